@@ -1,0 +1,229 @@
+package envelope
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Limits of RFC 5321 section 4.5.3.1.
+const (
+	maxLocal  = 64
+	maxDomain = 255
+	maxPath   = 256 // with the angle brackets
+)
+
+// ErrAddress is wrapped by every error about the syntax of an address.
+var ErrAddress = errors.New("bad address")
+
+// Address is a mailbox, local part and domain apart. Local holds the meaning
+// of the local part: no quotes and no quoting backslashes. The zero value is
+// the null path.
+type Address struct {
+	Local  string
+	Domain string
+}
+
+// FromUnquoted splits a mailbox whose local part has already lost its quotes,
+// as emersion/go-smtp hands it over. What such a string cannot carry without
+// doubt (a second @, angle brackets, controls, 8-bit) is refused: `<a@b@c>` and
+// `<"a@b"@c>` arrive here alike. The empty string is the null path.
+func FromUnquoted(s string) (Address, error) {
+	if s == "" {
+		return Address{}, nil
+	}
+	at := strings.LastIndexByte(s, '@')
+	if at <= 0 {
+		return Address{}, fmt.Errorf("%w: no @ or no local part", ErrAddress)
+	}
+	a := Address{Local: s[:at], Domain: s[at+1:]}
+	if strings.ContainsAny(a.Local, "@<>") {
+		return Address{}, fmt.Errorf("%w: @ or bracket in the local part", ErrAddress)
+	}
+	if err := a.check(); err != nil {
+		return Address{}, err
+	}
+	return a, nil
+}
+
+// Parse reads a mailbox in the syntax of RFC 5321 section 4.1.2, the local
+// part a dot-string or a quoted string, without angle brackets.
+func Parse(s string) (Address, error) {
+	local, rest, err := cutLocal(s)
+	if err != nil {
+		return Address{}, err
+	}
+	domain, ok := strings.CutPrefix(rest, "@")
+	if !ok {
+		return Address{}, fmt.Errorf("%w: no @ after the local part", ErrAddress)
+	}
+	a := Address{Local: local, Domain: domain}
+	if err := a.check(); err != nil {
+		return Address{}, err
+	}
+	return a, nil
+}
+
+// cutLocal takes the local part off s and undoes its quoting.
+func cutLocal(s string) (local, rest string, err error) {
+	if !strings.HasPrefix(s, `"`) {
+		at := strings.IndexByte(s, '@')
+		if at < 0 {
+			return "", "", fmt.Errorf("%w: no @", ErrAddress)
+		}
+		if !isDotString(s[:at]) {
+			return "", "", fmt.Errorf("%w: local part needs quotes", ErrAddress)
+		}
+		return s[:at], s[at:], nil
+	}
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		switch s[i] {
+		case '"':
+			return b.String(), s[i+1:], nil
+		case '\\':
+			i++
+			if i == len(s) {
+				return "", "", fmt.Errorf("%w: unterminated quoted local part", ErrAddress)
+			}
+			fallthrough
+		default:
+			b.WriteByte(s[i])
+		}
+	}
+	return "", "", fmt.Errorf("%w: unterminated quoted local part", ErrAddress)
+}
+
+// check holds the rules that both ways of reading share.
+func (a Address) check() error {
+	if a.Local == "" || a.Domain == "" {
+		return fmt.Errorf("%w: empty local part or domain", ErrAddress)
+	}
+	for i := 0; i < len(a.Local); i++ {
+		if c := a.Local[i]; c < ' ' || c > '~' {
+			return fmt.Errorf("%w: control or 8-bit character in the local part", ErrAddress)
+		}
+	}
+	if len(quoteLocal(a.Local)) > maxLocal {
+		return fmt.Errorf("%w: local part longer than %d", ErrAddress, maxLocal)
+	}
+	if len(a.Domain) > maxDomain || len(a.Path()) > maxPath {
+		return fmt.Errorf("%w: longer than RFC 5321 allows", ErrAddress)
+	}
+	if !isDomain(a.Domain) {
+		return fmt.Errorf("%w: bad domain", ErrAddress)
+	}
+	return nil
+}
+
+// IsNull tells whether a is the null reverse path.
+func (a Address) IsNull() bool { return a.Local == "" && a.Domain == "" }
+
+// String writes the mailbox as RFC 5321 does, quoting the local part where it
+// needs quotes. What it writes, Parse reads back to the same value. The null
+// path is the empty string.
+func (a Address) String() string {
+	if a.IsNull() {
+		return ""
+	}
+	return quoteLocal(a.Local) + "@" + a.Domain
+}
+
+// Path writes the address for MAIL and RCPT, in angle brackets.
+func (a Address) Path() string { return "<" + a.String() + ">" }
+
+func quoteLocal(local string) string {
+	if isDotString(local) {
+		return local
+	}
+	var b strings.Builder
+	b.WriteByte('"')
+	for i := 0; i < len(local); i++ {
+		if c := local[i]; c == '"' || c == '\\' {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(local[i])
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// isDotString: RFC 5321 Dot-string, atoms of RFC 5322 atext.
+func isDotString(s string) bool {
+	atom := 0
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c == '.':
+			if atom == 0 {
+				return false
+			}
+			atom = 0
+		case isAlnum(c) || strings.IndexByte("!#$%&'*+-/=?^_`{|}~", c) >= 0:
+			atom++
+		default:
+			return false
+		}
+	}
+	return atom > 0
+}
+
+// isDomain takes host names (with underscores, which real mail has) and
+// address literals. A single trailing dot is not a domain in SMTP.
+func isDomain(s string) bool {
+	if strings.HasPrefix(s, "[") {
+		return isLiteral(s)
+	}
+	label := 0
+	for i := 0; i < len(s); i++ {
+		c := s[i]
+		switch {
+		case c == '.':
+			if label == 0 || s[i-1] == '-' {
+				return false
+			}
+			label = 0
+		case c == '-':
+			if label == 0 {
+				return false
+			}
+			label++
+		case isAlnum(c) || c == '_':
+			label++
+		default:
+			return false
+		}
+		if label > 63 {
+			return false
+		}
+	}
+	return label > 0 && s[len(s)-1] != '-'
+}
+
+func isLiteral(s string) bool {
+	if len(s) < 3 || s[len(s)-1] != ']' {
+		return false
+	}
+	for i := 1; i < len(s)-1; i++ {
+		if c := s[i]; !isAlnum(c) && c != '.' && c != ':' && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+func isAlnum(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
+}
+
+// MatchDomain tells whether domain falls under pattern, case folded:
+// "example.com" means that name alone, "*.example.com" any name below it,
+// "*" any name. An address literal is matched by "*" and by itself only.
+func MatchDomain(pattern, domain string) bool {
+	pattern, domain = strings.ToLower(pattern), strings.ToLower(domain)
+	if pattern == "*" || pattern == domain {
+		return domain != ""
+	}
+	suffix, ok := strings.CutPrefix(pattern, "*")
+	return ok && strings.HasPrefix(suffix, ".") && len(domain) > len(suffix) && strings.HasSuffix(domain, suffix)
+}

@@ -1,0 +1,93 @@
+package envelope
+
+import (
+	"bytes"
+	"strings"
+)
+
+// Field is one header field as it stands in a message: Raw holds its bytes
+// with continuation lines and line ends. Name is empty for a line that is no
+// field (it is kept where it is).
+type Field struct {
+	Name string
+	Raw  []byte
+}
+
+// Split divides a message at the first empty line. Header keeps the CRLF of
+// its last field; body begins after the empty line. separated is false where
+// there is no empty line: then all is header and body is nil.
+func Split(msg []byte) (header, body []byte, separated bool) {
+	if bytes.HasPrefix(msg, []byte("\r\n")) {
+		return msg[:0], msg[2:], true
+	}
+	if i := bytes.Index(msg, []byte("\r\n\r\n")); i >= 0 {
+		return msg[:i+2], msg[i+4:], true
+	}
+	return msg, nil, false
+}
+
+// Fields lists the fields of a header block in order. A name with white space
+// before its colon is still that name (RFC 5322 section 4.5, obs-optional).
+func Fields(header []byte) []Field {
+	var fields []Field
+	for len(header) > 0 {
+		n := fieldEnd(header)
+		fields = append(fields, Field{Name: fieldName(header[:n]), Raw: header[:n:n]})
+		header = header[n:]
+	}
+	return fields
+}
+
+// fieldEnd is the length of the first field with its continuation lines.
+func fieldEnd(h []byte) int {
+	end := 0
+	for {
+		i := bytes.IndexByte(h[end:], '\n')
+		if i < 0 {
+			return len(h)
+		}
+		end += i + 1
+		if end == len(h) || h[end] != ' ' && h[end] != '\t' {
+			return end
+		}
+	}
+}
+
+func fieldName(raw []byte) string {
+	colon := bytes.IndexByte(raw, ':')
+	if colon <= 0 {
+		return ""
+	}
+	name := bytes.TrimRight(raw[:colon], " \t")
+	for _, c := range name {
+		if c <= ' ' || c >= 0x7f {
+			return ""
+		}
+	}
+	return string(name)
+}
+
+// Is tells whether the field has that name, case folded.
+func (f Field) Is(name string) bool { return strings.EqualFold(f.Name, name) }
+
+// Value is the field's text after the colon, unfolded: each line end before
+// white space goes, and white space around the whole.
+func (f Field) Value() string {
+	colon := bytes.IndexByte(f.Raw, ':')
+	if colon < 0 {
+		return ""
+	}
+	v := string(f.Raw[colon+1:])
+	v = strings.NewReplacer("\r\n", "", "\r", "", "\n", "").Replace(v)
+	return strings.Trim(v, " \t")
+}
+
+// First finds the first field of that name.
+func First(fields []Field, name string) (Field, bool) {
+	for _, f := range fields {
+		if f.Is(name) {
+			return f, true
+		}
+	}
+	return Field{}, false
+}

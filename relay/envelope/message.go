@@ -1,0 +1,181 @@
+package envelope
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// What the reader and the writer refuse. Each is wrapped in a *Fault.
+var (
+	ErrBareCR   = errors.New("bare CR in the message")
+	ErrBareLF   = errors.New("bare LF in the message")
+	ErrNUL      = errors.New("NUL in the message")
+	ErrTooLarge = errors.New("message too large")
+	ErrCut      = errors.New("message cut off before its end")
+)
+
+// ReadConfig bounds and directs ReadMessage.
+type ReadConfig struct {
+	MaxBytes    int64 // 0: no limit here
+	NormaliseLF bool  // a bare LF becomes CRLF; else it is refused
+	SizeHint    int64 // SIZE of the MAIL command, to allocate once; capped
+}
+
+const maxSizeHint = 8 << 20
+
+// ReadMessage reads a message whose end the transport has found already (dots
+// unstuffed, EOF at the end) and holds it to RFC 5321 section 2.3.8: CR and LF
+// appear only together, and there is no NUL. A transport that ends with
+// anything but io.EOF gave us a part of a message: that is ErrCut, whatever
+// the size. The returned slice is the caller's.
+func ReadMessage(r io.Reader, c ReadConfig) ([]byte, error) {
+	s := scanner{normalise: c.NormaliseLF, out: make([]byte, 0, min(max(c.SizeHint, 4096), maxSizeHint)+512)}
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := r.Read(buf)
+		if e := s.add(buf[:n]); e != nil {
+			return nil, e
+		}
+		if c.MaxBytes > 0 && int64(len(s.out)) > c.MaxBytes {
+			return nil, &Fault{Class: Permanent, Err: ErrTooLarge,
+				Reply: Reply{552, [3]int{5, 3, 4}, "Message exceeds the maximum size"}}
+		}
+		switch {
+		case err == io.EOF:
+			return s.end()
+		case err != nil:
+			var f *Fault
+			if errors.As(err, &f) {
+				return nil, f
+			}
+			return nil, &Fault{Class: Cut, Err: fmt.Errorf("%w: %w", ErrCut, err)}
+		}
+	}
+}
+
+// scanner checks line ends across reads. A CR at the end of one read waits
+// for the next.
+type scanner struct {
+	normalise bool
+	pendingCR bool
+	out       []byte
+}
+
+func refuseBytes(cause error, text string) error {
+	return &Fault{Class: Permanent, Reply: Reply{550, [3]int{5, 6, 0}, text}, Err: cause}
+}
+
+func bareCR() error {
+	return refuseBytes(ErrBareCR, "Message contains a bare CR; lines end with CRLF (RFC 5321 section 2.3.8)")
+}
+
+func bareLF() error {
+	return refuseBytes(ErrBareLF, "Message contains a bare LF; lines end with CRLF (RFC 5321 section 2.3.8)")
+}
+
+func (s *scanner) add(p []byte) error {
+	if bytes.IndexByte(p, 0) >= 0 {
+		return refuseBytes(ErrNUL, "Message contains a NUL byte")
+	}
+	for len(p) > 0 {
+		if s.pendingCR {
+			if p[0] != '\n' {
+				return bareCR()
+			}
+			s.pendingCR = false
+			s.out = append(s.out, '\r', '\n')
+			p = p[1:]
+			continue
+		}
+		lf := bytes.IndexByte(p, '\n')
+		line := p
+		if lf >= 0 {
+			line = p[:lf]
+		}
+		cr := bytes.IndexByte(line, '\r')
+		switch {
+		case cr >= 0 && cr != len(line)-1:
+			return bareCR()
+		case lf < 0 && cr >= 0: // the CR may be the first half of a CRLF
+			s.out = append(s.out, line[:cr]...)
+			s.pendingCR = true
+			return nil
+		case lf < 0:
+			s.out = append(s.out, line...)
+			return nil
+		case cr >= 0:
+			s.out = append(s.out, p[:lf+1]...)
+		case s.normalise:
+			s.out = append(append(s.out, line...), '\r', '\n')
+		default:
+			return bareLF()
+		}
+		p = p[lf+1:]
+	}
+	return nil
+}
+
+func (s *scanner) end() ([]byte, error) {
+	if s.pendingCR {
+		return nil, bareCR()
+	}
+	return s.out, nil
+}
+
+// Check asserts what ReadMessage has established, on a message that is about
+// to leave: decoded parts or header values written back must not bring in
+// what the reader kept out.
+func Check(msg []byte) error {
+	s := scanner{}
+	if bytes.IndexByte(msg, 0) >= 0 {
+		return s.add(msg)
+	}
+	for p := msg; len(p) > 0; {
+		lf := bytes.IndexByte(p, '\n')
+		if lf < 0 {
+			if bytes.IndexByte(p, '\r') >= 0 {
+				return bareCR()
+			}
+			return nil
+		}
+		if lf == 0 || p[lf-1] != '\r' {
+			return bareLF()
+		}
+		if bytes.IndexByte(p[:lf-1], '\r') >= 0 {
+			return bareCR()
+		}
+		p = p[lf+1:]
+	}
+	return nil
+}
+
+// WriteData writes msg in the DATA form of RFC 5321 section 4.5.2: dots at the
+// start of a line doubled, a CRLF added where the last line lacks one, and the
+// final dot. It writes nothing at all if msg fails Check. The caller flushes.
+func WriteData(w *bufio.Writer, msg []byte) error {
+	if err := Check(msg); err != nil {
+		return err
+	}
+	terminated := bytes.HasSuffix(msg, []byte("\r\n")) || len(msg) == 0
+	if len(msg) > 0 && msg[0] == '.' {
+		w.WriteByte('.')
+	}
+	for len(msg) > 0 {
+		i := bytes.Index(msg, []byte("\n."))
+		if i < 0 {
+			w.Write(msg)
+			break
+		}
+		w.Write(msg[:i+1])
+		w.WriteString(".")
+		msg = msg[i+1:]
+	}
+	if !terminated {
+		w.WriteString("\r\n")
+	}
+	_, err := w.WriteString(".\r\n") // bufio keeps the first error
+	return err
+}

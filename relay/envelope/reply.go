@@ -1,0 +1,119 @@
+package envelope
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Class says what an error means for the message it happened to. It is given
+// where the error arises; smtpd maps it to a reply in one place.
+type Class int
+
+const (
+	// Unclassified errors become 451: what nobody classified must not make a
+	// client drop its mail.
+	Unclassified Class = iota
+	// Temporary: the same message may go through later.
+	Temporary
+	// Permanent: the message will never go through as it is.
+	Permanent
+	// Cut: the client went away before the end of its message. Nobody is
+	// there to read an answer, and the message is never relayed.
+	Cut
+	// Overloaded: a budget of ours is spent (disk, memory, connections).
+	Overloaded
+)
+
+// Reply is an SMTP answer. Text may hold several lines, divided by "\n".
+type Reply struct {
+	Code     int
+	Enhanced [3]int // all zero: none given
+	Text     string
+}
+
+// Limits on what of another server's text is passed on.
+const (
+	maxReplyLines  = 10
+	maxReplyColumn = 500
+)
+
+// CleanText makes another server's text fit to be passed on: printable ASCII
+// only, at most 10 lines of 500 bytes.
+func CleanText(s string) string {
+	lines := strings.Split(strings.ReplaceAll(s, "\r\n", "\n"), "\n")
+	if len(lines) > maxReplyLines {
+		lines = lines[:maxReplyLines]
+	}
+	for i, l := range lines {
+		b := []byte(l)
+		if len(b) > maxReplyColumn {
+			b = b[:maxReplyColumn]
+		}
+		for j, c := range b {
+			if c < ' ' || c > '~' {
+				b[j] = '?'
+			}
+		}
+		lines[i] = string(b)
+	}
+	return strings.Join(lines, "\n")
+}
+
+func (r Reply) String() string {
+	if r.Enhanced == ([3]int{}) {
+		return fmt.Sprintf("%d %s", r.Code, r.Text)
+	}
+	return fmt.Sprintf("%d %d.%d.%d %s", r.Code, r.Enhanced[0], r.Enhanced[1], r.Enhanced[2], r.Text)
+}
+
+// Fault is an error with its class and the reply that tells the client of it.
+// A zero Reply leaves the words to the class.
+type Fault struct {
+	Class Class
+	Reply Reply
+	Err   error // the cause, for the log; may be nil
+}
+
+func (f *Fault) Error() string {
+	switch {
+	case f.Err != nil && f.Reply.Code != 0:
+		return fmt.Sprintf("%s (%v)", f.Reply, f.Err)
+	case f.Err != nil:
+		return f.Err.Error()
+	}
+	return f.Reply.String()
+}
+
+func (f *Fault) Unwrap() error { return f.Err }
+
+// Refuse is a permanent fault of the client's making.
+func Refuse(code int, enhanced [3]int, text string) *Fault {
+	return &Fault{Class: Permanent, Reply: Reply{code, enhanced, text}}
+}
+
+// Defer is a temporary fault with its cause for the log.
+func Defer(code int, enhanced [3]int, text string, cause error) *Fault {
+	return &Fault{Class: Temporary, Reply: Reply{code, enhanced, text}, Err: cause}
+}
+
+// ReplyFor is the one place where an error becomes a reply. Cut has none: the
+// reply is for the log.
+func ReplyFor(err error) Reply {
+	var f *Fault
+	if !errors.As(err, &f) {
+		return Reply{451, [3]int{4, 3, 0}, "Internal error, try again later"}
+	}
+	if f.Reply.Code != 0 {
+		return f.Reply
+	}
+	switch f.Class {
+	case Permanent:
+		return Reply{550, [3]int{5, 6, 0}, "Message refused"}
+	case Cut:
+		return Reply{451, [3]int{4, 4, 2}, "Message cut off"}
+	case Overloaded:
+		return Reply{452, [3]int{4, 3, 1}, "Insufficient system storage, try again later"}
+	}
+	return Reply{451, [3]int{4, 3, 0}, "Temporary error, try again later"}
+}

@@ -1,0 +1,213 @@
+// Package rewrite makes a message trackable: it finds the HTML in a message,
+// the links in the HTML and the places for the open pixels, once, and renders
+// the result for each recipient with that recipient's own URLs. What need not
+// change does not: every byte outside an edited attribute, a removed
+// data-msys-* attribute or an inserted pixel is the byte that came in. In an
+// encoded part the encoded lines that hold no edit stay too (base64: up to the
+// first edit).
+//
+// A Plan is immutable after Parse and safe for concurrent use; it refers to
+// the slices that Parse was given, which must not change while it lives.
+package rewrite
+
+import (
+	"io"
+	"sync"
+)
+
+// Link is a link that is wrapped.
+type Link struct {
+	Target      string // what a browser would have followed
+	Name        string // data-msys-linkname; empty: none
+	Unsubscribe bool   // data-msys-unsubscribe="1"
+}
+
+// Stamper makes the URLs of one recipient's copy. For one copy it must give
+// the same URLs each time: the signing pass and the sending pass render apart.
+// The URLs stand inside HTML attributes of any quoting, so they hold no quotes,
+// spaces, ampersands or angle brackets.
+type Stamper interface {
+	Link(Link) string
+	Pixel(initial bool) string
+}
+
+// Options say what a message gets.
+type Options struct {
+	Open        bool // pixel before </body>
+	InitialOpen bool // pixel after <body>
+	Click       bool // links wrapped
+	// Tracker is the tracker's URL: links that lead there are left alone.
+	Tracker string
+	// MaxURL bounds the length in bytes of the URL that the Stamper makes for
+	// a link, and for a pixel (the zero Link), whoever the recipient is.
+	MaxURL func(Link) int
+}
+
+func (o Options) any() bool { return o.Open || o.InitialOpen || o.Click }
+
+// Reason says why a part with HTML, or a structure, was left as it came.
+type Reason string
+
+// The reasons, as a metric counts them.
+const (
+	Signed       Reason = "signed"
+	Encrypted    Reason = "encrypted"
+	Attachment   Reason = "attachment"
+	TooDeep      Reason = "nested_too_deep"
+	TooManyParts Reason = "too_many_parts"
+	TooLarge     Reason = "part_too_large"
+	BadHeader    Reason = "ambiguous_content_header"
+	BadBoundary  Reason = "no_boundary"
+	BadEncoding  Reason = "broken_transfer_encoding"
+	Charset      Reason = "charset"
+)
+
+// Plan is a message with slots.
+type Plan struct {
+	ops     []op
+	size    int // of the literals, for an estimate
+	Links   int // slots for links
+	Pixels  int // slots for pixels
+	Skipped []Reason
+}
+
+// Tracked tells whether the rendered message differs between recipients.
+func (p *Plan) Tracked() bool { return p.Links+p.Pixels > 0 }
+
+// Size estimates the length of a rendered copy, in bytes.
+func (p *Plan) Size() int { return p.size + 320*(p.Links+p.Pixels) }
+
+// op is either literal bytes of the message or a region that holds slots.
+type op struct {
+	lit    []byte
+	region *region
+}
+
+// region is a run of a part's decoded content, with slots, that is encoded
+// anew each time it is rendered.
+type region struct {
+	enc    encoding
+	pieces []piece
+	tail   []byte // raw bytes that end it: a soft line break, or nothing
+}
+
+type slotKind byte
+
+const (
+	slotNone slotKind = iota
+	slotLink
+	slotOpen
+	slotInitialOpen
+)
+
+// piece is literal decoded bytes, or a slot.
+type piece struct {
+	lit  []byte
+	kind slotKind
+	link Link
+}
+
+// Pixel HTML on both sides of its URL. It takes no room, has no alternative
+// text, and is hidden from screen readers.
+const (
+	pixelBefore = `<img src="`
+	pixelAfter  = `" width="1" height="1" border="0" alt="" aria-hidden="true" style="position:absolute;width:1px;height:1px;border:0;margin:0;padding:0">`
+)
+
+func (pc *piece) appendTo(dst []byte, s Stamper) []byte {
+	switch pc.kind {
+	case slotLink:
+		return append(dst, s.Link(pc.link)...)
+	case slotOpen, slotInitialOpen:
+		dst = append(dst, pixelBefore...)
+		dst = append(dst, s.Pixel(pc.kind == slotInitialOpen)...)
+		return append(dst, pixelAfter...)
+	}
+	return append(dst, pc.lit...)
+}
+
+// maxLen bounds the piece's rendered length, counting line ends as content.
+func (pc *piece) maxLen(o Options) int {
+	switch pc.kind {
+	case slotLink:
+		return o.MaxURL(pc.link)
+	case slotOpen, slotInitialOpen:
+		return len(pixelBefore) + o.MaxURL(Link{}) + len(pixelAfter)
+	}
+	return len(pc.lit)
+}
+
+var scratch = sync.Pool{New: func() any { return new(buffers) }}
+
+type buffers struct{ plain, coded []byte }
+
+// Render writes one recipient's copy.
+func (p *Plan) Render(w io.Writer, s Stamper) error {
+	b := scratch.Get().(*buffers)
+	defer scratch.Put(b)
+	for i := range p.ops {
+		out := p.ops[i].lit
+		if r := p.ops[i].region; r != nil {
+			b.plain = b.plain[:0]
+			for j := range r.pieces {
+				b.plain = r.pieces[j].appendTo(b.plain, s)
+			}
+			out = b.plain
+			if r.enc != identity {
+				b.coded = append(r.enc.encode(b.coded[:0], b.plain, len(r.tail) > 0), r.tail...)
+				out = b.coded
+			}
+		}
+		if _, err := w.Write(out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Parse looks a message over: header is its header block without the empty
+// line, body what follows the empty line. separated is false where the message
+// has no empty line. The plan's bytes are header, the empty line, body.
+func Parse(header, body []byte, separated bool, o Options) *Plan {
+	p := &Plan{}
+	if !separated || !o.any() {
+		p.literal(header)
+		if separated {
+			p.literal(crlf)
+			p.literal(body)
+		}
+		return p
+	}
+	w := walker{opts: o, body: body}
+	newHeader := w.entity(header, 0, len(body), 0, "text/plain")
+	if newHeader == nil {
+		newHeader = header
+	}
+	p.literal(newHeader)
+	p.literal(crlf)
+	at := 0
+	for _, pt := range w.patches {
+		p.literal(body[at:pt.start])
+		p.ops = append(p.ops, pt.ops...)
+		at = pt.end
+	}
+	p.literal(body[at:])
+	p.Links, p.Pixels, p.Skipped = w.links, w.pixels, w.skipped
+	for i := range p.ops {
+		p.size += len(p.ops[i].lit)
+		if r := p.ops[i].region; r != nil {
+			for j := range r.pieces {
+				p.size += len(r.pieces[j].lit)
+			}
+		}
+	}
+	return p
+}
+
+var crlf = []byte("\r\n")
+
+func (p *Plan) literal(b []byte) {
+	if len(b) > 0 {
+		p.ops = append(p.ops, op{lit: b})
+	}
+}

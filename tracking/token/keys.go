@@ -1,0 +1,192 @@
+// Package token seals what a link or a pixel has to remember, so that trackers
+// hold no state but the keys, and issues the message ids that prove themselves.
+//
+// Keys are safe for concurrent use; they do not change once they are read.
+//
+// The key file is text, one key a line, the newest last; lines that begin with
+// # are comments:
+//
+//	ID DATE KEY
+//
+// ID is a number from 1 to 255 that stands in front of each token, DATE the day
+// the key was made (for people), KEY 64 bytes in standard base64. The last key
+// seals, every key opens. Who loses the file orphans every link already sent.
+package token
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/hkdf"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/tink-crypto/tink-go/v2/daead/subtle"
+)
+
+const maxKeys = 255
+
+// Keys is a set of token keys, the newest of which seals.
+type Keys struct {
+	keys    []key // in the file's order
+	byID    [256]*key
+	counter atomic.Uint32
+}
+
+type key struct {
+	id    byte
+	siv   *subtle.AESSIV // RFC 5297, 256-bit halves
+	idKey []byte         // for the MAC of message ids
+}
+
+func (k *Keys) newest() *key { return &k.keys[len(k.keys)-1] }
+
+// ReadKeys reads a key file. The error names the file and the line.
+func ReadKeys(file string) (*Keys, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("token: read keys: %w", err)
+	}
+	k, err := parseKeys(data)
+	if err != nil {
+		return nil, fmt.Errorf("token: %s:%w", file, err)
+	}
+	return k, nil
+}
+
+func parseKeys(data []byte) (*Keys, error) {
+	k := &Keys{}
+	sc := bufio.NewScanner(bytes.NewReader(data))
+	for n := 1; sc.Scan(); n++ {
+		line := strings.TrimSpace(sc.Text())
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		one, err := parseKey(line)
+		if err != nil {
+			return nil, fmt.Errorf("%d: %w", n, err)
+		}
+		for _, have := range k.keys {
+			if have.id == one.id {
+				return nil, fmt.Errorf("%d: key id %d stands twice", n, one.id)
+			}
+		}
+		k.keys = append(k.keys, one)
+	}
+	if err := sc.Err(); err != nil {
+		return nil, fmt.Errorf("1: %w", err)
+	}
+	if len(k.keys) == 0 {
+		return nil, errors.New("1: no key in the file; `postern token keygen` makes one")
+	}
+	for i := range k.keys {
+		k.byID[k.keys[i].id] = &k.keys[i]
+	}
+	var start [4]byte
+	rand.Read(start[:])
+	k.counter.Store(uint32(start[0])<<8 | uint32(start[1]))
+	return k, nil
+}
+
+func parseKey(line string) (key, error) {
+	f := strings.Fields(line)
+	if len(f) != 3 {
+		return key{}, errors.New("a key line has three fields: id, date, key")
+	}
+	id, err := strconv.ParseUint(f[0], 10, 8)
+	if err != nil || id == 0 {
+		return key{}, errors.New("the key id is a number from 1 to 255")
+	}
+	raw, err := base64.StdEncoding.DecodeString(f[2])
+	if err != nil || len(raw) != subtle.AESSIVKeySize {
+		return key{}, fmt.Errorf("the key is %d bytes in base64", subtle.AESSIVKeySize)
+	}
+	siv, err := subtle.NewAESSIV(raw)
+	if err != nil {
+		return key{}, err
+	}
+	idKey, err := hkdf.Key(sha256.New, raw, nil, "postern message id", sha256.Size)
+	if err != nil {
+		return key{}, err
+	}
+	return key{id: byte(id), siv: siv, idKey: idKey}, nil
+}
+
+const keyFileHead = `# Postern's token keys: ID DATE KEY, the newest last. The last seals, all open.
+# Whoever loses this file orphans every link already sent; whoever has it can forge them.
+`
+
+// AddKey makes a key file with one key, or adds a newer key to an existing
+// file, and returns the key's id. The file is replaced in one step.
+func AddKey(file string, now time.Time) (byte, error) {
+	data, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		data = []byte(keyFileHead)
+	case err != nil:
+		return 0, fmt.Errorf("token: read keys: %w", err)
+	}
+	next := 1
+	if err == nil {
+		old, err := parseKeys(data)
+		if err != nil {
+			return 0, fmt.Errorf("token: %s:%w", file, err)
+		}
+		if next, err = old.freeID(); err != nil {
+			return 0, fmt.Errorf("token: %s: %w", file, err)
+		}
+		if !bytes.HasSuffix(data, []byte("\n")) {
+			data = append(data, '\n')
+		}
+	}
+	raw := make([]byte, subtle.AESSIVKeySize)
+	rand.Read(raw)
+	data = fmt.Appendf(data, "%d %s %s\n", next, now.UTC().Format(time.DateOnly), base64.StdEncoding.EncodeToString(raw))
+	if err := replaceFile(file, data); err != nil {
+		return 0, fmt.Errorf("token: write keys: %w", err)
+	}
+	return byte(next), nil
+}
+
+// freeID is the first id after the newest key's that no key has.
+func (k *Keys) freeID() (int, error) {
+	for i, id := 0, int(k.newest().id); i < maxKeys; i++ {
+		if id++; id > maxKeys {
+			id = 1
+		}
+		if k.byID[id] == nil {
+			return id, nil
+		}
+	}
+	return 0, errors.New("the file holds 255 keys; remove the oldest")
+}
+
+// replaceFile writes data beside file and renames it, so that a reader sees
+// the old keys or the new, and a crash leaves one of the two.
+func replaceFile(file string, data []byte) error {
+	tmp, err := os.CreateTemp(filepath.Dir(file), ".keys-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(tmp.Name())
+	_, err = tmp.Write(data)
+	if err == nil {
+		err = tmp.Sync()
+	}
+	if e := tmp.Close(); err == nil {
+		err = e
+	}
+	if err == nil {
+		err = os.Rename(tmp.Name(), file)
+	}
+	return err
+}
