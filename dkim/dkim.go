@@ -1,0 +1,207 @@
+// Package dkim holds signing keys, signs messages (RFC 6376, RFC 8463) on
+// emersion/go-msgauth, and writes the DNS record to publish.
+//
+// A Signer is immutable and safe for concurrent use.
+package dkim
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"os"
+	"sort"
+	"strings"
+
+	msgdkim "github.com/emersion/go-msgauth/dkim"
+)
+
+// Key is one signing key: RSA or Ed25519.
+type Key struct {
+	Domain   string
+	Selector string
+	Private  crypto.Signer
+}
+
+// ReadKey reads a PEM file, PKCS#1 or PKCS#8.
+func ReadKey(domain, selector, file string) (Key, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return Key{}, fmt.Errorf("dkim: read key: %w", err)
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return Key{}, fmt.Errorf("dkim: read %s: no PEM block", file)
+	}
+	private, err := parsePrivate(block)
+	if err != nil {
+		return Key{}, fmt.Errorf("dkim: read %s: %w", file, err)
+	}
+	return Key{Domain: strings.ToLower(domain), Selector: selector, Private: private}, nil
+}
+
+const minRSA = 1024 // bits; verifiers refuse less (RFC 8301)
+
+func parsePrivate(block *pem.Block) (crypto.Signer, error) {
+	if block.Type == "RSA PRIVATE KEY" {
+		return x509.ParsePKCS1PrivateKey(block.Bytes)
+	}
+	k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	switch k := k.(type) {
+	case *rsa.PrivateKey:
+		if k.N.BitLen() < minRSA {
+			return nil, fmt.Errorf("RSA key of %d bits, verifiers want at least %d", k.N.BitLen(), minRSA)
+		}
+		return k, nil
+	case ed25519.PrivateKey:
+		return k, nil
+	}
+	return nil, fmt.Errorf("a key of type %T, want RSA or Ed25519", k)
+}
+
+// Generate makes a key and its PEM (PKCS#8). Types: rsa2048, rsa3072, rsa4096,
+// ed25519.
+func Generate(kind string) (crypto.Signer, []byte, error) {
+	var k crypto.Signer
+	var err error
+	switch kind {
+	case "rsa2048":
+		k, err = rsa.GenerateKey(rand.Reader, 2048)
+	case "rsa3072":
+		k, err = rsa.GenerateKey(rand.Reader, 3072)
+	case "rsa4096":
+		k, err = rsa.GenerateKey(rand.Reader, 4096)
+	case "ed25519":
+		_, k, err = ed25519.GenerateKey(rand.Reader)
+	default:
+		err = fmt.Errorf("dkim: key type %q, want rsa2048, rsa3072, rsa4096 or ed25519", kind)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		return nil, nil, err
+	}
+	return k, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+// RecordValue is the text of the TXT record for a key (RFC 6376 section 3.6.1).
+func RecordValue(k crypto.Signer) (string, error) {
+	switch pub := k.Public().(type) {
+	case *rsa.PublicKey:
+		der, err := x509.MarshalPKIXPublicKey(pub)
+		if err != nil {
+			return "", err
+		}
+		return "v=DKIM1; k=rsa; p=" + base64.StdEncoding.EncodeToString(der), nil
+	case ed25519.PublicKey:
+		return "v=DKIM1; k=ed25519; p=" + base64.StdEncoding.EncodeToString(pub), nil
+	}
+	return "", errors.New("dkim: neither RSA nor Ed25519")
+}
+
+// RecordName is where the record stands in the DNS.
+func RecordName(domain, selector string) string { return selector + "._domainkey." + domain }
+
+// BIND writes the record as a zone file has it, split at 255 bytes a string.
+func BIND(domain, selector, value string) string {
+	var b strings.Builder
+	b.WriteString(RecordName(domain, selector) + ". IN TXT (")
+	for len(value) > 0 {
+		n := min(len(value), 255)
+		b.WriteString(" \"" + value[:n] + "\"")
+		value = value[n:]
+	}
+	return b.String() + " )"
+}
+
+// Signer signs for the domains that it has keys for.
+type Signer struct{ byDomain map[string][]Key }
+
+// NewSigner takes the keys. Two keys for one domain both sign, RSA first.
+func NewSigner(keys []Key) *Signer {
+	s := &Signer{byDomain: map[string][]Key{}}
+	for _, k := range keys {
+		s.byDomain[k.Domain] = append(s.byDomain[k.Domain], k)
+	}
+	for _, list := range s.byDomain {
+		sort.SliceStable(list, func(i, j int) bool { return isRSA(list[i]) && !isRSA(list[j]) })
+	}
+	return s
+}
+
+func isRSA(k Key) bool { _, ok := k.Private.Public().(*rsa.PublicKey); return ok }
+
+// KeysFor finds the keys for a From domain: its own, else those of the nearest
+// parent, whose d= aligns in relaxed mode (RFC 7489 section 3.1.1).
+func (s *Signer) KeysFor(domain string) []Key {
+	domain = strings.ToLower(domain)
+	for {
+		if keys := s.byDomain[domain]; keys != nil {
+			return keys
+		}
+		_, parent, ok := strings.Cut(domain, ".")
+		if !ok {
+			return nil
+		}
+		domain = parent
+	}
+}
+
+// Fields that are signed where they occur, and those signed once more than
+// they occur, so that adding one breaks the signature (promises, Security 11).
+var (
+	overSigned = []string{"From", "To", "Cc", "Subject", "Date", "Reply-To", "Message-ID", "Content-Type", "MIME-Version"}
+	signed     = []string{"Sender", "In-Reply-To", "References", "Content-Transfer-Encoding",
+		"List-Id", "List-Unsubscribe", "List-Unsubscribe-Post", "Feedback-ID"}
+)
+
+// Sign gives the DKIM-Signature fields for a message, the first key's first,
+// each with its CRLF, to be put before the message. names are the names of the
+// message's header fields.
+func Sign(keys []Key, names []string, message []byte) ([]byte, error) {
+	count := map[string]int{}
+	for _, n := range names {
+		count[strings.ToLower(n)]++
+	}
+	var h []string
+	for _, n := range overSigned {
+		for range count[strings.ToLower(n)] + 1 {
+			h = append(h, n)
+		}
+	}
+	for _, n := range signed {
+		for range count[strings.ToLower(n)] {
+			h = append(h, n)
+		}
+	}
+	var out bytes.Buffer
+	for _, k := range keys {
+		s, err := msgdkim.NewSigner(&msgdkim.SignOptions{
+			Domain: k.Domain, Selector: k.Selector, Signer: k.Private, Hash: crypto.SHA256, HeaderKeys: h,
+			HeaderCanonicalization: msgdkim.CanonicalizationRelaxed, BodyCanonicalization: msgdkim.CanonicalizationRelaxed,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("dkim: %s: %w", RecordName(k.Domain, k.Selector), err)
+		}
+		_, err = s.Write(message)
+		if e := s.Close(); err == nil {
+			err = e
+		}
+		if err != nil {
+			return nil, fmt.Errorf("dkim: %s: %w", RecordName(k.Domain, k.Selector), err)
+		}
+		out.WriteString(s.Signature())
+	}
+	return out.Bytes(), nil
+}

@@ -1,0 +1,255 @@
+// Package web is the HTTP side of the links: pixels and clicks, answered from
+// what the token says and nothing else. It holds no state but the keys, so any
+// number of trackers run behind a balancer.
+//
+// A Handler is safe for concurrent use.
+package web
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/net/idna"
+
+	"postern/tracking/event"
+	"postern/tracking/token"
+)
+
+// PathPrefix stands in front of every token in a tracked URL.
+const PathPrefix = "/t/"
+
+// URL is the address that a token is reached at, base being tracking.url.
+func URL(base, text string) string { return strings.TrimSuffix(base, "/") + PathPrefix + text }
+
+// Recorder makes events durable before it returns nil.
+type Recorder interface {
+	Record(context.Context, ...*event.Event) error
+}
+
+// Config is what a Handler needs.
+type Config struct {
+	Keys           *token.Keys
+	Events         Recorder
+	IDs            *event.IDs
+	Expiry         time.Duration  // of a link, from the message's making; 0: none
+	ExpiredURL     string         // where an expired link leads; empty: 410
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	Log            *slog.Logger
+	Metrics        prometheus.Registerer
+	Now            func() time.Time
+}
+
+// Handler answers the tracked URLs.
+type Handler struct {
+	c        Config
+	requests *prometheus.CounterVec
+	unsaved  prometheus.Counter
+}
+
+// New makes a handler.
+func New(c Config) *Handler {
+	h := &Handler{c: c,
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_web_requests_total", Help: "Tracker requests by outcome."}, []string{"outcome"}),
+		unsaved:  prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_web_events_lost_total", Help: "Events that could not be written; the recipient was served all the same."}),
+	}
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(h.requests, h.unsaved)
+	}
+	return h
+}
+
+// pixel is a transparent GIF of one by one.
+const pixel = "GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Robots-Tag", "noindex")
+	w.Header().Set("Referrer-Policy", "no-referrer")
+	w.Header().Set("Cache-Control", "no-store")
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Connection", "close") // a body left unread must not become a request
+		w.Header().Set("Allow", "GET, HEAD")
+		h.plain(w, "method", http.StatusMethodNotAllowed)
+		return
+	}
+	if r.ContentLength != 0 {
+		w.Header().Set("Connection", "close")
+	}
+	text, ok := strings.CutPrefix(r.URL.Path, PathPrefix)
+	if !ok {
+		h.plain(w, "other_path", http.StatusNotFound)
+		return
+	}
+	t, err := h.c.Keys.Open(text)
+	if err != nil {
+		h.c.Log.Debug("web: bad token", "err", err, "remote", r.RemoteAddr)
+		h.plain(w, "bad_token", http.StatusNotFound)
+		return
+	}
+	switch t.Kind {
+	case token.Open, token.InitialOpen:
+		h.record(r, t)
+		h.requests.WithLabelValues(t.Kind.String()).Inc()
+		w.Header().Set("Content-Type", "image/gif")
+		w.Header().Set("Content-Length", strconv.Itoa(len(pixel)))
+		w.WriteHeader(http.StatusOK)
+		if r.Method == http.MethodGet {
+			w.Write([]byte(pixel))
+		}
+	case token.Click, token.LinkUnsubscribe:
+		h.link(w, r, t)
+	default:
+		h.plain(w, "bad_token", http.StatusNotFound)
+	}
+}
+
+func (h *Handler) link(w http.ResponseWriter, r *http.Request, t token.Token) {
+	to := t.Target
+	if h.c.Expiry > 0 && h.c.Now().Sub(t.Issued()) > h.c.Expiry {
+		if to = h.c.ExpiredURL; to == "" {
+			h.plain(w, "expired", http.StatusGone)
+			return
+		}
+	} else {
+		h.record(r, t)
+	}
+	location, err := location(to)
+	if err != nil {
+		h.plain(w, "bad_target", http.StatusNotFound)
+		return
+	}
+	h.requests.WithLabelValues(t.Kind.String()).Inc()
+	w.Header().Set("Location", location)
+	w.Header().Set("Content-Length", "0")
+	w.WriteHeader(http.StatusFound)
+}
+
+// location writes a target for the Location field: as it is where it is plain
+// ASCII, else as a browser would send it (percent-encoded UTF-8, the host in
+// its ASCII form). Only http and https are redirected to.
+func location(target string) (string, error) {
+	u, err := url.Parse(target)
+	if err != nil {
+		return "", err
+	}
+	if u.Scheme != "http" && u.Scheme != "https" {
+		return "", errors.New("web: not http or https")
+	}
+	rest := target
+	if host := u.Hostname(); !isPlain(host) {
+		ascii, err := idna.Lookup.ToASCII(host)
+		if err != nil {
+			return "", err
+		}
+		rest = strings.Replace(rest, u.Host, strings.Replace(u.Host, host, ascii, 1), 1)
+	}
+	if isPlain(rest) {
+		return rest, nil
+	}
+	var b strings.Builder
+	for i := 0; i < len(rest); i++ {
+		if c := rest[i]; c > ' ' && c < 0x7f {
+			b.WriteByte(c)
+		} else {
+			b.WriteString("%" + strings.ToUpper(strconv.FormatUint(uint64(c)|0x100, 16)[1:]))
+		}
+	}
+	return b.String(), nil
+}
+
+func isPlain(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] <= ' ' || s[i] >= 0x7f {
+			return false
+		}
+	}
+	return true
+}
+
+var eventTypes = map[token.Kind]event.Type{
+	token.Open: event.Open, token.InitialOpen: event.InitialOpen,
+	token.Click: event.Click, token.LinkUnsubscribe: event.LinkUnsubscribe,
+}
+
+// record writes the event of a GET; a HEAD is no person. The recipient is
+// served even where the event cannot be written.
+func (h *Handler) record(r *http.Request, t token.Token) {
+	if r.Method != http.MethodGet {
+		return
+	}
+	e := &event.Event{
+		Type: eventTypes[t.Kind], ID: h.c.IDs.Next(), MessageID: t.MessageID.String(), Timestamp: event.Timestamp{Time: h.c.Now()},
+		DelvMethod: "esmtp", RcptTo: t.Recipient, SubaccountID: t.Subaccount,
+		IPAddress: h.clientIP(r), UserAgent: cut(strings.ToValidUTF8(r.UserAgent(), "?"), 1024),
+		TargetLinkURL: t.Target,
+	}
+	if t.Target != "" {
+		if e.TargetLinkName = t.LinkName; e.TargetLinkName == "" {
+			e.TargetLinkName = event.DefaultLinkName
+		}
+	}
+	// The client may hang up before the fsync; the event happened all the same.
+	if err := h.c.Events.Record(context.WithoutCancel(r.Context()), e); err != nil {
+		h.unsaved.Inc()
+		h.c.Log.Error("web: event lost", "err", err, "message_id", e.MessageID, "type", e.Type)
+	}
+}
+
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "")
+}
+
+// clientIP is the peer, or what the nearest trusted proxy says it is.
+func (h *Handler) clientIP(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0; i-- {
+		peer, err := netip.ParseAddr(host)
+		if err != nil || !h.trusted(peer.Unmap()) {
+			break
+		}
+		next, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		host = next.Unmap().String()
+	}
+	return host
+}
+
+func (h *Handler) trusted(a netip.Addr) bool {
+	for _, p := range h.c.TrustedProxies {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+func (h *Handler) plain(w http.ResponseWriter, outcome string, status int) {
+	h.requests.WithLabelValues(outcome).Inc()
+	http.Error(w, http.StatusText(status), status)
+}
+
+// NewServer wraps a handler with the limits that face the Internet.
+func NewServer(h http.Handler, log *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 15 * time.Second,
+		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+}
