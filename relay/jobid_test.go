@@ -1,0 +1,42 @@
+package relay
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestJobID(t *testing.T) {
+	var latin strings.Builder
+	for r := rune(32); r <= 255; r++ {
+		latin.WriteRune(r)
+	}
+	vector := "_!_#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^__abcdefghijklmnopqrstuvwxyz{|}~" + strings.Repeat("_", 129)
+	for _, c := range []struct{ name, in, want string }{
+		{"reference vector", latin.String(), vector},
+		{"bytes that are no UTF-8", "a\xff\xfeb", "a__b"},
+		{"one underscore a code point", "é€😀", "___"},
+		{"cut at 512", strings.Repeat("x", 600), strings.Repeat("x", 512)},
+		{"empty", "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := JobID(c.in); got != c.want {
+				t.Errorf("got  %q\nwant %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestJobFromHeader(t *testing.T) {
+	for _, c := range []struct{ name, in, prefix, want string }{
+		{"white space around goes", " spring sale\t", "", "spring_sale"},
+		{"encoded word", "=?utf-8?q?fr=C3=BChling?=", "", "fr_hling"},
+		{"prefix", "a", "eu/", "eu/a"},
+		{"empty stays empty", "  ", "eu/", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := jobFromHeader(c.in, c.prefix); got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
