@@ -43,10 +43,11 @@ type htmlScan struct {
 	msys   bool // data-msys- occurs somewhere
 	edits  []edit
 
-	afterBody     int // offset after the first <body ...>
-	content       int // offset where a browser would open the body by itself
-	beforeBodyEnd int // offset of the last </body>
-	beforeHTMLEnd int // offset of the last </html>
+	afterBody     int    // offset after the first <body ...>
+	content       int    // offset where a browser would open the body by itself
+	within        string // the head element whose content this is
+	beforeBodyEnd int    // offset of the last </body>
+	beforeHTMLEnd int    // offset of the last </html>
 }
 
 var msysPrefix = []byte("data-msys-")
@@ -77,7 +78,7 @@ func (s *htmlScan) run() {
 		case html.ErrorToken:
 			return
 		case html.TextToken:
-			if s.content < 0 && len(bytes.TrimSpace(raw)) > 0 {
+			if s.content < 0 && s.within == "" && len(bytes.TrimSpace(raw)) > 0 {
 				s.content = start
 			}
 		case html.StartTagToken, html.SelfClosingTagToken:
@@ -85,6 +86,8 @@ func (s *htmlScan) run() {
 			s.startTag(string(name), z, start, end)
 		case html.EndTagToken:
 			switch name, _ := z.TagName(); string(name) {
+			case s.within:
+				s.within = ""
 			case "body":
 				s.beforeBodyEnd = start
 			case "html":
@@ -100,14 +103,19 @@ var headTags = map[string]bool{
 	"style": true, "script": true, "noscript": true, "template": true, "basefont": true, "bgsound": true,
 }
 
+// contentTags are those of headTags whose content is not the body's.
+var contentTags = map[string]bool{"title": true, "style": true, "script": true, "noscript": true, "template": true}
+
 func (s *htmlScan) startTag(name string, z *html.Tokenizer, start, end int) {
 	switch {
 	case name == "body":
 		if s.afterBody < 0 {
 			s.afterBody = end
 		}
-	case s.content < 0 && !headTags[name]:
+	case s.content < 0 && s.within == "" && !headTags[name]:
 		s.content = start
+	case s.within == "" && contentTags[name]:
+		s.within = name
 	}
 	link := name == "a" || name == "area"
 	tag := s.data[start:end]
