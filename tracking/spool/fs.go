@@ -31,9 +31,10 @@ type FS interface {
 // OS is the machine's own file system.
 type OS struct{}
 
-// Create makes a new file that only its owner reads.
+// Create makes a new file that only its owner reads. It appends, so that after
+// a truncation the next write lands at the new end and leaves no hole.
 func (OS) Create(name string) (File, error) {
-	return os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	return os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
 }
 
 // Open opens an existing file.

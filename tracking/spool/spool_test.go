@@ -1,0 +1,281 @@
+package spool
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func config(dir string) Config {
+	return Config{Dir: dir, Readers: []string{"r"}, Log: slog.New(slog.DiscardHandler)}
+}
+
+func open(t testing.TB, c Config) *Spool {
+	t.Helper()
+	s, err := Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func put(t testing.TB, s *Spool, records ...string) {
+	t.Helper()
+	for _, r := range records {
+		if err := s.Append(context.Background(), []byte(r)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// rest reads what is there without waiting.
+func rest(t testing.TB, s *Spool) (got []string, end Position, r *Reader) {
+	t.Helper()
+	r, err := s.Reader("r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	for {
+		rec, err := r.Next(ended)
+		if err != nil {
+			return got, end, r
+		}
+		got, end = append(got, string(rec.Data)), rec.Next
+	}
+}
+
+func want(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if strings.Join(got, "|") != strings.Join(want, "|") {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestResume(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, config(dir))
+	put(t, s, "a", "b")
+	got, end, r := rest(t, s)
+	want(t, got, "a", "b")
+	if err := r.Commit(end); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "c")
+	s.Close()
+	s = open(t, config(dir))
+	put(t, s, "d")
+	got, _, _ = rest(t, s)
+	want(t, got, "c", "d")
+}
+
+func TestDamage(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		damage func([]byte) []byte
+		want   []string
+	}{
+		{"torn last line", func(b []byte) []byte { return append(b, "1234abcd hal"...) }, []string{"a", "b", "c", "new"}},
+		{"cut in the last line", func(b []byte) []byte { return b[:len(b)-1] }, []string{"a", "b", "new"}},
+		{"flipped bit", func(b []byte) []byte { b[len(b)/2] ^= 1; return b }, []string{"a", "c", "new"}},
+		{"empty file", func([]byte) []byte { return nil }, []string{"new"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, config(dir))
+			put(t, s, "a", "b", "c")
+			s.Close()
+			files, _ := filepath.Glob(filepath.Join(dir, "*.seg"))
+			if len(files) != 1 {
+				t.Fatalf("segments %v", files)
+			}
+			data, err := os.ReadFile(files[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(files[0], c.damage(data), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s = open(t, config(dir))
+			put(t, s, "new")
+			got, _, _ := rest(t, s)
+			want(t, got, c.want...)
+		})
+	}
+}
+
+func TestSecondProcess(t *testing.T) {
+	dir := t.TempDir()
+	open(t, config(dir))
+	if _, err := Open(config(dir)); !errors.Is(err, ErrLocked) {
+		t.Errorf("got %v, want ErrLocked", err)
+	}
+}
+
+func TestSegmentsGoWhenPassed(t *testing.T) {
+	c := config(t.TempDir())
+	c.SegmentBytes = 1 // every commit ends its segment
+	s := open(t, c)
+	put(t, s, "a", "b", "c")
+	files := func() int { f, _ := filepath.Glob(filepath.Join(c.Dir, "*.seg")); return len(f) }
+	if n := files(); n != 3 {
+		t.Fatalf("%d segments before anything was read, want 3", n)
+	}
+	_, end, r := rest(t, s)
+	if err := r.Commit(end); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "d") // acknowledged before the sweep, so ask after Close
+	s.Close()
+	if n := files(); n != 1 {
+		t.Errorf("%d segments after all but one was committed, want 1", n)
+	}
+}
+
+func TestManyWriters(t *testing.T) {
+	s := open(t, config(t.TempDir()))
+	var wg sync.WaitGroup
+	for w := range 16 {
+		wg.Go(func() {
+			for i := range 50 {
+				if err := s.Append(context.Background(), fmt.Appendf(nil, "%d-%d", w, i)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	got, _, _ := rest(t, s)
+	seen := map[string]int{}
+	for _, g := range got {
+		seen[g]++
+	}
+	if len(got) != 800 || len(seen) != 800 {
+		t.Errorf("%d records, %d different, want 800", len(got), len(seen))
+	}
+}
+
+// failing fails the next calls of one kind.
+type failing struct {
+	OS
+	sync, short int
+	free        uint64
+}
+
+type failingFile struct {
+	File
+	fs *failing
+}
+
+func (f *failing) Create(name string) (File, error) {
+	file, err := f.OS.Create(name)
+	return &failingFile{file, f}, err
+}
+
+func (f *failing) Free(string) (uint64, error) { return f.free, nil }
+
+var errInjected = errors.New("injected")
+
+func (f *failingFile) Sync() error {
+	if f.fs.sync > 0 {
+		f.fs.sync--
+		return errInjected
+	}
+	return f.File.Sync()
+}
+
+func (f *failingFile) Write(b []byte) (int, error) {
+	if f.fs.short > 0 {
+		f.fs.short--
+		n, _ := f.File.Write(b[:len(b)/2])
+		return n, errInjected
+	}
+	return f.File.Write(b)
+}
+
+func TestFailedSyncMovesToANewSegment(t *testing.T) {
+	c := config(t.TempDir())
+	fs := &failing{}
+	c.FS = fs
+	s := open(t, c)
+	put(t, s, "a")
+	fs.sync = 1
+	put(t, s, "b", "c")
+	got, _, _ := rest(t, s)
+	want(t, got, "a", "b", "c")
+}
+
+func TestShortWriteIsNotGluedTo(t *testing.T) {
+	c := config(t.TempDir())
+	fs := &failing{}
+	c.FS = fs
+	s := open(t, c)
+	put(t, s, "a")
+	fs.short = 1
+	if err := s.Append(context.Background(), []byte("lost")); !errors.Is(err, errInjected) {
+		t.Fatalf("got %v", err)
+	}
+	put(t, s, "b")
+	s.Close()
+	s = open(t, c)
+	got, _, _ := rest(t, s)
+	want(t, got, "a", "b")
+}
+
+func TestReserve(t *testing.T) {
+	c := config(t.TempDir())
+	c.Reserve = 100
+	c.FS = &failing{free: 300}
+	s := open(t, c)
+	r, err := s.Reserve(150)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Reserve(100); !errors.Is(err, ErrNoSpace) {
+		t.Errorf("got %v, want ErrNoSpace", err)
+	}
+	r.Release()
+	r.Release()
+	if _, err := s.Reserve(200); err != nil {
+		t.Errorf("after release: %v", err)
+	}
+}
+
+func FuzzLine(f *testing.F) {
+	f.Add([]byte("00000000 "))
+	f.Add(bytes.TrimSuffix(appendLine(nil, []byte("{}")), []byte("\n")))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		if record, ok := parseLine(line); ok {
+			back := bytes.TrimSuffix(appendLine(nil, record), []byte("\n"))
+			if !bytes.EqualFold(back, line) {
+				t.Fatalf("%q reads as %q, which writes %q", line, record, back)
+			}
+		}
+	})
+}
+
+func BenchmarkAppend64(b *testing.B) {
+	s := open(b, config(b.TempDir()))
+	record := bytes.Repeat([]byte("x"), 500)
+	b.SetParallelism(32)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := s.Append(context.Background(), record); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
