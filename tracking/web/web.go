@@ -113,18 +113,20 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (h *Handler) link(w http.ResponseWriter, r *http.Request, t token.Token) {
 	to := t.Target
-	if h.c.Expiry > 0 && h.c.Now().Sub(t.Issued()) > h.c.Expiry {
+	expired := h.c.Expiry > 0 && h.c.Now().Sub(t.Issued()) > h.c.Expiry
+	if expired {
 		if to = h.c.ExpiredURL; to == "" {
 			h.plain(w, "expired", http.StatusGone)
 			return
 		}
-	} else {
-		h.record(r, t)
 	}
 	location, err := location(to)
 	if err != nil {
 		h.plain(w, "bad_target", http.StatusNotFound)
 		return
+	}
+	if !expired {
+		h.record(r, t)
 	}
 	h.requests.WithLabelValues(t.Kind.String()).Inc()
 	w.Header().Set("Location", location)

@@ -1,0 +1,67 @@
+package certs
+
+import (
+	"crypto/tls"
+	"net"
+	"testing"
+	"time"
+)
+
+// handshake runs one over a pipe and returns the client's error.
+func handshake(t *testing.T, server, client *tls.Config) error {
+	t.Helper()
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	go tls.Server(a, server).Handshake()
+	b.SetDeadline(time.Now().Add(10 * time.Second))
+	return tls.Client(b, client).Handshake()
+}
+
+func TestServerConfig(t *testing.T) {
+	c, err := SelfSigned(t.TempDir(), "mail.example.org", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := ServerConfig(c, 0)
+	for _, v := range []struct {
+		name     string
+		min, max uint16
+		suites   []uint16
+		ok       bool
+	}{
+		{"TLS 1.0", tls.VersionTLS10, tls.VersionTLS10, nil, false},
+		{"TLS 1.1", tls.VersionTLS11, tls.VersionTLS11, nil, false},
+		{"TLS 1.2", tls.VersionTLS12, tls.VersionTLS12, nil, true},
+		{"TLS 1.3", tls.VersionTLS13, tls.VersionTLS13, nil, true},
+		{"TLS 1.2 with CBC", tls.VersionTLS12, tls.VersionTLS12, []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}, false},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			err := handshake(t, server, &tls.Config{MinVersion: v.min, MaxVersion: v.max, CipherSuites: v.suites, InsecureSkipVerify: true})
+			if (err == nil) != v.ok {
+				t.Errorf("got %v, want ok %v", err, v.ok)
+			}
+		})
+	}
+}
+
+func TestSelfSignedIsKept(t *testing.T) {
+	dir, now := t.TempDir(), time.Now()
+	serial := func(host string, now time.Time) string {
+		c, err := SelfSigned(dir, host, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.Leaf.SerialNumber.String()
+	}
+	first := serial("a.example", now)
+	if serial("a.example", now) != first {
+		t.Error("made anew at the second start")
+	}
+	if serial("a.example", now.Add(selfSignedLife)) == first {
+		t.Error("kept although it runs out")
+	}
+	if serial("b.example", now) == first {
+		t.Error("kept for another name")
+	}
+}

@@ -1,0 +1,136 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/tracking/event"
+	"postern/tracking/token"
+)
+
+type memory struct {
+	events []*event.Event
+	err    error
+}
+
+func (m *memory) Record(_ context.Context, e ...*event.Event) error {
+	m.events = append(m.events, e...)
+	return m.err
+}
+
+func setup(t *testing.T) (*Handler, *memory, *token.Keys) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "keys")
+	if _, err := token.AddKey(file, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := token.ReadKeys(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &memory{}
+	return New(Config{Keys: keys, Events: m, IDs: event.NewIDs(), Expiry: 24 * time.Hour, Log: slog.New(slog.DiscardHandler), Now: time.Now,
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}), m, keys
+}
+
+func TestHandler(t *testing.T) {
+	h, m, keys := setup(t)
+	seal := func(kind token.Kind, age time.Duration, target string) string {
+		return PathPrefix + keys.Seal(token.Token{Kind: kind, MessageID: keys.NewID(time.Now().Add(-age)), Recipient: "r@example.org", Target: target})
+	}
+	click := seal(token.Click, 0, "https://x.example/?a=1&b=%20#f")
+	for _, c := range []struct {
+		name, method, path string
+		status             int
+		location           string
+		event              event.Type
+	}{
+		{"click", "GET", click, 302, "https://x.example/?a=1&b=%20#f", event.Click},
+		{"HEAD is no person", "HEAD", click, 302, "https://x.example/?a=1&b=%20#f", ""},
+		{"international target", "GET", seal(token.Click, 0, "https://bücher.example/ü"), 302, "https://xn--bcher-kva.example/%C3%BC", event.Click},
+		{"pixel", "GET", seal(token.Open, 0, ""), 200, "", event.Open},
+		{"initial pixel", "GET", seal(token.InitialOpen, 0, ""), 200, "", event.InitialOpen},
+		{"expired", "GET", seal(token.Click, 48*time.Hour, "https://x.example/"), 410, "", ""},
+		{"only http and https", "GET", seal(token.Click, 0, "javascript:alert(1)"), 404, "", ""},
+		{"made up", "GET", PathPrefix + "AAAA", 404, "", ""},
+		{"other path", "GET", "/", 404, "", ""},
+		{"method", "POST", click, 405, "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m.events = nil
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
+			if w.Code != c.status || w.Header().Get("Location") != c.location {
+				t.Errorf("got %d to %q", w.Code, w.Header().Get("Location"))
+			}
+			if c.status == 200 && (w.Body.Len() != 43 || w.Header().Get("Content-Type") != "image/gif") {
+				t.Errorf("pixel of %d bytes", w.Body.Len())
+			}
+			switch {
+			case c.event == "" && len(m.events) > 0:
+				t.Errorf("event %s", m.events[0].Type)
+			case c.event != "":
+				if len(m.events) != 1 || m.events[0].Type != c.event {
+					t.Fatalf("events %v", m.events)
+				}
+				line, err := m.events[0].Encode()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := event.Decode(line); err != nil {
+					t.Errorf("%s: %v", line, err)
+				}
+			}
+		})
+	}
+}
+
+func TestRedirectsWhenTheSpoolIsFull(t *testing.T) {
+	h, m, keys := setup(t)
+	m.err = errors.New("disk full")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", PathPrefix+keys.Seal(token.Token{Kind: token.Click, MessageID: keys.NewID(time.Now()), Target: "http://x.example/"}), nil))
+	if w.Code != 302 {
+		t.Errorf("got %d", w.Code)
+	}
+}
+
+func TestClientIP(t *testing.T) {
+	h, _, _ := setup(t)
+	for _, c := range []struct{ name, remote, forwarded, want string }{
+		{"direct", "192.0.2.1:5", "", "192.0.2.1"},
+		{"a stranger's header is not believed", "192.0.2.1:5", "198.51.100.1", "192.0.2.1"},
+		{"through a proxy", "10.0.0.1:5", "198.51.100.1", "198.51.100.1"},
+		{"spoofed behind a proxy", "10.0.0.1:5", "203.0.113.9, 198.51.100.1", "198.51.100.1"},
+		{"rubbish", "10.0.0.1:5", "x", "10.0.0.1"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := &http.Request{RemoteAddr: c.remote, Header: http.Header{}}
+			if c.forwarded != "" {
+				r.Header.Set("X-Forwarded-For", c.forwarded)
+			}
+			if got := h.clientIP(r); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+func FuzzLocation(f *testing.F) {
+	f.Add("https://x.example/ü?q=a b")
+	f.Add("http://bücher.example:80/")
+	f.Fuzz(func(t *testing.T, s string) {
+		l, err := location(s)
+		if err == nil && (!isPlain(l) || !strings.Contains(l, "://")) {
+			t.Fatalf("%q leads to %q", s, l)
+		}
+	})
+}
