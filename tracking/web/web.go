@@ -142,8 +142,8 @@ func location(target string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if u.Scheme != "http" && u.Scheme != "https" {
-		return "", errors.New("web: not http or https")
+	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
+		return "", errors.New("web: not an absolute http or https URL")
 	}
 	rest := target
 	if host := u.Hostname(); !isPlain(host) {
