@@ -1,3 +1,6 @@
+// Package relay takes an envelope and a message and hands them to PowerMTA. So
+// far it holds the rule for X-Job, whose functions keep no state and are safe for
+// concurrent use.
 package relay
 
 import (
