@@ -168,7 +168,11 @@ func (s *Spool) load() error {
 		}
 		size, err := s.repair(seq, i.Size())
 		if err != nil {
+			// Out of the way, or the next segment could not take its number.
 			s.c.Log.Error("spool: segment set aside", "file", i.Name(), "err", err)
+			if err := s.c.FS.Rename(s.path(seq), s.path(seq)+".broken"); err != nil {
+				return fmt.Errorf("spool: %w", err)
+			}
 			continue
 		}
 		s.segs = append(s.segs, &segment{seq: seq, size: size, closed: true, last: i.ModTime()})

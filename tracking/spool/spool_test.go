@@ -168,11 +168,34 @@ func TestManyWriters(t *testing.T) {
 	}
 }
 
+func TestUnreadableSegmentIsSetAside(t *testing.T) {
+	c := config(t.TempDir())
+	s := open(t, c)
+	put(t, s, "a")
+	s.Close()
+	c.FS = &failing{open: 1}
+	s = open(t, c)
+	put(t, s, "b")
+	got, _, _ := rest(t, s)
+	want(t, got, "b")
+	if kept, _ := filepath.Glob(filepath.Join(c.Dir, "*.broken")); len(kept) != 1 {
+		t.Errorf("set aside: %v", kept)
+	}
+}
+
 // failing fails the next calls of one kind.
 type failing struct {
 	OS
-	sync, short int
-	free        uint64
+	sync, short, open int
+	free              uint64
+}
+
+func (f *failing) Open(name string) (File, error) {
+	if f.open > 0 {
+		f.open--
+		return nil, errInjected
+	}
+	return f.OS.Open(name)
 }
 
 type failingFile struct {
