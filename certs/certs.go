@@ -11,7 +11,6 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/big"
 	"net"
 	"os"
@@ -33,15 +32,13 @@ func Files(certFile, keyFile string) (tls.Certificate, error) {
 const selfSignedLife = 90 * 24 * time.Hour
 
 // SelfSigned reads the certificate that an earlier call left in dir, or makes
-// one for host and loopback where there is none or it runs out within a day.
+// one for host and loopback where there is none that fits: it is missing, for another
+// name, runs out within a day, or a crash left half a pair.
 func SelfSigned(dir, host string, now time.Time) (tls.Certificate, error) {
 	certFile, keyFile := filepath.Join(dir, "self-signed.crt"), filepath.Join(dir, "self-signed.key")
 	c, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err == nil && c.Leaf != nil && c.Leaf.VerifyHostname(host) == nil && now.Add(24*time.Hour).Before(c.Leaf.NotAfter) {
 		return c, nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return c, fmt.Errorf("certs: self-signed: %w", err)
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
