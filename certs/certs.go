@@ -88,3 +88,16 @@ func ServerConfig(cert tls.Certificate, minVersion uint16) *tls.Config {
 		},
 	}
 }
+
+// ReadPool reads the certificates of a PEM file, to verify a peer with.
+func ReadPool(file string) (*x509.CertPool, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("certs: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, fmt.Errorf("certs: %s: no PEM certificate", file)
+	}
+	return pool, nil
+}

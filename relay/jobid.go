@@ -1,14 +1,8 @@
-// Package relay takes an envelope and a message and hands them to PowerMTA. So
-// far it holds the rule for X-Job, whose functions keep no state and are safe for
-// concurrent use.
 package relay
 
 import (
-	"mime"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/emersion/go-message/charset"
 )
 
 // maxJobID is where a job id is cut, in bytes: the length PowerMTA takes.
@@ -36,8 +30,7 @@ func JobID(name string) string {
 // goes, encoded words (RFC 2047) are decoded; one that cannot be is taken as it
 // stands. An empty name stays empty, whatever the prefix.
 func jobFromHeader(value, prefix string) string {
-	dec := mime.WordDecoder{CharsetReader: charset.Reader}
-	if s, err := dec.DecodeHeader(value); err == nil {
+	if s, err := lenientWords.DecodeHeader(value); err == nil {
 		value = s
 	}
 	value = strings.Trim(value, " \t\r\n")

@@ -152,30 +152,48 @@ func Check(msg []byte) error {
 	return nil
 }
 
-// WriteData writes msg in the DATA form of RFC 5321 section 4.5.2: dots at the
-// start of a line doubled, a CRLF added where the last line lacks one, and the
-// final dot. It writes nothing at all if msg fails Check. The caller flushes.
-func WriteData(w *bufio.Writer, msg []byte) error {
-	if err := Check(msg); err != nil {
-		return err
-	}
-	terminated := bytes.HasSuffix(msg, []byte("\r\n")) || len(msg) == 0
-	if len(msg) > 0 && msg[0] == '.' {
-		w.WriteByte('.')
-	}
-	for len(msg) > 0 {
-		i := bytes.Index(msg, []byte("\n."))
-		if i < 0 {
-			w.Write(msg)
-			break
+// WriteData writes a message in the DATA form of RFC 5321 section 4.5.2: dots
+// at the start of a line doubled, a CRLF added where the last line lacks one,
+// and the final dot. The message may come in parts, each but the last ending
+// with a line. It writes nothing at all if a part fails Check. The caller
+// flushes.
+func WriteData(w *bufio.Writer, parts ...[]byte) error {
+	for i, p := range parts {
+		if err := Check(p); err != nil {
+			return err
 		}
-		w.Write(msg[:i+1])
-		w.WriteString(".")
-		msg = msg[i+1:]
+		if i < len(parts)-1 && len(p) > 0 && !bytes.HasSuffix(p, []byte("\r\n")) {
+			return bareCR()
+		}
+	}
+	terminated := true
+	for _, p := range parts {
+		if len(p) == 0 {
+			continue
+		}
+		terminated = bytes.HasSuffix(p, []byte("\r\n"))
+		writeStuffed(w, p)
 	}
 	if !terminated {
 		w.WriteString("\r\n")
 	}
 	_, err := w.WriteString(".\r\n") // bufio keeps the first error
 	return err
+}
+
+// writeStuffed writes lines with their leading dots doubled.
+func writeStuffed(w *bufio.Writer, p []byte) {
+	if p[0] == '.' {
+		w.WriteByte('.')
+	}
+	for len(p) > 0 {
+		i := bytes.Index(p, []byte("\n."))
+		if i < 0 {
+			w.Write(p)
+			return
+		}
+		w.Write(p[:i+1])
+		w.WriteString(".")
+		p = p[i+1:]
+	}
 }

@@ -44,6 +44,19 @@ func (t Token) Issued() time.Time { return t.MessageID.Time() }
 // bytes, a recipient, a name, and room.
 const MaxLength = 8192
 
+// PathPrefix stands in front of every token in a tracked URL.
+const PathPrefix = "/t/"
+
+// URL is the address that a token is reached at, base being tracking.url.
+func URL(base, text string) string { return strings.TrimSuffix(base, "/") + PathPrefix + text }
+
+// MaxURL bounds the length of URL for a token whose recipient, link name and
+// target have n bytes together.
+func MaxURL(base string, n int) int {
+	const fixed = 1 + 16 + 1 + len(ID{}) + 5 + 3 + 3 + 1 // key id, SIV, kind, id, subaccount, lengths, prefix
+	return len(base) + len(PathPrefix) + tokenEncoding.EncodedLen(fixed+n)
+}
+
 // associated binds a token to its format, the key's id is in it again.
 const associated = "postern token 1"
 

@@ -24,12 +24,6 @@ import (
 	"postern/tracking/token"
 )
 
-// PathPrefix stands in front of every token in a tracked URL.
-const PathPrefix = "/t/"
-
-// URL is the address that a token is reached at, base being tracking.url.
-func URL(base, text string) string { return strings.TrimSuffix(base, "/") + PathPrefix + text }
-
 // Recorder makes events durable before it returns nil.
 type Recorder interface {
 	Record(context.Context, ...*event.Event) error
@@ -83,7 +77,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		w.Header().Set("Connection", "close")
 	}
-	text, ok := strings.CutPrefix(r.URL.Path, PathPrefix)
+	text, ok := strings.CutPrefix(r.URL.Path, token.PathPrefix)
 	if !ok {
 		h.plain(w, "other_path", http.StatusNotFound)
 		return

@@ -44,7 +44,7 @@ func setup(t *testing.T) (*Handler, *memory, *token.Keys) {
 func TestHandler(t *testing.T) {
 	h, m, keys := setup(t)
 	seal := func(kind token.Kind, age time.Duration, target string) string {
-		return PathPrefix + keys.Seal(token.Token{Kind: kind, MessageID: keys.NewID(time.Now().Add(-age)), Recipient: "r@example.org", Target: target})
+		return token.PathPrefix + keys.Seal(token.Token{Kind: kind, MessageID: keys.NewID(time.Now().Add(-age)), Recipient: "r@example.org", Target: target})
 	}
 	click := seal(token.Click, 0, "https://x.example/?a=1&b=%20#f")
 	for _, c := range []struct {
@@ -60,7 +60,7 @@ func TestHandler(t *testing.T) {
 		{"initial pixel", "GET", seal(token.InitialOpen, 0, ""), 200, "", event.InitialOpen},
 		{"expired", "GET", seal(token.Click, 48*time.Hour, "https://x.example/"), 410, "", ""},
 		{"only http and https", "GET", seal(token.Click, 0, "javascript:alert(1)"), 404, "", ""},
-		{"made up", "GET", PathPrefix + "AAAA", 404, "", ""},
+		{"made up", "GET", token.PathPrefix + "AAAA", 404, "", ""},
 		{"other path", "GET", "/", 404, "", ""},
 		{"method", "POST", click, 405, "", ""},
 	} {
@@ -97,7 +97,7 @@ func TestRedirectsWhenTheSpoolIsFull(t *testing.T) {
 	h, m, keys := setup(t)
 	m.err = errors.New("disk full")
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest("GET", PathPrefix+keys.Seal(token.Token{Kind: token.Click, MessageID: keys.NewID(time.Now()), Target: "http://x.example/"}), nil))
+	h.ServeHTTP(w, httptest.NewRequest("GET", token.PathPrefix+keys.Seal(token.Token{Kind: token.Click, MessageID: keys.NewID(time.Now()), Target: "http://x.example/"}), nil))
 	if w.Code != 302 {
 		t.Errorf("got %d", w.Code)
 	}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// admin is the operators' side: metrics and health. It faces loopback or a
+// private network, never the Internet.
+type admin struct {
+	mux   *http.ServeMux
+	ready atomic.Bool
+	check func(context.Context) error // whether mail can be taken now
+}
+
+const readyTimeout = 5 * time.Second
+
+func newAdmin(reg *prometheus.Registry, check func(context.Context) error) *admin {
+	a := &admin{mux: http.NewServeMux(), check: check}
+	a.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+	a.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
+	a.mux.HandleFunc("GET /readyz", a.readyz)
+	return a
+}
+
+// readyz says 503 before the listeners are open, while the gateway drains, and
+// while mail cannot be handed on.
+func (a *admin) readyz(w http.ResponseWriter, r *http.Request) {
+	if !a.ready.Load() {
+		http.Error(w, "starting or stopping", http.StatusServiceUnavailable)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
+	defer cancel()
+	if err := a.check(ctx); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	w.Write([]byte("ready\n"))
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"postern/cmd/postern/config"
+	"postern/dkim"
+	"postern/relay"
+	"postern/tracking/token"
+)
+
+type checkCmd struct {
+	Config string `required:"" type:"path" help:"The configuration file." placeholder:"FILE"`
+}
+
+func (c *checkCmd) Help() string { return "Example: postern check --config /etc/postern/postern.toml" }
+
+func (c *checkCmd) Run(e *env) error {
+	_, problems := config.Load(c.Config)
+	fatal := problems.Fatal()
+	for _, p := range problems {
+		fmt.Fprintln(e.stderr, p)
+	}
+	if len(fatal) > 0 {
+		return fmt.Errorf("%d problems in the configuration", len(fatal))
+	}
+	fmt.Fprintf(e.stdout, "%s: good\n", c.Config)
+	return nil
+}
+
+type jobidCmd struct {
+	Text []string `arg:"" help:"Names to make safe."`
+}
+
+func (c *jobidCmd) Help() string { return `Example: postern jobid "Spring sale" 'été'` }
+
+func (c *jobidCmd) Run(e *env) error {
+	for _, t := range c.Text {
+		fmt.Fprintln(e.stdout, relay.JobID(t))
+	}
+	return nil
+}
+
+type tokenCmd struct {
+	Keygen tokenKeygenCmd `cmd:"" help:"Make a key file, or add a newer key to it."`
+	Decode tokenDecodeCmd `cmd:"" help:"Print what a tracked link holds, as JSON."`
+}
+
+type tokenKeygenCmd struct {
+	File string `arg:"" type:"path" help:"The key file (tracking.key_file)."`
+}
+
+func (c *tokenKeygenCmd) Help() string {
+	return "The newest key seals, all keys open. Keep a copy: who loses the file orphans every link already sent.\nExample: postern token keygen /etc/postern/token.keys"
+}
+
+func (c *tokenKeygenCmd) Run(e *env) error {
+	id, err := token.AddKey(c.File, time.Now())
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.stdout, "%s: key %d added\n", c.File, id)
+	return nil
+}
+
+type tokenDecodeCmd struct {
+	Keys string `required:"" type:"path" help:"The key file." placeholder:"FILE"`
+	URL  string `arg:"" help:"A tracked link, or its token alone."`
+}
+
+func (c *tokenDecodeCmd) Help() string {
+	return "Example: postern token decode --keys token.keys https://track.example.com/t/AbC..."
+}
+
+func (c *tokenDecodeCmd) Run(e *env) error {
+	keys, err := token.ReadKeys(c.Keys)
+	if err != nil {
+		return err
+	}
+	text := c.URL
+	if u, err := url.Parse(c.URL); err == nil && u.Scheme != "" {
+		text = u.Path[strings.LastIndexByte(u.Path, '/')+1:]
+	}
+	t, err := keys.Open(text)
+	if err != nil {
+		return err
+	}
+	out := json.NewEncoder(e.stdout)
+	out.SetEscapeHTML(false)
+	return out.Encode(map[string]any{"kind": t.Kind.String(), "message_id": t.MessageID.String(), "issued": t.Issued().UTC(),
+		"recipient": t.Recipient, "subaccount": t.Subaccount, "target": t.Target, "link_name": t.LinkName})
+}
+
+type dkimCmd struct {
+	Keygen dkimKeygenCmd `cmd:"" help:"Make a key and print the DNS record to publish."`
+	Record dkimRecordCmd `cmd:"" help:"Print the DNS record of a key."`
+}
+
+type dkimKeygenCmd struct {
+	Domain   string `required:"" help:"The domain that signs (d=)."`
+	Selector string `required:"" help:"The selector (s=)."`
+	Out      string `required:"" type:"path" help:"Where the private key goes; must not exist." placeholder:"FILE"`
+	Type     string `default:"rsa2048" enum:"rsa2048,rsa3072,rsa4096,ed25519" help:"rsa2048, rsa3072, rsa4096 or ed25519."`
+}
+
+func (c *dkimKeygenCmd) Help() string {
+	return "Example: postern dkim keygen --domain example.com --selector s2026 --out s2026.example.com.pem"
+}
+
+func (c *dkimKeygenCmd) Run(e *env) error {
+	key, pem, err := dkim.Generate(c.Type)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(c.Out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(pem)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return printRecord(e, dkim.Key{Domain: c.Domain, Selector: c.Selector, Private: key}, false)
+}
+
+type dkimRecordCmd struct {
+	Domain   string `required:"" help:"The domain that signs (d=)."`
+	Selector string `required:"" help:"The selector (s=)."`
+	Key      string `required:"" type:"path" help:"The private key's file." placeholder:"FILE"`
+	Plain    bool   `help:"The record's value alone, without name and quotes."`
+}
+
+func (c *dkimRecordCmd) Help() string {
+	return "Example: postern dkim record --domain example.com --selector s2026 --key s2026.example.com.pem"
+}
+
+func (c *dkimRecordCmd) Run(e *env) error {
+	k, err := dkim.ReadKey(c.Domain, c.Selector, c.Key)
+	if err != nil {
+		return err
+	}
+	return printRecord(e, k, c.Plain)
+}
+
+func printRecord(e *env, k dkim.Key, plain bool) error {
+	value, err := dkim.RecordValue(k.Private)
+	if err != nil {
+		return err
+	}
+	if !plain {
+		value = dkim.BIND(k.Domain, k.Selector, value)
+	}
+	fmt.Fprintln(e.stdout, value)
+	return nil
+}
+
+type versionCmd struct{}
+
+func (versionCmd) Run(e *env) error {
+	version, commit := "devel", "unknown"
+	if b, ok := debug.ReadBuildInfo(); ok {
+		if b.Main.Version != "" && b.Main.Version != "(devel)" {
+			version = b.Main.Version
+		}
+		for _, s := range b.Settings {
+			if s.Key == "vcs.revision" {
+				commit = s.Value
+			}
+		}
+	}
+	fmt.Fprintf(e.stdout, "postern %s\ncommit %s\n%s %s/%s\nRSA: crypto/rsa\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return nil
+}

@@ -1,0 +1,199 @@
+package config
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"postern/certs"
+	"postern/dkim"
+	"postern/smtpd"
+	"postern/tracking/token"
+)
+
+// check holds the bound configuration to the rules that go beyond one value,
+// makes paths absolute, and reads the files that it names, so that `check`
+// says what `serve` would.
+func (b *binder) check(c *Config) {
+	word := func(key, v string, words ...string) {
+		if err := oneOf(v, words...); err != nil {
+			b.problem(key, "%v, not %q", err, v)
+		}
+	}
+	if c.Hostname == "" {
+		if _, given := b.lines["hostname"]; !given {
+			b.problem("hostname", `missing; write for example hostname = "mail.example.com"`)
+		}
+	}
+	c.StateDir = b.Path(c.StateDir)
+	if c.StateDir == "" {
+		b.problem("state_dir", "missing; the folder for spools and certificates")
+	}
+	word("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	word("log.format", c.Log.Format, "text", "json")
+	b.checkSubmission(&c.Submission, word)
+	b.checkCerts(&c.Certs, word)
+	b.checkRelay(&c.Relay, word)
+	b.checkTracking(c)
+	b.checkDKIM(&c.DKIM)
+	if c.Signals.Enabled && c.Signals.APIKey == "" {
+		b.problem("signals.api_key", "missing; signals.enabled wants the API key, 40 hex digits")
+	}
+	if c.Signals.UploadURL == "" {
+		b.problem("signals.upload_url", "must not be empty")
+	}
+	if s := c.Signals.BatchSize; s < 1<<10 || s > 5_000_000 {
+		b.problem("signals.batch_size", `want from "1KiB" to "5MB", the API's limit`)
+	}
+	if c.Signals.BatchAge <= 0 {
+		b.problem("signals.batch_age", `want more than nothing, for example "30s"`)
+	}
+}
+
+func (b *binder) checkSubmission(s *Submission, word func(string, string, ...string)) {
+	word("submission.received_header", s.ReceivedHeader, "full", "anonymous", "off")
+	word("submission.bare_newlines", s.BareNewlines, "refuse", "normalise")
+	if s.Auth == "upstream" {
+		b.problem("submission.auth", `"upstream" is not built yet; write "users"`)
+	} else {
+		word("submission.auth", s.Auth, "users")
+	}
+	if len(s.Listen)+len(s.ListenTLS) == 0 {
+		b.problem("submission.listen", `names no address; write for example ["0.0.0.0:587"]`)
+	}
+	s.UsersFile = b.Path(s.UsersFile)
+	if s.UsersFile == "" {
+		b.problem("submission.users_file", "must not be empty")
+	}
+	for key, n := range map[string]int64{"max_message_size": int64(s.MaxMessageSize), "max_recipients": int64(s.MaxRecipients),
+		"max_connections": int64(s.MaxConnections), "max_connections_per_source": int64(s.MaxConnectionsPerSource), "idle_timeout": int64(s.IdleTimeout)} {
+		if n <= 0 {
+			b.problem("submission."+key, "want more than nothing")
+		}
+	}
+}
+
+func (b *binder) checkCerts(c *Certs, word func(string, string, ...string)) {
+	word("certs.min_version", c.MinVersion, "1.2", "1.3")
+	c.CertFile, c.KeyFile = b.Path(c.CertFile), b.Path(c.KeyFile)
+	switch c.Mode {
+	case "files":
+		if _, err := certs.Files(c.CertFile, c.KeyFile); err != nil {
+			b.problem("certs.cert_file", "%v", err)
+		}
+	case "self-signed":
+	case "acme":
+		b.problem("certs.mode", `"acme" is not built yet; write "files" or "self-signed"`)
+	default:
+		word("certs.mode", c.Mode, "files", "self-signed")
+	}
+}
+
+func (b *binder) checkRelay(r *Relay, word func(string, string, ...string)) {
+	word("relay.tls", r.TLS, "off", "opportunistic", "required")
+	word("relay.upstream_kind", r.UpstreamKind, "powermta", "other")
+	if len(r.Upstream) == 0 {
+		b.problem("relay.upstream", `names no upstream; write for example ["127.0.0.1:2525"]`)
+	}
+	if r.MaxConnections < 1 {
+		b.problem("relay.max_connections", "want at least 1")
+	}
+	if r.MaxMessages < 1 {
+		b.problem("relay.max_messages_per_connection", "want at least 1")
+	}
+	if r.AnswerWithin <= 0 {
+		b.problem("relay.answer_within", `want more than nothing, for example "4m"`)
+	}
+	if (r.Username == "") != (r.Password == "") {
+		b.problem("relay.username", "relay.username and relay.password go together")
+	}
+	if r.CAFile = b.Path(r.CAFile); r.CAFile != "" {
+		if _, err := certs.ReadPool(r.CAFile); err != nil {
+			b.problem("relay.ca_file", "%v", err)
+		}
+	}
+}
+
+func (b *binder) checkTracking(c *Config) {
+	t := &c.Tracking
+	t.KeyFile = b.Path(t.KeyFile)
+	if t.URL == "" {
+		b.problem("tracking.url", `missing; where recipients reach the tracker, for example "https://track.example.com"`)
+	} else if strings.HasPrefix(string(t.URL), "http://") && !strings.HasPrefix(string(t.URL), "http://127.") && !strings.HasPrefix(string(t.URL), "http://localhost") {
+		b.warn("tracking.url", "links over plain http show mail programs' warnings; an https address is better")
+	}
+	if _, err := token.ReadKeys(t.KeyFile); err != nil {
+		b.problem("tracking.key_file", "%v; `postern token keygen %s` makes one", err, t.KeyFile)
+	}
+}
+
+func (b *binder) checkDKIM(d *DKIM) {
+	seen := map[string]bool{}
+	for i := range d.Keys {
+		k, key := &d.Keys[i], keyOf("dkim.key", i)
+		k.KeyFile = b.Path(k.KeyFile)
+		switch {
+		case k.Domain == "" || k.Selector == "" || k.KeyFile == "":
+			b.problem(key, "a key wants domain, selector and key_file")
+			continue
+		case seen[strings.ToLower(k.Domain+" "+k.Selector)]:
+			b.problem(key+".selector", "%s has a key with selector %s already", k.Domain, k.Selector)
+		}
+		seen[strings.ToLower(k.Domain+" "+k.Selector)] = true
+		if _, err := dkim.ReadKey(k.Domain, k.Selector, k.KeyFile); err != nil {
+			b.problem(key+".key_file", "%v", err)
+			continue
+		}
+		if i, err := os.Stat(k.KeyFile); err == nil && i.Mode().Perm()&0o044 != 0 {
+			b.warn(key+".key_file", "others can read the private key: chmod 600 %s", filepath.Base(k.KeyFile))
+		}
+	}
+}
+
+// User is one user of the users file.
+type User struct {
+	Name        string   `toml:"name"`
+	Password    string   `toml:"password"`
+	VirtualMTA  string   `toml:"virtual_mta"`
+	Job         string   `toml:"job"`
+	JobPrefix   string   `toml:"job_prefix"`
+	Subaccount  uint32   `toml:"subaccount"`
+	FromDomains []string `toml:"from_domains"`
+	Tracking    bool     `toml:"tracking"`
+}
+
+func (u *User) setDefaults() { u.Tracking = true }
+
+// LoadUsers reads a users file.
+func LoadUsers(file string, env func(string) string) ([]User, Problems) {
+	b := newBinder(file, env)
+	var f struct {
+		Users []User `toml:"user"`
+	}
+	b.load(&f)
+	seen := map[string]bool{}
+	for i, u := range f.Users {
+		key := keyOf("user", i)
+		switch {
+		case u.Name == "":
+			b.problem(key+".name", "missing")
+		case strings.ContainsAny(u.Name, "\x00\r\n") || strings.Contains(u.Name, ":X-MSYS-SUBACCOUNT="):
+			b.problem(key+".name", "must not hold control characters or :X-MSYS-SUBACCOUNT=")
+		case seen[u.Name]:
+			b.problem(key+".name", "%q stands twice", u.Name)
+		}
+		seen[u.Name] = true
+		if u.Password != "" {
+			if err := smtpd.CheckHash(u.Password); err != nil {
+				b.problem(key+".password", "%v", err)
+			}
+		}
+		if len(f.Users) > 1 && len(u.FromDomains) == 0 {
+			b.warn(key+".from_domains", "%s may send as anybody and gets everybody's signature; name the domains it may send from", u.Name)
+		}
+	}
+	return f.Users, b.problems
+}
+
+func keyOf(list string, i int) string { return fmt.Sprintf("%s[%d]", list, i) }

@@ -1,0 +1,271 @@
+// Package config reads postern.toml and the users file: strictly, with the
+// line of everything that is wrong, and all of it at once. Names follow the
+// annotated example beside this package, which is the contract.
+//
+// A Config is plain data: safe for concurrent reading.
+package config
+
+import (
+	"os"
+)
+
+// Config is the configuration file. Paths are absolute after Load.
+type Config struct {
+	Hostname      Host     `toml:"hostname"`
+	StateDir      string   `toml:"state_dir"`
+	MemoryBudget  Size     `toml:"memory_budget" unbuilt:"the memory budget"`
+	ShutdownGrace Duration `toml:"shutdown_grace"`
+
+	Log        Log          `toml:"log"`
+	Submission Submission   `toml:"submission"`
+	Certs      Certs        `toml:"certs"`
+	Relay      Relay        `toml:"relay"`
+	Pools      []Pool       `toml:"pool" unbuilt:"the table of pools"`
+	VirtualMTA []VirtualMTA `toml:"virtual_mta" unbuilt:"the table of VirtualMTAs"`
+	Tracking   Tracking     `toml:"tracking"`
+	DKIM       DKIM         `toml:"dkim"`
+	Reports    Reports      `toml:"reports" unbuilt:"the listener for bounces and complaints"`
+	Accounting Accounting   `toml:"accounting" unbuilt:"reading accounting files"`
+	Events     Events       `toml:"events"`
+	Signals    Signals      `toml:"signals"`
+	Admin      Admin        `toml:"admin"`
+}
+
+// Log says what is logged and how.
+type Log struct {
+	Level  string `toml:"level"`
+	Format string `toml:"format"`
+}
+
+// Submission is the listener that applications send to.
+type Submission struct {
+	Listen                  []Addr   `toml:"listen"`
+	ListenTLS               []Addr   `toml:"listen_tls"`
+	RequireTLS              bool     `toml:"require_tls"`
+	Auth                    string   `toml:"auth"`
+	UsersFile               string   `toml:"users_file"`
+	AuthFailureRate         Rate     `toml:"auth_failure_rate"`
+	MaxMessageSize          Size     `toml:"max_message_size"`
+	MaxRecipients           int      `toml:"max_recipients"`
+	MaxConnections          int      `toml:"max_connections"`
+	MaxConnectionsPerSource int      `toml:"max_connections_per_source"`
+	IdleTimeout             Duration `toml:"idle_timeout"`
+	ProxyProtocolFrom       []Prefix `toml:"proxy_protocol_from" unbuilt:"the PROXY protocol"`
+	ReceivedHeader          string   `toml:"received_header"`
+	BareNewlines            string   `toml:"bare_newlines"`
+	Sources                 []Source `toml:"source" unbuilt:"a source rule"`
+}
+
+// Source is a rule for who need not authenticate.
+type Source struct {
+	Network     Prefix `toml:"network"`
+	RequireAuth bool   `toml:"require_auth"`
+	User        string `toml:"user"`
+}
+
+// Certs says where certificates come from.
+type Certs struct {
+	Mode           string `toml:"mode"`
+	CertFile       string `toml:"cert_file"`
+	KeyFile        string `toml:"key_file"`
+	MinVersion     string `toml:"min_version"`
+	ACMEEmail      string `toml:"acme_email" unbuilt:"ACME"`
+	ACMEDomains    []Host `toml:"acme_domains" unbuilt:"ACME"`
+	ACMEDirectory  string `toml:"acme_directory" unbuilt:"ACME"`
+	ACMEHTTPListen Addr   `toml:"acme_http_listen" unbuilt:"ACME"`
+	ACMETLSListen  Addr   `toml:"acme_tls_listen" unbuilt:"ACME"`
+}
+
+// Relay is the way to PowerMTA.
+type Relay struct {
+	Upstream         []Addr     `toml:"upstream"`
+	UpstreamKind     string     `toml:"upstream_kind"`
+	TLS              string     `toml:"tls"`
+	CAFile           string     `toml:"ca_file"`
+	Username         string     `toml:"username"`
+	Password         string     `toml:"password" secret:"yes"`
+	MaxConnections   int        `toml:"max_connections"`
+	MaxMessages      int        `toml:"max_messages_per_connection"`
+	Queue            string     `toml:"queue" unbuilt:"the retry spool"`
+	AnswerWithin     Duration   `toml:"answer_within"`
+	Convert8Bit      bool       `toml:"convert_8bit" unbuilt:"the conversion of 8-bit content"`
+	RetryAfter       []Duration `toml:"retry_after" unbuilt:"the retry spool"`
+	BounceAfter      Duration   `toml:"bounce_after" unbuilt:"the retry spool"`
+	MessageIDHeader  HeaderName `toml:"message_id_header"`
+	VirtualMTAHeader HeaderName `toml:"virtual_mta_header"`
+	JobHeader        HeaderName `toml:"job_header"`
+	SubaccountHeader HeaderName `toml:"subaccount_header" unbuilt:"the subaccount header"`
+	MsysAPI          bool       `toml:"msys_api" unbuilt:"X-MSYS-API"`
+	VERPDomain       string     `toml:"verp_domain" unbuilt:"VERP"`
+	Rewrite          []Rewrite  `toml:"rewrite" unbuilt:"MAIL FROM rewriting"`
+}
+
+// Rewrite maps a MAIL FROM to another.
+type Rewrite struct {
+	MailFrom string `toml:"mail_from"`
+	To       string `toml:"to"`
+}
+
+// Pool is what PowerMTA calls virtual-mta-pool.
+type Pool struct {
+	Name          string   `toml:"name"`
+	EnableSignals Tristate `toml:"enable_signals"`
+	Subaccount    uint32   `toml:"subaccount"`
+}
+
+// VirtualMTA is one of PowerMTA's.
+type VirtualMTA struct {
+	Name          string   `toml:"name"`
+	Pool          string   `toml:"pool"`
+	SourceHost    string   `toml:"source_host"`
+	EnableSignals Tristate `toml:"enable_signals"`
+	Subaccount    uint32   `toml:"subaccount"`
+}
+
+// Tracking says what messages get.
+type Tracking struct {
+	URL           URL            `toml:"url"`
+	Open          bool           `toml:"open"`
+	InitialOpen   bool           `toml:"initial_open"`
+	Click         bool           `toml:"click"`
+	TextLinks     bool           `toml:"text_links" unbuilt:"wrapping links in text parts"`
+	LinkExpiry    Duration       `toml:"link_expiry"`
+	MaxLinkLength int            `toml:"max_link_length" unbuilt:"the limit on wrapped links"`
+	KeyFile       string         `toml:"key_file"`
+	Rules         []TrackingRule `toml:"rule" unbuilt:"tracking by sending domain"`
+	Web           Web            `toml:"web"`
+}
+
+// TrackingRule is tracking for a sending domain.
+type TrackingRule struct {
+	SenderOrFrom string `toml:"sender_or_from"`
+	URL          URL    `toml:"url"`
+	Open         *bool  `toml:"open"`
+	InitialOpen  *bool  `toml:"initial_open"`
+	Click        *bool  `toml:"click"`
+}
+
+// Web is the tracker's listener.
+type Web struct {
+	Listen         []Addr   `toml:"listen"`
+	TLS            bool     `toml:"tls"`
+	TrustedProxies []Prefix `toml:"trusted_proxies"`
+	GeoIPDB        string   `toml:"geoip_db" unbuilt:"geo_ip"`
+	ExpiredURL     URL      `toml:"expired_url"`
+}
+
+// DKIM holds the signing keys.
+type DKIM struct {
+	RSA  string    `toml:"rsa" unbuilt:"the choice of an RSA implementation"`
+	Keys []DKIMKey `toml:"key"`
+}
+
+// DKIMKey is one key.
+type DKIMKey struct {
+	Domain   string `toml:"domain"`
+	Selector string `toml:"selector"`
+	KeyFile  string `toml:"key_file"`
+}
+
+// Reports is the listener for bounces and complaints.
+type Reports struct {
+	Listen        []Addr   `toml:"listen"`
+	BounceDomains []string `toml:"bounce_domains"`
+	FBLDomains    []string `toml:"fbl_domains"`
+	Keep          string   `toml:"keep"`
+}
+
+// Accounting is PowerMTA's accounting records.
+type Accounting struct {
+	Files       []string       `toml:"files"`
+	Pipe        bool           `toml:"pipe"`
+	BounceClass map[string]int `toml:"bounce_class"`
+}
+
+// Events is the event spool.
+type Events struct {
+	Keep Duration `toml:"keep"`
+}
+
+// Signals is the ingest service.
+type Signals struct {
+	Enabled       bool            `toml:"enabled"`
+	APIKey        APIKey          `toml:"api_key" secret:"yes"`
+	UploadURL     URL             `toml:"upload_url"`
+	EnableSignals Tristate        `toml:"enable_signals" unbuilt:"the filter of events"`
+	Subaccount    uint32          `toml:"subaccount" unbuilt:"the filter of events"`
+	Report        []string        `toml:"report" unbuilt:"the filter of events"`
+	LogVerbose    bool            `toml:"log_verbose" unbuilt:"the verbose log of uploads"`
+	MinFreeSpace  Size            `toml:"min_free_space" unbuilt:"the guard of disk space"`
+	PrivacyPolicy string          `toml:"privacy_policy" unbuilt:"hashing of addresses"`
+	BatchSize     Size            `toml:"batch_size"`
+	BatchAge      Duration        `toml:"batch_age"`
+	Filters       []SignalsFilter `toml:"filter" unbuilt:"the filter of events"`
+}
+
+// SignalsFilter decides by sending domain.
+type SignalsFilter struct {
+	SenderOrFrom string `toml:"sender_or_from"`
+	Enable       bool   `toml:"enable"`
+	Subaccount   uint32 `toml:"subaccount"`
+}
+
+// Admin is the operators' listener.
+type Admin struct {
+	Listen Addr `toml:"listen"`
+}
+
+const mebi = 1 << 20
+
+// Default is a configuration with every default of the example.
+func Default() *Config {
+	c := &Config{StateDir: "/var/lib/postern", ShutdownGrace: seconds(30)}
+	c.Log = Log{Level: "info", Format: "text"}
+	c.Submission = Submission{Listen: []Addr{"0.0.0.0:587"}, RequireTLS: true, Auth: "users", UsersFile: "users.toml",
+		AuthFailureRate: Rate{N: 5, Per: seconds(60).Std()}, MaxMessageSize: 50 * mebi, MaxRecipients: 1000,
+		MaxConnections: 10000, MaxConnectionsPerSource: 200, IdleTimeout: seconds(300), ReceivedHeader: "full", BareNewlines: "refuse"}
+	c.Certs = Certs{Mode: "files", CertFile: "fullchain.pem", KeyFile: "privkey.pem", MinVersion: "1.2"}
+	c.Relay = Relay{Upstream: []Addr{"127.0.0.1:2525"}, UpstreamKind: "powermta", TLS: "opportunistic", MaxConnections: 64,
+		MaxMessages: 1000, AnswerWithin: seconds(240), MessageIDHeader: "X-Sp-Message-Id", VirtualMTAHeader: "X-Virtual-MTA",
+		JobHeader: "X-Job", SubaccountHeader: "X-Sp-Subaccount-Id"}
+	c.Tracking = Tracking{Open: true, InitialOpen: true, Click: true, LinkExpiry: seconds(365 * 86400), KeyFile: "token.keys",
+		Web: Web{Listen: []Addr{"0.0.0.0:8080"}}}
+	c.Events = Events{Keep: seconds(86400)}
+	c.Signals = Signals{UploadURL: "https://api.sparkpost.com/api/v1/ingest/events", EnableSignals: Yes,
+		BatchSize: 4 * mebi, BatchAge: seconds(30)}
+	c.Admin = Admin{Listen: "127.0.0.1:8025"}
+	return c
+}
+
+func seconds(n int) Duration { return Duration(n) * 1e9 }
+
+// Loaded is a configuration with its users.
+type Loaded struct {
+	*Config
+	File  string
+	Users []User
+}
+
+// Load reads and checks a configuration file and the users file that it names.
+// The problems hold all that is wrong with either.
+func Load(file string) (*Loaded, Problems) {
+	return load(file, os.Getenv)
+}
+
+func load(file string, env func(string) string) (*Loaded, Problems) {
+	b := newBinder(file, env)
+	l := &Loaded{Config: Default(), File: file}
+	b.load(l.Config)
+	if len(b.problems) == 0 || len(b.lines) > 0 {
+		b.check(l.Config)
+	}
+	problems := b.problems
+	if l.Submission.Auth == "users" && len(b.lines) > 0 {
+		users, more := LoadUsers(l.Submission.UsersFile, b.env)
+		if l.Submission.UsersFile != "" {
+			problems = append(problems, more...)
+		}
+		l.Users = users
+	}
+	return l, problems
+}

@@ -1,0 +1,211 @@
+package config
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// parser is implemented by the types that a string in the file is read into.
+type parser interface{ parse(string) error }
+
+// Size is a number of bytes: "50MiB", "4MB", "1024".
+type Size int64
+
+var units = map[string]float64{"": 1, "b": 1, "k": 1 << 10, "kib": 1 << 10, "kb": 1e3, "m": 1 << 20, "mib": 1 << 20, "mb": 1e6,
+	"g": 1 << 30, "gib": 1 << 30, "gb": 1e9, "t": 1 << 40, "tib": 1 << 40, "tb": 1e12}
+
+func (s *Size) parse(v string) error {
+	i := strings.IndexFunc(v, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
+	if i < 0 {
+		i = len(v)
+	}
+	n, err := strconv.ParseFloat(v[:i], 64)
+	unit, ok := units[strings.ToLower(strings.TrimSpace(v[i:]))]
+	if err != nil || !ok || n*unit > math.MaxInt64/2 {
+		return errors.New(`not a size, write for example "50MiB"`)
+	}
+	*s = Size(n * unit)
+	return nil
+}
+
+// Duration is a time span: "30s", "4m", "1h30m", "365d", "4d12h".
+type Duration time.Duration
+
+func (d *Duration) parse(v string) error {
+	bad := errors.New(`not a duration, write for example "30s", "4m" or "365d"`)
+	total := time.Duration(0)
+	rest := v
+	if days, after, ok := strings.Cut(v, "d"); ok {
+		n, err := strconv.ParseFloat(days, 64)
+		if err != nil || n < 0 || n > 36500 {
+			return bad
+		}
+		total, rest = time.Duration(n*24*float64(time.Hour)), after
+	}
+	if rest != "" || v == "" {
+		t, err := time.ParseDuration(rest)
+		if err != nil || t < 0 {
+			return bad
+		}
+		total += t
+	}
+	*d = Duration(total)
+	return nil
+}
+
+// Std is the time package's duration.
+func (d Duration) Std() time.Duration { return time.Duration(d) }
+
+// Rate is a number of events in a period: "5/min", "3/5m".
+type Rate struct {
+	N   int
+	Per time.Duration
+}
+
+func (r *Rate) parse(v string) error {
+	bad := errors.New(`not a rate, write for example "5/min" or "3/5m"`)
+	n, per, ok := strings.Cut(v, "/")
+	count, err := strconv.Atoi(n)
+	if !ok || err != nil || count < 1 {
+		return bad
+	}
+	switch per {
+	case "s", "sec":
+		r.Per = time.Second
+	case "min", "m":
+		r.Per = time.Minute
+	case "h", "hour":
+		r.Per = time.Hour
+	default:
+		var d Duration
+		if d.parse(per) != nil || d <= 0 {
+			return bad
+		}
+		r.Per = d.Std()
+	}
+	r.N = count
+	return nil
+}
+
+// Addr is HOST:PORT.
+type Addr string
+
+func (a *Addr) parse(v string) error {
+	_, port, err := net.SplitHostPort(v)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return errors.New(`not an address, write "HOST:PORT", for example "127.0.0.1:2525"`)
+	}
+	*a = Addr(v)
+	return nil
+}
+
+// URL is an absolute http or https URL without query and fragment, or empty.
+type URL string
+
+func (u *URL) parse(v string) error {
+	if v == "" {
+		*u = ""
+		return nil
+	}
+	p, err := url.Parse(v)
+	if err != nil || p.Scheme != "http" && p.Scheme != "https" || p.Host == "" || p.RawQuery != "" || p.Fragment != "" {
+		return errors.New(`not an address of the web, write for example "https://track.example.com"`)
+	}
+	*u = URL(strings.TrimSuffix(v, "/"))
+	return nil
+}
+
+// Prefix is a network: "10.1.0.0/16"; a single address is one, too.
+type Prefix netip.Prefix
+
+func (p *Prefix) parse(v string) error {
+	if a, err := netip.ParseAddr(v); err == nil {
+		*p = Prefix(netip.PrefixFrom(a, a.BitLen()))
+		return nil
+	}
+	n, err := netip.ParsePrefix(v)
+	if err != nil {
+		return errors.New(`not a network, write for example "10.1.0.0/16"`)
+	}
+	*p = Prefix(n.Masked())
+	return nil
+}
+
+// Host is a host name.
+type Host string
+
+func (h *Host) parse(v string) error {
+	if v == "" || len(v) > 253 || strings.ContainsAny(v, " \t/:@<>()\"\\,;") {
+		return errors.New(`not a host name, write for example "mail.example.com"`)
+	}
+	*h = Host(v)
+	return nil
+}
+
+// HeaderName is the name of a message header field.
+type HeaderName string
+
+func (h *HeaderName) parse(v string) error {
+	for i := 0; i < len(v); i++ {
+		if v[i] <= ' ' || v[i] >= 0x7f || v[i] == ':' {
+			v = ""
+		}
+	}
+	if v == "" || len(v) > 70 {
+		return errors.New(`not a header field's name, write for example "X-Job"`)
+	}
+	*h = HeaderName(v)
+	return nil
+}
+
+// APIKey is what PowerMTA wants of an API key: exactly 40 hex digits, or empty.
+type APIKey string
+
+func (k *APIKey) parse(v string) error {
+	if v != "" {
+		if _, err := hex.DecodeString(v); err != nil || len(v) != 40 {
+			return errors.New("an API key has exactly 40 hex digits")
+		}
+	}
+	*k = APIKey(v)
+	return nil
+}
+
+// Tristate is true, false, "filter", or left out.
+type Tristate string
+
+// The values of enable_signals.
+const (
+	Unset  Tristate = ""
+	Yes    Tristate = "true"
+	No     Tristate = "false"
+	Filter Tristate = "filter"
+)
+
+func (t *Tristate) parse(v string) error {
+	if v != "filter" {
+		return errors.New(`want true, false or "filter"`)
+	}
+	*t = Filter
+	return nil
+}
+
+func oneOf(v string, words ...string) error {
+	for _, w := range words {
+		if v == w {
+			return nil
+		}
+	}
+	return fmt.Errorf("want one of %s", strings.Join(words, ", "))
+}

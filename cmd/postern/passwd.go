@@ -1,0 +1,107 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+
+	"postern/cmd/postern/config"
+	"postern/smtpd"
+)
+
+type passwdCmd struct {
+	Config string `required:"" type:"path" help:"The configuration file, which names the users file." placeholder:"FILE"`
+	User   string `arg:"" optional:"" help:"The user to add or change."`
+	Delete bool   `help:"Remove the user."`
+	List   bool   `help:"List the users."`
+}
+
+func (c *passwdCmd) Help() string {
+	return "The password is read from the terminal, or from one line of standard input.\nExample: postern passwd --config postern.toml newsletter"
+}
+
+func (c *passwdCmd) Run(e *env) error {
+	file, err := config.UsersFile(c.Config)
+	if err != nil {
+		return err
+	}
+	if c.List {
+		users, problems := config.LoadUsers(file, os.Getenv)
+		for _, u := range users {
+			note := ""
+			if u.Password == "" {
+				note = "\t(no password: cannot log in)"
+			}
+			fmt.Fprintf(e.stdout, "%s%s\n", u.Name, note)
+		}
+		if p := problems.Fatal(); len(p) > 0 {
+			return p
+		}
+		return nil
+	}
+	if c.User == "" {
+		return errors.New("name a user, or --list")
+	}
+	if c.Delete {
+		if err := config.DeleteUser(file, c.User); err != nil {
+			return err
+		}
+		fmt.Fprintf(e.stdout, "%s: %s removed\n", file, c.User)
+		return nil
+	}
+	password, err := readPassword(e)
+	if err != nil {
+		return err
+	}
+	hash, err := smtpd.HashPassword(password)
+	if err != nil {
+		return err
+	}
+	added, err := config.SetPassword(file, c.User, hash)
+	if err != nil {
+		return err
+	}
+	what := "changed"
+	if added {
+		what = "added"
+	}
+	fmt.Fprintf(e.stdout, "%s: %s %s\n", file, c.User, what)
+	return nil
+}
+
+// readPassword asks twice on a terminal, else takes one line.
+func readPassword(e *env) (string, error) {
+	f, ok := e.stdin.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) {
+		line, err := bufio.NewReader(e.stdin).ReadString('\n')
+		if err != nil && err != io.EOF {
+			return "", err
+		}
+		if line = strings.TrimRight(line, "\r\n"); line == "" {
+			return "", errors.New("no password on standard input")
+		}
+		return line, nil
+	}
+	var got [2]string
+	for i, prompt := range []string{"Password: ", "Again: "} {
+		fmt.Fprint(e.stderr, prompt)
+		b, err := term.ReadPassword(int(f.Fd()))
+		fmt.Fprintln(e.stderr)
+		if err != nil {
+			return "", err
+		}
+		got[i] = string(b)
+	}
+	switch {
+	case got[0] == "":
+		return "", errors.New("the password is empty")
+	case got[0] != got[1]:
+		return "", errors.New("the two differ")
+	}
+	return got[0], nil
+}

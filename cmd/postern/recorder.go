@@ -1,0 +1,34 @@
+package main
+
+import (
+	"context"
+
+	"postern/tracking/event"
+	"postern/tracking/spool"
+)
+
+// recorder puts events into the spool for the relay and the tracker.
+type recorder struct{ spool *spool.Spool }
+
+// eventRoom is what is reserved for one event, in bytes on disk.
+const eventRoom = 4 << 10
+
+func (r recorder) Record(ctx context.Context, events ...*event.Event) error {
+	records := make([][]byte, len(events))
+	for i, e := range events {
+		b, err := e.Encode()
+		if err != nil {
+			return err
+		}
+		records[i] = b
+	}
+	return r.spool.Append(ctx, records...)
+}
+
+func (r recorder) Reserve(n int) (release func(), err error) {
+	room, err := r.spool.Reserve(int64(n) * eventRoom)
+	if err != nil {
+		return nil, err
+	}
+	return room.Release, nil
+}

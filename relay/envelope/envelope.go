@@ -1,0 +1,41 @@
+package envelope
+
+import "strings"
+
+// Recipient is one RCPT command: an address and its DSN parameters (RFC 3461).
+type Recipient struct {
+	Address      Address
+	Notify       []string // NEVER, or any of SUCCESS, FAILURE, DELAY; none: not given
+	OriginalType string   // rfc822 or utf-8; empty: no ORCPT
+	Original     string   // decoded
+}
+
+// MailParams are the ESMTP parameters of MAIL.
+type MailParams struct {
+	Size       int64  // as declared; 0: not
+	UTF8       bool   // SMTPUTF8 was given
+	NeedsUTF8  bool   // an address or header cannot do without it
+	Return     string // FULL or HDRS; empty: not given
+	EnvelopeID string // decoded; empty: none
+}
+
+// Envelope is what MAIL and RCPT said.
+type Envelope struct {
+	From       Address
+	Params     MailParams
+	Recipients []Recipient
+}
+
+// Xtext encodes a parameter value (RFC 3461 section 4).
+func Xtext(s string) string {
+	const hex = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; c > ' ' && c <= '~' && c != '+' && c != '=' {
+			b.WriteByte(c)
+		} else {
+			b.WriteString("+" + string(hex[c>>4]) + string(hex[c&15]))
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,81 @@
+package relay
+
+import (
+	"fmt"
+	"mime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-message/charset"
+
+	"postern/tracking/event"
+)
+
+var lenientWords = &mime.WordDecoder{CharsetReader: charset.Reader}
+
+const maxSubject = 998 // bytes in an event
+
+// injection is the event of a copy that the upstream took.
+func (r *Relay) injection(m *message, c *copyOf) *event.Event {
+	t := m.tracking
+	e := &event.Event{
+		Type: event.Injection, ID: r.c.IDs.Next(), MessageID: c.id.String(), Timestamp: event.Timestamp{Time: c.at},
+		RecvMethod: "esmtp", Binding: m.policy.virtualMTA, CampaignID: m.policy.job,
+		FriendlyFrom: m.policy.from.String(), MsgFrom: m.s.Envelope.From.String(), MsgSize: strconv.Itoa(c.size),
+		OpenTracking: &t.Open, ClickTracking: &t.Click, InitialPixel: &t.InitialOpen,
+		RcptTo: c.recipient.Address.String(), RoutingDomain: strings.ToLower(c.recipient.Address.Domain),
+		SubaccountID: m.s.User.Subaccount, Subject: decodeText(m.policy.subject, maxSubject),
+	}
+	return e
+}
+
+// decodeText undoes encoded words (RFC 2047) for people to read.
+func decodeText(s string, n int) string {
+	if d, err := lenientWords.DecodeHeader(s); err == nil {
+		s = d
+	}
+	if len(s) > n {
+		s = s[:n]
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
+// receivedField is the trace field of RFC 5321 section 4.4, as the
+// configuration wants it.
+func (r *Relay) receivedField(s *Submission, now time.Time) []byte {
+	var from string
+	switch r.c.Received {
+	case "off":
+		return nil
+	case "anonymous":
+	default:
+		ip := s.Remote.Addr().Unmap()
+		literal := ip.String()
+		if ip.Is6() {
+			literal = "IPv6:" + literal
+		}
+		from = fmt.Sprintf("from %s ([%s])\r\n\t", safeHelo(s.Helo), literal)
+	}
+	secure := ""
+	if s.TLS != "" {
+		secure = " (" + s.TLS + ")"
+	}
+	return fmt.Appendf(nil, "Received: %sby %s with %s%s id %s;\r\n\t%s\r\n", from, r.c.Hostname, s.Protocol, secure, s.Session, now.Format(time.RFC1123Z))
+}
+
+const maxHelo = 255
+
+// safeHelo lets nothing through that could end the field or begin a comment.
+func safeHelo(h string) string {
+	h = strings.Map(func(c rune) rune {
+		if c > ' ' && c <= '~' && !strings.ContainsRune(`()<>"\;`, c) {
+			return c
+		}
+		return -1
+	}, h)
+	if h == "" {
+		return "unknown"
+	}
+	return h[:min(len(h), maxHelo)]
+}

@@ -1,0 +1,394 @@
+// Package relay takes an envelope and a message and hands them to PowerMTA:
+// header policy, tracking, signature, one copy per recipient, and one answer
+// for the client.
+//
+// A Relay is safe for concurrent use.
+package relay
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"postern/dkim"
+	"postern/relay/envelope"
+	"postern/relay/upstream"
+	"postern/tracking/event"
+	"postern/tracking/rewrite"
+	"postern/tracking/token"
+)
+
+// User holds the settings of who submits.
+type User struct {
+	Name        string
+	VirtualMTA  string // where the message names none
+	Job         string // where the message has none
+	JobPrefix   string
+	Subaccount  uint32
+	FromDomains []string // patterns; empty: any
+	Tracking    bool
+}
+
+// Submission is a message with its envelope, as the client handed it over.
+// Message is the relay's from then on.
+type Submission struct {
+	Session  string // id for the log
+	User     User
+	Envelope envelope.Envelope
+	Message  []byte
+	Remote   netip.AddrPort
+	Helo     string
+	Protocol string // for Received: ESMTPSA, ESMTPS, ESMTPA, ESMTP
+	TLS      string // version and suite for Received; empty: plain
+}
+
+// Upstream hands one copy over; *upstream.Pool is one.
+type Upstream interface {
+	Send(context.Context, *upstream.Transaction) upstream.Outcome
+}
+
+// Recorder makes events durable before it returns, and holds room for them.
+type Recorder interface {
+	Record(context.Context, ...*event.Event) error
+	// Reserve holds room for n events until release is called.
+	Reserve(n int) (release func(), err error)
+}
+
+// Tracking says what a message gets, where nothing more specific speaks.
+type Tracking struct {
+	URL         string
+	Open        bool
+	InitialOpen bool
+	Click       bool
+}
+
+// Config is what a Relay needs.
+type Config struct {
+	Hostname     string
+	Headers      HeaderNames
+	Received     string // "full", "anonymous" or "off"
+	PowerMTA     bool   // the upstream takes its own header fields off again
+	Tracking     Tracking
+	Keys         *token.Keys
+	Signer       *dkim.Signer
+	Upstream     Upstream
+	Events       Recorder
+	IDs          *event.IDs
+	AnswerWithin time.Duration // 4 min
+	CopiesAtOnce int           // of one transaction: 8
+	Log          *slog.Logger
+	Metrics      prometheus.Registerer
+	Now          func() time.Time
+}
+
+// Relay submits messages.
+type Relay struct {
+	c       Config
+	buffers sync.Pool
+
+	copies   *prometheus.CounterVec
+	skipped  *prometheus.CounterVec
+	unsigned prometheus.Counter
+	unsaved  prometheus.Counter
+}
+
+// New makes a relay.
+func New(c Config) *Relay {
+	if c.AnswerWithin == 0 {
+		c.AnswerWithin = 4 * time.Minute
+	}
+	if c.CopiesAtOnce == 0 {
+		c.CopiesAtOnce = 8
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	r := &Relay{c: c, buffers: sync.Pool{New: func() any { return new(copyBuffer) }},
+		copies:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_relay_copies_total", Help: "Copies by what became of them."}, []string{"result"}),
+		skipped:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_rewrite_skipped_total", Help: "Parts left as they came, by reason."}, []string{"reason"}),
+		unsigned: prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_dkim_unsigned_total", Help: "Messages relayed without a signature, for want of a key for their From domain."}),
+		unsaved:  prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_relay_events_lost_total", Help: "Injection events that could not be written after the upstream had taken the copy."}),
+	}
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(r.copies, r.skipped, r.unsigned, r.unsaved)
+	}
+	return r
+}
+
+// Submit takes a message from the client to the upstream and returns the one
+// answer for the client. Each recipient gets a copy, an id and tokens of its
+// own. A nil error of a 250 means that every copy was taken.
+func (r *Relay) Submit(ctx context.Context, s *Submission) envelope.Reply {
+	start := r.c.Now()
+	m, err := r.prepare(s, start)
+	if err != nil {
+		return r.refused(s, err)
+	}
+	release, err := r.c.Events.Reserve(len(m.copies))
+	if err != nil {
+		return r.refused(s, &envelope.Fault{Class: envelope.Overloaded, Err: err})
+	}
+	defer release()
+	ctx, cancel := context.WithTimeout(ctx, r.c.AnswerWithin)
+	defer cancel()
+	r.sendAll(ctx, m)
+	r.recordInjections(ctx, m)
+	reply := answer(m.copies)
+	r.log(s, m, reply, r.c.Now().Sub(start))
+	return reply
+}
+
+func (r *Relay) refused(s *Submission, err error) envelope.Reply {
+	reply := envelope.ReplyFor(err)
+	r.copies.WithLabelValues("refused_here").Inc()
+	r.c.Log.Warn("message refused", "session", s.Session, "user", s.User.Name, "remote", s.Remote.Addr().String(),
+		"from", s.Envelope.From.String(), "recipients", len(s.Envelope.Recipients), "reply", reply.String(), "err", err)
+	return reply
+}
+
+// message is a submission on its way.
+type message struct {
+	s        *Submission
+	policy   policy
+	plan     *rewrite.Plan
+	tracking Tracking
+	keys     []dkim.Key
+	received []byte
+	eightBit bool
+	params   envelope.MailParams
+	copies   []*copyOf
+}
+
+// copyOf is one recipient's copy.
+type copyOf struct {
+	id        token.ID
+	recipient envelope.Recipient
+	size      int // as it went out, in bytes
+	at        time.Time
+	out       upstream.Outcome
+}
+
+// prepare runs all that is the same for every copy: header policy, then the
+// rewrite plan. Nothing has gone upstream yet.
+func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
+	header, body, separated := envelope.Split(s.Message)
+	m := &message{s: s, policy: r.applyPolicy(header, s.User), params: s.Envelope.Params}
+	if len(m.policy.header) > 0 && separated {
+		m.policy.complete(r.c.Hostname, now)
+	}
+	m.tracking = r.trackingFor(s.User)
+	m.plan = rewrite.Parse(m.policy.header, body, separated, rewrite.Options{
+		Open: m.tracking.Open, InitialOpen: m.tracking.InitialOpen, Click: m.tracking.Click,
+		Tracker: m.tracking.URL, MaxURL: m.maxURL,
+	})
+	for _, reason := range m.plan.Skipped {
+		r.skipped.WithLabelValues(string(reason)).Inc()
+		r.c.Log.Debug("rewrite: left alone", "session", s.Session, "reason", string(reason))
+	}
+	if r.c.Signer != nil {
+		m.keys = r.c.Signer.KeysFor(m.policy.from.Domain)
+	}
+	if len(m.keys) == 0 {
+		r.unsigned.Inc()
+	}
+	m.received = r.receivedField(s, now)
+	m.eightBit = has8bit(s.Message)
+	m.params.NeedsUTF8 = m.params.UTF8 && has8bit(header)
+	seen := map[envelope.Address]bool{}
+	for _, rcpt := range s.Envelope.Recipients {
+		key := envelope.Address{Local: rcpt.Address.Local, Domain: strings.ToLower(rcpt.Address.Domain)}
+		if seen[key] {
+			continue
+		}
+		seen[key] = true
+		m.copies = append(m.copies, &copyOf{id: r.c.Keys.NewID(now), recipient: rcpt})
+	}
+	if len(m.copies) == 0 {
+		return nil, envelope.Refuse(554, [3]int{5, 5, 1}, "No valid recipients")
+	}
+	return m, nil
+}
+
+// trackingFor: the user's own "no" speaks first.
+func (r *Relay) trackingFor(u User) Tracking {
+	t := r.c.Tracking
+	if !u.Tracking {
+		t.Open, t.InitialOpen, t.Click = false, false, false
+	}
+	return t
+}
+
+func has8bit(b []byte) bool {
+	for _, c := range b {
+		if c >= 0x80 {
+			return true
+		}
+	}
+	return false
+}
+
+// sendAll sends the copies, several at once.
+func (r *Relay) sendAll(ctx context.Context, m *message) {
+	if len(m.copies) == 1 {
+		r.send(ctx, m, m.copies[0])
+		return
+	}
+	next := make(chan *copyOf)
+	var wg sync.WaitGroup
+	for range min(r.c.CopiesAtOnce, len(m.copies)) {
+		wg.Go(func() {
+			for c := range next {
+				r.send(ctx, m, c)
+			}
+		})
+	}
+	for _, c := range m.copies {
+		next <- c
+	}
+	close(next)
+	wg.Wait()
+}
+
+// maxKeptBuffer is the largest buffer that waits for the next copy.
+const maxKeptBuffer = 1 << 20
+
+// copyBuffer collects a rendered copy.
+type copyBuffer struct{ b []byte }
+
+func (c *copyBuffer) Write(p []byte) (int, error) {
+	c.b = append(c.b, p...)
+	return len(p), nil
+}
+
+// send renders a copy, signs it and hands it over.
+func (r *Relay) send(ctx context.Context, m *message, c *copyOf) {
+	buf := r.buffers.Get().(*copyBuffer)
+	defer func() {
+		if cap(buf.b) <= maxKeptBuffer {
+			r.buffers.Put(buf)
+		}
+	}()
+	if need := m.plan.Size() + len(m.received) + 128; cap(buf.b) < need {
+		buf.b = make([]byte, 0, need)
+	}
+	buf.b = append(buf.b[:0], m.received...)
+	buf.b = append(buf.b, r.c.Headers.MessageID+": "+c.id.String()+"\r\n"...)
+	if err := m.plan.Render(buf, r.stamper(m, c)); err != nil {
+		c.out = upstream.Outcome{Err: err}
+		return
+	}
+	var signature []byte
+	if len(m.keys) > 0 {
+		var err error
+		if signature, err = dkim.Sign(m.keys, m.policy.names, buf.b); err != nil {
+			c.out = upstream.Outcome{Err: envelope.Defer(451, [3]int{4, 7, 0}, "Message could not be signed, try again later", err)}
+			return
+		}
+	}
+	t := &upstream.Transaction{From: m.s.Envelope.From, Recipient: c.recipient, Params: m.params,
+		Message: [][]byte{signature, buf.b}, EightBit: m.eightBit}
+	if t.Params.EnvelopeID == "" {
+		t.Params.EnvelopeID = c.id.String()
+	}
+	c.size, c.at = len(signature)+len(buf.b), r.c.Now()
+	c.out = r.c.Upstream.Send(ctx, t)
+}
+
+// stamper makes one copy's URLs.
+type stamper struct {
+	keys *token.Keys
+	base string
+	t    token.Token
+}
+
+func (r *Relay) stamper(m *message, c *copyOf) *stamper {
+	return &stamper{keys: r.c.Keys, base: m.tracking.URL,
+		t: token.Token{MessageID: c.id, Recipient: c.recipient.Address.String(), Subaccount: m.s.User.Subaccount}}
+}
+
+// Link implements rewrite.Stamper.
+func (s *stamper) Link(l rewrite.Link) string {
+	t := s.t
+	t.Kind, t.Target, t.LinkName = token.Click, l.Target, l.Name
+	if l.Unsubscribe {
+		t.Kind = token.LinkUnsubscribe
+	}
+	return token.URL(s.base, s.keys.Seal(t))
+}
+
+// Pixel implements rewrite.Stamper.
+func (s *stamper) Pixel(initial bool) string {
+	t := s.t
+	if t.Kind = token.Open; initial {
+		t.Kind = token.InitialOpen
+	}
+	return token.URL(s.base, s.keys.Seal(t))
+}
+
+// longestRecipient bounds an address in a token (RFC 5321 section 4.5.3.1.3).
+const longestRecipient = 256
+
+func (m *message) maxURL(l rewrite.Link) int {
+	return token.MaxURL(m.tracking.URL, longestRecipient+len(l.Target)+len(l.Name))
+}
+
+// recordInjections writes the event of each copy that the upstream took, in
+// one go. The copies are gone: a failure is told to the operator and not to
+// the client, who would send them twice.
+func (r *Relay) recordInjections(ctx context.Context, m *message) {
+	var events []*event.Event
+	for _, c := range m.copies {
+		if c.out.Accepted() {
+			events = append(events, r.injection(m, c))
+		}
+	}
+	if len(events) == 0 {
+		return
+	}
+	if err := r.c.Events.Record(context.WithoutCancel(ctx), events...); err != nil {
+		r.unsaved.Add(float64(len(events)))
+		r.c.Log.Error("injection events lost", "session", m.s.Session, "events", len(events), "err", err)
+	}
+}
+
+// log writes the one line of a message.
+func (r *Relay) log(s *Submission, m *message, reply envelope.Reply, took time.Duration) {
+	ids := make([]string, 0, min(len(m.copies), maxLoggedIDs))
+	ups := map[string]bool{}
+	var causes []error
+	for i, c := range m.copies {
+		if i < maxLoggedIDs {
+			ids = append(ids, c.id.String())
+			if c.out.Err != nil {
+				causes = append(causes, c.out.Err)
+			}
+		}
+		r.copies.WithLabelValues(c.result()).Inc()
+		ups[c.out.Upstream] = true
+	}
+	level := slog.LevelInfo
+	if reply.Code/100 != 2 {
+		level = slog.LevelWarn
+	}
+	up := ""
+	if len(ups) == 1 {
+		up = m.copies[0].out.Upstream
+	}
+	attrs := []any{"session", s.Session, "user", s.User.Name, "remote", s.Remote.Addr().String(), "tls", s.TLS,
+		"from", s.Envelope.From.String(), "to", s.Envelope.Recipients[0].Address.String(), "recipients", len(m.copies),
+		"size", len(s.Message), "message_id", strings.Join(ids, ","), "job", m.policy.job,
+		"upstream", up, "reply", reply.String(), "took", took.Round(time.Microsecond)}
+	if len(causes) > 0 {
+		attrs = append(attrs, "err", errors.Join(causes...))
+	}
+	r.c.Log.Log(context.Background(), level, "message", attrs...)
+}
+
+// maxLoggedIDs bounds a log line.
+const maxLoggedIDs = 10

@@ -1,0 +1,308 @@
+package upstream
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"postern/relay/envelope"
+)
+
+// Timeouts are the client's, phase by phase (RFC 5321 section 4.5.3.2). Zero
+// values get the RFC's minimum, but 30 s for the connection itself.
+type Timeouts struct {
+	Connect, Greeting, Command, Data, FinalDot time.Duration
+}
+
+func (t Timeouts) withDefaults() Timeouts {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	set(&t.Connect, 30*time.Second)
+	set(&t.Greeting, 5*time.Minute)
+	set(&t.Command, 5*time.Minute)
+	set(&t.Data, 3*time.Minute) // for each block written
+	set(&t.FinalDot, 10*time.Minute)
+	return t
+}
+
+// Extensions are what the upstream's EHLO offered, keyword in upper case to
+// its parameters.
+type Extensions map[string]string
+
+// Has tells whether the extension was offered.
+func (e Extensions) Has(name string) bool { _, ok := e[name]; return ok }
+
+// conn is one connection to an upstream. It belongs to one goroutine at a time.
+type conn struct {
+	raw      net.Conn
+	r        *bufio.Reader
+	w        *bufio.Writer
+	t        Timeouts
+	ext      Extensions
+	tls      bool
+	messages int
+	born     time.Time
+	idle     time.Time // since when it has been idle
+	broken   bool      // must not be used again
+}
+
+// Limits on what an upstream may answer.
+const (
+	maxReplyBytes = 64 << 10
+	maxReplyLine  = 4 << 10
+)
+
+var errReply = errors.New("upstream: answer is no SMTP reply")
+
+// readReply reads one reply, however many lines (RFC 5321 section 4.2.1).
+func (c *conn) readReply() (envelope.Reply, error) {
+	var r envelope.Reply
+	total := 0
+	for first := true; ; first = false {
+		line, err := c.r.ReadSlice('\n')
+		if err != nil {
+			c.broken = true
+			if errors.Is(err, bufio.ErrBufferFull) {
+				err = errReply
+			}
+			return r, err
+		}
+		if total += len(line); total > maxReplyBytes {
+			c.broken = true
+			return r, errReply
+		}
+		line = bytes.TrimRight(line, "\r\n")
+		if len(line) < 3 || len(line) > 3 && line[3] != ' ' && line[3] != '-' {
+			c.broken = true
+			return r, errReply
+		}
+		code, err := strconv.Atoi(string(line[:3]))
+		if err != nil || code < 200 || code > 599 || !first && code != r.Code {
+			c.broken = true
+			return r, errReply
+		}
+		more := len(line) > 3 && line[3] == '-'
+		text := string(line[min(4, len(line)):])
+		if first {
+			r.Code = code
+			r.Enhanced, text = cutEnhanced(code, text)
+			r.Text = text
+		} else {
+			if _, t := cutEnhanced(code, text); r.Enhanced != ([3]int{}) {
+				text = t
+			}
+			r.Text += "\n" + text
+		}
+		if !more {
+			return r, nil
+		}
+	}
+}
+
+// cutEnhanced takes an enhanced status code off a reply's text (RFC 2034).
+func cutEnhanced(code int, text string) ([3]int, string) {
+	word, rest, _ := strings.Cut(text, " ")
+	parts := strings.Split(word, ".")
+	if len(parts) != 3 {
+		return [3]int{}, text
+	}
+	var e [3]int
+	for i, p := range parts {
+		n, err := strconv.Atoi(p)
+		if err != nil || n < 0 || n > 999 || len(p) > 3 {
+			return [3]int{}, text
+		}
+		e[i] = n
+	}
+	if e[0] != code/100 {
+		return [3]int{}, text
+	}
+	return e, rest
+}
+
+// command sends one line and reads its reply.
+func (c *conn) command(line string) (envelope.Reply, error) {
+	c.raw.SetDeadline(time.Now().Add(c.t.Command))
+	if _, err := c.w.WriteString(line + "\r\n"); err != nil {
+		c.broken = true
+		return envelope.Reply{}, err
+	}
+	if err := c.w.Flush(); err != nil {
+		c.broken = true
+		return envelope.Reply{}, err
+	}
+	return c.readReply()
+}
+
+// setupError is a refusal before any mail command: never the message's fault,
+// so whatever the code it is temporary for the client.
+func setupError(phase string, r envelope.Reply) error {
+	return &envelope.Fault{Class: envelope.Temporary, Err: fmt.Errorf("upstream: %s answered %s", phase, r),
+		Reply: envelope.Reply{Code: 451, Enhanced: [3]int{4, 4, 1}, Text: "Upstream does not take mail now, try again later"}}
+}
+
+// dial opens a connection: greeting, EHLO, STARTTLS, EHLO, AUTH.
+func (p *Pool) dial(ctx context.Context, addr string) (*conn, error) {
+	d := net.Dialer{Timeout: p.c.Timeouts.Connect}
+	raw, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, unreachable(err)
+	}
+	now := time.Now()
+	c := &conn{raw: raw, t: p.c.Timeouts, born: now, idle: now}
+	c.buffers(raw)
+	// A cancelled caller must not wait for a peer that says nothing.
+	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	if err := p.setup(c, addr); err != nil {
+		raw.Close()
+		var f *envelope.Fault
+		if !errors.As(err, &f) {
+			err = unreachable(err)
+		}
+		return nil, err
+	}
+	if !stop() {
+		raw.Close()
+		return nil, unreachable(ctx.Err())
+	}
+	return c, nil
+}
+
+func unreachable(err error) error {
+	return envelope.Defer(451, [3]int{4, 4, 1}, "Upstream is not reachable, try again later", fmt.Errorf("upstream: %w", err))
+}
+
+func (c *conn) buffers(rw net.Conn) {
+	c.r = bufio.NewReaderSize(rw, maxReplyLine)
+	c.w = bufio.NewWriterSize(rw, 32<<10)
+}
+
+func (p *Pool) setup(c *conn, addr string) error {
+	c.raw.SetDeadline(time.Now().Add(c.t.Greeting))
+	r, err := c.readReply()
+	if err != nil {
+		return err
+	}
+	if r.Code != 220 {
+		return setupError("greeting", r)
+	}
+	if err := p.ehlo(c); err != nil {
+		return err
+	}
+	if err := p.startTLS(c, addr); err != nil {
+		return err
+	}
+	if p.c.Username != "" {
+		return p.auth(c)
+	}
+	return nil
+}
+
+func (p *Pool) ehlo(c *conn) error {
+	r, err := c.command("EHLO " + p.c.Hostname)
+	if err != nil {
+		return err
+	}
+	c.ext = Extensions{}
+	if r.Code == 250 {
+		for i, line := range strings.Split(r.Text, "\n") {
+			if i > 0 { // the first line greets
+				name, params, _ := strings.Cut(strings.TrimSpace(line), " ")
+				c.ext[strings.ToUpper(name)] = params
+			}
+		}
+		return nil
+	}
+	if r.Code/100 == 5 {
+		r, err = c.command("HELO " + p.c.Hostname)
+		if err != nil {
+			return err
+		}
+		if r.Code == 250 {
+			return nil
+		}
+	}
+	return setupError("EHLO", r)
+}
+
+func (p *Pool) startTLS(c *conn, addr string) error {
+	offered := c.ext.Has("STARTTLS")
+	if p.c.TLS == TLSOff || !offered && p.c.TLS == TLSOpportunistic {
+		return nil
+	}
+	if !offered {
+		return setupError("EHLO", envelope.Reply{Code: 250, Text: "without STARTTLS, which relay.tls = \"required\" wants"})
+	}
+	r, err := c.command("STARTTLS")
+	if err != nil {
+		return err
+	}
+	if r.Code != 220 {
+		if p.c.TLS == TLSOpportunistic && r.Code/100 != 2 {
+			return nil
+		}
+		return setupError("STARTTLS", r)
+	}
+	if c.r.Buffered() > 0 { // what came in plain must not be read as if under TLS
+		return errors.New("upstream: plain bytes after the answer to STARTTLS")
+	}
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return err
+	}
+	conf := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12, RootCAs: p.c.RootCAs,
+		// Opportunistic TLS keeps out who only listens; "required" verifies.
+		InsecureSkipVerify: p.c.TLS == TLSOpportunistic, ClientSessionCache: p.sessions}
+	tc := tls.Client(c.raw, conf)
+	tc.SetDeadline(time.Now().Add(c.t.Command))
+	if err := tc.Handshake(); err != nil {
+		return fmt.Errorf("TLS with %s: %w", addr, err)
+	}
+	c.raw, c.tls = tc, true
+	c.buffers(tc)
+	return p.ehlo(c)
+}
+
+// auth logs in with PLAIN, or with LOGIN where only that is offered. Passwords
+// go out only over verified TLS or to loopback.
+func (p *Pool) auth(c *conn) error {
+	verified := c.tls && p.c.TLS == TLSRequired
+	if a, ok := c.raw.RemoteAddr().(*net.TCPAddr); !verified && !(ok && a.IP.IsLoopback()) {
+		return errors.New("upstream: relay.username goes only over verified TLS (relay.tls = \"required\") or to loopback")
+	}
+	mechs := " " + strings.ToUpper(c.ext["AUTH"]) + " "
+	b64 := base64.StdEncoding.EncodeToString
+	var r envelope.Reply
+	var err error
+	switch {
+	case strings.Contains(mechs, " PLAIN "):
+		r, err = c.command("AUTH PLAIN " + b64([]byte("\x00"+p.c.Username+"\x00"+p.c.Password)))
+	case strings.Contains(mechs, " LOGIN "):
+		for _, line := range []string{"AUTH LOGIN", b64([]byte(p.c.Username)), b64([]byte(p.c.Password))} {
+			if r, err = c.command(line); err != nil || r.Code/100 != 3 {
+				break
+			}
+		}
+	default:
+		return setupError("EHLO", envelope.Reply{Code: 250, Text: "without AUTH PLAIN or LOGIN"})
+	}
+	if err != nil {
+		return err
+	}
+	if r.Code != 235 {
+		return setupError("AUTH", r)
+	}
+	return nil
+}

@@ -1,0 +1,324 @@
+// Package upstream is the SMTP client towards PowerMTA: connections that are
+// kept and reused, MAIL, RCPT and DATA in one flight where the upstream offers
+// PIPELINING, and an outcome that says how sure the upstream's answer is.
+//
+// A Pool is safe for concurrent use.
+package upstream
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"postern/relay/envelope"
+)
+
+// TLSMode says when STARTTLS is used.
+type TLSMode string
+
+// The modes of relay.tls.
+const (
+	TLSOff           TLSMode = "off"
+	TLSOpportunistic TLSMode = "opportunistic"
+	TLSRequired      TLSMode = "required"
+)
+
+// Config describes the upstreams. Zero values get the defaults named.
+type Config struct {
+	Hostname       string // for EHLO
+	Addrs          []string
+	TLS            TLSMode
+	RootCAs        *x509.CertPool // nil: the system's
+	Username       string
+	Password       string
+	MaxConnections int           // for each upstream: 64
+	MaxMessages    int           // on one connection: 1000
+	MaxIdle        time.Duration // how long an unused connection is kept: 30 s
+	MaxAge         time.Duration // of a connection: 10 min
+	Wait           time.Duration // for a free connection: 30 s
+	Timeouts       Timeouts
+	Log            *slog.Logger
+	Metrics        prometheus.Registerer
+}
+
+// Pool keeps connections to the upstreams.
+type Pool struct {
+	c        Config
+	sessions tls.ClientSessionCache
+
+	mu     sync.Mutex
+	hosts  []*host
+	wake   chan struct{} // closed and replaced when a connection or a slot comes free
+	closed bool
+
+	dials, replies *prometheus.CounterVec
+}
+
+// host is one upstream. Its fields belong to Pool.mu.
+type host struct {
+	addr      string
+	idle      []*conn
+	open      int // connections, idle ones too
+	busy      int // transactions under way
+	failures  int // dials in a row that failed
+	notBefore time.Time
+}
+
+// New makes a pool. It opens nothing yet.
+func New(c Config) *Pool {
+	if c.MaxConnections == 0 {
+		c.MaxConnections = 64
+	}
+	if c.MaxMessages == 0 {
+		c.MaxMessages = 1000
+	}
+	if c.MaxIdle == 0 {
+		c.MaxIdle = 30 * time.Second
+	}
+	if c.MaxAge == 0 {
+		c.MaxAge = 10 * time.Minute
+	}
+	if c.Wait == 0 {
+		c.Wait = 30 * time.Second
+	}
+	c.Timeouts = c.Timeouts.withDefaults()
+	p := &Pool{c: c, sessions: tls.NewLRUClientSessionCache(64), wake: make(chan struct{}),
+		dials: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_upstream_connections_total",
+			Help: "Connections opened to an upstream, by result."}, []string{"upstream", "result"}),
+		replies: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_upstream_replies_total",
+			Help: "Outcomes of transactions, by class of the final reply, or \"lost\" where none came."}, []string{"upstream", "class"}),
+	}
+	for _, a := range c.Addrs {
+		p.hosts = append(p.hosts, &host{addr: a})
+	}
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(p.dials, p.replies, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "postern_upstream_open_connections", Help: "Connections to upstreams now open."}, p.openConnections))
+	}
+	return p
+}
+
+func (p *Pool) openConnections() float64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, h := range p.hosts {
+		n += h.open
+	}
+	return float64(n)
+}
+
+// Close ends the idle connections; those in use end when they are given back.
+func (p *Pool) Close() {
+	p.mu.Lock()
+	p.closed = true
+	var idle []*conn
+	for _, h := range p.hosts {
+		idle = append(idle, h.idle...)
+		h.open -= len(h.idle)
+		h.idle = nil
+	}
+	p.mu.Unlock()
+	for _, c := range idle {
+		c.quit()
+	}
+}
+
+// quit is polite and does not wait.
+func (c *conn) quit() {
+	if !c.broken {
+		c.raw.SetDeadline(time.Now().Add(time.Second))
+		c.w.WriteString("QUIT\r\n")
+		c.w.Flush()
+	}
+	c.raw.Close()
+}
+
+// lease is a connection, or leave to open one, on a host.
+type lease struct {
+	h *host
+	c *conn // nil: dial
+}
+
+// acquire takes a connection of the healthy upstream with the fewest
+// transactions, or leave to open one there. It waits up to Wait for either.
+// fresh asks for leave to dial whatever idles; skip are hosts not to try.
+func (p *Pool) acquire(ctx context.Context, fresh bool, skip map[*host]bool) (lease, error) {
+	timer := time.NewTimer(p.c.Wait)
+	defer timer.Stop()
+	for {
+		p.mu.Lock()
+		if p.closed {
+			p.mu.Unlock()
+			return lease{}, envelope.Defer(451, [3]int{4, 3, 2}, "Shutting down, try again later", errors.New("upstream: pool closed"))
+		}
+		l, any := p.pick(fresh, skip, time.Now())
+		wake := p.wake
+		p.mu.Unlock()
+		if l.h != nil {
+			return l, nil
+		}
+		if !any {
+			return lease{}, nil
+		}
+		select {
+		case <-wake:
+		case <-timer.C:
+			return lease{}, envelope.Defer(451, [3]int{4, 3, 2}, "All connections to the upstream are busy, try again later", errors.New("upstream: no free connection"))
+		case <-ctx.Done():
+			return lease{}, unreachable(ctx.Err())
+		}
+	}
+}
+
+// pick chooses a host under p.mu. any is false where no host is left to try.
+func (p *Pool) pick(fresh bool, skip map[*host]bool, now time.Time) (l lease, any bool) {
+	var best *host
+	healthier := func(a, b *host) bool {
+		if ah, bh := !now.Before(a.notBefore), !now.Before(b.notBefore); ah != bh {
+			return ah
+		}
+		return a.busy < b.busy
+	}
+	for _, h := range p.hosts {
+		if skip[h] {
+			continue
+		}
+		any = true
+		if len(h.idle) == 0 && h.open >= p.c.MaxConnections {
+			continue
+		}
+		if best == nil || healthier(h, best) {
+			best = h
+		}
+	}
+	if best == nil {
+		return lease{}, any
+	}
+	best.busy++
+	for len(best.idle) > 0 {
+		c := best.idle[len(best.idle)-1]
+		best.idle = best.idle[:len(best.idle)-1]
+		if !fresh && now.Sub(c.idle) < p.c.MaxIdle && now.Sub(c.born) < p.c.MaxAge {
+			return lease{best, c}, true
+		}
+		best.open--
+		go c.quit()
+	}
+	best.open++
+	return lease{h: best}, true
+}
+
+// release gives a connection back, or its slot where c is nil or used up.
+func (p *Pool) release(h *host, c *conn) {
+	keep := c != nil && !c.broken && c.messages < p.c.MaxMessages && time.Since(c.born) < p.c.MaxAge
+	p.mu.Lock()
+	h.busy--
+	keep = keep && !p.closed
+	if keep {
+		c.idle = time.Now()
+		h.idle = append(h.idle, c)
+	} else {
+		h.open--
+	}
+	close(p.wake)
+	p.wake = make(chan struct{})
+	p.mu.Unlock()
+	if c != nil && !keep {
+		c.quit()
+	}
+}
+
+// dialled notes how a dial went: a host that failed is tried after the others
+// until its pause is over.
+func (p *Pool) dialled(h *host, err error) {
+	result := "ok"
+	p.mu.Lock()
+	if err == nil {
+		h.failures, h.notBefore = 0, time.Time{}
+	} else {
+		result = "failed"
+		h.failures++
+		h.notBefore = time.Now().Add(min(time.Second<<min(h.failures-1, 5), 30*time.Second))
+	}
+	p.mu.Unlock()
+	p.dials.WithLabelValues(h.addr, result).Inc()
+}
+
+// errStale marks a kept connection that turned out dead before the upstream
+// had seen anything of the transaction.
+var errStale = errors.New("upstream: kept connection was closed")
+
+// Send hands one transaction to an upstream, another one where the first is
+// not reachable. Nothing of the transaction has been accepted by the one that
+// is left, so nothing is doubled.
+func (p *Pool) Send(ctx context.Context, t *Transaction) Outcome {
+	skip := map[*host]bool{}
+	var lastErr error
+	fresh := false
+	for {
+		l, err := p.acquire(ctx, fresh, skip)
+		if err != nil {
+			return Outcome{Err: err}
+		}
+		if l.h == nil {
+			return Outcome{Err: lastErr}
+		}
+		c, reused := l.c, l.c != nil
+		if c == nil {
+			c, err = p.dial(ctx, l.h.addr)
+			p.dialled(l.h, err)
+			if err != nil {
+				p.release(l.h, nil)
+				p.c.Log.Warn("upstream: not usable", "upstream", l.h.addr, "err", err)
+				skip[l.h], lastErr = true, fmt.Errorf("%s: %w", l.h.addr, err)
+				continue
+			}
+		}
+		out := c.transaction(ctx, t)
+		out.Upstream = l.h.addr
+		p.release(l.h, c)
+		if errors.Is(out.Err, errStale) {
+			if reused {
+				fresh = true
+				continue
+			}
+			out.Err = unreachable(fmt.Errorf("%s: closed before it answered MAIL", l.h.addr))
+			skip[l.h], lastErr = true, out.Err
+			continue
+		}
+		p.count(out)
+		return out
+	}
+}
+
+func (p *Pool) count(o Outcome) {
+	class := "lost"
+	if o.Err == nil {
+		class = fmt.Sprintf("%dxx", o.Reply.Code/100)
+	}
+	p.replies.WithLabelValues(o.Upstream, class).Inc()
+}
+
+// Ping opens a connection to any upstream and gives it to the pool: for
+// readiness checks.
+func (p *Pool) Ping(ctx context.Context) error {
+	l, err := p.acquire(ctx, false, nil)
+	if err != nil {
+		return err
+	}
+	c := l.c
+	if c == nil {
+		c, err = p.dial(ctx, l.h.addr)
+		p.dialled(l.h, err)
+	}
+	p.release(l.h, c)
+	return err
+}

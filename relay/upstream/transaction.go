@@ -1,0 +1,257 @@
+package upstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"postern/relay/envelope"
+)
+
+// Transaction is one copy for one recipient, as it goes out. Message holds the
+// whole message with CRLF line ends, the parts in order.
+type Transaction struct {
+	From      envelope.Address
+	Recipient envelope.Recipient
+	Params    envelope.MailParams
+	Message   [][]byte
+	EightBit  bool // the message has bytes above 0x7f
+}
+
+// Outcome is what became of a transaction. Err is nil where the upstream gave
+// a final reply, whatever its code. Doubtful is set where the whole message
+// was sent and no reply came: it may have been taken.
+type Outcome struct {
+	Upstream string
+	Reply    envelope.Reply
+	Err      error
+	Doubtful bool
+}
+
+// Accepted tells whether the upstream took the message.
+func (o Outcome) Accepted() bool { return o.Err == nil && o.Reply.Code/100 == 2 }
+
+// Permanent tells whether the upstream refused it for good.
+func (o Outcome) Permanent() bool { return o.Err == nil && o.Reply.Code/100 == 5 }
+
+func (t *Transaction) size() int {
+	n := 0
+	for _, b := range t.Message {
+		n += len(b)
+	}
+	return n
+}
+
+// mailCommand writes MAIL with the parameters that the upstream knows.
+func (t *Transaction) mailCommand(ext Extensions) string {
+	var b strings.Builder
+	b.WriteString("MAIL FROM:" + t.From.Path())
+	if ext.Has("SIZE") {
+		b.WriteString(" SIZE=" + strconv.Itoa(t.size()))
+	}
+	if t.EightBit && ext.Has("8BITMIME") {
+		b.WriteString(" BODY=8BITMIME")
+	}
+	if t.Params.UTF8 && ext.Has("SMTPUTF8") {
+		b.WriteString(" SMTPUTF8")
+	}
+	if ext.Has("DSN") {
+		if t.Params.Return != "" {
+			b.WriteString(" RET=" + t.Params.Return)
+		}
+		if t.Params.EnvelopeID != "" {
+			b.WriteString(" ENVID=" + envelope.Xtext(t.Params.EnvelopeID))
+		}
+	}
+	return b.String()
+}
+
+func (t *Transaction) rcptCommand(ext Extensions) string {
+	s := "RCPT TO:" + t.Recipient.Address.Path()
+	if ext.Has("DSN") {
+		if len(t.Recipient.Notify) > 0 {
+			s += " NOTIFY=" + strings.Join(t.Recipient.Notify, ",")
+		}
+		if t.Recipient.Original != "" {
+			s += " ORCPT=" + t.Recipient.OriginalType + ";" + envelope.Xtext(t.Recipient.Original)
+		}
+	}
+	return s
+}
+
+// lost is a connection that ended in a phase: temporary, whatever the phase.
+func lost(phase string, err error) error {
+	return envelope.Defer(451, [3]int{4, 4, 2}, "Connection to the upstream was lost, try again later",
+		fmt.Errorf("upstream: %s: %w", phase, err))
+}
+
+// needs tells which extension a transaction cannot do without.
+func (t *Transaction) needs(ext Extensions) *envelope.Reply {
+	if t.Params.UTF8 && !ext.Has("SMTPUTF8") && t.Params.NeedsUTF8 {
+		return &envelope.Reply{Code: 550, Enhanced: [3]int{5, 6, 7}, Text: "Upstream does not take internationalised addresses or headers"}
+	}
+	if t.EightBit && !ext.Has("8BITMIME") {
+		return &envelope.Reply{Code: 550, Enhanced: [3]int{5, 6, 3}, Text: "Message has 8-bit content and the upstream does not offer 8BITMIME"}
+	}
+	return nil
+}
+
+// transaction runs MAIL to the final dot.
+func (c *conn) transaction(ctx context.Context, t *Transaction) Outcome {
+	c.messages++
+	if r := t.needs(c.ext); r != nil {
+		return Outcome{Reply: *r}
+	}
+	stop := context.AfterFunc(ctx, func() { c.raw.SetDeadline(time.Unix(1, 0)) })
+	defer func() {
+		if !stop() {
+			c.broken = true
+		}
+	}()
+	reply, data, err := c.envelope(ctx, t)
+	if err != nil || !data {
+		c.close421(reply)
+		return Outcome{Reply: reply, Err: err}
+	}
+	return c.data(ctx, t)
+}
+
+// close421: a server that says 421 closes (RFC 5321 section 3.8).
+func (c *conn) close421(r envelope.Reply) {
+	if r.Code == 421 {
+		c.broken = true
+	}
+}
+
+// deadline sets a phase's deadline, unless ctx has ended meanwhile.
+func (c *conn) deadline(ctx context.Context, d time.Duration) {
+	if ctx.Err() == nil {
+		c.raw.SetDeadline(time.Now().Add(d))
+	}
+	if ctx.Err() != nil { // it may have ended in between, before our deadline
+		c.raw.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+// envelope sends MAIL, RCPT and DATA, in one flight where it may. data is true
+// once the upstream waits for the message; else reply is its refusal.
+func (c *conn) envelope(ctx context.Context, t *Transaction) (reply envelope.Reply, data bool, err error) {
+	commands := [3]string{t.mailCommand(c.ext), t.rcptCommand(c.ext), "DATA"}
+	phases := [3]string{"MAIL", "RCPT", "DATA"}
+	pipelined := c.ext.Has("PIPELINING")
+	c.deadline(ctx, c.t.Command)
+	var refusal *envelope.Reply
+	sent, waiting := 0, false
+	for i := range commands {
+		if sent <= i {
+			n := i + 1
+			if pipelined {
+				n = len(commands)
+			}
+			for ; sent < n; sent++ {
+				c.w.WriteString(commands[sent])
+				c.w.WriteString("\r\n")
+			}
+			if err := c.w.Flush(); err != nil {
+				c.broken = true
+				if i == 0 {
+					return reply, false, errStale
+				}
+				return reply, false, lost(phases[i], err)
+			}
+		}
+		r, err := c.readReply()
+		switch {
+		case err != nil && i == 0 && !isTimeout(err) && !errors.Is(err, errReply):
+			return r, false, errStale
+		case err != nil:
+			return r, false, lost(phases[i], err)
+		case i == 0 && r.Code == 421 && c.messages > 1:
+			// The upstream ends the connection between two transactions.
+			c.broken = true
+			return r, false, errStale
+		case i < 2 && r.Code/100 == 2:
+			continue
+		case i == 2 && r.Code == 354:
+			waiting = true
+			continue
+		}
+		if r.Code/100 < 4 { // 251 and the like are above; a 354 to MAIL is nonsense
+			c.broken = true
+			return r, false, lost(phases[i], fmt.Errorf("unexpected answer %s", r))
+		}
+		if refusal == nil {
+			refusal = &r
+		}
+		if !pipelined || r.Code == 421 {
+			break
+		}
+	}
+	if refusal == nil {
+		return reply, true, nil
+	}
+	c.afterRefusal(refusal.Code == 421 || waiting)
+	return *refusal, false, nil
+}
+
+// afterRefusal brings the connection back to where a new MAIL may come. One
+// whose upstream says 421, or waits for a message that nobody is to get, ends.
+func (c *conn) afterRefusal(over bool) {
+	if c.broken = c.broken || over; c.broken {
+		return
+	}
+	if r, err := c.command("RSET"); err != nil || r.Code/100 != 2 {
+		c.broken = true
+	}
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+// data sends the message and reads the final reply.
+func (c *conn) data(ctx context.Context, t *Transaction) Outcome {
+	w := &deadlineWriter{c: c, ctx: ctx}
+	c.w.Reset(w)
+	err := envelope.WriteData(c.w, t.Message...)
+	if err == nil {
+		err = c.w.Flush()
+	}
+	c.w.Reset(c.raw)
+	var f *envelope.Fault
+	if errors.As(err, &f) { // nothing was written of it
+		c.broken = true
+		return Outcome{Err: f}
+	}
+	if err != nil {
+		c.broken = true
+		return Outcome{Err: lost("message", err)}
+	}
+	c.deadline(ctx, c.t.FinalDot)
+	r, err := c.readReply()
+	if err != nil {
+		return Outcome{Err: lost("final dot", err), Doubtful: true}
+	}
+	if r.Code/100 != 2 && r.Code/100 < 4 {
+		c.broken = true
+		return Outcome{Err: lost("final dot", fmt.Errorf("unexpected answer %s", r)), Doubtful: true}
+	}
+	c.close421(r)
+	return Outcome{Reply: r}
+}
+
+// deadlineWriter gives each block the time that RFC 5321 section 4.5.3.2.5
+// gives it.
+type deadlineWriter struct {
+	c   *conn
+	ctx context.Context
+}
+
+func (w *deadlineWriter) Write(p []byte) (int, error) {
+	w.c.deadline(w.ctx, w.c.t.Data)
+	return w.c.raw.Write(p)
+}

@@ -1,0 +1,118 @@
+package smtpd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/netip"
+
+	"github.com/emersion/go-sasl"
+	"github.com/emersion/go-smtp"
+
+	"postern/relay"
+	"postern/relay/envelope"
+)
+
+// Login is one attempt to authenticate.
+type Login struct {
+	Name     string
+	Password string
+	Source   netip.Addr
+}
+
+// Authenticator decides who may submit. Its errors are *envelope.Fault: 535
+// 5.7.8 for a wrong name or password, 454 4.7.0 for "not now".
+type Authenticator interface {
+	Authenticate(context.Context, Login) (*relay.User, error)
+}
+
+var errFailed = envelope.Refuse(535, [3]int{5, 7, 8}, "Authentication credentials invalid")
+
+// AuthMechanisms implements smtp.AuthSession.
+func (ss *session) AuthMechanisms() []string { return []string{sasl.Plain, sasl.Login} }
+
+// Auth implements smtp.AuthSession.
+func (ss *session) Auth(mech string) (sasl.Server, error) {
+	if ss.hasFrom {
+		return nil, refuse(503, 5, 5, 1, "AUTH not allowed during a mail transaction")
+	}
+	switch mech {
+	case sasl.Plain:
+		return &plainServer{login: ss.login}, nil
+	case sasl.Login:
+		return &loginServer{login: ss.login}, nil
+	}
+	return nil, refuse(504, 5, 5, 4, "Unsupported authentication mechanism")
+}
+
+func (ss *session) login(name, password string) error {
+	u, err := ss.s.c.Auth.Authenticate(ss.ctx, Login{Name: name, Password: password, Source: sourceAddr(ss.remote.Addr())})
+	if err != nil {
+		result := "failed"
+		if r := envelope.ReplyFor(err); r.Code/100 == 4 {
+			result = "deferred"
+		}
+		ss.s.logins.WithLabelValues(result).Inc()
+		ss.s.c.Log.Warn("login refused", "session", ss.id, "user", name, "remote", ss.remote.Addr().String(), "err", err)
+		return smtpError(envelope.ReplyFor(err))
+	}
+	ss.s.logins.WithLabelValues("ok").Inc()
+	ss.user = u
+	ss.conn.phase(0)
+	return nil
+}
+
+var errSASL = &smtp.SMTPError{Code: 501, EnhancedCode: smtp.EnhancedCode{5, 5, 2}, Message: "Malformed authentication response"}
+
+// plainServer is PLAIN (RFC 4616). An authorization identity other than the
+// user's own name is refused.
+type plainServer struct {
+	login func(name, password string) error
+	asked bool
+}
+
+func (p *plainServer) Next(response []byte) ([]byte, bool, error) {
+	if response == nil && !p.asked {
+		p.asked = true
+		return nil, false, nil
+	}
+	parts := bytes.Split(response, []byte{0})
+	if len(parts) != 3 || len(parts[1]) == 0 {
+		return nil, false, errSASL
+	}
+	if len(parts[0]) > 0 && !bytes.Equal(parts[0], parts[1]) {
+		return nil, false, smtpError(envelope.ReplyFor(errFailed))
+	}
+	return nil, true, p.login(string(parts[1]), string(parts[2]))
+}
+
+// loginServer is LOGIN, which go-sasl has only the client of: two prompts, or
+// the name as initial response.
+type loginServer struct {
+	login func(name, password string) error
+	name  *string
+	asked bool
+}
+
+func (l *loginServer) Next(response []byte) ([]byte, bool, error) {
+	switch {
+	case response == nil && !l.asked:
+		l.asked = true
+		return []byte("Username:"), false, nil
+	case l.name == nil:
+		if len(response) == 0 {
+			return nil, false, errSASL
+		}
+		name := string(response)
+		l.name = &name
+		return []byte("Password:"), false, nil
+	}
+	return nil, true, l.login(*l.name, string(response))
+}
+
+// errNotNow is 454 while a source or user is locked, or the server is busy.
+func errNotNow(text string, cause error) error {
+	return &envelope.Fault{Class: envelope.Temporary, Err: cause, Reply: envelope.Reply{Code: 454, Enhanced: [3]int{4, 7, 0}, Text: text}}
+}
+
+var errLocked = errors.New("too many failed logins")

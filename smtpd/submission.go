@@ -1,0 +1,250 @@
+package smtpd
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/base32"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-smtp"
+
+	"postern/relay"
+	"postern/relay/envelope"
+)
+
+// session is one client between EHLO and the end of its connection.
+type session struct {
+	s      *Server
+	c      *smtp.Conn
+	conn   *conn
+	id     string
+	remote netip.AddrPort
+	ctx    context.Context
+	cancel context.CancelFunc
+	start  time.Time
+	user   *relay.User // nil: not authenticated
+	sent   int
+
+	env     envelope.Envelope
+	hasFrom bool
+
+	mu   sync.Mutex // the fields below are drain's too
+	busy bool       // in a transaction
+	end  bool       // say goodbye once idle
+}
+
+func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		return nil, smtpError(envelope.Reply{Code: 421, Enhanced: [3]int{4, 3, 2}, Text: "Shutting down, try again later"})
+	}
+	ss := &session{s: s, c: c, conn: underlying(c.Conn()), id: newSessionID(), start: time.Now()}
+	if t, ok := c.Conn().RemoteAddr().(*net.TCPAddr); ok {
+		ss.remote = netip.AddrPortFrom(t.AddrPort().Addr().Unmap(), t.AddrPort().Port())
+	}
+	ss.ctx, ss.cancel = context.WithCancel(context.Background())
+	s.sessions[ss] = struct{}{}
+	return ss, nil
+}
+
+var sessionIDs = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
+
+func newSessionID() string {
+	var b [10]byte
+	rand.Read(b[:])
+	return sessionIDs.EncodeToString(b[:])
+}
+
+// smtpError gives a reply to the library, which knows no other kind.
+func smtpError(r envelope.Reply) *smtp.SMTPError {
+	e := &smtp.SMTPError{Code: r.Code, EnhancedCode: smtp.EnhancedCode(r.Enhanced), Message: r.Text}
+	if r.Enhanced == ([3]int{}) {
+		e.EnhancedCode = smtp.NoEnhancedCode
+	}
+	return e
+}
+
+func refuse(code int, a, b, c int, text string) error {
+	return smtpError(envelope.Reply{Code: code, Enhanced: [3]int{a, b, c}, Text: text})
+}
+
+// Reset implements smtp.Session.
+func (ss *session) Reset() {
+	ss.env, ss.hasFrom = envelope.Envelope{}, false
+	ss.conn.message(false)
+	ss.mu.Lock()
+	ss.busy = false
+	end := ss.end
+	ss.mu.Unlock()
+	if end {
+		ss.conn.closeAfterReply()
+	}
+}
+
+// Logout implements smtp.Session.
+func (ss *session) Logout() error {
+	ss.cancel()
+	ss.s.mu.Lock()
+	delete(ss.s.sessions, ss)
+	ss.s.mu.Unlock()
+	user := ""
+	if ss.user != nil {
+		user = ss.user.Name
+	}
+	ss.s.c.Log.Debug("session ended", "session", ss.id, "user", user, "remote", ss.remote.String(), "helo", ss.c.Hostname(),
+		"tls", describeTLS(ss.c.Conn()), "messages", ss.sent, "took", time.Since(ss.start).Round(time.Millisecond))
+	return nil
+}
+
+// endWhenIdle tells whether the session is idle now; a busy one ends with its
+// transaction.
+func (ss *session) endWhenIdle() bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.end = true
+	return !ss.busy
+}
+
+func (ss *session) sayGoodbye() {
+	c := ss.c.Conn()
+	c.SetWriteDeadline(time.Now().Add(time.Second))
+	io.WriteString(c, "421 4.3.2 Shutting down, try again later\r\n")
+	c.Close()
+}
+
+func (ss *session) secure() bool { _, ok := ss.c.Conn().(*tls.Conn); return ok }
+
+// Mail implements smtp.Session.
+func (ss *session) Mail(from string, o *smtp.MailOptions) error {
+	switch {
+	case ss.s.c.RequireTLS && !ss.secure():
+		return refuse(530, 5, 7, 0, "Must issue a STARTTLS command first")
+	case ss.user == nil:
+		return refuse(530, 5, 7, 0, "Authentication required")
+	case ss.hasFrom:
+		return refuse(503, 5, 5, 1, "Sender already given")
+	}
+	a, err := envelope.FromUnquoted(from)
+	if err != nil {
+		return refuse(553, 5, 1, 7, "Bad sender address")
+	}
+	if max := ss.s.c.MaxMessageSize; max > 0 && o.Size > max {
+		return refuse(552, 5, 3, 4, "Message exceeds the maximum size")
+	}
+	ss.mu.Lock()
+	ending := ss.end
+	ss.busy = !ending
+	ss.mu.Unlock()
+	if ending {
+		ss.conn.closeAfterReply()
+		return refuse(421, 4, 3, 2, "Shutting down, try again later")
+	}
+	ss.hasFrom = true
+	ss.env = envelope.Envelope{From: a, Params: envelope.MailParams{
+		Size: o.Size, UTF8: o.UTF8, Return: string(o.Return), EnvelopeID: o.EnvelopeID}}
+	return nil
+}
+
+// Rcpt implements smtp.Session.
+func (ss *session) Rcpt(to string, o *smtp.RcptOptions) error {
+	a, err := envelope.FromUnquoted(to)
+	if err != nil || a.IsNull() {
+		return refuse(553, 5, 1, 3, "Bad recipient address")
+	}
+	r := envelope.Recipient{Address: a, Original: o.OriginalRecipient}
+	for _, n := range o.Notify {
+		r.Notify = append(r.Notify, string(n))
+	}
+	if r.Original != "" {
+		r.OriginalType = strings.ToLower(string(o.OriginalRecipientType))
+	}
+	ss.env.Recipients = append(ss.env.Recipients, r)
+	return nil
+}
+
+// Data implements smtp.Session, for DATA and BDAT.
+func (ss *session) Data(r io.Reader) error {
+	_, chunked := r.(*io.PipeReader)
+	ss.conn.message(true)
+	msg, err := envelope.ReadMessage(&phaseReader{r: r, conn: ss.conn, start: time.Now()}, envelope.ReadConfig{
+		MaxBytes: ss.s.c.MaxMessageSize, NormaliseLF: ss.s.c.NormaliseLF, SizeHint: ss.env.Params.Size})
+	ss.conn.message(false)
+	if err != nil {
+		return ss.dataError(err, r, chunked)
+	}
+	if err := checkMessage(msg, ss.user); err != nil {
+		return ss.answer(envelope.ReplyFor(err))
+	}
+	ss.conn.phase(0) // the upstream's time is not the client's
+	ss.sent++
+	reply := ss.s.c.Submit.Submit(ss.ctx, &relay.Submission{
+		Session: ss.id + "." + strconv.Itoa(ss.sent), User: *ss.user, Envelope: ss.env, Message: msg,
+		Remote: ss.remote, Helo: ss.c.Hostname(), Protocol: ss.protocol(), TLS: describeTLS(ss.c.Conn()),
+	})
+	return ss.answer(reply)
+}
+
+func (ss *session) answer(r envelope.Reply) error {
+	ss.s.messages.WithLabelValues(strconv.Itoa(r.Code/100) + "xx").Inc()
+	return smtpError(r)
+}
+
+// protocol is the "with" of Received (RFC 3848).
+func (ss *session) protocol() string {
+	p := "ESMTP"
+	if ss.secure() {
+		p += "S"
+	}
+	return p + "A"
+}
+
+// dataError answers a message that could not be read whole. Where the library
+// no longer knows where the message ends (a bare CR, whatever stopped a
+// chunk), the answer is written here and the connection closed: it would take
+// the rest for commands, or wait for an end that it cannot see.
+func (ss *session) dataError(err error, r io.Reader, chunked bool) error {
+	reply := envelope.ReplyFor(err)
+	cut := errors.Is(err, envelope.ErrCut)
+	ss.s.c.Log.Warn("message not read", "session", ss.id, "user", ss.user.Name, "remote", ss.remote.Addr().String(), "cut", cut, "err", err)
+	switch {
+	case cut:
+		ss.c.Conn().Close()
+	case chunked:
+		ss.conn.closeAfterReply()
+	case errors.Is(err, envelope.ErrBareCR):
+		ss.s.messages.WithLabelValues("5xx").Inc()
+		io.WriteString(ss.c.Conn(), reply.String()+"\r\n")
+		ss.conn.phase(lingerTimeout) // let the client read it before the reset
+		io.Copy(io.Discard, r)
+		ss.c.Conn().Close()
+		return smtpError(reply)
+	}
+	return ss.answer(reply)
+}
+
+// phaseReader holds a message's arrival to a minimum rate and tells the
+// connection, chunk by chunk, that lines are a message's.
+type phaseReader struct {
+	r     io.Reader
+	conn  *conn
+	start time.Time
+	n     int64
+}
+
+func (p *phaseReader) Read(b []byte) (int, error) {
+	p.conn.message(true)
+	left := dataBase + time.Duration(p.n/minRate)*time.Second - time.Since(p.start)
+	p.conn.phase(max(left, time.Millisecond))
+	n, err := p.r.Read(b)
+	p.n += int64(n)
+	return n, err
+}
