@@ -163,6 +163,7 @@ type message struct {
 	eightBit bool
 	params   envelope.MailParams
 	copies   []*copyOf
+	longest  int // recipient, in bytes
 }
 
 // copyOf is one recipient's copy.
@@ -183,6 +184,9 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
 		m.policy.complete(r.c.Hostname, now)
 	}
 	m.tracking = r.trackingFor(s.User)
+	if err := r.addCopies(m, now); err != nil {
+		return nil, err
+	}
 	m.plan = rewrite.Parse(m.policy.header, body, separated, rewrite.Options{
 		Open: m.tracking.Open, InitialOpen: m.tracking.InitialOpen, Click: m.tracking.Click,
 		Tracker: m.tracking.URL, MaxURL: m.maxURL,
@@ -200,19 +204,25 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
 	m.received = r.receivedField(s, now)
 	m.eightBit = has8bit(s.Message)
 	m.params.NeedsUTF8 = m.params.UTF8 && has8bit(header)
+	return m, nil
+}
+
+// addCopies gives each recipient one copy, however often the client named it.
+func (r *Relay) addCopies(m *message, now time.Time) error {
 	seen := map[envelope.Address]bool{}
-	for _, rcpt := range s.Envelope.Recipients {
+	for _, rcpt := range m.s.Envelope.Recipients {
 		key := envelope.Address{Local: rcpt.Address.Local, Domain: strings.ToLower(rcpt.Address.Domain)}
 		if seen[key] {
 			continue
 		}
 		seen[key] = true
+		m.longest = max(m.longest, len(rcpt.Address.String()))
 		m.copies = append(m.copies, &copyOf{id: r.c.Keys.NewID(now), recipient: rcpt})
 	}
 	if len(m.copies) == 0 {
-		return nil, envelope.Refuse(554, [3]int{5, 5, 1}, "No valid recipients")
+		return envelope.Refuse(554, [3]int{5, 5, 1}, "No valid recipients")
 	}
-	return m, nil
+	return nil
 }
 
 // trackingFor: the user's own "no" speaks first.
@@ -331,11 +341,9 @@ func (s *stamper) Pixel(initial bool) string {
 	return token.URL(s.base, s.keys.Seal(t))
 }
 
-// longestRecipient bounds an address in a token (RFC 5321 section 4.5.3.1.3).
-const longestRecipient = 256
-
+// maxURL bounds a link's URL over all copies, so that one plan fits them all.
 func (m *message) maxURL(l rewrite.Link) int {
-	return token.MaxURL(m.tracking.URL, longestRecipient+len(l.Target)+len(l.Name))
+	return token.MaxURL(m.tracking.URL, m.longest, len(l.Target), len(l.Name))
 }
 
 // recordInjections writes the event of each copy that the upstream took, in

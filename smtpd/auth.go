@@ -29,11 +29,19 @@ type Authenticator interface {
 var errFailed = envelope.Refuse(535, [3]int{5, 7, 8}, "Authentication credentials invalid")
 
 // AuthMechanisms implements smtp.AuthSession.
-func (ss *session) AuthMechanisms() []string { return []string{sasl.Plain, sasl.Login} }
+func (ss *session) AuthMechanisms() []string {
+	if ss.s.c.RequireTLS && !ss.secure() {
+		return nil
+	}
+	return []string{sasl.Plain, sasl.Login}
+}
 
 // Auth implements smtp.AuthSession.
 func (ss *session) Auth(mech string) (sasl.Server, error) {
-	if ss.hasFrom {
+	switch {
+	case ss.s.c.RequireTLS && !ss.secure():
+		return nil, refuse(530, 5, 7, 0, "Must issue a STARTTLS command first")
+	case ss.hasFrom:
 		return nil, refuse(503, 5, 5, 1, "AUTH not allowed during a mail transaction")
 	}
 	switch mech {
@@ -57,7 +65,7 @@ func (ss *session) login(name, password string) error {
 		return smtpError(envelope.ReplyFor(err))
 	}
 	ss.s.logins.WithLabelValues("ok").Inc()
-	ss.user = u
+	ss.user, ss.conn.locked = u, true
 	ss.conn.phase(0)
 	return nil
 }

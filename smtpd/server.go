@@ -54,7 +54,6 @@ const (
 	writeTimeout    = time.Minute
 	dataBase        = 2 * time.Minute // for a message, and its size at minRate
 	minRate         = 2 << 10         // bytes a second
-	lingerTimeout   = 2 * time.Second
 )
 
 // Server listens for submissions.
@@ -99,15 +98,11 @@ func New(c Config) *Server {
 	}
 	s.smtp = smtp.NewServer(smtp.BackendFunc(s.newSession))
 	s.smtp.Domain = c.Hostname
-	s.smtp.TLSConfig = c.TLS
-	s.smtp.AllowInsecureAuth = !c.RequireTLS
+	s.smtp.AllowInsecureAuth = true // TLS ends in conn: the session decides
 	s.smtp.MaxRecipients = c.MaxRecipients
-	// The library refuses a message of exactly its limit; our reader holds the
-	// limit itself.
-	s.smtp.MaxMessageBytes = c.MaxMessageSize + 1
-	s.smtp.MaxLineLength = int(max(c.MaxMessageSize, 1<<20)) // commands are bounded by conn
+	s.smtp.MaxMessageBytes = c.MaxMessageSize
+	s.smtp.MaxLineLength = maxCommandLine
 	s.smtp.ReadTimeout = c.IdleTimeout
-	s.smtp.WriteTimeout = writeTimeout
 	s.smtp.EnableDSN = true
 	s.smtp.ErrorLog = libraryLog{c.Log}
 	return s
@@ -191,11 +186,12 @@ func (l *listener) Accept() (net.Conn, error) {
 			continue
 		}
 		l.s.connections.WithLabelValues("accepted").Inc()
-		c := newConn(raw, !l.implicit, func() { l.s.leave(source) })
+		remote := raw.RemoteAddr().String()
+		c := newConn(raw, l.s.c.TLS, l.implicit, func() { l.s.leave(source) }, func(err error) {
+			l.s.connections.WithLabelValues("tls_failed").Inc()
+			l.s.c.Log.Info("TLS handshake failed", "remote", remote, "err", err)
+		})
 		c.phase(greetingTimeout)
-		if l.implicit {
-			return tls.Server(c, l.s.c.TLS), nil
-		}
 		return c, nil
 	}
 }

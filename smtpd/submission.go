@@ -3,7 +3,6 @@ package smtpd
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"encoding/base32"
 	"errors"
 	"io"
@@ -47,7 +46,7 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	if s.draining {
 		return nil, smtpError(envelope.Reply{Code: 421, Enhanced: [3]int{4, 3, 2}, Text: "Shutting down, try again later"})
 	}
-	ss := &session{s: s, c: c, conn: underlying(c.Conn()), id: newSessionID(), start: time.Now()}
+	ss := &session{s: s, c: c, conn: c.Conn().(*conn), id: newSessionID(), start: time.Now()}
 	if t, ok := c.Conn().RemoteAddr().(*net.TCPAddr); ok {
 		ss.remote = netip.AddrPortFrom(t.AddrPort().Addr().Unmap(), t.AddrPort().Port())
 	}
@@ -80,7 +79,6 @@ func refuse(code int, a, b, c int, text string) error {
 // Reset implements smtp.Session.
 func (ss *session) Reset() {
 	ss.env, ss.hasFrom = envelope.Envelope{}, false
-	ss.conn.message(false)
 	ss.mu.Lock()
 	ss.busy = false
 	end := ss.end
@@ -101,7 +99,7 @@ func (ss *session) Logout() error {
 		user = ss.user.Name
 	}
 	ss.s.c.Log.Debug("session ended", "session", ss.id, "user", user, "remote", ss.remote.String(), "helo", ss.c.Hostname(),
-		"tls", describeTLS(ss.c.Conn()), "messages", ss.sent, "took", time.Since(ss.start).Round(time.Millisecond))
+		"tls", ss.conn.protection(), "messages", ss.sent, "took", time.Since(ss.start).Round(time.Millisecond))
 	return nil
 }
 
@@ -115,13 +113,11 @@ func (ss *session) endWhenIdle() bool {
 }
 
 func (ss *session) sayGoodbye() {
-	c := ss.c.Conn()
-	c.SetWriteDeadline(time.Now().Add(time.Second))
-	io.WriteString(c, "421 4.3.2 Shutting down, try again later\r\n")
-	c.Close()
+	ss.conn.say("421 4.3.2 Shutting down, try again later")
+	ss.conn.Close()
 }
 
-func (ss *session) secure() bool { _, ok := ss.c.Conn().(*tls.Conn); return ok }
+func (ss *session) secure() bool { return ss.conn.secured != nil }
 
 // Mail implements smtp.Session.
 func (ss *session) Mail(from string, o *smtp.MailOptions) error {
@@ -171,15 +167,17 @@ func (ss *session) Rcpt(to string, o *smtp.RcptOptions) error {
 	return nil
 }
 
-// Data implements smtp.Session, for DATA and BDAT.
+// Data implements smtp.Session, for DATA and BDAT. A message after DATA is
+// read from the connection, which finds its end itself.
 func (ss *session) Data(r io.Reader) error {
 	_, chunked := r.(*io.PipeReader)
-	ss.conn.message(true)
+	if !chunked {
+		r = ss.conn.message()
+	}
 	msg, err := envelope.ReadMessage(&phaseReader{r: r, conn: ss.conn, start: time.Now()}, envelope.ReadConfig{
 		MaxBytes: ss.s.c.MaxMessageSize, NormaliseLF: ss.s.c.NormaliseLF, SizeHint: ss.env.Params.Size})
-	ss.conn.message(false)
 	if err != nil {
-		return ss.dataError(err, r, chunked)
+		return ss.dataError(err, chunked)
 	}
 	if err := checkMessage(msg, ss.user); err != nil {
 		return ss.answer(envelope.ReplyFor(err))
@@ -188,7 +186,7 @@ func (ss *session) Data(r io.Reader) error {
 	ss.sent++
 	reply := ss.s.c.Submit.Submit(ss.ctx, &relay.Submission{
 		Session: ss.id + "." + strconv.Itoa(ss.sent), User: *ss.user, Envelope: ss.env, Message: msg,
-		Remote: ss.remote, Helo: ss.c.Hostname(), Protocol: ss.protocol(), TLS: describeTLS(ss.c.Conn()),
+		Remote: ss.remote, Helo: ss.c.Hostname(), Protocol: ss.protocol(), TLS: ss.conn.protection(),
 	})
 	return ss.answer(reply)
 }
@@ -207,32 +205,22 @@ func (ss *session) protocol() string {
 	return p + "A"
 }
 
-// dataError answers a message that could not be read whole. Where the library
-// no longer knows where the message ends (a bare CR, whatever stopped a
-// chunk), the answer is written here and the connection closed: it would take
-// the rest for commands, or wait for an end that it cannot see.
-func (ss *session) dataError(err error, r io.Reader, chunked bool) error {
-	reply := envelope.ReplyFor(err)
+// dataError answers a message that could not be read whole. After a bare CR,
+// or a chunk that was refused, the connection closes: two readers may not
+// agree where such a message ends.
+func (ss *session) dataError(err error, chunked bool) error {
 	cut := errors.Is(err, envelope.ErrCut)
 	ss.s.c.Log.Warn("message not read", "session", ss.id, "user", ss.user.Name, "remote", ss.remote.Addr().String(), "cut", cut, "err", err)
 	switch {
 	case cut:
-		ss.c.Conn().Close()
-	case chunked:
-		ss.conn.closeAfterReply()
-	case errors.Is(err, envelope.ErrBareCR):
-		ss.s.messages.WithLabelValues("5xx").Inc()
-		io.WriteString(ss.c.Conn(), reply.String()+"\r\n")
-		ss.conn.phase(lingerTimeout) // let the client read it before the reset
-		io.Copy(io.Discard, r)
-		ss.c.Conn().Close()
-		return smtpError(reply)
+		ss.conn.drop()
+	case chunked, errors.Is(err, envelope.ErrBareCR):
+		ss.conn.closeAfterRefusal()
 	}
-	return ss.answer(reply)
+	return ss.answer(envelope.ReplyFor(err))
 }
 
-// phaseReader holds a message's arrival to a minimum rate and tells the
-// connection, chunk by chunk, that lines are a message's.
+// phaseReader holds a message's arrival to a minimum rate.
 type phaseReader struct {
 	r     io.Reader
 	conn  *conn
@@ -241,7 +229,6 @@ type phaseReader struct {
 }
 
 func (p *phaseReader) Read(b []byte) (int, error) {
-	p.conn.message(true)
 	left := dataBase + time.Duration(p.n/minRate)*time.Second - time.Since(p.start)
 	p.conn.phase(max(left, time.Millisecond))
 	n, err := p.r.Read(b)

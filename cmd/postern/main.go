@@ -21,6 +21,7 @@ import (
 // cli is the command line. Exit status: 0, 1 (it did not work), 2 (wrong
 // usage).
 type cli struct {
+	Demo    demoCmd    `cmd:"" help:"Everything embedded on loopback, to try it out."`
 	Serve   serveCmd   `cmd:"" help:"Run the gateway. SIGTERM drains."`
 	Check   checkCmd   `cmd:"" help:"Say all that is wrong with a configuration."`
 	Passwd  passwdCmd  `cmd:"" help:"Add, change, delete or list users."`

@@ -22,8 +22,9 @@ import (
 
 // Message is one message as it arrived, dots unstuffed.
 type Message struct {
-	From, To string // as in MAIL and RCPT, parameters and brackets included
-	Rcpts    []string
+	From, To string   // the paths of MAIL and the first RCPT, without brackets
+	Mail     string   // the MAIL command
+	Rcpts    []string // the RCPT commands
 	Data     []byte
 	At       time.Time
 	TLS      bool
@@ -291,7 +292,7 @@ func (ss *session) data(line string) error {
 	if err != nil {
 		return err
 	}
-	m := &Message{From: argument(ss.from), To: argument(ss.rcpts[0]), Rcpts: ss.rcpts, Data: msg, At: time.Now(), TLS: ss.tls, Conn: ss.n}
+	m := &Message{From: path(ss.from), To: path(ss.rcpts[0]), Mail: ss.from, Rcpts: ss.rcpts, Data: msg, At: time.Now(), TLS: ss.tls, Conn: ss.n}
 	usual := "250 2.0.0 Ok: taken"
 	var a Action
 	if ss.s.c.Script != nil {
@@ -313,10 +314,10 @@ func (ss *session) data(line string) error {
 	return nil
 }
 
-// argument is what follows FROM: or TO:.
-func argument(line string) string {
-	_, arg, _ := strings.Cut(line, ":")
-	return arg
+// path is what stands between the angle brackets of a command.
+func path(line string) string {
+	_, arg, _ := strings.Cut(line, "<")
+	return arg[:max(0, strings.LastIndexByte(arg, '>'))]
 }
 
 // readData reads to CRLF.CRLF and undoes the stuffing of dots.

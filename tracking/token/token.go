@@ -50,12 +50,17 @@ const PathPrefix = "/t/"
 // URL is the address that a token is reached at, base being tracking.url.
 func URL(base, text string) string { return strings.TrimSuffix(base, "/") + PathPrefix + text }
 
-// MaxURL bounds the length of URL for a token whose recipient, link name and
-// target have n bytes together.
-func MaxURL(base string, n int) int {
-	const fixed = 1 + 16 + 1 + len(ID{}) + 5 + 3 + 3 + 1 // key id, SIV, kind, id, subaccount, lengths, prefix
-	return len(base) + len(PathPrefix) + tokenEncoding.EncodedLen(fixed+n)
+// MaxURL bounds the length of URL for a token of a message's copy, whose
+// recipient, target and link name have so many bytes.
+func MaxURL(base string, recipient, target, name int) int {
+	var b [binary.MaxVarintLen64]byte
+	varint := func(n int) int { return binary.PutUvarint(b[:], uint64(n)) }
+	n := 1 + aesBlock + 1 + len(ID{}) + varint(1<<32-1) + varint(recipient) + recipient + varint(name) + name + 1 + target
+	return len(base) + len(PathPrefix) + tokenEncoding.EncodedLen(n)
 }
+
+// aesBlock is the length of AES-SIV's synthetic IV.
+const aesBlock = 16
 
 // associated binds a token to its format, the key's id is in it again.
 const associated = "postern token 1"

@@ -45,6 +45,12 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// byLine puts the problems of one file in the file's order.
+func (ps Problems) byLine() Problems {
+	sort.SliceStable(ps, func(i, j int) bool { return ps[i].Line < ps[j].Line })
+	return ps
+}
+
 // Fatal gives those that are more than warnings; nil where there are none.
 func (ps Problems) Fatal() Problems {
 	var out Problems
@@ -73,13 +79,19 @@ func newBinder(file string, env func(string) string) *binder {
 	return &binder{file: file, dir: filepath.Dir(file), lines: map[string]int{}, env: env, secrets: map[string]bool{}}
 }
 
+// problem notes what is wrong with a key, once: a value that could not be read
+// is not missing besides.
 func (b *binder) problem(key, format string, args ...any) {
+	for _, p := range b.problems {
+		if key != "" && p.Key == key && !p.Warn {
+			return
+		}
+	}
 	b.problems = append(b.problems, Problem{File: b.file, Line: b.line(key), Key: key, Reason: fmt.Sprintf(format, args...)})
 }
 
 func (b *binder) warn(key, format string, args ...any) {
-	b.problem(key, format, args...)
-	b.problems[len(b.problems)-1].Warn = true
+	b.problems = append(b.problems, Problem{File: b.file, Line: b.line(key), Key: key, Reason: fmt.Sprintf(format, args...), Warn: true})
 }
 
 // line is where a key stands, else where its table begins, else 1.

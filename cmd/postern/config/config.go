@@ -259,7 +259,7 @@ func load(file string, env func(string) string) (*Loaded, Problems) {
 	if len(b.problems) == 0 || len(b.lines) > 0 {
 		b.check(l.Config)
 	}
-	problems := b.problems
+	problems := b.problems.byLine()
 	if l.Submission.Auth == "users" && len(b.lines) > 0 {
 		users, more := LoadUsers(l.Submission.UsersFile, b.env)
 		if l.Submission.UsersFile != "" {

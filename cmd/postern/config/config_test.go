@@ -1,0 +1,244 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/certs"
+	"postern/dkim"
+	"postern/smtpd"
+	"postern/tracking/token"
+)
+
+func noEnv(string) string { return "" }
+
+// folder makes a folder with the files that configurations name.
+func folder(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if _, err := token.AddKey(filepath.Join(dir, "token.keys"), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := certs.SelfSigned(dir, "mail.example.com", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{"self-signed.crt": "fullchain.pem", "self-signed.key": "privkey.pem"} {
+		if err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, pem, err := dkim.Generate("ed25519")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hash, err := smtpd.HashPassword("secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"s2026.example.com.pem": string(pem),
+		"users.toml":            "[[user]]\nname = \"a\"\npassword = \"" + hash + "\"\n",
+		"api.key":               strings.Repeat("ab", 20) + "\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+func write(t *testing.T, dir, text string) string {
+	t.Helper()
+	file := filepath.Join(dir, "postern.toml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+const smallest = "hostname = \"mail.example.com\"\n[tracking]\nurl = \"https://t.example.com\"\n"
+
+// TestExample loads the annotated example, with the files that it names. All
+// that is wrong with it are keys whose function does not exist yet.
+func TestExample(t *testing.T) {
+	dir := folder(t)
+	data, err := os.ReadFile("../example/postern.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, problems := load(write(t, dir, string(data)), noEnv)
+	for _, p := range problems {
+		if !strings.Contains(p.Reason, "is not built yet") {
+			t.Errorf("%v", p)
+		}
+		if line := strings.Split(string(data), "\n")[p.Line-1]; !strings.Contains(line, lastKey(p.Key)) {
+			t.Errorf("%v: that line is %q", p, line)
+		}
+	}
+	if l.Hostname != "mail.example.com" || l.Submission.MaxMessageSize != 50<<20 || l.Tracking.LinkExpiry.Std() != 365*24*time.Hour {
+		t.Errorf("read as %+v", l.Config)
+	}
+}
+
+func lastKey(key string) string {
+	key = strings.TrimRight(key, "[]0123456789")
+	return key[strings.LastIndexByte(key, '.')+1:]
+}
+
+func TestUsersExample(t *testing.T) {
+	users, problems := LoadUsers("../example/users.toml", noEnv)
+	if len(users) != 1 || users[0].Name != "SMTP_Injection" || !users[0].Tracking || users[0].Job != "transactional" {
+		t.Errorf("got %+v", users)
+	}
+	if len(problems) != 1 || problems[0].Key != "user[0].password" || problems[0].Line != 4 {
+		t.Errorf("the placeholder of a hash should be the one problem: %v", problems)
+	}
+}
+
+func TestDefaults(t *testing.T) {
+	l, problems := load(write(t, folder(t), smallest), noEnv)
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	if len(l.Users) != 1 || l.Users[0].Name != "a" {
+		t.Errorf("users %+v", l.Users)
+	}
+	if !filepath.IsAbs(l.Tracking.KeyFile) || l.Relay.Upstream[0] != "127.0.0.1:2525" {
+		t.Errorf("read as %+v", l.Config)
+	}
+}
+
+func TestProblems(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		want       []string // line: key: words
+	}{
+		{"unknown key with a hint", smallest + "[log]\nlevl = \"info\"\n", []string{"5: log.levl: unknown key, did you mean level?"}},
+		{"unknown table", smallest + "[nonsense]\na = 1\n", []string{"4: nonsense: unknown key"}},
+		{"bad enum", smallest + "[log]\nlevel = \"loud\"\n", []string{`5: log.level: want one of debug, info, warn, error, not "loud"`}},
+		{"bad size", smallest + "[submission]\nmax_message_size = \"big\"\n", []string{`5: submission.max_message_size: not a size, write for example "50MiB"`}},
+		{"bad type", smallest + "[submission]\nmax_recipients = \"many\"\n", []string{`5: submission.max_recipients: want a whole number from 0 on, not the string "many"`}},
+		{"bad duration", smallest + "[signals]\nbatch_age = \"soon\"\n", []string{`5: signals.batch_age: not a duration`}},
+		{"bad api key", smallest + "[signals]\napi_key = \"123\"\n", []string{`5: signals.api_key: an API key has exactly 40 hex digits`}},
+		{"signals without a key", smallest + "[signals]\nenabled = true\n", []string{`4: signals.api_key: missing`}},
+		{"batch over the API's limit", smallest + "[signals]\nbatch_size = \"6MB\"\n", []string{`5: signals.batch_size: want from`}},
+		{"bad address", smallest + "[relay]\nupstream = [\n  \"127.0.0.1\",\n]\n", []string{`5: relay.upstream[0]: not an address`}},
+		{"not built", smallest + "[[relay.rewrite]]\nmail_from = \"*@a\"\n", []string{"4: relay.rewrite: MAIL FROM rewriting is not built yet"}},
+		{"syntax", "hostname = \n", []string{"1: "}},
+		{"twice", "hostname = \"a\"\nhostname = \"b\"\n", []string{"2: "}},
+		{"missing hostname and url", "[log]\nlevel = \"info\"\n", []string{"1: hostname: missing", "1: tracking.url: missing"}},
+		{"no certificate", smallest + "[certs]\ncert_file = \"nowhere.pem\"\n", []string{"5: certs.cert_file: certs: "}},
+		{"no token keys", smallest + "key_file = \"nowhere\"\n", []string{"4: tracking.key_file: token: read keys"}},
+		{"no DKIM key", smallest + "[[dkim.key]]\ndomain = \"a.example\"\nselector = \"s\"\nkey_file = \"nowhere.pem\"\n", []string{"7: dkim.key[0].key_file: dkim: read key"}},
+		{"all at once", "hostnam = \"x\"\n[log]\nlevel = 3\nformat = \"xml\"\n[tracking]\nurl = \"ftp://x\"\n",
+			[]string{"1: hostnam: unknown key, did you mean hostname?", "1: hostname: missing", "3: log.level: want a string, not 3", `4: log.format: want one of`, "6: tracking.url: not an address of the web"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			file := write(t, folder(t), c.text)
+			_, problems := load(file, noEnv)
+			fatal := problems.Fatal()
+			for i, want := range c.want {
+				if i >= len(fatal) {
+					t.Errorf("missing: %s", want)
+					continue
+				}
+				if got := fatal[i].Error(); !strings.HasPrefix(got, file+":"+want) {
+					t.Errorf("got  %s\nwant %s:%s", got, file, want)
+				}
+			}
+			for _, p := range fatal[min(len(c.want), len(fatal)):] {
+				if !strings.Contains(p.Reason, "missing") {
+					t.Errorf("besides: %v", p)
+				}
+			}
+		})
+	}
+}
+
+func TestSecrets(t *testing.T) {
+	key := strings.Repeat("ab", 20)
+	for _, c := range []struct {
+		name, text string
+		env        map[string]string
+		want, bad  string
+	}{
+		{name: "in place", text: "api_key = \"" + key + "\"", want: key},
+		{name: "in a file", text: "api_key_file = \"api.key\"", want: key},
+		{name: "in the environment", env: map[string]string{"POSTERN_SIGNALS_API_KEY": key}, want: key},
+		{name: "both", text: "api_key = \"" + key + "\"\napi_key_file = \"api.key\"", bad: "is given already"},
+		{name: "no such file", text: "api_key_file = \"nowhere\"", bad: "no such file"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l, problems := load(write(t, folder(t), smallest+"[signals]\n"+c.text+"\n"), func(k string) string { return c.env[k] })
+			if c.bad == "" && (len(problems) > 0 || string(l.Signals.APIKey) != c.want) {
+				t.Errorf("got %q, %v", l.Signals.APIKey, problems)
+			}
+			if c.bad != "" && !strings.Contains(problems.Error(), c.bad) {
+				t.Errorf("got %v, want %s", problems, c.bad)
+			}
+		})
+	}
+}
+
+func TestPasswordFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "users.toml")
+	if err := os.WriteFile(file, []byte("# ours\n[[user]]\nname = \"a\" # first\njob = \"x\"\n\n[[user]]\nname = \"b\"\npassword = old\n"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	hash, err := smtpd.HashPassword("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := SetPassword(file, "a", hash); err == nil {
+		t.Error("changed a file that does not read")
+	}
+	if err := os.WriteFile(file, []byte("# ours\n[[user]]\nname = \"a\" # first\njob = \"x\"\n\n[[user]]\nname = \"b\"\n"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a", "b", "c \"quoted\""} {
+		if _, err := SetPassword(file, name, hash); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := DeleteUser(file, "b"); err != nil {
+		t.Fatal(err)
+	}
+	if err := DeleteUser(file, "b"); err == nil {
+		t.Error("removed a user that is not there")
+	}
+	users, problems := LoadUsers(file, noEnv)
+	if len(problems.Fatal()) > 0 || len(users) != 2 || users[0].Name != "a" || users[0].Job != "x" || users[0].Password != hash || users[1].Name != `c "quoted"` {
+		t.Errorf("got %+v, %v", users, problems)
+	}
+	data, _ := os.ReadFile(file)
+	if !strings.HasPrefix(string(data), "# ours\n[[user]]\n") || !strings.Contains(string(data), "# first") {
+		t.Errorf("comments are lost:\n%s", data)
+	}
+	if i, _ := os.Stat(file); i.Mode().Perm() != 0o640 {
+		t.Errorf("mode %v", i.Mode())
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	example, err := os.ReadFile("../example/postern.toml")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(string(example))
+	f.Add(smallest)
+	f.Add("[[relay.rewrite]]\n[relay.rewrite.x]\n")
+	f.Add("a.b.c = {x = 1}\n[accounting.bounce_class]\n\"a\" = \"b\"\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		b := newBinder("x.toml", noEnv)
+		c := Default()
+		b.bind([]byte(text), c)
+		for _, p := range b.problems {
+			if p.Line < 1 || p.Line > strings.Count(text, "\n")+1 {
+				t.Errorf("line %d of %d: %v", p.Line, strings.Count(text, "\n")+1, p)
+			}
+		}
+	})
+}

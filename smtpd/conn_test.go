@@ -1,0 +1,325 @@
+package smtpd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/relay/envelope"
+)
+
+// wire is a connection that gives prepared bytes, some at a time.
+type wire struct {
+	net.Conn
+	in   []byte
+	step int
+	out  bytes.Buffer
+}
+
+func (w *wire) Read(p []byte) (int, error) {
+	if len(w.in) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), w.step)], w.in)
+	w.in = w.in[n:]
+	return n, nil
+}
+
+func (w *wire) Write(p []byte) (int, error)      { return w.out.Write(p) }
+func (w *wire) Close() error                     { return nil }
+func (w *wire) SetReadDeadline(time.Time) error  { return nil }
+func (w *wire) SetWriteDeadline(time.Time) error { return nil }
+
+// strictData is RFC 5321 section 4.5.2 to the letter.
+func strictData(in string) (msg, rest string, ok bool) {
+	for line := true; ; {
+		if line && strings.HasPrefix(in, ".\r\n") {
+			return msg, in[3:], true
+		}
+		if line {
+			in = strings.TrimPrefix(in, ".")
+		}
+		i := strings.Index(in, "\r\n")
+		if i < 0 {
+			return "", "", false
+		}
+		msg, in, line = msg+in[:i+2], in[i+2:], true
+	}
+}
+
+func FuzzMessageReader(f *testing.F) {
+	for _, s := range []string{"a\r\n.\r\n", ".\r\n", "..\r\n.\r\nQUIT\r\n", "x\r\r\n.\r\nMAIL\r\n.\r\n", "x\n.\n.\r\n\r\n.\r\n", "\r\n.\r", "..a\r\n...\r\n.\r\n", "\r\n.\n.\r\n.\r\n"} {
+		f.Add(s, byte(3), byte(5))
+	}
+	f.Fuzz(func(t *testing.T, in string, step, read byte) {
+		w := &wire{in: []byte(in), step: 1 + int(step)}
+		c := newConn(w, nil, false, func() {}, func(error) {})
+		c.mode, c.lineStart = modeData, true
+		var got []byte
+		buf := make([]byte, 1+int(read))
+		var err error
+		for err == nil {
+			var n int
+			n, err = c.message().Read(buf)
+			got = append(got, buf[:n]...)
+		}
+		msg, rest, ok := strictData(in)
+		if !ok {
+			if err != io.ErrUnexpectedEOF {
+				t.Fatalf("cut message ended with %v", err)
+			}
+			return
+		}
+		if err != io.EOF || string(got) != msg {
+			t.Fatalf("got %q, %v; want %q", got, err, msg)
+		}
+		if left := string(c.in) + string(w.in); left != rest {
+			t.Fatalf("left %q, want %q", left, rest)
+		}
+	})
+}
+
+// FuzzCommands throws bytes at a session before AUTH: nothing may panic, and
+// nothing may be submitted.
+func FuzzCommands(f *testing.F) {
+	for _, s := range []string{"EHLO a\r\nMAIL FROM:<a@b>\r\n", "BDAT 5 LAST\r\nabcde", "AUTH PLAIN\r\n=\r\n", "STARTTLS\r\nx", "\x00\r\n", "RCPT TO:<\"\\", "EHLO a\r\nAUTH LOGIN AAAA\r\nAAAA\r\nMAIL FROM:<\"a b\"@c> SIZE=99999999999 BODY=8BITMIME\r\n"} {
+		f.Add(s)
+	}
+	sub := &submitter{}
+	users, err := NewUsers(Rate{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	users.delay = func(context.Context, time.Duration) {}
+	f.Fuzz(func(t *testing.T, in string) {
+		s := New(Config{Hostname: "x", Auth: users, Submit: sub, MaxMessageSize: 1000, Log: quiet, Grace: time.Second})
+		l := &oneConn{c: &wire{in: []byte(in), step: 100}, done: make(chan struct{})}
+		if err := s.Serve(context.Background(), l, false); !errors.Is(err, net.ErrClosed) {
+			t.Fatal(err)
+		}
+		if len(sub.submissions()) > 0 {
+			t.Fatalf("submitted without AUTH: %q", in)
+		}
+	})
+}
+
+// oneConn is a listener with one connection, which ends when that is closed.
+type oneConn struct {
+	c    *wire
+	done chan struct{}
+	used bool
+}
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	if l.used {
+		<-l.done
+		return nil, net.ErrClosed
+	}
+	l.used = true
+	return &closing{l.c, l.done}, nil
+}
+func (l *oneConn) Close() error   { return nil }
+func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
+
+type closing struct {
+	*wire
+	done chan struct{}
+}
+
+func (c *closing) Close() error {
+	select {
+	case <-c.done:
+	default:
+		close(c.done)
+	}
+	return nil
+}
+func (c *closing) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+func (c *closing) LocalAddr() net.Addr  { return &net.TCPAddr{} }
+
+func TestThrottle(t *testing.T) {
+	now := time.Unix(1000, 0)
+	th := newThrottle(Rate{N: 2, Per: time.Minute}, func() time.Time { return now })
+	home, away, third := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")
+	th.succeeded(home, "alice")
+	th.fail(away, "alice")
+	if th.locked(away, "alice") {
+		t.Error("locked after one failure of two")
+	}
+	now = now.Add(50 * time.Second)
+	th.fail(away, "alice")
+	for _, c := range []struct {
+		name   string
+		source netip.Addr
+		user   string
+		want   bool
+	}{
+		{"the source", away, "bob", true},
+		{"the user from elsewhere", third, "alice", true},
+		{"the user from where it logged in before", home, "alice", false},
+		{"another user from elsewhere", third, "bob", false},
+	} {
+		if got := th.locked(c.source, c.user); got != c.want {
+			t.Errorf("%s: locked %v, want %v", c.name, got, c.want)
+		}
+	}
+	now = now.Add(10 * time.Second) // a minute after the first failure
+	if th.locked(away, "alice") {
+		t.Error("still locked when the period, counted from the first failure, is over")
+	}
+}
+
+func TestUsers(t *testing.T) {
+	users, err := NewUsers(Rate{N: 100, Per: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	users.delay = func(context.Context, time.Duration) {}
+	if err := users.Replace(append(testUsers(), UserEntry{Password: bcryptSecret}, UserEntry{})); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, user, password string
+		code                 int // 0: accepted
+		subaccount           uint32
+	}{
+		{"right", "alice", "secret", 0, 0},
+		{"right again, from the cache", "alice", "secret", 0, 0},
+		{"wrong", "alice", "Secret", 535, 0},
+		{"unknown", "mallory", "secret", 535, 0},
+		{"without a password", "nopass", "", 535, 0},
+		{"subaccount", "alice:X-MSYS-SUBACCOUNT=123", "secret", 0, 123},
+		{"bad subaccount", "alice:X-MSYS-SUBACCOUNT=x", "secret", 535, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			u, err := users.Authenticate(context.Background(), Login{Name: c.user, Password: c.password, Source: netip.MustParseAddr("192.0.2.1")})
+			if c.code != 0 {
+				if got := envelope.ReplyFor(err); err == nil || got.Code != c.code {
+					t.Errorf("got %v, want %d", err, c.code)
+				}
+				return
+			}
+			if err != nil || u.Subaccount != c.subaccount {
+				t.Errorf("got %+v, %v", u, err)
+			}
+		})
+	}
+	if err := users.Replace(nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := users.Authenticate(context.Background(), Login{Name: "alice", Password: "secret"}); err == nil {
+		t.Error("a removed user logs in from the cache")
+	}
+}
+
+const bcryptSecret = "$2b$04$XY1s0e3tBIT9tbOGTmtVCO7CnPXq6aR7yHXkQw8qDfvm6nfOt6FUy"
+
+func TestHashes(t *testing.T) {
+	for _, c := range []struct {
+		name, hash string
+		ok         bool
+	}{
+		{"argon2id", "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$Lq2tUBkwzK3p5D1lPwW6Pg", true},
+		{"bcrypt", bcryptSecret, true},
+		{"sha512-crypt", "$6$rounds=5000$saltsalt$" + strings.Repeat("a", 86), true},
+		{"argon2i", "$argon2i$v=19$m=64,t=1,p=1$c29tZXNhbHQ$Lq2tUBkwzK3p5D1lPwW6Pg", false},
+		{"plain text", "secret", false},
+		{"placeholder", "$argon2id$v=19$m=19456,t=2,p=1$...", false},
+	} {
+		if err := CheckHash(c.hash); (err == nil) != c.ok {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// TestDrain ends a server with an idle session and one in a transaction.
+func TestDrain(t *testing.T) {
+	r := startServer(t, func(c *Config) { c.Grace = 10 * time.Second }, true)
+	idle, busy := dialTLS(t, r), dialTLS(t, r)
+	busy.send("MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nDATA\r\n")
+	for range 3 {
+		busy.reply()
+	}
+	stopped := make(chan struct{})
+	go func() { r.stop(); close(stopped) }()
+	if got := idle.reply(); !strings.HasPrefix(got, "421 4.3.2") {
+		t.Errorf("the idle session got %q", got)
+	}
+	busy.send("From: a@example.com\r\n\r\nx\r\n.\r\n")
+	if got := busy.reply(); !strings.HasPrefix(got, "250") {
+		t.Errorf("the busy session got %q", got)
+	}
+	<-stopped
+	if n := len(r.submit.submissions()); n != 1 {
+		t.Errorf("%d messages", n)
+	}
+}
+
+// dialTLS logs in over implicit TLS.
+func dialTLS(t *testing.T, r *running) *player {
+	t.Helper()
+	raw, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { raw.Close() })
+	p := &player{t: t, at: "dial", raw: raw, serv: r}
+	p.tls()
+	p.reply()
+	p.send("EHLO x\r\n")
+	p.reply()
+	p.send("AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n")
+	if got := p.reply(); !strings.HasPrefix(got, "235") {
+		t.Fatalf("login: %s", got)
+	}
+	return p
+}
+
+// TestCutMessage drops connections in the middle of messages of several sizes,
+// among them the sizes of buffers: none is submitted.
+func TestCutMessage(t *testing.T) {
+	r := startServer(t, func(c *Config) { c.MaxMessageSize = 1 << 20 }, true)
+	for _, n := range []int{0, 1, 100, 4096, 32 << 10, 32<<10 + 1, 200_000} {
+		p := dialTLS(t, r)
+		p.send("MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nDATA\r\n")
+		for range 3 {
+			p.reply()
+		}
+		p.send("From: a@example.com\r\n\r\n" + strings.Repeat("0123456789abcd\r\n", n/16) + "\r\n.")
+		p.raw.Close()
+	}
+	r.stop()
+	if n := len(r.submit.submissions()); n != 0 {
+		t.Errorf("%d cut messages were submitted", n)
+	}
+}
+
+func TestConnectionLimits(t *testing.T) {
+	r := startServer(t, func(c *Config) { c.MaxConnectionsPerSource = 2 }, false)
+	var ps []*player
+	for range 3 {
+		raw, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer raw.Close()
+		p := &player{t: t, at: "greeting", raw: raw}
+		p.use(raw)
+		ps = append(ps, p)
+	}
+	refused := 0
+	for _, p := range ps {
+		if strings.HasPrefix(p.reply(), "421 4.7.0") {
+			refused++
+		}
+	}
+	if refused != 1 {
+		t.Errorf("%d of 3 refused, want 1", refused)
+	}
+}

@@ -1,0 +1,311 @@
+package smtpd
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"postern/certs"
+	"postern/relay"
+	"postern/relay/envelope"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// submitter keeps what is submitted and answers as it is told.
+type submitter struct {
+	mu    sync.Mutex
+	got   []*relay.Submission
+	reply envelope.Reply
+}
+
+func (s *submitter) Submit(_ context.Context, sub *relay.Submission) envelope.Reply {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.got = append(s.got, sub)
+	return s.reply
+}
+
+func (s *submitter) submissions() []*relay.Submission {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]*relay.Submission(nil), s.got...)
+}
+
+var testUsers = sync.OnceValue(func() []UserEntry {
+	hash, err := HashPassword("secret")
+	if err != nil {
+		panic(err)
+	}
+	return []UserEntry{
+		{User: relay.User{Name: "alice", Tracking: true}, Password: hash},
+		{User: relay.User{Name: "bob", Tracking: true, FromDomains: []string{"bob.example", "*.bob.example"}}, Password: hash},
+		{User: relay.User{Name: "nopass"}},
+	}
+})
+
+var testCert = sync.OnceValue(func() tls.Certificate {
+	dir, err := os.MkdirTemp("", "postern-cert-")
+	if err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(dir)
+	c, err := certs.SelfSigned(dir, "mail.example.com", time.Now())
+	if err != nil {
+		panic(err)
+	}
+	return c
+})
+
+// running is a server under test.
+type running struct {
+	addr   string
+	submit *submitter
+	stop   func()
+}
+
+func startServer(t *testing.T, change func(*Config), implicit bool) *running {
+	t.Helper()
+	users, err := NewUsers(Rate{N: 3, Per: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	users.delay = func(context.Context, time.Duration) {}
+	if err := users.Replace(testUsers()); err != nil {
+		t.Fatal(err)
+	}
+	sub := &submitter{reply: envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "taken by the test"}}
+	c := Config{Hostname: "mail.example.com", TLS: certs.ServerConfig(testCert(), tls.VersionTLS12), RequireTLS: true, Auth: users, Submit: sub,
+		MaxMessageSize: 10000, MaxRecipients: 3, Grace: time.Second, Log: quiet}
+	if change != nil {
+		change(&c)
+	}
+	s := New(c)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, l, implicit) }()
+	r := &running{addr: l.Addr().String(), submit: sub}
+	var once sync.Once
+	r.stop = func() {
+		once.Do(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+		})
+	}
+	t.Cleanup(r.stop)
+	return r
+}
+
+// TestDialogues plays each file of testdata/dialogues against a server:
+//
+//	-> TEXT      send the line
+//	=> "TEXT"    send these bytes, as a Go string
+//	<- TEXT      a reply whose last line begins so
+//	<~ REGEXP    a reply that matches, its lines joined by \n
+//	== tls       TLS handshake
+//	== closed    the server has closed the connection
+//	== login     EHLO, STARTTLS, EHLO, AUTH PLAIN as alice
+//	== messages N    so many have been submitted
+//	== message "TEXT"    the last one's bytes
+//	== from PATH, == to PATH    the last one's envelope
+//	!! option    changes the server; at the beginning of the file
+func TestDialogues(t *testing.T) {
+	files, err := filepath.Glob("testdata/dialogues/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatal("no dialogues", err)
+	}
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) { play(t, f) })
+	}
+}
+
+// options are what `!!` lines may say.
+var options = map[string]func(*Config){
+	"plain":     func(c *Config) { c.RequireTLS = false },
+	"normalise": func(c *Config) { c.NormaliseLF = true },
+	"upstream550": func(c *Config) {
+		c.Submit.(*submitter).reply = envelope.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "No such user\nhere"}
+	},
+}
+
+type player struct {
+	t    *testing.T
+	at   string
+	raw  net.Conn
+	c    net.Conn
+	r    *bufio.Reader
+	serv *running
+}
+
+func play(t *testing.T, file string) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var change []func(*Config)
+	implicit := false
+	for _, line := range strings.Split(string(data), "\n") {
+		if o, ok := strings.CutPrefix(line, "!! "); ok {
+			if o == "implicit" {
+				implicit = true
+			} else if options[o] == nil {
+				t.Fatalf("%s: no option %s", file, o)
+			} else {
+				change = append(change, options[o])
+			}
+		}
+	}
+	p := &player{t: t, serv: startServer(t, func(c *Config) {
+		for _, f := range change {
+			f(c)
+		}
+	}, implicit)}
+	if p.raw, err = net.Dial("tcp", p.serv.addr); err != nil {
+		t.Fatal(err)
+	}
+	defer p.raw.Close()
+	p.use(p.raw)
+	if implicit {
+		p.tls()
+	}
+	for i, line := range strings.Split(string(data), "\n") {
+		p.at = fmt.Sprintf("%s:%d: %s", filepath.Base(file), i+1, line)
+		verb, arg, _ := strings.Cut(line, " ")
+		switch verb {
+		case "", "#", "!!":
+		case "->":
+			p.send(arg + "\r\n")
+		case "=>":
+			s, err := strconv.Unquote(arg)
+			if err != nil {
+				t.Fatalf("%s: %v", p.at, err)
+			}
+			p.send(s)
+		case "<-":
+			if got := p.reply(); !strings.HasPrefix(got[strings.LastIndexByte(got, '\n')+1:], arg) {
+				t.Fatalf("%s: got %q", p.at, got)
+			}
+		case "<~":
+			if got := p.reply(); !regexp.MustCompile(arg).MatchString(got) {
+				t.Fatalf("%s: got %q", p.at, got)
+			}
+		case "==":
+			p.check(arg)
+		default:
+			if !strings.HasPrefix(line, "#") {
+				t.Fatalf("%s: not a line of a dialogue", p.at)
+			}
+		}
+	}
+}
+
+func (p *player) use(c net.Conn) { p.c, p.r = c, bufio.NewReader(c) }
+
+func (p *player) send(s string) {
+	if _, err := p.c.Write([]byte(s)); err != nil {
+		p.t.Fatalf("%s: %v", p.at, err)
+	}
+}
+
+func (p *player) reply() string {
+	p.c.SetReadDeadline(time.Now().Add(10 * time.Second))
+	var lines []string
+	for {
+		line, err := p.r.ReadString('\n')
+		if err != nil {
+			p.t.Fatalf("%s: %v after %q", p.at, err, lines)
+		}
+		line = strings.TrimSuffix(line, "\r\n")
+		lines = append(lines, line)
+		if len(line) < 4 || line[3] == ' ' {
+			return strings.Join(lines, "\n")
+		}
+	}
+}
+
+func (p *player) tls() {
+	c := tls.Client(p.raw, &tls.Config{InsecureSkipVerify: true})
+	c.SetDeadline(time.Now().Add(10 * time.Second))
+	if err := c.Handshake(); err != nil {
+		p.t.Fatalf("%s: %v", p.at, err)
+	}
+	p.use(c)
+}
+
+func (p *player) check(arg string) {
+	verb, arg, _ := strings.Cut(arg, " ")
+	subs := p.serv.submit.submissions()
+	var last *relay.Submission
+	if len(subs) > 0 {
+		last = subs[len(subs)-1]
+	}
+	var got, want string
+	switch verb {
+	case "tls":
+		p.tls()
+	case "closed":
+		p.c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if b, err := p.r.ReadByte(); err == nil || isTimeout(err) {
+			p.t.Fatalf("%s: read %q, %v", p.at, b, err)
+		}
+	case "login":
+		for _, step := range []string{"", "EHLO client.example", "STARTTLS"} {
+			if step != "" {
+				p.send(step + "\r\n")
+			}
+			p.reply()
+		}
+		p.tls()
+		p.send("EHLO client.example\r\n")
+		p.reply()
+		p.send("AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n") // \0alice\0secret
+		if r := p.reply(); !strings.HasPrefix(r, "235 ") {
+			p.t.Fatalf("%s: %s", p.at, r)
+		}
+	case "messages":
+		got, want = strconv.Itoa(len(subs)), arg
+	case "message":
+		want, _ = strconv.Unquote(arg)
+		if last != nil {
+			got = string(last.Message)
+		}
+	case "from":
+		want = arg
+		if last != nil {
+			got = last.Envelope.From.Path()
+		}
+	case "to":
+		want = arg
+		if last != nil {
+			for _, r := range last.Envelope.Recipients {
+				got += r.Address.Path()
+			}
+		}
+	default:
+		p.t.Fatalf("%s: no such check", p.at)
+	}
+	if got != want {
+		p.t.Fatalf("%s: got %s", p.at, strconv.Quote(got))
+	}
+}
