@@ -9,6 +9,7 @@ import (
 
 	"github.com/emersion/go-message/charset"
 
+	"postern/relay/envelope"
 	"postern/tracking/event"
 )
 
@@ -24,11 +25,13 @@ func (r *Relay) injection(m *message, c *copyOf) *event.Event {
 		RecvMethod: "esmtp", Binding: m.policy.virtualMTA, CampaignID: m.policy.job,
 		FriendlyFrom: m.policy.from.String(), MsgFrom: m.s.Envelope.From.String(), MsgSize: strconv.Itoa(c.size),
 		OpenTracking: &t.Open, ClickTracking: &t.Click, InitialPixel: &t.InitialOpen,
-		RcptTo: c.recipient.Address.String(), RoutingDomain: strings.ToLower(c.recipient.Address.Domain),
+		RcptTo: c.recipient.Address.String(), RoutingDomain: routingDomain(c.recipient.Address),
 		SubaccountID: m.s.User.Subaccount, Subject: decodeText(m.policy.subject, maxSubject),
 	}
 	return e
 }
+
+func routingDomain(a envelope.Address) string { return strings.ToLower(a.Domain) }
 
 // decodeText undoes encoded words (RFC 2047) for people to read.
 func decodeText(s string, n int) string {

@@ -9,7 +9,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"sync/atomic"
@@ -19,26 +18,31 @@ import (
 // Type is the type field of an event (reference, section 6).
 type Type string
 
-// The types that the gateway knows.
+// The types of the reference's table, by their public names.
 const (
 	Injection       Type = "reception"
+	Delivery        Type = "delivery"
+	Bounce          Type = "inband"
+	Delay           Type = "tempfail"
+	OutOfBand       Type = "outofband"
+	SpamComplaint   Type = "feedback"
+	PolicyRejection Type = "rejection"
 	Open            Type = "open"
 	InitialOpen     Type = "initial_open"
 	Click           Type = "click"
+	AmpOpen         Type = "amp_open"
+	AmpInitialOpen  Type = "amp_initial_open"
+	AmpClick        Type = "amp_click"
 	LinkUnsubscribe Type = "link"
+	ListUnsubscribe Type = "list"
 )
-
-// groups gives each type the group that its JSON stands in.
-var groups = map[Type]string{
-	Injection: "message_event", Open: "track_event", InitialOpen: "track_event",
-	Click: "track_event", LinkUnsubscribe: "unsubscribe_event",
-}
 
 // DefaultLinkName is target_link_name where a link has no name of its own.
 const DefaultLinkName = "Raw URL"
 
-// Event is one event. Fields that a type does not have, or that are empty, do
-// not go out. What the API wants as strings is a string here too.
+// Event is one event. Fields that are empty do not go out; which ones a type
+// may have is the table's in schema.go. What the API wants as strings is a
+// string here too.
 type Event struct {
 	Type      Type      `json:"type"`
 	ID        string    `json:"event_id"`
@@ -48,23 +52,68 @@ type Event struct {
 	RecvMethod string `json:"recv_method,omitempty"`
 	DelvMethod string `json:"delv_method,omitempty"`
 
-	Binding       string `json:"binding,omitempty"`
-	CampaignID    string `json:"campaign_id,omitempty"`
-	FriendlyFrom  string `json:"friendly_from,omitempty"`
-	MsgFrom       string `json:"msg_from,omitempty"`
-	MsgSize       string `json:"msg_size,omitempty"` // bytes
-	OpenTracking  *bool  `json:"open_tracking,omitempty"`
-	ClickTracking *bool  `json:"click_tracking,omitempty"`
-	InitialPixel  *bool  `json:"initial_pixel,omitempty"`
-	RcptTo        string `json:"rcpt_to,omitempty"`
-	RoutingDomain string `json:"routing_domain,omitempty"`
-	SubaccountID  uint32 `json:"subaccount_id,omitempty"`
-	Subject       string `json:"subject,omitempty"`
+	Binding       string          `json:"binding,omitempty"`       // VirtualMTA
+	BindingGroup  string          `json:"binding_group,omitempty"` // VirtualMTA pool
+	CampaignID    string          `json:"campaign_id,omitempty"`   // job
+	FriendlyFrom  string          `json:"friendly_from,omitempty"`
+	MsgFrom       string          `json:"msg_from,omitempty"`
+	MsgSize       string          `json:"msg_size,omitempty"` // bytes
+	OpenTracking  *bool           `json:"open_tracking,omitempty"`
+	ClickTracking *bool           `json:"click_tracking,omitempty"`
+	InitialPixel  *bool           `json:"initial_pixel,omitempty"`
+	RcptTo        string          `json:"rcpt_to,omitempty"`
+	RawRcptTo     string          `json:"raw_rcpt_to,omitempty"`
+	RcptHash      string          `json:"rcpt_hash,omitempty"` // with rcpt_domain, in the place of the two
+	RcptDomain    string          `json:"rcpt_domain,omitempty"`
+	RcptMeta      json.RawMessage `json:"rcpt_meta,omitempty"` // an object
+	RcptTags      []string        `json:"rcpt_tags,omitempty"`
+	RoutingDomain string          `json:"routing_domain,omitempty"`
+	SendingIP     string          `json:"sending_ip,omitempty"`
+	SubaccountID  uint32          `json:"subaccount_id,omitempty"`
+	Subject       string          `json:"subject,omitempty"`
 
-	IPAddress      string `json:"ip_address,omitempty"`
-	UserAgent      string `json:"user_agent,omitempty"`
-	TargetLinkURL  string `json:"target_link_url,omitempty"`
-	TargetLinkName string `json:"target_link_name,omitempty"`
+	NumRetries  string `json:"num_retries,omitempty"`
+	QueueTime   string `json:"queue_time,omitempty"` // milliseconds
+	BounceClass string `json:"bounce_class,omitempty"`
+	ErrorCode   string `json:"error_code,omitempty"`
+	Reason      string `json:"reason,omitempty"`
+	RawReason   string `json:"raw_reason,omitempty"`
+
+	FeedbackType string `json:"fbtype,omitempty"`
+	ReportBy     string `json:"report_by,omitempty"`
+	ReportTo     string `json:"report_to,omitempty"`
+	UserString   string `json:"user_str,omitempty"`
+
+	IPAddress       string     `json:"ip_address,omitempty"`
+	UserAgent       string     `json:"user_agent,omitempty"`
+	UserAgentParsed *UserAgent `json:"user_agent_parsed,omitempty"`
+	GeoIP           *GeoIP     `json:"geo_ip,omitempty"`
+	IsPrefetched    bool       `json:"is_prefetched,omitempty"`
+	TargetLinkURL   string     `json:"target_link_url,omitempty"`
+	TargetLinkName  string     `json:"target_link_name,omitempty"`
+}
+
+// UserAgent is what a User-Agent field says of its program.
+type UserAgent struct {
+	AgentFamily  string `json:"agent_family,omitempty"`
+	OSFamily     string `json:"os_family,omitempty"`
+	OSVersion    string `json:"os_version,omitempty"`
+	DeviceBrand  string `json:"device_brand,omitempty"`
+	DeviceFamily string `json:"device_family,omitempty"`
+	IsMobile     bool   `json:"is_mobile"`
+	IsProxy      bool   `json:"is_proxy"`
+	IsPrefetched bool   `json:"is_prefetched"`
+}
+
+// GeoIP is where an address is, as far as a database knows.
+type GeoIP struct {
+	Country    string  `json:"country,omitempty"`
+	Region     string  `json:"region,omitempty"`
+	City       string  `json:"city,omitempty"`
+	Latitude   float64 `json:"latitude,omitempty"`
+	Longitude  float64 `json:"longitude,omitempty"`
+	Zip        string  `json:"zip,omitempty"`
+	PostalCode string  `json:"postal_code,omitempty"`
 }
 
 // Timestamp is when the thing happened, as Unix seconds in a string.
@@ -92,12 +141,12 @@ func (t *Timestamp) UnmarshalJSON(b []byte) error {
 // Encode writes the event as one line of the Ingest API's NDJSON, without the
 // newline: {"msys":{"<group>":{...}}}.
 func (e *Event) Encode() ([]byte, error) {
-	group, ok := groups[e.Type]
+	schema, ok := schemas[e.Type]
 	if !ok {
 		return nil, fmt.Errorf("event: unknown type %q", e.Type)
 	}
 	var b bytes.Buffer
-	b.WriteString(`{"msys":{"` + group + `":`)
+	b.WriteString(`{"msys":{"` + schema.group + `":`)
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(e); err != nil {
@@ -106,80 +155,6 @@ func (e *Event) Encode() ([]byte, error) {
 	b.Truncate(b.Len() - 1) // the encoder's newline
 	b.WriteString(`}}`)
 	return b.Bytes(), nil
-}
-
-// Decode reads what Encode wrote and holds it to the API's rules: group,
-// type, id, the fields that a type must have, and no field that is not known.
-func Decode(line []byte) (*Event, error) {
-	var outer struct {
-		Msys map[string]json.RawMessage `json:"msys"`
-	}
-	if err := strict(line, &outer); err != nil {
-		return nil, fmt.Errorf("event: %w", err)
-	}
-	if len(outer.Msys) != 1 {
-		return nil, fmt.Errorf("event: %d groups, want one", len(outer.Msys))
-	}
-	for group, raw := range outer.Msys {
-		var e Event
-		if err := strict(raw, &e); err != nil {
-			return nil, fmt.Errorf("event: %w", err)
-		}
-		if want, ok := groups[e.Type]; !ok || want != group {
-			return nil, fmt.Errorf("event: type %q in group %q", e.Type, group)
-		}
-		if err := e.check(); err != nil {
-			return nil, fmt.Errorf("event: %s: %w", e.Type, err)
-		}
-		return &e, nil
-	}
-	return nil, errors.New("event: no group")
-}
-
-func strict(b []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return err
-	}
-	if d.More() {
-		return errors.New("more than one value")
-	}
-	return nil
-}
-
-func (e *Event) check() error {
-	if n, err := strconv.ParseUint(e.ID, 10, 63); err != nil || strconv.FormatUint(n, 10) != e.ID {
-		return fmt.Errorf("event_id %q is not a decimal below 2^63", e.ID)
-	}
-	need := []struct {
-		name  string
-		value string
-	}{{"message_id", e.MessageID}, {"rcpt_to", e.RcptTo}}
-	switch e.Type {
-	case Injection:
-		need = append(need, struct{ name, value string }{"recv_method", e.RecvMethod},
-			struct{ name, value string }{"friendly_from", e.FriendlyFrom})
-	case Click, LinkUnsubscribe:
-		need = append(need, struct{ name, value string }{"target_link_url", e.TargetLinkURL})
-		fallthrough
-	default:
-		need = append(need, struct{ name, value string }{"delv_method", e.DelvMethod})
-	}
-	for _, n := range need {
-		if n.value == "" {
-			return fmt.Errorf("%s is missing", n.name)
-		}
-	}
-	if e.Timestamp.IsZero() {
-		return errors.New("timestamp is missing")
-	}
-	if e.MsgSize != "" {
-		if _, err := strconv.ParseUint(e.MsgSize, 10, 63); err != nil {
-			return fmt.Errorf("msg_size %q is not a number", e.MsgSize)
-		}
-	}
-	return nil
 }
 
 // IDs gives out event ids: decimal strings below 2^63. Each process counts up

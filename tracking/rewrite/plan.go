@@ -143,22 +143,40 @@ type buffers struct{ plain, coded []byte }
 
 // Render writes one recipient's copy.
 func (p *Plan) Render(w io.Writer, s Stamper) error {
+	return p.each(s, func(b []byte, _ bool) error {
+		_, err := w.Write(b)
+		return err
+	})
+}
+
+// Split renders one recipient's copy in parts, in order: those that are the
+// same for every recipient (own is false; they stay valid as long as the plan)
+// and those that are this recipient's own (valid during the call). For one plan
+// the sequence of the two kinds is always the same.
+func (p *Plan) Split(s Stamper, part func(b []byte, own bool)) {
+	_ = p.each(s, func(b []byte, own bool) error {
+		part(b, own)
+		return nil
+	})
+}
+
+func (p *Plan) each(s Stamper, f func(b []byte, own bool) error) error {
 	b := scratch.Get().(*buffers)
 	defer scratch.Put(b)
 	for i := range p.ops {
-		out := p.ops[i].lit
+		out, own := p.ops[i].lit, false
 		if r := p.ops[i].region; r != nil {
 			b.plain = b.plain[:0]
 			for j := range r.pieces {
 				b.plain = r.pieces[j].appendTo(b.plain, s)
 			}
-			out = b.plain
+			out, own = b.plain, true
 			if r.enc != identity {
 				b.coded = append(r.enc.encode(b.coded[:0], b.plain, len(r.tail) > 0), r.tail...)
 				out = b.coded
 			}
 		}
-		if _, err := w.Write(out); err != nil {
+		if err := f(out, own); err != nil {
 			return err
 		}
 	}

@@ -6,14 +6,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 )
 
-// Record is one record and the position behind it.
+// Record is one record, where it is, and the position behind it.
 type Record struct {
 	Data []byte
+	At   Position
 	Next Position
 }
 
@@ -23,6 +25,27 @@ type Reader struct {
 	name string
 	at   Position
 	buf  []byte // read ahead, beginning at at
+
+	noWait bool // Next gives io.EOF at the end
+}
+
+// Replay calls f with every record from the reader's cursor to the end.
+func (s *Spool) Replay(reader string, f func(Record)) error {
+	r, err := s.Reader(reader)
+	if err != nil {
+		return err
+	}
+	r.noWait = true
+	for {
+		rec, err := r.Next(context.Background())
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		f(rec)
+	}
 }
 
 // Reader gives the reader of that name, which must be among Config.Readers.
@@ -42,9 +65,10 @@ func (r *Reader) Next(ctx context.Context) (Record, error) {
 		if i := bytes.IndexByte(r.buf, '\n'); i >= 0 {
 			line := r.buf[:i]
 			r.buf = r.buf[i+1:]
+			at := r.at
 			r.at.Offset += int64(i) + 1
 			if data, ok := parseLine(line); ok {
-				return Record{append([]byte(nil), data...), r.at}, nil
+				return Record{append([]byte(nil), data...), at, r.at}, nil
 			}
 			r.s.corrupt.Inc()
 			r.s.c.Log.Error("spool: corrupt record passed over", "segment", r.at.Segment, "before", r.at.Offset)
@@ -59,6 +83,8 @@ func (r *Reader) Next(ctx context.Context) (Record, error) {
 			}
 		case next != 0:
 			r.buf, r.at = nil, Position{Segment: next}
+		case r.noWait:
+			return Record{}, io.EOF
 		default:
 			select {
 			case <-grown:
@@ -161,4 +187,28 @@ func (s *Spool) readCursor(name string) Position {
 		return Position{}
 	}
 	return p
+}
+
+// Newest is the position that the next record will have, or one before it.
+func (s *Spool) Newest() Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.segs) == 0 {
+		return Position{}
+	}
+	last := s.segs[len(s.segs)-1]
+	return Position{last.seq, last.size}
+}
+
+// Free commits a reader's position for an owner that reads with ReadAt: what
+// is before it is not needed any more. It writes only where that lets a whole
+// segment go.
+func (s *Spool) Free(reader string, p Position) error {
+	s.mu.Lock()
+	at := s.cursors[reader]
+	s.mu.Unlock()
+	if p.Segment <= at.Segment {
+		return nil
+	}
+	return (&Reader{s: s, name: reader}).Commit(Position{Segment: p.Segment})
 }

@@ -41,6 +41,7 @@ var (
 	ErrLocked  = errors.New("spool: another process has it open")
 	ErrNoSpace = errors.New("spool: not enough disk space")
 	ErrClosed  = errors.New("spool: closed")
+	ErrCorrupt = errors.New("spool: corrupt record")
 )
 
 // Config says where and how. Zero values get the defaults named.
@@ -51,6 +52,7 @@ type Config struct {
 	Keep         time.Duration // how long a segment stays that no reader waits for
 	Readers      []string      // names whose cursors hold segments back
 	Reserve      uint64        // bytes that stay free on the disk: 1 MiB
+	Name         string        // of the metrics, in postern_NAME_...: spool
 	FS           FS            // OS
 	Log          *slog.Logger
 	Metrics      prometheus.Registerer // may be nil
@@ -94,9 +96,10 @@ type Spool struct {
 }
 
 type request struct {
-	lines []byte
-	n     int
-	done  chan error
+	lines   []byte
+	offsets []int    // of the records' lines, in lines
+	at      Position // where lines begin, once they are durable
+	done    chan error
 }
 
 // Position is a place in the log: a segment and an offset in it.
@@ -119,6 +122,9 @@ func Open(c Config) (*Spool, error) {
 	if c.FS == nil {
 		c.FS = OS{}
 	}
+	if c.Name == "" {
+		c.Name = "spool"
+	}
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
@@ -139,7 +145,7 @@ func Open(c Config) (*Spool, error) {
 
 func (s *Spool) metrics() {
 	counter := func(name, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_spool_" + name, Help: help})
+		c := prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_" + s.c.Name + "_" + name, Help: help})
 		if s.c.Metrics != nil {
 			s.c.Metrics.MustRegister(c)
 		}
@@ -241,33 +247,97 @@ func (r *Reservation) Release() {
 // Append makes records durable. When it returns nil they are fsynced. A record
 // holds no newline.
 func (s *Spool) Append(ctx context.Context, records ...[]byte) error {
-	var lines []byte
+	_, err := s.AppendAt(ctx, records...)
+	return err
+}
+
+// AppendAt is Append, and tells where each record is, for ReadAt.
+func (s *Spool) AppendAt(ctx context.Context, records ...[]byte) ([]Position, error) {
+	size := 0
 	for _, r := range records {
-		lines = appendLine(lines, r)
+		size += len(r) + lineExtra
 	}
-	req := &request{lines: lines, n: len(records), done: make(chan error, 1)}
+	req := &request{lines: make([]byte, 0, size), offsets: make([]int, len(records)), done: make(chan error, 1)}
+	for i, r := range records {
+		req.offsets[i] = len(req.lines)
+		req.lines = appendLine(req.lines, r)
+	}
 	select {
 	case s.queue <- req:
 	case <-s.quit:
-		return ErrClosed
+		return nil, ErrClosed
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
+	var err error
 	select {
-	case err := <-req.done:
-		return err
+	case err = <-req.done:
 	case <-s.done:
 		select {
-		case err := <-req.done:
-			return err
+		case err = <-req.done:
 		default:
-			return ErrClosed
+			err = ErrClosed
 		}
 	}
+	if err != nil {
+		return nil, err
+	}
+	at := make([]Position, len(records))
+	for i, o := range req.offsets {
+		at[i] = Position{req.at.Segment, req.at.Offset + int64(o)}
+	}
+	return at, nil
+}
+
+// ReadAt reads the record of n bytes at a position that AppendAt or a Reader
+// told, and checks it.
+func (s *Spool) ReadAt(p Position, n int) ([]byte, error) {
+	f, err := s.c.FS.Open(s.path(p.Segment))
+	if err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	defer f.Close()
+	line := make([]byte, n+lineExtra)
+	if _, err := f.ReadAt(line, p.Offset); err != nil {
+		return nil, fmt.Errorf("spool: segment %x at %d: %w", p.Segment, p.Offset, err)
+	}
+	record, ok := parseLine(line[:len(line)-1])
+	if !ok || line[len(line)-1] != '\n' {
+		s.corrupt.Inc()
+		return nil, fmt.Errorf("spool: segment %x at %d: %w", p.Segment, p.Offset, ErrCorrupt)
+	}
+	return record, nil
+}
+
+// SetAside writes what stands where a record of n bytes should be to a file of
+// its own, NAME.broken beside the segments, and tells the file.
+func (s *Spool) SetAside(p Position, n int, name string) (string, error) {
+	f, err := s.c.FS.Open(s.path(p.Segment))
+	if err != nil {
+		return "", fmt.Errorf("spool: %w", err)
+	}
+	defer f.Close()
+	raw := make([]byte, n+lineExtra)
+	got, err := f.ReadAt(raw, p.Offset)
+	if err != nil && got == 0 {
+		return "", fmt.Errorf("spool: %w", err)
+	}
+	file := filepath.Join(s.c.Dir, filepath.Base(name)+".broken")
+	out, err := s.c.FS.Create(file)
+	if err != nil {
+		return "", fmt.Errorf("spool: %w", err)
+	}
+	_, err = out.Write(raw[:got])
+	return file, errors.Join(err, out.Sync(), out.Close())
 }
 
 func appendLine(dst, record []byte) []byte {
-	dst = fmt.Appendf(dst, "%08x ", crc32.Checksum(record, table))
+	const hex = "0123456789abcdef"
+	sum := crc32.Checksum(record, table)
+	for shift := 28; shift >= 0; shift -= 4 {
+		dst = append(dst, hex[sum>>shift&15])
+	}
+	dst = append(dst, ' ')
 	return append(append(dst, record...), '\n')
 }
 

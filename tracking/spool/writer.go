@@ -40,53 +40,62 @@ func (s *Spool) gather(first *request) []*request {
 }
 
 func (s *Spool) commit(batch []*request) {
-	var buf []byte
-	n := 0
-	for _, r := range batch {
-		buf = append(buf, r.lines...)
-		n += r.n
+	buf := batch[0].lines
+	if len(batch) > 1 {
+		size := 0
+		for _, r := range batch {
+			size += len(r.lines)
+		}
+		buf = make([]byte, 0, size)
+		for _, r := range batch {
+			buf = append(buf, r.lines...)
+		}
 	}
-	err := s.put(buf)
-	if err == nil {
-		s.appended.Add(float64(n))
-	}
+	at, err := s.put(buf)
 	for _, r := range batch {
+		if err == nil {
+			s.appended.Add(float64(len(r.offsets)))
+		}
+		r.at = at
+		at.Offset += int64(len(r.lines))
 		r.done <- err
 	}
 }
 
 // put makes buf durable, in a second segment where the first one's fsync
-// failed.
-func (s *Spool) put(buf []byte) error {
+// failed. It tells where buf begins.
+func (s *Spool) put(buf []byte) (Position, error) {
+	var at Position
 	var err error
 	for try := 0; try < 2; try++ {
 		var retry bool
-		if retry, err = s.putOnce(buf); err == nil || !retry {
-			return err
+		if at, retry, err = s.putOnce(buf); err == nil || !retry {
+			return at, err
 		}
 	}
-	return err
+	return at, err
 }
 
-func (s *Spool) putOnce(buf []byte) (retry bool, err error) {
+func (s *Spool) putOnce(buf []byte) (at Position, retry bool, err error) {
 	if s.file == nil {
 		if err := s.newSegment(); err != nil {
-			return false, err
+			return at, false, err
 		}
 	}
 	seg := s.segs[len(s.segs)-1] // only this goroutine appends to segs
+	at = Position{seg.seq, seg.size}
 	if _, err := s.file.Write(buf); err != nil {
 		// What was written of it must not be glued to the next record.
 		if e := s.file.Truncate(seg.size); e != nil {
 			s.endSegment()
 		}
-		return false, fmt.Errorf("spool: write: %w", err)
+		return at, false, fmt.Errorf("spool: write: %w", err)
 	}
 	s.syncs.Inc()
 	if err := s.file.Sync(); err != nil {
 		s.c.Log.Error("spool: fsync failed, segment ended", "segment", seg.seq, "err", err)
 		s.endSegment()
-		return true, fmt.Errorf("spool: fsync: %w", err)
+		return at, true, fmt.Errorf("spool: fsync: %w", err)
 	}
 	s.mu.Lock()
 	seg.size += int64(len(buf))
@@ -97,7 +106,7 @@ func (s *Spool) putOnce(buf []byte) (retry bool, err error) {
 	if seg.size >= s.c.SegmentBytes {
 		s.endSegment()
 	}
-	return false, nil
+	return at, false, nil
 }
 
 func (s *Spool) newSegment() error {

@@ -187,10 +187,13 @@ func (h *Handler) record(r *http.Request, t token.Token) {
 		IPAddress: h.clientIP(r), UserAgent: cut(strings.ToValidUTF8(r.UserAgent(), "?"), 1024),
 		TargetLinkURL: t.Target,
 	}
-	if t.Target != "" {
+	switch t.Kind {
+	case token.Click:
 		if e.TargetLinkName = t.LinkName; e.TargetLinkName == "" {
 			e.TargetLinkName = event.DefaultLinkName
 		}
+	case token.LinkUnsubscribe: // the type has no address of the client's
+		e.IPAddress = ""
 	}
 	// The client may hang up before the fsync; the event happened all the same.
 	if err := h.c.Events.Record(context.WithoutCancel(r.Context()), e); err != nil {

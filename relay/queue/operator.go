@@ -1,0 +1,104 @@
+package queue
+
+import (
+	"errors"
+	"sort"
+	"time"
+)
+
+// ErrUnknown says that no such copy waits.
+var ErrUnknown = errors.New("queue: no such copy waits")
+
+// Waiting describes a copy that waits.
+type Waiting struct {
+	ID        string    `json:"id"`
+	MessageID string    `json:"message_id"`
+	From      string    `json:"from"`
+	Recipient string    `json:"recipient"`
+	Created   time.Time `json:"created"`
+	Tries     int       `json:"tries"`
+	LastTry   time.Time `json:"last_try"`
+	Next      time.Time `json:"next"`
+	Away      bool      `json:"upstream_away"`
+	Reply     string    `json:"reply"`
+	Size      int       `json:"size"`
+}
+
+// List gives the copies that wait, by when they are due, at most n.
+func (q *Queue) List(n int) []Waiting {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	out := make([]Waiting, 0, q.copies)
+	for _, e := range q.entries {
+		for _, c := range e.copies {
+			out = append(out, Waiting{e.id, c.messageID, e.from, c.recipient, e.created, c.tries, c.lastTry, c.next, c.isAway, c.reply, e.size})
+		}
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].Next.Before(out[j].Next) })
+	return out[:min(n, len(out))]
+}
+
+func (q *Queue) byMessageID(id string) *copyState {
+	for _, e := range q.entries {
+		if c := e.copies[id]; c != nil {
+			return c
+		}
+	}
+	return nil
+}
+
+// Show gives a waiting copy's bytes.
+func (q *Queue) Show(messageID string) ([]byte, error) {
+	q.mu.Lock()
+	c := q.byMessageID(messageID)
+	if c == nil {
+		q.mu.Unlock()
+		return nil, ErrUnknown
+	}
+	at, size := c.e.at, c.e.size
+	q.mu.Unlock()
+	t, err := q.read(at, size)
+	if err != nil {
+		return nil, err
+	}
+	if i := t.find(messageID); i >= 0 {
+		return t.Message(i), nil
+	}
+	return nil, ErrUnknown
+}
+
+// Retry makes a copy due now; the empty id, all.
+func (q *Queue) Retry(messageID string) (int, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := 0
+	for _, e := range q.entries {
+		for id, c := range e.copies {
+			if (messageID == "" || id == messageID) && !c.busy {
+				c.next = q.c.Now()
+				q.schedule(c)
+				n++
+			}
+		}
+	}
+	if n == 0 && messageID != "" {
+		return 0, ErrUnknown
+	}
+	return n, nil
+}
+
+// Drop forgets a copy for good; nobody is told.
+func (q *Queue) Drop(messageID string) error {
+	q.mu.Lock()
+	c := q.byMessageID(messageID)
+	if c == nil || c.busy {
+		q.mu.Unlock()
+		return ErrUnknown
+	}
+	id := c.e.id
+	q.forget(c)
+	q.mu.Unlock()
+	q.c.Log.Warn("queue: copy dropped by the operator", "message_id", messageID, "recipient", c.recipient)
+	q.note(kindDone, doneRecord{id, messageID, "dropped"})
+	return nil
+}

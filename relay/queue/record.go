@@ -1,0 +1,262 @@
+package queue
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"postern/relay/envelope"
+)
+
+// Transaction is a message that waits, with the copies that are to be sent.
+type Transaction struct {
+	ID      string              `json:"id"`
+	Created time.Time           `json:"created"`
+	From    envelope.Address    `json:"from"`
+	Params  envelope.MailParams `json:"params"`
+	// EightBit says that the message has bytes above 0x7f.
+	EightBit bool `json:"eight_bit,omitempty"`
+	// Info is the owner's, for the events of the copies.
+	Info   json.RawMessage `json:"info,omitempty"`
+	Copies []Copy          `json:"copies"`
+	// SharedLengths are those of Shared.
+	SharedLengths []int `json:"shared"`
+
+	// Tried, where set, is what came of the copies' first attempt, before they
+	// were put here.
+	Tried *Verdict `json:"-"`
+	// Shared are the parts of the message that all copies have. A copy is
+	// Own[0], Shared[0], Own[1], Shared[1] ... Own[n].
+	Shared [][]byte `json:"-"`
+}
+
+// Copy is one recipient's copy.
+type Copy struct {
+	Recipient  envelope.Recipient `json:"recipient"`
+	MessageID  string             `json:"message_id"`
+	EnvelopeID string             `json:"envid,omitempty"`
+	OwnLengths []int              `json:"own"`
+	Own        [][]byte           `json:"-"`
+}
+
+// find gives the index of a copy, or -1.
+func (t *Transaction) find(messageID string) int {
+	for i := range t.Copies {
+		if t.Copies[i].MessageID == messageID {
+			return i
+		}
+	}
+	return -1
+}
+
+// Message puts a copy's bytes together.
+func (t *Transaction) Message(copy int) []byte {
+	own := t.Copies[copy].Own
+	n := 0
+	for _, b := range own {
+		n += len(b)
+	}
+	for _, b := range t.Shared {
+		n += len(b)
+	}
+	out := make([]byte, 0, n)
+	for i, b := range own {
+		out = append(out, b...)
+		if i < len(t.Shared) {
+			out = append(out, t.Shared[i]...)
+		}
+	}
+	return out
+}
+
+// The records of the queue, one kind a letter, then a space:
+//
+//	T JSON LF bytes   a transaction: its JSON, then Shared, then each copy's
+//	                  Own; a later one with the same id takes the place of the
+//	                  earlier
+//	S JSON            a copy's state after an attempt
+//	D JSON            a copy that is done with, one way or the other
+//
+// LF inside is written as \n, a backslash as \\.
+const (
+	kindTransaction = 'T'
+	kindState       = 'S'
+	kindDone        = 'D'
+)
+
+type stateRecord struct {
+	ID       string    `json:"id"`
+	Copy     string    `json:"copy"` // message id
+	Tries    int       `json:"tries"`
+	Next     time.Time `json:"next"`
+	Away     bool      `json:"away,omitempty"` // the upstream was not reachable
+	Reply    string    `json:"reply,omitempty"`
+	LastTry  time.Time `json:"last_try"`
+	Upstream string    `json:"upstream,omitempty"`
+}
+
+type doneRecord struct {
+	ID   string `json:"id"`
+	Copy string `json:"copy"`
+	Why  string `json:"why"`
+}
+
+var errRecord = errors.New("queue: record cannot be read")
+
+func encodeTransaction(t *Transaction) ([]byte, error) {
+	t.SharedLengths = lengths(t.Shared)
+	size := 0
+	for i := range t.Copies {
+		t.Copies[i].OwnLengths = lengths(t.Copies[i].Own)
+		size += total(t.Copies[i].OwnLengths)
+	}
+	head, err := json.Marshal(t)
+	if err != nil {
+		return nil, fmt.Errorf("queue: %w", err)
+	}
+	out := make([]byte, 0, len(head)+size+total(t.SharedLengths)+(size+total(t.SharedLengths))/32+64)
+	out = append(out, kindTransaction, ' ')
+	out = escape(out, head)
+	out = append(out, `\n`...)
+	for _, b := range t.Shared {
+		out = escape(out, b)
+	}
+	for i := range t.Copies {
+		for _, b := range t.Copies[i].Own {
+			out = escape(out, b)
+		}
+	}
+	return out, nil
+}
+
+func lengths(bs [][]byte) []int {
+	out := make([]int, len(bs))
+	for i, b := range bs {
+		out[i] = len(b)
+	}
+	return out
+}
+
+func total(ns []int) int {
+	sum := 0
+	for _, n := range ns {
+		sum += n
+	}
+	return sum
+}
+
+func encodeJSON(kind byte, v any) ([]byte, error) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("queue: %w", err)
+	}
+	return escape([]byte{kind, ' '}, b), nil
+}
+
+// escape keeps line ends out of a record.
+func escape(dst, b []byte) []byte {
+	for {
+		i := bytes.IndexAny(b, "\n\\")
+		if i < 0 {
+			return append(dst, b...)
+		}
+		dst = append(dst, b[:i]...)
+		if b[i] == '\n' {
+			dst = append(dst, `\n`...)
+		} else {
+			dst = append(dst, `\\`...)
+		}
+		b = b[i+1:]
+	}
+}
+
+func unescape(b []byte) ([]byte, error) {
+	out := make([]byte, 0, len(b))
+	for {
+		i := bytes.IndexByte(b, '\\')
+		if i < 0 {
+			return append(out, b...), nil
+		}
+		out = append(out, b[:i]...)
+		switch {
+		case i+1 == len(b):
+			return nil, errRecord
+		case b[i+1] == 'n':
+			out = append(out, '\n')
+		case b[i+1] == '\\':
+			out = append(out, '\\')
+		default:
+			return nil, errRecord
+		}
+		b = b[i+2:]
+	}
+}
+
+// headEnd finds where a transaction's JSON ends in its escaped record.
+func headEnd(record []byte) int {
+	for i := 2; i+1 < len(record); i++ {
+		if record[i] != '\\' {
+			continue
+		}
+		if record[i+1] == 'n' {
+			return i
+		}
+		i++
+	}
+	return -1
+}
+
+// decodeHead reads a transaction without its bytes.
+func decodeHead(record []byte) (*Transaction, error) {
+	end := headEnd(record)
+	if end < 0 {
+		return nil, errRecord
+	}
+	head, err := unescape(record[2:end])
+	if err != nil {
+		return nil, err
+	}
+	t := &Transaction{}
+	if err := json.Unmarshal(head, t); err != nil {
+		return nil, fmt.Errorf("%w: %w", errRecord, err)
+	}
+	if t.ID == "" || len(t.Copies) == 0 {
+		return nil, errRecord
+	}
+	return t, nil
+}
+
+func decodeTransaction(record []byte) (*Transaction, error) {
+	t, err := decodeHead(record)
+	if err != nil {
+		return nil, err
+	}
+	data, err := unescape(record[headEnd(record)+2:])
+	if err != nil {
+		return nil, err
+	}
+	cut := func(ns []int) ([][]byte, error) {
+		out := make([][]byte, len(ns))
+		for i, n := range ns {
+			if n < 0 || n > len(data) {
+				return nil, errRecord
+			}
+			out[i], data = data[:n:n], data[n:]
+		}
+		return out, nil
+	}
+	if t.Shared, err = cut(t.SharedLengths); err != nil {
+		return nil, err
+	}
+	for i := range t.Copies {
+		if t.Copies[i].Own, err = cut(t.Copies[i].OwnLengths); err != nil {
+			return nil, err
+		}
+		if len(t.Copies[i].Own) != len(t.Shared)+1 {
+			return nil, errRecord
+		}
+	}
+	return t, nil
+}

@@ -1,0 +1,190 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"postern/relay/envelope"
+	"postern/relay/queue"
+	"postern/relay/upstream"
+	"postern/tracking/event"
+)
+
+// Queue is the retry spool; *queue.Queue is one.
+type Queue interface {
+	Reserve(n int64) (release func(), err error)
+	Put(ctx context.Context, ts ...*queue.Transaction) error
+}
+
+// info is what the events of a waiting copy need to know of its message.
+type info struct {
+	Injected *event.Event `json:"injected"` // the injection event's fields, without id and recipient
+	Session  string       `json:"session"`
+	User     string       `json:"user"`
+	DSN      bool         `json:"dsn,omitempty"` // a DSN of ours: no events, no DSN about it
+}
+
+// waiting makes the queue's transaction of some of a message's copies: what
+// all have is there once, and each copy's own bytes as they go out.
+func (r *Relay) waiting(m *message, copies []*copyOf) (*queue.Transaction, error) {
+	in := r.injection(m, copies[0])
+	in.ID, in.RcptTo, in.RoutingDomain, in.MessageID = "", "", "", ""
+	raw, err := json.Marshal(info{Injected: in, Session: m.s.Session, User: m.s.User.Name})
+	if err != nil {
+		return nil, err
+	}
+	t := &queue.Transaction{ID: copies[0].id.String(), Created: r.c.Now(), From: m.s.Envelope.From, Params: m.params, EightBit: m.eightBit, Info: raw}
+	for i, c := range copies {
+		own := queue.Copy{Recipient: c.recipient, MessageID: c.id.String(), EnvelopeID: c.envelopeID(m)}
+		buf := &copyBuffer{}
+		signature, err := r.render(m, c, buf)
+		if err != nil {
+			return nil, err
+		}
+		c.size = len(signature) + len(buf.b)
+		head := append(signature, m.head(r, c)...)
+		m.plan.Split(r.stamper(m, c), func(b []byte, mine bool) {
+			if mine {
+				head = append(head, b...)
+				return
+			}
+			own.Own = append(own.Own, head)
+			if head = nil; i == 0 {
+				t.Shared = append(t.Shared, b)
+			}
+		})
+		own.Own = append(own.Own, head)
+		t.Copies = append(t.Copies, own)
+	}
+	return t, nil
+}
+
+// verdict is what the queue hears of an outcome.
+func verdict(o upstream.Outcome) queue.Verdict {
+	v := queue.Verdict{Done: o.Accepted(), Failed: o.Permanent(), Upstream: o.Upstream}
+	if o.Err != nil {
+		v.Reply = envelope.ReplyFor(o.Err).String()
+		var f *envelope.Fault
+		v.Away = o.Upstream == "" || errors.As(o.Err, &f) && f.Reply.Enhanced == [3]int{4, 4, 1}
+		return v
+	}
+	v.Reply = o.Reply.String()
+	return v
+}
+
+// Deliver implements queue.Deliverer.
+func (r *Relay) Deliver(ctx context.Context, t *queue.Transaction, i int, tries int) queue.Verdict {
+	c := t.Copies[i]
+	tr := &upstream.Transaction{From: t.From, Recipient: c.Recipient, Params: t.Params, Message: [][]byte{t.Message(i)}, EightBit: t.EightBit}
+	tr.Params.EnvelopeID = c.EnvelopeID
+	start := r.c.Now()
+	out := r.c.Upstream.Send(ctx, tr)
+	v := verdict(out)
+	r.c.Log.Info("retry", "message_id", c.MessageID, "to", c.Recipient.Address.String(), "attempt", tries+1, "upstream", out.Upstream,
+		"reply", v.Reply, "took", r.c.Now().Sub(start).Round(time.Microsecond))
+	if !v.Done && !v.Failed && ctx.Err() == nil {
+		r.recordFailure(ctx, event.Delay, t, i, tries+1, v)
+	}
+	return v
+}
+
+// Reachable implements queue.Deliverer.
+func (r *Relay) Reachable(ctx context.Context) error { return r.c.Upstream.Ping(ctx) }
+
+// GiveUp implements queue.Deliverer: a bounce event, and a DSN to the sender.
+func (r *Relay) GiveUp(ctx context.Context, t *queue.Transaction, i int, tries int, v queue.Verdict) []*queue.Transaction {
+	if !v.Failed {
+		v.Reply = fmt.Sprintf("4.4.7 not delivered in %s, last answer: %s", r.c.Now().Sub(t.Created).Round(time.Minute), v.Reply)
+	}
+	r.recordFailure(ctx, event.Bounce, t, i, tries, v)
+	var in info
+	if json.Unmarshal(t.Info, &in) != nil || in.DSN {
+		return nil
+	}
+	c := t.Copies[i]
+	dsn := r.dsn(&dsnReport{to: t.From, params: t.Params, original: t.Message(i), arrived: t.Created,
+		failed: []dsnRecipient{{c.Recipient, v.Reply, v.Upstream, !v.Failed}}})
+	if dsn == nil {
+		return nil
+	}
+	return []*queue.Transaction{dsn}
+}
+
+// recordFailure writes the event of a copy that the retry spool could not
+// hand over.
+func (r *Relay) recordFailure(ctx context.Context, typ event.Type, t *queue.Transaction, i, tries int, v queue.Verdict) {
+	var in info
+	if json.Unmarshal(t.Info, &in) != nil || in.Injected == nil {
+		return
+	}
+	c := t.Copies[i]
+	e := *in.Injected
+	e.Type, e.ID, e.MessageID, e.RcptTo = typ, r.c.IDs.Next(), c.MessageID, c.Recipient.Address.String()
+	e.RoutingDomain = routingDomain(c.Recipient.Address)
+	now := r.c.Now()
+	e.Timestamp = event.Timestamp{Time: now}
+	e.DelvMethod, e.NumRetries = "esmtp", strconv.Itoa(max(0, tries-1))
+	e.QueueTime = strconv.FormatInt(max(0, now.Sub(t.Created).Milliseconds()), 10)
+	setFailure(&e, v.Reply, typ == event.Bounce)
+	if err := r.c.Events.Record(context.WithoutCancel(ctx), &e); err != nil {
+		r.unsaved.Inc()
+		r.c.Log.Error("event lost", "type", typ.PublicName(), "message_id", e.MessageID, "err", err)
+	}
+}
+
+// Bounce classes of the reference, section 7, that an answer of the upstream
+// alone allows to tell.
+const (
+	classUndetermined   = "1"
+	classInvalid        = "10"
+	classSoft           = "20"
+	classMailboxFull    = "22"
+	classTooLarge       = "23"
+	classTimeout        = "24"
+	classMailBlock      = "50"
+	classRelayingDenied = "54"
+	classTransient      = "70"
+)
+
+// setFailure fills in what an SMTP answer says.
+func setFailure(e *event.Event, reply string, final bool) {
+	e.RawReason, e.Reason = reply, reply
+	code, rest := 0, reply
+	if len(reply) > 4 && reply[3] == ' ' {
+		if n, err := strconv.Atoi(reply[:3]); err == nil {
+			code, rest = n, reply[4:]
+			e.ErrorCode = reply[:3]
+		}
+	}
+	var a, b, c int
+	if n, _ := fmt.Sscanf(rest, "%d.%d.%d", &a, &b, &c); n != 3 {
+		a, b, c = 0, 0, 0
+	}
+	e.BounceClass = bounceClass(code, b, c, final)
+}
+
+func bounceClass(code, subject, detail int, final bool) string {
+	switch {
+	case subject == 1 && (detail == 1 || detail == 2 || detail == 3 || detail == 6 || detail == 10):
+		return classInvalid
+	case subject == 2 && detail == 2:
+		return classMailboxFull
+	case subject == 2 && detail == 3, subject == 3 && detail == 4, code == 552:
+		return classTooLarge
+	case subject == 4 && detail == 7:
+		return classTimeout
+	case subject == 7 && detail == 1 && code == 554:
+		return classRelayingDenied
+	case subject == 7:
+		return classMailBlock
+	case !final:
+		return classTransient
+	case code/100 == 4:
+		return classSoft
+	}
+	return classUndetermined
+}
