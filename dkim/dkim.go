@@ -22,7 +22,6 @@ import (
 	"os"
 	"sort"
 	"strings"
-
 )
 
 // Key is one signing key: RSA or Ed25519.

@@ -1,57 +1,64 @@
 package relay
 
-import (
-	"fmt"
-
-	"postern/relay/envelope"
-)
+import "postern/relay/envelope"
 
 // result names what became of a copy, for the metric.
 func (c *copyOf) result() string {
 	switch {
 	case c.out.Accepted():
 		return "accepted"
+	case c.queued:
+		return "queued"
 	case c.out.Permanent():
 		return "refused"
 	}
 	return "deferred"
 }
 
-// answer makes one reply of the copies' outcomes. One recipient: the
+// decision is what a transaction's outcomes come to.
+type decision struct {
+	reply  envelope.Reply
+	queue  []*copyOf // to the retry spool
+	bounce []*copyOf // to a DSN
+}
+
+// decide makes one reply of the copies' outcomes. One recipient: the
 // upstream's own words. All accepted: 250. All refused for good: the first
-// one's refusal. Anything temporary: 451, and the client sends again; as long
-// as there is no retry spool, a copy that was accepted beside a temporary
-// refusal is then sent twice, for losing one would be worse.
-func answer(copies []*copyOf) envelope.Reply {
-	if len(copies) == 1 {
-		return copyReply(copies[0])
-	}
-	accepted, refused := 0, 0
-	var firstRefusal, firstDeferral *copyOf
+// one's refusal. None accepted and some temporary: 451, nothing is kept and the
+// client sends again. Some accepted: 250, the rest goes to the retry spool or
+// into a DSN. overdue: the client's patience is over, so what has no answer
+// goes to the retry spool, too.
+func decide(copies []*copyOf, overdue bool) decision {
+	var d decision
+	var accepted, refused, deferred []*copyOf
+	unanswered := false
 	for _, c := range copies {
 		switch {
 		case c.out.Accepted():
-			accepted++
+			accepted = append(accepted, c)
 		case c.out.Permanent():
-			if refused++; firstRefusal == nil {
-				firstRefusal = c
-			}
-		case firstDeferral == nil:
-			firstDeferral = c
+			refused = append(refused, c)
+		default:
+			deferred = append(deferred, c)
+			unanswered = unanswered || c.out.Err != nil
 		}
 	}
 	switch {
-	case firstDeferral != nil:
-		r := copyReply(firstDeferral)
-		return envelope.Reply{Code: 451, Enhanced: r.Enhanced, Text: r.Text}
-	case accepted == 0:
-		return copyReply(firstRefusal)
-	case refused == 0:
-		return copyReply(copies[0])
+	case overdue && unanswered:
+		d.queue, d.bounce = deferred, refused
+		d.reply = envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok: queued"}
+	case len(copies) == 1:
+		d.reply = copyReply(copies[0])
+	case len(accepted) == 0 && len(deferred) > 0:
+		r := copyReply(deferred[0])
+		d.reply = envelope.Reply{Code: 451, Enhanced: r.Enhanced, Text: r.Text}
+	case len(accepted) == 0:
+		d.reply = copyReply(refused[0])
+	default:
+		d.reply = copyReply(accepted[0])
+		d.queue, d.bounce = deferred, refused
 	}
-	r := copyReply(firstRefusal)
-	return envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0},
-		Text: fmt.Sprintf("Accepted for %d of %d recipients; %s was refused: %d %s", accepted, len(copies), firstRefusal.recipient.Address, r.Code, envelope.CleanText(r.Text))}
+	return d
 }
 
 // copyReply is a copy's own answer: the upstream's, cleaned, or what became of

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/emersion/go-message"
+	gomessage "github.com/emersion/go-message"
 	"github.com/emersion/go-message/textproto"
 
 	"postern/relay/envelope"
@@ -70,7 +70,7 @@ func (r *Relay) dsn(d *dsnReport) *queue.Transaction {
 }
 
 func (r *Relay) dsnBytes(d *dsnReport, id string, now time.Time) ([]byte, error) {
-	var h message.Header
+	var h gomessage.Header
 	h.SetContentType("multipart/report", map[string]string{"report-type": "delivery-status", "boundary": "postern-" + id})
 	h.Set("From", "Mail Delivery System <mailer-daemon@"+r.c.Hostname+">")
 	h.Set("To", d.to.String())
@@ -80,12 +80,12 @@ func (r *Relay) dsnBytes(d *dsnReport, id string, now time.Time) ([]byte, error)
 	h.Set("Auto-Submitted", "auto-replied")
 	h.Set("MIME-Version", "1.0")
 	var out bytes.Buffer
-	w, err := message.CreateWriter(&out, h)
+	w, err := gomessage.CreateWriter(&out, h)
 	if err != nil {
 		return nil, err
 	}
 	part := func(kind, encoding string, write func(io.Writer) error) error {
-		var ph message.Header
+		var ph gomessage.Header
 		ph.Set("Content-Type", kind)
 		if encoding != "" {
 			ph.Set("Content-Transfer-Encoding", encoding)
@@ -148,14 +148,14 @@ func (d *dsnReport) fields(w io.Writer, hostname string) error {
 		}
 		return textproto.WriteHeader(w, h)
 	}
-	if err := block([2]string{"Reporting-MTA", "dns; " + hostname}, [2]string{"Original-Envelope-Id", envelope.Xtext(d.params.EnvelopeID)},
+	if err := block([2]string{"Reporting-MTA", "dns; " + hostname}, [2]string{"Original-Envelope-Id", d.params.EnvelopeID},
 		[2]string{"Arrival-Date", d.arrived.Format(time.RFC1123Z)}); err != nil {
 		return err
 	}
 	for _, f := range d.failed {
 		original := ""
 		if f.recipient.Original != "" {
-			original = f.recipient.OriginalType + ";" + envelope.Xtext(f.recipient.Original)
+			original = f.recipient.OriginalType + ";" + f.recipient.Original
 		}
 		remote := ""
 		if f.upstream != "" {

@@ -19,15 +19,26 @@ const maxSubject = 998 // bytes in an event
 
 // injection is the event of a copy that the upstream took.
 func (r *Relay) injection(m *message, c *copyOf) *event.Event {
-	t := m.tracking
+	t, at := m.tracking, c.at
+	if at.IsZero() {
+		at = m.at
+	}
 	e := &event.Event{
-		Type: event.Injection, ID: r.c.IDs.Next(), MessageID: c.id.String(), Timestamp: event.Timestamp{Time: c.at},
+		Type: event.Injection, ID: r.c.IDs.Next(), MessageID: c.id.String(), Timestamp: event.Timestamp{Time: at},
 		RecvMethod: "esmtp", Binding: m.policy.virtualMTA, CampaignID: m.policy.job,
 		FriendlyFrom: m.policy.from.String(), MsgFrom: m.s.Envelope.From.String(), MsgSize: strconv.Itoa(c.size),
 		OpenTracking: &t.Open, ClickTracking: &t.Click, InitialPixel: &t.InitialOpen,
 		RcptTo: c.recipient.Address.String(), RoutingDomain: routingDomain(c.recipient.Address),
 		SubaccountID: m.s.User.Subaccount, Subject: decodeText(m.policy.subject, maxSubject),
 	}
+	return e
+}
+
+// bounce is the event of a copy that a mixed answer leaves refused.
+func (r *Relay) bounce(m *message, c *copyOf) *event.Event {
+	e := r.injection(m, c)
+	e.Type, e.DelvMethod = event.Bounce, "esmtp"
+	setFailure(e, copyReply(c).String(), true)
 	return e
 }
 

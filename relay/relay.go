@@ -18,6 +18,7 @@ import (
 
 	"postern/dkim"
 	"postern/relay/envelope"
+	"postern/relay/queue"
 	"postern/relay/upstream"
 	"postern/tracking/event"
 	"postern/tracking/rewrite"
@@ -51,6 +52,7 @@ type Submission struct {
 // Upstream hands one copy over; *upstream.Pool is one.
 type Upstream interface {
 	Send(context.Context, *upstream.Transaction) upstream.Outcome
+	Ping(context.Context) error
 }
 
 // Recorder makes events durable before it returns, and holds room for them.
@@ -80,6 +82,8 @@ type Config struct {
 	Upstream     Upstream
 	Events       Recorder
 	IDs          *event.IDs
+	Queue        Queue
+	QueueAlways  bool          // store and forward
 	AnswerWithin time.Duration // 4 min
 	CopiesAtOnce int           // of one transaction: 8
 	Log          *slog.Logger
@@ -122,26 +126,124 @@ func New(c Config) *Relay {
 }
 
 // Submit takes a message from the client to the upstream and returns the one
-// answer for the client. Each recipient gets a copy, an id and tokens of its
-// own. A nil error of a 250 means that every copy was taken.
+// answer for the client (house, section 4: many recipients, one answer). Each
+// recipient gets a copy, an id and tokens of its own.
 func (r *Relay) Submit(ctx context.Context, s *Submission) envelope.Reply {
 	start := r.c.Now()
 	m, err := r.prepare(s, start)
 	if err != nil {
 		return r.refused(s, err)
 	}
-	release, err := r.c.Events.Reserve(len(m.copies))
+	release, err := r.reserve(m)
 	if err != nil {
 		return r.refused(s, &envelope.Fault{Class: envelope.Overloaded, Err: err})
 	}
 	defer release()
-	ctx, cancel := context.WithTimeout(ctx, r.c.AnswerWithin)
-	defer cancel()
-	r.sendAll(ctx, m)
-	r.recordInjections(ctx, m)
-	reply := answer(m.copies)
+	var reply envelope.Reply
+	if r.c.QueueAlways {
+		reply = r.storeAndForward(ctx, m)
+	} else {
+		reply = r.passThrough(ctx, m)
+	}
 	r.log(s, m, reply, r.c.Now().Sub(start))
 	return reply
+}
+
+// reserve holds room for all that a transaction may have to write, before
+// anything goes upstream.
+func (r *Relay) reserve(m *message) (release func(), err error) {
+	events, err := r.c.Events.Reserve(2 * len(m.copies)) // injection, and a bounce for what a mixed answer leaves over
+	if err != nil {
+		return nil, err
+	}
+	shared := len(m.s.Message)
+	own := len(m.copies) * (4096 + m.plan.OwnSize() + len(m.s.Envelope.From.String()))
+	room, err := r.c.Queue.Reserve(queue.Room(2*shared, own)) // a DSN may carry the message again
+	if err != nil {
+		events()
+		return nil, err
+	}
+	return func() { events(); room() }, nil
+}
+
+// passThrough: the upstream's answer is the client's.
+func (r *Relay) passThrough(ctx context.Context, m *message) envelope.Reply {
+	sending, cancel := context.WithTimeout(ctx, r.c.AnswerWithin)
+	defer cancel()
+	r.sendAll(sending, m)
+	overdue := sending.Err() == context.DeadlineExceeded && ctx.Err() == nil
+	plan := decide(m.copies, overdue)
+	if len(plan.queue)+len(plan.bounce) > 0 {
+		if err := r.leaveOver(ctx, m, plan); err != nil {
+			// Losing a copy is worse than sending another twice.
+			r.c.Log.Error("copies of a mixed answer could not be queued, the client sends again", "session", m.s.Session, "err", err)
+			plan.reply = envelope.ReplyFor(&envelope.Fault{Class: envelope.Overloaded})
+		}
+	}
+	r.recordInjections(ctx, m)
+	return plan.reply
+}
+
+// leaveOver puts what a mixed answer leaves over where it is safe: the
+// temporary failures into the retry spool, the permanent ones into one DSN.
+func (r *Relay) leaveOver(ctx context.Context, m *message, p decision) error {
+	var ts []*queue.Transaction
+	if len(p.queue) > 0 {
+		// One transaction for each way the first attempt went, for each has a
+		// time of its own for the next.
+		byReply := map[string][]*copyOf{}
+		for _, c := range p.queue {
+			key := verdict(c.out).Reply
+			byReply[key] = append(byReply[key], c)
+		}
+		for _, copies := range byReply {
+			t, err := r.waiting(m, copies)
+			if err != nil {
+				return err
+			}
+			v := verdict(copies[0].out)
+			t.Tried = &v
+			ts = append(ts, t)
+			for _, c := range copies {
+				c.queued = true
+			}
+		}
+	}
+	if len(p.bounce) > 0 {
+		d := &dsnReport{to: m.s.Envelope.From, params: m.params, original: m.s.Message, arrived: r.c.Now()}
+		for _, c := range p.bounce {
+			d.failed = append(d.failed, dsnRecipient{c.recipient, copyReply(c).String(), c.out.Upstream, false})
+		}
+		if t := r.dsn(d); t != nil {
+			ts = append(ts, t)
+		}
+	}
+	if len(ts) > 0 {
+		if err := r.c.Queue.Put(context.WithoutCancel(ctx), ts...); err != nil {
+			return err
+		}
+	}
+	for _, c := range p.bounce {
+		c.bounced = true
+	}
+	return nil
+}
+
+// storeAndForward: 250 once every copy is on disk; the retry spool sends them.
+func (r *Relay) storeAndForward(ctx context.Context, m *message) envelope.Reply {
+	t, err := r.waiting(m, m.copies)
+	if err == nil {
+		err = r.c.Queue.Put(context.WithoutCancel(ctx), t)
+	}
+	if err != nil {
+		r.c.Log.Error("message not queued", "session", m.s.Session, "err", err)
+		return envelope.ReplyFor(&envelope.Fault{Class: envelope.Overloaded, Err: err})
+	}
+	for _, c := range m.copies {
+		c.queued, c.at = true, r.c.Now()
+	}
+	r.recordInjections(ctx, m)
+	return envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok: queued as " + m.s.Session}
 }
 
 func (r *Relay) refused(s *Submission, err error) envelope.Reply {
@@ -160,6 +262,7 @@ type message struct {
 	tracking Tracking
 	keys     []dkim.Key
 	received []byte
+	at       time.Time // of the signatures
 	eightBit bool
 	params   envelope.MailParams
 	copies   []*copyOf
@@ -173,13 +276,22 @@ type copyOf struct {
 	size      int // as it went out, in bytes
 	at        time.Time
 	out       upstream.Outcome
+	queued    bool // in the retry spool
+	bounced   bool // its sender gets a DSN
+}
+
+func (c *copyOf) envelopeID(m *message) string {
+	if m.params.EnvelopeID != "" {
+		return m.params.EnvelopeID
+	}
+	return c.id.String()
 }
 
 // prepare runs all that is the same for every copy: header policy, then the
 // rewrite plan. Nothing has gone upstream yet.
 func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
 	header, body, separated := envelope.Split(s.Message)
-	m := &message{s: s, policy: r.applyPolicy(header, s.User), params: s.Envelope.Params}
+	m := &message{s: s, at: now, policy: r.applyPolicy(header, s.User), params: s.Envelope.Params}
 	if len(m.policy.header) > 0 && separated {
 		m.policy.complete(r.c.Hostname, now)
 	}
@@ -284,30 +396,47 @@ func (r *Relay) send(ctx context.Context, m *message, c *copyOf) {
 			r.buffers.Put(buf)
 		}
 	}()
-	if need := m.plan.Size() + len(m.received) + 128; cap(buf.b) < need {
-		buf.b = make([]byte, 0, need)
-	}
-	buf.b = append(buf.b[:0], m.received...)
-	buf.b = append(buf.b, r.c.Headers.MessageID+": "+c.id.String()+"\r\n"...)
-	if err := m.plan.Render(buf, r.stamper(m, c)); err != nil {
+	signature, err := r.render(m, c, buf)
+	if err != nil {
 		c.out = upstream.Outcome{Err: err}
 		return
 	}
-	var signature []byte
-	if len(m.keys) > 0 {
-		var err error
-		if signature, err = dkim.Sign(m.keys, m.policy.names, buf.b); err != nil {
-			c.out = upstream.Outcome{Err: envelope.Defer(451, [3]int{4, 7, 0}, "Message could not be signed, try again later", err)}
-			return
-		}
-	}
 	t := &upstream.Transaction{From: m.s.Envelope.From, Recipient: c.recipient, Params: m.params,
 		Message: [][]byte{signature, buf.b}, EightBit: m.eightBit}
-	if t.Params.EnvelopeID == "" {
-		t.Params.EnvelopeID = c.id.String()
-	}
+	t.Params.EnvelopeID = c.envelopeID(m)
 	c.size, c.at = len(signature)+len(buf.b), r.c.Now()
 	c.out = r.c.Upstream.Send(ctx, t)
+}
+
+// head are a copy's first fields, before those that all copies have.
+func (m *message) head(r *Relay, c *copyOf) []byte {
+	b := append(make([]byte, 0, len(m.received)+64), m.received...)
+	if r.c.PowerMTA {
+		b = append(b, r.c.Headers.MessageID+": "+c.id.String()+"\r\n"...)
+	}
+	return b
+}
+
+// render writes a copy into buf and gives its signature, which stands before
+// it. The same copy makes the same bytes each time.
+func (r *Relay) render(m *message, c *copyOf, buf *copyBuffer) (signature []byte, err error) {
+	head := m.head(r, c)
+	if need := m.plan.Size() + len(head); cap(buf.b) < need {
+		buf.b = make([]byte, 0, need)
+	}
+	buf.b = append(buf.b[:0], head...)
+	if err := m.plan.Render(buf, r.stamper(m, c)); err != nil {
+		return nil, err
+	}
+	if len(m.keys) == 0 {
+		return nil, nil
+	}
+	header, body, _ := envelope.Split(buf.b)
+	signature, err = dkim.Sign(m.keys, header, body, dkim.Times{Signed: m.at})
+	if err != nil {
+		return nil, envelope.Defer(451, [3]int{4, 7, 0}, "Message could not be signed, try again later", err)
+	}
+	return signature, nil
 }
 
 // stamper makes one copy's URLs.
@@ -352,8 +481,11 @@ func (m *message) maxURL(l rewrite.Link) int {
 func (r *Relay) recordInjections(ctx context.Context, m *message) {
 	var events []*event.Event
 	for _, c := range m.copies {
-		if c.out.Accepted() {
+		if c.out.Accepted() || c.queued {
 			events = append(events, r.injection(m, c))
+		}
+		if c.bounced {
+			events = append(events, r.injection(m, c), r.bounce(m, c))
 		}
 	}
 	if len(events) == 0 {

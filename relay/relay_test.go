@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +19,7 @@ import (
 
 	"postern/dkim"
 	"postern/relay/envelope"
+	"postern/relay/queue"
 	"postern/relay/upstream"
 	"postern/tracking/event"
 	"postern/tracking/token"
@@ -35,13 +38,15 @@ func (f *fakeUpstream) Send(_ context.Context, t *upstream.Transaction) upstream
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := *t
-	c.Message = [][]byte{append(append([]byte(nil), t.Message[0]...), t.Message[1]...)}
+	c.Message = [][]byte{bytes.Join(t.Message, nil)}
 	f.got = append(f.got, c)
 	if o, ok := f.answers[t.Recipient.Address.Local]; ok {
 		return o
 	}
 	return replied(250, "taken")
 }
+
+func (f *fakeUpstream) Ping(context.Context) error { return nil }
 
 func replied(code int, text string) upstream.Outcome {
 	return upstream.Outcome{Reply: envelope.Reply{Code: code, Enhanced: [3]int{code / 100, 1, 1}, Text: text}}
@@ -72,8 +77,28 @@ func (f *fakeRecorder) Reserve(int) (func(), error) {
 	return func() {}, nil
 }
 
+// fakeQueue keeps what is put.
+type fakeQueue struct {
+	mu     sync.Mutex
+	got    []*queue.Transaction
+	broken bool
+}
+
+func (f *fakeQueue) Reserve(int64) (func(), error) { return func() {}, nil }
+
+func (f *fakeQueue) Put(_ context.Context, ts ...*queue.Transaction) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.broken {
+		return errors.New("disk on fire")
+	}
+	f.got = append(f.got, ts...)
+	return nil
+}
+
 type bench struct {
 	relay *Relay
+	queue *fakeQueue
 	up    *fakeUpstream
 	rec   *fakeRecorder
 	keys  *token.Keys
@@ -93,8 +118,8 @@ func newBench(t testing.TB, change func(*Config)) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{up: &fakeUpstream{answers: map[string]upstream.Outcome{}}, rec: &fakeRecorder{}, keys: keys}
-	c := Config{Hostname: "gw.example", PowerMTA: true, Received: "full", Keys: keys, Upstream: b.up, Events: b.rec, IDs: event.NewIDs(),
+	b := &bench{up: &fakeUpstream{answers: map[string]upstream.Outcome{}}, rec: &fakeRecorder{}, queue: &fakeQueue{}, keys: keys}
+	c := Config{Hostname: "gw.example", PowerMTA: true, Received: "full", Keys: keys, Upstream: b.up, Events: b.rec, Queue: b.queue, IDs: event.NewIDs(),
 		Headers:  HeaderNames{MessageID: "X-Sp-Message-Id", Job: "X-Job", VirtualMTA: "X-Virtual-MTA", Subaccount: "X-Sp-Subaccount-Id"},
 		Tracking: Tracking{URL: "https://t.example", Open: true, InitialOpen: true, Click: true},
 		Signer:   dkim.NewSigner([]dkim.Key{{Domain: "example.com", Selector: "s", Private: private}}),
@@ -171,31 +196,160 @@ func TestSubmitOne(t *testing.T) {
 	}
 }
 
-// TestAnswers is the house's "many recipients, one answer", as far as it goes
-// without a retry spool.
+// TestAnswers is the house's "many recipients, one answer".
 func TestAnswers(t *testing.T) {
 	no, later := replied(550, "no"), replied(450, "later")
 	gone := upstream.Outcome{Err: envelope.Defer(451, [3]int{4, 4, 2}, "lost", nil)}
+	type answers = map[string]upstream.Outcome
 	for _, c := range []struct {
-		name    string
-		answers map[string]upstream.Outcome
-		code    int
-		events  int
+		name        string
+		answers     answers
+		quiet       bool // NOTIFY=NEVER
+		queueBroken bool
+		code        int
+		injections  int
+		bounces     int
+		queued      string // recipients in the retry spool
+		dsn         string // recipients in a DSN
 	}{
-		{"all accepted", nil, 250, 3},
-		{"all refused", map[string]upstream.Outcome{"a": no, "b": replied(554, "never"), "c": no}, 550, 0},
-		{"none accepted, some temporary", map[string]upstream.Outcome{"a": no, "b": later, "c": no}, 451, 0},
-		{"none reachable", map[string]upstream.Outcome{"a": gone, "b": gone, "c": gone}, 451, 0},
-		{"some refused", map[string]upstream.Outcome{"b": no}, 250, 2},
+		{name: "all accepted", code: 250, injections: 3},
+		{name: "all refused", answers: answers{"a": no, "b": replied(554, "never"), "c": no}, code: 550},
+		{name: "none accepted, some temporary", answers: answers{"a": no, "b": later, "c": no}, code: 451},
+		{name: "none reachable", answers: answers{"a": gone, "b": gone, "c": gone}, code: 451},
+		{name: "some refused", answers: answers{"b": no}, code: 250, injections: 3, bounces: 1, dsn: "b"},
+		{name: "some refused, nobody wants to know", answers: answers{"b": no}, quiet: true, code: 250, injections: 3, bounces: 1},
+		{name: "some temporary", answers: answers{"b": later, "c": gone}, code: 250, injections: 3, queued: "bc"},
+		{name: "one of each", answers: answers{"b": later, "c": no}, code: 250, injections: 3, bounces: 1, queued: "b", dsn: "c"},
+		{name: "some temporary, and the spool fails", answers: answers{"b": later}, queueBroken: true, code: 452, injections: 3},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, nil)
-			b.up.answers = c.answers
-			reply := b.relay.Submit(context.Background(), submission(htmlMessage, "a", "b", "c"))
-			if reply.Code != c.code || len(b.rec.events) != c.events {
-				t.Errorf("%v with %d events", reply, len(b.rec.events))
+			b.up.answers, b.queue.broken = c.answers, c.queueBroken
+			s := submission(htmlMessage, "a", "b", "c")
+			if c.quiet {
+				for i := range s.Envelope.Recipients {
+					s.Envelope.Recipients[i].Notify = []string{"NEVER"}
+				}
+			}
+			reply := b.relay.Submit(context.Background(), s)
+			count := map[event.Type]int{}
+			for _, e := range b.rec.events {
+				count[e.Type]++
+				if line, err := e.Encode(); err != nil {
+					t.Error(err)
+				} else if _, err := event.Decode(line); err != nil {
+					t.Error(err)
+				}
+			}
+			var queued, dsn []string
+			for _, tr := range b.queue.got {
+				if tr.From.IsNull() {
+					msg := string(tr.Message(0))
+					for _, m := range regexp.MustCompile(`Final-Recipient: rfc822;(\w+)@`).FindAllStringSubmatch(msg, -1) {
+						dsn = append(dsn, m[1])
+					}
+					continue
+				}
+				for i, q := range tr.Copies {
+					queued = append(queued, q.Recipient.Address.Local)
+					for _, sent := range b.up.got {
+						if sent.Recipient.Address == q.Recipient.Address && string(sent.Message[0]) != string(tr.Message(i)) {
+							t.Errorf("what is sent again differs from what was sent:\n%s\n%s", sent.Message[0], tr.Message(i))
+						}
+					}
+				}
+			}
+			slices.Sort(queued)
+			if reply.Code != c.code || count[event.Injection] != c.injections || count[event.Bounce] != c.bounces ||
+				strings.Join(queued, "") != c.queued || strings.Join(dsn, "") != c.dsn {
+				t.Errorf("%v, events %v, queued %v, DSN about %v", reply, count, queued, dsn)
 			}
 		})
+	}
+}
+
+// slowUpstream answers nothing before the caller's patience is over.
+type slowUpstream struct{ *fakeUpstream }
+
+func (s *slowUpstream) Send(ctx context.Context, t *upstream.Transaction) upstream.Outcome {
+	if t.Recipient.Address.Local == "slow" {
+		<-ctx.Done()
+		return upstream.Outcome{Err: envelope.Defer(451, [3]int{4, 4, 2}, "lost", ctx.Err())}
+	}
+	return s.fakeUpstream.Send(ctx, t)
+}
+
+// TestAnswerWithin: what has no answer when the client's patience is over goes
+// to the retry spool, and the client gets its 250.
+func TestAnswerWithin(t *testing.T) {
+	for _, to := range [][]string{{"slow"}, {"a", "slow"}} {
+		b := newBench(t, nil)
+		b.relay.c.Upstream, b.relay.c.AnswerWithin = &slowUpstream{b.up}, 20*time.Millisecond
+		if reply := b.relay.Submit(context.Background(), submission(htmlMessage, to...)); reply.Code != 250 {
+			t.Errorf("%v: %v", to, reply)
+		}
+		if len(b.queue.got) != 1 || len(b.rec.events) != len(to) {
+			t.Errorf("%v: %d queued, %d events", to, len(b.queue.got), len(b.rec.events))
+		}
+	}
+}
+
+func TestStoreAndForward(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.QueueAlways = true })
+	reply := b.relay.Submit(context.Background(), submission(htmlMessage, "a", "b"))
+	if reply.Code != 250 || len(b.up.got) != 0 || len(b.queue.got) != 1 || len(b.rec.events) != 2 {
+		t.Fatalf("%v, %d sent, %d queued, %d events", reply, len(b.up.got), len(b.queue.got), len(b.rec.events))
+	}
+	tr := b.queue.got[0]
+	for i := range tr.Copies {
+		if v := b.relay.Deliver(context.Background(), tr, i, 0); !v.Done {
+			t.Errorf("%+v", v)
+		}
+	}
+	if len(b.up.got) != 2 || string(b.up.got[0].Message[0]) == string(b.up.got[1].Message[0]) {
+		t.Error("two recipients got the same bytes")
+	}
+	b.queue.broken = true
+	if reply := b.relay.Submit(context.Background(), submission(htmlMessage, "a")); reply.Code != 452 {
+		t.Errorf("no disk: %v", reply)
+	}
+}
+
+// TestGiveUp: the retry spool's last word makes a bounce event and a DSN.
+func TestGiveUp(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.QueueAlways = true })
+	s := submission(htmlMessage, "a")
+	s.Envelope.Params = envelope.MailParams{Return: "FULL", EnvelopeID: "their id"}
+	b.relay.Submit(context.Background(), s)
+	tr := b.queue.got[0]
+	b.up.answers["a"] = replied(450, "full")
+	v := b.relay.Deliver(context.Background(), tr, 0, 0)
+	if v.Done || v.Failed {
+		t.Fatalf("%+v", v)
+	}
+	about := b.relay.GiveUp(context.Background(), tr, 0, 2, v)
+	if len(about) != 1 || !about[0].From.IsNull() || about[0].Copies[0].Recipient.Address != s.Envelope.From {
+		t.Fatalf("DSN %+v", about)
+	}
+	text := string(about[0].Message(0))
+	for _, want := range []string{"Content-Type: multipart/report;", "report-type=delivery-status", "Reporting-Mta: dns; gw.example", "Original-Envelope-Id: their id",
+		"Final-Recipient: rfc822;a@Example.NET", "Action: failed", "Status: 4.4.7", "message/rfc822", "Subject: =?utf-8?q?Fr=C3=BChling?="} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if err := envelope.Check([]byte(text)); err != nil {
+		t.Error(err)
+	}
+	var types []string
+	for _, e := range b.rec.events {
+		types = append(types, e.Type.PublicName())
+	}
+	if strings.Join(types, " ") != "injection delay bounce" {
+		t.Errorf("events %v", types)
+	}
+	if again := b.relay.GiveUp(context.Background(), about[0], 0, 1, queue.Verdict{Failed: true, Reply: "550 5.1.1 no"}); again != nil {
+		t.Error("a DSN about a DSN")
 	}
 }
 

@@ -61,11 +61,12 @@ type Config struct {
 	FS          spool.FS
 	Log         *slog.Logger
 	Metrics     prometheus.Registerer
+
+	segmentBytes int64 // 64 MiB
 }
 
 const (
 	readerName     = "queue"
-	segmentBytes   = 64 << 20
 	maxSegments    = 8 // then transactions that hold back old ones are moved
 	deliverTimeout = 15 * time.Minute
 )
@@ -133,11 +134,14 @@ func Open(c Config) (*Queue, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.segmentBytes == 0 {
+		c.segmentBytes = 64 << 20
+	}
 	q := &Queue{c: c, entries: map[string]*entry{}, away: map[*copyState]struct{}{}, wake: make(chan struct{}, 1),
 		segments: map[uint64]int{}, floors: map[uint64]int{}, done: make(chan []byte, 1024),
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_queue_attempts_total", Help: "Attempts to send waiting copies, by result."}, []string{"result"})}
 	var err error
-	q.spool, err = spool.Open(spool.Config{Dir: c.Dir, Name: "queue", SegmentBytes: segmentBytes, SegmentAge: 24 * time.Hour,
+	q.spool, err = spool.Open(spool.Config{Dir: c.Dir, Name: "queue", SegmentBytes: c.segmentBytes, SegmentAge: 24 * time.Hour,
 		Readers: []string{readerName}, FS: c.FS, Log: c.Log, Metrics: c.Metrics})
 	if err != nil {
 		return nil, err
@@ -207,7 +211,7 @@ func (q *Queue) find(record []byte, v any, key func() (id, copy string)) *copySt
 // add takes a transaction into the index. One that is there already has moved.
 func (q *Queue) add(t *Transaction, at spool.Position, size int) {
 	if old := q.entries[t.ID]; old != nil {
-		q.segments[old.at.Segment]--
+		q.leave(old.at.Segment)
 		old.at, old.size = at, size
 		q.segments[at.Segment]++
 		for i, c := range t.Copies {
@@ -245,9 +249,14 @@ func (q *Queue) forget(c *copyState) {
 	}
 	if len(c.e.copies) == 0 {
 		delete(q.entries, c.e.id)
-		if q.segments[c.e.at.Segment]--; q.segments[c.e.at.Segment] == 0 {
-			delete(q.segments, c.e.at.Segment)
-		}
+		q.leave(c.e.at.Segment)
+	}
+}
+
+// leave notes that a transaction no longer needs a segment.
+func (q *Queue) leave(segment uint64) {
+	if q.segments[segment]--; q.segments[segment] == 0 {
+		delete(q.segments, segment)
 	}
 }
 

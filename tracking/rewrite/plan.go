@@ -77,6 +77,20 @@ func (p *Plan) Tracked() bool { return p.Links+p.Pixels > 0 }
 // Size estimates the length of a rendered copy, in bytes.
 func (p *Plan) Size() int { return p.size + 320*(p.Links+p.Pixels) }
 
+// OwnSize estimates how much of a rendered copy is not shared with the others,
+// in bytes.
+func (p *Plan) OwnSize() int {
+	n := 320 * (p.Links + p.Pixels)
+	for i := range p.ops {
+		if r := p.ops[i].region; r != nil {
+			for j := range r.pieces {
+				n += len(r.pieces[j].lit) * 3 / 2
+			}
+		}
+	}
+	return n
+}
+
 // op is either literal bytes of the message or a region that holds slots.
 type op struct {
 	lit    []byte

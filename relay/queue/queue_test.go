@@ -1,0 +1,377 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"postern/relay/envelope"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// fakeDeliverer answers by recipient and keeps what it was given.
+type fakeDeliverer struct {
+	mu      sync.Mutex
+	answers map[string][]Verdict // by local part, one an attempt, the last repeated; none: done
+	got     map[string][]string  // messages delivered or tried, by local part
+	gaveUp  []string
+	away    bool
+	about   []*Transaction
+	all     chan struct{} // gets one for each attempt
+}
+
+func newFake() *fakeDeliverer {
+	return &fakeDeliverer{answers: map[string][]Verdict{}, got: map[string][]string{}, all: make(chan struct{}, 10000)}
+}
+
+func (f *fakeDeliverer) Deliver(_ context.Context, t *Transaction, i, tries int) Verdict {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	defer func() { f.all <- struct{}{} }()
+	local := t.Copies[i].Recipient.Address.Local
+	f.got[local] = append(f.got[local], string(t.Message(i)))
+	if f.away {
+		return Verdict{Away: true, Reply: "451 4.4.1 away"}
+	}
+	a := f.answers[local]
+	if len(a) == 0 {
+		return Verdict{Done: true, Reply: "250 ok"}
+	}
+	return a[min(tries, len(a)-1)]
+}
+
+func (f *fakeDeliverer) GiveUp(_ context.Context, t *Transaction, i, _ int, _ Verdict) []*Transaction {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.gaveUp = append(f.gaveUp, t.Copies[i].Recipient.Address.Local)
+	return f.about
+}
+
+func (f *fakeDeliverer) Reachable(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.away {
+		return fmt.Errorf("away")
+	}
+	return nil
+}
+
+func (f *fakeDeliverer) attempts(t *testing.T, n int) {
+	t.Helper()
+	for range n {
+		select {
+		case <-f.all:
+		case <-time.After(20 * time.Second):
+			t.Fatal("no further attempt")
+		}
+	}
+}
+
+func open(t *testing.T, dir string, change func(*Config)) *Queue {
+	t.Helper()
+	c := Config{Dir: dir, RetryAfter: []time.Duration{time.Millisecond}, ProbeEvery: 5 * time.Millisecond, Log: slog.New(slog.DiscardHandler)}
+	if change != nil {
+		change(&c)
+	}
+	q, err := Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+// serve runs the queue until stop is called.
+func serve(q *Queue, d Deliverer) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); q.Serve(ctx, d) }()
+	return func() { cancel(); <-done }
+}
+
+func transaction(id string, to ...string) *Transaction {
+	t := &Transaction{ID: id, Created: time.Now(), From: envelope.Address{Local: "s", Domain: "example.com"}, Shared: [][]byte{[]byte("shared\\\n" + id + "\r\n"), []byte("end\n")}}
+	for _, local := range to {
+		t.Copies = append(t.Copies, Copy{MessageID: id + "-" + local, Recipient: envelope.Recipient{Address: envelope.Address{Local: local, Domain: "example.net"}},
+			Own: [][]byte{[]byte("head of " + local + "\r\n"), []byte("\nslot\\n"), nil}})
+	}
+	return t
+}
+
+func bytesOf(id, local string) string {
+	return "head of " + local + "\r\nshared\\\n" + id + "\r\n\nslot\\nend\n"
+}
+
+func wait(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited too long for %s", what)
+		}
+		<-tick.C
+	}
+}
+
+func TestDelivery(t *testing.T) {
+	later, no := Verdict{Reply: "450 later"}, Verdict{Failed: true, Reply: "550 no"}
+	for _, c := range []struct {
+		name    string
+		answers []Verdict
+		tries   int
+		gaveUp  bool
+	}{
+		{"at once", nil, 1, false},
+		{"at the third try", []Verdict{later, later, {Done: true}}, 3, false},
+		{"refused", []Verdict{later, no}, 2, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			q, d := open(t, t.TempDir(), nil), newFake()
+			d.answers["a"] = c.answers
+			if err := q.Put(context.Background(), transaction("t1", "a", "b")); err != nil {
+				t.Fatal(err)
+			}
+			stop := serve(q, d)
+			d.attempts(t, c.tries+1)
+			wait(t, "an empty queue", func() bool { return q.Len() == 0 })
+			stop()
+			if err := q.Close(); err != nil {
+				t.Error(err)
+			}
+			if len(d.got["a"]) != c.tries || len(d.got["b"]) != 1 || (len(d.gaveUp) == 1) != c.gaveUp {
+				t.Errorf("tried %v, gave up %v", d.got, d.gaveUp)
+			}
+			for _, local := range []string{"a", "b"} {
+				for _, m := range d.got[local] {
+					if m != bytesOf("t1", local) {
+						t.Errorf("sent %q", m)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestRestart: what waits survives, with its tries; what is done does not
+// come back.
+func TestRestart(t *testing.T) {
+	dir := t.TempDir()
+	q, d := open(t, dir, func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} }), newFake()
+	d.answers["a"] = []Verdict{{Reply: "450 later"}}
+	if err := q.Put(context.Background(), transaction("t1", "a", "b"), transaction("t2", "c")); err != nil {
+		t.Fatal(err)
+	}
+	stop := serve(q, d)
+	d.attempts(t, 3)
+	wait(t, "one copy", func() bool { l := q.List(9); return len(l) == 1 && l[0].Tries == 1 })
+	stop()
+	q.Close()
+	q = open(t, dir, nil)
+	l := q.List(9)
+	if len(l) != 1 || l[0].MessageID != "t1-a" || l[0].Tries != 1 || l[0].Reply != "450 later" || time.Until(l[0].Next) < 50*time.Minute {
+		t.Fatalf("after the restart: %+v", l)
+	}
+	if msg, err := q.Show("t1-a"); err != nil || string(msg) != bytesOf("t1", "a") {
+		t.Errorf("shows %q, %v", msg, err)
+	}
+	d = newFake()
+	stop = serve(q, d)
+	if n, err := q.Retry("t1-a"); n != 1 || err != nil {
+		t.Errorf("retry: %d, %v", n, err)
+	}
+	d.attempts(t, 1)
+	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
+	stop()
+	q.Close()
+	q = open(t, dir, nil)
+	if q.Len() != 0 {
+		t.Errorf("done copies came back: %+v", q.List(9))
+	}
+	q.Close()
+}
+
+// TestUpstreamBack: copies that wait for the upstream go when it is back, long
+// before their next try.
+func TestUpstreamBack(t *testing.T) {
+	q, d := open(t, t.TempDir(), func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} }), newFake()
+	d.away = true
+	for i := range 20 {
+		if err := q.Put(context.Background(), transaction(fmt.Sprint("t", i), "a")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop := serve(q, d)
+	d.attempts(t, 20)
+	wait(t, "all to wait", func() bool { l := q.List(99); return len(l) == 20 && l[0].Away })
+	d.mu.Lock()
+	d.away = false
+	d.mu.Unlock()
+	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
+	stop()
+	q.Close()
+}
+
+func TestExpiry(t *testing.T) {
+	q, d := open(t, t.TempDir(), func(c *Config) { c.BounceAfter = time.Hour }), newFake()
+	d.answers["a"] = []Verdict{{Reply: "450 later"}}
+	d.about = []*Transaction{transaction("dsn", "sender")}
+	old := transaction("t1", "a")
+	old.Created = time.Now().Add(-2 * time.Hour)
+	if err := q.Put(context.Background(), old); err != nil {
+		t.Fatal(err)
+	}
+	stop := serve(q, d)
+	d.attempts(t, 2)
+	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
+	stop()
+	q.Close()
+	if len(d.gaveUp) != 1 || len(d.got["sender"]) != 1 {
+		t.Errorf("gave up %v, sent %v", d.gaveUp, d.got)
+	}
+}
+
+// TestBroken: a flipped bit costs one transaction, which is set aside; the
+// others go.
+func TestBroken(t *testing.T) {
+	dir := t.TempDir()
+	q := open(t, dir, nil)
+	for i := range 3 {
+		if err := q.Put(context.Background(), transaction(fmt.Sprint("t", i), "a")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	segs, _ := filepath.Glob(dir + "/*.seg")
+	data, err := os.ReadFile(segs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[bytes.Index(data, []byte(`shared\\\nt1`))] ^= 1
+	if err := os.WriteFile(segs[0], data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := newFake()
+	stop := serve(q, d)
+	d.attempts(t, 2)
+	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
+	stop()
+	q.Close()
+	if broken, _ := filepath.Glob(dir + "/*.broken"); len(broken) != 1 || !strings.HasSuffix(broken[0], "t1.broken") {
+		t.Errorf("set aside: %v", broken)
+	}
+	if len(d.got["a"]) != 2 {
+		t.Errorf("%d of the others went", len(d.got["a"]))
+	}
+}
+
+func TestDrop(t *testing.T) {
+	q := open(t, t.TempDir(), nil)
+	if err := q.Put(context.Background(), transaction("t1", "a", "b")); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Drop("t1-a"); err != nil {
+		t.Error(err)
+	}
+	if err := q.Drop("t1-a"); err != ErrUnknown {
+		t.Errorf("twice: %v", err)
+	}
+	d := newFake()
+	stop := serve(q, d)
+	d.attempts(t, 1)
+	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
+	stop()
+	q.Close()
+	if len(d.got["a"]) != 0 {
+		t.Error("the dropped copy was sent")
+	}
+}
+
+// TestSpaceComesBack: segments go when nothing in them waits, and the few that
+// wait for long are moved.
+func TestSpaceComesBack(t *testing.T) {
+	dir := t.TempDir()
+	q, d := open(t, dir, func(c *Config) { c.segmentBytes = 1 << 20 }), newFake()
+	d.answers["stays"] = []Verdict{{Reply: "450 later"}}
+	big := strings.Repeat("x", 1<<19)
+	put := func(id, to string) {
+		tr := transaction(id, to)
+		tr.Shared[1] = []byte(big)
+		if err := q.Put(context.Background(), tr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("long", "stays")
+	stop := serve(q, d)
+	for i := range 2 * (maxSegments + 4) {
+		put(fmt.Sprint("t", i), "goes")
+	}
+	segments := func() int { l, _ := filepath.Glob(dir + "/*.seg"); return len(l) }
+	wait(t, "the old segments to go", func() bool { return q.Len() == 1 && segments() <= maxSegments+1 })
+	stop()
+	q.Close()
+	q = open(t, dir, nil)
+	if l := q.List(9); len(l) != 1 || l[0].MessageID != "long-stays" || l[0].Tries == 0 {
+		t.Errorf("after the restart: %+v", l)
+	}
+	q.Close()
+}
+
+func FuzzRecord(f *testing.F) {
+	r, _ := encodeTransaction(transaction("t", "a", "b"))
+	f.Add(r)
+	f.Add([]byte(`T {"id":"x","copies":[{"own":[1]}]}\nabc`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) < 2 {
+			return
+		}
+		tr, err := decodeTransaction(b)
+		if err != nil {
+			return
+		}
+		again, err := encodeTransaction(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := decodeTransaction(again)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range tr.Copies {
+			if !bytes.Equal(tr.Message(i), back.Message(i)) {
+				t.Fatal("a copy changed")
+			}
+		}
+	})
+}
+
+func BenchmarkPut(b *testing.B) {
+	q, err := Open(Config{Dir: b.TempDir(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer q.Close()
+	body := []byte(strings.Repeat("0123456789 0123456789 0123456789 0123456789 0123456789\r\n", 550))
+	b.SetBytes(int64(len(body)))
+	b.SetParallelism(16)
+	b.RunParallel(func(pb *testing.PB) {
+		n := 0
+		for pb.Next() {
+			n++
+			t := transaction(fmt.Sprintf("%p-%d", pb, n), "a")
+			t.Shared[1] = body
+			if err := q.Put(context.Background(), t); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
