@@ -176,6 +176,6 @@ func (versionCmd) Run(e *env) error {
 			}
 		}
 	}
-	fmt.Fprintf(e.stdout, "postern %s\ncommit %s\n%s %s/%s\nRSA: crypto/rsa\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	fmt.Fprintf(e.stdout, "postern %s\ncommit %s\n%s %s/%s\nRSA: %s\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH, dkim.RSAImplementation(dkim.RSAAuto))
 	return nil
 }

@@ -23,6 +23,7 @@ import (
 	"postern/cmd/postern/config"
 	"postern/dkim"
 	"postern/relay"
+	"postern/relay/queue"
 	"postern/relay/upstream"
 	"postern/smtpd"
 	"postern/tracking/event"
@@ -68,6 +69,8 @@ type gateway struct {
 	log       *slog.Logger
 	spool     *spool.Spool
 	pool      *upstream.Pool
+	queue     *queue.Queue
+	relay     *relay.Relay
 	smtp      *smtpd.Server
 	uploader  *ingest.Uploader // nil: signals off
 	admin     *admin
@@ -118,6 +121,7 @@ func newGateway(l *config.Loaded, log *slog.Logger) (g *gateway, err error) {
 			BatchBytes: int(l.Signals.BatchSize), BatchAge: l.Signals.BatchAge.Std(), Log: log, Metrics: reg})
 	}
 	g.admin = newAdmin(reg, g.pool.Ping)
+	g.admin.queueRoutes(g.queue)
 	return g, g.listen()
 }
 
@@ -157,7 +161,11 @@ func (g *gateway) relayAndListener(reg *prometheus.Registry, keys *token.Keys, i
 		if err != nil {
 			return err
 		}
-		signing = append(signing, key)
+		fast, err := key.Fast(dkim.RSAMode(c.DKIM.RSA))
+		if err != nil {
+			g.log.Warn("RSA signs with crypto/rsa", "domain", k.Domain, "selector", k.Selector, "err", err)
+		}
+		signing = append(signing, fast)
 	}
 	up := upstream.Config{Hostname: string(c.Hostname), TLS: upstream.TLSMode(c.Relay.TLS), Username: c.Relay.Username, Password: c.Relay.Password,
 		MaxConnections: c.Relay.MaxConnections, MaxMessages: c.Relay.MaxMessages, Log: g.log, Metrics: reg}
@@ -172,12 +180,21 @@ func (g *gateway) relayAndListener(reg *prometheus.Registry, keys *token.Keys, i
 		up.RootCAs = pool
 	}
 	g.pool = upstream.New(up)
-	r := relay.New(relay.Config{
+	var pauses []time.Duration
+	for _, d := range c.Relay.RetryAfter {
+		pauses = append(pauses, d.Std())
+	}
+	var err error
+	if g.queue, err = queue.Open(queue.Config{Dir: filepath.Join(c.StateDir, "queue"), RetryAfter: pauses, BounceAfter: c.Relay.BounceAfter.Std(),
+		Grace: c.ShutdownGrace.Std(), Log: g.log, Metrics: reg}); err != nil {
+		return err
+	}
+	g.relay = relay.New(relay.Config{
 		Hostname: string(c.Hostname), Received: c.Submission.ReceivedHeader, PowerMTA: c.Relay.UpstreamKind == "powermta",
 		Headers: relay.HeaderNames{MessageID: string(c.Relay.MessageIDHeader), Job: string(c.Relay.JobHeader),
 			VirtualMTA: string(c.Relay.VirtualMTAHeader), Subaccount: string(c.Relay.SubaccountHeader)},
 		Tracking: relay.Tracking{URL: string(c.Tracking.URL), Open: c.Tracking.Open, InitialOpen: c.Tracking.InitialOpen, Click: c.Tracking.Click},
-		Keys:     keys, Signer: dkim.NewSigner(signing), Upstream: g.pool, Events: rec, IDs: ids,
+		Keys:     keys, Signer: dkim.NewSigner(signing), Upstream: g.pool, Events: rec, IDs: ids, Queue: g.queue, QueueAlways: c.Relay.Queue == "always",
 		AnswerWithin: c.Relay.AnswerWithin.Std(), Log: g.log, Metrics: reg,
 	})
 	users, err := smtpd.NewUsers(smtpd.Rate(c.Submission.AuthFailureRate))
@@ -188,7 +205,7 @@ func (g *gateway) relayAndListener(reg *prometheus.Registry, keys *token.Keys, i
 		return err
 	}
 	g.smtp = smtpd.New(smtpd.Config{
-		Hostname: string(c.Hostname), TLS: g.tls, RequireTLS: c.Submission.RequireTLS, Auth: users, Submit: r,
+		Hostname: string(c.Hostname), TLS: g.tls, RequireTLS: c.Submission.RequireTLS, Auth: users, Submit: g.relay,
 		MaxMessageSize: int64(c.Submission.MaxMessageSize), MaxRecipients: c.Submission.MaxRecipients,
 		MaxConnections: c.Submission.MaxConnections, MaxConnectionsPerSource: c.Submission.MaxConnectionsPerSource,
 		IdleTimeout: c.Submission.IdleTimeout.Std(), NormaliseLF: c.Submission.BareNewlines == "normalise",
@@ -241,6 +258,9 @@ func (g *gateway) close() {
 	if g.pool != nil {
 		g.pool.Close()
 	}
+	if g.queue != nil {
+		g.queue.Close()
+	}
 	if g.spool != nil {
 		g.spool.Close()
 	}
@@ -274,6 +294,7 @@ func (g *gateway) Serve(ctx context.Context) error {
 	for _, l := range g.web {
 		run(&front, "tracker", func() error { return serveHTTP(inner, g.tracker, g.trackerListener(l), g.c.ShutdownGrace.Std()) })
 	}
+	run(&back, "retry spool", func() error { return g.queue.Serve(inner, g.relay) })
 	if g.adminListener != nil {
 		s := web.NewServer(g.admin.mux, g.log)
 		s.WriteTimeout = 0 // profiles and streams take their time

@@ -37,6 +37,8 @@ type Server struct {
 	// Fail, where set, is asked for each request: a status other than 0 is the
 	// answer, with its header; take says whether the batch is kept all the same.
 	Fail func(n int, r *http.Request) (status int, header http.Header, take bool)
+	// Forget keeps no event, for long runs.
+	Forget bool
 	// OnEvent hears of each new event.
 	OnEvent func(Stored)
 
@@ -136,6 +138,9 @@ func (s *Server) keep(batch []Stored) {
 	defer s.mu.Unlock()
 	if s.seen == nil {
 		s.seen = map[string]bool{}
+	}
+	if s.Forget {
+		return
 	}
 	for _, e := range batch {
 		if s.seen[e.ID] {

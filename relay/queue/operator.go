@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"errors"
 	"sort"
 	"time"
@@ -67,24 +68,29 @@ func (q *Queue) Show(messageID string) ([]byte, error) {
 	return nil, ErrUnknown
 }
 
-// Retry makes a copy due now; the empty id, all.
+// Retry makes a copy due now; the empty id, all. It returns how many.
 func (q *Queue) Retry(messageID string) (int, error) {
 	q.mu.Lock()
-	defer q.mu.Unlock()
-	n := 0
+	var records [][]byte
 	for _, e := range q.entries {
 		for id, c := range e.copies {
 			if (messageID == "" || id == messageID) && !c.busy {
 				c.next = q.c.Now()
 				q.schedule(c)
-				n++
+				r, _ := encodeJSON(kindState, stateRecord{ID: e.id, Copy: id, Tries: c.tries, Next: c.next, Away: c.isAway, Reply: c.reply, LastTry: c.lastTry})
+				records = append(records, r)
 			}
 		}
 	}
-	if n == 0 && messageID != "" {
-		return 0, ErrUnknown
+	q.mu.Unlock()
+	if len(records) == 0 {
+		if messageID != "" {
+			return 0, ErrUnknown
+		}
+		return 0, nil
 	}
-	return n, nil
+	// For whoever opens the spool next, where no gateway runs.
+	return len(records), q.spool.Append(context.Background(), records...)
 }
 
 // Drop forgets a copy for good; nobody is told.

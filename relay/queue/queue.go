@@ -376,6 +376,18 @@ func (q *Queue) Serve(ctx context.Context, d Deliverer) error {
 	return nil
 }
 
+// Flush writes what nobody waited for, for who uses a queue without Serve.
+func (q *Queue) Flush() error {
+	var records [][]byte
+	for n := len(q.done); n > 0; n-- {
+		records = append(records, <-q.done)
+	}
+	if len(records) == 0 {
+		return nil
+	}
+	return q.spool.Append(context.Background(), records...)
+}
+
 // Close ends the queue's spool.
 func (q *Queue) Close() error { return q.spool.Close() }
 

@@ -36,7 +36,7 @@ func (b *binder) check(c *Config) {
 	b.checkCerts(&c.Certs, word)
 	b.checkRelay(&c.Relay, word)
 	b.checkTracking(c)
-	b.checkDKIM(&c.DKIM)
+	b.checkDKIM(&c.DKIM, word)
 	if c.Signals.Enabled && c.Signals.APIKey == "" {
 		b.problem("signals.api_key", "missing; signals.enabled wants the API key, 40 hex digits")
 	}
@@ -93,6 +93,18 @@ func (b *binder) checkCerts(c *Certs, word func(string, string, ...string)) {
 func (b *binder) checkRelay(r *Relay, word func(string, string, ...string)) {
 	word("relay.tls", r.TLS, "off", "opportunistic", "required")
 	word("relay.upstream_kind", r.UpstreamKind, "powermta", "other")
+	word("relay.queue", r.Queue, "partial", "always")
+	for i, d := range r.RetryAfter {
+		if d <= 0 {
+			b.problem(keyOf("relay.retry_after", i), `want more than nothing, for example "1m"`)
+		}
+	}
+	if len(r.RetryAfter) == 0 {
+		b.problem("relay.retry_after", `names no pause; write for example ["1m", "5m", "15m", "1h"]`)
+	}
+	if r.BounceAfter <= 0 {
+		b.problem("relay.bounce_after", `want more than nothing, for example "4d12h"`)
+	}
 	if len(r.Upstream) == 0 {
 		b.problem("relay.upstream", `names no upstream; write for example ["127.0.0.1:2525"]`)
 	}
@@ -128,7 +140,8 @@ func (b *binder) checkTracking(c *Config) {
 	}
 }
 
-func (b *binder) checkDKIM(d *DKIM) {
+func (b *binder) checkDKIM(d *DKIM, word func(string, string, ...string)) {
+	word("dkim.rsa", d.RSA, "auto", "go")
 	seen := map[string]bool{}
 	for i := range d.Keys {
 		k, key := &d.Keys[i], keyOf("dkim.key", i)

@@ -86,11 +86,11 @@ type Relay struct {
 	Password         string     `toml:"password" secret:"yes"`
 	MaxConnections   int        `toml:"max_connections"`
 	MaxMessages      int        `toml:"max_messages_per_connection"`
-	Queue            string     `toml:"queue" unbuilt:"the retry spool"`
+	Queue            string     `toml:"queue"`
 	AnswerWithin     Duration   `toml:"answer_within"`
 	Convert8Bit      bool       `toml:"convert_8bit" unbuilt:"the conversion of 8-bit content"`
-	RetryAfter       []Duration `toml:"retry_after" unbuilt:"the retry spool"`
-	BounceAfter      Duration   `toml:"bounce_after" unbuilt:"the retry spool"`
+	RetryAfter       []Duration `toml:"retry_after"`
+	BounceAfter      Duration   `toml:"bounce_after"`
 	MessageIDHeader  HeaderName `toml:"message_id_header"`
 	VirtualMTAHeader HeaderName `toml:"virtual_mta_header"`
 	JobHeader        HeaderName `toml:"job_header"`
@@ -156,7 +156,7 @@ type Web struct {
 
 // DKIM holds the signing keys.
 type DKIM struct {
-	RSA  string    `toml:"rsa" unbuilt:"the choice of an RSA implementation"`
+	RSA  string    `toml:"rsa"`
 	Keys []DKIMKey `toml:"key"`
 }
 
@@ -226,10 +226,11 @@ func Default() *Config {
 		MaxConnections: 10000, MaxConnectionsPerSource: 200, IdleTimeout: seconds(300), ReceivedHeader: "full", BareNewlines: "refuse"}
 	c.Certs = Certs{Mode: "files", CertFile: "fullchain.pem", KeyFile: "privkey.pem", MinVersion: "1.2"}
 	c.Relay = Relay{Upstream: []Addr{"127.0.0.1:2525"}, UpstreamKind: "powermta", TLS: "opportunistic", MaxConnections: 64,
-		MaxMessages: 1000, AnswerWithin: seconds(240), MessageIDHeader: "X-Sp-Message-Id", VirtualMTAHeader: "X-Virtual-MTA",
+		MaxMessages: 1000, Queue: "partial", AnswerWithin: seconds(240), RetryAfter: []Duration{seconds(60), seconds(300), seconds(900), seconds(3600)}, BounceAfter: seconds(108 * 3600), MessageIDHeader: "X-Sp-Message-Id", VirtualMTAHeader: "X-Virtual-MTA",
 		JobHeader: "X-Job", SubaccountHeader: "X-Sp-Subaccount-Id"}
 	c.Tracking = Tracking{Open: true, InitialOpen: true, Click: true, LinkExpiry: seconds(365 * 86400), KeyFile: "token.keys",
 		Web: Web{Listen: []Addr{"0.0.0.0:8080"}}}
+	c.DKIM = DKIM{RSA: "auto"}
 	c.Events = Events{Keep: seconds(86400)}
 	c.Signals = Signals{UploadURL: "https://api.sparkpost.com/api/v1/ingest/events", EnableSignals: Yes,
 		BatchSize: 4 * mebi, BatchAge: seconds(30)}

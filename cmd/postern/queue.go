@@ -1,0 +1,218 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"path/filepath"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"postern/cmd/postern/config"
+	"postern/relay/queue"
+)
+
+// queueRoutes lets `postern queue` reach a running gateway's retry spool. What
+// changes it wants a header that no web page of another origin can send.
+func (a *admin) queueRoutes(q *queue.Queue) {
+	a.mux.HandleFunc("GET /queue", func(w http.ResponseWriter, r *http.Request) {
+		n, err := strconv.Atoi(r.URL.Query().Get("n"))
+		if err != nil || n < 1 {
+			n = 1000
+		}
+		w.Header().Set("Content-Type", "application/json")
+		json.NewEncoder(w).Encode(q.List(n))
+	})
+	a.mux.HandleFunc("GET /queue/{id}", func(w http.ResponseWriter, r *http.Request) {
+		msg, err := q.Show(r.PathValue("id"))
+		if err != nil {
+			queueError(w, err)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Write(msg)
+	})
+	change := func(f func(id string) (string, error)) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get(adminHeader) == "" {
+				http.Error(w, adminHeader+" is missing", http.StatusForbidden)
+				return
+			}
+			said, err := f(r.PathValue("id"))
+			if err != nil {
+				queueError(w, err)
+				return
+			}
+			fmt.Fprintln(w, said)
+		}
+	}
+	retry := func(id string) (string, error) {
+		n, err := q.Retry(id)
+		return fmt.Sprintf("%d due now", n), err
+	}
+	a.mux.HandleFunc("POST /queue/retry", change(retry))
+	a.mux.HandleFunc("POST /queue/{id}/retry", change(retry))
+	a.mux.HandleFunc("POST /queue/{id}/drop", change(func(id string) (string, error) { return id + " dropped", q.Drop(id) }))
+}
+
+const adminHeader = "X-Postern-Admin"
+
+func queueError(w http.ResponseWriter, err error) {
+	status := http.StatusInternalServerError
+	if errors.Is(err, queue.ErrUnknown) {
+		status = http.StatusNotFound
+	}
+	http.Error(w, err.Error(), status)
+}
+
+type queueCmd struct {
+	List  queueListCmd  `cmd:"" help:"Copies that wait, those due first first."`
+	Show  queueShowCmd  `cmd:"" help:"Print a waiting copy."`
+	Retry queueRetryCmd `cmd:"" help:"Make a copy due now; without an id, all."`
+	Drop  queueDropCmd  `cmd:"" help:"Forget a copy for good; its sender is not told."`
+}
+
+type queueAt struct {
+	Config string `required:"" type:"path" help:"The configuration file." placeholder:"FILE"`
+}
+
+// ask sends a request to the running gateway, or opens the spool itself where
+// none runs.
+func (c queueAt) ask(method, path string, out io.Writer) error {
+	l, problems := config.Load(c.Config)
+	if f := problems.Fatal(); len(f) > 0 {
+		return f
+	}
+	mux := &admin{mux: http.NewServeMux()}
+	q, err := queue.Open(queue.Config{Dir: filepath.Join(l.StateDir, "queue"), Log: slog.New(slog.DiscardHandler)})
+	if err == nil {
+		defer q.Close()
+		mux.queueRoutes(q)
+		return offline(mux.mux, q, method, path, out)
+	}
+	req, err2 := http.NewRequest(method, "http://"+string(l.Admin.Listen)+path, nil)
+	if err2 != nil {
+		return err2
+	}
+	req.Header.Set(adminHeader, "queue")
+	res, err2 := (&http.Client{Timeout: time.Minute}).Do(req)
+	if err2 != nil {
+		return fmt.Errorf("%w, and admin.listen does not answer: %w", err, err2)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		b, _ := io.ReadAll(io.LimitReader(res.Body, 1000))
+		return fmt.Errorf("%s", b)
+	}
+	_, err = io.Copy(out, res.Body)
+	return err
+}
+
+// offline answers from a spool that no gateway has open.
+func offline(h http.Handler, q *queue.Queue, method, path string, out io.Writer) error {
+	req, err := http.NewRequest(method, path, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set(adminHeader, "queue")
+	w := &memoryResponse{header: http.Header{}, status: http.StatusOK, out: out}
+	h.ServeHTTP(w, req)
+	if err := q.Flush(); err != nil {
+		return err
+	}
+	if w.status != http.StatusOK {
+		return errors.New(string(w.failure))
+	}
+	return nil
+}
+
+// memoryResponse is a http.ResponseWriter into a file.
+type memoryResponse struct {
+	header  http.Header
+	status  int
+	out     io.Writer
+	failure []byte
+}
+
+func (m *memoryResponse) Header() http.Header { return m.header }
+func (m *memoryResponse) WriteHeader(s int)   { m.status = s }
+func (m *memoryResponse) Write(b []byte) (int, error) {
+	if m.status != http.StatusOK {
+		m.failure = append(m.failure, b...)
+		return len(b), nil
+	}
+	return m.out.Write(b)
+}
+
+type queueListCmd struct {
+	queueAt
+	JSON bool `help:"As JSON."`
+	N    int  `short:"n" default:"1000" help:"At most so many."`
+}
+
+func (c *queueListCmd) Help() string { return "Example: postern queue list --config postern.toml" }
+
+func (c *queueListCmd) Run(e *env) error {
+	path := "/queue?n=" + strconv.Itoa(c.N)
+	if c.JSON {
+		return c.ask(http.MethodGet, path, e.stdout)
+	}
+	r, w := io.Pipe()
+	go func() { w.CloseWithError(c.ask(http.MethodGet, path, w)) }()
+	var list []queue.Waiting
+	if err := json.NewDecoder(r).Decode(&list); err != nil {
+		return err
+	}
+	if len(list) == 0 {
+		fmt.Fprintln(e.stdout, "nothing waits")
+		return nil
+	}
+	t := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "MESSAGE ID\tFROM\tTO\tAGE\tTRIES\tNEXT\tLAST ANSWER")
+	now := time.Now()
+	for _, x := range list {
+		next := max(0, x.Next.Sub(now)).Round(time.Second).String()
+		if x.Away {
+			next += ", or when the upstream is back"
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%.100q\n", x.MessageID, x.From, x.Recipient, now.Sub(x.Created).Round(time.Second), x.Tries, next, x.Reply)
+	}
+	return t.Flush()
+}
+
+type queueShowCmd struct {
+	queueAt
+	ID string `arg:"" help:"The copy's message id."`
+}
+
+func (c *queueShowCmd) Run(e *env) error {
+	return c.ask(http.MethodGet, "/queue/"+url.PathEscape(c.ID), e.stdout)
+}
+
+type queueRetryCmd struct {
+	queueAt
+	ID string `arg:"" optional:"" help:"The copy's message id."`
+}
+
+func (c *queueRetryCmd) Run(e *env) error {
+	path := "/queue/retry"
+	if c.ID != "" {
+		path = "/queue/" + url.PathEscape(c.ID) + "/retry"
+	}
+	return c.ask(http.MethodPost, path, e.stdout)
+}
+
+type queueDropCmd struct {
+	queueAt
+	ID string `arg:"" help:"The copy's message id."`
+}
+
+func (c *queueDropCmd) Run(e *env) error {
+	return c.ask(http.MethodPost, "/queue/"+url.PathEscape(c.ID)+"/drop", e.stdout)
+}
