@@ -22,6 +22,7 @@ import (
 	"os"
 	"sort"
 	"strings"
+	"time"
 )
 
 // Key is one signing key: RSA or Ed25519.
@@ -29,6 +30,11 @@ type Key struct {
 	Domain   string
 	Selector string
 	Private  crypto.Signer
+	// NotBefore and NotAfter bound the time in which it signs; zero: no bound.
+	NotBefore, NotAfter time.Time
+	// Successor is the selector of the key that takes its place, from that
+	// key's NotBefore on.
+	Successor string
 }
 
 // ReadKey reads a PEM file, PKCS#1 or PKCS#8.
@@ -127,7 +133,7 @@ func BIND(domain, selector, value string) string {
 	return b.String() + " )"
 }
 
-// Signer signs for the domains that it has keys for.
+// Signer holds the keys of the domains that it signs for.
 type Signer struct{ byDomain map[string][]Key }
 
 // NewSigner takes the keys. Two keys for one domain both sign, RSA first.
@@ -144,12 +150,40 @@ func NewSigner(keys []Key) *Signer {
 
 func isRSA(k Key) bool { _, ok := k.Private.Public().(*rsa.PublicKey); return ok }
 
-// KeysFor finds the keys for a From domain: its own, else those of the nearest
-// parent, whose d= aligns in relaxed mode (RFC 7489 section 3.1.1).
-func (s *Signer) KeysFor(domain string) []Key {
+// within tells whether a key may sign at that time, by its own dates.
+func (k Key) within(now time.Time) bool {
+	return (k.NotBefore.IsZero() || !now.Before(k.NotBefore)) && (k.NotAfter.IsZero() || now.Before(k.NotAfter))
+}
+
+// active gives the keys of a list that sign now: those within their dates
+// whose successor does not sign yet.
+func active(list []Key, now time.Time) []Key {
+	simple := true
+	for _, k := range list {
+		simple = simple && k.NotBefore.IsZero() && k.NotAfter.IsZero() && k.Successor == ""
+	}
+	if simple {
+		return list
+	}
+	var out []Key
+	for _, k := range list {
+		replaced := false
+		for _, next := range list {
+			replaced = replaced || k.Successor != "" && next.Selector == k.Successor && next.within(now)
+		}
+		if k.within(now) && !replaced {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// KeysFor finds the keys that sign for a From domain: its own, else those of
+// the nearest parent, whose d= aligns in relaxed mode (RFC 7489 section 3.1.1).
+func (s *Signer) KeysFor(domain string, now time.Time) []Key {
 	domain = strings.ToLower(domain)
 	for {
-		if keys := s.byDomain[domain]; keys != nil {
+		if keys := active(s.byDomain[domain], now); len(keys) > 0 {
 			return keys
 		}
 		_, parent, ok := strings.Cut(domain, ".")
@@ -158,4 +192,30 @@ func (s *Signer) KeysFor(domain string) []Key {
 		}
 		domain = parent
 	}
+}
+
+// Named finds a key by SELECTOR, SELECTOR._domainkey.DOMAIN or DOMAIN. A bare
+// selector that several domains have names none of them.
+func (s *Signer) Named(name string, now time.Time) (found Key, ok bool) {
+	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	if keys := active(s.byDomain[name], now); len(keys) > 0 {
+		return keys[0], true
+	}
+	for _, list := range s.byDomain {
+		for _, k := range list {
+			if !k.within(now) {
+				continue
+			}
+			if name == strings.ToLower(RecordName(k.Domain, k.Selector)) {
+				return k, true
+			}
+			if name == strings.ToLower(k.Selector) {
+				if ok {
+					return Key{}, false
+				}
+				found, ok = k, true
+			}
+		}
+	}
+	return found, ok
 }

@@ -80,11 +80,11 @@ func failures(t testing.TB, keys []Key, msg string) (n int) {
 func TestSign(t *testing.T) {
 	ed, rsa := key(t, "ed25519", "e"), key(t, "rsa2048", "r")
 	s := NewSigner([]Key{ed, rsa})
-	keys := s.KeysFor("news.example.org")
+	keys := s.KeysFor("news.example.org", time.Now())
 	if len(keys) != 2 || keys[0].Selector != "r" {
 		t.Fatalf("keys %v, want RSA first", keys)
 	}
-	if s.KeysFor("example.com") != nil {
+	if s.KeysFor("example.com", time.Now()) != nil {
 		t.Error("a key for a strange domain")
 	}
 	sig := sign(t, keys, message)
@@ -110,6 +110,48 @@ func TestSign(t *testing.T) {
 	expiring, err := Sign(keys[:1], []byte("From: a@example.org\r\n"), nil, Times{Signed: now.Signed, Expire: time.Hour})
 	if err != nil || !bytes.Contains(expiring, []byte("t=1795500000; x=1795503600;")) {
 		t.Errorf("t= and x=: %s, %v", expiring, err)
+	}
+}
+
+func TestRotation(t *testing.T) {
+	at := func(day int) time.Time { return time.Date(2026, 11, day, 0, 0, 0, 0, time.UTC) }
+	private := key(t, "ed25519", "x").Private
+	k := func(domain, selector string, from, to int, successor string) Key {
+		k := Key{Domain: domain, Selector: selector, Private: private, Successor: successor}
+		if from > 0 {
+			k.NotBefore = at(from)
+		}
+		if to > 0 {
+			k.NotAfter = at(to)
+		}
+		return k
+	}
+	s := NewSigner([]Key{k("a.example", "old", 0, 0, "new"), k("a.example", "new", 10, 0, ""), k("b.example", "short", 5, 6, ""),
+		k("sub.b.example", "later", 20, 0, ""), k("c.example", "new", 0, 0, "")})
+	for _, c := range []struct {
+		name, domain string
+		day          int
+		want         string
+	}{
+		{"the old one until the successor begins", "a.example", 9, "old"},
+		{"then the successor alone", "a.example", 10, "new"},
+		{"within its dates", "b.example", 5, "short"},
+		{"not after", "b.example", 6, ""},
+		{"a domain whose key is not valid yet is signed by its parent's", "sub.b.example", 5, "short"},
+		{"and by its own later", "sub.b.example", 21, "later"},
+	} {
+		var got []string
+		for _, k := range s.KeysFor(c.domain, at(c.day)) {
+			got = append(got, k.Selector)
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+	for name, want := range map[string]string{"old": "a.example", "new": "", "new._domainkey.c.example": "c.example", "c.example": "c.example", "none": ""} {
+		if k, ok := s.Named(name, at(15)); k.Domain != want || ok != (want != "") {
+			t.Errorf("key named %s: of %q", name, k.Domain)
+		}
 	}
 }
 

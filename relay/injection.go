@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"fmt"
 	"mime"
 	"strconv"
@@ -25,11 +26,15 @@ func (r *Relay) injection(m *message, c *copyOf) *event.Event {
 	}
 	e := &event.Event{
 		Type: event.Injection, ID: r.c.IDs.Next(), MessageID: c.id.String(), Timestamp: event.Timestamp{Time: at},
-		RecvMethod: "esmtp", Binding: m.policy.virtualMTA, CampaignID: m.policy.job,
+		RecvMethod: "esmtp", CampaignID: m.policy.job,
 		FriendlyFrom: m.policy.from.String(), MsgFrom: m.s.Envelope.From.String(), MsgSize: strconv.Itoa(c.size),
 		OpenTracking: &t.Open, ClickTracking: &t.Click, InitialPixel: &t.InitialOpen,
 		RcptTo: c.recipient.Address.String(), RoutingDomain: routingDomain(c.recipient.Address),
-		SubaccountID: m.s.User.Subaccount, Subject: decodeText(m.policy.subject, maxSubject),
+		SubaccountID: m.policy.subaccount, Subject: decodeText(m.policy.subject, maxSubject),
+	}
+	e.Binding, e.BindingGroup, e.SendingIP = r.binding(m.policy.virtualMTA)
+	if api := m.policy.api; api != nil {
+		e.RcptMeta, e.RcptTags = api.Metadata, api.Tags
 	}
 	return e
 }
@@ -40,6 +45,27 @@ func (r *Relay) bounce(m *message, c *copyOf) *event.Event {
 	e.Type, e.DelvMethod = event.Bounce, "esmtp"
 	setFailure(e, copyReply(c).String(), true)
 	return e
+}
+
+// recordRejections writes a policy_rejection event for each recipient of a
+// message that is refused here.
+func (r *Relay) recordRejections(ctx context.Context, s *Submission, reply envelope.Reply) {
+	now := r.c.Now()
+	events := make([]*event.Event, 0, len(s.Envelope.Recipients))
+	for _, rcpt := range s.Envelope.Recipients {
+		e := &event.Event{Type: event.PolicyRejection, ID: r.c.IDs.Next(), MessageID: r.c.Keys.NewID(now).String(),
+			Timestamp: event.Timestamp{Time: now}, RecvMethod: "esmtp", RcptTo: rcpt.Address.String(), RawRcptTo: rcpt.Address.String(),
+			SubaccountID: s.User.Subaccount}
+		setFailure(e, reply.String(), true)
+		events = append(events, e)
+	}
+	if len(events) == 0 {
+		return
+	}
+	if err := r.c.Events.Record(context.WithoutCancel(ctx), events...); err != nil {
+		r.unsaved.Add(float64(len(events)))
+		r.c.Log.Error("rejection events lost", "session", s.Session, "events", len(events), "err", err)
+	}
 }
 
 func routingDomain(a envelope.Address) string { return strings.ToLower(a.Domain) }

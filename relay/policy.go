@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"net/mail"
+	"strconv"
 	"strings"
 	"time"
 
@@ -25,38 +27,63 @@ var neverLeave = []string{"X-MSYS-API", "X-DKIM-Key", "X-DKIM-Options", "Bcc", "
 
 // policy is what the header policy made of a message's header block.
 type policy struct {
-	header     []byte // the new block, but for what differs between copies
-	names      []string
+	header     []byte           // the new block, but for what differs between copies
 	from       envelope.Address // the first From address
 	sender     string           // the sending domain: Sender, else From
 	subject    string
 	job        string
 	virtualMTA string
+	subaccount uint32
+	envid      string // of X-Envid
+	api        *msysAPI
 	hasDate    bool
 	hasMsgID   bool
+	hasUnsub   bool // List-Unsubscribe
+
+	jobSeen, vmtaSeen bool
 }
 
 // applyPolicy walks over the header once: each field stays as it is, but for
-// those that the gateway removes or changes. X-Job: the first counts, the
-// others go.
-func (r *Relay) applyPolicy(header []byte, u User) policy {
-	p := policy{header: make([]byte, 0, len(header)+256)}
+// those that the gateway removes or changes. Of several X-Job the first
+// counts, the others go; so for X-Virtual-MTA.
+func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
+	p := policy{header: make([]byte, 0, len(header)+256), subaccount: u.Subaccount}
 	var sender, from string
-	jobSeen := false
 	for _, f := range envelope.Fields(header) {
 		switch {
 		case f.Name == "":
-		case r.goes(f):
+		case r.c.MsysAPI && f.Is("X-MSYS-API"):
+			if p.api != nil {
+				return p, msysRefusal("the field stands twice")
+			}
+			api, err := parseMsysAPI(f.Raw)
+			if err != nil {
+				return p, err
+			}
+			p.api = api
 			continue
-		case f.Is(r.c.Headers.Job):
-			if !jobSeen {
-				jobSeen = true
-				p.job = jobFromHeader(f.Value(), u.JobPrefix)
-				p.appendJob(r, f, u)
+		case f.Is(r.c.Headers.Subaccount) && r.c.Headers.Subaccount != "":
+			r.takeSubaccount(&p, f, u)
+			continue
+		case r.goes(f):
+			if f.Is("X-Envid") {
+				p.envid = f.Value()
 			}
 			continue
-		case f.Is(r.c.Headers.VirtualMTA) && p.virtualMTA == "":
-			p.virtualMTA = f.Value()
+		case f.Is(r.c.Headers.Job):
+			if !p.jobSeen {
+				p.jobSeen = true
+				p.job = jobFromHeader(f.Value(), u.JobPrefix)
+				p.appendJob(r, f)
+			}
+			continue
+		case f.Is(r.c.Headers.VirtualMTA):
+			if p.vmtaSeen {
+				continue
+			}
+			p.vmtaSeen, p.virtualMTA = true, f.Value()
+		case f.Is("X-Envid"):
+			p.envid = f.Value()
 		case f.Is("From") && from == "":
 			from = f.Value()
 		case f.Is("Sender") && sender == "":
@@ -67,29 +94,72 @@ func (r *Relay) applyPolicy(header []byte, u User) policy {
 			p.hasDate = true
 		case f.Is("Message-ID"):
 			p.hasMsgID = true
+		case f.Is("List-Unsubscribe"):
+			p.hasUnsub = true
 		}
 		p.header = append(p.header, f.Raw...)
-		if f.Name != "" {
-			p.names = append(p.names, f.Name)
-		}
-	}
-	if !jobSeen && u.Job != "" {
-		if p.job = jobFromHeader(u.Job, u.JobPrefix); p.job != "" && r.c.PowerMTA {
-			p.add(r.c.Headers.Job, p.job)
-		}
-	}
-	if p.virtualMTA == "" && u.VirtualMTA != "" {
-		p.virtualMTA = u.VirtualMTA
-		if r.c.PowerMTA {
-			p.add(r.c.Headers.VirtualMTA, p.virtualMTA)
-		}
 	}
 	p.from = firstAddress(from)
 	p.sender = strings.ToLower(p.from.Domain)
 	if a := firstAddress(sender); !a.IsNull() {
 		p.sender = strings.ToLower(a.Domain)
 	}
-	return p
+	return p, r.addFields(&p, u)
+}
+
+// addFields adds the fields for PowerMTA that the message does not have.
+func (r *Relay) addFields(p *policy, u User) error {
+	if !p.jobSeen {
+		job := u.Job
+		if p.api != nil && p.api.CampaignID != "" {
+			job = p.api.CampaignID
+		}
+		if p.job = jobFromHeader(job, u.JobPrefix); p.job != "" && r.c.PowerMTA {
+			p.add(r.c.Headers.Job, p.job)
+		}
+	}
+	if !p.vmtaSeen {
+		p.virtualMTA = u.VirtualMTA
+		if p.api != nil && p.api.Options.IPPool != "" {
+			p.virtualMTA = p.api.Options.IPPool
+		}
+		if p.virtualMTA != "" && !isToken(p.virtualMTA) {
+			return msysRefusal("ip_pool is no name of a VirtualMTA")
+		}
+		if p.virtualMTA != "" && r.c.PowerMTA {
+			p.add(r.c.Headers.VirtualMTA, p.virtualMTA)
+		}
+	}
+	if p.virtualMTA != "" && !r.knownVirtualMTA(p.virtualMTA) {
+		return envelope.Refuse(550, [3]int{5, 6, 0}, envelope.CleanText(fmt.Sprintf("Unknown VirtualMTA %.100q", p.virtualMTA)))
+	}
+	if p.subaccount > 0 && r.c.PowerMTA && r.c.Headers.Subaccount != "" {
+		p.add(r.c.Headers.Subaccount, strconv.FormatUint(uint64(p.subaccount), 10))
+	}
+	return nil
+}
+
+// isToken: printable ASCII without white space, as VirtualMTA names are.
+func isToken(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// takeSubaccount reads X-Sp-Subaccount-Id: the user's own comes first, for it
+// is an account's boundary; an invalid one goes, with a log line.
+func (r *Relay) takeSubaccount(p *policy, f envelope.Field, u User) {
+	n, err := strconv.ParseUint(f.Value(), 10, 32)
+	if err != nil || n == 0 {
+		r.c.Log.Warn("invalid subaccount header removed", "user", u.Name, "value", envelope.CleanText(f.Value()))
+		return
+	}
+	if p.subaccount == 0 {
+		p.subaccount = uint32(n)
+	}
 }
 
 // goes tells whether a field is taken out: what never leaves, what the gateway
@@ -112,14 +182,13 @@ func (r *Relay) goes(f envelope.Field) bool {
 
 // appendJob puts the safe X-Job where the message had its own: the very bytes
 // that came where they are safe already.
-func (p *policy) appendJob(r *Relay, f envelope.Field, u User) {
+func (p *policy) appendJob(r *Relay, f envelope.Field) {
 	if p.job == "" || !r.c.PowerMTA {
 		return
 	}
 	raw := string(f.Raw)
 	if name, value, ok := strings.Cut(raw, ":"); ok && name == f.Name && strings.TrimSuffix(strings.TrimPrefix(value, " "), "\r\n") == p.job {
 		p.header = append(p.header, f.Raw...)
-		p.names = append(p.names, f.Name)
 		return
 	}
 	p.add(f.Name, p.job)
@@ -131,7 +200,6 @@ func (p *policy) add(name, value string) {
 		p.header = append(p.header, "\r\n"...)
 	}
 	p.header = append(p.header, name+": "+value+"\r\n"...)
-	p.names = append(p.names, name)
 }
 
 // complete adds what a submission server adds where it is missing (RFC 6409
@@ -145,6 +213,24 @@ func (p *policy) complete(hostname string, now time.Time) {
 		rand.Read(b[:])
 		p.add("Message-ID", "<"+hex.EncodeToString(b[:])+"@"+hostname+">")
 	}
+}
+
+// addressDomains are the domains of all mailboxes of an address list; nil where
+// it cannot be read for certain.
+func addressDomains(list string) []string {
+	if len(list) > maxAddressField {
+		return nil
+	}
+	as, err := (&mail.AddressParser{WordDecoder: lenientWords}).ParseList(list)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for _, a := range as {
+		_, domain, _ := cutLast(a.Address, "@")
+		out = append(out, domain)
+	}
+	return out
 }
 
 // maxAddressField bounds what is given to the address parser.

@@ -21,7 +21,6 @@ import (
 	"postern/relay/queue"
 	"postern/relay/upstream"
 	"postern/tracking/event"
-	"postern/tracking/rewrite"
 	"postern/tracking/token"
 )
 
@@ -72,23 +71,39 @@ type Tracking struct {
 
 // Config is what a Relay needs.
 type Config struct {
-	Hostname     string
-	Headers      HeaderNames
-	Received     string // "full", "anonymous" or "off"
-	PowerMTA     bool   // the upstream takes its own header fields off again
-	Tracking     Tracking
-	Keys         *token.Keys
-	Signer       *dkim.Signer
-	Upstream     Upstream
-	Events       Recorder
-	IDs          *event.IDs
-	Queue        Queue
-	QueueAlways  bool          // store and forward
-	AnswerWithin time.Duration // 4 min
-	CopiesAtOnce int           // of one transaction: 8
-	Log          *slog.Logger
-	Metrics      prometheus.Registerer
-	Now          func() time.Time
+	Hostname    string
+	Headers     HeaderNames
+	Received    string // "full", "anonymous" or "off"
+	PowerMTA    bool   // the upstream takes its own header fields off again
+	MsysAPI     bool   // read X-MSYS-API; it is removed in any case
+	Pools       []Pool
+	VirtualMTAs []VirtualMTA
+	Rewrite     []RewriteRule
+	VERPDomain  string // empty: no VERP
+	// MaxRecipients bounds them with those of X-MSYS-API; 0: no limit here.
+	MaxRecipients int
+	Tracking      Tracking
+	TrackingRules []TrackingRule
+	// ListUnsubscribe adds one-click List-Unsubscribe fields (RFC 8058) where
+	// the message has none.
+	ListUnsubscribe bool
+	MaxLinkLength   int  // of a wrapped link's URL; 0: no limit
+	Convert8Bit     bool // encode 8-bit content, whatever the upstream takes
+	Keys            *token.Keys
+	Signer          *dkim.Signer
+	// RequireSignature refuses what cannot be signed; else it goes unsigned.
+	RequireSignature bool
+	SignatureLife    time.Duration // x= of the signatures; 0: none
+	Upstream         Upstream
+	Events           Recorder
+	IDs              *event.IDs
+	Queue            Queue
+	QueueAlways      bool          // store and forward
+	AnswerWithin     time.Duration // 4 min
+	CopiesAtOnce     int           // of one transaction: 8
+	Log              *slog.Logger
+	Metrics          prometheus.Registerer
+	Now              func() time.Time
 }
 
 // Relay submits messages.
@@ -132,11 +147,11 @@ func (r *Relay) Submit(ctx context.Context, s *Submission) envelope.Reply {
 	start := r.c.Now()
 	m, err := r.prepare(s, start)
 	if err != nil {
-		return r.refused(s, err)
+		return r.refused(ctx, s, err)
 	}
 	release, err := r.reserve(m)
 	if err != nil {
-		return r.refused(s, &envelope.Fault{Class: envelope.Overloaded, Err: err})
+		return r.refused(ctx, s, &envelope.Fault{Class: envelope.Overloaded, Err: err})
 	}
 	defer release()
 	var reply envelope.Reply
@@ -246,233 +261,21 @@ func (r *Relay) storeAndForward(ctx context.Context, m *message) envelope.Reply 
 	return envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok: queued as " + m.s.Session}
 }
 
-func (r *Relay) refused(s *Submission, err error) envelope.Reply {
+// Reject tells of a message that is refused before Submit, by the listener.
+func (r *Relay) Reject(ctx context.Context, s *Submission, err error) envelope.Reply {
+	return r.refused(ctx, s, err)
+}
+
+// refused answers a message that goes nowhere. A refusal for good is an event.
+func (r *Relay) refused(ctx context.Context, s *Submission, err error) envelope.Reply {
 	reply := envelope.ReplyFor(err)
+	if reply.Code/100 == 5 {
+		r.recordRejections(ctx, s, reply)
+	}
 	r.copies.WithLabelValues("refused_here").Inc()
 	r.c.Log.Warn("message refused", "session", s.Session, "user", s.User.Name, "remote", s.Remote.Addr().String(),
 		"from", s.Envelope.From.String(), "recipients", len(s.Envelope.Recipients), "reply", reply.String(), "err", err)
 	return reply
-}
-
-// message is a submission on its way.
-type message struct {
-	s        *Submission
-	policy   policy
-	plan     *rewrite.Plan
-	tracking Tracking
-	keys     []dkim.Key
-	received []byte
-	at       time.Time // of the signatures
-	eightBit bool
-	params   envelope.MailParams
-	copies   []*copyOf
-	longest  int // recipient, in bytes
-}
-
-// copyOf is one recipient's copy.
-type copyOf struct {
-	id        token.ID
-	recipient envelope.Recipient
-	size      int // as it went out, in bytes
-	at        time.Time
-	out       upstream.Outcome
-	queued    bool // in the retry spool
-	bounced   bool // its sender gets a DSN
-}
-
-func (c *copyOf) envelopeID(m *message) string {
-	if m.params.EnvelopeID != "" {
-		return m.params.EnvelopeID
-	}
-	return c.id.String()
-}
-
-// prepare runs all that is the same for every copy: header policy, then the
-// rewrite plan. Nothing has gone upstream yet.
-func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
-	header, body, separated := envelope.Split(s.Message)
-	m := &message{s: s, at: now, policy: r.applyPolicy(header, s.User), params: s.Envelope.Params}
-	if len(m.policy.header) > 0 && separated {
-		m.policy.complete(r.c.Hostname, now)
-	}
-	m.tracking = r.trackingFor(s.User)
-	if err := r.addCopies(m, now); err != nil {
-		return nil, err
-	}
-	m.plan = rewrite.Parse(m.policy.header, body, separated, rewrite.Options{
-		Open: m.tracking.Open, InitialOpen: m.tracking.InitialOpen, Click: m.tracking.Click,
-		Tracker: m.tracking.URL, MaxURL: m.maxURL,
-	})
-	for _, reason := range m.plan.Skipped {
-		r.skipped.WithLabelValues(string(reason)).Inc()
-		r.c.Log.Debug("rewrite: left alone", "session", s.Session, "reason", string(reason))
-	}
-	if r.c.Signer != nil {
-		m.keys = r.c.Signer.KeysFor(m.policy.from.Domain)
-	}
-	if len(m.keys) == 0 {
-		r.unsigned.Inc()
-	}
-	m.received = r.receivedField(s, now)
-	m.eightBit = has8bit(s.Message)
-	m.params.NeedsUTF8 = m.params.UTF8 && has8bit(header)
-	return m, nil
-}
-
-// addCopies gives each recipient one copy, however often the client named it.
-func (r *Relay) addCopies(m *message, now time.Time) error {
-	seen := map[envelope.Address]bool{}
-	for _, rcpt := range m.s.Envelope.Recipients {
-		key := envelope.Address{Local: rcpt.Address.Local, Domain: strings.ToLower(rcpt.Address.Domain)}
-		if seen[key] {
-			continue
-		}
-		seen[key] = true
-		m.longest = max(m.longest, len(rcpt.Address.String()))
-		m.copies = append(m.copies, &copyOf{id: r.c.Keys.NewID(now), recipient: rcpt})
-	}
-	if len(m.copies) == 0 {
-		return envelope.Refuse(554, [3]int{5, 5, 1}, "No valid recipients")
-	}
-	return nil
-}
-
-// trackingFor: the user's own "no" speaks first.
-func (r *Relay) trackingFor(u User) Tracking {
-	t := r.c.Tracking
-	if !u.Tracking {
-		t.Open, t.InitialOpen, t.Click = false, false, false
-	}
-	return t
-}
-
-func has8bit(b []byte) bool {
-	for _, c := range b {
-		if c >= 0x80 {
-			return true
-		}
-	}
-	return false
-}
-
-// sendAll sends the copies, several at once.
-func (r *Relay) sendAll(ctx context.Context, m *message) {
-	if len(m.copies) == 1 {
-		r.send(ctx, m, m.copies[0])
-		return
-	}
-	next := make(chan *copyOf)
-	var wg sync.WaitGroup
-	for range min(r.c.CopiesAtOnce, len(m.copies)) {
-		wg.Go(func() {
-			for c := range next {
-				r.send(ctx, m, c)
-			}
-		})
-	}
-	for _, c := range m.copies {
-		next <- c
-	}
-	close(next)
-	wg.Wait()
-}
-
-// maxKeptBuffer is the largest buffer that waits for the next copy.
-const maxKeptBuffer = 1 << 20
-
-// copyBuffer collects a rendered copy.
-type copyBuffer struct{ b []byte }
-
-func (c *copyBuffer) Write(p []byte) (int, error) {
-	c.b = append(c.b, p...)
-	return len(p), nil
-}
-
-// send renders a copy, signs it and hands it over.
-func (r *Relay) send(ctx context.Context, m *message, c *copyOf) {
-	buf := r.buffers.Get().(*copyBuffer)
-	defer func() {
-		if cap(buf.b) <= maxKeptBuffer {
-			r.buffers.Put(buf)
-		}
-	}()
-	signature, err := r.render(m, c, buf)
-	if err != nil {
-		c.out = upstream.Outcome{Err: err}
-		return
-	}
-	t := &upstream.Transaction{From: m.s.Envelope.From, Recipient: c.recipient, Params: m.params,
-		Message: [][]byte{signature, buf.b}, EightBit: m.eightBit}
-	t.Params.EnvelopeID = c.envelopeID(m)
-	c.size, c.at = len(signature)+len(buf.b), r.c.Now()
-	c.out = r.c.Upstream.Send(ctx, t)
-}
-
-// head are a copy's first fields, before those that all copies have.
-func (m *message) head(r *Relay, c *copyOf) []byte {
-	b := append(make([]byte, 0, len(m.received)+64), m.received...)
-	if r.c.PowerMTA {
-		b = append(b, r.c.Headers.MessageID+": "+c.id.String()+"\r\n"...)
-	}
-	return b
-}
-
-// render writes a copy into buf and gives its signature, which stands before
-// it. The same copy makes the same bytes each time.
-func (r *Relay) render(m *message, c *copyOf, buf *copyBuffer) (signature []byte, err error) {
-	head := m.head(r, c)
-	if need := m.plan.Size() + len(head); cap(buf.b) < need {
-		buf.b = make([]byte, 0, need)
-	}
-	buf.b = append(buf.b[:0], head...)
-	if err := m.plan.Render(buf, r.stamper(m, c)); err != nil {
-		return nil, err
-	}
-	if len(m.keys) == 0 {
-		return nil, nil
-	}
-	header, body, _ := envelope.Split(buf.b)
-	signature, err = dkim.Sign(m.keys, header, body, dkim.Times{Signed: m.at})
-	if err != nil {
-		return nil, envelope.Defer(451, [3]int{4, 7, 0}, "Message could not be signed, try again later", err)
-	}
-	return signature, nil
-}
-
-// stamper makes one copy's URLs.
-type stamper struct {
-	keys *token.Keys
-	base string
-	t    token.Token
-}
-
-func (r *Relay) stamper(m *message, c *copyOf) *stamper {
-	return &stamper{keys: r.c.Keys, base: m.tracking.URL,
-		t: token.Token{MessageID: c.id, Recipient: c.recipient.Address.String(), Subaccount: m.s.User.Subaccount}}
-}
-
-// Link implements rewrite.Stamper.
-func (s *stamper) Link(l rewrite.Link) string {
-	t := s.t
-	t.Kind, t.Target, t.LinkName = token.Click, l.Target, l.Name
-	if l.Unsubscribe {
-		t.Kind = token.LinkUnsubscribe
-	}
-	return token.URL(s.base, s.keys.Seal(t))
-}
-
-// Pixel implements rewrite.Stamper.
-func (s *stamper) Pixel(initial bool) string {
-	t := s.t
-	if t.Kind = token.Open; initial {
-		t.Kind = token.InitialOpen
-	}
-	return token.URL(s.base, s.keys.Seal(t))
-}
-
-// maxURL bounds a link's URL over all copies, so that one plan fits them all.
-func (m *message) maxURL(l rewrite.Link) int {
-	return token.MaxURL(m.tracking.URL, m.longest, len(l.Target), len(l.Name))
 }
 
 // recordInjections writes the event of each copy that the upstream took, in

@@ -422,8 +422,9 @@ func TestPolicy(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, func(conf *Config) { conf.PowerMTA = !c.other })
-			if got := string(b.relay.applyPolicy([]byte(c.in), c.user).header); got != c.want {
-				t.Errorf("got  %q\nwant %q", got, c.want)
+			p, err := b.relay.applyPolicy([]byte(c.in), c.user)
+			if got := string(p.header); got != c.want || err != nil {
+				t.Errorf("got  %q, %v\nwant %q", got, err, c.want)
 			}
 		})
 	}

@@ -39,7 +39,7 @@ func (r *Relay) waiting(m *message, copies []*copyOf) (*queue.Transaction, error
 	}
 	t := &queue.Transaction{ID: copies[0].id.String(), Created: r.c.Now(), From: m.s.Envelope.From, Params: m.params, EightBit: m.eightBit, Info: raw}
 	for i, c := range copies {
-		own := queue.Copy{Recipient: c.recipient, MessageID: c.id.String(), EnvelopeID: c.envelopeID(m)}
+		own := queue.Copy{Recipient: c.recipient, MessageID: c.id.String(), EnvelopeID: c.envelopeID(m), From: r.verp(m.from, c.id.String())}
 		buf := &copyBuffer{}
 		signature, err := r.render(m, c, buf)
 		if err != nil {
@@ -79,7 +79,7 @@ func verdict(o upstream.Outcome) queue.Verdict {
 // Deliver implements queue.Deliverer.
 func (r *Relay) Deliver(ctx context.Context, t *queue.Transaction, i int, tries int) queue.Verdict {
 	c := t.Copies[i]
-	tr := &upstream.Transaction{From: t.From, Recipient: c.Recipient, Params: t.Params, Message: [][]byte{t.Message(i)}, EightBit: t.EightBit}
+	tr := &upstream.Transaction{From: c.From, Recipient: c.Recipient, Params: t.Params, Message: [][]byte{t.Message(i)}, EightBit: t.EightBit}
 	tr.Params.EnvelopeID = c.EnvelopeID
 	start := r.c.Now()
 	out := r.c.Upstream.Send(ctx, tr)

@@ -3,7 +3,6 @@ package smtpd
 import (
 	"fmt"
 
-	"postern/relay"
 	"postern/relay/envelope"
 )
 
@@ -19,7 +18,7 @@ func bad(format string, args ...any) error {
 }
 
 // checkMessage holds a message to what a submission server may expect of it.
-func checkMessage(msg []byte, u *relay.User) error {
+func checkMessage(msg []byte) error {
 	header, _, _ := envelope.Split(msg)
 	if len(header) > maxHeaderBytes {
 		return bad("Header section is larger than %d bytes", maxHeaderBytes)

@@ -41,6 +41,10 @@ func (s *submitter) Submit(_ context.Context, sub *relay.Submission) envelope.Re
 	return s.reply
 }
 
+func (s *submitter) Reject(_ context.Context, _ *relay.Submission, err error) envelope.Reply {
+	return envelope.ReplyFor(err)
+}
+
 func (s *submitter) submissions() []*relay.Submission {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -27,6 +27,8 @@ import (
 // Submitter takes a message; *relay.Relay is one.
 type Submitter interface {
 	Submit(context.Context, *relay.Submission) envelope.Reply
+	// Reject tells of a message that the listener refuses; the reply is err's.
+	Reject(context.Context, *relay.Submission, error) envelope.Reply
 }
 
 // Config is what a submission server needs. Zero limits get the defaults that
@@ -37,7 +39,8 @@ type Config struct {
 	RequireTLS              bool
 	Auth                    Authenticator
 	Submit                  Submitter
-	MaxMessageSize          int64 // bytes
+	Budget                  *Budget // of bytes in flight; nil: no limit
+	MaxMessageSize          int64   // bytes
 	MaxRecipients           int
 	MaxConnections          int
 	MaxConnectionsPerSource int
@@ -83,6 +86,9 @@ func New(c Config) *Server {
 	if c.IdleTimeout == 0 {
 		c.IdleTimeout = 5 * time.Minute
 	}
+	if c.Budget == nil {
+		c.Budget = NewBudget(0)
+	}
 	s := &Server{c: c, sessions: map[*session]struct{}{}, sources: map[netip.Addr]int{},
 		connections: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_smtpd_connections_total", Help: "Connections by what became of them at the door."}, []string{"result"}),
 		messages:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_smtpd_messages_total", Help: "Messages by class of the answer."}, []string{"class"}),
@@ -95,6 +101,10 @@ func New(c Config) *Server {
 			defer s.mu.Unlock()
 			return float64(s.open)
 		}))
+	}
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "postern_memory_budget_used_bytes", Help: "Of memory_budget, taken by messages in flight."},
+			func() float64 { return float64(c.Budget.Used()) }))
 	}
 	s.smtp = smtp.NewServer(smtp.BackendFunc(s.newSession))
 	s.smtp.Domain = c.Hostname

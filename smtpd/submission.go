@@ -34,6 +34,7 @@ type session struct {
 
 	env     envelope.Envelope
 	hasFrom bool
+	held    int64 // bytes of the memory budget
 
 	mu   sync.Mutex // the fields below are drain's too
 	busy bool       // in a transaction
@@ -79,6 +80,7 @@ func refuse(code int, a, b, c int, text string) error {
 // Reset implements smtp.Session.
 func (ss *session) Reset() {
 	ss.env, ss.hasFrom = envelope.Envelope{}, false
+	ss.letGo()
 	ss.mu.Lock()
 	ss.busy = false
 	end := ss.end
@@ -91,6 +93,7 @@ func (ss *session) Reset() {
 // Logout implements smtp.Session.
 func (ss *session) Logout() error {
 	ss.cancel()
+	ss.letGo()
 	ss.s.mu.Lock()
 	delete(ss.s.sessions, ss)
 	ss.s.mu.Unlock()
@@ -136,6 +139,9 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 	if max := ss.s.c.MaxMessageSize; max > 0 && o.Size > max {
 		return refuse(552, 5, 3, 4, "Message exceeds the maximum size")
 	}
+	if err := ss.hold(o.Size); err != nil {
+		return smtpError(envelope.ReplyFor(err))
+	}
 	ss.mu.Lock()
 	ending := ss.end
 	ss.busy = !ending
@@ -175,20 +181,20 @@ func (ss *session) Data(r io.Reader) error {
 		r = ss.conn.message()
 	}
 	msg, err := envelope.ReadMessage(&phaseReader{r: r, conn: ss.conn, start: time.Now()}, envelope.ReadConfig{
-		MaxBytes: ss.s.c.MaxMessageSize, NormaliseLF: ss.s.c.NormaliseLF, SizeHint: ss.env.Params.Size})
+		MaxBytes: ss.s.c.MaxMessageSize, NormaliseLF: ss.s.c.NormaliseLF, SizeHint: ss.env.Params.Size, Grow: ss.hold})
 	if err != nil {
 		return ss.dataError(err, chunked)
 	}
-	if err := checkMessage(msg, ss.user); err != nil {
-		return ss.answer(envelope.ReplyFor(err))
-	}
 	ss.conn.phase(0) // the upstream's time is not the client's
 	ss.sent++
-	reply := ss.s.c.Submit.Submit(ss.ctx, &relay.Submission{
+	sub := &relay.Submission{
 		Session: ss.id + "." + strconv.Itoa(ss.sent), User: *ss.user, Envelope: ss.env, Message: msg,
 		Remote: ss.remote, Helo: ss.c.Hostname(), Protocol: ss.protocol(), TLS: ss.conn.protection(),
-	})
-	return ss.answer(reply)
+	}
+	if err := checkMessage(msg); err != nil {
+		return ss.answer(ss.s.c.Submit.Reject(ss.ctx, sub, err))
+	}
+	return ss.answer(ss.s.c.Submit.Submit(ss.ctx, sub))
 }
 
 func (ss *session) answer(r envelope.Reply) error {

@@ -165,10 +165,13 @@ func (g *gateway) relayAndListener(reg *prometheus.Registry, keys *token.Keys, i
 		if err != nil {
 			g.log.Warn("RSA signs with crypto/rsa", "domain", k.Domain, "selector", k.Selector, "err", err)
 		}
+		fast.NotBefore, fast.NotAfter, fast.Successor = k.NotBefore.Time, k.NotAfter.Time, k.Successor
 		signing = append(signing, fast)
 	}
 	up := upstream.Config{Hostname: string(c.Hostname), TLS: upstream.TLSMode(c.Relay.TLS), Username: c.Relay.Username, Password: c.Relay.Password,
-		MaxConnections: c.Relay.MaxConnections, MaxMessages: c.Relay.MaxMessages, Log: g.log, Metrics: reg}
+		MaxConnections: c.Relay.MaxConnections, MaxMessages: c.Relay.MaxMessages, Log: g.log, Metrics: reg,
+		Timeouts: upstream.Timeouts{Connect: c.Relay.Timeouts.Connect.Std(), Greeting: c.Relay.Timeouts.Greeting.Std(), Command: c.Relay.Timeouts.Command.Std(),
+			Data: c.Relay.Timeouts.Data.Std(), FinalDot: c.Relay.Timeouts.FinalDot.Std()}}
 	for _, a := range c.Relay.Upstream {
 		up.Addrs = append(up.Addrs, string(a))
 	}
@@ -189,14 +192,18 @@ func (g *gateway) relayAndListener(reg *prometheus.Registry, keys *token.Keys, i
 		Grace: c.ShutdownGrace.Std(), Log: g.log, Metrics: reg}); err != nil {
 		return err
 	}
-	g.relay = relay.New(relay.Config{
+	rc := relay.Config{
 		Hostname: string(c.Hostname), Received: c.Submission.ReceivedHeader, PowerMTA: c.Relay.UpstreamKind == "powermta",
 		Headers: relay.HeaderNames{MessageID: string(c.Relay.MessageIDHeader), Job: string(c.Relay.JobHeader),
 			VirtualMTA: string(c.Relay.VirtualMTAHeader), Subaccount: string(c.Relay.SubaccountHeader)},
 		Tracking: relay.Tracking{URL: string(c.Tracking.URL), Open: c.Tracking.Open, InitialOpen: c.Tracking.InitialOpen, Click: c.Tracking.Click},
 		Keys:     keys, Signer: dkim.NewSigner(signing), Upstream: g.pool, Events: rec, IDs: ids, Queue: g.queue, QueueAlways: c.Relay.Queue == "always",
-		AnswerWithin: c.Relay.AnswerWithin.Std(), Log: g.log, Metrics: reg,
-	})
+		AnswerWithin: c.Relay.AnswerWithin.Std(), MsysAPI: c.Relay.MsysAPI, VERPDomain: c.Relay.VERPDomain, MaxRecipients: c.Submission.MaxRecipients,
+		ListUnsubscribe: c.Tracking.ListUnsub, MaxLinkLength: c.Tracking.MaxLinkLength, Convert8Bit: c.Relay.Convert8Bit,
+		RequireSignature: c.DKIM.Require, SignatureLife: c.DKIM.Expire.Std(), Log: g.log, Metrics: reg,
+	}
+	addRoutes(&rc, c.Config)
+	g.relay = relay.New(rc)
 	users, err := smtpd.NewUsers(smtpd.Rate(c.Submission.AuthFailureRate))
 	if err != nil {
 		return err
@@ -206,12 +213,29 @@ func (g *gateway) relayAndListener(reg *prometheus.Registry, keys *token.Keys, i
 	}
 	g.smtp = smtpd.New(smtpd.Config{
 		Hostname: string(c.Hostname), TLS: g.tls, RequireTLS: c.Submission.RequireTLS, Auth: users, Submit: g.relay,
+		Budget:         smtpd.NewBudget(int64(c.MemoryBudget)),
 		MaxMessageSize: int64(c.Submission.MaxMessageSize), MaxRecipients: c.Submission.MaxRecipients,
 		MaxConnections: c.Submission.MaxConnections, MaxConnectionsPerSource: c.Submission.MaxConnectionsPerSource,
 		IdleTimeout: c.Submission.IdleTimeout.Std(), NormaliseLF: c.Submission.BareNewlines == "normalise",
 		Grace: c.ShutdownGrace.Std(), Log: g.log, Metrics: reg,
 	})
 	return nil
+}
+
+// addRoutes fills in what the lists of tables say.
+func addRoutes(rc *relay.Config, c *config.Config) {
+	for _, p := range c.Pools {
+		rc.Pools = append(rc.Pools, relay.Pool{Name: p.Name})
+	}
+	for _, v := range c.VirtualMTA {
+		rc.VirtualMTAs = append(rc.VirtualMTAs, relay.VirtualMTA{Name: v.Name, Pool: v.Pool, SourceHost: v.SourceHost})
+	}
+	for _, r := range c.Relay.Rewrite {
+		rc.Rewrite = append(rc.Rewrite, relay.RewriteRule{From: r.MailFrom, To: r.To})
+	}
+	for _, r := range c.Tracking.Rules {
+		rc.TrackingRules = append(rc.TrackingRules, relay.TrackingRule{Pattern: r.SenderOrFrom, URL: string(r.URL), Open: r.Open, InitialOpen: r.InitialOpen, Click: r.Click})
+	}
 }
 
 func userEntries(users []config.User) []smtpd.UserEntry {

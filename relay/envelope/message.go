@@ -22,9 +22,11 @@ type ReadConfig struct {
 	MaxBytes    int64 // 0: no limit here
 	NormaliseLF bool  // a bare LF becomes CRLF; else it is refused
 	SizeHint    int64 // SIZE of the MAIL command, to allocate once; capped
+	// Grow, where set, is asked before the message becomes n bytes long.
+	Grow func(n int64) error
 }
 
-const maxSizeHint = 8 << 20
+const maxSizeHint = 64 << 20
 
 // ReadMessage reads a message whose end the transport has found already (dots
 // unstuffed, EOF at the end) and holds it to RFC 5321 section 2.3.8: CR and LF
@@ -36,6 +38,11 @@ func ReadMessage(r io.Reader, c ReadConfig) ([]byte, error) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := r.Read(buf)
+		if c.Grow != nil {
+			if e := c.Grow(int64(len(s.out) + n)); e != nil {
+				return nil, e
+			}
+		}
 		if e := s.add(buf[:n]); e != nil {
 			return nil, e
 		}

@@ -34,6 +34,9 @@ type Transaction struct {
 
 // Copy is one recipient's copy.
 type Copy struct {
+	// From is the copy's return path; that of the transaction is the sender's
+	// own, who hears of failures.
+	From       envelope.Address   `json:"from"`
 	Recipient  envelope.Recipient `json:"recipient"`
 	MessageID  string             `json:"message_id"`
 	EnvelopeID string             `json:"envid,omitempty"`

@@ -34,8 +34,15 @@ type Outcome struct {
 // Accepted tells whether the upstream took the message.
 func (o Outcome) Accepted() bool { return o.Err == nil && o.Reply.Code/100 == 2 }
 
-// Permanent tells whether the upstream refused it for good.
-func (o Outcome) Permanent() bool { return o.Err == nil && o.Reply.Code/100 == 5 }
+// Permanent tells whether it was refused for good, by the upstream or because
+// the upstream lacks what it needs.
+func (o Outcome) Permanent() bool {
+	var f *envelope.Fault
+	if errors.As(o.Err, &f) {
+		return f.Class == envelope.Permanent
+	}
+	return o.Err == nil && o.Reply.Code/100 == 5
+}
 
 func (t *Transaction) size() int {
 	n := 0
@@ -88,13 +95,19 @@ func lost(phase string, err error) error {
 		fmt.Errorf("upstream: %s: %w", phase, err))
 }
 
+// ErrEightBit says that a message has 8-bit content and the upstream does not
+// offer 8BITMIME; nothing was sent.
+var ErrEightBit = errors.New("upstream does not offer 8BITMIME")
+
 // needs tells which extension a transaction cannot do without.
-func (t *Transaction) needs(ext Extensions) *envelope.Reply {
+func (t *Transaction) needs(ext Extensions) error {
 	if t.Params.UTF8 && !ext.Has("SMTPUTF8") && t.Params.NeedsUTF8 {
-		return &envelope.Reply{Code: 550, Enhanced: [3]int{5, 6, 7}, Text: "Upstream does not take internationalised addresses or headers"}
+		return envelope.Refuse(550, [3]int{5, 6, 7}, "Upstream does not take internationalised addresses or headers")
 	}
 	if t.EightBit && !ext.Has("8BITMIME") {
-		return &envelope.Reply{Code: 550, Enhanced: [3]int{5, 6, 3}, Text: "Message has 8-bit content and the upstream does not offer 8BITMIME"}
+		f := envelope.Refuse(550, [3]int{5, 6, 3}, "Message has 8-bit content and the upstream does not offer 8BITMIME")
+		f.Err = ErrEightBit
+		return f
 	}
 	return nil
 }
@@ -102,8 +115,8 @@ func (t *Transaction) needs(ext Extensions) *envelope.Reply {
 // transaction runs MAIL to the final dot.
 func (c *conn) transaction(ctx context.Context, t *Transaction) Outcome {
 	c.messages++
-	if r := t.needs(c.ext); r != nil {
-		return Outcome{Reply: *r}
+	if err := t.needs(c.ext); err != nil {
+		return Outcome{Err: err}
 	}
 	stop := context.AfterFunc(ctx, func() { c.raw.SetDeadline(time.Unix(1, 0)) })
 	defer func() {

@@ -23,14 +23,15 @@ const maxTarget = 4096
 
 // editHTML finds what changes in an HTML document, in order. utf8OK says that
 // its bytes above 0x7f are UTF-8; pixels, that the open pixels belong in it.
-func editHTML(data []byte, o Options, utf8OK, pixels bool) []edit {
+// tooLong counts the links that were left alone for their length.
+func editHTML(data []byte, o Options, utf8OK, pixels bool) (edits []edit, tooLong int) {
 	s := htmlScan{data: data, opts: o, utf8OK: utf8OK, msys: hasMsys(data),
 		afterBody: -1, beforeBodyEnd: -1, beforeHTMLEnd: -1, content: -1}
 	s.run()
 	if pixels {
 		s.addPixels()
 	}
-	return s.edits
+	return s.edits, s.tooLong
 }
 
 // htmlScan walks over the tokens. x/net's tokenizer decides what is a tag and
@@ -43,6 +44,7 @@ type htmlScan struct {
 	msys   bool // data-msys- occurs somewhere
 	edits  []edit
 
+	tooLong       int    // links left alone for their length
 	afterBody     int    // offset after the first <body ...>
 	content       int    // offset where a browser would open the body by itself
 	within        string // the head element whose content this is
@@ -157,8 +159,15 @@ func (s *htmlScan) startTag(name string, z *html.Tokenizer, start, end int) {
 	if link && track && href >= 0 && s.opts.Click {
 		a := attrs[href]
 		rawValue := tag[a.valStart:a.valEnd]
-		if target, ok := s.target(rawValue); ok {
+		target, ok := s.target(rawValue)
+		if ok {
 			l.Target = target
+			if s.opts.MaxLinkLength > 0 && s.opts.MaxURL(l) > s.opts.MaxLinkLength {
+				s.tooLong++
+				ok = false
+			}
+		}
+		if l.Target != "" && ok {
 			s.edits = append(s.edits, edit{start: start + a.valStart, end: start + a.valEnd, kind: slotLink, link: l})
 		}
 	}
@@ -173,7 +182,9 @@ func (s *htmlScan) target(raw []byte) (string, bool) {
 		return "", false // a browser would read these bytes in the document's charset
 	}
 	t := strings.Trim(attrValue(raw), "\x00\x01\x02\x03\x04\x05\x06\x07\x08\t\n\v\f\r\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f ")
-	t = strings.NewReplacer("\t", "", "\n", "", "\r", "").Replace(t) // as the URL standard does
+	if strings.ContainsAny(t, "\t\n\r") { // as the URL standard does
+		t = strings.NewReplacer("\t", "", "\n", "", "\r", "").Replace(t)
+	}
 	if len(t) > maxTarget || !hasWebScheme(t) || !utf8.ValidString(t) {
 		return "", false
 	}

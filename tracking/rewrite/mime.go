@@ -50,14 +50,68 @@ func (w *walker) entity(header []byte, start, end, depth int, defaultType string
 		return w.skip(Encrypted)
 	case strings.HasPrefix(h.mediaType, "multipart/"):
 		return w.multipart(h, start, end, depth)
-	case h.mediaType != "text/html":
-		return nil
+	case h.mediaType != "text/html" || !w.opts.any():
+		return w.leaf(h, header, start, end)
 	case h.attachment:
-		return w.skip(Attachment)
+		w.skip(Attachment)
+		return w.leaf(h, header, start, end)
 	case end-start > maxHTMLPart:
-		return w.skip(TooLarge)
+		w.skip(TooLarge)
+		return w.leaf(h, header, start, end)
 	}
 	return w.html(h, header, start, end)
+}
+
+// mustEncode tells whether bytes cannot go out as they are: a line is too long
+// (RFC 5321 section 4.5.3.1.6), or they are 8-bit and must not be.
+func mustEncode(raw []byte, o Options) bool {
+	return tooLongLine(raw) || o.SevenBit && !isASCII(raw)
+}
+
+func tooLongLine(raw []byte) bool {
+	for len(raw) > maxLine {
+		i := bytes.LastIndexByte(raw[:maxLine+2], '\n') // the CRLF may end at byte 1000
+		if len(raw) < maxLine+2 {
+			i = bytes.LastIndexByte(raw, '\n')
+		}
+		if i < 0 {
+			return true
+		}
+		raw = raw[i+1:]
+	}
+	return false
+}
+
+// leaf encodes a part that is not edited but cannot go out as it is: text in
+// quoted-printable, anything else in base64.
+func (w *walker) leaf(h contentHeader, header []byte, start, end int) []byte {
+	raw := w.body[start:end]
+	if !mustEncode(raw, w.opts) {
+		return nil
+	}
+	if strings.HasPrefix(h.mediaType, "message/") { // must not be encoded (RFC 2046 section 5.2.1)
+		return w.skip(LongLine)
+	}
+	dec, ok := decodePart(h.encoding, raw)
+	if !ok {
+		return w.skip(BadEncoding)
+	}
+	name := ""
+	if h.encoding == identity {
+		if h.encoding, name = base64Encoding, "base64"; strings.HasPrefix(h.mediaType, "text/") {
+			h.encoding, name = quotedPrintable, "quoted-printable"
+		}
+	}
+	w.encodeWhole(h.encoding, dec.data, nil, start, end)
+	if name == "" {
+		return nil
+	}
+	return withEncoding(header, name)
+}
+
+func (w *walker) encodeWhole(enc encoding, data []byte, edits []edit, start, end int) {
+	whole := region{enc: enc, pieces: slice(data, 0, len(data), edits)}
+	w.patches = append(w.patches, patch{start, end, []op{{region: &whole}}})
 }
 
 func (w *walker) multipart(h contentHeader, start, end, depth int) []byte {
@@ -159,12 +213,16 @@ func (w *walker) html(h contentHeader, header []byte, start, end int) []byte {
 	}
 	utf8OK, ok := charsetAllows(h.charset, dec.data)
 	if !ok {
-		return w.skip(Charset)
+		w.skip(Charset)
+		return w.leaf(h, header, start, end)
 	}
-	edits := editHTML(dec.data, w.opts, utf8OK, !w.pixeled)
+	edits, tooLong := editHTML(dec.data, w.opts, utf8OK, !w.pixeled)
+	for range tooLong {
+		w.skip(LinkTooLong)
+	}
 	w.pixeled = true
 	if len(edits) == 0 {
-		return nil
+		return w.leaf(h, header, start, end)
 	}
 	for _, e := range edits {
 		switch e.kind {
@@ -174,10 +232,13 @@ func (w *walker) html(h contentHeader, header []byte, start, end int) []byte {
 			w.pixels++
 		}
 	}
-	if h.encoding == identity && longLine(dec.data, edits, w.opts) {
-		whole := region{enc: quotedPrintable, pieces: slice(dec.data, 0, len(dec.data), edits)}
-		w.patches = append(w.patches, patch{start, end, []op{{region: &whole}}})
+	switch {
+	case h.encoding == identity && (longLine(dec.data, edits, w.opts) || w.opts.SevenBit && !isASCII(dec.data)):
+		w.encodeWhole(quotedPrintable, dec.data, edits, start, end)
 		return withEncoding(header, "quoted-printable")
+	case h.encoding != identity && tooLongLine(raw):
+		w.encodeWhole(h.encoding, dec.data, edits, start, end)
+		return nil
 	}
 	w.patches = append(w.patches, patch{start, end, dec.ops(raw, edits)})
 	return nil

@@ -13,6 +13,8 @@ package rewrite
 import (
 	"io"
 	"sync"
+
+	"postern/relay/envelope"
 )
 
 // Link is a link that is wrapped.
@@ -41,6 +43,10 @@ type Options struct {
 	// MaxURL bounds the length in bytes of the URL that the Stamper makes for
 	// a link, and for a pixel (the zero Link), whoever the recipient is.
 	MaxURL func(Link) int
+	// MaxLinkLength leaves links alone whose URL could be longer; 0: no limit.
+	MaxLinkLength int
+	// SevenBit encodes parts with 8-bit content.
+	SevenBit bool
 }
 
 func (o Options) any() bool { return o.Open || o.InitialOpen || o.Click }
@@ -60,6 +66,8 @@ const (
 	BadBoundary  Reason = "no_boundary"
 	BadEncoding  Reason = "broken_transfer_encoding"
 	Charset      Reason = "charset"
+	LinkTooLong  Reason = "link_too_long"
+	LongLine     Reason = "long_line_in_untouchable_part"
 )
 
 // Plan is a message with slots.
@@ -202,7 +210,7 @@ func (p *Plan) each(s Stamper, f func(b []byte, own bool) error) error {
 // has no empty line. The plan's bytes are header, the empty line, body.
 func Parse(header, body []byte, separated bool, o Options) *Plan {
 	p := &Plan{}
-	if !separated || !o.any() {
+	if !separated || !o.any() && !mustEncode(body, o) {
 		p.literal(header)
 		if separated {
 			p.literal(crlf)
@@ -214,6 +222,8 @@ func Parse(header, body []byte, separated bool, o Options) *Plan {
 	newHeader := w.entity(header, 0, len(body), 0, "text/plain")
 	if newHeader == nil {
 		newHeader = header
+	} else if _, ok := envelope.First(envelope.Fields(newHeader), "MIME-Version"); !ok {
+		newHeader = append(newHeader, "MIME-Version: 1.0\r\n"...) // for the encoding to count
 	}
 	p.literal(newHeader)
 	p.literal(crlf)
@@ -234,6 +244,25 @@ func Parse(header, body []byte, separated bool, o Options) *Plan {
 		}
 	}
 	return p
+}
+
+// EightBit tells whether a rendered copy has bytes above 0x7f.
+func (p *Plan) EightBit() bool {
+	for i := range p.ops {
+		if !isASCII(p.ops[i].lit) {
+			return true
+		}
+		r := p.ops[i].region
+		if r == nil || r.enc != identity {
+			continue
+		}
+		for j := range r.pieces {
+			if !isASCII(r.pieces[j].lit) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 var crlf = []byte("\r\n")

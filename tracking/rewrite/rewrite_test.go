@@ -201,7 +201,7 @@ func TestLongLineBecomesQuotedPrintable(t *testing.T) {
 	html := "<body>" + strings.Repeat("x", 970) + "</body>\r\n"
 	out, _ := render(t, "Content-Type: text/html\r\nContent-Transfer-Encoding: 7bit\r\nX: y\r\n\r\n"+html, all())
 	head, body, _ := strings.Cut(out, "\r\n\r\n")
-	if head != "Content-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\nX: y" {
+	if head != "Content-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\nX: y\r\nMIME-Version: 1.0" {
 		t.Errorf("header %q", head)
 	}
 	want := "<body>" + pixelHTML(true) + strings.Repeat("x", 970) + pixelHTML(false) + "</body>\r\n"

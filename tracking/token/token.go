@@ -21,9 +21,10 @@ const (
 	Open            Kind = 2
 	InitialOpen     Kind = 3
 	LinkUnsubscribe Kind = 4
+	ListUnsubscribe Kind = 5
 )
 
-var kindNames = map[Kind]string{Click: "click", Open: "open", InitialOpen: "initial_open", LinkUnsubscribe: "link_unsubscribe"}
+var kindNames = map[Kind]string{Click: "click", Open: "open", InitialOpen: "initial_open", LinkUnsubscribe: "link_unsubscribe", ListUnsubscribe: "list_unsubscribe"}
 
 func (k Kind) String() string { return kindNames[k] }
 

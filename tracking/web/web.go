@@ -8,6 +8,7 @@ package web
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -68,6 +69,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Robots-Tag", "noindex")
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	w.Header().Set("Cache-Control", "no-store")
+	if r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, token.PathPrefix) {
+		h.unsubscribe(w, r)
+		return
+	}
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Connection", "close") // a body left unread must not become a request
 		w.Header().Set("Allow", "GET, HEAD")
@@ -100,9 +105,49 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	case token.Click, token.LinkUnsubscribe:
 		h.link(w, r, t)
+	case token.ListUnsubscribe:
+		h.requests.WithLabelValues("unsubscribe_page").Inc()
+		page(w, "Unsubscribe", `<p>Do you want to unsubscribe?</p><form method="post"><button name="List-Unsubscribe" value="One-Click">Unsubscribe</button></form>`)
 	default:
 		h.plain(w, "bad_token", http.StatusNotFound)
 	}
+}
+
+// maxForm bounds the body of an unsubscribe request, in bytes.
+const maxForm = 4096
+
+// unsubscribe is the one-click POST of RFC 8058, which mail programs and the
+// page's button send alike. A GET never unsubscribes: link scanners GET.
+func (h *Handler) unsubscribe(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Connection", "close")
+	t, err := h.c.Keys.Open(strings.TrimPrefix(r.URL.Path, token.PathPrefix))
+	if err != nil {
+		h.plain(w, "bad_token", http.StatusNotFound)
+		return
+	}
+	if t.Kind != token.ListUnsubscribe {
+		w.Header().Set("Allow", "GET, HEAD")
+		h.plain(w, "method", http.StatusMethodNotAllowed)
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	err = r.ParseMultipartForm(maxForm)
+	if err != nil && !errors.Is(err, http.ErrNotMultipart) || r.PostForm.Get("List-Unsubscribe") != "One-Click" {
+		h.plain(w, "bad_unsubscribe", http.StatusBadRequest)
+		return
+	}
+	h.write(r, &event.Event{Type: event.ListUnsubscribe, DelvMethod: "esmtp"}, t)
+	h.requests.WithLabelValues(t.Kind.String()).Inc()
+	page(w, "Unsubscribed", "<p>You are unsubscribed.</p>")
+}
+
+// page writes one of our own few pages.
+func page(w http.ResponseWriter, title, body string) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	io.WriteString(w, `<!DOCTYPE html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>`+title+
+		`</title><style>body{font:1.1rem system-ui,sans-serif;max-width:30rem;margin:20vh auto;padding:0 1rem}button{font:inherit;padding:.5rem 1.5rem}</style><h1>`+title+`</h1>`+body+`</html>`)
 }
 
 func (h *Handler) link(w http.ResponseWriter, r *http.Request, t token.Token) {
@@ -181,20 +226,22 @@ func (h *Handler) record(r *http.Request, t token.Token) {
 	if r.Method != http.MethodGet {
 		return
 	}
-	e := &event.Event{
-		Type: eventTypes[t.Kind], ID: h.c.IDs.Next(), MessageID: t.MessageID.String(), Timestamp: event.Timestamp{Time: h.c.Now()},
-		DelvMethod: "esmtp", RcptTo: t.Recipient, SubaccountID: t.Subaccount,
-		IPAddress: h.clientIP(r), UserAgent: cut(strings.ToValidUTF8(r.UserAgent(), "?"), 1024),
-		TargetLinkURL: t.Target,
+	e := &event.Event{Type: eventTypes[t.Kind], DelvMethod: "esmtp", UserAgent: cut(strings.ToValidUTF8(r.UserAgent(), "?"), 1024), TargetLinkURL: t.Target}
+	if t.Kind != token.LinkUnsubscribe { // that type has no address of the client's
+		e.IPAddress = h.clientIP(r)
 	}
-	switch t.Kind {
-	case token.Click:
+	if t.Kind == token.Click {
 		if e.TargetLinkName = t.LinkName; e.TargetLinkName == "" {
 			e.TargetLinkName = event.DefaultLinkName
 		}
-	case token.LinkUnsubscribe: // the type has no address of the client's
-		e.IPAddress = ""
 	}
+	h.write(r, e, t)
+}
+
+// write makes an event durable, with what the token knows.
+func (h *Handler) write(r *http.Request, e *event.Event, t token.Token) {
+	e.ID, e.MessageID, e.Timestamp = h.c.IDs.Next(), t.MessageID.String(), event.Timestamp{Time: h.c.Now()}
+	e.RcptTo, e.SubaccountID = t.Recipient, t.Subaccount
 	// The client may hang up before the fsync; the event happened all the same.
 	if err := h.c.Events.Record(context.WithoutCancel(r.Context()), e); err != nil {
 		h.unsaved.Inc()

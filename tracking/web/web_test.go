@@ -134,3 +134,43 @@ func FuzzLocation(f *testing.F) {
 		}
 	})
 }
+
+func TestListUnsubscribe(t *testing.T) {
+	h, m, keys := setup(t)
+	path := token.PathPrefix + keys.Seal(token.Token{Kind: token.ListUnsubscribe, MessageID: keys.NewID(time.Now()), Recipient: "r@example.org"})
+	open := token.PathPrefix + keys.Seal(token.Token{Kind: token.Open, MessageID: keys.NewID(time.Now()), Recipient: "r@example.org"})
+	for _, c := range []struct {
+		name, method, path, body string
+		status                   int
+		event                    bool
+	}{
+		{"page", "GET", path, "", 200, false},
+		{"HEAD", "HEAD", path, "", 200, false},
+		{"one click", "POST", path, "List-Unsubscribe=One-Click", 200, true},
+		{"another form", "POST", path, "a=b", 400, false},
+		{"no form", "POST", path, "", 400, false},
+		{"a large body", "POST", path, "List-Unsubscribe=One-Click&x=" + strings.Repeat("y", 10000), 400, false},
+		{"another kind", "POST", open, "List-Unsubscribe=One-Click", 405, false},
+		{"no token", "POST", token.PathPrefix + "x", "List-Unsubscribe=One-Click", 404, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m.events = nil
+			r := httptest.NewRequest(c.method, c.path, strings.NewReader(c.body))
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if w.Code != c.status || (len(m.events) == 1) != c.event {
+				t.Fatalf("%d, %d events: %s", w.Code, len(m.events), w.Body)
+			}
+			if c.event {
+				line, err := m.events[0].Encode()
+				if err != nil {
+					t.Fatal(err)
+				}
+				if e, err := event.Decode(line); err != nil || e.Type != event.ListUnsubscribe || e.RcptTo != "r@example.org" {
+					t.Errorf("%s, %v", line, err)
+				}
+			}
+		})
+	}
+}

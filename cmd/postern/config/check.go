@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,12 +31,16 @@ func (b *binder) check(c *Config) {
 	if c.StateDir == "" {
 		b.problem("state_dir", "missing; the folder for spools and certificates")
 	}
+	if c.MemoryBudget > 0 && c.MemoryBudget < 2*c.Submission.MaxMessageSize {
+		b.problem("memory_budget", "smaller than twice submission.max_message_size: such a message could never come in")
+	}
 	word("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	word("log.format", c.Log.Format, "text", "json")
 	b.checkSubmission(&c.Submission, word)
 	b.checkCerts(&c.Certs, word)
 	b.checkRelay(&c.Relay, word)
 	b.checkTracking(c)
+	b.checkRoutes(c)
 	b.checkDKIM(&c.DKIM, word)
 	if c.Signals.Enabled && c.Signals.APIKey == "" {
 		b.problem("signals.api_key", "missing; signals.enabled wants the API key, 40 hex digits")
@@ -72,6 +77,61 @@ func (b *binder) checkSubmission(s *Submission, word func(string, string, ...str
 			b.problem("submission."+key, "want more than nothing")
 		}
 	}
+}
+
+// checkRoutes holds pools, VirtualMTAs, rewriting and VERP to what PowerMTA
+// would take.
+func (b *binder) checkRoutes(c *Config) {
+	pools := map[string]bool{}
+	for i, p := range c.Pools {
+		if p.Name == "" || pools[p.Name] {
+			b.problem(keyOf("pool", i)+".name", "missing, or a name that stands twice")
+		}
+		pools[p.Name] = true
+	}
+	names := map[string]bool{}
+	for i, v := range c.VirtualMTA {
+		key := keyOf("virtual_mta", i)
+		if v.Name == "" || names[v.Name] {
+			b.problem(key+".name", "missing, or a name that stands twice")
+		}
+		names[v.Name] = true
+		if v.Pool != "" && !pools[v.Pool] {
+			b.problem(key+".pool", "no [[pool]] is named %q", v.Pool)
+		}
+		if v.SourceHost != "" {
+			if _, err := netip.ParseAddr(v.SourceHost); err != nil {
+				b.problem(key+".source_host", `not an IP address, write for example "192.0.2.10"`)
+			}
+		}
+	}
+	for i, r := range c.Relay.Rewrite {
+		key := keyOf("relay.rewrite", i)
+		if !isPattern(r.MailFrom) {
+			b.problem(key+".mail_from", `not a pattern, write for example "*@example.com"`)
+		}
+		if !isPattern(r.To) || strings.Contains(r.To, "@*.") {
+			b.problem(key+".to", `not an address, write for example "*@bounces.example.com"`)
+		}
+	}
+	if d := c.Relay.VERPDomain; d != "" {
+		if err := new(Host).parse(d); err != nil {
+			b.problem("relay.verp_domain", "%v", err)
+		}
+	}
+	for i, r := range c.Tracking.Rules {
+		if r.SenderOrFrom == "" {
+			b.problem(keyOf("tracking.rule", i)+".sender_or_from", `missing; a domain, "*.domain" or "*"`)
+		}
+	}
+	if n := c.Tracking.MaxLinkLength; n > 0 && n < 200 {
+		b.problem("tracking.max_link_length", "want at least 200, or 0 for no limit")
+	}
+}
+
+func isPattern(s string) bool {
+	local, domain, ok := strings.Cut(s, "@")
+	return ok && local != "" && domain != "" && !strings.ContainsAny(s, " <>") && !strings.Contains(domain, "@")
 }
 
 func (b *binder) checkCerts(c *Certs, word func(string, string, ...string)) {

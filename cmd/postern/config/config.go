@@ -13,15 +13,15 @@ import (
 type Config struct {
 	Hostname      Host     `toml:"hostname"`
 	StateDir      string   `toml:"state_dir"`
-	MemoryBudget  Size     `toml:"memory_budget" unbuilt:"the memory budget"`
+	MemoryBudget  Size     `toml:"memory_budget"`
 	ShutdownGrace Duration `toml:"shutdown_grace"`
 
 	Log        Log          `toml:"log"`
 	Submission Submission   `toml:"submission"`
 	Certs      Certs        `toml:"certs"`
 	Relay      Relay        `toml:"relay"`
-	Pools      []Pool       `toml:"pool" unbuilt:"the table of pools"`
-	VirtualMTA []VirtualMTA `toml:"virtual_mta" unbuilt:"the table of VirtualMTAs"`
+	Pools      []Pool       `toml:"pool"`
+	VirtualMTA []VirtualMTA `toml:"virtual_mta"`
 	Tracking   Tracking     `toml:"tracking"`
 	DKIM       DKIM         `toml:"dkim"`
 	Reports    Reports      `toml:"reports" unbuilt:"the listener for bounces and complaints"`
@@ -88,16 +88,26 @@ type Relay struct {
 	MaxMessages      int        `toml:"max_messages_per_connection"`
 	Queue            string     `toml:"queue"`
 	AnswerWithin     Duration   `toml:"answer_within"`
-	Convert8Bit      bool       `toml:"convert_8bit" unbuilt:"the conversion of 8-bit content"`
+	Convert8Bit      bool       `toml:"convert_8bit"`
 	RetryAfter       []Duration `toml:"retry_after"`
 	BounceAfter      Duration   `toml:"bounce_after"`
 	MessageIDHeader  HeaderName `toml:"message_id_header"`
 	VirtualMTAHeader HeaderName `toml:"virtual_mta_header"`
 	JobHeader        HeaderName `toml:"job_header"`
-	SubaccountHeader HeaderName `toml:"subaccount_header" unbuilt:"the subaccount header"`
-	MsysAPI          bool       `toml:"msys_api" unbuilt:"X-MSYS-API"`
-	VERPDomain       string     `toml:"verp_domain" unbuilt:"VERP"`
-	Rewrite          []Rewrite  `toml:"rewrite" unbuilt:"MAIL FROM rewriting"`
+	SubaccountHeader HeaderName `toml:"subaccount_header"`
+	MsysAPI          bool       `toml:"msys_api"`
+	VERPDomain       string     `toml:"verp_domain"`
+	Rewrite          []Rewrite  `toml:"rewrite"`
+	Timeouts         Timeouts   `toml:"timeouts"`
+}
+
+// Timeouts are those of RFC 5321 section 4.5.3.2.
+type Timeouts struct {
+	Connect  Duration `toml:"connect"`
+	Greeting Duration `toml:"greeting"`
+	Command  Duration `toml:"command"`
+	Data     Duration `toml:"data"`
+	FinalDot Duration `toml:"final_dot"`
 }
 
 // Rewrite maps a MAIL FROM to another.
@@ -130,9 +140,10 @@ type Tracking struct {
 	Click         bool           `toml:"click"`
 	TextLinks     bool           `toml:"text_links" unbuilt:"wrapping links in text parts"`
 	LinkExpiry    Duration       `toml:"link_expiry"`
-	MaxLinkLength int            `toml:"max_link_length" unbuilt:"the limit on wrapped links"`
+	MaxLinkLength int            `toml:"max_link_length"`
+	ListUnsub     bool           `toml:"list_unsubscribe"`
 	KeyFile       string         `toml:"key_file"`
-	Rules         []TrackingRule `toml:"rule" unbuilt:"tracking by sending domain"`
+	Rules         []TrackingRule `toml:"rule"`
 	Web           Web            `toml:"web"`
 }
 
@@ -156,8 +167,10 @@ type Web struct {
 
 // DKIM holds the signing keys.
 type DKIM struct {
-	RSA  string    `toml:"rsa"`
-	Keys []DKIMKey `toml:"key"`
+	Require bool      `toml:"require"`
+	Expire  Duration  `toml:"expire"`
+	RSA     string    `toml:"rsa"`
+	Keys    []DKIMKey `toml:"key"`
 }
 
 // DKIMKey is one key.
@@ -165,6 +178,11 @@ type DKIMKey struct {
 	Domain   string `toml:"domain"`
 	Selector string `toml:"selector"`
 	KeyFile  string `toml:"key_file"`
+	// NotBefore and NotAfter bound the time in which the key signs; Successor
+	// is the selector of the key that takes its place.
+	NotBefore Date   `toml:"not_before"`
+	NotAfter  Date   `toml:"not_after"`
+	Successor string `toml:"successor"`
 }
 
 // Reports is the listener for bounces and complaints.
@@ -219,7 +237,7 @@ const mebi = 1 << 20
 
 // Default is a configuration with every default of the example.
 func Default() *Config {
-	c := &Config{StateDir: "/var/lib/postern", ShutdownGrace: seconds(30)}
+	c := &Config{StateDir: "/var/lib/postern", MemoryBudget: 1 << 30, ShutdownGrace: seconds(30)}
 	c.Log = Log{Level: "info", Format: "text"}
 	c.Submission = Submission{Listen: []Addr{"0.0.0.0:587"}, RequireTLS: true, Auth: "users", UsersFile: "users.toml",
 		AuthFailureRate: Rate{N: 5, Per: seconds(60).Std()}, MaxMessageSize: 50 * mebi, MaxRecipients: 1000,
@@ -227,8 +245,8 @@ func Default() *Config {
 	c.Certs = Certs{Mode: "files", CertFile: "fullchain.pem", KeyFile: "privkey.pem", MinVersion: "1.2"}
 	c.Relay = Relay{Upstream: []Addr{"127.0.0.1:2525"}, UpstreamKind: "powermta", TLS: "opportunistic", MaxConnections: 64,
 		MaxMessages: 1000, Queue: "partial", AnswerWithin: seconds(240), RetryAfter: []Duration{seconds(60), seconds(300), seconds(900), seconds(3600)}, BounceAfter: seconds(108 * 3600), MessageIDHeader: "X-Sp-Message-Id", VirtualMTAHeader: "X-Virtual-MTA",
-		JobHeader: "X-Job", SubaccountHeader: "X-Sp-Subaccount-Id"}
-	c.Tracking = Tracking{Open: true, InitialOpen: true, Click: true, LinkExpiry: seconds(365 * 86400), KeyFile: "token.keys",
+		JobHeader: "X-Job", SubaccountHeader: "X-Sp-Subaccount-Id", MsysAPI: true}
+	c.Tracking = Tracking{Open: true, InitialOpen: true, Click: true, LinkExpiry: seconds(365 * 86400), MaxLinkLength: 2000, KeyFile: "token.keys",
 		Web: Web{Listen: []Addr{"0.0.0.0:8080"}}}
 	c.DKIM = DKIM{RSA: "auto"}
 	c.Events = Events{Keep: seconds(86400)}

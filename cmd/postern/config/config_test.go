@@ -126,7 +126,7 @@ func TestProblems(t *testing.T) {
 		{"signals without a key", smallest + "[signals]\nenabled = true\n", []string{`4: signals.api_key: missing`}},
 		{"batch over the API's limit", smallest + "[signals]\nbatch_size = \"6MB\"\n", []string{`5: signals.batch_size: want from`}},
 		{"bad address", smallest + "[relay]\nupstream = [\n  \"127.0.0.1\",\n]\n", []string{`5: relay.upstream[0]: not an address`}},
-		{"not built", smallest + "[[relay.rewrite]]\nmail_from = \"*@a\"\n", []string{"4: relay.rewrite: MAIL FROM rewriting is not built yet"}},
+		{"not built", smallest + "[reports]\nbounce_domains = [\"b.example\"]\n", []string{"4: reports: the listener for bounces and complaints is not built yet"}},
 		{"syntax", "hostname = \n", []string{"1: "}},
 		{"twice", "hostname = \"a\"\nhostname = \"b\"\n", []string{"2: "}},
 		{"missing hostname and url", "[log]\nlevel = \"info\"\n", []string{"1: hostname: missing", "1: tracking.url: missing"}},

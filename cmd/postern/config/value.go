@@ -64,6 +64,19 @@ func (d *Duration) parse(v string) error {
 // Std is the time package's duration.
 func (d Duration) Std() time.Duration { return time.Duration(d) }
 
+// Date is a day, "2026-12-31", or a time, "2026-12-31T12:00:00Z", in UTC.
+type Date struct{ time.Time }
+
+func (d *Date) parse(v string) error {
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if t, err := time.ParseInLocation(layout, v, time.UTC); err == nil {
+			d.Time = t
+			return nil
+		}
+	}
+	return errors.New(`not a date, write for example "2026-12-31"`)
+}
+
 // Rate is a number of events in a period: "5/min", "3/5m".
 type Rate struct {
 	N   int

@@ -1,0 +1,114 @@
+package relay
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"postern/relay/envelope"
+)
+
+// msysAPI is what a message's X-MSYS-API field asks for (reference, section
+// 1; SparkPost's SMTP API).
+type msysAPI struct {
+	CampaignID string          `json:"campaign_id"`
+	Metadata   json.RawMessage `json:"metadata"`
+	Tags       []string        `json:"tags"`
+	Options    struct {
+		OpenTracking  *bool  `json:"open_tracking"`
+		InitialOpen   *bool  `json:"initial_open"`
+		ClickTracking *bool  `json:"click_tracking"`
+		Transactional bool   `json:"transactional"`
+		IPPool        string `json:"ip_pool"`
+		DKIMKey       string `json:"dkim_key"`
+	} `json:"options"`
+	CC      []msysAddress `json:"cc"`
+	BCC     []msysAddress `json:"bcc"`
+	Archive []msysAddress `json:"archive"`
+}
+
+// msysAddress is `{"email": "a@b", "name": "x"}` or `"a@b"`.
+type msysAddress struct{ envelope.Address }
+
+func (a *msysAddress) UnmarshalJSON(b []byte) error {
+	var o struct {
+		Email string `json:"email"`
+	}
+	err := json.Unmarshal(b, &o.Email)
+	if err != nil {
+		err = json.Unmarshal(b, &o)
+	}
+	if err != nil {
+		return err
+	}
+	a.Address, err = envelope.Parse(o.Email)
+	return err
+}
+
+// Limits of the SMTP API.
+const (
+	maxCampaign  = 64 // bytes
+	maxTags      = 10
+	maxMsysRcpts = 1000
+)
+
+func msysRefusal(format string, args ...any) error {
+	return envelope.Refuse(550, [3]int{5, 6, 0}, "X-MSYS-API: "+envelope.CleanText(fmt.Sprintf(format, args...)))
+}
+
+// parseMsysAPI reads the field's raw bytes.
+func parseMsysAPI(raw []byte) (*msysAPI, error) {
+	_, value, _ := bytes.Cut(raw, []byte(":"))
+	d := json.NewDecoder(bytes.NewReader(unfoldOneSpace(value)))
+	m := &msysAPI{}
+	if err := d.Decode(m); err != nil {
+		var typ *json.UnmarshalTypeError
+		switch {
+		case errors.As(err, &typ):
+			return nil, msysRefusal("%s must not be a %s", typ.Field, typ.Value)
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil, msysRefusal("the JSON ends too early")
+		}
+		return nil, msysRefusal("%v", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, msysRefusal("something follows the JSON")
+	}
+	meta := bytes.TrimSpace(m.Metadata)
+	switch {
+	case len(m.CampaignID) > maxCampaign:
+		return nil, msysRefusal("campaign_id is longer than %d bytes", maxCampaign)
+	case len(meta) > 0 && meta[0] != '{' && string(meta) != "null":
+		return nil, msysRefusal("metadata must be an object")
+	case len(m.Tags) > maxTags:
+		return nil, msysRefusal("more than %d tags", maxTags)
+	case len(m.CC)+len(m.BCC)+len(m.Archive) > maxMsysRcpts:
+		return nil, msysRefusal("more than %d recipients in cc, bcc and archive", maxMsysRcpts)
+	}
+	if string(meta) == "null" {
+		m.Metadata = nil
+	}
+	return m, nil
+}
+
+// unfoldOneSpace undoes folding: a line end and the white space behind it
+// become one space.
+func unfoldOneSpace(b []byte) []byte {
+	if bytes.IndexByte(b, '\n') < 0 {
+		return b
+	}
+	out := make([]byte, 0, len(b))
+	for i := 0; i < len(b); i++ {
+		if b[i] != '\r' && b[i] != '\n' {
+			out = append(out, b[i])
+			continue
+		}
+		for i+1 < len(b) && (b[i+1] == '\n' || b[i+1] == ' ' || b[i+1] == '\t') {
+			i++
+		}
+		out = append(out, ' ')
+	}
+	return out
+}

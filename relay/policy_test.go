@@ -1,0 +1,340 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"postern/relay/envelope"
+	"postern/relay/upstream"
+	"postern/tracking/event"
+	"postern/tracking/token"
+)
+
+// message gives a plain message with more header fields.
+func withFields(fields string) string {
+	return "From: News <news@example.com>\r\n" + fields + "Date: x\r\nMessage-ID: <1@x>\r\nContent-Type: text/html\r\n\r\n<body><a href=\"https://example.com/\">x</a></body>\r\n"
+}
+
+func TestMsysAPI(t *testing.T) {
+	for _, c := range []struct {
+		name, json string
+		refused    string // words of the 550
+		to         string // recipients
+		job        string
+		vmta       string
+		open, init bool
+		click      bool
+		meta, tags string
+	}{
+		{name: "nothing", json: `{}`, to: "a", open: true, init: true, click: true},
+		{name: "campaign", json: `{"campaign_id":"Spring sale"}`, to: "a", job: "Spring_sale", open: true, init: true, click: true},
+		{name: "options", json: `{"options":{"open_tracking":false,"click_tracking":false,"ip_pool":"pool1"}}`, to: "a", vmta: "pool1"},
+		{name: "opens off, initial on", json: `{"options":{"open_tracking":false,"initial_open":true}}`, to: "a", init: true, click: true},
+		{name: "metadata and tags", json: `{"metadata":{"user":{"id":1}},"tags":["x","y"]}`, to: "a", open: true, init: true, click: true, meta: `{"user":{"id":1}}`, tags: "x y"},
+		{name: "folded", json: "{\"campaign_id\":\r\n   \"two\r\n\t words\"}", to: "a", job: "two_words", open: true, init: true, click: true},
+		{name: "cc, bcc and archive", json: `{"cc":[{"email":"c@example.net","name":"C"}],"bcc":["b@example.net"],"archive":[{"email":"ar@example.net"}]}`, to: "a b c ar", open: true, init: true, click: true},
+		{name: "cc that is a recipient already", json: `{"cc":["a@EXAMPLE.net"]}`, to: "a", open: true, init: true, click: true},
+		{name: "no JSON", json: `{"campaign_id"`, refused: "ends too early"},
+		{name: "empty", json: ``, refused: "ends too early"},
+		{name: "wrong type", json: `{"campaign_id":7}`, refused: "campaign_id must not be a number"},
+		{name: "wrong option", json: `{"options":{"open_tracking":"no"}}`, refused: "options.open_tracking must not be a string"},
+		{name: "metadata no object", json: `{"metadata":[1]}`, refused: "metadata must be an object"},
+		{name: "long campaign", json: `{"campaign_id":"` + strings.Repeat("x", 65) + `"}`, refused: "longer than 64"},
+		{name: "many tags", json: `{"tags":["1","2","3","4","5","6","7","8","9","10","11"]}`, refused: "more than 10 tags"},
+		{name: "trailing words", json: `{} {}`, refused: "something follows"},
+		{name: "bad address", json: `{"bcc":["x@y> ORCPT=z"]}`, refused: "X-MSYS-API"},
+		{name: "bad pool", json: `{"options":{"ip_pool":"a b"}}`, refused: "ip_pool"},
+		{name: "unknown pool", json: `{"options":{"ip_pool":"pool9"}}`, refused: "Unknown VirtualMTA"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, func(conf *Config) { conf.MsysAPI, conf.Pools = true, []Pool{{"pool1"}} })
+			reply := b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: "+c.json+"\r\n"), "a"))
+			if c.refused != "" {
+				if reply.Code != 550 || reply.Enhanced != [3]int{5, 6, 0} || !strings.Contains(reply.Text, c.refused) {
+					t.Errorf("%v", reply)
+				}
+				if len(b.rec.events) != 1 || b.rec.events[0].Type != event.PolicyRejection {
+					t.Errorf("events %v", b.rec.events)
+				}
+				return
+			}
+			if reply.Code != 250 {
+				t.Fatalf("%v", reply)
+			}
+			got := map[string]bool{}
+			for _, sent := range b.up.got {
+				got[sent.Recipient.Address.Local] = true
+				if strings.Contains(strings.ToLower(string(sent.Message[0])), "x-msys-api") {
+					t.Error("the field went out")
+				}
+			}
+			want := map[string]bool{}
+			for _, l := range strings.Fields(c.to) {
+				want[l] = true
+			}
+			if fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("recipients %v", got)
+			}
+			e := b.rec.events[0]
+			if e.CampaignID != c.job || e.BindingGroup != c.vmta || *e.OpenTracking != c.open || *e.InitialPixel != c.init || *e.ClickTracking != c.click ||
+				string(e.RcptMeta) != c.meta || strings.Join(e.RcptTags, " ") != c.tags {
+				j, _ := json.Marshal(e)
+				t.Errorf("event %s", j)
+			}
+		})
+	}
+}
+
+// TestArchive: an archive copy has an id of its own and the first recipient's
+// links.
+func TestArchive(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.MsysAPI = true })
+	b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: {\"archive\":[\"ar@example.net\"]}\r\n"), "a"))
+	links := map[string]string{}
+	ids := map[string]bool{}
+	for _, s := range b.up.got {
+		msg := string(s.Message[0])
+		links[s.Recipient.Address.Local] = strings.Join(regexp.MustCompile(`https://t\.example/t/[\w-]+`).FindAllString(msg, -1), " ")
+		ids[regexp.MustCompile(`X-Sp-Message-Id: (\w+)`).FindStringSubmatch(msg)[1]] = true
+	}
+	if links["a"] != links["ar"] || links["a"] == "" || len(ids) != 2 {
+		t.Errorf("links %v, ids %v", links, ids)
+	}
+}
+
+func TestTooManyWithAPI(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.MsysAPI, c.MaxRecipients = true, 2 })
+	if r := b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: {\"bcc\":[\"b@x.example\",\"c@x.example\"]}\r\n"), "a")); r.Code != 550 || len(b.up.got) != 0 {
+		t.Errorf("%v", r)
+	}
+}
+
+func TestReturnPath(t *testing.T) {
+	rules := []RewriteRule{{"vip@example.com", "vip-bounces@b.example"}, {"*@example.com", "*@bounces.example.com"}, {"*@*.example.org", "*@bounces.example.org"}}
+	for _, c := range []struct{ name, from, verp, want string }{
+		{"exact before pattern", "vip@example.com", "", "vip-bounces@b.example"},
+		{"any local part", "a.b@EXAMPLE.com", "", "a.b@bounces.example.com"},
+		{"below", "x@news.example.org", "", "x@bounces.example.org"},
+		{"not the domain itself", "x@example.org", "", "x@example.org"},
+		{"the null path", "", "v.example", ""},
+		{"VERP over the rewriting", "a@example.com", "v.example", "bounce+ID@v.example"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, func(conf *Config) { conf.Rewrite, conf.VERPDomain = rules, c.verp })
+			s := submission(htmlMessage, "a")
+			s.Envelope.From, _ = envelope.FromUnquoted(c.from)
+			b.relay.Submit(context.Background(), s)
+			got := b.up.got[0].From.String()
+			id := b.rec.events[0].MessageID
+			if got = strings.Replace(got, id, "ID", 1); got != c.want {
+				t.Errorf("%s goes out as %s, want %s", c.from, got, c.want)
+			}
+		})
+	}
+}
+
+func TestSubaccount(t *testing.T) {
+	for _, c := range []struct {
+		name, field string
+		user        uint32
+		want        uint32
+		header      string
+	}{
+		{"none", "", 0, 0, ""},
+		{"header", "X-Sp-Subaccount-Id: 12\r\n", 0, 12, "X-Sp-Subaccount-Id: 12\r\n"},
+		{"the user's is the boundary", "X-Sp-Subaccount-Id: 12\r\n", 7, 7, "X-Sp-Subaccount-Id: 7\r\n"},
+		{"invalid", "X-Sp-Subaccount-Id: -1\r\n", 0, 0, ""},
+		{"zero", "X-Sp-Subaccount-Id: 0\r\n", 0, 0, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, nil)
+			s := submission(withFields(c.field), "a")
+			s.User.Subaccount = c.user
+			b.relay.Submit(context.Background(), s)
+			if got := b.rec.events[0].SubaccountID; got != c.want {
+				t.Errorf("event has %d", got)
+			}
+			if got := regexp.MustCompile(`(?i)x-sp-subaccount-id:.*\r\n`).FindString(string(b.up.got[0].Message[0])); got != c.header {
+				t.Errorf("header %q", got)
+			}
+			for _, m := range regexp.MustCompile(`https://t\.example/t/([\w-]+)`).FindAllStringSubmatch(string(b.up.got[0].Message[0]), -1) {
+				if tok, err := b.keys.Open(m[1]); err != nil || tok.Subaccount != c.want {
+					t.Errorf("token %+v, %v", tok, err)
+				}
+			}
+		})
+	}
+}
+
+func TestTrackingRules(t *testing.T) {
+	no := false
+	rules := []TrackingRule{{Pattern: "*.customer1.example", URL: "https://click.customer1.example", Open: &no}, {Pattern: "vip.customer1.example", Click: &no}, {Pattern: "*", InitialOpen: &no}}
+	for _, c := range []struct {
+		name, from, sender string
+		user               bool
+		api                string
+		want               Tracking
+	}{
+		{"the most specific: exact", "a@vip.customer1.example", "", true, "", Tracking{"https://t.example", true, true, false}},
+		{"the longest pattern", "a@news.customer1.example", "", true, "", Tracking{"https://click.customer1.example", false, true, true}},
+		{"the catch-all", "a@other.example", "", true, "", Tracking{"https://t.example", true, false, true}},
+		{"Sender before From", "a@other.example", "b@vip.customer1.example", true, "", Tracking{"https://t.example", true, true, false}},
+		{"X-MSYS-API before rules", "a@vip.customer1.example", "", true, `{"options":{"click_tracking":true}}`, Tracking{"https://t.example", true, true, true}},
+		{"the user's no before all", "a@vip.customer1.example", "", false, `{"options":{"click_tracking":true}}`, Tracking{"https://t.example", false, false, false}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, func(conf *Config) { conf.TrackingRules, conf.MsysAPI = rules, true })
+			header := "From: " + c.from + "\r\n"
+			if c.sender != "" {
+				header += "Sender: " + c.sender + "\r\n"
+			}
+			if c.api != "" {
+				header += "X-MSYS-API: " + c.api + "\r\n"
+			}
+			p, err := b.relay.applyPolicy([]byte(header), User{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := b.relay.trackingFor(User{Tracking: c.user}, &p); got != c.want {
+				t.Errorf("got %+v", got)
+			}
+		})
+	}
+}
+
+func TestFromDomains(t *testing.T) {
+	for _, c := range []struct {
+		name, envelope, header string
+		code                   int
+	}{
+		{"own domain", "a@bob.example", "From: a@bob.example\r\n", 250},
+		{"below", "a@x.bob.example", "From: a@y.bob.example\r\n", 250},
+		{"null path", "", "From: a@bob.example\r\n", 250},
+		{"envelope of others", "a@alice.example", "From: a@bob.example\r\n", 550},
+		{"From of others", "a@bob.example", "From: a@alice.example\r\n", 550},
+		{"second author of others", "a@bob.example", "From: a@bob.example, b@alice.example\r\n", 550},
+		{"Sender of others", "a@bob.example", "From: a@bob.example\r\nSender: a@alice.example\r\n", 550},
+		{"From that cannot be read", "a@bob.example", "From: <<a@bob.example\r\n", 550},
+		{"a display name that looks right", "a@bob.example", "From: \"a@bob.example\" <a@alice.example>\r\n", 550},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, nil)
+			s := submission(c.header+"\r\nx\r\n", "r")
+			s.User.FromDomains = []string{"bob.example", "*.bob.example"}
+			s.Envelope.From, _ = envelope.FromUnquoted(c.envelope)
+			reply := b.relay.Submit(context.Background(), s)
+			if reply.Code != c.code || c.code == 550 && reply.Enhanced != [3]int{5, 7, 1} {
+				t.Errorf("%v", reply)
+			}
+		})
+	}
+}
+
+func TestDKIMChoice(t *testing.T) {
+	for _, c := range []struct {
+		name, from, api string
+		domains         []string
+		require         bool
+		code            int
+		signed          bool
+	}{
+		{"own key", "a@example.com", "", nil, false, 250, true},
+		{"parent's key", "a@news.example.com", "", nil, false, 250, true},
+		{"no key", "a@other.example", "", nil, false, 250, false},
+		{"no key and required", "a@other.example", "", nil, true, 550, false},
+		{"named key", "a@other.example", `{"options":{"dkim_key":"s"}}`, nil, true, 250, true},
+		{"named key that is not theirs", "a@other.example", `{"options":{"dkim_key":"s"}}`, []string{"other.example"}, false, 550, false},
+		{"unknown key", "a@example.com", `{"options":{"dkim_key":"none"}}`, nil, false, 550, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, func(conf *Config) { conf.RequireSignature, conf.MsysAPI = c.require, true })
+			header := "From: " + c.from + "\r\n"
+			if c.api != "" {
+				header += "X-MSYS-API: " + c.api + "\r\n"
+			}
+			s := submission(header+"\r\nx\r\n", "r")
+			s.Envelope.From = envelope.Address{}
+			s.User.FromDomains = c.domains
+			reply := b.relay.Submit(context.Background(), s)
+			if reply.Code != c.code {
+				t.Fatalf("%v", reply)
+			}
+			if c.code == 250 && strings.HasPrefix(string(b.up.got[0].Message[0]), "DKIM-Signature:") != c.signed {
+				t.Errorf("signed: %v", !c.signed)
+			}
+		})
+	}
+}
+
+// sevenBitUpstream takes no 8-bit content.
+type sevenBitUpstream struct{ *fakeUpstream }
+
+func (s *sevenBitUpstream) Send(ctx context.Context, t *upstream.Transaction) upstream.Outcome {
+	if t.EightBit {
+		return upstream.Outcome{Err: upstream.ErrEightBit}
+	}
+	return s.fakeUpstream.Send(ctx, t)
+}
+
+func TestEightBit(t *testing.T) {
+	b := newBench(t, nil)
+	b.relay.c.Upstream = &sevenBitUpstream{b.up}
+	msg := "From: a@example.com\r\nMIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n<body>gr\u00fcn</body>\r\n"
+	reply := b.relay.Submit(context.Background(), submission(msg, "a", "b"))
+	if reply.Code != 250 || len(b.up.got) != 2 {
+		t.Fatalf("%v, %d sent", reply, len(b.up.got))
+	}
+	for _, s := range b.up.got {
+		if got := string(s.Message[0]); has8bit([]byte(got)) || !strings.Contains(got, "Content-Transfer-Encoding: quoted-printable") || !strings.Contains(got, "gr=C3=BCn") {
+			t.Errorf("went out as %q", got)
+		}
+	}
+}
+
+func TestListUnsubscribe(t *testing.T) {
+	for _, c := range []struct {
+		name, fields string
+		added        bool
+	}{{"added", "", true}, {"there already", "List-Unsubscribe: <mailto:x@example.com>\r\n", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, func(conf *Config) { conf.ListUnsubscribe = true })
+			b.relay.Submit(context.Background(), submission(withFields(c.fields), "a"))
+			msg := string(b.up.got[0].Message[0])
+			m := regexp.MustCompile(`List-Unsubscribe: <https://t\.example/t/([\w-]+)>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n`).FindStringSubmatch(msg)
+			if (m != nil) != c.added {
+				t.Fatalf("header of %s", msg)
+			}
+			signed := regexp.MustCompile(`(?s)h=.*List-Unsubscribe-Post.*bh=`).MatchString(msg)
+			if c.added {
+				tok, err := b.keys.Open(m[1])
+				if err != nil || tok.Kind != token.ListUnsubscribe || tok.Recipient != "a@Example.NET" || !signed {
+					t.Errorf("token %+v, %v, signed %v", tok, err, signed)
+				}
+			}
+		})
+	}
+}
+
+func FuzzMsysAPI(f *testing.F) {
+	for _, s := range []string{`{}`, `{"campaign_id":"a","cc":["a@b"],"options":{"ip_pool":"x"}}`, "{\r\n \"tags\":[\"a\"]}", `{"archive":[{"email":"x@y"}]}`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		m, err := parseMsysAPI([]byte("X-MSYS-API: " + s))
+		if err != nil {
+			if r := envelope.ReplyFor(err); r.Code != 550 || strings.ContainsAny(r.Text, "\r\n") {
+				t.Fatalf("%v", r)
+			}
+			return
+		}
+		for _, a := range append(append(m.CC, m.BCC...), m.Archive...) {
+			if back, err := envelope.Parse(a.String()); err != nil || back != a.Address {
+				t.Fatalf("%q reads back as %v, %v", a, back, err)
+			}
+		}
+	})
+}

@@ -1,0 +1,156 @@
+package relay
+
+import (
+	"strings"
+
+	"postern/relay/envelope"
+)
+
+// Pool is one of PowerMTA's virtual-mta-pools.
+type Pool struct{ Name string }
+
+// VirtualMTA is one of PowerMTA's VirtualMTAs.
+type VirtualMTA struct {
+	Name       string
+	Pool       string
+	SourceHost string // reported as sending_ip
+}
+
+// RewriteRule maps a MAIL FROM to another, as PowerMTA's <rewrite-list>: each
+// side is LOCAL@DOMAIN, with * for any local part, and *.DOMAIN for any name
+// below; * on the right keeps what was matched.
+type RewriteRule struct{ From, To string }
+
+// TrackingRule is tracking for a sending domain; nil leaves a thing to what is
+// less specific.
+type TrackingRule struct {
+	Pattern     string
+	URL         string
+	Open        *bool
+	InitialOpen *bool
+	Click       *bool
+}
+
+// returnPath applies the first rule that matches. The null path is left alone.
+func (r *Relay) returnPath(a envelope.Address) envelope.Address {
+	if a.IsNull() {
+		return a
+	}
+	for _, rule := range r.c.Rewrite {
+		local, domain, _ := cutLast(rule.From, "@")
+		if local != "*" && local != a.Local || !envelope.MatchDomain(domain, a.Domain) {
+			continue
+		}
+		toLocal, toDomain, _ := cutLast(rule.To, "@")
+		if toLocal != "*" {
+			a.Local = toLocal
+		}
+		if toDomain != "*" {
+			a.Domain = toDomain
+		}
+		return a
+	}
+	return a
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+// verp is a copy's own return path: bounce+<message id>@verp_domain.
+func (r *Relay) verp(from envelope.Address, id string) envelope.Address {
+	if r.c.VERPDomain == "" || from.IsNull() {
+		return from
+	}
+	return envelope.Address{Local: "bounce+" + id, Domain: r.c.VERPDomain}
+}
+
+// knownVirtualMTA: where pools or VirtualMTAs are configured, a name is one of
+// theirs.
+func (r *Relay) knownVirtualMTA(name string) bool {
+	if len(r.c.Pools)+len(r.c.VirtualMTAs) == 0 {
+		return true
+	}
+	for _, p := range r.c.Pools {
+		if p.Name == name {
+			return true
+		}
+	}
+	for _, v := range r.c.VirtualMTAs {
+		if v.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// binding tells how an event names where the mail leaves from (reference,
+// section 2).
+func (r *Relay) binding(name string) (binding, group, ip string) {
+	for _, v := range r.c.VirtualMTAs {
+		if v.Name == name {
+			return v.Name, v.Pool, v.SourceHost
+		}
+	}
+	for _, p := range r.c.Pools {
+		if p.Name == name {
+			return "", p.Name, ""
+		}
+	}
+	return name, "", ""
+}
+
+// trackingFor decides opens, initial opens and clicks, each by the first that
+// speaks: the user's "no", X-MSYS-API, the rule of the sending domain,
+// [tracking] (house, section 7).
+func (r *Relay) trackingFor(u User, p *policy) Tracking {
+	t := r.c.Tracking
+	if rule := mostSpecific(r.c.TrackingRules, p.sender); rule != nil {
+		if rule.URL != "" {
+			t.URL = rule.URL
+		}
+		choose(&t.Open, rule.Open)
+		choose(&t.InitialOpen, rule.InitialOpen)
+		choose(&t.Click, rule.Click)
+	}
+	if p.api != nil {
+		o := p.api.Options
+		choose(&t.Open, o.OpenTracking)
+		if o.OpenTracking != nil && !*o.OpenTracking {
+			t.InitialOpen = false
+		}
+		choose(&t.InitialOpen, o.InitialOpen)
+		choose(&t.Click, o.ClickTracking)
+	}
+	if !u.Tracking {
+		t.Open, t.InitialOpen, t.Click = false, false, false
+	}
+	return t
+}
+
+func choose(to *bool, v *bool) {
+	if v != nil {
+		*to = *v
+	}
+}
+
+// mostSpecific finds the rule whose pattern fits best: exact, then the longest.
+func mostSpecific(rules []TrackingRule, domain string) *TrackingRule {
+	var best *TrackingRule
+	for i := range rules {
+		r := &rules[i]
+		if !envelope.MatchDomain(r.Pattern, domain) {
+			continue
+		}
+		if strings.EqualFold(r.Pattern, domain) {
+			return r
+		}
+		if best == nil || len(r.Pattern) > len(best.Pattern) {
+			best = r
+		}
+	}
+	return best
+}
