@@ -146,7 +146,7 @@ func Open(c Config) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := q.spool.Replay(readerName, q.load); err != nil {
+	if err := q.spool.Scan(readerName, headBytes, recordLength, q.load); err != nil {
 		q.spool.Close()
 		return nil, err
 	}
@@ -164,32 +164,39 @@ func (q *Queue) Len() int {
 	return q.copies
 }
 
+// headBytes is what is read of a transaction at the start; its JSON mostly fits.
+const headBytes = 1 << 10
+
 // load takes one record of an earlier life into the index.
-func (q *Queue) load(r spool.Record) {
-	if len(r.Data) < 2 {
-		return
+func (q *Queue) load(at spool.Position, b []byte, n int) bool {
+	if len(b) < 2 {
+		return true
 	}
-	switch r.Data[0] {
+	switch b[0] {
 	case kindTransaction:
-		t, err := decodeHead(r.Data)
-		if err != nil {
-			q.c.Log.Error("queue: transaction set aside", "segment", r.At.Segment, "offset", r.At.Offset, "err", err)
-			return
+		if len(b) < n && headEnd(b) < 0 {
+			return false
 		}
-		q.add(t, r.At, len(r.Data))
+		t, err := decodeHead(b)
+		if err != nil {
+			q.c.Log.Error("queue: transaction passed over", "segment", at.Segment, "offset", at.Offset, "err", err)
+			return true
+		}
+		q.add(t, at, n)
 	case kindState:
 		var s stateRecord
-		if c := q.find(r.Data, &s, func() (string, string) { return s.ID, s.Copy }); c != nil {
+		if c := q.find(b, &s, func() (string, string) { return s.ID, s.Copy }); c != nil {
 			c.tries, c.next, c.reply, c.lastTry = s.Tries, s.Next, s.Reply, s.LastTry
 			q.setAway(c, s.Away)
 			q.schedule(c)
 		}
 	case kindDone:
 		var d doneRecord
-		if c := q.find(r.Data, &d, func() (string, string) { return d.ID, d.Copy }); c != nil {
+		if c := q.find(b, &d, func() (string, string) { return d.ID, d.Copy }); c != nil {
 			q.forget(c)
 		}
 	}
+	return true
 }
 
 func (q *Queue) find(record []byte, v any, key func() (id, copy string)) *copyState {

@@ -329,7 +329,7 @@ func TestSpaceComesBack(t *testing.T) {
 func FuzzRecord(f *testing.F) {
 	r, _ := encodeTransaction(transaction("t", "a", "b"))
 	f.Add(r)
-	f.Add([]byte(`T {"id":"x","copies":[{"own":[1]}]}\nabc`))
+	f.Add([]byte(`T 0000000048 {"id":"x","copies":[{"own":[1]}]}\nabc`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) < 2 {
 			return
@@ -374,4 +374,42 @@ func BenchmarkPut(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkOpen starts with 100,000 messages waiting.
+func BenchmarkOpen(b *testing.B) {
+	for _, size := range []int{2 << 10, 30 << 10} {
+		b.Run(fmt.Sprintf("%d_bytes", size), func(b *testing.B) {
+			dir := b.TempDir()
+			c := Config{Dir: dir, Log: slog.New(slog.DiscardHandler)}
+			q, err := Open(c)
+			if err != nil {
+				b.Fatal(err)
+			}
+			body := []byte(strings.Repeat("0123456789 0123456789 0123456789\r\n", size/34))
+			for i := range 1000 {
+				ts := make([]*Transaction, 100)
+				for j := range ts {
+					ts[j] = transaction(fmt.Sprint(i, "-", j), "a")
+					ts[j].Shared[1] = body
+				}
+				if err := q.Put(context.Background(), ts...); err != nil {
+					b.Fatal(err)
+				}
+			}
+			q.Close()
+			for b.Loop() {
+				q, err := Open(c)
+				if err != nil {
+					b.Fatal(err)
+				}
+				if q.Len() != 100_000 {
+					b.Fatal(q.Len())
+				}
+				b.StopTimer()
+				q.Close()
+				b.StartTimer()
+			}
+		})
+	}
 }

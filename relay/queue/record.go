@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"postern/relay/envelope"
@@ -76,11 +77,12 @@ func (t *Transaction) Message(copy int) []byte {
 
 // The records of the queue, one kind a letter, then a space:
 //
-//	T JSON LF bytes   a transaction: its JSON, then Shared, then each copy's
-//	                  Own; a later one with the same id takes the place of the
-//	                  earlier
-//	S JSON            a copy's state after an attempt
-//	D JSON            a copy that is done with, one way or the other
+//	T LENGTH JSON LF bytes   a transaction: the record's length in 10 digits, so
+//	                         that a start need not read the bytes; its JSON, then
+//	                         Shared, then each copy's Own. A later one with the
+//	                         same id takes the place of the earlier
+//	S JSON                   a copy's state after an attempt
+//	D JSON                   a copy that is done with, one way or the other
 //
 // LF inside is written as \n, a backslash as \\.
 const (
@@ -88,6 +90,10 @@ const (
 	kindState       = 'S'
 	kindDone        = 'D'
 )
+
+// lengthEnd is where a transaction's JSON begins: behind `T`, a space, ten
+// digits, a space.
+const lengthEnd = 2 + 10 + 1
 
 type stateRecord struct {
 	ID       string    `json:"id"`
@@ -120,7 +126,7 @@ func encodeTransaction(t *Transaction) ([]byte, error) {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
 	out := make([]byte, 0, len(head)+size+total(t.SharedLengths)+(size+total(t.SharedLengths))/32+64)
-	out = append(out, kindTransaction, ' ')
+	out = append(out, "T 0000000000 "...)
 	out = escape(out, head)
 	out = append(out, `\n`...)
 	for _, b := range t.Shared {
@@ -131,7 +137,20 @@ func encodeTransaction(t *Transaction) ([]byte, error) {
 			out = escape(out, b)
 		}
 	}
+	copy(out[2:], fmt.Sprintf("%010d", len(out)))
 	return out, nil
+}
+
+// recordLength reads a transaction's length from its beginning.
+func recordLength(beginning []byte) int {
+	if len(beginning) < lengthEnd || beginning[0] != kindTransaction {
+		return 0
+	}
+	n, err := strconv.Atoi(string(beginning[2 : lengthEnd-1]))
+	if err != nil || n < lengthEnd {
+		return 0
+	}
+	return n
 }
 
 func lengths(bs [][]byte) []int {
@@ -199,7 +218,7 @@ func unescape(b []byte) ([]byte, error) {
 
 // headEnd finds where a transaction's JSON ends in its escaped record.
 func headEnd(record []byte) int {
-	for i := 2; i+1 < len(record); i++ {
+	for i := lengthEnd; i+1 < len(record); i++ {
 		if record[i] != '\\' {
 			continue
 		}
@@ -217,7 +236,7 @@ func decodeHead(record []byte) (*Transaction, error) {
 	if end < 0 {
 		return nil, errRecord
 	}
-	head, err := unescape(record[2:end])
+	head, err := unescape(record[lengthEnd:end])
 	if err != nil {
 		return nil, err
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -25,27 +24,6 @@ type Reader struct {
 	name string
 	at   Position
 	buf  []byte // read ahead, beginning at at
-
-	noWait bool // Next gives io.EOF at the end
-}
-
-// Replay calls f with every record from the reader's cursor to the end.
-func (s *Spool) Replay(reader string, f func(Record)) error {
-	r, err := s.Reader(reader)
-	if err != nil {
-		return err
-	}
-	r.noWait = true
-	for {
-		rec, err := r.Next(context.Background())
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		f(rec)
-	}
 }
 
 // Reader gives the reader of that name, which must be among Config.Readers.
@@ -83,8 +61,6 @@ func (r *Reader) Next(ctx context.Context) (Record, error) {
 			}
 		case next != 0:
 			r.buf, r.at = nil, Position{Segment: next}
-		case r.noWait:
-			return Record{}, io.EOF
 		default:
 			select {
 			case <-grown:
