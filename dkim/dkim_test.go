@@ -2,7 +2,9 @@ package dkim
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -290,6 +292,42 @@ func TestRFC6376Canonical(t *testing.T) {
 	}
 	if got, want := bodyHash(" C \r\nD \t E\r\n\r\n\r\n"), fmt.Sprintf("%x", sha256.Sum256([]byte(" C\r\nD E\r\n"))); got != want {
 		t.Errorf("body hash %s, want %s", got, want)
+	}
+}
+
+// TestRFC8463 holds the Ed25519 example of RFC 8463 appendix A: our
+// canonicalization and signature give the RFC's own bytes.
+func TestRFC8463(t *testing.T) {
+	const msg = "From: Joe SixPack <joe@football.example.com>\r\nTo: Suzie Q <suzie@shopping.example.net>\r\nSubject: Is dinner ready?\r\n" +
+		"Date: Fri, 11 Jul 2003 21:00:37 -0700 (PDT)\r\nMessage-ID: <20030712040037.46341.5F8J@football.example.com>\r\n\r\n" +
+		"Hi.\r\n\r\nWe lost the game.  Are you hungry yet?\r\n\r\nJoe.\r\n"
+	const want = "/gCrinpcQOoIfuHNQIbq4pgh9kyIK3AQUdt9OdqQehSwhEIug4D11BusFa3bT3FY5OsU7ZbnKELq+eXdp1Q1Dw=="
+	seed, err := base64.StdEncoding.DecodeString("nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=")
+	if err != nil {
+		t.Fatal(err)
+	}
+	header, body, _ := envelope.Split([]byte(msg))
+	h := bodyHasher{h: sha256.New()}
+	h.relaxed(body)
+	if got := base64.StdEncoding.EncodeToString(h.h.Sum(nil)); got != "2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=" {
+		t.Errorf("bh=%s", got)
+	}
+	var data []byte
+	fields := envelope.Fields(header)
+	for _, name := range []string{"from", "to", "subject", "date", "message-id"} {
+		f, _ := envelope.First(fields, name)
+		data = append(appendRelaxedField(data, f.Raw), crlf...)
+	}
+	data = appendRelaxedField(data, []byte("DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed;\r\n d=football.example.com; i=@football.example.com;\r\n"+
+		" q=dns/txt; s=brisbane; t=1528637909; h=from : to :\r\n subject : date : message-id : from : subject : date;\r\n"+
+		" bh=2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=;\r\n b="))
+	digest := sha256.Sum256(data)
+	sig, err := Key{Private: ed25519.NewKeyFromSeed(seed)}.sign(digest[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := base64.StdEncoding.EncodeToString(sig); got != want {
+		t.Errorf("b=%s", got)
 	}
 }
 

@@ -181,6 +181,13 @@ func (r *Relay) chooseKeys(m *message) error {
 		return nil
 	}
 	m.keys = r.c.Signer.KeysFor(m.policy.from.Domain, m.at)
+	if name := m.s.User.DKIMKey; name != "" {
+		if k, ok := r.c.Signer.Named(name, m.at); ok {
+			m.keys = []dkim.Key{k}
+		} else {
+			r.c.Log.Error("the user's dkim_key is not there; the From domain's signs", "user", m.s.User.Name, "dkim_key", name)
+		}
+	}
 	if api := m.policy.api; api != nil && api.Options.DKIMKey != "" {
 		k, ok := r.c.Signer.Named(api.Options.DKIMKey, m.at)
 		domains := m.s.User.FromDomains

@@ -33,6 +33,7 @@ type User struct {
 	Subaccount  uint32
 	FromDomains []string // patterns; empty: any
 	Tracking    bool
+	DKIMKey     string // names a key that signs in the place of the From domain's; empty: none
 }
 
 // Submission is a message with its envelope, as the client handed it over.

@@ -2,10 +2,8 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
-	"os"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -97,69 +95,6 @@ func (c *tokenDecodeCmd) Run(e *env) error {
 	out.SetEscapeHTML(false)
 	return out.Encode(map[string]any{"kind": t.Kind.String(), "message_id": t.MessageID.String(), "issued": t.Issued().UTC(),
 		"recipient": t.Recipient, "subaccount": t.Subaccount, "target": t.Target, "link_name": t.LinkName})
-}
-
-type dkimCmd struct {
-	Keygen dkimKeygenCmd `cmd:"" help:"Make a key and print the DNS record to publish."`
-	Record dkimRecordCmd `cmd:"" help:"Print the DNS record of a key."`
-}
-
-type dkimKeygenCmd struct {
-	Domain   string `required:"" help:"The domain that signs (d=)."`
-	Selector string `required:"" help:"The selector (s=)."`
-	Out      string `required:"" type:"path" help:"Where the private key goes; must not exist." placeholder:"FILE"`
-	Type     string `default:"rsa2048" enum:"rsa2048,rsa3072,rsa4096,ed25519" help:"rsa2048, rsa3072, rsa4096 or ed25519."`
-}
-
-func (c *dkimKeygenCmd) Help() string {
-	return "Example: postern dkim keygen --domain example.com --selector s2026 --out s2026.example.com.pem"
-}
-
-func (c *dkimKeygenCmd) Run(e *env) error {
-	key, pem, err := dkim.Generate(c.Type)
-	if err != nil {
-		return err
-	}
-	f, err := os.OpenFile(c.Out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(pem)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return printRecord(e, dkim.Key{Domain: c.Domain, Selector: c.Selector, Private: key}, false)
-}
-
-type dkimRecordCmd struct {
-	Domain   string `required:"" help:"The domain that signs (d=)."`
-	Selector string `required:"" help:"The selector (s=)."`
-	Key      string `required:"" type:"path" help:"The private key's file." placeholder:"FILE"`
-	Plain    bool   `help:"The record's value alone, without name and quotes."`
-}
-
-func (c *dkimRecordCmd) Help() string {
-	return "Example: postern dkim record --domain example.com --selector s2026 --key s2026.example.com.pem"
-}
-
-func (c *dkimRecordCmd) Run(e *env) error {
-	k, err := dkim.ReadKey(c.Domain, c.Selector, c.Key)
-	if err != nil {
-		return err
-	}
-	return printRecord(e, k, c.Plain)
-}
-
-func printRecord(e *env, k dkim.Key, plain bool) error {
-	value, err := dkim.RecordValue(k.Private)
-	if err != nil {
-		return err
-	}
-	if !plain {
-		value = dkim.BIND(k.Domain, k.Selector, value)
-	}
-	fmt.Fprintln(e.stdout, value)
-	return nil
 }
 
 type versionCmd struct{}

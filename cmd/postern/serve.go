@@ -242,7 +242,7 @@ func userEntries(users []config.User) []smtpd.UserEntry {
 	out := make([]smtpd.UserEntry, len(users))
 	for i, u := range users {
 		out[i] = smtpd.UserEntry{Password: u.Password, User: relay.User{Name: u.Name, VirtualMTA: u.VirtualMTA, Job: u.Job,
-			JobPrefix: u.JobPrefix, Subaccount: u.Subaccount, FromDomains: u.FromDomains, Tracking: u.Tracking}}
+			JobPrefix: u.JobPrefix, Subaccount: u.Subaccount, FromDomains: u.FromDomains, Tracking: u.Tracking, DKIMKey: u.DKIMKey}}
 	}
 	return out
 }

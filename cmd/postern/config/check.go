@@ -234,6 +234,7 @@ type User struct {
 	Subaccount  uint32   `toml:"subaccount"`
 	FromDomains []string `toml:"from_domains"`
 	Tracking    bool     `toml:"tracking"`
+	DKIMKey     string   `toml:"dkim_key"` // signs in the place of the From domain's keys
 }
 
 func (u *User) setDefaults() { u.Tracking = true }

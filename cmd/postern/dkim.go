@@ -1,0 +1,161 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"postern/dkim"
+	"postern/relay/envelope"
+)
+
+type dkimCmd struct {
+	Keygen dkimKeygenCmd `cmd:"" help:"Make a key and print the DNS record to publish."`
+	Record dkimRecordCmd `cmd:"" help:"Print the DNS record of a key."`
+	Verify dkimVerifyCmd `cmd:"" help:"Ask the DNS whether the published key is the one on disk; look for SPF and DMARC."`
+	Sign   dkimSignCmd   `cmd:"" help:"Sign a message from a file, to standard output."`
+}
+
+type dkimKeygenCmd struct {
+	Domain   string `required:"" help:"The domain that signs (d=)."`
+	Selector string `required:"" help:"The selector (s=)."`
+	Out      string `required:"" type:"path" help:"Where the private key goes; must not exist." placeholder:"FILE"`
+	Type     string `default:"rsa2048" enum:"rsa2048,rsa3072,rsa4096,ed25519" help:"rsa2048, rsa3072, rsa4096 or ed25519."`
+}
+
+func (c *dkimKeygenCmd) Help() string {
+	return "Example: postern dkim keygen --domain example.com --selector s2026 --out s2026.example.com.pem"
+}
+
+func (c *dkimKeygenCmd) Run(e *env) error {
+	key, pem, err := dkim.Generate(c.Type)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(c.Out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(pem)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return printRecord(e, dkim.Key{Domain: c.Domain, Selector: c.Selector, Private: key}, false)
+}
+
+// keyArgs name a key on disk.
+type keyArgs struct {
+	Domain   string `required:"" help:"The domain that signs (d=)."`
+	Selector string `required:"" help:"The selector (s=)."`
+	Key      string `required:"" type:"path" help:"The private key's file." placeholder:"FILE"`
+}
+
+func (k keyArgs) read() (dkim.Key, error) { return dkim.ReadKey(k.Domain, k.Selector, k.Key) }
+
+type dkimRecordCmd struct {
+	keyArgs
+	Plain bool `help:"The record's value alone, without name and quotes."`
+}
+
+func (c *dkimRecordCmd) Help() string {
+	return "Example: postern dkim record --domain example.com --selector s2026 --key s2026.example.com.pem"
+}
+
+func (c *dkimRecordCmd) Run(e *env) error {
+	k, err := c.read()
+	if err != nil {
+		return err
+	}
+	return printRecord(e, k, c.Plain)
+}
+
+func printRecord(e *env, k dkim.Key, plain bool) error {
+	value, err := dkim.RecordValue(k.Private)
+	if err != nil {
+		return err
+	}
+	if !plain {
+		value = dkim.BIND(k.Domain, k.Selector, value)
+	}
+	fmt.Fprintln(e.stdout, value)
+	return nil
+}
+
+type dkimVerifyCmd struct {
+	keyArgs
+	DNS string `name:"dns" help:"Ask this server instead of the system's." placeholder:"HOST:PORT"`
+}
+
+func (c *dkimVerifyCmd) Help() string {
+	return "Example: postern dkim verify --domain example.com --selector s2026 --key s2026.example.com.pem --dns 192.0.2.53:53"
+}
+
+const dnsTimeout = 15 * time.Second
+
+func (c *dkimVerifyCmd) Run(e *env) error {
+	k, err := c.read()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(e.ctx, dnsTimeout)
+	defer cancel()
+	missing := 0
+	for _, f := range dkim.Check(ctx, resolver(c.DNS), k) {
+		mark := "ok     "
+		if !f.Good {
+			mark = "missing"
+			missing++
+		}
+		fmt.Fprintf(e.stdout, "%s  %s\n", mark, f.Text)
+	}
+	if missing > 0 {
+		return fmt.Errorf("%d of 3 are not as they should be", missing)
+	}
+	return nil
+}
+
+// resolver asks one server, or as the system does.
+func resolver(server string) *net.Resolver {
+	if server == "" {
+		return net.DefaultResolver
+	}
+	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, network, server)
+	}}
+}
+
+type dkimSignCmd struct {
+	keyArgs
+	File string `arg:"" type:"existingfile" help:"The message; lines may end with LF."`
+}
+
+func (c *dkimSignCmd) Help() string {
+	return "Example: postern dkim sign --domain example.com --selector s2026 --key s2026.example.com.pem message.eml"
+}
+
+func (c *dkimSignCmd) Run(e *env) error {
+	k, err := c.read()
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(c.File)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	msg, err := envelope.ReadMessage(f, envelope.ReadConfig{NormaliseLF: true})
+	if err != nil {
+		return fmt.Errorf("%s: %w", c.File, err)
+	}
+	header, body, _ := envelope.Split(msg)
+	sig, err := dkim.Sign([]dkim.Key{k}, header, body, dkim.Times{Signed: time.Now()})
+	if err != nil {
+		return err
+	}
+	_, err = e.stdout.Write(append(sig, msg...))
+	return err
+}

@@ -1,0 +1,141 @@
+package dkim
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+)
+
+// Resolver looks up TXT records; *net.Resolver is one.
+type Resolver interface {
+	LookupTXT(ctx context.Context, name string) ([]string, error)
+}
+
+// Finding is one thing that Check has to say, in plain words.
+type Finding struct {
+	Good bool
+	Text string
+}
+
+// Check asks the DNS whether the published key is this one, and whether the
+// domain has an SPF and a DMARC record.
+func Check(ctx context.Context, r Resolver, k Key) []Finding {
+	return []Finding{checkKey(ctx, r, k), checkSPF(ctx, r, k.Domain), checkDMARC(ctx, r, k.Domain)}
+}
+
+func bad(format string, args ...any) Finding  { return Finding{Text: fmt.Sprintf(format, args...)} }
+func good(format string, args ...any) Finding { return Finding{true, fmt.Sprintf(format, args...)} }
+
+func lookup(ctx context.Context, r Resolver, name string) ([]string, error) {
+	txt, err := r.LookupTXT(ctx, name)
+	var e *net.DNSError
+	if errors.As(err, &e) && e.IsNotFound {
+		return nil, nil
+	}
+	return txt, err
+}
+
+// tags reads tag=value pairs (RFC 6376 section 3.2).
+func tags(s string) map[string]string {
+	out := map[string]string{}
+	for _, t := range strings.Split(s, ";") {
+		if k, v, ok := strings.Cut(t, "="); ok {
+			out[strings.TrimSpace(k)] = strings.Join(strings.Fields(v), "")
+		}
+	}
+	return out
+}
+
+func checkKey(ctx context.Context, r Resolver, k Key) Finding {
+	name := RecordName(k.Domain, k.Selector)
+	txt, err := lookup(ctx, r, name)
+	if err != nil {
+		return bad("DKIM: the DNS does not answer for %s: %v", name, err)
+	}
+	want, err := RecordValue(k.Private)
+	if err != nil {
+		return bad("DKIM: %v", err)
+	}
+	switch {
+	case len(txt) == 0:
+		return bad("DKIM: %s is not published; `postern dkim record` prints the record", name)
+	case len(txt) > 1:
+		return bad("DKIM: %s has %d TXT records, verifiers want one", name, len(txt))
+	}
+	got, ours := tags(txt[0]), tags(want)
+	kind := got["k"]
+	if kind == "" {
+		kind = "rsa"
+	}
+	switch p, published := got["p"]; {
+	case got["v"] != "" && got["v"] != "DKIM1":
+		return bad("DKIM: %s begins with v=%s, not v=DKIM1", name, got["v"])
+	case !published:
+		return bad("DKIM: %s has no p= tag", name)
+	case p == "":
+		return bad("DKIM: %s is revoked: its p= is empty", name)
+	case kind != ours["k"]:
+		return bad("DKIM: %s is for a key of type %s, the key on disk is %s", name, kind, ours["k"])
+	case p != ours["p"]:
+		if _, err := base64.StdEncoding.DecodeString(p); err != nil {
+			return bad("DKIM: %s holds a broken key; was a part of it lost?", name)
+		}
+		return bad("DKIM: %s holds another key than the one on disk", name)
+	case hasFlag(got["t"], "y"):
+		return good("DKIM: %s holds the key on disk, in testing mode (t=y): verifiers may ignore failures", name)
+	}
+	return good("DKIM: %s holds the key on disk", name)
+}
+
+func hasFlag(list, flag string) bool {
+	for _, f := range strings.Split(list, ":") {
+		if f == flag {
+			return true
+		}
+	}
+	return false
+}
+
+func checkSPF(ctx context.Context, r Resolver, domain string) Finding {
+	txt, err := lookup(ctx, r, domain)
+	if err != nil {
+		return bad("SPF: the DNS does not answer for %s: %v", domain, err)
+	}
+	var spf []string
+	for _, t := range txt {
+		if t == "v=spf1" || strings.HasPrefix(t, "v=spf1 ") {
+			spf = append(spf, t)
+		}
+	}
+	switch len(spf) {
+	case 0:
+		return bad("SPF: %s has no record; publish one that names the addresses that send for it, such as \"v=spf1 ip4:192.0.2.0/24 -all\"", domain)
+	case 1:
+		return good("SPF: %s has %q", domain, spf[0])
+	}
+	return bad("SPF: %s has %d records, which verifiers treat as an error; keep one", domain, len(spf))
+}
+
+// checkDMARC looks at the domain and, where it has none, at its parents, whose
+// policy then holds for it.
+func checkDMARC(ctx context.Context, r Resolver, domain string) Finding {
+	for d := domain; strings.Contains(d, "."); _, d, _ = strings.Cut(d, ".") {
+		txt, err := lookup(ctx, r, "_dmarc."+d)
+		if err != nil {
+			return bad("DMARC: the DNS does not answer for _dmarc.%s: %v", d, err)
+		}
+		for _, t := range txt {
+			if !strings.HasPrefix(t, "v=DMARC1") {
+				continue
+			}
+			if tags(t)["p"] == "none" {
+				return good("DMARC: %s has policy p=none: it reports, and lets forgeries through", d)
+			}
+			return good("DMARC: %s has policy p=%s", d, tags(t)["p"])
+		}
+	}
+	return bad("DMARC: %s has no record; publish \"v=DMARC1; p=none; rua=mailto:...\" at _dmarc.%s to begin with", domain, domain)
+}
