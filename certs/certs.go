@@ -77,9 +77,9 @@ func SelfSigned(dir, host string, now time.Time) (tls.Certificate, error) {
 // ServerConfig is a listener's TLS: at least minVersion (tls.VersionTLS12 or
 // later), and for TLS 1.2 only AEAD suites with forward secrecy; crypto/tls by
 // itself still takes CBC.
-func ServerConfig(cert tls.Certificate, minVersion uint16) *tls.Config {
+func ServerConfig(list []tls.Certificate, minVersion uint16) *tls.Config {
 	return &tls.Config{
-		Certificates: []tls.Certificate{cert},
+		Certificates: list,
 		MinVersion:   max(minVersion, tls.VersionTLS12),
 		CipherSuites: []uint16{
 			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,

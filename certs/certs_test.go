@@ -25,7 +25,7 @@ func TestServerConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := ServerConfig(c, 0)
+	server := ServerConfig([]tls.Certificate{c}, 0)
 	for _, v := range []struct {
 		name     string
 		min, max uint16

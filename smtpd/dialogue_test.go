@@ -94,7 +94,7 @@ func startServer(t *testing.T, change func(*Config), implicit bool) *running {
 		t.Fatal(err)
 	}
 	sub := &submitter{reply: envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "taken by the test"}}
-	c := Config{Hostname: "mail.example.com", TLS: certs.ServerConfig(testCert(), tls.VersionTLS12), RequireTLS: true, Auth: users, Submit: sub,
+	c := Config{Hostname: "mail.example.com", TLS: certs.ServerConfig([]tls.Certificate{testCert()}, tls.VersionTLS12), RequireTLS: true, Auth: users, Submit: sub,
 		MaxMessageSize: 10000, MaxRecipients: 3, Grace: time.Second, Log: quiet}
 	if change != nil {
 		change(&c)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -72,7 +73,8 @@ func (c *demoCmd) Run(e *env) error {
 	if f := problems.Fatal(); len(f) > 0 {
 		return f
 	}
-	g, err := newGateway(loaded, newLog(logTo, loaded.Log))
+	level := new(slog.LevelVar)
+	g, err := newGateway(loaded, newLog(logTo, loaded.Log, level), level)
 	if err != nil {
 		return err
 	}

@@ -8,11 +8,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,15 +21,11 @@ import (
 
 	"postern/certs"
 	"postern/cmd/postern/config"
-	"postern/dkim"
-	"postern/relay"
 	"postern/relay/queue"
-	"postern/relay/upstream"
 	"postern/smtpd"
 	"postern/tracking/event"
 	"postern/tracking/ingest"
 	"postern/tracking/spool"
-	"postern/tracking/token"
 	"postern/tracking/web"
 )
 
@@ -47,36 +43,43 @@ func (c *serveCmd) Run(e *env) error {
 	if n := len(problems.Fatal()); n > 0 {
 		return fmt.Errorf("%d problems in the configuration", n)
 	}
-	log := newLog(e.stderr, l.Log)
+	level := new(slog.LevelVar)
+	log := newLog(e.stderr, l.Log, level)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
-	go func() {
-		for range hup {
-			log.Warn("SIGHUP: reload is not built yet, the configuration stays as it was read at the start")
-		}
-	}()
-	g, err := newGateway(l, log)
+	g, err := newGateway(l, log, level)
 	if err != nil {
 		return err
 	}
+	go func() {
+		for range hup {
+			g.reload()
+		}
+	}()
 	return g.Serve(e.ctx)
 }
 
-// gateway is everything that `serve` runs, wired.
+// gateway is everything that `serve` runs, wired. What a reload can change is
+// in live; the rest stays as it was at the start.
 type gateway struct {
 	c         *config.Loaded
 	log       *slog.Logger
+	level     *slog.LevelVar
+	reg       *prometheus.Registry
 	spool     *spool.Spool
-	pool      *upstream.Pool
 	queue     *queue.Queue
-	relay     *relay.Relay
+	users     *smtpd.Users
+	certs     *certs.Store
 	smtp      *smtpd.Server
 	uploader  *ingest.Uploader // nil: signals off
 	admin     *admin
+	ids       *event.IDs
 	tracker   *http.Server
-	tls       *tls.Config
 	listeners []net.Listener // all, to close where the start fails
+
+	reloading sync.Mutex
+	live      atomic.Pointer[live]
 
 	submission, submissionTLS, web []net.Listener
 	adminListener                  net.Listener
@@ -85,166 +88,99 @@ type gateway struct {
 const ingestReader = "ingest"
 
 // newGateway builds everything and opens the listeners.
-func newGateway(l *config.Loaded, log *slog.Logger) (g *gateway, err error) {
-	g = &gateway{c: l, log: log}
+func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *gateway, err error) {
+	g = &gateway{c: l, log: log, level: level, reg: prometheus.NewRegistry(), ids: event.NewIDs()}
 	defer func() {
 		if err != nil {
 			g.close()
 		}
 	}()
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if g.tls, err = g.certificates(); err != nil {
+	g.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := g.openSpools(); err != nil {
 		return g, err
 	}
-	keys, err := token.ReadKeys(l.Tracking.KeyFile)
+	if err := g.startCerts(); err != nil {
+		return g, err
+	}
+	if g.users, err = smtpd.NewUsers(smtpd.Rate(l.Submission.AuthFailureRate)); err != nil {
+		return g, err
+	}
+	first, err := g.build(l)
 	if err != nil {
 		return g, err
 	}
-	var readers []string
-	if l.Signals.Enabled {
-		readers = append(readers, ingestReader)
-	}
-	if g.spool, err = spool.Open(spool.Config{Dir: filepath.Join(l.StateDir, "events"), Keep: l.Events.Keep.Std(),
-		Readers: readers, Log: log, Metrics: reg}); err != nil {
+	if err := g.swap(first); err != nil {
 		return g, err
 	}
-	ids, rec := event.NewIDs(), recorder{g.spool}
-	if err := g.relayAndListener(reg, keys, ids, rec); err != nil {
-		return g, err
-	}
-	handler := web.New(web.Config{Keys: keys, Events: rec, IDs: ids, Expiry: l.Tracking.LinkExpiry.Std(), ExpiredURL: string(l.Tracking.Web.ExpiredURL),
-		TrustedProxies: prefixes(l.Tracking.Web.TrustedProxies), Log: log, Metrics: reg, Now: time.Now})
-	g.tracker = web.NewServer(handler, log)
+	g.newListener()
+	g.tracker = web.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.live.Load().web.ServeHTTP(w, r) }), log)
 	if l.Signals.Enabled {
 		g.uploader = ingest.New(ingest.Config{URL: string(l.Signals.UploadURL), APIKey: string(l.Signals.APIKey),
-			BatchBytes: int(l.Signals.BatchSize), BatchAge: l.Signals.BatchAge.Std(), Log: log, Metrics: reg})
+			BatchBytes: int(l.Signals.BatchSize), BatchAge: l.Signals.BatchAge.Std(), Log: log, Metrics: g.reg})
 	}
-	g.admin = newAdmin(reg, g.pool.Ping)
+	g.admin = newAdmin(g.reg, g.Reachable)
 	g.admin.queueRoutes(g.queue)
 	return g, g.listen()
 }
 
-func prefixes(ps []config.Prefix) []netip.Prefix {
-	out := make([]netip.Prefix, len(ps))
-	for i, p := range ps {
-		out[i] = netip.Prefix(p)
+func (g *gateway) openSpools() error {
+	var readers []string
+	if g.c.Signals.Enabled {
+		readers = append(readers, ingestReader)
 	}
-	return out
-}
-
-func (g *gateway) certificates() (*tls.Config, error) {
-	c := g.c.Certs
-	version := uint16(tls.VersionTLS12)
-	if c.MinVersion == "1.3" {
-		version = tls.VersionTLS13
-	}
-	var cert tls.Certificate
 	var err error
-	if c.Mode == "self-signed" {
-		cert, err = certs.SelfSigned(filepath.Join(g.c.StateDir, "certs"), string(g.c.Hostname), time.Now())
-	} else {
-		cert, err = certs.Files(c.CertFile, c.KeyFile)
+	if g.spool, err = spool.Open(spool.Config{Dir: filepath.Join(g.c.StateDir, "events"), Keep: g.c.Events.Keep.Std(),
+		Readers: readers, Log: g.log, Metrics: g.reg}); err != nil {
+		return err
 	}
-	if err != nil {
-		return nil, err
-	}
-	return certs.ServerConfig(cert, version), nil
-}
-
-// relayAndListener wires the way of a message: submission, relay, upstream.
-func (g *gateway) relayAndListener(reg *prometheus.Registry, keys *token.Keys, ids *event.IDs, rec recorder) error {
-	c := g.c
-	var signing []dkim.Key
-	for _, k := range c.DKIM.Keys {
-		key, err := dkim.ReadKey(k.Domain, k.Selector, k.KeyFile)
-		if err != nil {
-			return err
-		}
-		fast, err := key.Fast(dkim.RSAMode(c.DKIM.RSA))
-		if err != nil {
-			g.log.Warn("RSA signs with crypto/rsa", "domain", k.Domain, "selector", k.Selector, "err", err)
-		}
-		fast.NotBefore, fast.NotAfter, fast.Successor = k.NotBefore.Time, k.NotAfter.Time, k.Successor
-		signing = append(signing, fast)
-	}
-	up := upstream.Config{Hostname: string(c.Hostname), TLS: upstream.TLSMode(c.Relay.TLS), Username: c.Relay.Username, Password: c.Relay.Password,
-		MaxConnections: c.Relay.MaxConnections, MaxMessages: c.Relay.MaxMessages, Log: g.log, Metrics: reg,
-		Timeouts: upstream.Timeouts{Connect: c.Relay.Timeouts.Connect.Std(), Greeting: c.Relay.Timeouts.Greeting.Std(), Command: c.Relay.Timeouts.Command.Std(),
-			Data: c.Relay.Timeouts.Data.Std(), FinalDot: c.Relay.Timeouts.FinalDot.Std()}}
-	for _, a := range c.Relay.Upstream {
-		up.Addrs = append(up.Addrs, string(a))
-	}
-	if c.Relay.CAFile != "" {
-		pool, err := certs.ReadPool(c.Relay.CAFile)
-		if err != nil {
-			return err
-		}
-		up.RootCAs = pool
-	}
-	g.pool = upstream.New(up)
 	var pauses []time.Duration
-	for _, d := range c.Relay.RetryAfter {
+	for _, d := range g.c.Relay.RetryAfter {
 		pauses = append(pauses, d.Std())
 	}
-	var err error
-	if g.queue, err = queue.Open(queue.Config{Dir: filepath.Join(c.StateDir, "queue"), RetryAfter: pauses, BounceAfter: c.Relay.BounceAfter.Std(),
-		Grace: c.ShutdownGrace.Std(), Log: g.log, Metrics: reg}); err != nil {
+	g.queue, err = queue.Open(queue.Config{Dir: filepath.Join(g.c.StateDir, "queue"), RetryAfter: pauses, BounceAfter: g.c.Relay.BounceAfter.Std(),
+		Grace: g.c.ShutdownGrace.Std(), Log: g.log, Metrics: g.reg})
+	return err
+}
+
+func (g *gateway) startCerts() error {
+	version := uint16(tls.VersionTLS12)
+	if g.c.Certs.MinVersion == "1.3" {
+		version = tls.VersionTLS13
+	}
+	g.certs = certs.NewStore(version, g.log)
+	if err := g.loadCerts(g.c); err != nil {
 		return err
 	}
-	rc := relay.Config{
-		Hostname: string(c.Hostname), Received: c.Submission.ReceivedHeader, PowerMTA: c.Relay.UpstreamKind == "powermta",
-		Headers: relay.HeaderNames{MessageID: string(c.Relay.MessageIDHeader), Job: string(c.Relay.JobHeader),
-			VirtualMTA: string(c.Relay.VirtualMTAHeader), Subaccount: string(c.Relay.SubaccountHeader)},
-		Tracking: relay.Tracking{URL: string(c.Tracking.URL), Open: c.Tracking.Open, InitialOpen: c.Tracking.InitialOpen, Click: c.Tracking.Click},
-		Keys:     keys, Signer: dkim.NewSigner(signing), Upstream: g.pool, Events: rec, IDs: ids, Queue: g.queue, QueueAlways: c.Relay.Queue == "always",
-		AnswerWithin: c.Relay.AnswerWithin.Std(), MsysAPI: c.Relay.MsysAPI, VERPDomain: c.Relay.VERPDomain, MaxRecipients: c.Submission.MaxRecipients,
-		ListUnsubscribe: c.Tracking.ListUnsub, MaxLinkLength: c.Tracking.MaxLinkLength, Convert8Bit: c.Relay.Convert8Bit,
-		RequireSignature: c.DKIM.Require, SignatureLife: c.DKIM.Expire.Std(), Log: g.log, Metrics: reg,
-	}
-	addRoutes(&rc, c.Config)
-	g.relay = relay.New(rc)
-	users, err := smtpd.NewUsers(smtpd.Rate(c.Submission.AuthFailureRate))
-	if err != nil {
-		return err
-	}
-	if err := users.Replace(userEntries(c.Users)); err != nil {
-		return err
-	}
-	g.smtp = smtpd.New(smtpd.Config{
-		Hostname: string(c.Hostname), TLS: g.tls, RequireTLS: c.Submission.RequireTLS, Auth: users, Submit: g.relay,
-		Budget:         smtpd.NewBudget(int64(c.MemoryBudget)),
-		MaxMessageSize: int64(c.Submission.MaxMessageSize), MaxRecipients: c.Submission.MaxRecipients,
-		MaxConnections: c.Submission.MaxConnections, MaxConnectionsPerSource: c.Submission.MaxConnectionsPerSource,
-		IdleTimeout: c.Submission.IdleTimeout.Std(), NormaliseLF: c.Submission.BareNewlines == "normalise",
-		Grace: c.ShutdownGrace.Std(), Log: g.log, Metrics: reg,
-	})
+	g.certs.Register(g.reg)
 	return nil
 }
 
-// addRoutes fills in what the lists of tables say.
-func addRoutes(rc *relay.Config, c *config.Config) {
-	for _, p := range c.Pools {
-		rc.Pools = append(rc.Pools, relay.Pool{Name: p.Name})
+// loadCerts takes the certificates that a configuration names.
+func (g *gateway) loadCerts(l *config.Loaded) error {
+	if l.Certs.Mode == "self-signed" {
+		cert, err := certs.SelfSigned(filepath.Join(g.c.StateDir, "certs"), string(l.Hostname), time.Now())
+		if err == nil {
+			g.certs.Use(cert)
+		}
+		return err
 	}
-	for _, v := range c.VirtualMTA {
-		rc.VirtualMTAs = append(rc.VirtualMTAs, relay.VirtualMTA{Name: v.Name, Pool: v.Pool, SourceHost: v.SourceHost})
+	var pairs []certs.Pair
+	for _, p := range l.Certs.AllPairs() {
+		pairs = append(pairs, certs.Pair(p))
 	}
-	for _, r := range c.Relay.Rewrite {
-		rc.Rewrite = append(rc.Rewrite, relay.RewriteRule{From: r.MailFrom, To: r.To})
-	}
-	for _, r := range c.Tracking.Rules {
-		rc.TrackingRules = append(rc.TrackingRules, relay.TrackingRule{Pattern: r.SenderOrFrom, URL: string(r.URL), Open: r.Open, InitialOpen: r.InitialOpen, Click: r.Click})
-	}
+	return g.certs.Load(pairs...)
 }
 
-func userEntries(users []config.User) []smtpd.UserEntry {
-	out := make([]smtpd.UserEntry, len(users))
-	for i, u := range users {
-		out[i] = smtpd.UserEntry{Password: u.Password, User: relay.User{Name: u.Name, VirtualMTA: u.VirtualMTA, Job: u.Job,
-			JobPrefix: u.JobPrefix, Subaccount: u.Subaccount, FromDomains: u.FromDomains, Tracking: u.Tracking, DKIMKey: u.DKIMKey}}
-	}
-	return out
+func (g *gateway) newListener() {
+	c := g.c.Submission
+	g.smtp = smtpd.New(smtpd.Config{
+		Hostname: string(g.c.Hostname), TLS: g.certs.Config(false), RequireTLS: c.RequireTLS, Auth: g.users, Submit: g,
+		Budget:         smtpd.NewBudget(int64(g.c.MemoryBudget)),
+		MaxMessageSize: int64(c.MaxMessageSize), MaxRecipients: c.MaxRecipients,
+		MaxConnections: c.MaxConnections, MaxConnectionsPerSource: c.MaxConnectionsPerSource,
+		IdleTimeout: c.IdleTimeout.Std(), NormaliseLF: c.BareNewlines == "normalise",
+		Grace: g.c.ShutdownGrace.Std(), Log: g.log, Metrics: g.reg,
+	})
 }
 
 // listen opens every listener, or none.
@@ -279,8 +215,8 @@ func (g *gateway) close() {
 	for _, l := range g.listeners {
 		l.Close()
 	}
-	if g.pool != nil {
-		g.pool.Close()
+	if l := g.live.Load(); l != nil {
+		l.pool.Close()
 	}
 	if g.queue != nil {
 		g.queue.Close()
@@ -318,7 +254,9 @@ func (g *gateway) Serve(ctx context.Context) error {
 	for _, l := range g.web {
 		run(&front, "tracker", func() error { return serveHTTP(inner, g.tracker, g.trackerListener(l), g.c.ShutdownGrace.Std()) })
 	}
-	run(&back, "retry spool", func() error { return g.queue.Serve(inner, g.relay) })
+	back.Go(func() { g.certs.Watch(background, watchEvery) })
+	back.Go(func() { g.watchUsers(background) })
+	run(&back, "retry spool", func() error { return g.queue.Serve(inner, g) })
 	if g.adminListener != nil {
 		s := web.NewServer(g.admin.mux, g.log)
 		s.WriteTimeout = 0 // profiles and streams take their time
@@ -350,9 +288,7 @@ func (g *gateway) Serve(ctx context.Context) error {
 
 func (g *gateway) trackerListener(l net.Listener) net.Listener {
 	if g.c.Tracking.Web.TLS {
-		t := g.tls.Clone()
-		t.NextProtos = []string{"h2", "http/1.1"}
-		return tls.NewListener(l, t)
+		return tls.NewListener(l, g.certs.Config(true))
 	}
 	return l
 }

@@ -53,10 +53,11 @@ type Pool struct {
 	c        Config
 	sessions tls.ClientSessionCache
 
-	mu     sync.Mutex
-	hosts  []*host
-	wake   chan struct{} // closed and replaced when a connection or a slot comes free
-	closed bool
+	mu      sync.Mutex
+	hosts   []*host
+	wake    chan struct{} // closed and replaced when a connection or a slot comes free
+	closed  bool
+	retired bool // keeps no connection
 
 	dials, replies *prometheus.CounterVec
 }
@@ -115,10 +116,23 @@ func (p *Pool) openConnections() float64 {
 	return float64(n)
 }
 
-// Close ends the idle connections; those in use end when they are given back.
+// Retire ends the idle connections; those in use end when they are given back.
+// Transactions that still come in are served, on connections of their own.
+func (p *Pool) Retire() {
+	p.mu.Lock()
+	p.retired = true
+	p.endIdle()
+}
+
+// Close is Retire, and refuses further transactions.
 func (p *Pool) Close() {
 	p.mu.Lock()
-	p.closed = true
+	p.closed, p.retired = true, true
+	p.endIdle()
+}
+
+// endIdle is called under mu, which it gives back.
+func (p *Pool) endIdle() {
 	var idle []*conn
 	for _, h := range p.hosts {
 		idle = append(idle, h.idle...)
@@ -221,7 +235,7 @@ func (p *Pool) release(h *host, c *conn) {
 	keep := c != nil && !c.broken && c.messages < p.c.MaxMessages && time.Since(c.born) < p.c.MaxAge
 	p.mu.Lock()
 	h.busy--
-	keep = keep && !p.closed
+	keep = keep && !p.retired
 	if keep {
 		c.idle = time.Now()
 		h.idle = append(h.idle, c)

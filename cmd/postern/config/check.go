@@ -142,6 +142,13 @@ func (b *binder) checkCerts(c *Certs, word func(string, string, ...string)) {
 		if _, err := certs.Files(c.CertFile, c.KeyFile); err != nil {
 			b.problem("certs.cert_file", "%v", err)
 		}
+		for i := range c.Pairs {
+			p := &c.Pairs[i]
+			p.CertFile, p.KeyFile = b.Path(p.CertFile), b.Path(p.KeyFile)
+			if _, err := certs.Files(p.CertFile, p.KeyFile); err != nil {
+				b.problem(keyOf("certs.pair", i)+".cert_file", "%v", err)
+			}
+		}
 	case "self-signed":
 	case "acme":
 		b.problem("certs.mode", `"acme" is not built yet; write "files" or "self-signed"`)

@@ -68,6 +68,7 @@ type Certs struct {
 	Mode           string `toml:"mode"`
 	CertFile       string `toml:"cert_file"`
 	KeyFile        string `toml:"key_file"`
+	Pairs          []Pair `toml:"pair"`
 	MinVersion     string `toml:"min_version"`
 	ACMEEmail      string `toml:"acme_email" unbuilt:"ACME"`
 	ACMEDomains    []Host `toml:"acme_domains" unbuilt:"ACME"`
@@ -75,6 +76,15 @@ type Certs struct {
 	ACMEHTTPListen Addr   `toml:"acme_http_listen" unbuilt:"ACME"`
 	ACMETLSListen  Addr   `toml:"acme_tls_listen" unbuilt:"ACME"`
 }
+
+// Pair is a further certificate, beside cert_file and key_file.
+type Pair struct {
+	CertFile string `toml:"cert_file"`
+	KeyFile  string `toml:"key_file"`
+}
+
+// AllPairs are cert_file and key_file, and the further ones.
+func (c Certs) AllPairs() []Pair { return append([]Pair{{c.CertFile, c.KeyFile}}, c.Pairs...) }
 
 // Relay is the way to PowerMTA.
 type Relay struct {

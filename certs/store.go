@@ -1,0 +1,155 @@
+package certs
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Pair names a certificate chain and its key.
+type Pair struct{ CertFile, KeyFile string }
+
+// Store holds the certificates of the listeners and takes new ones while they
+// serve. Several stand side by side: the client's SNI and the kinds of key that
+// it knows choose; the first is the default. It is safe for concurrent use.
+type Store struct {
+	min   uint16
+	log   *slog.Logger
+	mu    sync.Mutex // of loading
+	pairs []Pair
+	seen  map[string]time.Time // modification times of the files that were tried last
+	now   atomic.Pointer[configs]
+}
+
+// configs are made once for each set of certificates, so that sessions resume.
+type configs struct{ plain, http *tls.Config }
+
+// NewStore makes a store for listeners that speak at least minVersion.
+func NewStore(minVersion uint16, log *slog.Logger) *Store { return &Store{min: minVersion, log: log} }
+
+// Use takes certificates from now on; handshakes under way are not touched.
+func (s *Store) Use(list ...tls.Certificate) {
+	c := &configs{plain: ServerConfig(list, s.min), http: ServerConfig(list, s.min)}
+	c.http.NextProtos = []string{"h2", "http/1.1"}
+	s.now.Store(c)
+}
+
+// Load reads pairs and uses them, all or none.
+func (s *Store) Load(pairs ...Pair) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.load(pairs)
+}
+
+func (s *Store) load(pairs []Pair) error {
+	seen := times(pairs)
+	list := make([]tls.Certificate, len(pairs))
+	var errs []error
+	for i, p := range pairs {
+		c, err := Files(p.CertFile, p.KeyFile)
+		list[i] = c
+		errs = append(errs, err)
+	}
+	s.seen = seen
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	s.pairs = pairs
+	s.Use(list...)
+	return nil
+}
+
+func times(pairs []Pair) map[string]time.Time {
+	seen := map[string]time.Time{}
+	for _, p := range pairs {
+		for _, f := range []string{p.CertFile, p.KeyFile} {
+			if i, err := os.Stat(f); err == nil {
+				seen[f] = i.ModTime()
+			}
+		}
+	}
+	return seen
+}
+
+const warnBefore = 14 * 24 * time.Hour
+
+// Watch looks at the files every now and then until ctx ends, and takes what
+// changed. A half-written pair is not taken: the old one goes on.
+func (s *Store) Watch(ctx context.Context, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	var warned time.Time
+	for {
+		s.check()
+		if left := time.Until(s.Expiry()); left < warnBefore && time.Since(warned) > 24*time.Hour {
+			warned = time.Now()
+			s.log.Warn("certificate runs out soon", "in", left.Round(time.Hour))
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Store) check() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.pairs) == 0 {
+		return
+	}
+	now := times(s.pairs)
+	changed := len(now) != len(s.seen)
+	for f, t := range now {
+		changed = changed || !s.seen[f].Equal(t)
+	}
+	if !changed {
+		return
+	}
+	if err := s.load(s.pairs); err != nil {
+		s.log.Error("changed certificate not taken, the old one goes on", "err", err)
+		return
+	}
+	s.log.Info("certificate taken", "until", s.Expiry())
+}
+
+// Expiry is when the first of the certificates runs out.
+func (s *Store) Expiry() time.Time {
+	var first time.Time
+	for _, c := range s.now.Load().plain.Certificates {
+		if c.Leaf != nil && (first.IsZero() || c.Leaf.NotAfter.Before(first)) {
+			first = c.Leaf.NotAfter
+		}
+	}
+	return first
+}
+
+// Config is for tls.Server and tls.NewListener. http says whether HTTP is
+// spoken, whose protocols are then negotiated.
+func (s *Store) Config(http bool) *tls.Config {
+	c := ServerConfig(nil, s.min)
+	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		if http {
+			return s.now.Load().http, nil
+		}
+		return s.now.Load().plain, nil
+	}
+	if http {
+		c.NextProtos = []string{"h2", "http/1.1"}
+	}
+	return c
+}
+
+// Register exports when the certificate runs out.
+func (s *Store) Register(r prometheus.Registerer) {
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "postern_certificate_expiry_seconds", Help: "Unix time at which the first certificate runs out."},
+		func() float64 { return float64(s.Expiry().Unix()) }))
+}

@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"os"
+	"reflect"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"postern/certs"
+	"postern/cmd/postern/config"
+	"postern/dkim"
+	"postern/relay"
+	"postern/relay/envelope"
+	"postern/relay/queue"
+	"postern/relay/upstream"
+	"postern/smtpd"
+	"postern/tracking/token"
+	"postern/tracking/web"
+)
+
+// live is what a reload changes, as a whole. A message and a request finish
+// with the one that they began with.
+type live struct {
+	c       *config.Loaded
+	pool    *upstream.Pool
+	relay   *relay.Relay
+	web     http.Handler
+	metrics *collected
+}
+
+// collected takes metrics that are exported once their owner goes live.
+type collected struct{ list []prometheus.Collector }
+
+func (c *collected) Register(m prometheus.Collector) error {
+	c.list = append(c.list, m)
+	return nil
+}
+
+func (c *collected) MustRegister(ms ...prometheus.Collector) { c.list = append(c.list, ms...) }
+
+func (c *collected) Unregister(prometheus.Collector) bool { return false }
+
+// build makes everything that a configuration can change while the gateway
+// runs. Nothing of it is in use yet.
+func (g *gateway) build(l *config.Loaded) (*live, error) {
+	n := &live{c: l, metrics: &collected{}}
+	keys, err := token.ReadKeys(l.Tracking.KeyFile)
+	if err != nil {
+		return nil, err
+	}
+	signing, err := g.signingKeys(l)
+	if err != nil {
+		return nil, err
+	}
+	if n.pool, err = g.newPool(l, n.metrics); err != nil {
+		return nil, err
+	}
+	rec := recorder{g.spool}
+	c := relay.Config{
+		Hostname: string(l.Hostname), Received: l.Submission.ReceivedHeader, PowerMTA: l.Relay.UpstreamKind == "powermta",
+		Headers: relay.HeaderNames{MessageID: string(l.Relay.MessageIDHeader), Job: string(l.Relay.JobHeader),
+			VirtualMTA: string(l.Relay.VirtualMTAHeader), Subaccount: string(l.Relay.SubaccountHeader)},
+		Tracking: relay.Tracking{URL: string(l.Tracking.URL), Open: l.Tracking.Open, InitialOpen: l.Tracking.InitialOpen, Click: l.Tracking.Click},
+		Keys:     keys, Signer: dkim.NewSigner(signing), Upstream: n.pool, Events: rec, IDs: g.ids, Queue: g.queue, QueueAlways: l.Relay.Queue == "always",
+		AnswerWithin: l.Relay.AnswerWithin.Std(), MsysAPI: l.Relay.MsysAPI, VERPDomain: l.Relay.VERPDomain, MaxRecipients: l.Submission.MaxRecipients,
+		ListUnsubscribe: l.Tracking.ListUnsub, MaxLinkLength: l.Tracking.MaxLinkLength, Convert8Bit: l.Relay.Convert8Bit,
+		RequireSignature: l.DKIM.Require, SignatureLife: l.DKIM.Expire.Std(), Log: g.log, Metrics: n.metrics,
+	}
+	addRoutes(&c, l.Config)
+	n.relay = relay.New(c)
+	n.web = web.New(web.Config{Keys: keys, Events: rec, IDs: g.ids, Expiry: l.Tracking.LinkExpiry.Std(), ExpiredURL: string(l.Tracking.Web.ExpiredURL),
+		TrustedProxies: prefixes(l.Tracking.Web.TrustedProxies), Log: g.log, Metrics: n.metrics, Now: time.Now})
+	return n, nil
+}
+
+func prefixes(ps []config.Prefix) []netip.Prefix {
+	out := make([]netip.Prefix, len(ps))
+	for i, p := range ps {
+		out[i] = netip.Prefix(p)
+	}
+	return out
+}
+
+func (g *gateway) signingKeys(l *config.Loaded) ([]dkim.Key, error) {
+	var out []dkim.Key
+	for _, k := range l.DKIM.Keys {
+		key, err := dkim.ReadKey(k.Domain, k.Selector, k.KeyFile)
+		if err != nil {
+			return nil, err
+		}
+		fast, err := key.Fast(dkim.RSAMode(l.DKIM.RSA))
+		if err != nil {
+			g.log.Warn("RSA signs with crypto/rsa", "domain", k.Domain, "selector", k.Selector, "err", err)
+		}
+		fast.NotBefore, fast.NotAfter, fast.Successor = k.NotBefore.Time, k.NotAfter.Time, k.Successor
+		out = append(out, fast)
+	}
+	return out, nil
+}
+
+func (g *gateway) newPool(l *config.Loaded, metrics prometheus.Registerer) (*upstream.Pool, error) {
+	r := l.Relay
+	c := upstream.Config{Hostname: string(l.Hostname), TLS: upstream.TLSMode(r.TLS), Username: r.Username, Password: r.Password,
+		MaxConnections: r.MaxConnections, MaxMessages: r.MaxMessages, Log: g.log, Metrics: metrics,
+		Timeouts: upstream.Timeouts{Connect: r.Timeouts.Connect.Std(), Greeting: r.Timeouts.Greeting.Std(), Command: r.Timeouts.Command.Std(),
+			Data: r.Timeouts.Data.Std(), FinalDot: r.Timeouts.FinalDot.Std()}}
+	for _, a := range r.Upstream {
+		c.Addrs = append(c.Addrs, string(a))
+	}
+	if r.CAFile != "" {
+		pool, err := certs.ReadPool(r.CAFile)
+		if err != nil {
+			return nil, err
+		}
+		c.RootCAs = pool
+	}
+	return upstream.New(c), nil
+}
+
+// swap puts a configuration to use.
+func (g *gateway) swap(n *live) error {
+	if err := g.users.Replace(userEntries(n.c.Users)); err != nil {
+		return err
+	}
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(n.c.Log.Level)) // checked with the configuration
+	g.level.Set(level)
+	old := g.live.Swap(n)
+	if old != nil {
+		old.pool.Retire()
+		for _, m := range old.metrics.list {
+			g.reg.Unregister(m)
+		}
+	}
+	for _, m := range n.metrics.list {
+		g.reg.MustRegister(m)
+	}
+	return nil
+}
+
+// reload reads and checks the whole configuration and puts it to use, or keeps
+// the old one (house: all or nothing).
+func (g *gateway) reload() {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+	l, problems := config.Load(g.c.File)
+	for _, p := range problems.Fatal() {
+		g.log.Error("reload refused, the old configuration goes on", "problem", p.Error())
+	}
+	if len(problems.Fatal()) > 0 {
+		return
+	}
+	n, err := g.build(l)
+	if err == nil {
+		err = g.loadCerts(l)
+	}
+	if err == nil {
+		err = g.swap(n)
+	}
+	if err != nil {
+		g.log.Error("reload refused, the old configuration goes on", "err", err)
+		return
+	}
+	for _, key := range atNextStart(g.c.Config, l.Config) {
+		g.log.Warn("this change takes effect at the next start", "key", key)
+	}
+	g.log.Info("configuration reloaded", "file", l.File)
+}
+
+// atNextStart names what a reload leaves as it was.
+func atNextStart(old, now *config.Config) []string {
+	var out []string
+	for _, k := range []struct {
+		key  string
+		a, b any
+	}{
+		{"hostname", old.Hostname, now.Hostname}, {"state_dir", old.StateDir, now.StateDir}, {"memory_budget", old.MemoryBudget, now.MemoryBudget},
+		{"shutdown_grace", old.ShutdownGrace, now.ShutdownGrace}, {"log.format", old.Log.Format, now.Log.Format},
+		{"submission (but for users_file and received_header)", listenerKeys(old), listenerKeys(now)},
+		{"certs.min_version", old.Certs.MinVersion, now.Certs.MinVersion},
+		{"relay.retry_after", old.Relay.RetryAfter, now.Relay.RetryAfter}, {"relay.bounce_after", old.Relay.BounceAfter, now.Relay.BounceAfter},
+		{"tracking.web.listen", old.Tracking.Web.Listen, now.Tracking.Web.Listen}, {"tracking.web.tls", old.Tracking.Web.TLS, now.Tracking.Web.TLS},
+		{"events", old.Events, now.Events}, {"signals", old.Signals, now.Signals}, {"admin", old.Admin, now.Admin},
+	} {
+		if !reflect.DeepEqual(k.a, k.b) {
+			out = append(out, k.key)
+		}
+	}
+	return out
+}
+
+func listenerKeys(c *config.Config) config.Submission {
+	s := c.Submission
+	s.UsersFile, s.ReceivedHeader = "", ""
+	return s
+}
+
+// watchEvery is how often files are looked at that are taken when they change.
+const watchEvery = 5 * time.Second
+
+// watchUsers takes the users file when it changes; a bad one is not taken.
+func (g *gateway) watchUsers(ctx context.Context) {
+	seen := modified(g.live.Load().c.Submission.UsersFile)
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		file := g.live.Load().c.Submission.UsersFile
+		if now := modified(file); now.Equal(seen) {
+			continue
+		} else {
+			seen = now
+		}
+		users, problems := config.LoadUsers(file, os.Getenv)
+		err := error(problems.Fatal())
+		if len(problems.Fatal()) == 0 {
+			err = g.users.Replace(userEntries(users))
+		}
+		if err != nil {
+			g.log.Error("changed users file not taken, the old users go on", "err", err)
+			continue
+		}
+		g.log.Info("users file taken", "users", len(users))
+	}
+}
+
+func modified(file string) time.Time {
+	if i, err := os.Stat(file); err == nil {
+		return i.ModTime()
+	}
+	return time.Time{}
+}
+
+// addRoutes fills in what the lists of tables say.
+func addRoutes(rc *relay.Config, c *config.Config) {
+	for _, p := range c.Pools {
+		rc.Pools = append(rc.Pools, relay.Pool{Name: p.Name})
+	}
+	for _, v := range c.VirtualMTA {
+		rc.VirtualMTAs = append(rc.VirtualMTAs, relay.VirtualMTA{Name: v.Name, Pool: v.Pool, SourceHost: v.SourceHost})
+	}
+	for _, r := range c.Relay.Rewrite {
+		rc.Rewrite = append(rc.Rewrite, relay.RewriteRule{From: r.MailFrom, To: r.To})
+	}
+	for _, r := range c.Tracking.Rules {
+		rc.TrackingRules = append(rc.TrackingRules, relay.TrackingRule{Pattern: r.SenderOrFrom, URL: string(r.URL), Open: r.Open, InitialOpen: r.InitialOpen, Click: r.Click})
+	}
+}
+
+func userEntries(users []config.User) []smtpd.UserEntry {
+	out := make([]smtpd.UserEntry, len(users))
+	for i, u := range users {
+		out[i] = smtpd.UserEntry{Password: u.Password, User: relay.User{Name: u.Name, VirtualMTA: u.VirtualMTA, Job: u.Job,
+			JobPrefix: u.JobPrefix, Subaccount: u.Subaccount, FromDomains: u.FromDomains, Tracking: u.Tracking, DKIMKey: u.DKIMKey}}
+	}
+	return out
+}
+
+// Submit implements smtpd.Submitter with the configuration in use.
+func (g *gateway) Submit(ctx context.Context, s *relay.Submission) envelope.Reply {
+	return g.live.Load().relay.Submit(ctx, s)
+}
+
+// Reject implements smtpd.Submitter.
+func (g *gateway) Reject(ctx context.Context, s *relay.Submission, err error) envelope.Reply {
+	return g.live.Load().relay.Reject(ctx, s, err)
+}
+
+// Deliver implements queue.Deliverer.
+func (g *gateway) Deliver(ctx context.Context, t *queue.Transaction, i, tries int) queue.Verdict {
+	return g.live.Load().relay.Deliver(ctx, t, i, tries)
+}
+
+// GiveUp implements queue.Deliverer.
+func (g *gateway) GiveUp(ctx context.Context, t *queue.Transaction, i, tries int, v queue.Verdict) []*queue.Transaction {
+	return g.live.Load().relay.GiveUp(ctx, t, i, tries, v)
+}
+
+// Reachable implements queue.Deliverer.
+func (g *gateway) Reachable(ctx context.Context) error { return g.live.Load().relay.Reachable(ctx) }

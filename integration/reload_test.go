@@ -1,0 +1,78 @@
+package integration
+
+import (
+	"bytes"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"postern/integration/sink"
+)
+
+// TestReload changes users, links, upstream and DKIM key under a session that
+// goes on; a bad configuration is refused and the old one stays.
+func TestReload(t *testing.T) {
+	needPython(t, "dkim")
+	first, second := startSink(t, sink.Config{}), startSink(t, sink.Config{})
+	g := newGateway(t, first.addr, "")
+	g.start(t)
+	c := &client{addr: g.submission, user: g.user, pass: g.password}
+	defer c.close()
+	send := func() {
+		t.Helper()
+		if code, text := c.send("a@example.com", []string{"r@example.net"}, newsletter); code != 250 {
+			t.Fatalf("%d %s", code, text)
+		}
+	}
+	send()
+	good, err := os.ReadFile(g.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reload := func(text string, said string) {
+		t.Helper()
+		n := strings.Count(g.log.String(), said)
+		if err := os.WriteFile(g.config, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		g.cmd.Process.Signal(syscall.SIGHUP)
+		waitFor(t, said, func() bool { return strings.Count(g.log.String(), said) > n })
+	}
+	reload(strings.Replace(string(good), "upstream =", "upstrem =", 1), "relay.upstrem: unknown key, did you mean upstream?")
+	send()
+	if n := len(first.messages()); n != 2 {
+		t.Fatalf("%d messages after a refused reload", n)
+	}
+	os.Remove(filepath.Join(g.dir, "dkim.pem"))
+	bind := run(t, "", postern, "dkim", "keygen", "--domain", "example.com", "--selector", "s1", "--out", filepath.Join(g.dir, "dkim.pem"))
+	run(t, "other\n", postern, "passwd", "--config", g.config, "second")
+	text := strings.Replace(string(good), first.addr, second.addr, 1)
+	text = strings.Replace(text, "http://"+g.tracker, "http://tracker.test", 1)
+	reload(text, "configuration reloaded")
+	send() // over the session that was there before
+	m := second.wait(t, 1)
+	if !bytes.Contains(m.Data, []byte("http://tracker.test/t/")) {
+		t.Errorf("the links lead elsewhere:\n%s", m.Data)
+	}
+	g.record = ""
+	for _, part := range strings.Split(bind, `"`)[1:] {
+		if !strings.HasPrefix(strings.TrimSpace(part), ")") && strings.TrimSpace(part) != "" {
+			g.record += part
+		}
+	}
+	g.verifyDKIM(t, m.Data)
+	other := &client{addr: g.submission, user: "second", pass: "other"}
+	defer other.close()
+	if code, text := other.send("a@example.com", []string{"r@example.net"}, newsletter); code != 250 {
+		t.Errorf("the new user: %d %s", code, text)
+	}
+	if status, metrics := g.get("/metrics"); status != http.StatusOK || !strings.Contains(metrics, "postern_certificate_expiry_seconds") {
+		t.Errorf("metrics: %d", status)
+	}
+	c.close()
+	other.close()
+	g.stop(t)
+}
