@@ -22,6 +22,7 @@ type message struct {
 	body     []byte
 	whole    bool // there is an empty line between header and body
 	plan     *rewrite.Plan
+	report   bool // its events are reported
 	tracking Tracking
 	keys     []dkim.Key
 	received []byte
@@ -64,6 +65,7 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
 	if err := r.maySend(s, &m.policy, header); err != nil {
 		return nil, err
 	}
+	m.report, m.policy.subaccount = r.reporting(m.policy.virtualMTA, m.policy.sender, m.policy.subaccount)
 	if separated {
 		m.policy.complete(r.c.Hostname, now)
 	}
@@ -339,7 +341,7 @@ type stamper struct {
 
 func (r *Relay) stamper(m *message, c *copyOf) *stamper {
 	return &stamper{keys: r.c.Keys, base: m.tracking.URL,
-		t: token.Token{MessageID: c.as.id, Recipient: c.as.recipient.Address.String(), Subaccount: m.policy.subaccount}}
+		t: token.Token{MessageID: c.as.id, Recipient: c.as.recipient.Address.String(), Subaccount: m.policy.subaccount, Unreported: !m.report}}
 }
 
 // Link implements rewrite.Stamper.

@@ -51,7 +51,7 @@ func TestMsysAPI(t *testing.T) {
 		{name: "unknown pool", json: `{"options":{"ip_pool":"pool9"}}`, refused: "Unknown VirtualMTA"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.MsysAPI, conf.Pools = true, []Pool{{"pool1"}} })
+			b := newBench(t, func(conf *Config) { conf.MsysAPI, conf.Pools = true, []Pool{{Name: "pool1"}} })
 			reply := b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: "+c.json+"\r\n"), "a"))
 			if c.refused != "" {
 				if reply.Code != 550 || reply.Enhanced != [3]int{5, 6, 0} || !strings.Contains(reply.Text, c.refused) {

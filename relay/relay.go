@@ -79,6 +79,7 @@ type Config struct {
 	MsysAPI     bool   // read X-MSYS-API; it is removed in any case
 	Pools       []Pool
 	VirtualMTAs []VirtualMTA
+	Signals     Signals
 	Rewrite     []RewriteRule
 	VERPDomain  string // empty: no VERP
 	// MaxRecipients bounds them with those of X-MSYS-API; 0: no limit here.
@@ -283,6 +284,9 @@ func (r *Relay) refused(ctx context.Context, s *Submission, err error) envelope.
 // one go. The copies are gone: a failure is told to the operator and not to
 // the client, who would send them twice.
 func (r *Relay) recordInjections(ctx context.Context, m *message) {
+	if !m.report {
+		return
+	}
 	var events []*event.Event
 	for _, c := range m.copies {
 		if c.out.Accepted() || c.queued {

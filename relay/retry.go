@@ -22,7 +22,7 @@ type Queue interface {
 
 // info is what the events of a waiting copy need to know of its message.
 type info struct {
-	Injected *event.Event `json:"injected"` // the injection event's fields, without id and recipient
+	Injected *event.Event `json:"injected"` // the injection event's fields, without id and recipient; nil: not reported
 	Session  string       `json:"session"`
 	User     string       `json:"user"`
 	DSN      bool         `json:"dsn,omitempty"` // a DSN of ours: no events, no DSN about it
@@ -33,6 +33,9 @@ type info struct {
 func (r *Relay) waiting(m *message, copies []*copyOf) (*queue.Transaction, error) {
 	in := r.injection(m, copies[0])
 	in.ID, in.RcptTo, in.RoutingDomain, in.MessageID = "", "", "", ""
+	if !m.report {
+		in = nil
+	}
 	raw, err := json.Marshal(info{Injected: in, Session: m.s.Session, User: m.s.User.Name})
 	if err != nil {
 		return nil, err

@@ -7,13 +7,19 @@ import (
 )
 
 // Pool is one of PowerMTA's virtual-mta-pools.
-type Pool struct{ Name string }
+type Pool struct {
+	Name       string
+	Enable     Enable
+	Subaccount uint32
+}
 
 // VirtualMTA is one of PowerMTA's VirtualMTAs.
 type VirtualMTA struct {
 	Name       string
 	Pool       string
 	SourceHost string // reported as sending_ip
+	Enable     Enable
+	Subaccount uint32
 }
 
 // RewriteRule maps a MAIL FROM to another, as PowerMTA's <rewrite-list>: each
@@ -108,7 +114,7 @@ func (r *Relay) binding(name string) (binding, group, ip string) {
 // [tracking] (house, section 7).
 func (r *Relay) trackingFor(u User, p *policy) Tracking {
 	t := r.c.Tracking
-	if rule := mostSpecific(r.c.TrackingRules, p.sender); rule != nil {
+	if rule := mostSpecific(r.c.TrackingRules, p.sender, func(t TrackingRule) string { return t.Pattern }); rule != nil {
 		if rule.URL != "" {
 			t.URL = rule.URL
 		}
@@ -138,18 +144,16 @@ func choose(to *bool, v *bool) {
 }
 
 // mostSpecific finds the rule whose pattern fits best: exact, then the longest.
-func mostSpecific(rules []TrackingRule, domain string) *TrackingRule {
-	var best *TrackingRule
+func mostSpecific[T any](rules []T, domain string, pattern func(T) string) *T {
+	var best *T
 	for i := range rules {
-		r := &rules[i]
-		if !envelope.MatchDomain(r.Pattern, domain) {
-			continue
-		}
-		if strings.EqualFold(r.Pattern, domain) {
-			return r
-		}
-		if best == nil || len(r.Pattern) > len(best.Pattern) {
-			best = r
+		p := pattern(rules[i])
+		switch {
+		case !envelope.MatchDomain(p, domain):
+		case strings.EqualFold(p, domain):
+			return &rules[i]
+		case best == nil || len(p) > len(pattern(*best)):
+			best = &rules[i]
 		}
 	}
 	return best

@@ -243,10 +243,14 @@ func modified(file string) time.Time {
 // addRoutes fills in what the lists of tables say.
 func addRoutes(rc *relay.Config, c *config.Config) {
 	for _, p := range c.Pools {
-		rc.Pools = append(rc.Pools, relay.Pool{Name: p.Name})
+		rc.Pools = append(rc.Pools, relay.Pool{Name: p.Name, Enable: relay.Enable(p.EnableSignals), Subaccount: p.Subaccount})
 	}
 	for _, v := range c.VirtualMTA {
-		rc.VirtualMTAs = append(rc.VirtualMTAs, relay.VirtualMTA{Name: v.Name, Pool: v.Pool, SourceHost: v.SourceHost})
+		rc.VirtualMTAs = append(rc.VirtualMTAs, relay.VirtualMTA{Name: v.Name, Pool: v.Pool, SourceHost: v.SourceHost, Enable: relay.Enable(v.EnableSignals), Subaccount: v.Subaccount})
+	}
+	rc.Signals = relay.Signals{Enable: relay.Enable(c.Signals.EnableSignals), Subaccount: c.Signals.Subaccount}
+	for _, f := range c.Signals.Filters {
+		rc.Signals.Filters = append(rc.Signals.Filters, relay.SignalsFilter{Pattern: f.SenderOrFrom, Enable: f.Enable, Subaccount: f.Subaccount})
 	}
 	for _, r := range c.Relay.Rewrite {
 		rc.Rewrite = append(rc.Rewrite, relay.RewriteRule{From: r.MailFrom, To: r.To})

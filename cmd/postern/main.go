@@ -28,6 +28,7 @@ type cli struct {
 	DKIM    dkimCmd    `cmd:"" name:"dkim" help:"Signing keys and their DNS records."`
 	Token   tokenCmd   `cmd:"" help:"The keys of tracked links, and what a link holds."`
 	Queue   queueCmd   `cmd:"" help:"Copies that wait in the retry spool: list, show, retry, drop."`
+	Events  eventsCmd  `cmd:"" help:"The event spool: tail, stats, batches, replay."`
 	Jobid   jobidCmd   `cmd:"" help:"Show what X-Job makes of names, one a line."`
 	Version versionCmd `cmd:"" help:"Version, commit and Go version."`
 }

@@ -115,12 +115,40 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 	g.newListener()
 	g.tracker = web.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.live.Load().web.ServeHTTP(w, r) }), log)
 	if l.Signals.Enabled {
-		g.uploader = ingest.New(ingest.Config{URL: string(l.Signals.UploadURL), APIKey: string(l.Signals.APIKey),
-			BatchBytes: int(l.Signals.BatchSize), BatchAge: l.Signals.BatchAge.Std(), Log: log, Metrics: g.reg})
+		if g.uploader, err = ingest.New(ingest.Config{Dir: g.eventsDir(), Sink: &ingest.Signals{URL: string(l.Signals.UploadURL), APIKey: string(l.Signals.APIKey)},
+			BatchBytes: int(l.Signals.BatchSize), BatchAge: l.Signals.BatchAge.Std(), Report: reported(l.Signals.Report), HashRcpt: l.Signals.PrivacyPolicy == "sha1",
+			KeepLedger: l.Signals.KeepLedger.Std(), Verbose: l.Signals.LogVerbose, Log: log, Metrics: g.reg}); err != nil {
+			return g, err
+		}
 	}
 	g.admin = newAdmin(g.reg, g.Reachable)
 	g.admin.queueRoutes(g.queue)
+	g.admin.eventRoutes(g.spool)
 	return g, g.listen()
+}
+
+func (g *gateway) eventsDir() string { return eventsDir(g.c.Config) }
+
+func eventsDir(c *config.Config) string { return filepath.Join(c.StateDir, "events") }
+
+// reported gives the event types of the classes of [signals] report.
+func reported(classes []string) map[event.Type]bool {
+	out := map[event.Type]bool{}
+	for _, c := range classes {
+		names := []string{c}
+		switch c {
+		case "engagement":
+			names = []string{"open", "initial_open", "click", "amp_open", "amp_initial_open", "amp_click"}
+		case "unsubscribe":
+			names = []string{"link_unsubscribe", "list_unsubscribe"}
+		}
+		for _, n := range names {
+			if t, ok := event.ByPublicName(n); ok {
+				out[t] = true
+			}
+		}
+	}
+	return out
 }
 
 func (g *gateway) openSpools() error {
@@ -129,7 +157,7 @@ func (g *gateway) openSpools() error {
 		readers = append(readers, ingestReader)
 	}
 	var err error
-	if g.spool, err = spool.Open(spool.Config{Dir: filepath.Join(g.c.StateDir, "events"), Keep: g.c.Events.Keep.Std(),
+	if g.spool, err = spool.Open(spool.Config{Dir: g.eventsDir(), MinFree: uint64(g.c.Signals.MinFreeSpace), Keep: g.c.Events.Keep.Std(),
 		Readers: readers, Log: g.log, Metrics: g.reg}); err != nil {
 		return err
 	}
@@ -217,6 +245,9 @@ func (g *gateway) close() {
 	}
 	if l := g.live.Load(); l != nil {
 		l.pool.Close()
+	}
+	if g.uploader != nil {
+		g.uploader.Close()
 	}
 	if g.queue != nil {
 		g.queue.Close()

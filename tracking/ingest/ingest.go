@@ -1,8 +1,18 @@
-// Package ingest uploads events from the spool to the Ingest API: batches by
-// size and age, gzip, one POST each, the cursor advanced only when the API has
-// taken the batch. What the API does not take stays on disk and goes again.
+// Package ingest uploads events from the spool: filter, batches by size and
+// age, several uploads at once, and a ledger of what became of each batch. What
+// the service does not take stays on disk and goes again; what it will never
+// take is set aside, alone.
 //
-// An Uploader runs in one goroutine, by Serve.
+// On disk, in Config.Dir:
+//
+//	ledger/      a spool (package tracking/spool) of Entry records: one when a
+//	             batch is planned, with the positions that it reaches from and
+//	             to, one when it is done. A batch that was planned and not done
+//	             goes again after a restart with the same bytes.
+//	rejected/    events that were set aside, a file a day: lines of JSON with the
+//	             reason and the event
+//
+// An Uploader runs in one call of Serve; its Batches are safe for concurrent use.
 package ingest
 
 import (
@@ -11,16 +21,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"math/rand/v2"
-	"net/http"
-	"strconv"
+	"path/filepath"
+	"sync"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"postern/tracking/event"
 	"postern/tracking/spool"
 )
 
@@ -30,101 +38,271 @@ type Source interface {
 	Commit(spool.Position) error
 }
 
-// Config says where events go. The API key is never logged.
+// Sink takes batches; Signals is one. Its errors are *Refusal where the
+// service answered, anything else where it did not.
+type Sink interface {
+	// Send hands over NDJSON and returns the service's name for the batch and
+	// the bytes that went over the wire.
+	Send(ctx context.Context, ndjson []byte) (id string, wire int, err error)
+}
+
+// Config says what goes where and how. Zero values get the defaults named.
 type Config struct {
-	URL        string
-	APIKey     string
-	BatchBytes int           // before gzip
-	BatchAge   time.Duration // of the first event in a batch
-	MinBackoff time.Duration // after the first failure: 1 second
-	MaxBackoff time.Duration // 1 minute
-	Client     *http.Client
+	Dir        string
+	Sink       Sink
+	BatchBytes int                 // before gzip
+	BatchAge   time.Duration       // of the first event in a batch
+	AtOnce     int                 // uploads in flight: 4
+	Report     map[event.Type]bool // types that go; nil: all
+	HashRcpt   bool                // privacy_policy = "sha1"
+	MaxAge     time.Duration       // events older than this are set aside: 24 h
+	KeepLedger time.Duration       // 7 days
+	MinBackoff time.Duration       // after the first failure: 1 second
+	MaxBackoff time.Duration       // 1 minute
+	Verbose    bool                // log_verbose
+	Now        func() time.Time
 	Log        *slog.Logger
 	Metrics    prometheus.Registerer
 }
 
-// Uploader takes events to the API.
+// Uploader takes events to a sink.
 type Uploader struct {
-	c       Config
-	events  prometheus.Counter
-	batches *prometheus.CounterVec
-	behind  prometheus.Gauge
+	c      Config
+	ledger *spool.Spool
+	aside  *aside
+
+	mu      sync.Mutex
+	planned []Entry // of an earlier life: to be sent again as they were
+	last    uint64  // number of the newest batch
+	summary summary
+
+	events, filtered, setAside *prometheus.CounterVec
+	batches                    *prometheus.CounterVec
+	failing                    prometheus.Gauge
 }
 
-// New makes an uploader.
-func New(c Config) *Uploader {
-	if c.MinBackoff == 0 {
-		c.MinBackoff = time.Second
+type summary struct {
+	events, batches, failures int
+	raw, wire                 int
+}
+
+// Entry is one line of the ledger.
+type Entry struct {
+	Batch  uint64         `json:"batch"`
+	At     time.Time      `json:"at"`
+	From   spool.Position `json:"from"`
+	To     spool.Position `json:"to"`
+	Events int            `json:"events"`
+	Raw    int            `json:"raw"`            // bytes of NDJSON
+	Wire   int            `json:"wire,omitempty"` // bytes after gzip
+	Status string         `json:"status"`         // planned, sent, partly (something was set aside), empty
+	IDs    []string       `json:"ids,omitempty"`  // the service's names
+	Aside  int            `json:"aside,omitempty"`
+	Error  string         `json:"error,omitempty"`
+	Tries  int            `json:"tries,omitempty"`
+}
+
+// The states of a batch.
+const (
+	Planned = "planned"
+	Sent    = "sent"
+	Partly  = "partly"
+	Empty   = "empty"
+)
+
+// New opens the ledger.
+func New(c Config) (*Uploader, error) {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
 	}
-	if c.MaxBackoff == 0 {
-		c.MaxBackoff = time.Minute
+	def(&c.MinBackoff, time.Second)
+	def(&c.MaxBackoff, time.Minute)
+	def(&c.MaxAge, 24*time.Hour)
+	def(&c.KeepLedger, 7*24*time.Hour)
+	if c.AtOnce == 0 {
+		c.AtOnce = 4
 	}
-	if c.Client == nil {
-		c.Client = &http.Client{Timeout: time.Minute}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
-	u := &Uploader{c: c,
-		events: prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_ingest_events_total", Help: "Events the Ingest API took."}),
+	u := &Uploader{c: c, aside: &aside{dir: filepath.Join(c.Dir, "rejected"), now: c.Now},
+		events:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_ingest_events_total", Help: "Events the ingest service took, by type."}, []string{"type"}),
+		filtered: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_ingest_filtered_events_total", Help: "Events not uploaded, since [signals] report does not name their class."}, []string{"type"}),
+		setAside: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_ingest_set_aside_events_total", Help: "Events set aside for good, by reason."}, []string{"reason"}),
 		batches: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_ingest_batches_total",
 			Help: "Upload attempts by HTTP status, or \"error\" where there was no answer."}, []string{"status"}),
-		behind: prometheus.NewGauge(prometheus.GaugeOpts{Name: "postern_ingest_failing", Help: "1 while uploads fail."}),
+		failing: prometheus.NewGauge(prometheus.GaugeOpts{Name: "postern_ingest_failing", Help: "1 while uploads fail."}),
+	}
+	var err error
+	u.ledger, err = spool.Open(spool.Config{Dir: filepath.Join(c.Dir, "ledger"), Name: "ledger", SegmentAge: 24 * time.Hour, Keep: c.KeepLedger, Log: c.Log, Metrics: c.Metrics})
+	if err != nil {
+		return nil, err
+	}
+	entries, err := Batches(c.Dir)
+	if err != nil {
+		u.ledger.Close()
+		return nil, err
+	}
+	for _, e := range entries {
+		u.last = max(u.last, e.Batch)
+		if e.Status == Planned {
+			u.planned = append(u.planned, e)
+		}
 	}
 	if c.Metrics != nil {
-		c.Metrics.MustRegister(u.events, u.batches, u.behind)
+		c.Metrics.MustRegister(u.events, u.filtered, u.setAside, u.batches, u.failing)
 	}
-	return u
+	return u, nil
 }
 
+// Close ends the ledger.
+func (u *Uploader) Close() error { return u.ledger.Close() }
+
+// Batches reads the ledger of a directory, oldest first, each batch with its
+// newest state. It needs no lock.
+func Batches(dir string) ([]Entry, error) {
+	var out []Entry
+	index := map[uint64]int{}
+	err := spool.ReadDir(filepath.Join(dir, "ledger"), func(r spool.Record) bool {
+		var e Entry
+		if json.Unmarshal(r.Data, &e) != nil {
+			return true
+		}
+		if i, ok := index[e.Batch]; ok {
+			out[i] = e
+		} else {
+			index[e.Batch] = len(out)
+			out = append(out, e)
+		}
+		return true
+	})
+	return out, err
+}
+
+func (u *Uploader) note(e Entry) error {
+	b, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("ingest: %w", err)
+	}
+	return u.ledger.Append(context.Background(), b)
+}
+
+// batch is a run of events, lines of NDJSON without their ends.
 type batch struct {
-	ndjson bytes.Buffer
-	events int
-	end    spool.Position
+	Entry
+	lines [][]byte
+	types []event.Type
+	times []time.Time
+	done  chan struct{} // closed when nothing is left to do
 }
 
-// Serve uploads until ctx ends. A batch under way then goes again at the next
-// start, with the same bytes and event ids.
+// Serve uploads until ctx ends. Batches under way are then sent again at the
+// next start, with the same bytes.
 func (u *Uploader) Serve(ctx context.Context, src Source) error {
-	var over *spool.Record
-	for {
-		b, err := u.gather(ctx, src, &over)
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
+	queue := make(chan *batch, u.c.AtOnce)
+	var senders, committer sync.WaitGroup
+	committer.Go(func() { u.commit(ctx, src, queue) })
+	committer.Go(func() { u.summarise(ctx) })
+	g := &gatherer{u: u, src: src}
+	slots := make(chan struct{}, u.c.AtOnce)
+	var err error
+	for ctx.Err() == nil {
+		var b *batch
+		if b, err = g.next(ctx); err != nil {
+			break
+		}
+		b.Status, b.At = Planned, u.c.Now()
+		if err := u.note(b.Entry); err != nil {
+			u.c.Log.Error("ingest: ledger not written; after a crash the batch may be cut another way", "err", err)
+		}
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			continue
+		}
+		queue <- b
+		senders.Go(func() {
+			defer func() { <-slots }()
+			u.deliver(ctx, b)
+		})
+	}
+	senders.Wait()
+	close(queue)
+	committer.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// commit advances the cursor in the batches' order, whichever ends first.
+func (u *Uploader) commit(ctx context.Context, src Source, queue <-chan *batch) {
+	for b := range queue {
+		select {
+		case <-b.done:
+		case <-ctx.Done():
+			select {
+			case <-b.done: // it has ended all the same
+			default:
+				continue
 			}
-			return fmt.Errorf("ingest: %w", err)
 		}
-		if err := u.deliver(ctx, b); err != nil {
-			return nil // ctx has ended
+		if ctx.Err() != nil && b.Status == Planned {
+			continue
 		}
-		if err := src.Commit(b.end); err != nil {
+		if err := src.Commit(b.To); err != nil {
 			u.c.Log.Error("ingest: cursor not written; the batch may go twice", "err", err)
 		}
 	}
 }
 
-// gather waits for a first event and then fills the batch until it is full or
-// old enough. An event that does not fit any more is kept in over.
-func (u *Uploader) gather(ctx context.Context, src Source, over **spool.Record) (*batch, error) {
-	b := &batch{}
-	add := func(r spool.Record) {
-		b.ndjson.Write(r.Data)
-		b.ndjson.WriteByte('\n')
-		b.events++
-		b.end = r.Next
+// gatherer cuts the stream of records into batches.
+type gatherer struct {
+	u    *Uploader
+	src  Source
+	over *spool.Record // read, and did not fit
+	at   spool.Position
+}
+
+func (g *gatherer) read(ctx context.Context) (spool.Record, error) {
+	if r := g.over; r != nil {
+		g.over = nil
+		return *r, nil
 	}
-	if *over != nil {
-		add(**over)
-		*over = nil
+	return g.src.Next(ctx)
+}
+
+func before(a, b spool.Position) bool {
+	return a.Segment < b.Segment || a.Segment == b.Segment && a.Offset < b.Offset
+}
+
+// next waits for a first event and fills a batch until it is full or old
+// enough. A batch that an earlier life planned ends where it ended then.
+func (g *gatherer) next(ctx context.Context) (*batch, error) {
+	first, err := g.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	u := g.u
+	b := &batch{done: make(chan struct{})}
+	b.From = first.At
+	limit, again := g.plannedEnd(first)
+	if again != 0 {
+		b.Batch = again
 	} else {
-		r, err := src.Next(ctx)
-		if err != nil {
-			return nil, err
-		}
-		add(r)
+		u.last++
+		b.Batch = u.last
 	}
+	g.add(b, first)
 	wait, cancel := context.WithTimeout(ctx, u.c.BatchAge)
 	defer cancel()
-	for b.ndjson.Len() < u.c.BatchBytes {
-		r, err := src.Next(wait)
+	for {
+		if limit != nil && !before(b.To, *limit) {
+			return b, nil
+		}
+		r, err := g.read(wait)
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
@@ -132,92 +310,69 @@ func (u *Uploader) gather(ctx context.Context, src Source, over **spool.Record) 
 			return b, nil
 		case err != nil:
 			return nil, err
-		case b.ndjson.Len()+len(r.Data)+1 > u.c.BatchBytes:
-			*over = &r
+		case limit != nil && !before(r.At, *limit), limit == nil && b.Raw+len(r.Data)+1 > u.c.BatchBytes:
+			g.over = &r
 			return b, nil
 		}
-		add(r)
-	}
-	return b, nil
-}
-
-// deliver tries until the API has taken the batch or ctx ends.
-func (u *Uploader) deliver(ctx context.Context, b *batch) error {
-	body, err := compress(b.ndjson.Bytes())
-	if err != nil {
-		return err
-	}
-	backoff := u.c.MinBackoff
-	for {
-		id, retryAfter, err := u.post(ctx, body)
-		if err == nil {
-			u.events.Add(float64(b.events))
-			u.behind.Set(0)
-			u.c.Log.Info("Signals: Transferred events successfully", "events", b.events, "bytes", b.ndjson.Len(), "gzip", len(body), "id", id)
-			return nil
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		u.behind.Set(1)
-		wait := backoff/2 + rand.N(backoff/2+1)
-		wait = max(wait, retryAfter)
-		u.c.Log.Error("Signals: upload failed, events stay on disk", "err", err, "events", b.events, "again_in", wait.Round(time.Millisecond))
-		backoff = min(2*backoff, u.c.MaxBackoff)
-		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return ctx.Err()
-		}
+		g.add(b, r)
 	}
 }
 
-func compress(b []byte) ([]byte, error) {
-	var out bytes.Buffer
-	z := gzip.NewWriter(&out)
-	if _, err := z.Write(b); err != nil {
-		return nil, err
+// plannedEnd finds the batch of an earlier life that begins with a record.
+func (g *gatherer) plannedEnd(r spool.Record) (*spool.Position, uint64) {
+	g.u.mu.Lock()
+	defer g.u.mu.Unlock()
+	for i, e := range g.u.planned {
+		if e.From == r.At {
+			g.u.planned = append(g.u.planned[:i:i], g.u.planned[i+1:]...)
+			return &e.To, e.Batch
+		}
 	}
-	if err := z.Close(); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), nil
+	return nil, 0
 }
 
-const maxAnswer = 64 << 10
+// add takes a record into a batch, as far as the filter lets it.
+func (g *gatherer) add(b *batch, r spool.Record) {
+	b.To = r.Next
+	u := g.u
+	e, err := event.Decode(r.Data)
+	if err != nil {
+		u.c.Log.Error("ingest: a record of the spool is no event and is set aside", "err", err)
+		u.putAside("unreadable", 0, err.Error(), r.Data)
+		return
+	}
+	if u.c.Report != nil && !u.c.Report[e.Type] {
+		u.filtered.WithLabelValues(e.Type.PublicName()).Inc()
+		return
+	}
+	line := r.Data
+	if u.c.HashRcpt {
+		e.HashRecipient()
+		if line, err = e.Encode(); err != nil {
+			u.putAside("unreadable", 0, err.Error(), r.Data)
+			return
+		}
+	}
+	b.lines = append(b.lines, line)
+	b.types = append(b.types, e.Type)
+	b.times = append(b.times, e.Timestamp.Time)
+	b.Events++
+	b.Raw += len(line) + 1
+}
 
-// post makes one request (reference, section 6) and returns the batch's id.
-func (u *Uploader) post(ctx context.Context, body []byte) (id string, retryAfter time.Duration, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.c.URL, bytes.NewReader(body))
-	if err != nil {
-		return "", 0, err
+func (u *Uploader) putAside(reason string, status int, words string, line []byte) {
+	u.setAside.WithLabelValues(reason).Inc()
+	if err := u.aside.put(reason, status, words, line); err != nil {
+		u.c.Log.Error("ingest: event could not be set aside and is lost", "reason", reason, "err", err)
 	}
-	req.Header.Set("Authorization", u.c.APIKey)
-	req.Header.Set("Content-Type", "application/x-ndjson")
-	req.Header.Set("Content-Encoding", "gzip")
-	res, err := u.c.Client.Do(req)
-	if err != nil {
-		u.batches.WithLabelValues("error").Inc()
-		return "", 0, err
+}
+
+// join makes NDJSON of some lines.
+func join(lines [][]byte) []byte {
+	var b bytes.Buffer
+	for _, l := range lines {
+		b.Write(l)
+		b.WriteByte('\n')
 	}
-	defer res.Body.Close()
-	u.batches.WithLabelValues(strconv.Itoa(res.StatusCode)).Inc()
-	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
-	if res.StatusCode == http.StatusOK && err == nil {
-		var ok struct {
-			Results struct {
-				ID string `json:"id"`
-			} `json:"results"`
-		}
-		if json.Unmarshal(answer, &ok) == nil && ok.Results.ID != "" {
-			return ok.Results.ID, 0, nil
-		}
-		return "", 0, fmt.Errorf("HTTP 200 without a batch id: %.200q", answer)
-	}
-	if s, e := strconv.Atoi(res.Header.Get("Retry-After")); e == nil && s > 0 {
-		retryAfter = min(time.Duration(s)*time.Second, time.Hour)
-	}
-	return "", retryAfter, fmt.Errorf("HTTP %d: %.200q", res.StatusCode, answer)
+	return b.Bytes()
 }

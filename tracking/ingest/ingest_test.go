@@ -1,96 +1,413 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
-	"github.com/klauspost/compress/gzip"
 	"go.uber.org/goleak"
 
+	"postern/integration/ingestd"
+	"postern/tracking/event"
 	"postern/tracking/spool"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// source is a fixed list of records; then it waits for the end.
-type source struct {
-	records []string
-	at      int64
-	commits chan spool.Position
+var quiet = slog.New(slog.DiscardHandler)
+
+// sink answers as it is told and keeps what it took.
+type sink struct {
+	mu     sync.Mutex
+	answer func(n int, ndjson string) error
+	calls  []string
+	taken  []string // lines
 }
 
-func (s *source) Next(ctx context.Context) (spool.Record, error) {
-	if ctx.Err() != nil || int(s.at) == len(s.records) {
-		<-ctx.Done()
-		return spool.Record{}, ctx.Err()
+func (s *sink) Send(ctx context.Context, ndjson []byte) (string, int, error) {
+	s.mu.Lock()
+	n := len(s.calls)
+	s.calls = append(s.calls, string(ndjson))
+	s.mu.Unlock()
+	if s.answer != nil {
+		if err := s.answer(n, string(ndjson)); err != nil {
+			return "", 0, err
+		}
 	}
-	s.at++
-	return spool.Record{Data: []byte(s.records[s.at-1]), Next: spool.Position{Segment: 1, Offset: s.at}}, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range strings.Split(strings.TrimSuffix(string(ndjson), "\n"), "\n") {
+		s.taken = append(s.taken, l)
+	}
+	return fmt.Sprint("id", n), len(ndjson), nil
 }
 
-func (s *source) Commit(p spool.Position) error { s.commits <- p; return nil }
+func (s *sink) lines() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.taken...)
+}
 
-func TestUpload(t *testing.T) {
-	const key = "0123456789012345678901234567890123456789"
-	type answer struct {
-		status int
-		body   string
+// line is an event with an id, and perhaps other things.
+func line(t testing.TB, id int, change func(*event.Event)) []byte {
+	t.Helper()
+	e := &event.Event{Type: event.Open, ID: fmt.Sprint(id), MessageID: "m", Timestamp: event.Timestamp{Time: time.Now()}, DelvMethod: "esmtp", RcptTo: "Reader@example.net"}
+	if change != nil {
+		change(e)
 	}
-	ok := answer{200, `{"results":{"id":"b1"}}`}
-	for _, c := range []struct {
-		name    string
-		answers []answer // the last one is repeated
-		bodies  string   // what the API saw, batches divided by |
-	}{
-		{"taken at once", []answer{ok}, "a\nb\n|c\n"},
-		{"503, 429 and a broken answer go again with the same bytes",
-			[]answer{{503, ""}, {429, `{"errors":[{"message":"slow"}]}`}, {200, "<html>"}, ok}, "a\nb\n|a\nb\n|a\nb\n|a\nb\n|c\n"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			var seen []string
-			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				if r.Method != "POST" || r.Header.Get("Authorization") != key || r.Header.Get("Content-Type") != "application/x-ndjson" || r.Header.Get("Content-Encoding") != "gzip" {
-					t.Errorf("%s with header %v", r.Method, r.Header)
-				}
-				z, err := gzip.NewReader(r.Body)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				b, err := io.ReadAll(z)
-				if err != nil {
-					t.Error(err)
-				}
-				a := c.answers[min(len(seen), len(c.answers)-1)]
-				seen = append(seen, string(b))
-				w.WriteHeader(a.status)
-				io.WriteString(w, a.body)
-			}))
-			defer srv.Close()
-			defer srv.Client().CloseIdleConnections()
-			src := &source{records: []string{"a", "b", "c"}, commits: make(chan spool.Position, 2)}
-			u := New(Config{URL: srv.URL, APIKey: key, BatchBytes: 4, BatchAge: time.Millisecond, MinBackoff: time.Millisecond,
-				Client: srv.Client(), Log: slog.New(slog.DiscardHandler)})
-			ctx, cancel := context.WithCancel(context.Background())
-			done := make(chan error, 1)
-			go func() { done <- u.Serve(ctx, src) }()
-			first, second := <-src.commits, <-src.commits
+	b, err := e.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+type rig struct {
+	dir   string
+	spool *spool.Spool
+	sink  *sink
+	up    *Uploader
+	stop  func()
+}
+
+// start opens a spool with some events and an uploader, and serves.
+func start(t *testing.T, dir string, s *sink, change func(*Config), lines ...[]byte) *rig {
+	t.Helper()
+	sp, err := spool.Open(spool.Config{Dir: filepath.Join(dir, "events"), Readers: []string{"r"}, Keep: time.Hour, Log: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(lines) > 0 {
+		if err := sp.Append(context.Background(), lines...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c := Config{Dir: filepath.Join(dir, "events"), Sink: s, BatchBytes: 1 << 20, BatchAge: 20 * time.Millisecond, MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond, Log: quiet}
+	if change != nil {
+		change(&c)
+	}
+	up, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, err := sp.Reader("r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- up.Serve(ctx, src) }()
+	r := &rig{dir: c.Dir, spool: sp, sink: s, up: up}
+	var once sync.Once
+	r.stop = func() {
+		once.Do(func() {
 			cancel()
 			if err := <-done; err != nil {
-				t.Fatal(err)
+				t.Errorf("Serve: %v", err)
 			}
-			if got := strings.Join(seen, "|"); got != c.bodies {
-				t.Errorf("the API saw %q, want %q", got, c.bodies)
+			if err := errors.Join(up.Close(), sp.Close()); err != nil {
+				t.Error(err)
 			}
-			if first.Offset != 2 || second.Offset != 3 {
-				t.Errorf("committed %v, %v", first, second)
+		})
+	}
+	t.Cleanup(r.stop)
+	return r
+}
+
+func wait(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited too long for %s", what)
+		}
+		<-tick.C
+	}
+}
+
+// settled waits until the cursor has passed everything.
+func (r *rig) settled(t *testing.T) {
+	t.Helper()
+	wait(t, "the cursor", func() bool { return spool.Cursor(r.dir, "r") == r.spool.Newest() })
+}
+
+func refusal(status int, words string) error { return &Refusal{Status: status, Words: words} }
+
+func TestAnswers(t *testing.T) {
+	poison := func(bad ...string) func(int, string) error {
+		return func(_ int, ndjson string) error {
+			for _, b := range bad {
+				if strings.Contains(ndjson, `"event_id":"`+b+`"`) {
+					return refusal(400, "invalid event "+b)
+				}
+			}
+			return nil
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		answer func(int, string) error
+		taken  int
+		aside  int
+		status string
+	}{
+		{"taken at once", nil, 9, 0, Sent},
+		{"no answer, then taken", func(n int, _ string) error {
+			if n < 3 {
+				return errors.New("connection reset")
+			}
+			return nil
+		}, 9, 0, Sent},
+		{"429 and 503", func(n int, _ string) error {
+			if n < 2 {
+				return refusal(429+n*74, "slow down")
+			}
+			return nil
+		}, 9, 0, Sent},
+		{"a refused key pauses and loses nothing", func(n int, _ string) error {
+			if n < 3 {
+				return refusal(401, "who are you")
+			}
+			return nil
+		}, 9, 0, Sent},
+		{"413 is split", func(_ int, s string) error {
+			if strings.Count(s, "\n") > 2 {
+				return refusal(413, "too large")
+			}
+			return nil
+		}, 9, 0, Sent},
+		{"a poison event is set aside alone", poison("5"), 8, 1, Partly},
+		{"two of them", poison("1", "9"), 7, 2, Partly},
+		{"all of them", func(int, string) error { return refusal(422, "no") }, 0, 9, Partly},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var lines [][]byte
+			for i := 1; i <= 9; i++ {
+				lines = append(lines, line(t, i, nil))
+			}
+			r := start(t, t.TempDir(), &sink{answer: c.answer}, nil, lines...)
+			r.settled(t)
+			r.stop()
+			if got := r.sink.lines(); len(got) != c.taken {
+				t.Errorf("%d events were taken, want %d", len(got), c.taken)
+			}
+			aside := readAside(t, r.dir)
+			if strings.Count(aside, "\n") != c.aside {
+				t.Errorf("set aside: %s", aside)
+			}
+			entries, err := Batches(r.dir)
+			if err != nil || len(entries) != 1 || entries[0].Status != c.status || entries[0].Events != 9 || entries[0].Aside != c.aside {
+				t.Errorf("ledger %+v, %v", entries, err)
 			}
 		})
 	}
 }
+
+func readAside(t *testing.T, dir string) string {
+	t.Helper()
+	var out bytes.Buffer
+	files, _ := filepath.Glob(filepath.Join(dir, "rejected", "*.ndjson"))
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.Write(b)
+	}
+	return out.String()
+}
+
+func TestFilter(t *testing.T) {
+	old := func(e *event.Event) { e.Timestamp.Time = time.Now().Add(-25 * time.Hour) }
+	clicked := func(e *event.Event) {
+		e.Type, e.TargetLinkURL, e.TargetLinkName = event.Click, "http://x.example/", "x"
+	}
+	r := start(t, t.TempDir(), &sink{}, func(c *Config) { c.Report, c.HashRcpt = map[event.Type]bool{event.Open: true}, true },
+		line(t, 1, nil), line(t, 2, clicked), line(t, 3, old), []byte("no event"), line(t, 4, nil))
+	r.settled(t)
+	r.stop()
+	got := r.sink.lines()
+	if len(got) != 2 {
+		t.Fatalf("taken: %v", got)
+	}
+	for _, l := range got {
+		e, err := event.Decode([]byte(l))
+		if err != nil || e.RcptTo != "" || e.RcptDomain != "example.net" || e.RcptHash != "gN3oX/dr42gxKyDAaPy+nl+86aI=" {
+			t.Errorf("%s, %v", l, err)
+		}
+	}
+	if aside := readAside(t, r.dir); !strings.Contains(aside, `"reason":"expired"`) || !strings.Contains(aside, `"reason":"unreadable"`) || strings.Count(aside, "\n") != 2 {
+		t.Errorf("set aside: %s", aside)
+	}
+}
+
+// TestCrash: the service takes a batch and its answer is lost; after a restart
+// the batch goes again with the same bytes, whatever came behind it.
+func TestCrash(t *testing.T) {
+	dir := t.TempDir()
+	gone := make(chan struct{})
+	first := &sink{answer: func(int, string) error { close(gone); return errors.New("answer lost") }}
+	r := start(t, dir, first, func(c *Config) { c.MinBackoff, c.MaxBackoff = time.Hour, time.Hour }, line(t, 1, nil), line(t, 2, nil))
+	<-gone
+	r.stop()
+	second := &sink{}
+	r = start(t, dir, second, nil, line(t, 3, nil))
+	r.settled(t)
+	r.stop()
+	if len(second.calls) != 2 || second.calls[0] != first.calls[0] {
+		t.Errorf("first %q\nthen %q", first.calls, second.calls)
+	}
+	entries, err := Batches(r.dir)
+	if err != nil || len(entries) != 2 || entries[0].Batch == entries[1].Batch {
+		t.Errorf("ledger %+v, %v", entries, err)
+	}
+}
+
+// TestOrder has several uploads in flight; the cursor waits for the first.
+func TestOrder(t *testing.T) {
+	release := make(chan struct{})
+	s := &sink{answer: func(_ int, ndjson string) error {
+		if strings.Contains(ndjson, `"event_id":"1"`) {
+			<-release
+		}
+		return nil
+	}}
+	r := start(t, t.TempDir(), s, func(c *Config) { c.BatchBytes = 1 }, line(t, 1, nil), line(t, 2, nil), line(t, 3, nil))
+	wait(t, "the later batches", func() bool { return len(s.lines()) == 2 })
+	if at := spool.Cursor(r.dir, "r"); at != (spool.Position{}) {
+		t.Errorf("the cursor went past a batch that is under way: %+v", at)
+	}
+	close(release)
+	r.settled(t)
+	r.stop()
+}
+
+func TestSignals(t *testing.T) {
+	const key = "0123456789012345678901234567890123456789"
+	server := &ingestd.Server{Key: key}
+	var n int
+	var mode string
+	var mu sync.Mutex
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		n++
+		m := mode
+		mu.Unlock()
+		switch m {
+		case "late":
+			io.Copy(io.Discard, r.Body) // or the server does not see the client go
+			<-r.Context().Done()
+		case "cut":
+			panic(http.ErrAbortHandler)
+		case "html":
+			w.Write([]byte("<html>"))
+		case "slow down":
+			w.Header().Set("Retry-After", "7")
+			w.WriteHeader(429)
+			w.Write([]byte(`{"errors":[{"message":"slow down"}]}`))
+		default:
+			server.ServeHTTP(w, r)
+		}
+	}))
+	srv.Config.ErrorLog = slog.NewLogLogger(quiet.Handler(), slog.LevelInfo)
+	defer srv.Close()
+	s := &Signals{URL: srv.URL, APIKey: key, Client: &http.Client{Timeout: 200 * time.Millisecond, Transport: srv.Client().Transport}}
+	body := append(line(t, 1, nil), '\n')
+	for _, c := range []struct {
+		mode, key string
+		want      string
+		after     time.Duration
+	}{
+		{mode: "", want: ""},
+		{mode: "", key: "wrong", want: "HTTP 401: wrong API key"},
+		{mode: "late", want: "Client.Timeout"},
+		{mode: "cut", want: "EOF"},
+		{mode: "html", want: "without a batch id"},
+		{mode: "slow down", want: "HTTP 429: slow down", after: 7 * time.Second},
+	} {
+		t.Run(c.mode+c.key, func(t *testing.T) {
+			mu.Lock()
+			mode = c.mode
+			mu.Unlock()
+			if s.APIKey = key; c.key != "" {
+				s.APIKey = c.key
+			}
+			_, _, err := s.Send(context.Background(), body)
+			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+				t.Errorf("%v, want %s", err, c.want)
+			}
+			if strings.Contains(fmt.Sprint(err), key) {
+				t.Error("the key is in the error")
+			}
+			var r *Refusal
+			if errors.As(err, &r) && r.RetryAfter != c.after {
+				t.Errorf("Retry-After %s", r.RetryAfter)
+			}
+		})
+	}
+	if got := server.Events(); len(got) != 1 || got[0].ID != "1" {
+		t.Errorf("the service has %v", got)
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	now := time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC)
+	for v, want := range map[string]time.Duration{"": 0, "5": 5 * time.Second, "-5": 0, "x": 0, "999999999": time.Hour, "Tue, 24 Nov 2026 08:01:00 GMT": time.Minute, "Tue, 24 Nov 2026 07:00:00 GMT": 0} {
+		if got := retryAfter(v, now); got != want {
+			t.Errorf("%q: %s, want %s", v, got, want)
+		}
+	}
+}
+
+func BenchmarkUpload(b *testing.B) {
+	dir := b.TempDir()
+	sp, err := spool.Open(spool.Config{Dir: filepath.Join(dir, "events"), Readers: []string{"r"}, Log: quiet})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer sp.Close()
+	lines := make([][]byte, 1000)
+	for i := range lines {
+		lines[i] = line(b, i, nil)
+	}
+	up, err := New(Config{Dir: filepath.Join(dir, "events"), Sink: &discard{}, BatchBytes: 4 << 20, BatchAge: time.Second, Log: quiet})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer up.Close()
+	src, _ := sp.Reader("r")
+	g := &gatherer{u: up, src: src}
+	n := 0
+	for b.Loop() {
+		if n%1000 == 0 {
+			b.StopTimer()
+			if err := sp.Append(context.Background(), lines...); err != nil {
+				b.Fatal(err)
+			}
+			b.StartTimer()
+		}
+		r, err := g.read(context.Background())
+		if err != nil {
+			b.Fatal(err)
+		}
+		g.add(&batch{}, r)
+		n++
+	}
+}
+
+type discard struct{}
+
+func (discard) Send(context.Context, []byte) (string, int, error) { return "x", 0, nil }

@@ -6,8 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 )
 
@@ -151,7 +151,7 @@ func (r *Reader) Commit(p Position) error {
 // records may then go twice, none is lost.
 func (s *Spool) readCursor(name string) Position {
 	file := filepath.Join(s.c.Dir, "cursor-"+name)
-	data, err := os.ReadFile(file)
+	data, err := s.readSmall(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Position{}
 	}
@@ -159,10 +159,28 @@ func (s *Spool) readCursor(name string) Position {
 	record, ok := parseLine(bytes.TrimSuffix(data, []byte("\n")))
 	if err != nil || !ok || json.Unmarshal(record, &p) != nil {
 		s.c.Log.Error("spool: cursor set aside, reading from the start", "file", file, "err", err)
-		os.Rename(file, file+".broken")
+		if err := s.c.FS.Rename(file, file+".broken"); err != nil {
+			s.c.Log.Error("spool: cursor not set aside", "file", file, "err", err)
+		}
 		return Position{}
 	}
 	return p
+}
+
+const maxCursor = 1 << 10
+
+func (s *Spool) readSmall(name string) ([]byte, error) {
+	f, err := s.c.FS.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	buf := make([]byte, maxCursor)
+	n, err := f.ReadAt(buf, 0)
+	if err == io.EOF {
+		err = nil
+	}
+	return buf[:n], err
 }
 
 // Newest is the position that the next record will have, or one before it.

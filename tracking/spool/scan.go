@@ -1,9 +1,15 @@
 package spool
 
 import (
+	"bufio"
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
 )
 
 // Scan goes over the records from a reader's cursor on without reading all of
@@ -92,4 +98,79 @@ func longLine(file File, offset, size int64) (line []byte, end int64, err error)
 			return line, int64(len(line)), nil
 		}
 	}
+}
+
+// ReadDir reads the whole records of a spool's directory in order, without its
+// lock, until f returns false: for who looks on while another process writes.
+func ReadDir(dir string, f func(Record) bool) error {
+	return ReadFrom(dir, Position{}, f)
+}
+
+// ReadFrom is ReadDir from a position on.
+func ReadFrom(dir string, from Position, f func(Record) bool) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("spool: %w", err)
+	}
+	for _, e := range entries {
+		seq, ok := segmentNumber(e.Name())
+		if !ok || seq < from.Segment {
+			continue
+		}
+		at := Position{Segment: seq}
+		if seq == from.Segment {
+			at = from
+		}
+		if more, err := readFile(filepath.Join(dir, e.Name()), at, f); err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+func readFile(name string, at Position, f func(Record) bool) (more bool, err error) {
+	file, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil // freed meanwhile
+	}
+	if err != nil {
+		return false, fmt.Errorf("spool: %w", err)
+	}
+	defer file.Close()
+	if _, err := file.Seek(at.Offset, io.SeekStart); err != nil {
+		return false, fmt.Errorf("spool: %w", err)
+	}
+	r := bufio.NewReaderSize(file, readAhead)
+	for {
+		line, err := r.ReadBytes('\n')
+		if err == io.EOF { // a line that is being written is none yet
+			return true, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("spool: %w", err)
+		}
+		rec := Record{At: at}
+		at.Offset += int64(len(line))
+		rec.Next = at
+		if data, ok := parseLine(line[:len(line)-1]); ok {
+			rec.Data = data
+			if !f(rec) {
+				return false, nil
+			}
+		}
+	}
+}
+
+// Cursor reads how far a reader of a spool's directory is.
+func Cursor(dir, name string) Position {
+	var p Position
+	if data, err := os.ReadFile(filepath.Join(dir, "cursor-"+name)); err == nil {
+		if record, ok := parseLine(bytes.TrimSuffix(data, []byte("\n"))); ok {
+			_ = json.Unmarshal(record, &p)
+		}
+	}
+	return p
 }

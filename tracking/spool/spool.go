@@ -52,10 +52,13 @@ type Config struct {
 	Keep         time.Duration // how long a segment stays that no reader waits for
 	Readers      []string      // names whose cursors hold segments back
 	Reserve      uint64        // bytes that stay free on the disk: 1 MiB
-	Name         string        // of the metrics, in postern_NAME_...: spool
-	FS           FS            // OS
-	Log          *slog.Logger
-	Metrics      prometheus.Registerer // may be nil
+	// MinFree, where set, frees the oldest segments, read or not, when the disk
+	// has less than so many bytes free: what is in them is lost.
+	MinFree uint64
+	Name    string // of the metrics, in postern_NAME_...: spool
+	FS      FS     // OS
+	Log     *slog.Logger
+	Metrics prometheus.Registerer // may be nil
 }
 
 const (
@@ -92,7 +95,9 @@ type Spool struct {
 	file  File
 	began time.Time
 
-	appended, syncs, corrupt prometheus.Counter
+	guarded time.Time // when MinFree was looked at
+
+	appended, syncs, corrupt, sacrificed prometheus.Counter
 }
 
 type request struct {
@@ -153,11 +158,19 @@ func (s *Spool) metrics() {
 	}
 	s.appended = counter("records_total", "Records made durable.")
 	s.syncs = counter("syncs_total", "fsync calls on segments.")
+	s.sacrificed = counter("sacrificed_segments_total", "Segments removed before they were read, to keep min_free_space.")
 	s.corrupt = counter("corrupt_records_total", "Records passed over because their checksum was wrong.")
 }
 
 func (s *Spool) path(seq uint64) string {
 	return filepath.Join(s.c.Dir, fmt.Sprintf("%016x%s", seq, suffix))
+}
+
+// segmentNumber reads a segment's file name.
+func segmentNumber(name string) (uint64, bool) {
+	digits, ok := strings.CutSuffix(name, suffix)
+	seq, err := strconv.ParseUint(digits, 16, 64)
+	return seq, ok && err == nil && len(digits) == 16
 }
 
 // load lists the segments that are there, cuts torn tails, reads the cursors.
@@ -167,9 +180,8 @@ func (s *Spool) load() error {
 		return fmt.Errorf("spool: %w", err)
 	}
 	for _, i := range infos {
-		name, ok := strings.CutSuffix(i.Name(), suffix)
-		seq, err := strconv.ParseUint(name, 16, 64)
-		if !ok || err != nil || len(name) != 16 {
+		seq, ok := segmentNumber(i.Name())
+		if !ok {
 			continue
 		}
 		size, err := s.repair(seq, i.Size())

@@ -15,8 +15,10 @@ func (s *Spool) write() {
 	for {
 		select {
 		case r := <-s.queue:
+			s.guard()
 			s.commit(s.gather(r))
 		case <-tick.C:
+			s.guard()
 		case <-s.quit:
 			for len(s.queue) > 0 {
 				s.commit(s.gather(<-s.queue))
@@ -145,6 +147,46 @@ func (s *Spool) endSegment() {
 	close(s.grown)
 	s.grown = make(chan struct{})
 	s.mu.Unlock()
+}
+
+// guardEvery is how often the free space is asked for.
+const guardEvery = 100 * time.Millisecond
+
+// guard gives up the oldest segments while the disk has less than MinFree.
+func (s *Spool) guard() {
+	if s.c.MinFree == 0 || time.Since(s.guarded) < guardEvery {
+		return
+	}
+	s.guarded = time.Now()
+	for {
+		free, err := s.c.FS.Free(s.c.Dir)
+		if err != nil || free >= s.c.MinFree {
+			return
+		}
+		s.mu.Lock()
+		if len(s.segs) == 0 {
+			s.mu.Unlock()
+			return
+		}
+		seg := s.segs[0]
+		if !seg.closed {
+			s.mu.Unlock()
+			if seg.size == 0 {
+				return
+			}
+			s.endSegment()
+			s.mu.Lock()
+		}
+		s.segs = s.segs[1:]
+		s.mu.Unlock()
+		s.sacrificed.Inc()
+		s.c.Log.Error("spool: less than min_free_space is free, the oldest segment was removed and its events are lost",
+			"file", filepath.Base(s.path(seg.seq)), "bytes", seg.size, "free", free)
+		if err := s.c.FS.Remove(s.path(seg.seq)); err != nil {
+			s.c.Log.Error("spool: segment not removed", "file", filepath.Base(s.path(seg.seq)), "err", err)
+			return
+		}
+	}
 }
 
 // sweep unlinks segments that every reader has passed and whose time is over.

@@ -36,7 +36,11 @@ type Token struct {
 	Subaccount uint32
 	Target     string // for Click and LinkUnsubscribe: where the link leads
 	LinkName   string // data-msys-linkname; empty: none given
+	Unreported bool   // the message's events are not reported
 }
+
+// unreported is a bit of the kind's byte.
+const unreported = 0x80
 
 // Issued is when the message's copy was made, from which the expiry counts.
 func (t Token) Issued() time.Time { return t.MessageID.Time() }
@@ -68,7 +72,7 @@ const associated = "postern token 1"
 
 // A token's text is unpadded base64url of
 //
-//	key id (1) | AES-SIV of: kind (1), message id (16), uvarint subaccount,
+//	key id (1) | AES-SIV of: kind, with a bit for "unreported" (1), message id (16), uvarint subaccount,
 //	             uvarint length and recipient, uvarint length and link name,
 //	             prefix code (1), rest of the target
 //
@@ -83,7 +87,11 @@ var prefixes = []string{"", "http://", "https://", "http://www.", "https://www."
 func (k *Keys) Seal(t Token) string {
 	key := k.newest()
 	plain := make([]byte, 0, 32+len(t.Recipient)+len(t.LinkName)+len(t.Target))
-	plain = append(plain, byte(t.Kind))
+	kind := byte(t.Kind)
+	if t.Unreported {
+		kind |= unreported
+	}
+	plain = append(plain, kind)
 	plain = append(plain, t.MessageID[:]...)
 	plain = binary.AppendUvarint(plain, uint64(t.Subaccount))
 	plain = appendString(plain, t.Recipient)
@@ -134,7 +142,7 @@ func decode(p []byte) (Token, error) {
 	if len(p) < 1+len(ID{}) {
 		return Token{}, short
 	}
-	t.Kind = Kind(p[0])
+	t.Kind, t.Unreported = Kind(p[0]&^unreported), p[0]&unreported != 0
 	if t.Kind.String() == "" {
 		return Token{}, fmt.Errorf("%w: kind %d", ErrToken, p[0])
 	}

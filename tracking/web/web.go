@@ -240,6 +240,9 @@ func (h *Handler) record(r *http.Request, t token.Token) {
 
 // write makes an event durable, with what the token knows.
 func (h *Handler) write(r *http.Request, e *event.Event, t token.Token) {
+	if t.Unreported {
+		return
+	}
 	e.ID, e.MessageID, e.Timestamp = h.c.IDs.Next(), t.MessageID.String(), event.Timestamp{Time: h.c.Now()}
 	e.RcptTo, e.SubaccountID = t.Recipient, t.Subaccount
 	// The client may hang up before the fsync; the event happened all the same.

@@ -45,6 +45,15 @@ func (b *binder) check(c *Config) {
 	if c.Signals.Enabled && c.Signals.APIKey == "" {
 		b.problem("signals.api_key", "missing; signals.enabled wants the API key, 40 hex digits")
 	}
+	word("signals.privacy_policy", c.Signals.PrivacyPolicy, "retain", "sha1")
+	for i, class := range c.Signals.Report {
+		word(keyOf("signals.report", i), class, reportClasses...)
+	}
+	for i, f := range c.Signals.Filters {
+		if f.SenderOrFrom == "" {
+			b.problem(keyOf("signals.filter", i)+".sender_or_from", `missing; a domain, "*.domain" or "*"`)
+		}
+	}
 	if c.Signals.UploadURL == "" {
 		b.problem("signals.upload_url", "must not be empty")
 	}

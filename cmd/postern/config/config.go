@@ -220,15 +220,16 @@ type Signals struct {
 	Enabled       bool            `toml:"enabled"`
 	APIKey        APIKey          `toml:"api_key" secret:"yes"`
 	UploadURL     URL             `toml:"upload_url"`
-	EnableSignals Tristate        `toml:"enable_signals" unbuilt:"the filter of events"`
-	Subaccount    uint32          `toml:"subaccount" unbuilt:"the filter of events"`
-	Report        []string        `toml:"report" unbuilt:"the filter of events"`
-	LogVerbose    bool            `toml:"log_verbose" unbuilt:"the verbose log of uploads"`
-	MinFreeSpace  Size            `toml:"min_free_space" unbuilt:"the guard of disk space"`
-	PrivacyPolicy string          `toml:"privacy_policy" unbuilt:"hashing of addresses"`
+	EnableSignals Tristate        `toml:"enable_signals"`
+	Subaccount    uint32          `toml:"subaccount"`
+	Report        []string        `toml:"report"`
+	LogVerbose    bool            `toml:"log_verbose"`
+	MinFreeSpace  Size            `toml:"min_free_space"`
+	PrivacyPolicy string          `toml:"privacy_policy"`
 	BatchSize     Size            `toml:"batch_size"`
 	BatchAge      Duration        `toml:"batch_age"`
-	Filters       []SignalsFilter `toml:"filter" unbuilt:"the filter of events"`
+	KeepLedger    Duration        `toml:"keep_ledger"`
+	Filters       []SignalsFilter `toml:"filter"`
 }
 
 // SignalsFilter decides by sending domain.
@@ -242,6 +243,9 @@ type SignalsFilter struct {
 type Admin struct {
 	Listen Addr `toml:"listen"`
 }
+
+// reportClasses are what [signals] report may name.
+var reportClasses = []string{"injection", "delivery", "bounce", "delay", "out_of_band", "spam_complaint", "policy_rejection", "engagement", "unsubscribe"}
 
 const mebi = 1 << 20
 
@@ -261,7 +265,8 @@ func Default() *Config {
 	c.DKIM = DKIM{RSA: "auto"}
 	c.Events = Events{Keep: seconds(86400)}
 	c.Signals = Signals{UploadURL: "https://api.sparkpost.com/api/v1/ingest/events", EnableSignals: Yes,
-		BatchSize: 4 * mebi, BatchAge: seconds(30)}
+		Report: append([]string(nil), reportClasses...), MinFreeSpace: 20 * mebi, PrivacyPolicy: "retain",
+		BatchSize: 4 * mebi, BatchAge: seconds(30), KeepLedger: seconds(7 * 86400)}
 	c.Admin = Admin{Listen: "127.0.0.1:8025"}
 	return c
 }

@@ -1,0 +1,304 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"postern/cmd/postern/config"
+	"postern/tracking/event"
+	"postern/tracking/ingest"
+	"postern/tracking/spool"
+)
+
+type eventsCmd struct {
+	Tail    eventsTailCmd    `cmd:"" help:"Print events as they come, as JSON lines."`
+	Stats   eventsStatsCmd   `cmd:"" help:"What is in the spool: events by type, bytes, how much waits."`
+	Batches eventsBatchesCmd `cmd:"" help:"What became of the batches."`
+	Replay  eventsReplayCmd  `cmd:"" help:"Put events of a file into the spool again, with their ids."`
+}
+
+type eventsAt struct {
+	Config string `required:"" type:"path" help:"The configuration file." placeholder:"FILE"`
+}
+
+// load reads the configuration, whatever else is wrong in it: an operator wants
+// to look at the spool most when something is.
+func (c eventsAt) load() (*config.Loaded, error) {
+	l, problems := config.Load(c.Config)
+	if l.StateDir == "" {
+		return nil, problems.Fatal()
+	}
+	return l, nil
+}
+
+type eventsTailCmd struct {
+	eventsAt
+	Type    string `help:"Only events of this type, by its public name (click, injection, ...)."`
+	Message string `help:"Only events of this message id." placeholder:"ID"`
+	Follow  bool   `default:"true" negatable:"" help:"Wait for more."`
+	All     bool   `help:"From the beginning of what is kept, not only what comes now."`
+}
+
+func (c *eventsTailCmd) Help() string {
+	return "Example: postern events tail --config postern.toml --type click"
+}
+
+const tailEvery = 200 * time.Millisecond
+
+func (c *eventsTailCmd) Run(e *env) error {
+	l, err := c.load()
+	if err != nil {
+		return err
+	}
+	if _, ok := event.ByPublicName(c.Type); c.Type != "" && !ok {
+		return fmt.Errorf("no event type %q", c.Type)
+	}
+	dir := eventsDir(l.Config)
+	var at spool.Position
+	show := c.All || !c.Follow
+	out := bufio.NewWriter(e.stdout)
+	read := func() error {
+		err := spool.ReadFrom(dir, at, func(r spool.Record) bool {
+			at = r.Next
+			if show && c.wants(r.Data) {
+				out.Write(r.Data)
+				out.WriteByte('\n')
+			}
+			return true
+		})
+		return errors.Join(err, out.Flush())
+	}
+	if err := read(); err != nil || !c.Follow {
+		return err
+	}
+	show = true
+	tick := time.NewTicker(tailEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-e.ctx.Done():
+			return nil
+		}
+		if err := read(); err != nil {
+			return err
+		}
+	}
+}
+
+func (c *eventsTailCmd) wants(line []byte) bool {
+	if c.Message != "" && !bytes.Contains(line, []byte(`"message_id":"`+c.Message+`"`)) {
+		return false
+	}
+	if c.Type == "" {
+		return true
+	}
+	ev, err := event.Decode(line)
+	return err == nil && ev.Type.PublicName() == c.Type
+}
+
+type eventsStatsCmd struct{ eventsAt }
+
+func (c *eventsStatsCmd) Run(e *env) error {
+	l, err := c.load()
+	if err != nil {
+		return err
+	}
+	dir := eventsDir(l.Config)
+	cursor := spool.Cursor(dir, ingestReader)
+	counts, waiting := map[string]int{}, map[string]int{}
+	total, bytes := 0, 0
+	var first, last time.Time
+	err = spool.ReadDir(dir, func(r spool.Record) bool {
+		ev, err := event.Decode(r.Data)
+		name := "unreadable"
+		if err == nil {
+			name = ev.Type.PublicName()
+			if first.IsZero() {
+				first = ev.Timestamp.Time
+			}
+			last = ev.Timestamp.Time
+		}
+		counts[name]++
+		total++
+		bytes += len(r.Data)
+		if r.At.Segment > cursor.Segment || r.At.Segment == cursor.Segment && r.At.Offset >= cursor.Offset {
+			waiting[name]++
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	var names []string
+	for n := range counts {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	t := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(t, "TYPE\tKEPT\tWAITING\t")
+	for _, n := range names {
+		fmt.Fprintf(t, "%s\t%d\t%d\t\n", n, counts[n], waiting[n])
+	}
+	t.Flush()
+	fmt.Fprintf(e.stdout, "%d events, %d bytes", total, bytes)
+	if !first.IsZero() {
+		fmt.Fprintf(e.stdout, ", from %s to %s", first.Format(time.DateTime), last.Format(time.DateTime))
+	}
+	fmt.Fprintln(e.stdout)
+	return nil
+}
+
+type eventsBatchesCmd struct {
+	eventsAt
+	JSON bool `help:"As JSON lines."`
+	N    int  `short:"n" default:"50" help:"The newest so many."`
+}
+
+func (c *eventsBatchesCmd) Run(e *env) error {
+	l, err := c.load()
+	if err != nil {
+		return err
+	}
+	list, err := ingest.Batches(eventsDir(l.Config))
+	if err != nil {
+		return err
+	}
+	list = list[max(0, len(list)-c.N):]
+	if c.JSON {
+		enc := json.NewEncoder(e.stdout)
+		for _, b := range list {
+			if err := enc.Encode(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	t := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "BATCH\tTIME\tSTATUS\tEVENTS\tASIDE\tBYTES\tGZIP\tTRIES\tID\tERROR")
+	for _, b := range list {
+		id := ""
+		if len(b.IDs) > 0 {
+			id = b.IDs[0]
+		}
+		fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%.80s\n", b.Batch, b.At.Local().Format(time.DateTime), b.Status, b.Events, b.Aside, b.Raw, b.Wire, b.Tries, id, b.Error)
+	}
+	return t.Flush()
+}
+
+type eventsReplayCmd struct {
+	eventsAt
+	File string `arg:"" help:"NDJSON of events, a file of rejected/, or a segment; - for standard input."`
+}
+
+func (c *eventsReplayCmd) Help() string {
+	return "Events keep their event_id, so that what the service has already is dropped there.\nExample: postern events replay --config postern.toml events/rejected/2026-11-24.ndjson"
+}
+
+func (c *eventsReplayCmd) Run(e *env) error {
+	l, err := c.load()
+	if err != nil {
+		return err
+	}
+	in := e.stdin
+	if c.File != "-" {
+		f, err := os.Open(c.File)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in = f
+	}
+	lines, err := replayLines(in)
+	if err != nil {
+		return fmt.Errorf("%s:%w", c.File, err)
+	}
+	s, err := spool.Open(spool.Config{Dir: eventsDir(l.Config), Keep: l.Events.Keep.Std(), Readers: []string{ingestReader}, Log: slog.New(slog.DiscardHandler)})
+	if err == nil {
+		err = errors.Join(s.Append(e.ctx, lines...), s.Close())
+	} else if errors.Is(err, spool.ErrLocked) {
+		err = postEvents(e.ctx, string(l.Admin.Listen), lines)
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(e.stdout, "%d events put into the spool\n", len(lines))
+	return nil
+}
+
+// replayLines reads events out of NDJSON, a segment's lines, or what was set
+// aside.
+func replayLines(in io.Reader) ([][]byte, error) {
+	sc := bufio.NewScanner(in)
+	sc.Buffer(nil, 8<<20)
+	var out [][]byte
+	for n := 1; sc.Scan(); n++ {
+		line := bytes.TrimSpace(sc.Bytes())
+		if i := bytes.IndexByte(line, '{'); i == 9 { // crc32c SP JSON
+			line = line[i:]
+		}
+		var aside struct {
+			Event json.RawMessage `json:"event"`
+		}
+		if json.Unmarshal(line, &aside) == nil && len(aside.Event) > 0 {
+			line = aside.Event
+		}
+		if len(line) == 0 {
+			continue
+		}
+		if _, err := event.Decode(line); err != nil {
+			return nil, fmt.Errorf("%d: %w", n, err)
+		}
+		out = append(out, slices.Clone(line))
+	}
+	return out, sc.Err()
+}
+
+func postEvents(ctx context.Context, addr string, lines [][]byte) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/events", bytes.NewReader(bytes.Join(lines, []byte("\n"))))
+	if err != nil {
+		return err
+	}
+	req.Header.Set(adminHeader, "events")
+	res, err := (&http.Client{Timeout: time.Minute}).Do(req)
+	if err != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		b, _ := io.ReadAll(io.LimitReader(res.Body, 1000))
+		return fmt.Errorf("%s", b)
+	}
+	return nil
+}
+
+const maxReplay = 256 << 20
+
+// eventRoutes lets `postern events replay` reach a running gateway.
+func (a *admin) eventRoutes(s *spool.Spool) {
+	a.mux.HandleFunc("POST /events", func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get(adminHeader) == "" {
+			http.Error(w, adminHeader+" is missing", http.StatusForbidden)
+			return
+		}
+		lines, err := replayLines(http.MaxBytesReader(w, r.Body, maxReplay))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		if err := s.Append(r.Context(), lines...); err != nil {
+			http.Error(w, err.Error(), http.StatusInsufficientStorage)
+		}
+	})
+}

@@ -1,0 +1,74 @@
+package relay
+
+// Enable is what a level says of reporting: nothing, true, false, or "ask the
+// filter" (reference, section 3: enable-signals).
+type Enable string
+
+// The values of enable_signals.
+const (
+	EnableUnset  Enable = ""
+	EnableTrue   Enable = "true"
+	EnableFalse  Enable = "false"
+	EnableFilter Enable = "filter"
+)
+
+// SignalsFilter decides by sending domain, for levels that say "filter".
+type SignalsFilter struct {
+	Pattern    string
+	Enable     bool
+	Subaccount uint32
+}
+
+// Signals is the last level, and the filters.
+type Signals struct {
+	Enable     Enable
+	Subaccount uint32
+	Filters    []SignalsFilter
+}
+
+// reporting tells whether a message's events are reported, and its subaccount
+// where neither the user nor the message named one (house, section 7): the
+// first of VirtualMTA, pool and [signals] that says something decides; where it
+// says "filter", the most specific pattern does, none meaning no.
+func (r *Relay) reporting(vmta, sender string, subaccount uint32) (report bool, sub uint32) {
+	type level struct {
+		enable     Enable
+		subaccount uint32
+	}
+	levels := make([]level, 0, 3)
+	pool := vmta
+	for _, v := range r.c.VirtualMTAs {
+		if v.Name == vmta {
+			levels = append(levels, level{v.Enable, v.Subaccount})
+			pool = v.Pool
+		}
+	}
+	for _, p := range r.c.Pools {
+		if p.Name == pool {
+			levels = append(levels, level{p.Enable, p.Subaccount})
+		}
+	}
+	levels = append(levels, level{r.c.Signals.Enable, r.c.Signals.Subaccount})
+
+	report = true
+	for _, l := range levels {
+		if l.enable == EnableUnset {
+			continue
+		}
+		if report = l.enable == EnableTrue; l.enable == EnableFilter {
+			if f := mostSpecific(r.c.Signals.Filters, sender, func(f SignalsFilter) string { return f.Pattern }); f != nil {
+				report = f.Enable
+				if subaccount == 0 {
+					subaccount = f.Subaccount
+				}
+			}
+		}
+		break
+	}
+	for _, l := range levels {
+		if subaccount == 0 {
+			subaccount = l.subaccount
+		}
+	}
+	return report, subaccount
+}
