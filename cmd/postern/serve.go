@@ -117,7 +117,7 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 	if l.Signals.Enabled {
 		if g.uploader, err = ingest.New(ingest.Config{Dir: g.eventsDir(), Sink: &ingest.Signals{URL: string(l.Signals.UploadURL), APIKey: string(l.Signals.APIKey)},
 			BatchBytes: int(l.Signals.BatchSize), BatchAge: l.Signals.BatchAge.Std(), Report: reported(l.Signals.Report), HashRcpt: l.Signals.PrivacyPolicy == "sha1",
-			KeepLedger: l.Signals.KeepLedger.Std(), Verbose: l.Signals.LogVerbose, Log: log, Metrics: g.reg}); err != nil {
+			KeepLedger: l.Signals.KeepLedger.Std(), Verbose: l.Signals.LogVerbose, PollOutcomes: l.Signals.PollOutcomes, Log: log, Metrics: g.reg}); err != nil {
 			return g, err
 		}
 	}

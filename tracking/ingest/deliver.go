@@ -164,10 +164,16 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // API's age are set aside, for it would refuse them.
 func (u *Uploader) fresh(b *batch, from, to int, e *Entry) [][]byte {
 	var out [][]byte
+	now := u.c.Now()
+	if clock, ok := u.c.Sink.(interface{ ServiceTime() (time.Time, bool) }); ok {
+		if t, known := clock.ServiceTime(); known { // ours may have jumped
+			now = t
+		}
+	}
 	for i := from; i < to; i++ {
 		switch {
 		case b.lines[i] == nil:
-		case u.c.Now().Sub(b.times[i]) > u.c.MaxAge:
+		case now.Sub(b.times[i]) > u.c.MaxAge:
 			u.putAside("expired", 0, "older than "+u.c.MaxAge.String(), b.lines[i])
 			b.lines[i] = nil
 			e.Aside++
@@ -198,6 +204,79 @@ func (u *Uploader) halves(ctx context.Context, b *batch, from, to int, e *Entry,
 	}
 	mid := left[len(left)/2]
 	return u.part(ctx, b, from, mid, e) && u.part(ctx, b, mid, to, e)
+}
+
+// pollEvery is how often outcomes are asked for; pollFor, how long after.
+const (
+	pollEvery   = time.Minute
+	pollFor     = 24 * time.Hour
+	pollAtATime = 50
+)
+
+// poll learns how many events of each batch the service accepted, and writes
+// it into the ledger.
+func (u *Uploader) poll(ctx context.Context, every time.Duration) {
+	asker, ok := u.c.Sink.(interface {
+		Outcomes(context.Context, []string) ([]Outcome, error)
+	})
+	if !ok || !u.c.PollOutcomes {
+		return
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := u.pollOnce(ctx, asker.Outcomes); err != nil && ctx.Err() == nil {
+			u.c.Log.Warn("Signals: outcomes of batches not learned", "err", err)
+		}
+	}
+}
+
+func (u *Uploader) pollOnce(ctx context.Context, ask func(context.Context, []string) ([]Outcome, error)) error {
+	entries, err := Batches(u.c.Dir)
+	if err != nil {
+		return err
+	}
+	byID := map[string]*Entry{}
+	var ids []string
+	for i := range entries {
+		e := &entries[i]
+		if len(e.Outcomes) < len(e.IDs) && u.c.Now().Sub(e.At) < pollFor && len(ids) < pollAtATime {
+			for _, id := range e.IDs {
+				byID[id] = e
+				ids = append(ids, id)
+			}
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	outcomes, err := ask(ctx, ids)
+	if err != nil {
+		return err
+	}
+	changed := map[*Entry]bool{}
+	for _, o := range outcomes {
+		e := byID[o.BatchID]
+		if e == nil || slices.ContainsFunc(e.Outcomes, func(have Outcome) bool { return have.BatchID == o.BatchID }) {
+			continue
+		}
+		e.Outcomes = append(e.Outcomes, o)
+		changed[e] = true
+		if o.Failed > 0 || o.Type == "error" {
+			u.c.Log.Error("Signals: the service did not take all of a batch", "batch", e.Batch, "id", o.BatchID, "failed", o.Failed, "error_type", o.ErrorType)
+		}
+	}
+	for e := range changed {
+		if err := u.note(*e); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const summaryEvery = time.Minute

@@ -60,9 +60,11 @@ type Config struct {
 	MinBackoff time.Duration       // after the first failure: 1 second
 	MaxBackoff time.Duration       // 1 minute
 	Verbose    bool                // log_verbose
-	Now        func() time.Time
-	Log        *slog.Logger
-	Metrics    prometheus.Registerer
+	// PollOutcomes asks the service how many events of each batch it accepted.
+	PollOutcomes bool
+	Now          func() time.Time
+	Log          *slog.Logger
+	Metrics      prometheus.Registerer
 }
 
 // Uploader takes events to a sink.
@@ -98,8 +100,10 @@ type Entry struct {
 	Status string         `json:"status"`         // planned, sent, partly (something was set aside), empty
 	IDs    []string       `json:"ids,omitempty"`  // the service's names
 	Aside  int            `json:"aside,omitempty"`
-	Error  string         `json:"error,omitempty"`
-	Tries  int            `json:"tries,omitempty"`
+	Error  string         `json:"error,omitempty"` // of the last attempt that failed
+	// Outcomes are what the service said later, where it is asked.
+	Outcomes []Outcome `json:"outcomes,omitempty"`
+	Tries    int       `json:"tries,omitempty"`
 }
 
 // The states of a batch.
@@ -205,6 +209,7 @@ func (u *Uploader) Serve(ctx context.Context, src Source) error {
 	var senders, committer sync.WaitGroup
 	committer.Go(func() { u.commit(ctx, src, queue) })
 	committer.Go(func() { u.summarise(ctx) })
+	committer.Go(func() { u.poll(ctx, pollEvery) })
 	g := &gatherer{u: u, src: src}
 	slots := make(chan struct{}, u.c.AtOnce)
 	var err error

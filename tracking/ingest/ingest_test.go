@@ -11,8 +11,11 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -93,7 +96,10 @@ func start(t *testing.T, dir string, s *sink, change func(*Config), lines ...[]b
 			t.Fatal(err)
 		}
 	}
-	c := Config{Dir: filepath.Join(dir, "events"), Sink: s, BatchBytes: 1 << 20, BatchAge: 20 * time.Millisecond, MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond, Log: quiet}
+	c := Config{Dir: filepath.Join(dir, "events"), BatchBytes: 1 << 20, BatchAge: 20 * time.Millisecond, MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond, Log: quiet}
+	if s != nil {
+		c.Sink = s
+	}
 	if change != nil {
 		change(&c)
 	}
@@ -127,7 +133,7 @@ func start(t *testing.T, dir string, s *sink, change func(*Config), lines ...[]b
 
 func wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
@@ -361,6 +367,92 @@ func TestSignals(t *testing.T) {
 	if got := server.Events(); len(got) != 1 || got[0].ID != "1" {
 		t.Errorf("the service has %v", got)
 	}
+}
+
+// TestClockJump moves our clock a day ahead while events wait: the service's
+// own clock decides what is too old, so nothing is set aside.
+func TestClockJump(t *testing.T) {
+	const key = "0123456789012345678901234567890123456789"
+	for _, jump := range []time.Duration{25 * time.Hour, -25 * time.Hour} {
+		server := &ingestd.Server{Key: key}
+		srv := httptest.NewServer(server)
+		var now atomic.Int64
+		s := &Signals{URL: srv.URL, APIKey: key, Client: srv.Client()}
+		r := start(t, t.TempDir(), nil, func(c *Config) {
+			c.Sink = s
+			c.Now = func() time.Time { return time.Now().Add(time.Duration(now.Load())) }
+		}, line(t, 1, nil))
+		r.settled(t)
+		now.Store(int64(jump))
+		if err := r.spool.Append(context.Background(), line(t, 2, nil)); err != nil {
+			t.Fatal(err)
+		}
+		r.settled(t)
+		r.stop()
+		if got := server.Events(); len(got) != 2 || got[0].ID != "1" || got[1].ID != "2" {
+			t.Errorf("jump of %s: the service has %d events; set aside: %s", jump, len(got), readAside(t, r.dir))
+		}
+		srv.Close()
+	}
+}
+
+func TestOutcomes(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet && r.URL.Path == "/api/v1/events/ingest" {
+			fmt.Fprintf(w, `{"results":[{"type":"success","batch_id":%q,"number_succeeded":1,"number_failed":1,"number_duplicates":0}]}`, r.URL.Query().Get("batch_ids"))
+			return
+		}
+		io.WriteString(w, `{"results":{"id":"b-1"}}`)
+	}))
+	defer srv.Close()
+	s := &Signals{URL: srv.URL + "/api/v1/ingest/events", APIKey: "k", Client: srv.Client()}
+	r := start(t, t.TempDir(), nil, func(c *Config) { c.Sink, c.PollOutcomes = s, true }, line(t, 1, nil), line(t, 2, nil))
+	r.settled(t)
+	if err := r.up.pollOnce(context.Background(), s.Outcomes); err != nil {
+		t.Fatal(err)
+	}
+	r.stop()
+	entries, err := Batches(r.dir)
+	if err != nil || len(entries) != 1 || len(entries[0].Outcomes) != 1 || entries[0].Outcomes[0].Failed != 1 || entries[0].Status != Sent {
+		t.Errorf("%+v, %v", entries, err)
+	}
+}
+
+// TestMany uploads many events; POSTERN_EVENTS says how many.
+func TestMany(t *testing.T) {
+	n, err := strconv.Atoi(os.Getenv("POSTERN_EVENTS"))
+	if err != nil {
+		n = 20_000
+	}
+	s := &counting{}
+	r := start(t, t.TempDir(), nil, func(c *Config) { c.Sink, c.BatchBytes, c.BatchAge = s, 4<<20, time.Second })
+	begin := time.Now()
+	for i := 0; i < n; i += 1000 {
+		lines := make([][]byte, 1000)
+		for j := range lines {
+			lines[j] = line(t, i+j, nil)
+		}
+		if err := r.spool.Append(context.Background(), lines...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait(t, "all events", func() bool { return int(s.events.Load()) == n })
+	took := time.Since(begin)
+	r.settled(t)
+	r.stop()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	t.Logf("%d events appended and uploaded in %s, %d MiB from the system", n, took.Round(time.Millisecond), m.Sys>>20)
+	if m.Sys > 512<<20 {
+		t.Errorf("%d MiB", m.Sys>>20)
+	}
+}
+
+type counting struct{ events atomic.Int64 }
+
+func (c *counting) Send(_ context.Context, ndjson []byte) (string, int, error) {
+	c.events.Add(int64(bytes.Count(ndjson, []byte("\n"))))
+	return "x", len(ndjson), nil
 }
 
 func TestRetryAfter(t *testing.T) {

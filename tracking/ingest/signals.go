@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +22,78 @@ type Signals struct {
 	URL    string
 	APIKey string
 	Client *http.Client // nil: one with a time-out, HTTP/2 where it is offered
+
+	mu   sync.Mutex
+	date time.Time // the service's clock, in its last answer
+	read time.Time // when that was, with its monotonic reading
+}
+
+// ServiceTime is what the service's clock says now, by its last answer: it
+// does not jump with ours.
+func (s *Signals) ServiceTime() (time.Time, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.date.Add(time.Since(s.read)), !s.date.IsZero()
+}
+
+func (s *Signals) noteDate(h http.Header) {
+	if t, err := http.ParseTime(h.Get("Date")); err == nil {
+		s.mu.Lock()
+		s.date, s.read = t, time.Now()
+		s.mu.Unlock()
+	}
+}
+
+func (s *Signals) client() *http.Client {
+	if s.Client != nil {
+		return s.Client
+	}
+	return defaultClient
+}
+
+// Outcome is what the service says later of a batch that it took.
+type Outcome struct {
+	Type       string `json:"type"` // success or error
+	BatchID    string `json:"batch_id"`
+	Succeeded  int    `json:"number_succeeded"`
+	Failed     int    `json:"number_failed"`
+	Duplicates int    `json:"number_duplicates"`
+	ErrorType  string `json:"error_type,omitempty"`
+	Retryable  bool   `json:"retryable,omitempty"`
+}
+
+// Outcomes asks for what became of batches (GET .../events/ingest?batch_ids=).
+func (s *Signals) Outcomes(ctx context.Context, ids []string) ([]Outcome, error) {
+	u, err := url.Parse(s.URL)
+	if err != nil {
+		return nil, err
+	}
+	u.Path = strings.TrimSuffix(u.Path, "/ingest/events") + "/events/ingest"
+	u.RawQuery = url.Values{"batch_ids": {strings.Join(ids, ",")}}.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", s.APIKey)
+	res, err := s.client().Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode != http.StatusOK {
+		return nil, &Refusal{Status: res.StatusCode, Words: words(answer)}
+	}
+	var out struct {
+		Results []Outcome `json:"results"`
+	}
+	if err := json.Unmarshal(answer, &out); err != nil {
+		return nil, fmt.Errorf("ingest: outcomes: %w", err)
+	}
+	return out.Results, nil
 }
 
 const (
@@ -52,15 +126,12 @@ func (s *Signals) Send(ctx context.Context, ndjson []byte) (id string, wire int,
 	req.Header.Set("Authorization", s.APIKey)
 	req.Header.Set("Content-Type", "application/x-ndjson")
 	req.Header.Set("Content-Encoding", "gzip")
-	client := s.Client
-	if client == nil {
-		client = defaultClient
-	}
-	res, err := client.Do(req)
+	res, err := s.client().Do(req)
 	if err != nil {
 		return "", wire, err
 	}
 	defer res.Body.Close()
+	s.noteDate(res.Header)
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if res.StatusCode/100 == 2 {
 		if err != nil {

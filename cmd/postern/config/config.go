@@ -229,6 +229,7 @@ type Signals struct {
 	BatchSize     Size            `toml:"batch_size"`
 	BatchAge      Duration        `toml:"batch_age"`
 	KeepLedger    Duration        `toml:"keep_ledger"`
+	PollOutcomes  bool            `toml:"poll_outcomes"`
 	Filters       []SignalsFilter `toml:"filter"`
 }
 

@@ -1,0 +1,117 @@
+package integration
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"postern/integration/sink"
+	"postern/tracking/event"
+)
+
+// TestEventsCommands looks at the spool while the service is away and after it
+// is back, and replays what was set aside.
+func TestEventsCommands(t *testing.T) {
+	s := startSink(t, sink.Config{})
+	g := newGateway(t, s.addr, "")
+	appendConfig(t, g, "[signals]", "log_verbose = true\nreport = [\"injection\", \"engagement\"]")
+	var away atomic.Bool
+	away.Store(true)
+	g.ingest.Fail = func(int, *http.Request) (int, http.Header, bool) {
+		if away.Load() {
+			return http.StatusServiceUnavailable, http.Header{"Retry-After": {"1"}}, false
+		}
+		return 0, nil, true
+	}
+	g.start(t)
+	c := &client{addr: g.submission, user: g.user, pass: g.password}
+	defer c.close()
+	for range 3 {
+		if code, text := c.send("a@example.com", []string{"r@example.net"}, newsletter); code != 250 {
+			t.Fatalf("%d %s", code, text)
+		}
+	}
+	stats := run(t, "", postern, "events", "stats", "--config", g.config)
+	if !strings.Contains(stats, "injection     3        3") {
+		t.Errorf("stats while the service is away:\n%s", stats)
+	}
+	tail := run(t, "", postern, "events", "tail", "--no-follow", "--type", "injection", "--config", g.config)
+	if n := strings.Count(tail, `"type":"reception"`); n != 3 {
+		t.Errorf("tail shows %d:\n%s", n, tail)
+	}
+	waitFor(t, "a failed upload", func() bool { return strings.Contains(g.log.String(), "upload failed") })
+	away.Store(false)
+	g.events(t, event.Injection, 3)
+	waitFor(t, "the log of the transfer", func() bool {
+		return strings.Contains(g.log.String(), "Signals: Transferred 3 events in batch 1 successfully (id=")
+	})
+	batches := run(t, "", postern, "events", "batches", "--config", g.config)
+	if !strings.Contains(batches, "  sent  ") || !strings.Contains(batches, "HTTP 503") {
+		t.Errorf("batches:\n%s", batches)
+	}
+	file := filepath.Join(t.TempDir(), "again.ndjson")
+	if err := os.WriteFile(file, []byte(tail), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "", postern, "events", "replay", "--config", g.config, file) // to the running gateway
+	waitFor(t, "the replay", func() bool { return g.ingest.Duplicates() == 3 })
+	c.close()
+	g.stop(t)
+	run(t, "", postern, "events", "replay", "--config", g.config, file) // to the spool itself
+	g.start(t)
+	waitFor(t, "the second replay", func() bool { return g.ingest.Duplicates() == 6 })
+	g.stop(t)
+}
+
+// TestQueueCommands shows, retries and drops copies of a running gateway.
+func TestQueueCommands(t *testing.T) {
+	var taking atomic.Bool
+	s := startSink(t, sink.Config{Script: func(phase, _ string) sink.Action {
+		if phase == "RCPT" && !taking.Load() {
+			return sink.Action{Reply: "450 4.2.2 full"}
+		}
+		return sink.Action{}
+	}})
+	g := newGateway(t, s.addr, "")
+	appendConfig(t, g, "[relay]", "queue = \"always\"\nretry_after = [\"1h\"]")
+	g.start(t)
+	c := &client{addr: g.submission, user: g.user, pass: g.password}
+	defer c.close()
+	if code, text := c.send("a@example.com", []string{"one@example.net", "two@example.net"}, newsletter); code != 250 {
+		t.Fatalf("%d %s", code, text)
+	}
+	var list string
+	waitFor(t, "two refusals", func() bool {
+		list = run(t, "", postern, "queue", "list", "--config", g.config)
+		return strings.Count(list, "450 4.2.2 full") == 2
+	})
+	id := func(to string) string {
+		for _, line := range strings.Split(list, "\n") {
+			if strings.Contains(line, to) {
+				return strings.Fields(line)[0]
+			}
+		}
+		t.Fatalf("no %s in\n%s", to, list)
+		return ""
+	}
+	if msg := run(t, "", postern, "queue", "show", "--config", g.config, id("one@")); !strings.Contains(msg, "X-Sp-Message-Id: "+id("one@")) {
+		t.Errorf("show:\n%s", msg)
+	}
+	run(t, "", postern, "queue", "drop", "--config", g.config, id("one@"))
+	taking.Store(true)
+	run(t, "", postern, "queue", "retry", "--config", g.config, id("two@"))
+	if m := s.wait(t, 1); m.To != "two@example.net" {
+		t.Errorf("sent to %s", m.To)
+	}
+	if out, err := try("", postern, "queue", "retry", "--config", g.config, id("one@")); err == nil {
+		t.Errorf("a dropped copy is retried: %s", out)
+	}
+	waitFor(t, "an empty queue", func() bool {
+		return strings.Contains(run(t, "", postern, "queue", "list", "--config", g.config), "nothing waits")
+	})
+	c.close()
+	g.stop(t)
+}
