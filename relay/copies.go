@@ -96,7 +96,7 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
 func (r *Relay) makePlan(m *message, sevenBit bool) {
 	m.plan = rewrite.Parse(m.policy.header, m.body, m.whole, rewrite.Options{
 		Open: m.tracking.Open, InitialOpen: m.tracking.InitialOpen, Click: m.tracking.Click,
-		Tracker: m.tracking.URL, MaxURL: m.maxURL, MaxLinkLength: r.c.MaxLinkLength, SevenBit: sevenBit,
+		Tracker: m.tracking.URL, MaxURL: m.maxURL, MaxLinkLength: r.c.MaxLinkLength, TextLinks: r.c.TextLinks, SevenBit: sevenBit,
 	})
 	if sevenBit {
 		m.eightBit = m.plan.EightBit()
@@ -347,18 +347,30 @@ func (r *Relay) stamper(m *message, c *copyOf) *stamper {
 // Link implements rewrite.Stamper.
 func (s *stamper) Link(l rewrite.Link) string {
 	t := s.t
-	t.Kind, t.Target, t.LinkName = token.Click, l.Target, l.Name
-	if l.Unsubscribe {
+	t.Target, t.LinkName = l.Target, l.Name
+	switch {
+	case l.Unsubscribe:
 		t.Kind = token.LinkUnsubscribe
+	case l.AMP:
+		t.Kind = token.AmpClick
+	default:
+		t.Kind = token.Click
 	}
-	return token.URL(s.base, s.keys.Seal(t))
+	return token.SubURL(s.base, l.Sublink, s.keys.Seal(t))
 }
 
 // Pixel implements rewrite.Stamper.
-func (s *stamper) Pixel(initial bool) string {
+func (s *stamper) Pixel(initial, amp bool) string {
 	t := s.t
-	if t.Kind = token.Open; initial {
+	switch {
+	case initial && amp:
+		t.Kind = token.AmpInitialOpen
+	case initial:
 		t.Kind = token.InitialOpen
+	case amp:
+		t.Kind = token.AmpOpen
+	default:
+		t.Kind = token.Open
 	}
 	return token.URL(s.base, s.keys.Seal(t))
 }
@@ -371,5 +383,5 @@ func (s *stamper) unsubscribe() string {
 
 // maxURL bounds a link's URL over all copies, so that one plan fits them all.
 func (m *message) maxURL(l rewrite.Link) int {
-	return token.MaxURL(m.tracking.URL, m.longest, len(l.Target), len(l.Name))
+	return token.MaxURL(m.tracking.URL, m.longest, len(l.Target), len(l.Name), len(l.Sublink))
 }

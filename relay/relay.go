@@ -90,6 +90,7 @@ type Config struct {
 	// the message has none.
 	ListUnsubscribe bool
 	MaxLinkLength   int  // of a wrapped link's URL; 0: no limit
+	TextLinks       bool // wrap URLs in text/plain parts
 	Convert8Bit     bool // encode 8-bit content, whatever the upstream takes
 	Keys            *token.Keys
 	Signer          *dkim.Signer

@@ -68,7 +68,7 @@ func (g *gateway) build(l *config.Loaded) (*live, error) {
 		Tracking: relay.Tracking{URL: string(l.Tracking.URL), Open: l.Tracking.Open, InitialOpen: l.Tracking.InitialOpen, Click: l.Tracking.Click},
 		Keys:     keys, Signer: dkim.NewSigner(signing), Upstream: n.pool, Events: rec, IDs: g.ids, Queue: g.queue, QueueAlways: l.Relay.Queue == "always",
 		AnswerWithin: l.Relay.AnswerWithin.Std(), MsysAPI: l.Relay.MsysAPI, VERPDomain: l.Relay.VERPDomain, MaxRecipients: l.Submission.MaxRecipients,
-		ListUnsubscribe: l.Tracking.ListUnsub, MaxLinkLength: l.Tracking.MaxLinkLength, Convert8Bit: l.Relay.Convert8Bit,
+		ListUnsubscribe: l.Tracking.ListUnsub, MaxLinkLength: l.Tracking.MaxLinkLength, TextLinks: l.Tracking.TextLinks, Convert8Bit: l.Relay.Convert8Bit,
 		RequireSignature: l.DKIM.Require, SignatureLife: l.DKIM.Expire.Std(), Log: g.log, Metrics: n.metrics,
 	}
 	addRoutes(&c, l.Config)

@@ -20,40 +20,6 @@ func isSpace(c byte) bool {
 	return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f'
 }
 
-// attributes finds the attributes of a start tag, `<name ...>`, as the HTML
-// standard's tokenizer does (section 13.2.5.32 and on).
-func attributes(tag []byte) []attr {
-	i := 1
-	for i < len(tag) && !isSpace(tag[i]) && tag[i] != '/' && tag[i] != '>' {
-		i++
-	}
-	var attrs []attr
-	for {
-		for i < len(tag) && (isSpace(tag[i]) || tag[i] == '/') {
-			i++
-		}
-		if i >= len(tag) || tag[i] == '>' {
-			return attrs
-		}
-		a := attr{nameStart: i}
-		if tag[i] == '=' { // a name may begin with one
-			i++
-		}
-		for i < len(tag) && !isSpace(tag[i]) && tag[i] != '/' && tag[i] != '>' && tag[i] != '=' {
-			i++
-		}
-		a.nameEnd, a.valStart, a.valEnd, a.end = i, i, i, i
-		j := i
-		for j < len(tag) && isSpace(tag[j]) {
-			j++
-		}
-		if j < len(tag) && tag[j] == '=' {
-			i = a.value(tag, j+1)
-		}
-		attrs = append(attrs, a)
-	}
-}
-
 // value reads the value that begins at or after i and returns where it ends.
 func (a *attr) value(tag []byte, i int) int {
 	for i < len(tag) && isSpace(tag[i]) {

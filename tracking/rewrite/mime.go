@@ -50,7 +50,9 @@ func (w *walker) entity(header []byte, start, end, depth int, defaultType string
 		return w.skip(Encrypted)
 	case strings.HasPrefix(h.mediaType, "multipart/"):
 		return w.multipart(h, start, end, depth)
-	case h.mediaType != "text/html" || !w.opts.any():
+	case h.mediaType == "text/plain" && w.opts.TextLinks && w.opts.Click && !h.attachment && end-start <= maxHTMLPart:
+		return w.text(h, header, start, end)
+	case h.mediaType != "text/html" && h.mediaType != "text/x-amp-html" || !w.opts.any():
 		return w.leaf(h, header, start, end)
 	case h.attachment:
 		w.skip(Attachment)
@@ -70,10 +72,8 @@ func mustEncode(raw []byte, o Options) bool {
 
 func tooLongLine(raw []byte) bool {
 	for len(raw) > maxLine {
-		i := bytes.LastIndexByte(raw[:maxLine+2], '\n') // the CRLF may end at byte 1000
-		if len(raw) < maxLine+2 {
-			i = bytes.LastIndexByte(raw, '\n')
-		}
+		// The CRLF of a line that is just short enough ends at byte 1000.
+		i := bytes.LastIndexByte(raw[:min(len(raw), maxLine+2)], '\n')
 		if i < 0 {
 			return true
 		}
@@ -216,11 +216,30 @@ func (w *walker) html(h contentHeader, header []byte, start, end int) []byte {
 		w.skip(Charset)
 		return w.leaf(h, header, start, end)
 	}
-	edits, tooLong := editHTML(dec.data, w.opts, utf8OK, !w.pixeled)
+	if bytes.Contains(dec.data, pgpMark) {
+		w.skip(PGP)
+		return w.leaf(h, header, start, end)
+	}
+	kind, pixels := plainHTML, !w.pixeled
+	if h.mediaType == "text/x-amp-html" { // it has opens of its own
+		kind, pixels = ampHTML, true
+	} else {
+		w.pixeled = true
+	}
+	edits, tooLong := editHTML(dec.data, w.opts, kind, utf8OK, pixels)
 	for range tooLong {
 		w.skip(LinkTooLong)
 	}
-	w.pixeled = true
+	return w.edited(h, header, start, end, dec, edits)
+}
+
+// pgpMark begins the lines of OpenPGP's ASCII armour (RFC 9580 section 6.2):
+// an edit would break the signature inside.
+var pgpMark = []byte("-----BEGIN PGP ")
+
+// edited lays edits over a part.
+func (w *walker) edited(h contentHeader, header []byte, start, end int, dec decoded, edits []edit) []byte {
+	raw := w.body[start:end]
 	if len(edits) == 0 {
 		return w.leaf(h, header, start, end)
 	}

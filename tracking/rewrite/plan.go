@@ -22,6 +22,8 @@ type Link struct {
 	Target      string // what a browser would have followed
 	Name        string // data-msys-linkname; empty: none
 	Unsubscribe bool   // data-msys-unsubscribe="1"
+	Sublink     string // data-msys-sublink: path segments for universal links
+	AMP         bool   // in a part of AMP for Email
 }
 
 // Stamper makes the URLs of one recipient's copy. For one copy it must give
@@ -30,7 +32,7 @@ type Link struct {
 // spaces, ampersands or angle brackets.
 type Stamper interface {
 	Link(Link) string
-	Pixel(initial bool) string
+	Pixel(initial, amp bool) string
 }
 
 // Options say what a message gets.
@@ -45,6 +47,8 @@ type Options struct {
 	MaxURL func(Link) int
 	// MaxLinkLength leaves links alone whose URL could be longer; 0: no limit.
 	MaxLinkLength int
+	// TextLinks wraps URLs in text/plain parts, too.
+	TextLinks bool
 	// SevenBit encodes parts with 8-bit content.
 	SevenBit bool
 }
@@ -66,6 +70,7 @@ const (
 	BadBoundary  Reason = "no_boundary"
 	BadEncoding  Reason = "broken_transfer_encoding"
 	Charset      Reason = "charset"
+	PGP          Reason = "pgp"
 	LinkTooLong  Reason = "link_too_long"
 	LongLine     Reason = "long_line_in_untouchable_part"
 )
@@ -129,11 +134,14 @@ type piece struct {
 	link Link
 }
 
-// Pixel HTML on both sides of its URL. It takes no room, has no alternative
-// text, and is hidden from screen readers.
+// Pixel HTML on both sides of its URL. It takes no room (block, for mail
+// programs that know no position), has no alternative text, and is hidden from
+// screen readers. AMP for Email has no amp-pixel; its pictures are amp-img.
 const (
-	pixelBefore = `<img src="`
-	pixelAfter  = `" width="1" height="1" border="0" alt="" aria-hidden="true" style="position:absolute;width:1px;height:1px;border:0;margin:0;padding:0">`
+	pixelBefore    = `<img src="`
+	pixelAfter     = `" width="1" height="1" border="0" alt="" aria-hidden="true" style="position:absolute;display:block;width:1px;height:1px;border:0;margin:0;padding:0">`
+	ampPixelBefore = `<amp-img src="`
+	ampPixelAfter  = `" width="1" height="1" layout="fixed" alt=""></amp-img>`
 )
 
 func (pc *piece) appendTo(dst []byte, s Stamper) []byte {
@@ -141,9 +149,13 @@ func (pc *piece) appendTo(dst []byte, s Stamper) []byte {
 	case slotLink:
 		return append(dst, s.Link(pc.link)...)
 	case slotOpen, slotInitialOpen:
-		dst = append(dst, pixelBefore...)
-		dst = append(dst, s.Pixel(pc.kind == slotInitialOpen)...)
-		return append(dst, pixelAfter...)
+		before, after := pixelBefore, pixelAfter
+		if pc.link.AMP {
+			before, after = ampPixelBefore, ampPixelAfter
+		}
+		dst = append(dst, before...)
+		dst = append(dst, s.Pixel(pc.kind == slotInitialOpen, pc.link.AMP)...)
+		return append(dst, after...)
 	}
 	return append(dst, pc.lit...)
 }

@@ -17,7 +17,7 @@ const tracker = "https://t.example"
 type stamps struct{}
 
 func (stamps) Link(l Link) string { return tracker + "/t/" + l.Name + "L" }
-func (stamps) Pixel(initial bool) string {
+func (stamps) Pixel(initial, _ bool) string {
 	return fmt.Sprintf("%s/t/P%v", tracker, initial)
 }
 
@@ -27,7 +27,7 @@ func all() Options {
 }
 
 func pixelHTML(initial bool) string {
-	return pixelBefore + stamps{}.Pixel(initial) + pixelAfter
+	return pixelBefore + stamps{}.Pixel(initial, false) + pixelAfter
 }
 
 func render(t testing.TB, msg string, o Options) (string, *Plan) {

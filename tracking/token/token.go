@@ -22,9 +22,13 @@ const (
 	InitialOpen     Kind = 3
 	LinkUnsubscribe Kind = 4
 	ListUnsubscribe Kind = 5
+	AmpClick        Kind = 6
+	AmpOpen         Kind = 7
+	AmpInitialOpen  Kind = 8
 )
 
-var kindNames = map[Kind]string{Click: "click", Open: "open", InitialOpen: "initial_open", LinkUnsubscribe: "link_unsubscribe", ListUnsubscribe: "list_unsubscribe"}
+var kindNames = map[Kind]string{Click: "click", Open: "open", InitialOpen: "initial_open", LinkUnsubscribe: "link_unsubscribe", ListUnsubscribe: "list_unsubscribe",
+	AmpClick: "amp_click", AmpOpen: "amp_open", AmpInitialOpen: "amp_initial_open"}
 
 func (k Kind) String() string { return kindNames[k] }
 
@@ -55,13 +59,31 @@ const PathPrefix = "/t/"
 // URL is the address that a token is reached at, base being tracking.url.
 func URL(base, text string) string { return strings.TrimSuffix(base, "/") + PathPrefix + text }
 
+// SubURL is URL with path segments of the sender's own in front of the token,
+// which apps match that open such links (data-msys-sublink).
+func SubURL(base, sublink, text string) string {
+	if sublink == "" {
+		return URL(base, text)
+	}
+	return URL(base, sublink+"/"+text)
+}
+
+// FromPath takes the token out of a tracked URL's path.
+func FromPath(path string) (text string, ok bool) {
+	rest, ok := strings.CutPrefix(path, PathPrefix)
+	return rest[strings.LastIndexByte(rest, '/')+1:], ok
+}
+
 // MaxURL bounds the length of URL for a token of a message's copy, whose
-// recipient, target and link name have so many bytes.
-func MaxURL(base string, recipient, target, name int) int {
+// recipient, target, link name and sublink have so many bytes.
+func MaxURL(base string, recipient, target, name, sublink int) int {
 	var b [binary.MaxVarintLen64]byte
 	varint := func(n int) int { return binary.PutUvarint(b[:], uint64(n)) }
 	n := 1 + aesBlock + 1 + len(ID{}) + varint(1<<32-1) + varint(recipient) + recipient + varint(name) + name + 1 + target
-	return len(base) + len(PathPrefix) + tokenEncoding.EncodedLen(n)
+	if sublink > 0 {
+		sublink++ // the slash
+	}
+	return len(base) + len(PathPrefix) + sublink + tokenEncoding.EncodedLen(n)
 }
 
 // aesBlock is the length of AES-SIV's synthetic IV.

@@ -82,7 +82,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength != 0 {
 		w.Header().Set("Connection", "close")
 	}
-	text, ok := strings.CutPrefix(r.URL.Path, token.PathPrefix)
+	text, ok := token.FromPath(r.URL.Path)
 	if !ok {
 		h.plain(w, "other_path", http.StatusNotFound)
 		return
@@ -94,7 +94,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	switch t.Kind {
-	case token.Open, token.InitialOpen:
+	case token.Open, token.InitialOpen, token.AmpOpen, token.AmpInitialOpen:
 		h.record(r, t)
 		h.requests.WithLabelValues(t.Kind.String()).Inc()
 		w.Header().Set("Content-Type", "image/gif")
@@ -103,7 +103,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet {
 			w.Write([]byte(pixel))
 		}
-	case token.Click, token.LinkUnsubscribe:
+	case token.Click, token.AmpClick, token.LinkUnsubscribe:
 		h.link(w, r, t)
 	case token.ListUnsubscribe:
 		h.requests.WithLabelValues("unsubscribe_page").Inc()
@@ -120,7 +120,8 @@ const maxForm = 4096
 // page's button send alike. A GET never unsubscribes: link scanners GET.
 func (h *Handler) unsubscribe(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Connection", "close")
-	t, err := h.c.Keys.Open(strings.TrimPrefix(r.URL.Path, token.PathPrefix))
+	text, _ := token.FromPath(r.URL.Path)
+	t, err := h.c.Keys.Open(text)
 	if err != nil {
 		h.plain(w, "bad_token", http.StatusNotFound)
 		return
@@ -218,6 +219,7 @@ func isPlain(s string) bool {
 var eventTypes = map[token.Kind]event.Type{
 	token.Open: event.Open, token.InitialOpen: event.InitialOpen,
 	token.Click: event.Click, token.LinkUnsubscribe: event.LinkUnsubscribe,
+	token.AmpOpen: event.AmpOpen, token.AmpInitialOpen: event.AmpInitialOpen, token.AmpClick: event.AmpClick,
 }
 
 // record writes the event of a GET; a HEAD is no person. The recipient is
@@ -230,7 +232,7 @@ func (h *Handler) record(r *http.Request, t token.Token) {
 	if t.Kind != token.LinkUnsubscribe { // that type has no address of the client's
 		e.IPAddress = h.clientIP(r)
 	}
-	if t.Kind == token.Click {
+	if t.Kind == token.Click || t.Kind == token.AmpClick {
 		if e.TargetLinkName = t.LinkName; e.TargetLinkName == "" {
 			e.TargetLinkName = event.DefaultLinkName
 		}

@@ -148,7 +148,7 @@ type Tracking struct {
 	Open          bool           `toml:"open"`
 	InitialOpen   bool           `toml:"initial_open"`
 	Click         bool           `toml:"click"`
-	TextLinks     bool           `toml:"text_links" unbuilt:"wrapping links in text parts"`
+	TextLinks     bool           `toml:"text_links"`
 	LinkExpiry    Duration       `toml:"link_expiry"`
 	MaxLinkLength int            `toml:"max_link_length"`
 	ListUnsub     bool           `toml:"list_unsubscribe"`

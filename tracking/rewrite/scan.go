@@ -1,0 +1,254 @@
+package rewrite
+
+import (
+	"bytes"
+	"io"
+	"strings"
+
+	"golang.org/x/net/html"
+)
+
+// tokenKind says what a token of HTML is. Text is what lies between tokens.
+type tokenKind byte
+
+const (
+	startTag tokenKind = iota
+	endTag
+	comment // and doctypes, processing instructions, bogus comments
+)
+
+// htmlToken is a tag or a comment by its offsets.
+type htmlToken struct {
+	kind             tokenKind
+	start, end       int
+	nameFrom, nameTo int
+}
+
+// scanner finds the tags and comments of an HTML document as the HTML
+// standard's tokenizer does, and no more than that: it makes no copies and no
+// names. What a script holds it leaves to golang.org/x/net/html, whose tokens
+// its own are compared with over the corpus and by fuzzing (scan_test.go).
+type scanner struct {
+	data []byte
+	pos  int
+	raw  []byte // the name of the element whose raw text comes next; nil: none
+
+	lastStart int // of the tag that was given last
+	// cut is where a tag, a comment or an element with raw text begins that the
+	// document's end cuts off: what is put behind it would be inside it. -1: none.
+	cut int
+}
+
+func newScanner(data []byte, pos int) *scanner { return &scanner{data: data, pos: pos, cut: -1} }
+
+func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
+
+// next gives the next tag or comment; ok is false at the end. A tag that the
+// end of the document cuts off is none.
+func (z *scanner) next() (t htmlToken, ok bool) {
+	if z.raw != nil {
+		z.skipRaw()
+	}
+	d := z.data
+	for {
+		i := bytes.IndexByte(d[z.pos:], '<')
+		if i < 0 {
+			z.pos = len(d)
+			return t, false
+		}
+		if t.start = z.pos + i; t.start+1 >= len(d) { // what follows could make a tag of it
+			z.pos, z.cut = len(d), t.start
+			return t, false
+		}
+		switch c := d[t.start+1]; {
+		case isLetter(c):
+			t.kind, t.nameFrom = startTag, t.start+1
+			if !z.tag(&t) {
+				return t, false
+			}
+			z.lastStart = t.start
+			z.raw = rawName(d[t.nameFrom:t.nameTo])
+			return t, true
+		case c == '/':
+			if t.start+2 >= len(d) {
+				z.pos, z.cut = len(d), t.start
+				return t, false
+			}
+			if isLetter(d[t.start+2]) {
+				t.kind, t.nameFrom = endTag, t.start+2
+				return t, z.tag(&t)
+			}
+			return z.comment(t, z.closeAngle(t.start+2)), true
+		case c == '!':
+			if bytes.HasPrefix(d[t.start+2:], []byte("--")) {
+				return z.comment(t, commentEnd(d, t.start+4)), true
+			}
+			return z.comment(t, z.closeAngle(t.start+2)), true
+		case c == '?':
+			return z.comment(t, z.closeAngle(t.start+1)), true
+		default:
+			z.pos = t.start + 1
+		}
+	}
+}
+
+func (z *scanner) comment(t htmlToken, end int) htmlToken {
+	t.kind, t.end, z.pos = comment, end, end
+	if end == len(z.data) && z.data[end-1] != '>' {
+		z.cut = t.start
+	}
+	return t
+}
+
+func (z *scanner) closeAngle(from int) int {
+	if i := bytes.IndexByte(z.data[from:], '>'); i >= 0 {
+		return from + i + 1
+	}
+	return len(z.data)
+}
+
+// commentEnd finds the end of a comment whose text begins at i (HTML standard,
+// section 13.2.5.43 and on).
+func commentEnd(d []byte, i int) int {
+	if bytes.HasPrefix(d[i:], []byte(">")) {
+		return i + 1
+	}
+	if bytes.HasPrefix(d[i:], []byte("->")) {
+		return i + 2
+	}
+	for {
+		n := bytes.Index(d[i:], []byte("--"))
+		if n < 0 {
+			return len(d)
+		}
+		i += n + 2
+		for i < len(d) && d[i] == '-' {
+			i++
+		}
+		if i < len(d) && d[i] == '>' {
+			return i + 1
+		}
+		if bytes.HasPrefix(d[i:], []byte("!>")) {
+			return i + 2
+		}
+		if bytes.HasPrefix(d[i:], []byte("!-")) { // one dash counts already
+			i++
+		}
+	}
+}
+
+// tag finds the ends of a tag's name and of the tag.
+func (z *scanner) tag(t *htmlToken) bool {
+	d, i := z.data, t.nameFrom
+	for i < len(d) && !isSpace(d[i]) && d[i] != '/' && d[i] != '>' {
+		i++
+	}
+	t.nameTo = i
+	end, ok := walkAttributes(d, i, nil)
+	z.pos, t.end = end, end
+	if !ok {
+		z.cut = t.start
+	}
+	return ok
+}
+
+// walkAttributes goes over a tag's attributes from i on, behind its name, and
+// returns where the tag ends; ok is false where the document ends first. It
+// appends the attributes to list, where that is not nil, by offsets into d.
+func walkAttributes(d []byte, i int, list *[]attr) (end int, ok bool) {
+	for {
+		for i < len(d) && (isSpace(d[i]) || d[i] == '/') {
+			i++
+		}
+		if i >= len(d) {
+			return len(d), false
+		}
+		if d[i] == '>' {
+			return i + 1, true
+		}
+		a := attr{nameStart: i}
+		if d[i] == '=' { // a name may begin with one
+			i++
+		}
+		for i < len(d) && !isSpace(d[i]) && d[i] != '/' && d[i] != '>' && d[i] != '=' {
+			i++
+		}
+		a.nameEnd, a.valStart, a.valEnd, a.end = i, i, i, i
+		j := i
+		for j < len(d) && isSpace(d[j]) {
+			j++
+		}
+		if j < len(d) && d[j] == '=' {
+			i = a.value(d, j+1)
+		}
+		if list != nil {
+			*list = append(*list, a)
+		}
+	}
+}
+
+// rawNames are the elements whose content is text to the tokenizer.
+var rawNames = [][]byte{[]byte("style"), []byte("title"), []byte("script"), []byte("textarea"), []byte("noscript"),
+	[]byte("xmp"), []byte("iframe"), []byte("noembed"), []byte("noframes"), []byte("plaintext")}
+
+func rawName(name []byte) []byte {
+	if len(name) < 3 {
+		return nil
+	}
+	switch name[0] | 0x20 {
+	case 's', 't', 'n', 'x', 'i', 'p':
+		for _, n := range rawNames {
+			if bytes.EqualFold(name, n) {
+				return n
+			}
+		}
+	}
+	return nil
+}
+
+// skipRaw goes to the end tag of an element with raw text, or to the end.
+func (z *scanner) skipRaw() {
+	name := z.raw
+	z.raw = nil
+	d := z.data
+	switch string(name) {
+	case "plaintext":
+		z.rawToEnd()
+		return
+	case "script": // it has states of its own
+		if z.pos += scriptLength(d[z.pos:]); z.pos == len(d) {
+			z.rawToEnd()
+		}
+		return
+	}
+	for {
+		i := bytes.Index(d[z.pos:], []byte("</"))
+		if i < 0 {
+			z.rawToEnd()
+			return
+		}
+		z.pos += i
+		rest := d[z.pos+2:]
+		if len(rest) <= len(name) { // no end tag fits any more
+			z.rawToEnd()
+			return
+		}
+		if c := rest[len(name)]; bytes.EqualFold(rest[:len(name)], name) && (isSpace(c) || c == '/' || c == '>') {
+			return
+		}
+		z.pos += 2
+	}
+}
+
+func (z *scanner) rawToEnd() { z.pos, z.cut = len(z.data), z.lastStart }
+
+// scriptLength is how long the text of a script is whose start tag is just
+// over. The tokenizer is told of a script that begins there.
+func scriptLength(d []byte) int {
+	t := html.NewTokenizer(io.MultiReader(strings.NewReader("<script>"), bytes.NewReader(d)))
+	t.Next()
+	if t.Next() != html.TextToken {
+		return 0
+	}
+	return len(t.Raw())
+}

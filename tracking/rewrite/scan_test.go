@@ -1,0 +1,138 @@
+package rewrite
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/net/html"
+)
+
+// ours and theirs list the tags of a document: kind, place, and the attributes
+// of start tags.
+func ours(data []byte) []string {
+	var out []string
+	z := newScanner(data, 0)
+	for {
+		t, ok := z.next()
+		if !ok {
+			return out
+		}
+		switch t.kind {
+		case startTag:
+			var attrs []attr
+			walkAttributes(data[:t.end], t.nameTo, &attrs)
+			line := fmt.Sprintf("start %d-%d %s", t.start, t.end, lowerASCII(string(data[t.nameFrom:t.nameTo])))
+			seen := map[string]bool{}
+			for _, a := range attrs {
+				key := lowerASCII(string(data[a.nameStart:a.nameEnd]))
+				if !seen[key] {
+					seen[key] = true
+					line += fmt.Sprintf(" %q=%q", key, attrValue(data[a.valStart:a.valEnd]))
+				}
+			}
+			out = append(out, line)
+		case endTag:
+			out = append(out, fmt.Sprintf("end %d-%d %s", t.start, t.end, lowerASCII(string(data[t.nameFrom:t.nameTo]))))
+		}
+	}
+}
+
+func lowerASCII(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'A' && c <= 'Z' {
+			b[i] = c + 32
+		}
+	}
+	return string(b)
+}
+
+func theirs(data []byte) []string {
+	var out []string
+	z := html.NewTokenizer(bytes.NewReader(data))
+	at := 0
+	for {
+		kind := z.Next()
+		n := len(z.Raw())
+		start := at
+		at += n
+		switch kind {
+		case html.ErrorToken:
+			return out
+		case html.StartTagToken, html.SelfClosingTagToken:
+			name, more := z.TagName()
+			line := fmt.Sprintf("start %d-%d %s", start, at, name)
+			for more {
+				var k, v []byte
+				k, v, more = z.TagAttr()
+				line += fmt.Sprintf(" %q=%q", k, v)
+			}
+			out = append(out, line)
+		case html.EndTagToken:
+			name, _ := z.TagName()
+			out = append(out, fmt.Sprintf("end %d-%d %s", start, at, name))
+		}
+	}
+}
+
+func compareTokens(t *testing.T, data []byte) {
+	t.Helper()
+	a, b := ours(data), theirs(data)
+	for i := 0; i < max(len(a), len(b)); i++ {
+		if i >= len(a) || i >= len(b) || a[i] != b[i] {
+			t.Fatalf("token %d differs:\nours   %q\ntheirs %q\nof %.300q", i, at(a, i), at(b, i), data)
+		}
+	}
+}
+
+func at(s []string, i int) string {
+	if i < len(s) {
+		return s[i]
+	}
+	return "(none)"
+}
+
+func corpusHTML(t testing.TB) map[string][]byte {
+	t.Helper()
+	files, err := filepath.Glob("testdata/corpus/html/*")
+	if err != nil || len(files) < 100 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	out := map[string][]byte{}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[filepath.Base(f)] = b
+	}
+	return out
+}
+
+func TestScannerCorpus(t *testing.T) {
+	n := 0
+	for name, data := range corpusHTML(t) {
+		t.Run(name, func(t *testing.T) { compareTokens(t, data) })
+		n += len(ours(data))
+	}
+	if n < 10000 {
+		t.Errorf("only %d tags", n)
+	}
+}
+
+func FuzzScanner(f *testing.F) {
+	for _, s := range []string{"<a href=x>", "<!--><a><!---><b><!-- -- --!><i>", "<script><!--<script></script>--></script><a>", "<style></styl</style ><a b='>' c=\">\"/>",
+		"<title></TITLE/><p/ =x / y = z>", "<textarea><a></textarea", "<!doctype html><?x><![CDATA[<a>]]></><//><a", "<plaintext><a>", "<a b=/><a/b><a =><a b= >", "<noscript><a></noscript><xmp></xmp>",
+		"<!--x--!-><a>", "<iframe></iframe x>", "<A\tB\nC\r=\fd>"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if bytes.IndexByte(data, 0) >= 0 { // refused at the door
+			return
+		}
+		compareTokens(t, data)
+	})
+}
