@@ -194,6 +194,12 @@ func (s *Signer) KeysFor(domain string, now time.Time) []Key {
 	}
 }
 
+// Has tells whether there is a key of that very domain.
+func (s *Signer) Has(domain string) bool { return len(s.byDomain[strings.ToLower(domain)]) > 0 }
+
+// SigningDomain is the d= of a DKIM-Signature's value; empty: none.
+func SigningDomain(value string) string { return tags(value)["d"] }
+
 // Named finds a key by SELECTOR, SELECTOR._domainkey.DOMAIN or DOMAIN. A bare
 // selector that several domains have names none of them.
 func (s *Signer) Named(name string, now time.Time) (found Key, ok bool) {

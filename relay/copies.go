@@ -84,6 +84,9 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
 	m.eightBit = has8bit(s.Message)
 	m.params.NeedsUTF8 = m.params.UTF8 && has8bit(header)
 	r.makePlan(m, r.c.Convert8Bit)
+	if m.plan.Changed() && r.dropBroken(m) {
+		r.makePlan(m, r.c.Convert8Bit)
+	}
 	for _, reason := range m.plan.Skipped {
 		r.skipped.WithLabelValues(string(reason)).Inc()
 		r.c.Log.Debug("rewrite: left alone", "session", s.Session, "reason", string(reason))
@@ -101,6 +104,26 @@ func (r *Relay) makePlan(m *message, sevenBit bool) {
 	if sevenBit {
 		m.eightBit = m.plan.EightBit()
 	}
+}
+
+// dropBroken removes signatures that the rewriting breaks, where they are of a
+// domain that we sign for; others' stay, for they tell of others.
+func (r *Relay) dropBroken(m *message) (dropped bool) {
+	if r.c.Signer == nil {
+		return false
+	}
+	out := make([]byte, 0, len(m.policy.header))
+	for _, f := range envelope.Fields(m.policy.header) {
+		if f.Is("DKIM-Signature") && r.c.Signer.Has(dkim.SigningDomain(f.Value())) {
+			dropped = true
+			continue
+		}
+		out = append(out, f.Raw...)
+	}
+	if dropped {
+		m.policy.header = out
+	}
+	return dropped
 }
 
 // maySend holds a message to the domains that its user may send from: MAIL

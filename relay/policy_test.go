@@ -338,3 +338,26 @@ func FuzzMsysAPI(f *testing.F) {
 		}
 	})
 }
+
+// TestBrokenSignatures: a signature of ours that the rewriting breaks goes,
+// those of others stay, and all stay where nothing changes.
+func TestBrokenSignatures(t *testing.T) {
+	old := "DKIM-Signature: v=1; d=example.com; s=x; b=old\r\nDKIM-Signature: v=1; d = other.example; s=x; b=theirs\r\n"
+	for _, c := range []struct {
+		name, body string
+		ours       bool
+	}{{"rewritten", "<body>x</body>\r\n", false}, {"not rewritten", "", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, nil)
+			msg := old + withFields("")
+			if c.body == "" {
+				msg = old + "From: a@example.com\r\nDate: x\r\nMessage-ID: <1@x>\r\n\r\nplain\r\n"
+			}
+			b.relay.Submit(context.Background(), submission(msg, "a"))
+			got := string(b.up.got[0].Message[0])
+			if strings.Contains(got, "b=old") != c.ours || !strings.Contains(got, "b=theirs") {
+				t.Errorf("%s", got)
+			}
+		})
+	}
+}

@@ -82,7 +82,11 @@ type Plan struct {
 	Links   int // slots for links
 	Pixels  int // slots for pixels
 	Skipped []Reason
+	changed bool
 }
+
+// Changed tells whether a rendered message differs from the one that was parsed.
+func (p *Plan) Changed() bool { return p.changed }
 
 // Tracked tells whether the rendered message differs between recipients.
 func (p *Plan) Tracked() bool { return p.Links+p.Pixels > 0 }
@@ -247,6 +251,7 @@ func Parse(header, body []byte, separated bool, o Options) *Plan {
 	}
 	p.literal(body[at:])
 	p.Links, p.Pixels, p.Skipped = w.links, w.pixels, w.skipped
+	p.changed = len(w.patches) > 0
 	for i := range p.ops {
 		p.size += len(p.ops[i].lit)
 		if r := p.ops[i].region; r != nil {

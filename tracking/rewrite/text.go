@@ -91,14 +91,22 @@ func endsURL(c byte) bool {
 
 // trimURL takes off what ends a sentence, and a bracket without its opening.
 func trimURL(d []byte, from, to int) int {
+	var counts [256]int
+	counted := false
 	for to > from {
 		switch c := d[to-1]; c {
 		case '.', ',', ';', ':', '!', '?', '\'', '*', '_', '|':
 		case ')', ']', '}':
-			open := map[byte]byte{')': '(', ']': '[', '}': '{'}[c]
-			if bytes.Count(d[from:to], []byte{open}) >= bytes.Count(d[from:to], []byte{c}) {
+			if !counted {
+				counted = true
+				for _, b := range d[from:to] {
+					counts[b]++
+				}
+			}
+			if counts[map[byte]byte{')': '(', ']': '[', '}': '{'}[c]] >= counts[c] {
 				return to
 			}
+			counts[c]--
 		default:
 			return to
 		}
