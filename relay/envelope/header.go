@@ -77,10 +77,14 @@ func (f Field) Value() string {
 	if colon < 0 {
 		return ""
 	}
-	v := string(f.Raw[colon+1:])
-	v = strings.NewReplacer("\r\n", "", "\r", "", "\n", "").Replace(v)
+	v := string(bytes.TrimRight(f.Raw[colon+1:], "\r\n"))
+	if strings.ContainsAny(v, "\r\n") {
+		v = unfold.Replace(v)
+	}
 	return strings.Trim(v, " \t")
 }
+
+var unfold = strings.NewReplacer("\r", "", "\n", "")
 
 // First finds the first field of that name.
 func First(fields []Field, name string) (Field, bool) {

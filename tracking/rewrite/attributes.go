@@ -62,6 +62,9 @@ func attrValue(raw []byte) string {
 	if bytes.IndexByte(raw, '&') < 0 && bytes.IndexByte(raw, '\r') < 0 {
 		return string(raw)
 	}
+	if plain, ok := onlyAmp(raw); ok { // as nearly every link that has any
+		return plain
+	}
 	quote := `"`
 	if bytes.IndexByte(raw, '"') >= 0 {
 		if bytes.IndexByte(raw, '\'') >= 0 {
@@ -74,4 +77,23 @@ func attrValue(raw []byte) string {
 	_, _ = z.TagName()
 	_, v, _ := z.TagAttr()
 	return string(v)
+}
+
+// onlyAmp undoes the references of a value that has no other than &amp;.
+func onlyAmp(raw []byte) (string, bool) {
+	const amp = "&amp;"
+	if bytes.Count(raw, []byte("&")) != bytes.Count(raw, []byte(amp)) || bytes.IndexByte(raw, '\r') >= 0 {
+		return "", false
+	}
+	var b strings.Builder
+	b.Grow(len(raw))
+	for {
+		i := bytes.Index(raw, []byte(amp))
+		if i < 0 {
+			b.Write(raw)
+			return b.String(), true
+		}
+		b.Write(raw[:i+1])
+		raw = raw[i+len(amp):]
+	}
 }

@@ -2,6 +2,8 @@ package rewrite
 
 import (
 	"bytes"
+	"net/url"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -55,27 +57,96 @@ func readContentHeader(header []byte, defaultType string) (h contentHeader, ok b
 }
 
 // splitParams reads `value; name=word; name="quoted"` as RFC 2045 section 5.1
-// has it, with comments, and leniently: a parameter that is no parameter is
-// passed over. ok is false for what would need guessing: a parameter that
-// stands twice, or in the pieces and the encoding of RFC 2231.
+// has it, with comments, leniently: a parameter that is no parameter is passed
+// over. Parameters in pieces, and those with a charset of their own, are put
+// together as RFC 2231 has it. ok is false for what would need guessing: a
+// parameter that stands twice, or whose pieces do not make a whole.
 func splitParams(s string) (value string, params map[string]string, ok bool) {
 	s = stripComments(s)
 	value, rest, _ := strings.Cut(s, ";")
 	value = strings.TrimSpace(value)
 	params = map[string]string{}
+	var pieces map[string]string // as named: boundary*0, charset*
 	for rest != "" {
 		var name, v string
 		name, v, rest = nextParam(rest)
 		if name == "" {
 			continue
 		}
-		base, _, extended := strings.Cut(name, "*")
-		if _, twice := params[base]; twice || extended && (base == "boundary" || base == "charset") {
+		if strings.IndexByte(name, '*') > 0 {
+			if pieces == nil {
+				pieces = map[string]string{}
+			}
+			if _, twice := pieces[name]; twice {
+				return value, params, false
+			}
+			pieces[name] = v
+			continue
+		}
+		if _, twice := params[name]; twice {
 			return value, params, false
 		}
 		params[name] = v
 	}
+	for _, base := range []string{"boundary", "charset"} {
+		v, found, whole := joinPieces(pieces, base)
+		if _, twice := params[base]; !whole || found && twice {
+			return value, params, false
+		}
+		if found {
+			params[base] = v
+		}
+	}
 	return value, params, true
+}
+
+// joinPieces puts a parameter together from NAME*, or NAME*0, NAME*1 and on,
+// where a * at the end says that a piece is percent-encoded (RFC 2231 sections
+// 3 and 4). whole is false where pieces are left over.
+func joinPieces(pieces map[string]string, base string) (v string, found, whole bool) {
+	used := 0
+	decode := func(s string, first bool) (string, bool) {
+		if first {
+			parts := strings.SplitN(s, "'", 3)
+			if len(parts) != 3 {
+				return "", false
+			}
+			s = parts[2]
+		}
+		out, err := url.PathUnescape(s)
+		return out, err == nil
+	}
+	if s, ok := pieces[base+"*"]; ok {
+		if v, ok = decode(s, true); !ok {
+			return "", false, false
+		}
+		found, used = true, 1
+	}
+	for i := 0; !found || i > 0; i++ {
+		name := base + "*" + strconv.Itoa(i)
+		s, ok := pieces[name]
+		if e, encoded := pieces[name+"*"]; encoded {
+			if ok {
+				return "", false, false
+			}
+			if s, ok = decode(e, i == 0); !ok {
+				return "", false, false
+			}
+		}
+		if !ok {
+			break
+		}
+		v += s
+		used++
+		found = true
+	}
+	have := 0
+	for name := range pieces {
+		if strings.HasPrefix(name, base+"*") {
+			have++
+		}
+	}
+	return v, found, used == have
 }
 
 func nextParam(s string) (name, value, rest string) {

@@ -61,7 +61,7 @@ func decodePart(enc encoding, raw []byte) (decoded, bool) {
 // decodeQP reads quoted-printable line by line. A = that begins no escape is
 // refused: what a mail program makes of it cannot be told.
 func decodeQP(raw []byte) (decoded, bool) {
-	d := decoded{enc: quotedPrintable, data: make([]byte, 0, len(raw))}
+	d := decoded{enc: quotedPrintable, data: make([]byte, 0, len(raw)), lines: make([]codedLine, 0, bytes.Count(raw, crlf)+1)}
 	for at := 0; at < len(raw); {
 		end := lineEnd(raw, at, len(raw))
 		line := raw[at:end]
@@ -105,12 +105,17 @@ func unhex(c byte) int {
 // decodeBase64 reads base64 lines. Anything but the alphabet, white space and
 // padding at the end is refused.
 func decodeBase64(raw []byte) (decoded, bool) {
-	d := decoded{enc: base64Encoding}
+	d := decoded{enc: base64Encoding, lines: make([]codedLine, 0, bytes.Count(raw, crlf)+1)}
 	text := make([]byte, 0, len(raw))
 	padded := false
 	for at := 0; at < len(raw); {
 		end := lineEnd(raw, at, len(raw))
 		d.lines = append(d.lines, codedLine{raw: at, data: len(text) / 4 * 3, aligned: len(text)%4 == 0})
+		if line := bytes.TrimSuffix(raw[at:end], crlf); !padded && bytes.IndexByte(line, '=') < 0 && bytes.IndexByte(line, ' ') < 0 && bytes.IndexByte(line, '\t') < 0 {
+			text = append(text, line...) // what is no base64 fails to decode
+			at = end
+			continue
+		}
 		for _, c := range raw[at:end] {
 			switch {
 			case c == ' ' || c == '\t' || c == '\r' || c == '\n':

@@ -279,6 +279,12 @@ func TestStructure(t *testing.T) {
 		{"unterminated", "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\n" + part, 1},
 		{"two HTML parts", "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\n" + part + "--o\r\n" + part + "--o--\r\n", 2},
 		{"a boundary that begins with the other's", "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\nContent-Type: multipart/mixed; boundary=o2\r\n\r\n--o2\r\n" + part + "--o2--\r\n--o--\r\n", 1},
+		{"a boundary in pieces", "Content-Type: multipart/mixed; boundary*0=\"o\"; boundary*1=\"-p\"\r\n\r\n--o-p\r\n" + part + "--o-p--\r\n", 1},
+		{"a boundary with a charset of its own", "Content-Type: multipart/mixed; boundary*=us-ascii'en'o%2Dp\r\n\r\n--o-p\r\n" + part + "--o-p--\r\n", 1},
+		{"pieces that do not make a whole", "Content-Type: multipart/mixed; boundary*0=o; boundary*2=p\r\n\r\n--op\r\n" + part + "--op--\r\n", 0},
+		{"in pieces and whole", "Content-Type: multipart/mixed; boundary=o; boundary*0=p\r\n\r\n--o\r\n" + part + "--o--\r\n", 0},
+		{"a charset in pieces", "Content-Type: text/html; charset*0=utf; charset*1=\"-8\"\r\n\r\n<a href=\"http://x.example/\">ü</a>\r\n", 1},
+		{"other parameters in pieces", "Content-Type: text/html; name*0=a; name*1=b\r\n\r\n<a href=\"http://x.example/\">x</a>\r\n", 1},
 		{"no Content-Type", "X: y\r\n\r\n<a href=\"http://x.example/\">x</a>\r\n", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -31,7 +31,7 @@ const (
 // its bytes above 0x7f are UTF-8; pixels, that the open pixels belong in it.
 // tooLong counts the links that were left alone for their length.
 func editHTML(data []byte, o Options, kind htmlKind, utf8OK, pixels bool) (edits []edit, tooLong int) {
-	s := htmlScan{data: data, opts: o, amp: kind == ampHTML, utf8OK: utf8OK, msys: hasMsys(data),
+	s := htmlScan{data: data, opts: o, amp: kind == ampHTML, utf8OK: utf8OK, own: strings.TrimSuffix(o.Tracker, "/"), msys: hasMsys(data),
 		limit: len(data), afterBody: -1, beforeBodyEnd: -1, beforeHTMLEnd: -1, content: -1}
 	s.run(0, len(data), false)
 	if pixels {
@@ -46,7 +46,8 @@ type htmlScan struct {
 	opts   Options
 	amp    bool
 	utf8OK bool
-	msys   bool // data-msys- occurs somewhere
+	own    string // the tracker's URL without the slash at its end
+	msys   bool   // data-msys- occurs somewhere
 	attrs  []attr
 	edits  []edit
 
@@ -346,7 +347,7 @@ func (s *htmlScan) check(t string) (string, bool) {
 			return "", false
 		}
 	}
-	if own := strings.TrimSuffix(s.opts.Tracker, "/") + "/"; own != "/" && len(t) >= len(own) && strings.EqualFold(t[:len(own)], own) {
+	if n := len(s.own); n > 0 && len(t) > n && t[n] == '/' && strings.EqualFold(t[:n], s.own) {
 		return "", false
 	}
 	return t, true

@@ -34,7 +34,7 @@ func (w *walker) text(h contentHeader, header []byte, start, end int) []byte {
 // section 5). A line of format=flowed text is only made longer, which RFC 3676
 // allows; where that passes SMTP's limit the part turns into quoted-printable.
 func editText(data []byte, o Options, utf8OK bool) (edits []edit, tooLong int) {
-	s := htmlScan{data: data, opts: o, utf8OK: utf8OK}
+	s := htmlScan{data: data, opts: o, own: strings.TrimSuffix(o.Tracker, "/"), utf8OK: utf8OK}
 	for at := 0; ; {
 		i := indexURL(data[at:])
 		if i < 0 {
