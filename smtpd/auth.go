@@ -65,7 +65,7 @@ func (ss *session) login(name, password string) error {
 		return smtpError(envelope.ReplyFor(err))
 	}
 	ss.s.logins.WithLabelValues("ok").Inc()
-	ss.user, ss.conn.locked = u, true
+	ss.user, ss.bySource, ss.conn.locked = u, false, true
 	ss.conn.phase(0)
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -94,7 +95,7 @@ func startServer(t *testing.T, change func(*Config), implicit bool) *running {
 		t.Fatal(err)
 	}
 	sub := &submitter{reply: envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "taken by the test"}}
-	c := Config{Hostname: "mail.example.com", TLS: certs.ServerConfig([]tls.Certificate{testCert()}, tls.VersionTLS12), RequireTLS: true, Auth: users, Submit: sub,
+	c := Config{Directory: users, Hostname: "mail.example.com", TLS: certs.ServerConfig([]tls.Certificate{testCert()}, tls.VersionTLS12), RequireTLS: true, Auth: users, Submit: sub,
 		MaxMessageSize: 10000, MaxRecipients: 3, Grace: time.Second, Log: quiet}
 	if change != nil {
 		change(&c)
@@ -148,6 +149,16 @@ func TestDialogues(t *testing.T) {
 var options = map[string]func(*Config){
 	"plain":     func(c *Config) { c.RequireTLS = false },
 	"normalise": func(c *Config) { c.NormaliseLF = true },
+	"source": func(c *Config) {
+		c.Sources = []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8"), User: "nopass"}}
+	},
+	"elsewhere": func(c *Config) {
+		c.Sources = []SourceRule{{Network: netip.MustParsePrefix("10.0.0.0/8"), User: "nopass"}}
+	},
+	"proxy": func(c *Config) {
+		c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		c.Sources = []SourceRule{{Network: netip.MustParsePrefix("192.0.2.0/24"), User: "nopass"}}
+	},
 	"upstream550": func(c *Config) {
 		c.Submit.(*submitter).reply = envelope.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "No such user\nhere"}
 	},

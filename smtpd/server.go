@@ -39,8 +39,11 @@ type Config struct {
 	RequireTLS              bool
 	Auth                    Authenticator
 	Submit                  Submitter
-	Budget                  *Budget // of bytes in flight; nil: no limit
-	MaxMessageSize          int64   // bytes
+	Sources                 []SourceRule
+	Directory               Directory      // for the users of source rules
+	ProxyFrom               []netip.Prefix // whose PROXY header is believed, and wanted
+	Budget                  *Budget        // of bytes in flight; nil: no limit
+	MaxMessageSize          int64          // bytes
 	MaxRecipients           int
 	MaxConnections          int
 	MaxConnectionsPerSource int
@@ -129,6 +132,9 @@ func (l libraryLog) Println(v ...any)               { l.log.Debug("smtp", "args"
 // get 421, those in a transaction may finish within Grace. implicit says that
 // TLS begins with the connection (port 465).
 func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error {
+	if len(s.c.ProxyFrom) > 0 {
+		l = newProxied(l, s.c.ProxyFrom, s.c.Log)
+	}
 	served := make(chan error, 1)
 	go func() { served <- s.smtp.Serve(&listener{Listener: l, s: s, implicit: implicit}) }()
 	select {

@@ -32,6 +32,8 @@ type session struct {
 	user   *relay.User // nil: not authenticated
 	sent   int
 
+	bySource bool // user is that of a source rule: nobody authenticated
+
 	env     envelope.Envelope
 	hasFrom bool
 	held    int64 // bytes of the memory budget
@@ -52,6 +54,8 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 		ss.remote = netip.AddrPortFrom(t.AddrPort().Addr().Unmap(), t.AddrPort().Port())
 	}
 	ss.ctx, ss.cancel = context.WithCancel(context.Background())
+	ss.user = s.sourceUser(ss.remote.Addr())
+	ss.bySource = ss.user != nil
 	s.sessions[ss] = struct{}{}
 	return ss, nil
 }
@@ -125,7 +129,7 @@ func (ss *session) secure() bool { return ss.conn.secured != nil }
 // Mail implements smtp.Session.
 func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 	switch {
-	case ss.s.c.RequireTLS && !ss.secure():
+	case ss.s.c.RequireTLS && !ss.secure() && !ss.bySource:
 		return refuse(530, 5, 7, 0, "Must issue a STARTTLS command first")
 	case ss.user == nil:
 		return refuse(530, 5, 7, 0, "Authentication required")
@@ -208,7 +212,10 @@ func (ss *session) protocol() string {
 	if ss.secure() {
 		p += "S"
 	}
-	return p + "A"
+	if !ss.bySource {
+		p += "A"
+	}
+	return p
 }
 
 // dataError answers a message that could not be read whole. After a bare CR,

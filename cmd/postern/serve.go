@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -201,8 +202,13 @@ func (g *gateway) loadCerts(l *config.Loaded) error {
 
 func (g *gateway) newListener() {
 	c := g.c.Submission
+	var sources []smtpd.SourceRule
+	for _, r := range c.Sources {
+		sources = append(sources, smtpd.SourceRule{Network: netip.Prefix(r.Network), RequireAuth: r.RequireAuth, User: r.User})
+	}
 	g.smtp = smtpd.New(smtpd.Config{
 		Hostname: string(g.c.Hostname), TLS: g.certs.Config(false), RequireTLS: c.RequireTLS, Auth: g.users, Submit: g,
+		Sources: sources, Directory: g.users, ProxyFrom: prefixes(c.ProxyProtocolFrom),
 		Budget:         smtpd.NewBudget(int64(g.c.MemoryBudget)),
 		MaxMessageSize: int64(c.MaxMessageSize), MaxRecipients: c.MaxRecipients,
 		MaxConnections: c.MaxConnections, MaxConnectionsPerSource: c.MaxConnectionsPerSource,

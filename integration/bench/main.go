@@ -49,7 +49,6 @@ type options struct {
 	duration time.Duration
 	oneshot  bool
 	delay    time.Duration
-	rcpts    int
 	queue    string
 	extra    string
 	profile  string

@@ -268,7 +268,6 @@ type gatherer struct {
 	u    *Uploader
 	src  Source
 	over *spool.Record // read, and did not fit
-	at   spool.Position
 }
 
 func (g *gatherer) read(ctx context.Context) (spool.Record, error) {

@@ -50,9 +50,7 @@ func (s *sink) Send(ctx context.Context, ndjson []byte) (string, int, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, l := range strings.Split(strings.TrimSuffix(string(ndjson), "\n"), "\n") {
-		s.taken = append(s.taken, l)
-	}
+	s.taken = append(s.taken, strings.Split(strings.TrimSuffix(string(ndjson), "\n"), "\n")...)
 	return fmt.Sprint("id", n), len(ndjson), nil
 }
 

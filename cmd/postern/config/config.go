@@ -6,6 +6,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 )
 
@@ -50,10 +51,10 @@ type Submission struct {
 	MaxConnections          int      `toml:"max_connections"`
 	MaxConnectionsPerSource int      `toml:"max_connections_per_source"`
 	IdleTimeout             Duration `toml:"idle_timeout"`
-	ProxyProtocolFrom       []Prefix `toml:"proxy_protocol_from" unbuilt:"the PROXY protocol"`
+	ProxyProtocolFrom       []Prefix `toml:"proxy_protocol_from"`
 	ReceivedHeader          string   `toml:"received_header"`
 	BareNewlines            string   `toml:"bare_newlines"`
-	Sources                 []Source `toml:"source" unbuilt:"a source rule"`
+	Sources                 []Source `toml:"source"`
 }
 
 // Source is a rule for who need not authenticate.
@@ -62,6 +63,8 @@ type Source struct {
 	RequireAuth bool   `toml:"require_auth"`
 	User        string `toml:"user"`
 }
+
+func (s *Source) setDefaults() { s.RequireAuth = true }
 
 // Certs says where certificates come from.
 type Certs struct {
@@ -281,6 +284,20 @@ type Loaded struct {
 	Users []User
 }
 
+// checkSources wants the users of source rules to be there.
+func checkSources(b *binder, l *Loaded) (out Problems) {
+	for i, s := range l.Submission.Sources {
+		key, known := keyOf("submission.source", i), s.RequireAuth
+		for _, u := range l.Users {
+			known = known || u.Name == s.User
+		}
+		if !known {
+			out = append(out, Problem{File: b.file, Line: b.line(key + ".user"), Key: key + ".user", Reason: fmt.Sprintf("no user %q in the users file; its settings would apply", s.User)})
+		}
+	}
+	return out
+}
+
 // Load reads and checks a configuration file and the users file that it names.
 // The problems hold all that is wrong with either.
 func Load(file string) (*Loaded, Problems) {
@@ -301,6 +318,7 @@ func load(file string, env func(string) string) (*Loaded, Problems) {
 			problems = append(problems, more...)
 		}
 		l.Users = users
+		problems = append(problems, checkSources(b, l)...)
 	}
 	return l, problems
 }

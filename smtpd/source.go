@@ -1,0 +1,128 @@
+package smtpd
+
+import (
+	"log/slog"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/pires/go-proxyproto"
+
+	"postern/relay"
+)
+
+// SourceRule says who need not authenticate, by network. The first that
+// matches counts; where none does, AUTH is required.
+type SourceRule struct {
+	Network     netip.Prefix
+	RequireAuth bool
+	User        string // whose settings apply
+}
+
+// Directory finds users by name; *Users is one.
+type Directory interface {
+	Lookup(name string) (relay.User, bool)
+}
+
+// sourceUser gives the user whose settings apply to who comes from an address
+// without authenticating; nil: nobody's.
+func (s *Server) sourceUser(ip netip.Addr) *relay.User {
+	for _, r := range s.c.Sources {
+		if !r.Network.Contains(ip.Unmap()) {
+			continue
+		}
+		if r.RequireAuth || s.c.Directory == nil {
+			return nil
+		}
+		if u, ok := s.c.Directory.Lookup(r.User); ok {
+			return &u
+		}
+		s.c.Log.Error("a source rule names a user that is not there", "user", r.User)
+		return nil
+	}
+	return nil
+}
+
+// proxyHeaderTimeout is how long a trusted proxy may take for its header.
+const proxyHeaderTimeout = 10 * time.Second
+
+// proxied is a listener behind proxies: from their networks a connection has to
+// begin with a PROXY header (v1 or v2), whose source then counts. From anywhere
+// else such a header is a command that there is not.
+type proxied struct {
+	net.Listener
+	from  []netip.Prefix
+	log   *slog.Logger
+	conns chan net.Conn
+	stop  chan struct{}
+	once  sync.Once
+	err   error
+}
+
+func newProxied(l net.Listener, from []netip.Prefix, log *slog.Logger) *proxied {
+	p := &proxied{Listener: l, from: from, log: log, conns: make(chan net.Conn), stop: make(chan struct{})}
+	go p.accept()
+	return p
+}
+
+func (p *proxied) trusted(a net.Addr) bool {
+	t, ok := a.(*net.TCPAddr)
+	if !ok {
+		return false
+	}
+	ip := t.AddrPort().Addr().Unmap()
+	for _, n := range p.from {
+		if n.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// accept reads each header in a goroutine of its own: a proxy that says nothing
+// must not hold up the others.
+func (p *proxied) accept() {
+	var wg sync.WaitGroup
+	for {
+		raw, err := p.Listener.Accept()
+		if err != nil {
+			p.err = err
+			break
+		}
+		wg.Go(func() {
+			c := raw
+			if p.trusted(raw.RemoteAddr()) {
+				pc := proxyproto.NewConn(raw, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(proxyHeaderTimeout))
+				if pc.ProxyHeader() == nil {
+					p.log.Warn("connection refused", "remote", raw.RemoteAddr().String(), "reason", "no PROXY header from a trusted proxy")
+					raw.Close()
+					return
+				}
+				c = pc
+			}
+			select {
+			case p.conns <- c:
+			case <-p.stop:
+				c.Close()
+			}
+		})
+	}
+	wg.Wait()
+	close(p.conns)
+}
+
+// Accept implements net.Listener.
+func (p *proxied) Accept() (net.Conn, error) {
+	c, ok := <-p.conns
+	if !ok {
+		return nil, p.err
+	}
+	return c, nil
+}
+
+// Close implements net.Listener.
+func (p *proxied) Close() error {
+	p.once.Do(func() { close(p.stop) })
+	return p.Listener.Close()
+}
