@@ -55,7 +55,9 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	}
 	ss.ctx, ss.cancel = context.WithCancel(context.Background())
 	ss.user = s.sourceUser(ss.remote.Addr())
-	ss.bySource = ss.user != nil
+	if ss.bySource = ss.user != nil; ss.bySource {
+		ss.conn.phase(0)
+	}
 	s.sessions[ss] = struct{}{}
 	return ss, nil
 }
@@ -186,10 +188,10 @@ func (ss *session) Data(r io.Reader) error {
 	}
 	msg, err := envelope.ReadMessage(&phaseReader{r: r, conn: ss.conn, start: time.Now()}, envelope.ReadConfig{
 		MaxBytes: ss.s.c.MaxMessageSize, NormaliseLF: ss.s.c.NormaliseLF, SizeHint: ss.env.Params.Size, Grow: ss.hold})
+	ss.conn.phase(0) // the upstream's time is not the client's
 	if err != nil {
 		return ss.dataError(err, chunked)
 	}
-	ss.conn.phase(0) // the upstream's time is not the client's
 	ss.sent++
 	sub := &relay.Submission{
 		Session: ss.id + "." + strconv.Itoa(ss.sent), User: *ss.user, Envelope: ss.env, Message: msg,

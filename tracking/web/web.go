@@ -48,6 +48,8 @@ type Handler struct {
 	c        Config
 	requests *prometheus.CounterVec
 	unsaved  prometheus.Counter
+	repeated prometheus.Counter
+	flood    flood
 }
 
 // New makes a handler.
@@ -55,9 +57,10 @@ func New(c Config) *Handler {
 	h := &Handler{c: c,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_web_requests_total", Help: "Tracker requests by outcome."}, []string{"outcome"}),
 		unsaved:  prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_web_events_lost_total", Help: "Events that could not be written; the recipient was served all the same."}),
+		repeated: prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_web_repeated_total", Help: "Requests for a link or pixel within the same second as another, which make no event."}),
 	}
 	if c.Metrics != nil {
-		c.Metrics.MustRegister(h.requests, h.unsaved)
+		c.Metrics.MustRegister(h.requests, h.unsaved, h.repeated)
 	}
 	return h
 }
@@ -243,6 +246,10 @@ func (h *Handler) record(r *http.Request, t token.Token) {
 // write makes an event durable, with what the token knows.
 func (h *Handler) write(r *http.Request, e *event.Event, t token.Token) {
 	if t.Unreported {
+		return
+	}
+	if h.flood.repeated(r.URL.Path, h.c.Now()) {
+		h.repeated.Inc()
 		return
 	}
 	e.ID, e.MessageID, e.Timestamp = h.c.IDs.Next(), t.MessageID.String(), event.Timestamp{Time: h.c.Now()}

@@ -174,3 +174,35 @@ func TestListUnsubscribe(t *testing.T) {
 		})
 	}
 }
+
+// TestFlood: the same click over and over is one event a second, and a redirect
+// each time.
+func TestFlood(t *testing.T) {
+	h, m, keys := setup(t)
+	now := time.Now().Truncate(time.Second)
+	h.c.Now = func() time.Time { return now }
+	get := func(path string) {
+		t.Helper()
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		if w.Code != http.StatusFound {
+			t.Fatalf("%d", w.Code)
+		}
+	}
+	link := func(target string) string {
+		return token.PathPrefix + keys.Seal(token.Token{Kind: token.Click, MessageID: keys.NewID(now), Recipient: "r@example.org", Target: target})
+	}
+	a, b := link("https://x.example/a"), link("https://x.example/b")
+	for range 100 {
+		get(a)
+	}
+	get(b)
+	if len(m.events) != 2 {
+		t.Errorf("%d events for two links within a second", len(m.events))
+	}
+	now = now.Add(time.Second)
+	get(a)
+	if len(m.events) != 3 {
+		t.Errorf("%d events a second later", len(m.events))
+	}
+}
