@@ -210,29 +210,6 @@ func TestLongLineBecomesQuotedPrintable(t *testing.T) {
 	}
 }
 
-func FuzzParse(f *testing.F) {
-	f.Add("Content-Type: text/html\r\n\r\n<body><a href=\"http://x.example/\" data-msys-clicktrack=0>x</body>")
-	f.Add("Content-Type: text/html\r\nContent-Transfer-Encoding: base64\r\n\r\nPGI+eDwvYj4=\r\n")
-	f.Add("Content-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n<a href=3D\"http://x.example/=\r\n\">=\r\n")
-	f.Add("Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/html\r\n\r\n<p>\r\n--b--\r\n")
-	f.Fuzz(func(t *testing.T, msg string) {
-		if off, _ := render(t, msg, Options{}); off != msg {
-			t.Fatalf("with tracking off %q became %q", msg, off)
-		}
-		once, p := render(t, msg, all())
-		if !p.Tracked() && p.Links > 0 {
-			t.Fatal("links in an untracked plan")
-		}
-		clicks := all()
-		clicks.Open, clicks.InitialOpen = false, false
-		if p.Links > 0 {
-			if _, again := render(t, once, clicks); again.Links > 0 {
-				t.Fatalf("a second pass wraps %d links again in %q", again.Links, once)
-			}
-		}
-	})
-}
-
 func BenchmarkParseAndRender(b *testing.B) {
 	html := "<html><body>\r\n" + strings.Repeat(strings.Repeat("<td style=\"padding:0\">some text</td>\r\n", 40)+"<a href=\"https://x.example/?a=1&amp;b=2\">x</a>\r\n", 20) + "</body></html>\r\n"
 	for _, encoding := range []string{"7bit", "quoted-printable", "base64"} {
