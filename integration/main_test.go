@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -220,7 +221,14 @@ func TestRestart(t *testing.T) {
 	need(t, "curl")
 	s := startSink(t, sink.Config{})
 	g := newGateway(t, s.addr, "")
-	g.ingest.Fail = func(int, *http.Request) (int, http.Header, bool) { return http.StatusServiceUnavailable, nil, false }
+	var away atomic.Bool
+	away.Store(true)
+	g.ingest.Fail = func(int, *http.Request) (int, http.Header, bool) {
+		if away.Load() {
+			return http.StatusServiceUnavailable, nil, false
+		}
+		return 0, nil, true
+	}
 	g.start(t)
 	run(t, newsletter, "curl", "--silent", "--show-error", "--ssl-reqd", "--insecure", "--url", "smtp://"+g.submission, "--user", g.user+":"+g.password,
 		"--mail-from", "a@example.com", "--mail-rcpt", "b@example.net", "--upload-file", "-")
@@ -229,7 +237,7 @@ func TestRestart(t *testing.T) {
 	if n := len(g.ingest.Events()); n != 0 {
 		t.Fatalf("%d events were taken", n)
 	}
-	g.ingest.Fail = nil
+	away.Store(false)
 	g.start(t)
 	g.events(t, event.Injection, 1)
 	g.stop(t)

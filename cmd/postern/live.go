@@ -30,6 +30,7 @@ type live struct {
 	pool    *upstream.Pool
 	relay   *relay.Relay
 	web     http.Handler
+	keys    *token.Keys
 	metrics *collected
 }
 
@@ -53,6 +54,7 @@ func (g *gateway) build(l *config.Loaded) (*live, error) {
 	if err != nil {
 		return nil, err
 	}
+	n.keys = keys
 	signing, err := g.signingKeys(l)
 	if err != nil {
 		return nil, err

@@ -21,16 +21,17 @@ import (
 // cli is the command line. Exit status: 0, 1 (it did not work), 2 (wrong
 // usage).
 type cli struct {
-	Demo    demoCmd    `cmd:"" help:"Everything embedded on loopback, to try it out."`
-	Serve   serveCmd   `cmd:"" help:"Run the gateway. SIGTERM drains."`
-	Check   checkCmd   `cmd:"" help:"Say all that is wrong with a configuration."`
-	Passwd  passwdCmd  `cmd:"" help:"Add, change, delete or list users."`
-	DKIM    dkimCmd    `cmd:"" name:"dkim" help:"Signing keys and their DNS records."`
-	Token   tokenCmd   `cmd:"" help:"The keys of tracked links, and what a link holds."`
-	Queue   queueCmd   `cmd:"" help:"Copies that wait in the retry spool: list, show, retry, drop."`
-	Events  eventsCmd  `cmd:"" help:"The event spool: tail, stats, batches, replay."`
-	Jobid   jobidCmd   `cmd:"" help:"Show what X-Job makes of names, one a line."`
-	Version versionCmd `cmd:"" help:"Version, commit and Go version."`
+	Demo       demoCmd       `cmd:"" help:"Everything embedded on loopback, to try it out."`
+	Serve      serveCmd      `cmd:"" help:"Run the gateway. SIGTERM drains."`
+	Check      checkCmd      `cmd:"" help:"Say all that is wrong with a configuration."`
+	Passwd     passwdCmd     `cmd:"" help:"Add, change, delete or list users."`
+	DKIM       dkimCmd       `cmd:"" name:"dkim" help:"Signing keys and their DNS records."`
+	Token      tokenCmd      `cmd:"" help:"The keys of tracked links, and what a link holds."`
+	Queue      queueCmd      `cmd:"" help:"Copies that wait in the retry spool: list, show, retry, drop."`
+	Events     eventsCmd     `cmd:"" help:"The event spool: tail, stats, batches, replay."`
+	Accounting accountingCmd `cmd:"" help:"PowerMTA's accounting records as events."`
+	Jobid      jobidCmd      `cmd:"" help:"Show what X-Job makes of names, one a line."`
+	Version    versionCmd    `cmd:"" help:"Version, commit and Go version."`
 }
 
 // env is what commands get of the world.

@@ -24,6 +24,7 @@ import (
 	"postern/cmd/postern/config"
 	"postern/relay/queue"
 	"postern/smtpd"
+	"postern/tracking/accounting"
 	"postern/tracking/event"
 	"postern/tracking/ingest"
 	"postern/tracking/spool"
@@ -64,20 +65,21 @@ func (c *serveCmd) Run(e *env) error {
 // gateway is everything that `serve` runs, wired. What a reload can change is
 // in live; the rest stays as it was at the start.
 type gateway struct {
-	c         *config.Loaded
-	log       *slog.Logger
-	level     *slog.LevelVar
-	reg       *prometheus.Registry
-	spool     *spool.Spool
-	queue     *queue.Queue
-	users     *smtpd.Users
-	certs     *certs.Store
-	smtp      *smtpd.Server
-	uploader  *ingest.Uploader // nil: signals off
-	admin     *admin
-	ids       *event.IDs
-	tracker   *http.Server
-	listeners []net.Listener // all, to close where the start fails
+	c          *config.Loaded
+	log        *slog.Logger
+	level      *slog.LevelVar
+	reg        *prometheus.Registry
+	spool      *spool.Spool
+	queue      *queue.Queue
+	users      *smtpd.Users
+	certs      *certs.Store
+	smtp       *smtpd.Server
+	uploader   *ingest.Uploader     // nil: signals off
+	accounting *accounting.Follower // nil: no files
+	admin      *admin
+	ids        *event.IDs
+	tracker    *http.Server
+	listeners  []net.Listener // all, to close where the start fails
 
 	reloading sync.Mutex
 	live      atomic.Pointer[live]
@@ -122,6 +124,12 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 			return g, err
 		}
 	}
+	if len(l.Accounting.Files) > 0 {
+		if g.accounting, err = accounting.New(accounting.Config{Globs: l.Accounting.Files, Dir: filepath.Join(l.StateDir, "accounting"), Classes: l.Accounting.BounceClass,
+			Verify: g.ourID, Events: recorder{g.spool}, Log: log, Metrics: g.reg}); err != nil {
+			return g, err
+		}
+	}
 	g.admin = newAdmin(g.reg, g.Reachable)
 	g.admin.queueRoutes(g.queue)
 	g.admin.eventRoutes(g.spool)
@@ -150,6 +158,12 @@ func reported(classes []string) map[event.Type]bool {
 		}
 	}
 	return out
+}
+
+// ourID tells whether a message id verifies under the keys in use.
+func (g *gateway) ourID(id string) bool {
+	_, err := g.live.Load().keys.ParseID(id)
+	return err == nil
 }
 
 func (g *gateway) openSpools() error {
@@ -293,6 +307,9 @@ func (g *gateway) Serve(ctx context.Context) error {
 	}
 	back.Go(func() { g.certs.Watch(background, watchEvery) })
 	back.Go(func() { g.watchUsers(background) })
+	if g.accounting != nil {
+		run(&front, "accounting", func() error { return g.accounting.Serve(inner) })
+	}
 	run(&back, "retry spool", func() error { return g.queue.Serve(inner, g) })
 	if g.adminListener != nil {
 		s := web.NewServer(g.admin.mux, g.log)

@@ -10,6 +10,7 @@ import (
 	"postern/certs"
 	"postern/dkim"
 	"postern/smtpd"
+	"postern/tracking/accounting"
 	"postern/tracking/token"
 )
 
@@ -44,6 +45,17 @@ func (b *binder) check(c *Config) {
 	b.checkDKIM(&c.DKIM, word)
 	if c.Signals.Enabled && c.Signals.APIKey == "" {
 		b.problem("signals.api_key", "missing; signals.enabled wants the API key, 40 hex digits")
+	}
+	for i := range c.Accounting.Files {
+		c.Accounting.Files[i] = b.Path(c.Accounting.Files[i])
+		if _, err := filepath.Match(c.Accounting.Files[i], ""); err != nil {
+			b.problem(keyOf("accounting.files", i), "%v", err)
+		}
+	}
+	for name, class := range c.Accounting.BounceClass {
+		if !accounting.KnownClass(class) {
+			b.problem("accounting.bounce_class."+name, "%d is no bounce class; see the documents for the list", class)
+		}
 	}
 	word("signals.privacy_policy", c.Signals.PrivacyPolicy, "retain", "sha1")
 	for i, class := range c.Signals.Report {

@@ -26,7 +26,7 @@ type Config struct {
 	Tracking   Tracking     `toml:"tracking"`
 	DKIM       DKIM         `toml:"dkim"`
 	Reports    Reports      `toml:"reports" unbuilt:"the listener for bounces and complaints"`
-	Accounting Accounting   `toml:"accounting" unbuilt:"reading accounting files"`
+	Accounting Accounting   `toml:"accounting"`
 	Events     Events       `toml:"events"`
 	Signals    Signals      `toml:"signals"`
 	Admin      Admin        `toml:"admin"`
@@ -209,7 +209,7 @@ type Reports struct {
 // Accounting is PowerMTA's accounting records.
 type Accounting struct {
 	Files       []string       `toml:"files"`
-	Pipe        bool           `toml:"pipe"`
+	Pipe        bool           `toml:"pipe" unbuilt:"the accounting pipe"`
 	BounceClass map[string]int `toml:"bounce_class"`
 }
 
