@@ -52,7 +52,10 @@ func TestAccounting(t *testing.T) {
 			}
 		}
 		if kills > 0 && i%(n/kills) == n/kills-1 {
-			waitFor(t, "some of the records", func() bool { _, m := g.get("/metrics"); return strings.Contains(m, `accounting_records_total{result="delivery"}`) })
+			waitFor(t, "some of the records", func() bool {
+				_, m := g.get("/metrics")
+				return strings.Contains(m, `accounting_records_total{result="delivery"}`)
+			})
 			g.cmd.Process.Kill()
 			<-g.exited
 			g.start(t)
