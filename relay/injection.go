@@ -43,7 +43,7 @@ func (r *Relay) injection(m *message, c *copyOf) *event.Event {
 func (r *Relay) bounce(m *message, c *copyOf) *event.Event {
 	e := r.injection(m, c)
 	e.Type, e.DelvMethod = event.Bounce, "esmtp"
-	setFailure(e, copyReply(c).String(), true)
+	setFailure(e, copyReply(c).String())
 	return e
 }
 
@@ -56,7 +56,7 @@ func (r *Relay) recordRejections(ctx context.Context, s *Submission, reply envel
 		e := &event.Event{Type: event.PolicyRejection, ID: r.c.IDs.Next(), MessageID: r.c.Keys.NewID(now).String(),
 			Timestamp: event.Timestamp{Time: now}, RecvMethod: "esmtp", RcptTo: rcpt.Address.String(), RawRcptTo: rcpt.Address.String(),
 			SubaccountID: s.User.Subaccount}
-		setFailure(e, reply.String(), true)
+		setFailure(e, reply.String())
 		events = append(events, e)
 	}
 	if len(events) == 0 {

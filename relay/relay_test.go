@@ -3,6 +3,7 @@ package relay
 import (
 	"bytes"
 	"context"
+	"crypto"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -96,6 +97,15 @@ func (f *fakeQueue) Put(_ context.Context, ts ...*queue.Transaction) error {
 	return nil
 }
 
+// testKey is made once: RSA keys take their time.
+var testKey = sync.OnceValue(func() crypto.Signer {
+	k, _, err := dkim.Generate("rsa2048")
+	if err != nil {
+		panic(err)
+	}
+	return k
+})
+
 type bench struct {
 	relay *Relay
 	queue *fakeQueue
@@ -114,15 +124,11 @@ func newBench(t testing.TB, change func(*Config)) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	private, _, err := dkim.Generate("rsa2048")
-	if err != nil {
-		t.Fatal(err)
-	}
 	b := &bench{up: &fakeUpstream{answers: map[string]upstream.Outcome{}}, rec: &fakeRecorder{}, queue: &fakeQueue{}, keys: keys}
 	c := Config{Hostname: "gw.example", PowerMTA: true, Received: "full", Keys: keys, Upstream: b.up, Events: b.rec, Queue: b.queue, IDs: event.NewIDs(),
 		Headers:  HeaderNames{MessageID: "X-Sp-Message-Id", Job: "X-Job", VirtualMTA: "X-Virtual-MTA", Subaccount: "X-Sp-Subaccount-Id"},
 		Tracking: Tracking{URL: "https://t.example", Open: true, InitialOpen: true, Click: true},
-		Signer:   dkim.NewSigner([]dkim.Key{{Domain: "example.com", Selector: "s", Private: private}}),
+		Signer:   dkim.NewSigner([]dkim.Key{{Domain: "example.com", Selector: "s", Private: testKey()}}),
 		Log:      slog.New(slog.DiscardHandler)}
 	if change != nil {
 		change(&c)

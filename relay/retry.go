@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"postern/relay/envelope"
@@ -132,62 +133,27 @@ func (r *Relay) recordFailure(ctx context.Context, typ event.Type, t *queue.Tran
 	e.Timestamp = event.Timestamp{Time: now}
 	e.DelvMethod, e.NumRetries = "esmtp", strconv.Itoa(max(0, tries-1))
 	e.QueueTime = strconv.FormatInt(max(0, now.Sub(t.Created).Milliseconds()), 10)
-	setFailure(&e, v.Reply, typ == event.Bounce)
+	setFailure(&e, v.Reply)
 	if err := r.c.Events.Record(context.WithoutCancel(ctx), &e); err != nil {
 		r.unsaved.Inc()
 		r.c.Log.Error("event lost", "type", typ.PublicName(), "message_id", e.MessageID, "err", err)
 	}
 }
 
-// Bounce classes of the reference, section 7, that an answer of the upstream
-// alone allows to tell.
-const (
-	classUndetermined   = "1"
-	classInvalid        = "10"
-	classSoft           = "20"
-	classMailboxFull    = "22"
-	classTooLarge       = "23"
-	classTimeout        = "24"
-	classMailBlock      = "50"
-	classRelayingDenied = "54"
-	classTransient      = "70"
-)
-
-// setFailure fills in what an SMTP answer says.
-func setFailure(e *event.Event, reply string, final bool) {
+// setFailure fills in what an SMTP answer says: CODE, an enhanced status code
+// where there is one, and words.
+func setFailure(e *event.Event, reply string) {
 	e.RawReason, e.Reason = reply, reply
-	code, rest := 0, reply
-	if len(reply) > 4 && reply[3] == ' ' {
-		if n, err := strconv.Atoi(reply[:3]); err == nil {
-			code, rest = n, reply[4:]
-			e.ErrorCode = reply[:3]
+	status := ""
+	for i, word := range strings.Fields(reply) {
+		if n, err := strconv.Atoi(word); i == 0 && err == nil && n >= 200 && n <= 599 {
+			e.ErrorCode = word
+			continue
 		}
+		if strings.Count(word, ".") == 2 && strings.Trim(word, "0123456789.") == "" {
+			status = word
+		}
+		break
 	}
-	var a, b, c int
-	if n, _ := fmt.Sscanf(rest, "%d.%d.%d", &a, &b, &c); n != 3 {
-		a, b, c = 0, 0, 0
-	}
-	e.BounceClass = bounceClass(code, b, c, final)
-}
-
-func bounceClass(code, subject, detail int, final bool) string {
-	switch {
-	case subject == 1 && (detail == 1 || detail == 2 || detail == 3 || detail == 6 || detail == 10):
-		return classInvalid
-	case subject == 2 && detail == 2:
-		return classMailboxFull
-	case subject == 2 && detail == 3, subject == 3 && detail == 4, code == 552:
-		return classTooLarge
-	case subject == 4 && detail == 7:
-		return classTimeout
-	case subject == 7 && detail == 1 && code == 554:
-		return classRelayingDenied
-	case subject == 7:
-		return classMailBlock
-	case !final:
-		return classTransient
-	case code/100 == 4:
-		return classSoft
-	}
-	return classUndetermined
+	e.BounceClass = strconv.Itoa(event.BounceClass("", status, reply, nil))
 }

@@ -222,45 +222,6 @@ func TestRetriesAreCounted(t *testing.T) {
 	}
 }
 
-// TestBounceClasses has a case for every class.
-func TestBounceClasses(t *testing.T) {
-	own := map[string]int{"greylisted": SoftBounce}
-	for _, c := range []struct {
-		category, status, text string
-		want                   int
-	}{
-		{"", "", "", Undetermined},
-		{"bad-mailbox", "5.1.1", "550 5.1.1 no such user", InvalidRecipient},
-		{"", "5.1.1 (bad destination mailbox address)", "550 no", InvalidRecipient},
-		{"greylisted", "4.7.1", "451 greylisted", SoftBounce},
-		{"", "5.2.9", "550 no", SoftBounce},
-		{"bad-domain", "5.1.2", "x", DNSFailure},
-		{"quota-issues", "5.2.2", "552 over quota", MailboxFull},
-		{"", "5.3.4", "552 no", TooLarge},
-		{"message-expired", "4.4.7", "x", Timeout},
-		{"bad-configuration", "5.3.5", "x", AdminFailure},
-		{"", "5.5.0", "554 no valid recipients", NoRcpt},
-		{"", "5.9.9", "550 no", GenericBounce},
-		{"policy-related", "5.7.1", "550 5.7.1 no", MailBlock},
-		{"policy-related", "5.7.1", "550 5.7.1 listed at spamhaus.org", SpamBlock},
-		{"spam-related", "5.7.1", "550 identified as spam", SpamContent},
-		{"content-related", "5.6.0", "x", SpamContent},
-		{"virus-related", "5.7.1", "x", Attachment},
-		{"relaying-issues", "5.7.1", "x", RelayingDenied},
-		{"", "", "550 Relay access denied", RelayingDenied},
-		{"", "5.0.0", "vacation auto-reply", AutoReply},
-		{"", "4.9.9", "450 later", TransientFailure},
-		{"", "", "subscription confirmation", Subscribe},
-		{"", "", "user has unsubscribed", Unsubscribe},
-		{"", "", "challenge-response filter", ChallengeReply},
-		{"other", "5.1.1", "550 5.1.1 no", InvalidRecipient},
-	} {
-		if got := BounceClass(c.category, c.status, c.text, own); got != c.want {
-			t.Errorf("%q %q %q: %d, want %d", c.category, c.status, c.text, got, c.want)
-		}
-	}
-}
-
 func FuzzFollow(f *testing.F) {
 	f.Add(header + delivered)
 	f.Add("type,rcpt\nd,\"a\nb\n")

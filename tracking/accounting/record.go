@@ -172,7 +172,7 @@ func (c *Converter) failure(e *event.Event, get func(string) string) {
 		e.Reason = status
 	}
 	e.ErrorCode = replyCode(text)
-	e.BounceClass = strconv.Itoa(BounceClass(get("bouncecat"), status, text, c.classes))
+	e.BounceClass = strconv.Itoa(event.BounceClass(get("bouncecat"), status, text, c.classes))
 }
 
 // replyCode is the three digits that an SMTP reply begins with.

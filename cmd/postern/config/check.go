@@ -10,7 +10,7 @@ import (
 	"postern/certs"
 	"postern/dkim"
 	"postern/smtpd"
-	"postern/tracking/accounting"
+	"postern/tracking/event"
 	"postern/tracking/token"
 )
 
@@ -53,7 +53,7 @@ func (b *binder) check(c *Config) {
 		}
 	}
 	for name, class := range c.Accounting.BounceClass {
-		if !accounting.KnownClass(class) {
+		if !event.KnownBounceClass(class) {
 			b.problem("accounting.bounce_class."+name, "%d is no bounce class; see the documents for the list", class)
 		}
 	}
