@@ -2,12 +2,14 @@ package integration
 
 import (
 	"bytes"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"postern/integration/sink"
 )
@@ -75,4 +77,41 @@ func TestReload(t *testing.T) {
 	c.close()
 	other.close()
 	g.stop(t)
+}
+
+// TestNotify is systemd's end of sd_notify.
+func TestNotify(t *testing.T) {
+	dir := t.TempDir()
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "s"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.Close()
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(dir, "s"))
+	t.Setenv("WATCHDOG_USEC", "100000")
+	g := newGateway(t, freePort(t), "")
+	g.start(t)
+	expect := func(want string) {
+		t.Helper()
+		socket.SetReadDeadline(time.Now().Add(20 * time.Second))
+		buf := make([]byte, 100)
+		for {
+			n, err := socket.Read(buf)
+			if err != nil {
+				t.Fatalf("%s: %v", want, err)
+			}
+			if got := string(buf[:n]); got == want {
+				return
+			} else if got != "WATCHDOG=1" {
+				t.Fatalf("%s, want %s", got, want)
+			}
+		}
+	}
+	expect("READY=1")
+	expect("WATCHDOG=1")
+	g.cmd.Process.Signal(syscall.SIGHUP)
+	expect("RELOADING=1")
+	expect("READY=1")
+	g.stop(t)
+	expect("STOPPING=1")
 }

@@ -56,7 +56,9 @@ func (c *serveCmd) Run(e *env) error {
 	}
 	go func() {
 		for range hup {
+			notify("RELOADING=1")
 			g.reload()
+			notify("READY=1")
 		}
 	}()
 	return g.Serve(e.ctx)
@@ -325,7 +327,10 @@ func (g *gateway) Serve(ctx context.Context) error {
 	}
 	g.admin.ready.Store(true)
 	g.log.Info("postern is up", "submission", addrs(g.submission), "submission_tls", addrs(g.submissionTLS), "tracker", addrs(g.web), "admin", addrs([]net.Listener{g.adminListener}))
+	notify("READY=1")
+	back.Go(func() { watchdog(background) })
 	<-inner.Done()
+	notify("STOPPING=1")
 	g.admin.ready.Store(false)
 	g.log.Info("stopping")
 	front.Wait()
