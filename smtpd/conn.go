@@ -180,18 +180,19 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 }
 
-// fill reads more from the transport. What was to be said is said before.
+// fill reads more from the transport. What was to be said is said before, and
+// before that TLS begins, where it does so with the connection.
 func (c *conn) fill() error {
 	if c.rerr != nil {
 		return c.rerr
-	}
-	if err := c.flush(); err != nil {
-		return err
 	}
 	if c.secured != nil && !c.secured.ConnectionState().HandshakeComplete {
 		if err := c.handshake(); err != nil {
 			return err
 		}
+	}
+	if err := c.flush(); err != nil {
+		return err
 	}
 	if c.buf == nil {
 		c.buf = make([]byte, readSize)

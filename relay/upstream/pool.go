@@ -321,18 +321,28 @@ func (p *Pool) count(o Outcome) {
 	p.replies.WithLabelValues(o.Upstream, class).Inc()
 }
 
-// Ping opens a connection to any upstream and gives it to the pool: for
-// readiness checks.
+// Ping asks any upstream whether it takes mail: over a kept connection that
+// still answers, else over a new one, which is then kept.
 func (p *Pool) Ping(ctx context.Context) error {
-	l, err := p.acquire(ctx, false, nil)
-	if err != nil {
-		return err
+	for fresh := false; ; fresh = true {
+		l, err := p.acquire(ctx, fresh, nil)
+		if err != nil {
+			return err
+		}
+		c := l.c
+		if c == nil {
+			c, err = p.dial(ctx, l.h.addr)
+			p.dialled(l.h, err)
+			p.release(l.h, c)
+			return err
+		}
+		r, err := c.command("NOOP")
+		if err == nil && r.Code == 421 {
+			c.broken, err = true, errStale
+		}
+		p.release(l.h, c)
+		if err == nil || fresh {
+			return err
+		}
 	}
-	c := l.c
-	if c == nil {
-		c, err = p.dial(ctx, l.h.addr)
-		p.dialled(l.h, err)
-	}
-	p.release(l.h, c)
-	return err
 }

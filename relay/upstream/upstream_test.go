@@ -193,6 +193,28 @@ func TestStale(t *testing.T) {
 	}
 }
 
+// TestPing: a kept connection that is dead does not pass for an upstream.
+func TestPing(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); sink.New(sink.Config{}).Serve(ctx, l) }()
+	p := pool(t, upstream.Config{Addrs: []string{l.Addr().String()}})
+	for range 2 {
+		if err := p.Ping(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	<-done
+	if p.Ping(context.Background()) == nil {
+		t.Error("the upstream is gone, and Ping is content")
+	}
+}
+
 func TestFailover(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
