@@ -203,6 +203,10 @@ func (b *binder) table(tree map[string]any, prefix string, v reflect.Value) {
 			b.problem(key, "%s is not built yet; take the key out", why)
 			continue
 		}
+		if _, isString := raw.(string); f.Tag.Get("secret") != "" && !isString {
+			b.problem(key, "want a string") // and no word of what it is
+			continue
+		}
 		b.value(raw, key, v.Field(i))
 	}
 	var unknown []string

@@ -169,6 +169,7 @@ func TestSecrets(t *testing.T) {
 		{name: "in a file", text: "api_key_file = \"api.key\"", want: key},
 		{name: "in the environment", env: map[string]string{"POSTERN_SIGNALS_API_KEY": key}, want: key},
 		{name: "both", text: "api_key = \"" + key + "\"\napi_key_file = \"api.key\"", bad: "is given already"},
+		{name: "no string, and not shown", text: "api_key = 31415926", bad: "signals.api_key: want a string"},
 		{name: "no such file", text: "api_key_file = \"nowhere\"", bad: "no such file"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -176,7 +177,7 @@ func TestSecrets(t *testing.T) {
 			if c.bad == "" && (len(problems) > 0 || string(l.Signals.APIKey) != c.want) {
 				t.Errorf("got %q, %v", l.Signals.APIKey, problems)
 			}
-			if c.bad != "" && !strings.Contains(problems.Error(), c.bad) {
+			if c.bad != "" && (!strings.Contains(problems.Error(), c.bad) || strings.Contains(problems.Error(), "31415926")) {
 				t.Errorf("got %v, want %s", problems, c.bad)
 			}
 		})
