@@ -57,6 +57,9 @@ func (b *binder) check(c *Config) {
 			b.problem("accounting.bounce_class."+name, "%d is no bounce class; see the documents for the list", class)
 		}
 	}
+	if !c.Signals.Enabled && c.Signals.APIKey != "" {
+		b.warn("signals.api_key", "signals.enabled is false: events are kept, and none is uploaded")
+	}
 	word("signals.privacy_policy", c.Signals.PrivacyPolicy, "retain", "sha1")
 	for i, class := range c.Signals.Report {
 		word(keyOf("signals.report", i), class, reportClasses...)
@@ -218,7 +221,7 @@ func (b *binder) checkRelay(r *Relay, word func(string, string, ...string)) {
 func (b *binder) checkTracking(c *Config) {
 	t := &c.Tracking
 	t.KeyFile = b.Path(t.KeyFile)
-	if t.URL == "" {
+	if t.URL == "" && (t.Open || t.InitialOpen || t.Click || t.ListUnsub || len(t.Rules) > 0) {
 		b.problem("tracking.url", `missing; where recipients reach the tracker, for example "https://track.example.com"`)
 	} else if strings.HasPrefix(string(t.URL), "http://") && !strings.HasPrefix(string(t.URL), "http://127.") && !strings.HasPrefix(string(t.URL), "http://localhost") {
 		b.warn("tracking.url", "links over plain http show mail programs' warnings; an https address is better")

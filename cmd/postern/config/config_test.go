@@ -173,7 +173,7 @@ func TestSecrets(t *testing.T) {
 		{name: "no such file", text: "api_key_file = \"nowhere\"", bad: "no such file"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l, problems := load(write(t, folder(t), smallest+"[signals]\n"+c.text+"\n"), func(k string) string { return c.env[k] })
+			l, problems := load(write(t, folder(t), smallest+"[signals]\nenabled = true\n"+c.text+"\n"), func(k string) string { return c.env[k] })
 			if c.bad == "" && (len(problems) > 0 || string(l.Signals.APIKey) != c.want) {
 				t.Errorf("got %q, %v", l.Signals.APIKey, problems)
 			}
@@ -242,4 +242,20 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	})
+}
+
+func TestWarnings(t *testing.T) {
+	key := strings.Repeat("ab", 20)
+	for _, c := range []struct{ name, text, want string }{
+		{"a key and no uploads", smallest + "[signals]\napi_key = \"" + key + "\"\n", "signals.enabled is false"},
+		{"links over plain http", "hostname = \"mail.example.com\"\n[tracking]\nurl = \"http://t.example.com\"\n", "an https address is better"},
+	} {
+		_, problems := load(write(t, folder(t), c.text), noEnv)
+		if len(problems) != 1 || !problems[0].Warn || !strings.Contains(problems[0].Reason, c.want) || len(problems.Fatal()) != 0 {
+			t.Errorf("%s: %v", c.name, problems)
+		}
+	}
+	if _, problems := load(write(t, folder(t), "hostname = \"mail.example.com\"\n[tracking]\nopen = false\ninitial_open = false\nclick = false\n"), noEnv); len(problems) != 0 {
+		t.Errorf("no tracking and no url: %v", problems)
+	}
 }
