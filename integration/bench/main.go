@@ -55,6 +55,7 @@ type options struct {
 	role     string
 	listen   string
 	binary   string
+	ingest   int
 }
 
 func main() {
@@ -68,6 +69,7 @@ func main() {
 	flag.StringVar(&o.extra, "config", "", "lines to add to the configuration")
 	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the gateway's last run there")
 	flag.StringVar(&o.binary, "binary", "", "a gateway that is built already")
+	flag.IntVar(&o.ingest, "ingest-status", 200, "what the ingest API answers to every batch (200 takes it)")
 	flag.StringVar(&o.role, "role", "", "internal: sink or ingest")
 	flag.StringVar(&o.listen, "listen", "", "internal")
 	flag.Parse()
@@ -76,7 +78,7 @@ func main() {
 	case "sink":
 		err = runSink(o)
 	case "ingest":
-		err = http.ListenAndServe(o.listen, &ingestd.Server{Key: apiKey, Forget: true})
+		err = http.ListenAndServe(o.listen, ingestServer(o.ingest))
 	default:
 		err = run(o)
 	}
@@ -84,6 +86,16 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+// ingestServer answers every batch with status: a promise is that submission
+// does not feel it when that is an error.
+func ingestServer(status int) *ingestd.Server {
+	s := &ingestd.Server{Key: apiKey, Forget: true}
+	if status != http.StatusOK {
+		s.Fail = func(int, *http.Request) (int, http.Header, bool) { return status, nil, false }
+	}
+	return s
 }
 
 func runSink(o options) error {
@@ -226,7 +238,7 @@ func run(o options) error {
 	}
 	sinkAddr, ingestAddr, submission, admin := freeAddr(), freeAddr(), freeAddr(), freeAddr()
 	for _, p := range []struct{ role, addr string }{{"sink", sinkAddr}, {"ingest", ingestAddr}} {
-		c := exec.Command(os.Args[0], "-role", p.role, "-listen", p.addr, "-delay", o.delay.String())
+		c := exec.Command(os.Args[0], "-role", p.role, "-listen", p.addr, "-delay", o.delay.String(), "-ingest-status", strconv.Itoa(o.ingest))
 		c.Stderr = os.Stderr
 		if err := c.Start(); err != nil {
 			return err
