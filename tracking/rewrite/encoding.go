@@ -137,7 +137,10 @@ func decodeBase64(raw []byte) (decoded, bool) {
 
 // slice cuts data[from:to] into pieces at the edits that lie in it.
 func slice(data []byte, from, to int, edits []edit) []piece {
-	pieces := make([]piece, 0, 2*len(edits)+1)
+	return appendPieces(make([]piece, 0, 2*len(edits)+1), data, from, to, edits)
+}
+
+func appendPieces(pieces []piece, data []byte, from, to int, edits []edit) []piece {
 	at := from
 	for _, e := range edits {
 		if e.start > at {
@@ -163,7 +166,12 @@ func (d *decoded) ops(raw []byte, edits []edit) []op {
 	case base64Encoding:
 		return d.base64Ops(raw, edits)
 	}
-	var ops []op
+	// An edit makes one region at most, and of pieces itself and one before and
+	// after it: room for all of them at once, since a link would else cost two
+	// allocations. regions must not grow, its elements are pointed to.
+	ops := make([]op, 0, 2*len(edits)+1)
+	regions := make([]region, 0, len(edits))
+	pieces := make([]piece, 0, 3*len(edits))
 	kept := 0 // lines before this one are laid out
 	for len(edits) > 0 {
 		first, last := d.lineOf(edits[0].start), d.lineOf(edits[0].end)
@@ -175,7 +183,10 @@ func (d *decoded) ops(raw []byte, edits []edit) []op {
 		if first > kept {
 			ops = append(ops, op{lit: raw[d.lines[kept].raw:d.lines[first].raw]})
 		}
-		r := &region{enc: quotedPrintable, pieces: slice(d.data, d.lines[first].data, d.dataEnd(last), edits[:n])}
+		from := len(pieces)
+		pieces = appendPieces(pieces, d.data, d.lines[first].data, d.dataEnd(last), edits[:n])
+		regions = append(regions, region{enc: quotedPrintable, pieces: pieces[from:len(pieces):len(pieces)]})
+		r := &regions[len(regions)-1]
 		if d.lines[last].soft {
 			r.tail = []byte("=\r\n")
 		}
