@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -61,7 +62,21 @@ func (c *serveCmd) Run(e *env) error {
 			notify("READY=1")
 		}
 	}()
+	boundHeap(int64(l.MemoryBudget))
 	return g.Serve(e.ctx)
+}
+
+// besidesMessages is room for what is not a message in flight: thousands of idle
+// sessions, the key sets, batches of events, the runtime itself.
+const besidesMessages = 256 << 20
+
+// boundHeap has the collector run before garbage grows the process past what
+// memory_budget speaks of; without it large messages leave as much garbage as
+// they take. The operator's own GOMEMLIMIT comes first. 0 is no limit.
+func boundHeap(budget int64) {
+	if budget > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(budget + besidesMessages)
+	}
 }
 
 // gateway is everything that `serve` runs, wired. What a reload can change is

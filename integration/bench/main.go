@@ -60,7 +60,7 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.kind, "kind", "html30k", "text2k, html30k or attach1m")
+	flag.StringVar(&o.kind, "kind", "html30k", "text2k, html30k, attach1m or attach25m")
 	flag.StringVar(&o.conns, "conns", "16", "numbers of connections, each a run")
 	flag.DurationVar(&o.duration, "duration", 10*time.Second, "of each run")
 	flag.BoolVar(&o.oneshot, "oneshot", false, "a connection for each message")
@@ -133,8 +133,11 @@ func message(kind string) ([]byte, error) {
 		return []byte(head + "Content-Type: text/plain\r\n\r\n" + strings.Repeat("The plain words of a receipt, on lines of their own.\r\n", 36)), nil
 	case "html30k":
 		return []byte(head + alternative), nil
-	case "attach1m":
+	case "attach1m", "attach25m":
 		raw := make([]byte, 768<<10)
+		if kind == "attach25m" {
+			raw = make([]byte, 18<<20)
+		}
 		r := rand.NewChaCha8([32]byte{})
 		r.Read(raw)
 		coded := base64.StdEncoding.EncodeToString(raw)
