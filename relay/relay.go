@@ -222,9 +222,6 @@ func (r *Relay) leaveOver(ctx context.Context, m *message, p decision) error {
 			v := verdict(copies[0].out)
 			t.Tried = &v
 			ts = append(ts, t)
-			for _, c := range copies {
-				c.queued = true
-			}
 		}
 	}
 	if len(p.bounce) > 0 {
@@ -240,6 +237,10 @@ func (r *Relay) leaveOver(ctx context.Context, m *message, p decision) error {
 		if err := r.c.Queue.Put(context.WithoutCancel(ctx), ts...); err != nil {
 			return err
 		}
+	}
+	// Only now: what is not on disk is neither queued nor bounced, and has no event.
+	for _, c := range p.queue {
+		c.queued = true
 	}
 	for _, c := range p.bounce {
 		c.bounced = true

@@ -42,9 +42,9 @@ func (r *Relay) waiting(m *message, copies []*copyOf) (*queue.Transaction, error
 		return nil, err
 	}
 	t := &queue.Transaction{ID: copies[0].id.String(), Created: r.c.Now(), From: m.s.Envelope.From, Params: m.params, EightBit: m.eightBit, Info: raw}
+	buf := &copyBuffer{}
 	for i, c := range copies {
 		own := queue.Copy{Recipient: c.recipient, MessageID: c.id.String(), EnvelopeID: c.envelopeID(m), From: r.verp(m.from, c.id.String())}
-		buf := &copyBuffer{}
 		signature, err := r.render(m, c, buf)
 		if err != nil {
 			return nil, err
