@@ -295,6 +295,37 @@ func TestEightBit(t *testing.T) {
 	}
 }
 
+func (s *sevenBitUpstream) TakesEightBit() bool { return false }
+
+// TestEightBitQueued: what waits is signed before its upstream is known.
+func TestEightBitQueued(t *testing.T) {
+	msg := "From: a@example.com\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\ngr\u00fcn\r\n"
+	for _, takes := range []bool{true, false} {
+		t.Run(fmt.Sprint("upstream takes it: ", takes), func(t *testing.T) {
+			b := newBench(t, func(c *Config) { c.QueueAlways = true })
+			if !takes {
+				b.relay.c.Upstream = &sevenBitUpstream{b.up}
+			}
+			if r := b.relay.Submit(context.Background(), submission(msg, "a")); r.Code != 250 || len(b.queue.got) != 1 {
+				t.Fatalf("%v, %d queued", r, len(b.queue.got))
+			}
+			tr := b.queue.got[0]
+			got := string(tr.Message(0))
+			if tr.EightBit != takes || has8bit([]byte(got)) != takes || strings.Contains(got, "gr=C3=BCn") == takes {
+				t.Errorf("waits as %q", got)
+			}
+			if v := b.relay.Deliver(context.Background(), tr, 0, 0); !v.Done {
+				t.Errorf("%+v", v)
+			}
+		})
+	}
+	f := envelope.Refuse(550, [3]int{5, 6, 3}, "no")
+	f.Err = upstream.ErrEightBit
+	if v := verdict(upstream.Outcome{Err: f}); v.Failed || v.Done {
+		t.Errorf("a copy that waits is given up for want of 8BITMIME: %+v", v)
+	}
+}
+
 func TestListUnsubscribe(t *testing.T) {
 	for _, c := range []struct {
 		name, fields string

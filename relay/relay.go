@@ -53,6 +53,8 @@ type Submission struct {
 type Upstream interface {
 	Send(context.Context, *upstream.Transaction) upstream.Outcome
 	Ping(context.Context) error
+	// TakesEightBit tells whether 8-bit content may wait for it as it is.
+	TakesEightBit() bool
 }
 
 // Recorder makes events durable before it returns, and holds room for them.

@@ -49,6 +49,8 @@ func (f *fakeUpstream) Send(_ context.Context, t *upstream.Transaction) upstream
 
 func (f *fakeUpstream) Ping(context.Context) error { return nil }
 
+func (f *fakeUpstream) TakesEightBit() bool { return true }
+
 func replied(code int, text string) upstream.Outcome {
 	return upstream.Outcome{Reply: envelope.Reply{Code: code, Enhanced: [3]int{code / 100, 1, 1}, Text: text}}
 }

@@ -30,8 +30,13 @@ type info struct {
 }
 
 // waiting makes the queue's transaction of some of a message's copies: what
-// all have is there once, and each copy's own bytes as they go out.
+// all have is there once, and each copy's own bytes as they go out. They are
+// signed by then, so that 8-bit content is encoded now where the upstream may
+// not take it.
 func (r *Relay) waiting(m *message, copies []*copyOf) (*queue.Transaction, error) {
+	if m.eightBit && !r.c.Upstream.TakesEightBit() {
+		r.makePlan(m, true)
+	}
 	in := r.injection(m, copies[0])
 	in.ID, in.RcptTo, in.RoutingDomain, in.MessageID = "", "", "", ""
 	if !m.report {
@@ -69,7 +74,9 @@ func (r *Relay) waiting(m *message, copies []*copyOf) (*queue.Transaction, error
 
 // verdict is what the queue hears of an outcome.
 func verdict(o upstream.Outcome) queue.Verdict {
-	v := queue.Verdict{Done: o.Accepted(), Failed: o.Permanent(), Upstream: o.Upstream}
+	// Another upstream may take 8-bit content, or this one when it is set up so.
+	failed := o.Permanent() && !errors.Is(o.Err, upstream.ErrEightBit)
+	v := queue.Verdict{Done: o.Accepted(), Failed: failed, Upstream: o.Upstream}
 	if o.Err != nil {
 		v.Reply = envelope.ReplyFor(o.Err).String()
 		var f *envelope.Fault

@@ -66,9 +66,11 @@ type Pool struct {
 type host struct {
 	addr      string
 	idle      []*conn
-	open      int // connections, idle ones too
-	busy      int // transactions under way
-	failures  int // dials in a row that failed
+	open      int  // connections, idle ones too
+	busy      int  // transactions under way
+	failures  int  // dials in a row that failed
+	spoken    bool // it has been reached, and sevenBit is what it said last
+	sevenBit  bool // it does not offer 8BITMIME
 	notBefore time.Time
 }
 
@@ -94,7 +96,7 @@ func New(c Config) *Pool {
 		dials: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_upstream_connections_total",
 			Help: "Connections opened to an upstream, by result."}, []string{"upstream", "result"}),
 		replies: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_upstream_replies_total",
-			Help: "Outcomes of transactions, by class of the final reply, or \"lost\" where none came."}, []string{"upstream", "class"}),
+			Help: "Outcomes of transactions, by class of the final reply, \"lost\" where none came, or \"doubtful\" where none came after the whole message."}, []string{"upstream", "class"}),
 	}
 	for _, a := range c.Addrs {
 		p.hosts = append(p.hosts, &host{addr: a})
@@ -252,11 +254,12 @@ func (p *Pool) release(h *host, c *conn) {
 
 // dialled notes how a dial went: a host that failed is tried after the others
 // until its pause is over.
-func (p *Pool) dialled(h *host, err error) {
+func (p *Pool) dialled(h *host, c *conn, err error) {
 	result := "ok"
 	p.mu.Lock()
 	if err == nil {
 		h.failures, h.notBefore = 0, time.Time{}
+		h.spoken, h.sevenBit = true, !c.ext.Has("8BITMIME")
 	} else {
 		result = "failed"
 		h.failures++
@@ -266,16 +269,32 @@ func (p *Pool) dialled(h *host, err error) {
 	p.dials.WithLabelValues(h.addr, result).Inc()
 }
 
+// TakesEightBit tells whether a message with 8-bit content may wait as it is:
+// an upstream has been spoken to, and none that has been lacks 8BITMIME.
+func (p *Pool) TakesEightBit() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	spoken := false
+	for _, h := range p.hosts {
+		if h.sevenBit {
+			return false
+		}
+		spoken = spoken || h.spoken
+	}
+	return spoken
+}
+
 // errStale marks a kept connection that turned out dead before the upstream
 // had seen anything of the transaction.
 var errStale = errors.New("upstream: kept connection was closed")
 
 // Send hands one transaction to an upstream, another one where the first is
-// not reachable. Nothing of the transaction has been accepted by the one that
+// not reachable or does not take 8-bit content. Nothing of the transaction has been accepted by the one that
 // is left, so nothing is doubled.
 func (p *Pool) Send(ctx context.Context, t *Transaction) Outcome {
 	skip := map[*host]bool{}
 	var lastErr error
+	var lacking *Outcome // an upstream could be reached, and lacks 8BITMIME
 	fresh := false
 	for {
 		l, err := p.acquire(ctx, fresh, skip)
@@ -283,12 +302,15 @@ func (p *Pool) Send(ctx context.Context, t *Transaction) Outcome {
 			return Outcome{Err: err}
 		}
 		if l.h == nil {
+			if lacking != nil {
+				return *lacking
+			}
 			return Outcome{Err: lastErr}
 		}
 		c, reused := l.c, l.c != nil
 		if c == nil {
 			c, err = p.dial(ctx, l.h.addr)
-			p.dialled(l.h, err)
+			p.dialled(l.h, c, err)
 			if err != nil {
 				p.release(l.h, nil)
 				p.c.Log.Warn("upstream: not usable", "upstream", l.h.addr, "err", err)
@@ -308,6 +330,10 @@ func (p *Pool) Send(ctx context.Context, t *Transaction) Outcome {
 			skip[l.h], lastErr = true, out.Err
 			continue
 		}
+		if errors.Is(out.Err, ErrEightBit) {
+			skip[l.h], lacking = true, &out
+			continue
+		}
 		p.count(out)
 		return out
 	}
@@ -315,7 +341,9 @@ func (p *Pool) Send(ctx context.Context, t *Transaction) Outcome {
 
 func (p *Pool) count(o Outcome) {
 	class := "lost"
-	if o.Err == nil {
+	if o.Doubtful {
+		class = "doubtful"
+	} else if o.Err == nil {
 		class = fmt.Sprintf("%dxx", o.Reply.Code/100)
 	}
 	p.replies.WithLabelValues(o.Upstream, class).Inc()
@@ -332,7 +360,7 @@ func (p *Pool) Ping(ctx context.Context) error {
 		c := l.c
 		if c == nil {
 			c, err = p.dial(ctx, l.h.addr)
-			p.dialled(l.h, err)
+			p.dialled(l.h, c, err)
 			p.release(l.h, c)
 			return err
 		}

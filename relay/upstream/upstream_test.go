@@ -2,6 +2,7 @@ package upstream_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"strings"
@@ -319,5 +320,44 @@ func BenchmarkSend(b *testing.B) {
 		if out := p.Send(ctx, tr); !out.Accepted() {
 			b.Fatal(out)
 		}
+	}
+}
+
+// TestEightBit: a message goes to the upstream that takes it, and is told apart
+// from one that none takes.
+func TestEightBit(t *testing.T) {
+	seven := start(t, sink.Config{Extensions: []string{"PIPELINING"}})
+	eight := start(t, sink.Config{})
+	message := func() *upstream.Transaction {
+		tr := transaction()
+		tr.EightBit = true
+		return tr
+	}
+	for _, c := range []struct {
+		name  string
+		addrs []string
+		taken bool
+		waits bool // 8-bit content may wait as it is afterwards
+	}{
+		{"none takes it", []string{seven.addr}, false, false},
+		{"the second takes it", []string{seven.addr, eight.addr}, true, false},
+		{"it takes it", []string{eight.addr}, true, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := pool(t, upstream.Config{Addrs: c.addrs})
+			if p.TakesEightBit() {
+				t.Error("said to take it before anybody asked")
+			}
+			out := p.Send(context.Background(), message())
+			if out.Accepted() != c.taken || errors.Is(out.Err, upstream.ErrEightBit) == c.taken {
+				t.Errorf("%+v", out)
+			}
+			if p.TakesEightBit() != c.waits {
+				t.Errorf("may wait as it is: %v", !c.waits)
+			}
+		})
+	}
+	if n := len(seven.kept()); n != 0 {
+		t.Errorf("%d messages to the upstream without 8BITMIME", n)
 	}
 }
