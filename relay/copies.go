@@ -328,7 +328,7 @@ func (m *message) head(r *Relay, c *copyOf) []byte {
 		b = append(b, r.c.Headers.MessageID+": "+c.id.String()+"\r\n"...)
 	}
 	if r.c.ListUnsubscribe && !m.policy.hasUnsub {
-		b = append(b, "List-Unsubscribe: <"+r.stamper(m, c).unsubscribe()+">\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"...)
+		b = append(b, "List-Unsubscribe: "+r.stamper(m, c).unsubscribe(r.c.UnsubscribeBy)+"\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"...)
 	}
 	return b
 }
@@ -398,10 +398,17 @@ func (s *stamper) Pixel(initial, amp bool) string {
 	return token.URL(s.base, s.keys.Seal(t))
 }
 
-func (s *stamper) unsubscribe() string {
+// unsubscribe is the value of List-Unsubscribe (RFC 2369, RFC 8058): by HTTPS,
+// and by mail where mailbox is not empty.
+func (s *stamper) unsubscribe(mailbox string) string {
 	t := s.t
 	t.Kind = token.ListUnsubscribe
-	return token.URL(s.base, s.keys.Seal(t))
+	text := s.keys.Seal(t)
+	value := "<" + token.URL(s.base, text) + ">"
+	if mailbox != "" {
+		value += ",\r\n <mailto:" + mailbox + "?subject=" + text + ">"
+	}
+	return value
 }
 
 // maxURL bounds a link's URL over all copies, so that one plan fits them all.

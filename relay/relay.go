@@ -91,11 +91,14 @@ type Config struct {
 	// ListUnsubscribe adds one-click List-Unsubscribe fields (RFC 8058) where
 	// the message has none.
 	ListUnsubscribe bool
-	MaxLinkLength   int  // of a wrapped link's URL; 0: no limit
-	TextLinks       bool // wrap URLs in text/plain parts
-	Convert8Bit     bool // encode 8-bit content, whatever the upstream takes
-	Keys            *token.Keys
-	Signer          *dkim.Signer
+	// UnsubscribeBy is the mailbox that takes such requests by mail, the token
+	// as subject; empty: none does.
+	UnsubscribeBy string
+	MaxLinkLength int  // of a wrapped link's URL; 0: no limit
+	TextLinks     bool // wrap URLs in text/plain parts
+	Convert8Bit   bool // encode 8-bit content, whatever the upstream takes
+	Keys          *token.Keys
+	Signer        *dkim.Signer
 	// RequireSignature refuses what cannot be signed; else it goes unsigned.
 	RequireSignature bool
 	SignatureLife    time.Duration // x= of the signatures; 0: none

@@ -30,7 +30,7 @@ var errFailed = envelope.Refuse(535, [3]int{5, 7, 8}, "Authentication credential
 
 // AuthMechanisms implements smtp.AuthSession.
 func (ss *session) AuthMechanisms() []string {
-	if ss.s.c.RequireTLS && !ss.secure() {
+	if ss.s.c.Reports != nil || ss.s.c.RequireTLS && !ss.secure() {
 		return nil
 	}
 	return []string{sasl.Plain, sasl.Login}
@@ -39,6 +39,8 @@ func (ss *session) AuthMechanisms() []string {
 // Auth implements smtp.AuthSession.
 func (ss *session) Auth(mech string) (sasl.Server, error) {
 	switch {
+	case ss.s.c.Reports != nil:
+		return nil, refuse(502, 5, 5, 1, "Authentication not supported here")
 	case ss.s.c.RequireTLS && !ss.secure():
 		return nil, refuse(530, 5, 7, 0, "Must issue a STARTTLS command first")
 	case ss.hasFrom:

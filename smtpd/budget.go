@@ -3,6 +3,8 @@ package smtpd
 import (
 	"sync/atomic"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"postern/relay/envelope"
 )
 
@@ -18,6 +20,12 @@ func NewBudget(max int64) *Budget { return &Budget{max: max} }
 
 // Used is how many bytes are taken now.
 func (b *Budget) Used() int64 { return b.used.Load() }
+
+// Register exports the budget.
+func (b *Budget) Register(r prometheus.Registerer) {
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "postern_memory_budget_used_bytes", Help: "Of memory_budget, taken by messages in flight."},
+		func() float64 { return float64(b.Used()) }))
+}
 
 func (b *Budget) take(n int64) bool {
 	if b.used.Add(n) > b.max && b.max > 0 {

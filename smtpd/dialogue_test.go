@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -33,6 +34,31 @@ type submitter struct {
 	mu    sync.Mutex
 	got   []*relay.Submission
 	reply envelope.Reply
+	full  bool // no room for a report
+}
+
+// Takes implements ReportTaker.
+func (s *submitter) Takes(domain string) bool {
+	return envelope.MatchDomain("bounces.example.com", domain) || envelope.MatchDomain("*.fbl.example.com", domain)
+}
+
+// Take implements ReportTaker.
+func (s *submitter) Take(_ context.Context, recipients []string, msg []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.full {
+		return errors.New("no room")
+	}
+	sub := &relay.Submission{Message: msg}
+	for _, r := range recipients {
+		a, err := envelope.Parse(r)
+		if err != nil {
+			return err
+		}
+		sub.Envelope.Recipients = append(sub.Envelope.Recipients, envelope.Recipient{Address: a})
+	}
+	s.got = append(s.got, sub)
+	return nil
 }
 
 func (s *submitter) Submit(_ context.Context, sub *relay.Submission) envelope.Reply {
@@ -158,6 +184,14 @@ var options = map[string]func(*Config){
 	"proxy": func(c *Config) {
 		c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 		c.Sources = []SourceRule{{Network: netip.MustParsePrefix("192.0.2.0/24"), User: "nopass"}}
+	},
+	"reports": func(c *Config) {
+		c.Reports, c.NormaliseLF = c.Submit.(*submitter), true
+		c.Sources = []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8"), User: "nopass"}} // has no meaning here
+	},
+	"reports-full": func(c *Config) {
+		c.Submit.(*submitter).full = true
+		c.Reports = c.Submit.(*submitter)
 	},
 	"upstream550": func(c *Config) {
 		c.Submit.(*submitter).reply = envelope.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "No such user\nhere"}

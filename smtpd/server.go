@@ -1,6 +1,7 @@
 // Package smtpd is what faces SMTP clients, on emersion/go-smtp: the
 // submission listener takes mail from who may submit and hands it to the
-// relay. Where the library's limits do not reach (deadlines of a phase, plain
+// relay; the one for reports takes mail for bounce and feedback domains. It is
+// one implementation with two policies. Where the library's limits do not reach (deadlines of a phase, plain
 // text after STARTTLS, connections per source, guesses), a listener and a
 // connection of our own stand under it.
 //
@@ -31,7 +32,8 @@ type Submitter interface {
 	Reject(context.Context, *relay.Submission, error) envelope.Reply
 }
 
-// Config is what a submission server needs. Zero limits get the defaults that
+// Config is what a server needs: one for submissions, or, with Reports, one
+// for bounces and complaints. Zero limits get the defaults that
 // the configuration file documents.
 type Config struct {
 	Hostname                string
@@ -39,6 +41,7 @@ type Config struct {
 	RequireTLS              bool
 	Auth                    Authenticator
 	Submit                  Submitter
+	Reports                 ReportTaker // in the place of Auth, Submit and Sources
 	Sources                 []SourceRule
 	Directory               Directory      // for the users of source rules
 	ProxyFrom               []netip.Prefix // whose PROXY header is believed, and wanted
@@ -62,7 +65,7 @@ const (
 	minRate         = 2 << 10         // bytes a second
 )
 
-// Server listens for submissions.
+// Server listens for submissions, or for reports.
 type Server struct {
 	c    Config
 	smtp *smtp.Server
@@ -98,16 +101,16 @@ func New(c Config) *Server {
 		logins:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_smtpd_logins_total", Help: "AUTH attempts by result."}, []string{"result"}),
 	}
 	if c.Metrics != nil {
-		c.Metrics.MustRegister(s.connections, s.messages, s.logins, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		name := "submission"
+		if c.Reports != nil {
+			name = "reports"
+		}
+		prometheus.WrapRegistererWith(prometheus.Labels{"listener": name}, c.Metrics).MustRegister(s.connections, s.messages, s.logins, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "postern_smtpd_open_connections", Help: "Connections of clients now open."}, func() float64 {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			return float64(s.open)
 		}))
-	}
-	if c.Metrics != nil {
-		c.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "postern_memory_budget_used_bytes", Help: "Of memory_budget, taken by messages in flight."},
-			func() float64 { return float64(c.Budget.Used()) }))
 	}
 	s.smtp = smtp.NewServer(smtp.BackendFunc(s.newSession))
 	s.smtp.Domain = c.Hostname

@@ -55,7 +55,7 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	}
 	ss.ctx, ss.cancel = context.WithCancel(context.Background())
 	ss.user = s.sourceUser(ss.remote.Addr())
-	if ss.bySource = ss.user != nil; ss.bySource {
+	if ss.bySource = ss.user != nil; ss.bySource || s.c.Reports != nil {
 		ss.conn.phase(0)
 	}
 	s.sessions[ss] = struct{}{}
@@ -103,13 +103,17 @@ func (ss *session) Logout() error {
 	ss.s.mu.Lock()
 	delete(ss.s.sessions, ss)
 	ss.s.mu.Unlock()
-	user := ""
-	if ss.user != nil {
-		user = ss.user.Name
-	}
-	ss.s.c.Log.Debug("session ended", "session", ss.id, "user", user, "remote", ss.remote.String(), "helo", ss.c.Hostname(),
+	ss.s.c.Log.Debug("session ended", "session", ss.id, "user", ss.userName(), "remote", ss.remote.String(), "helo", ss.c.Hostname(),
 		"tls", ss.conn.protection(), "messages", ss.sent, "took", time.Since(ss.start).Round(time.Millisecond))
 	return nil
+}
+
+// userName is for the log; empty: nobody authenticated.
+func (ss *session) userName() string {
+	if ss.user == nil {
+		return ""
+	}
+	return ss.user.Name
 }
 
 // endWhenIdle tells whether the session is idle now; a busy one ends with its
@@ -130,10 +134,11 @@ func (ss *session) secure() bool { return ss.conn.secured != nil }
 
 // Mail implements smtp.Session.
 func (ss *session) Mail(from string, o *smtp.MailOptions) error {
+	reports := ss.s.c.Reports != nil
 	switch {
-	case ss.s.c.RequireTLS && !ss.secure() && !ss.bySource:
+	case ss.s.c.RequireTLS && !ss.secure() && !ss.bySource && !reports:
 		return refuse(530, 5, 7, 0, "Must issue a STARTTLS command first")
-	case ss.user == nil:
+	case ss.user == nil && !reports:
 		return refuse(530, 5, 7, 0, "Authentication required")
 	case ss.hasFrom:
 		return refuse(503, 5, 5, 1, "Sender already given")
@@ -168,6 +173,9 @@ func (ss *session) Rcpt(to string, o *smtp.RcptOptions) error {
 	if err != nil || a.IsNull() {
 		return refuse(553, 5, 1, 3, "Bad recipient address")
 	}
+	if r := ss.s.c.Reports; r != nil && !r.Takes(a.Domain) {
+		return refuseRelaying(a)
+	}
 	r := envelope.Recipient{Address: a, Original: o.OriginalRecipient}
 	for _, n := range o.Notify {
 		r.Notify = append(r.Notify, string(n))
@@ -193,6 +201,9 @@ func (ss *session) Data(r io.Reader) error {
 		return ss.dataError(err, chunked)
 	}
 	ss.sent++
+	if ss.s.c.Reports != nil {
+		return ss.takeReport(msg, time.Now())
+	}
 	sub := &relay.Submission{
 		Session: ss.id + "." + strconv.Itoa(ss.sent), User: *ss.user, Envelope: ss.env, Message: msg,
 		Remote: ss.remote, Helo: ss.c.Hostname(), Protocol: ss.protocol(), TLS: ss.conn.protection(),
@@ -225,7 +236,7 @@ func (ss *session) protocol() string {
 // agree where such a message ends.
 func (ss *session) dataError(err error, chunked bool) error {
 	cut := errors.Is(err, envelope.ErrCut)
-	ss.s.c.Log.Warn("message not read", "session", ss.id, "user", ss.user.Name, "remote", ss.remote.Addr().String(), "cut", cut, "err", err)
+	ss.s.c.Log.Warn("message not read", "session", ss.id, "user", ss.userName(), "remote", ss.remote.Addr().String(), "cut", cut, "err", err)
 	switch {
 	case cut:
 		ss.conn.drop()

@@ -2,24 +2,77 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 
+	"postern/cmd/postern/config"
 	"postern/tracking/accounting"
 	"postern/tracking/event"
 )
 
 type accountingCmd struct {
-	Print bool     `required:"" help:"Print the events of the files as JSON lines; nothing else is touched."`
-	Files []string `arg:"" type:"existingfile" help:"PowerMTA accounting files."`
+	Print  bool     `xor:"what" help:"Print the events of the files as JSON lines; nothing else is touched."`
+	Pipe   bool     `xor:"what" help:"Take records from standard input, as PowerMTA's pipe writes them; the gateway of --config makes events of them."`
+	Config string   `type:"path" help:"With --pipe: the gateway's configuration file." placeholder:"FILE"`
+	Files  []string `arg:"" optional:"" type:"existingfile" help:"With --print: PowerMTA accounting files."`
 }
 
 func (c *accountingCmd) Help() string {
-	return "Records of every message id make events here, whoever issued it.\nExample: postern accounting --print /var/log/pmta/acct-2026-11-24-0000.csv"
+	return `With --print, records of every message id make events, whoever issued it.
+Example: postern accounting --print /var/log/pmta/acct-2026-11-24-0000.csv
+
+For PowerMTA:
+  <acct-file |/usr/local/bin/postern accounting --pipe --config /etc/postern/postern.toml>
+Each record is on disk before the next is read, whether the gateway runs or not;
+one that runs makes its event at once. Configure a file beside it, as PowerMTA's
+guide says.`
 }
 
 func (c *accountingCmd) Run(e *env) error {
+	switch {
+	case c.Pipe && c.Config == "":
+		return errors.New("--pipe wants --config")
+	case c.Pipe:
+		return c.pipe(e)
+	case c.Print && len(c.Files) > 0:
+		return c.print(e)
+	}
+	return errors.New("want --print FILE..., or --pipe --config FILE")
+}
+
+func (c *accountingCmd) pipe(e *env) error {
+	l, problems := config.Load(c.Config)
+	// What else is wrong does not keep records from the disk.
+	if l.StateDir == "" {
+		for _, p := range problems.Fatal() {
+			fmt.Fprintln(e.stderr, p)
+		}
+		return errors.New("no state_dir to write records to")
+	}
+	return accounting.Pipe(e.ctx, e.stdin, pipeDir(l.Config), slog.New(slog.NewTextHandler(e.stderr, nil)))
+}
+
+func pipeDir(c *config.Config) string { return filepath.Join(c.StateDir, "accounting", "pipe") }
+
+// servePipe is [accounting] pipe = true: this process's standard input.
+func (g *gateway) servePipe(ctx context.Context, in io.ReadCloser) error {
+	defer context.AfterFunc(ctx, func() { in.Close() })()
+	err := accounting.Pipe(ctx, in, pipeDir(g.c.Config), g.log)
+	if err == nil && ctx.Err() == nil {
+		g.log.Warn("accounting.pipe: standard input has ended, no more records come that way")
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func (c *accountingCmd) print(e *env) error {
 	log := slog.New(slog.NewTextHandler(e.stderr, nil))
 	out := bufio.NewWriter(e.stdout)
 	var errs []error

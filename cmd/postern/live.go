@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +21,7 @@ import (
 	"postern/relay/queue"
 	"postern/relay/upstream"
 	"postern/smtpd"
+	"postern/tracking/report"
 	"postern/tracking/token"
 	"postern/tracking/web"
 )
@@ -31,6 +34,7 @@ type live struct {
 	relay   *relay.Relay
 	web     http.Handler
 	keys    *token.Keys
+	intake  *report.Intake
 	metrics *collected
 }
 
@@ -70,14 +74,38 @@ func (g *gateway) build(l *config.Loaded) (*live, error) {
 		Tracking: relay.Tracking{URL: string(l.Tracking.URL), Open: l.Tracking.Open, InitialOpen: l.Tracking.InitialOpen, Click: l.Tracking.Click},
 		Keys:     keys, Signer: dkim.NewSigner(signing), Upstream: n.pool, Events: rec, IDs: g.ids, Queue: g.queue, QueueAlways: l.Relay.Queue == "always",
 		AnswerWithin: l.Relay.AnswerWithin.Std(), MsysAPI: l.Relay.MsysAPI, VERPDomain: l.Relay.VERPDomain, MaxRecipients: l.Submission.MaxRecipients,
-		ListUnsubscribe: l.Tracking.ListUnsub, MaxLinkLength: l.Tracking.MaxLinkLength, TextLinks: l.Tracking.TextLinks, Convert8Bit: l.Relay.Convert8Bit,
+		ListUnsubscribe: l.Tracking.ListUnsub, UnsubscribeBy: unsubscribeMailbox(l.Config), MaxLinkLength: l.Tracking.MaxLinkLength, TextLinks: l.Tracking.TextLinks, Convert8Bit: l.Relay.Convert8Bit,
 		RequireSignature: l.DKIM.Require, SignatureLife: l.DKIM.Expire.Std(), Log: g.log, Metrics: n.metrics,
 	}
 	addRoutes(&c, l.Config)
 	n.relay = relay.New(c)
 	n.web = web.New(web.Config{Keys: keys, Events: rec, IDs: g.ids, Expiry: l.Tracking.LinkExpiry.Std(), ExpiredURL: string(l.Tracking.Web.ExpiredURL),
 		TrustedProxies: prefixes(l.Tracking.Web.TrustedProxies), Log: g.log, Metrics: n.metrics, Now: time.Now})
+	n.intake, err = report.NewIntake(report.Config{Finder: &report.Finder{Keys: keys, Header: string(l.Relay.MessageIDHeader)}, Events: rec,
+		Keep: l.Reports.Keep, Log: g.log, Metrics: n.metrics})
+	if err != nil {
+		n.pool.Close()
+		return nil, err
+	}
 	return n, nil
+}
+
+// unsubscribeMailbox is where List-Unsubscribe by mail leads; empty: nowhere,
+// where no mail comes in here.
+func unsubscribeMailbox(c *config.Config) string {
+	if !c.Reports.On() {
+		return ""
+	}
+	domain := c.Relay.VERPDomain
+	for _, d := range c.Reports.BounceDomains {
+		if domain == "" && !strings.HasPrefix(d, "*") {
+			domain = d
+		}
+	}
+	if domain == "" {
+		return ""
+	}
+	return report.Unsubscribe + "@" + domain
 }
 
 func prefixes(ps []config.Prefix) []netip.Prefix {
@@ -289,6 +317,16 @@ func (g *gateway) Deliver(ctx context.Context, t *queue.Transaction, i, tries in
 // GiveUp implements queue.Deliverer.
 func (g *gateway) GiveUp(ctx context.Context, t *queue.Transaction, i, tries int, v queue.Verdict) []*queue.Transaction {
 	return g.live.Load().relay.GiveUp(ctx, t, i, tries, v)
+}
+
+// Takes implements smtpd.ReportTaker.
+func (g *gateway) Takes(domain string) bool {
+	return slices.ContainsFunc(g.live.Load().c.Reports.Domains(), func(p string) bool { return envelope.MatchDomain(p, domain) })
+}
+
+// Take implements smtpd.ReportTaker.
+func (g *gateway) Take(ctx context.Context, recipients []string, msg []byte) error {
+	return g.live.Load().intake.Take(ctx, recipients, msg)
 }
 
 // Reachable implements queue.Deliverer.

@@ -30,6 +30,7 @@ type cli struct {
 	Queue      queueCmd      `cmd:"" help:"Copies that wait in the retry spool: list, show, retry, drop."`
 	Events     eventsCmd     `cmd:"" help:"The event spool: tail, stats, batches, replay."`
 	Accounting accountingCmd `cmd:"" help:"PowerMTA's accounting records as events."`
+	Report     reportCmd     `cmd:"" help:"What bounces and complaints say, as JSON lines."`
 	Jobid      jobidCmd      `cmd:"" help:"Show what X-Job makes of names, one a line."`
 	Version    versionCmd    `cmd:"" help:"Version, commit and Go version."`
 }

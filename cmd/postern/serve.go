@@ -91,8 +91,9 @@ type gateway struct {
 	users      *smtpd.Users
 	certs      *certs.Store
 	smtp       *smtpd.Server
-	uploader   *ingest.Uploader     // nil: signals off
-	accounting *accounting.Follower // nil: no files
+	reports    *smtpd.Server    // nil: no domain for reports
+	uploader   *ingest.Uploader // nil: signals off
+	accounting *accounting.Follower
 	admin      *admin
 	ids        *event.IDs
 	tracker    *http.Server
@@ -101,8 +102,8 @@ type gateway struct {
 	reloading sync.Mutex
 	live      atomic.Pointer[live]
 
-	submission, submissionTLS, web []net.Listener
-	adminListener                  net.Listener
+	submission, submissionTLS, web, port25 []net.Listener
+	adminListener                          net.Listener
 }
 
 const ingestReader = "ingest"
@@ -141,11 +142,10 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 			return g, err
 		}
 	}
-	if len(l.Accounting.Files) > 0 {
-		if g.accounting, err = accounting.New(accounting.Config{Globs: l.Accounting.Files, Dir: filepath.Join(l.StateDir, "accounting"), Classes: l.Accounting.BounceClass,
-			Verify: g.ourID, Events: recorder{g.spool}, Log: log, Metrics: g.reg}); err != nil {
-			return g, err
-		}
+	// A pipe may bring records at any time, so that there is always a follower.
+	if g.accounting, err = accounting.New(accounting.Config{Globs: l.Accounting.Files, Dir: filepath.Join(l.StateDir, "accounting"), PipeDir: pipeDir(l.Config),
+		Classes: l.Accounting.BounceClass, Verify: g.ourID, Events: recorder{g.spool}, Log: log, Metrics: g.reg}); err != nil {
+		return g, err
 	}
 	g.admin = newAdmin(g.reg, g.Reachable)
 	g.admin.queueRoutes(g.queue)
@@ -237,15 +237,24 @@ func (g *gateway) newListener() {
 	for _, r := range c.Sources {
 		sources = append(sources, smtpd.SourceRule{Network: netip.Prefix(r.Network), RequireAuth: r.RequireAuth, User: r.User})
 	}
-	g.smtp = smtpd.New(smtpd.Config{
+	budget := smtpd.NewBudget(int64(g.c.MemoryBudget))
+	budget.Register(g.reg)
+	sc := smtpd.Config{
 		Hostname: string(g.c.Hostname), TLS: g.certs.Config(false), RequireTLS: c.RequireTLS, Auth: g.users, Submit: g,
 		Sources: sources, Directory: g.users, ProxyFrom: prefixes(c.ProxyProtocolFrom),
-		Budget:         smtpd.NewBudget(int64(g.c.MemoryBudget)),
+		Budget:         budget,
 		MaxMessageSize: int64(c.MaxMessageSize), MaxRecipients: c.MaxRecipients,
 		MaxConnections: c.MaxConnections, MaxConnectionsPerSource: c.MaxConnectionsPerSource,
 		IdleTimeout: c.IdleTimeout.Std(), NormaliseLF: c.BareNewlines == "normalise",
 		Grace: g.c.ShutdownGrace.Std(), Log: g.log, Metrics: g.reg,
-	})
+	}
+	g.smtp = smtpd.New(sc)
+	if g.c.Reports.On() {
+		// Mail systems of all kinds report; what they send goes nowhere, so that
+		// a bare LF can do no harm.
+		sc.Reports, sc.NormaliseLF = g, true
+		g.reports = smtpd.New(sc)
+	}
 }
 
 // listen opens every listener, or none.
@@ -262,10 +271,13 @@ func (g *gateway) listen() error {
 		}
 		return out, nil
 	}
-	var errs [4]error
+	var errs [5]error
 	g.submission, errs[0] = open("submission.listen", g.c.Submission.Listen...)
 	g.submissionTLS, errs[1] = open("submission.listen_tls", g.c.Submission.ListenTLS...)
 	g.web, errs[2] = open("tracking.web.listen", g.c.Tracking.Web.Listen...)
+	if g.reports != nil {
+		g.port25, errs[4] = open("reports.listen", g.c.Reports.Listen...)
+	}
 	if g.c.Admin.Listen != "" {
 		var ls []net.Listener
 		if ls, errs[3] = open("admin.listen", g.c.Admin.Listen); len(ls) > 0 {
@@ -319,13 +331,17 @@ func (g *gateway) Serve(ctx context.Context) error {
 	for _, l := range g.submissionTLS {
 		run(&front, "submission", func() error { return g.smtp.Serve(inner, l, true) })
 	}
+	for _, l := range g.port25 {
+		run(&front, "reports", func() error { return g.reports.Serve(inner, l, false) })
+	}
 	for _, l := range g.web {
 		run(&front, "tracker", func() error { return serveHTTP(inner, g.tracker, g.trackerListener(l), g.c.ShutdownGrace.Std()) })
 	}
 	back.Go(func() { g.certs.Watch(background, watchEvery) })
 	back.Go(func() { g.watchUsers(background) })
-	if g.accounting != nil {
-		run(&front, "accounting", func() error { return g.accounting.Serve(inner) })
+	run(&front, "accounting", func() error { return g.accounting.Serve(inner) })
+	if g.c.Accounting.Pipe {
+		run(&front, "accounting.pipe", func() error { return g.servePipe(inner, os.Stdin) })
 	}
 	run(&back, "retry spool", func() error { return g.queue.Serve(inner, g) })
 	if g.adminListener != nil {
@@ -341,7 +357,7 @@ func (g *gateway) Serve(ctx context.Context) error {
 		run(&back, "ingest", func() error { return g.uploader.Serve(background, reader) })
 	}
 	g.admin.ready.Store(true)
-	g.log.Info("postern is up", "submission", addrs(g.submission), "submission_tls", addrs(g.submissionTLS), "tracker", addrs(g.web), "admin", addrs([]net.Listener{g.adminListener}))
+	g.log.Info("postern is up", "submission", addrs(g.submission), "submission_tls", addrs(g.submissionTLS), "tracker", addrs(g.web), "reports", addrs(g.port25), "admin", addrs([]net.Listener{g.adminListener}))
 	notify("READY=1")
 	back.Go(func() { watchdog(background) })
 	<-inner.Done()

@@ -45,78 +45,73 @@ var bounceCategories = map[string]int{
 	"spam-related": ClassSpamBlock, "content-related": ClassSpamContent, "virus-related": ClassAttachment, "relaying-issues": ClassRelayingDenied,
 }
 
-// bounceWords tell what an enhanced status code alone does not, in the reply's text.
-var bounceWords = []struct {
-	class int
-	any   []string
-}{
-	{ClassChallengeReply, []string{"challenge-response", "challenge/response", "confirm your message"}},
-	{ClassAutoReply, []string{"auto-reply", "autoreply", "out of office", "vacation"}},
-	{ClassUnsubscribe, []string{"unsubscribed", "unsubscribe request"}},
-	{ClassSubscribe, []string{"subscription confirmation"}},
-	{ClassAttachment, []string{"attachment not allowed", "prohibited attachment", "banned file", "virus"}},
-	{ClassSpamContent, []string{"spam content", "spam message", "looks like spam", "content rejected", "identified as spam", "spam score"}},
-	{ClassSpamBlock, []string{"spamhaus", "blacklist", "blocklist", "blacklisted", "rbl", "dnsbl", "spamcop", "barracuda"}},
-	{ClassRelayingDenied, []string{"relaying denied", "relay access denied", "not permitted to relay", "unable to relay"}},
-	{ClassMailboxFull, []string{"over quota", "quota exceeded", "mailbox full", "mailbox is full", "insufficient storage"}},
-	{ClassTooLarge, []string{"message too large", "size limit", "exceeds maximum message size", "message size exceeds"}},
-	{ClassNoRcpt, []string{"no valid recipients"}},
-	{ClassInvalidRecipient, []string{"user unknown", "no such user", "unknown user", "does not exist", "mailbox unavailable", "invalid recipient", "recipient rejected", "no mailbox", "not a valid mailbox", "account is disabled"}},
-	{ClassDNSFailure, []string{"host not found", "domain not found", "no mx", "nxdomain", "dns failure", "bad destination system"}},
-	{ClassTimeout, []string{"timed out", "timeout", "connection refused", "no route to host"}},
+// hardCategories are those that speak of an address or a domain that is gone.
+var hardCategories = map[string]bool{"bad-mailbox": true, "inactive-mailbox": true, "bad-domain": true}
+
+// strongStatus are enhanced status codes (RFC 3463, RFC 7505), without their
+// class, that say more than the words beside them usually do.
+var strongStatus = map[string]verdict{
+	"1.1": {ClassInvalidRecipient, true}, "1.2": {ClassDNSFailure, true}, "1.6": {ClassInvalidRecipient, true}, "1.10": {ClassInvalidRecipient, true},
+	"2.2": {ClassMailboxFull, false}, "2.3": {ClassTooLarge, false}, "3.4": {ClassTooLarge, false}, "1.7": {ClassMailBlock, false}, "1.8": {ClassMailBlock, false},
 }
 
-// statusClasses maps enhanced status codes (RFC 3463), by X.Y.Z without its class.
-var statusClasses = map[string]int{
-	"1.1": ClassInvalidRecipient, "1.2": ClassDNSFailure, "1.3": ClassInvalidRecipient, "1.6": ClassInvalidRecipient, "1.10": ClassInvalidRecipient, "1.8": ClassMailBlock, "1.7": ClassMailBlock,
-	"2.1": ClassInvalidRecipient, "2.2": ClassMailboxFull, "2.3": ClassTooLarge, "3.1": ClassMailboxFull, "3.4": ClassTooLarge, "3.2": ClassAdminFailure, "3.5": ClassAdminFailure,
+// weakStatus are codes that servers give for many reasons: words come first.
+var weakStatus = map[string]int{
+	"1.3": ClassInvalidRecipient, "2.1": ClassInvalidRecipient, "3.1": ClassMailboxFull, "3.2": ClassAdminFailure, "3.5": ClassAdminFailure,
 	"4.1": ClassTimeout, "4.2": ClassTimeout, "4.3": ClassDNSFailure, "4.4": ClassDNSFailure, "4.6": ClassAdminFailure, "4.7": ClassTimeout, "5.3": ClassTooLarge,
 	"7.1": ClassMailBlock, "7.0": ClassMailBlock, "7.8": ClassMailBlock, "7.20": ClassMailBlock, "7.23": ClassMailBlock, "7.25": ClassMailBlock, "7.26": ClassMailBlock, "6.0": ClassSpamContent, "6.1": ClassSpamContent,
 }
 
-// BounceClass maps a category (the site's own names first), the status and the
-// reply's text to SparkPost's class, in this order: the site's table, a text
-// that says more than its category, PowerMTA's category, the status code.
-func BounceClass(category, status, text string, own map[string]int) int {
-	category = strings.ToLower(strings.TrimSpace(category))
-	if c, ok := own[category]; ok && category != "" {
-		return c
-	}
-	byCategory, hasCategory := bounceCategories[category]
-	if byText := classOfText(text); byText != 0 && (!hasCategory || byCategory == ClassMailBlock || byCategory == ClassSpamBlock || byCategory == ClassAdminFailure) {
-		return byText
-	}
-	if hasCategory {
-		return byCategory
-	}
-	code, _, _ := strings.Cut(strings.TrimSpace(status), " ")
-	temporary := strings.HasPrefix(code, "4.") || strings.HasPrefix(text, "4")
-	if len(code) > 2 {
-		if c, ok := statusClasses[code[2:]]; ok {
-			return c
-		}
-	}
-	switch {
-	case temporary:
-		return ClassTransientFailure
-	case strings.HasPrefix(code, "5.1"):
-		return ClassInvalidRecipient
-	case strings.HasPrefix(code, "5.2"):
-		return ClassSoftBounce
-	case strings.HasPrefix(code, "5."):
-		return ClassGenericBounce
-	}
-	return ClassUndetermined
+type verdict struct {
+	class int
+	hard  bool
 }
 
-func classOfText(text string) int {
-	text = strings.ToLower(text)
-	for _, w := range bounceWords {
-		for _, s := range w.any {
-			if strings.Contains(text, s) {
-				return w.class
-			}
-		}
+// BounceClass is Classify without its second result.
+func BounceClass(category, status, text string, own map[string]int) int {
+	class, _ := Classify(category, status, text, own)
+	return class
+}
+
+// Classify maps a category (the site's own names first), the status and the
+// reply's text to SparkPost's class, in this order: the site's table, a text
+// that says more than its category, PowerMTA's category, a status code that is
+// seldom misused, the text, any status code. hard says that the address or its
+// domain does not exist or no longer takes mail.
+func Classify(category, status, text string, own map[string]int) (class int, hard bool) {
+	category = strings.ToLower(strings.TrimSpace(category))
+	if c, ok := own[category]; ok && category != "" {
+		return c, c == ClassInvalidRecipient || c == ClassNoRcpt || c == ClassUnsubscribe
 	}
-	return 0
+	words, said := byWords(text)
+	if c, ok := bounceCategories[category]; ok {
+		if said && (c == ClassMailBlock || c == ClassSpamBlock || c == ClassAdminFailure) {
+			return words.class, words.hard
+		}
+		return c, hardCategories[category]
+	}
+	code, _, _ := strings.Cut(strings.TrimSpace(status), " ")
+	_, detail, _ := strings.Cut(code, ".")
+	temporary := strings.HasPrefix(code, "4.")
+	strong, ok := strongStatus[detail]
+	switch {
+	case ok && !(said && overrides(words.class, text)):
+		return strong.class, strong.hard && (!temporary || words.hard)
+	case said:
+		return words.class, words.hard && !(temporary && words.class == ClassDNSFailure)
+	}
+	if c, ok := weakStatus[detail]; ok {
+		return c, detail == "4.4" && strings.HasPrefix(code, "5.")
+	}
+	switch {
+	case temporary || strings.HasPrefix(text, "4"):
+		return ClassTransientFailure, false
+	case strings.HasPrefix(code, "5.1"):
+		return ClassInvalidRecipient, false
+	case strings.HasPrefix(code, "5.2"):
+		return ClassSoftBounce, false
+	case strings.HasPrefix(code, "5."):
+		return ClassGenericBounce, false
+	}
+	return ClassUndetermined, false
 }

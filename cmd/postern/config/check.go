@@ -5,10 +5,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"postern/certs"
 	"postern/dkim"
+	"postern/relay/envelope"
 	"postern/smtpd"
 	"postern/tracking/event"
 	"postern/tracking/token"
@@ -43,6 +45,7 @@ func (b *binder) check(c *Config) {
 	b.checkTracking(c)
 	b.checkRoutes(c)
 	b.checkDKIM(&c.DKIM, word)
+	b.checkReports(c)
 	if c.Signals.Enabled && c.Signals.APIKey == "" {
 		b.problem("signals.api_key", "missing; signals.enabled wants the API key, 40 hex digits")
 	}
@@ -228,6 +231,27 @@ func (b *binder) checkTracking(c *Config) {
 	}
 	if _, err := token.ReadKeys(t.KeyFile); err != nil {
 		b.problem("tracking.key_file", "%v; `postern token keygen %s` makes one", err, t.KeyFile)
+	}
+}
+
+func (b *binder) checkReports(c *Config) {
+	r := &c.Reports
+	r.Keep = b.Path(r.Keep)
+	for list, domains := range map[string][]string{"reports.bounce_domains": r.BounceDomains, "reports.fbl_domains": r.FBLDomains} {
+		for i, d := range domains {
+			if err := new(Host).parse(strings.TrimPrefix(d, "*.")); err != nil || d == "" || strings.Contains(strings.TrimPrefix(d, "*."), "*") {
+				b.problem(keyOf(list, i), `%q is no domain; write for example "bounces.example.com", or "*.example.com" for what is below`, d)
+			}
+		}
+	}
+	if !r.On() {
+		return
+	}
+	if len(r.Listen) == 0 {
+		b.problem("reports.listen", `names no address; write for example ["0.0.0.0:25"]`)
+	}
+	if v := c.Relay.VERPDomain; v != "" && !slices.ContainsFunc(r.BounceDomains, func(d string) bool { return envelope.MatchDomain(d, v) }) {
+		b.problem("relay.verp_domain", "%s is not among reports.bounce_domains: bounces to it would be refused", v)
 	}
 }
 

@@ -8,6 +8,7 @@ package config
 import (
 	"fmt"
 	"os"
+	"slices"
 )
 
 // Config is the configuration file. Paths are absolute after Load.
@@ -25,7 +26,7 @@ type Config struct {
 	VirtualMTA []VirtualMTA `toml:"virtual_mta"`
 	Tracking   Tracking     `toml:"tracking"`
 	DKIM       DKIM         `toml:"dkim"`
-	Reports    Reports      `toml:"reports" unbuilt:"the listener for bounces and complaints"`
+	Reports    Reports      `toml:"reports"`
 	Accounting Accounting   `toml:"accounting"`
 	Events     Events       `toml:"events"`
 	Signals    Signals      `toml:"signals"`
@@ -206,10 +207,16 @@ type Reports struct {
 	Keep          string   `toml:"keep"`
 }
 
+// On tells whether any domain is named.
+func (r Reports) On() bool { return len(r.BounceDomains)+len(r.FBLDomains) > 0 }
+
+// Domains are those of bounces and of complaints.
+func (r Reports) Domains() []string { return slices.Concat(r.BounceDomains, r.FBLDomains) }
+
 // Accounting is PowerMTA's accounting records.
 type Accounting struct {
 	Files       []string       `toml:"files"`
-	Pipe        bool           `toml:"pipe" unbuilt:"the accounting pipe"`
+	Pipe        bool           `toml:"pipe"`
 	BounceClass map[string]int `toml:"bounce_class"`
 }
 
@@ -266,6 +273,7 @@ func Default() *Config {
 		JobHeader: "X-Job", SubaccountHeader: "X-Sp-Subaccount-Id", MsysAPI: true}
 	c.Tracking = Tracking{Open: true, InitialOpen: true, Click: true, LinkExpiry: seconds(365 * 86400), MaxLinkLength: 2000, KeyFile: "token.keys",
 		Web: Web{Listen: []Addr{"0.0.0.0:8080"}}}
+	c.Reports = Reports{Listen: []Addr{"0.0.0.0:25"}}
 	c.DKIM = DKIM{RSA: "auto"}
 	c.Events = Events{Keep: seconds(86400)}
 	c.Signals = Signals{UploadURL: "https://api.sparkpost.com/api/v1/ingest/events", EnableSignals: Yes,

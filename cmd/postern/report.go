@@ -1,0 +1,80 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+
+	"postern/tracking/report"
+	"postern/tracking/token"
+)
+
+type reportCmd struct {
+	Keys   string   `type:"existingfile" help:"The token key file: message_id is then given where it verifies." placeholder:"FILE"`
+	Header string   `default:"X-Sp-Message-Id" help:"The header field that carries message ids."`
+	Files  []string `arg:"" help:"Mails, one a file."`
+}
+
+func (c *reportCmd) Help() string {
+	return "One line a recipient, or one with an empty recipient where there is none.\nExample: postern report --keys token.keys bounce.eml"
+}
+
+// reportLine is what `postern report` prints.
+type reportLine struct {
+	File      string `json:"file"`
+	Kind      string `json:"kind"`
+	Recipient string `json:"recipient"`
+	Status    string `json:"status"`
+	ReplyCode string `json:"reply_code"`
+	Class     int    `json:"class"`
+	Hard      bool   `json:"hard"`
+	Reason    string `json:"reason"`
+	FBType    string `json:"fbtype"`
+	MessageID string `json:"message_id"`
+}
+
+func (c *reportCmd) Run(e *env) error {
+	var finder *report.Finder
+	if c.Keys != "" {
+		keys, err := token.ReadKeys(c.Keys)
+		if err != nil {
+			return err
+		}
+		finder = &report.Finder{Keys: keys, Header: c.Header}
+	}
+	out := json.NewEncoder(e.stdout)
+	out.SetEscapeHTML(false)
+	var errs []error
+	for _, name := range c.Files {
+		msg, err := os.ReadFile(name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for _, l := range reportLines(name, msg, finder) {
+			if err := out.Encode(l); err != nil {
+				return err
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func reportLines(name string, msg []byte, finder *report.Finder) []reportLine {
+	r := report.Parse(msg)
+	id := ""
+	if finder != nil {
+		if f, ok := finder.Find(r, msg, report.Addressees(msg)); ok {
+			id = f.ID.String()
+		}
+	}
+	if len(r.Recipients) == 0 {
+		return []reportLine{{File: name, Kind: string(r.Kind), FBType: r.FeedbackType, MessageID: id}}
+	}
+	var out []reportLine
+	for _, c := range r.Recipients {
+		out = append(out, reportLine{File: name, Kind: string(c.Kind), Recipient: c.Address(), Status: c.Status, ReplyCode: c.ReplyCode,
+			Class: c.Class, Hard: c.Hard, Reason: c.Diagnostic, FBType: r.FeedbackType, MessageID: id})
+	}
+	return out
+}

@@ -1,0 +1,38 @@
+package smtpd
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"postern/relay/envelope"
+)
+
+// ReportTaker makes a server one for port 25: anybody may send, to a few
+// domains alone, and nothing that comes in leaves again (reference, section 4).
+type ReportTaker interface {
+	// Takes tells whether there is mail for a domain here.
+	Takes(domain string) bool
+	// Take takes one mail. An error means: not now.
+	Take(ctx context.Context, recipients []string, msg []byte) error
+}
+
+// refuseRelaying is PowerMTA's answer, to the letter.
+func refuseRelaying(a envelope.Address) error {
+	return refuse(550, 5, 7, 1, fmt.Sprintf("relaying denied for recipient in \"RCPT TO:%s\"", a.Path()))
+}
+
+// takeReport hands a message on. Nobody is told what it was taken for.
+func (ss *session) takeReport(msg []byte, start time.Time) error {
+	recipients := make([]string, len(ss.env.Recipients))
+	for i, r := range ss.env.Recipients {
+		recipients[i] = r.Address.String()
+	}
+	reply := envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok"}
+	if err := ss.s.c.Reports.Take(ss.ctx, recipients, msg); err != nil {
+		reply = envelope.Reply{Code: 452, Enhanced: [3]int{4, 3, 1}, Text: "Cannot take mail now, try again later"}
+	}
+	ss.s.c.Log.Info("mail for reports", "session", ss.id, "remote", ss.remote.String(), "helo", ss.c.Hostname(), "tls", ss.conn.protection(),
+		"from", ss.env.From.String(), "recipients", len(recipients), "to", recipients[0], "bytes", len(msg), "answer", reply.Code, "took", time.Since(start).Round(time.Microsecond))
+	return ss.answer(reply)
+}

@@ -1,0 +1,278 @@
+package accounting
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// Records that PowerMTA pipes are first made durable in files of their own,
+// which a Follower reads like any other and removes when they are done with:
+// so a pipe needs no gateway that runs, and never waits for one. A file is
+// locked as long as its writer lives.
+const (
+	pipeGlob     = "pipe-*.csv"
+	maxPipeBytes = 64 << 20 // of one file
+	pipeChunk    = 64 << 10
+	pipeBacklog  = 128 // chunks
+	// pipeWait is how long PowerMTA is made to wait for a disk that does not
+	// take records before records are given up, counted and logged.
+	pipeWait = 5 * time.Second
+)
+
+// Pipe copies r, PowerMTA's records with their header line first, into files in
+// dir until r or ctx ends; each write is synced. It returns once all is durable.
+func Pipe(ctx context.Context, r io.Reader, dir string, log *slog.Logger) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("accounting: %w", err)
+	}
+	p := &pipe{dir: dir, log: log, chunks: make(chan []byte, pipeBacklog)}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.write(ctx)
+	}()
+	err := p.read(ctx, r)
+	close(p.chunks)
+	<-done
+	return errors.Join(err, p.err, p.close())
+}
+
+type pipe struct {
+	dir    string
+	log    *slog.Logger
+	chunks chan []byte
+	lost   int64 // bytes, since the last word of it
+
+	// What follows is the writer's.
+	file   *os.File
+	size   int64 // synced
+	n      int
+	header []byte // the stream's first line
+	rest   []byte // the beginning of a record whose end is to come
+	err    error
+}
+
+func (p *pipe) read(ctx context.Context, r io.Reader) error {
+	for {
+		buf := make([]byte, pipeChunk)
+		n, err := r.Read(buf)
+		if n > 0 {
+			p.push(ctx, buf[:n])
+		}
+		switch {
+		case err == io.EOF || ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return fmt.Errorf("accounting: pipe: %w", err)
+		}
+	}
+}
+
+// push gives a chunk to the writer, and gives it up where the disk has taken
+// nothing for long.
+func (p *pipe) push(ctx context.Context, b []byte) {
+	if p.lost > 0 { // the record that was cut ends here
+		b = append([]byte("\n"), b...)
+	}
+	wait := time.NewTimer(pipeWait)
+	defer wait.Stop()
+	select {
+	case p.chunks <- b:
+		if p.lost > 0 {
+			p.log.Error("ACCOUNTING RECORDS WERE LOST: the disk did not take them; read them from PowerMTA's accounting file", "bytes", p.lost)
+			p.lost = 0
+		}
+	case <-wait.C:
+		p.lost += int64(len(b))
+	case <-ctx.Done():
+	}
+}
+
+func (p *pipe) write(ctx context.Context) {
+	for b := range p.chunks {
+		p.rest = append(p.rest, b...)
+		if n := wholeRecords(p.rest); n > 0 {
+			p.insist(ctx, p.rest[:n])
+			p.rest = append(p.rest[:0], p.rest[n:]...)
+		} else if len(p.rest) > maxRecordBytes { // no record: pass it on, to be set aside
+			p.insist(ctx, append(p.rest, '\n'))
+			p.rest = p.rest[:0]
+		}
+	}
+	if len(p.rest) > 0 {
+		p.insist(ctx, p.rest)
+	}
+}
+
+const maxRecordBytes = 1 << 20
+
+// wholeRecords is how much of b ends with a record: a line end outside of
+// quotes.
+func wholeRecords(b []byte) int {
+	quoted, end := false, 0
+	for i, c := range b {
+		switch {
+		case c == '"':
+			quoted = !quoted
+		case c == '\n' && !quoted:
+			end = i + 1
+		}
+	}
+	return end
+}
+
+// insist writes records until the disk takes them or ctx ends.
+func (p *pipe) insist(ctx context.Context, b []byte) {
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		err := p.put(b)
+		if err == nil {
+			return
+		}
+		p.log.Error("accounting: pipe: records not written, tried again", "err", err)
+		p.drop()
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			p.err = err
+			return
+		}
+	}
+}
+
+// put writes records and syncs them. A new file begins with the header line.
+func (p *pipe) put(b []byte) error {
+	if p.header == nil {
+		p.header = bytes.Clone(line(b))
+	}
+	if p.file != nil && p.size > maxPipeBytes {
+		if err := p.close(); err != nil {
+			return err
+		}
+	}
+	fresh := p.file == nil
+	if fresh {
+		if err := p.open(); err != nil {
+			return err
+		}
+	}
+	if fresh && !bytes.HasPrefix(b, p.header) {
+		b = slices.Concat(p.header, b)
+	}
+	if _, err := p.file.Write(b); err != nil {
+		return err
+	}
+	if err := p.file.Sync(); err != nil {
+		return err
+	}
+	p.size += int64(len(b))
+	return nil
+}
+
+func (p *pipe) open() error {
+	p.n++
+	name := filepath.Join(p.dir, fmt.Sprintf("pipe-%s-%d-%03d.csv", time.Now().UTC().Format("20060102T150405.000000"), os.Getpid(), p.n))
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return err
+	}
+	p.file, p.size = f, 0
+	return syncDir(p.dir)
+}
+
+// drop leaves a file that could not be written or synced at what it had before:
+// the same records go to the next file.
+func (p *pipe) drop() {
+	if p.file != nil {
+		p.file.Truncate(p.size)
+		p.file.Close()
+		p.file = nil
+	}
+}
+
+func (p *pipe) close() error {
+	if p.file == nil {
+		return nil
+	}
+	err := p.file.Close()
+	p.file = nil
+	return err
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// clearPipe removes the pipe's files that were read to their end and whose
+// writer has gone.
+func (f *Follower) clearPipe() error {
+	if f.c.PipeDir == "" {
+		return nil
+	}
+	files, err := filepath.Glob(filepath.Join(f.c.PipeDir, pipeGlob))
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range files {
+		errs = append(errs, f.clearOne(name))
+	}
+	return errors.Join(errs...)
+}
+
+func (f *Follower) clearOne(name string) error {
+	file, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return nil // gone meanwhile
+	}
+	defer file.Close()
+	if syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		return nil // its writer lives
+	}
+	info, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("accounting: %w", err)
+	}
+	key := fileKey(info)
+	s := f.offsets[key]
+	if s == nil {
+		if info.Size() > 0 {
+			return nil // it is read next
+		}
+	} else if s.Offset < info.Size() {
+		if s.stuck != info.Size() {
+			return nil // it is read next, or could not be recorded
+		}
+		// The writer ended in the middle of a record, whose end will not come.
+		rest := make([]byte, info.Size()-s.Offset)
+		if _, err := file.ReadAt(rest, s.Offset); err != nil {
+			return fmt.Errorf("accounting: %w", err)
+		}
+		f.bad(name, s.Offset, rest, errors.New("the pipe ended within a record"))
+	}
+	if h := f.held[key]; h != nil {
+		h.file.Close()
+		delete(f.held, key)
+	}
+	delete(f.offsets, key)
+	if err := os.Remove(name); err != nil {
+		return fmt.Errorf("accounting: %w", err)
+	}
+	return f.save()
+}

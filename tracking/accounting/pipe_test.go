@@ -1,0 +1,175 @@
+package accounting
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+var silent = slog.New(slog.DiscardHandler)
+
+// piped is a follower of a pipe's folder.
+func piped(t *testing.T, dir string, m *memory) *Follower {
+	t.Helper()
+	f, err := New(Config{Dir: filepath.Join(dir, "state"), PipeDir: filepath.Join(dir, "pipe"), Verify: good, Events: m, Log: silent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.closeAll)
+	return f
+}
+
+func pipeFiles(t *testing.T, dir string) []string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "pipe", pipeGlob))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// TestPipe: what came through a pipe is on disk without a gateway, becomes
+// events once, and is removed when it has.
+func TestPipe(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	in := header + delivered + bounced("good-2", "other", "5.0.0", "smtp;550 line one\nline two")
+	if err := Pipe(context.Background(), iotest(in), filepath.Join(dir, "pipe"), silent); err != nil {
+		t.Fatal(err)
+	}
+	if names := pipeFiles(t, dir); len(names) != 1 {
+		t.Fatalf("files %v", names)
+	}
+	f := piped(t, dir, m)
+	poll(t, f)
+	if len(m.events) != 2 {
+		t.Errorf("%d events", len(m.events))
+	}
+	if names := pipeFiles(t, dir); len(names) != 0 {
+		t.Errorf("left %v", names)
+	}
+}
+
+// iotest gives its text a few bytes at a time.
+func iotest(s string) io.Reader { return &slow{s} }
+
+type slow struct{ s string }
+
+func (r *slow) Read(p []byte) (int, error) {
+	if r.s == "" {
+		return 0, io.EOF
+	}
+	n := copy(p[:min(len(p), 7)], r.s)
+	r.s = r.s[n:]
+	return n, nil
+}
+
+// TestPipeWhileWritten: a file is read while its writer lives, and stays.
+func TestPipeWhileWritten(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- Pipe(context.Background(), r, filepath.Join(dir, "pipe"), silent) }()
+	f := piped(t, dir, m)
+	write := func(s string, events int) {
+		t.Helper()
+		if _, err := io.WriteString(w, s); err != nil {
+			t.Fatal(err)
+		}
+		deadline := time.Now().Add(20 * time.Second)
+		for len(m.events) < events && time.Now().Before(deadline) {
+			poll(t, f)
+		}
+		if len(m.events) != events {
+			t.Fatalf("%d events, want %d", len(m.events), events)
+		}
+	}
+	write(header+delivered, 1)
+	write(delivered, 2)
+	if names := pipeFiles(t, dir); len(names) != 1 {
+		t.Errorf("files %v", names)
+	}
+	if _, err := io.WriteString(w, delivered[:50]); err != nil { // PowerMTA dies within a record
+		t.Fatal(err)
+	}
+	w.Close()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	poll(t, f)
+	poll(t, f)
+	if names := pipeFiles(t, dir); len(names) != 0 || len(m.events) != 2 {
+		t.Errorf("left %v, %d events", names, len(m.events))
+	}
+	if bad, err := os.ReadFile(filepath.Join(dir, "state", "bad.csv")); err != nil || !strings.Contains(string(bad), delivered[:50]) {
+		t.Errorf("the record without an end was not set aside: %q %v", bad, err)
+	}
+}
+
+// TestPipeIsKeptWhereTheSpoolFails: what could not be recorded stays on disk.
+func TestPipeIsKeptWhereTheSpoolFails(t *testing.T) {
+	dir, m := t.TempDir(), &memory{broken: true}
+	if err := Pipe(context.Background(), strings.NewReader(header+delivered), filepath.Join(dir, "pipe"), silent); err != nil {
+		t.Fatal(err)
+	}
+	f := piped(t, dir, m)
+	for range 3 {
+		if err := f.Poll(context.Background()); err == nil {
+			t.Error("no word of the failure")
+		}
+	}
+	m.broken = false
+	poll(t, f)
+	if len(m.events) != 1 || len(pipeFiles(t, dir)) != 0 {
+		t.Errorf("%d events, left %v", len(m.events), pipeFiles(t, dir))
+	}
+}
+
+// TestPipeRotates: each file begins with the header line, no record is parted.
+func TestPipeRotates(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	p := &pipe{dir: dir + "/pipe", log: silent, chunks: make(chan []byte, 8)}
+	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range []string{header + delivered, delivered} {
+		if err := p.put([]byte(b)); err != nil {
+			t.Fatal(err)
+		}
+		p.size = maxPipeBytes + 1
+	}
+	if err := p.close(); err != nil {
+		t.Fatal(err)
+	}
+	if names := pipeFiles(t, dir); len(names) != 2 {
+		t.Errorf("files %v", names)
+	}
+	poll(t, piped(t, dir, m))
+	if len(m.events) != 2 {
+		t.Errorf("%d events", len(m.events))
+	}
+}
+
+// TestPipeDiskFails: what was not written whole is written again elsewhere, once.
+func TestPipeDiskFails(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	p := &pipe{dir: dir + "/pipe", log: silent}
+	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.put([]byte(header + delivered)); err != nil {
+		t.Fatal(err)
+	}
+	appendTo(t, pipeFiles(t, dir)[0], delivered[:60]) // a write that was cut short
+	p.drop()
+	p.insist(context.Background(), []byte(delivered))
+	p.close()
+	poll(t, piped(t, dir, m))
+	if len(m.events) != 2 || len(pipeFiles(t, dir)) != 0 {
+		t.Errorf("%d events, left %v", len(m.events), pipeFiles(t, dir))
+	}
+}

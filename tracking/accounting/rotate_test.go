@@ -1,0 +1,94 @@
+package accounting
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/tracking/event"
+)
+
+// TestMovedOutOfSight: what was written between the last look and the move
+// (PowerMTA's move-to) is read all the same.
+func TestMovedOutOfSight(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	file := filepath.Join(dir, "acct.csv")
+	appendTo(t, file, header+delivered)
+	f := follower(t, dir, m)
+	t.Cleanup(f.closeAll)
+	poll(t, f)
+	appendTo(t, file, delivered)
+	if err := os.Mkdir(filepath.Join(dir, "done"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file, filepath.Join(dir, "done", "acct.csv")); err != nil {
+		t.Fatal(err)
+	}
+	appendTo(t, filepath.Join(dir, "done", "acct.csv"), delivered)
+	poll(t, f)
+	if len(m.events) != 3 {
+		t.Errorf("%d events, want 3", len(m.events))
+	}
+}
+
+// TestAnotherFileInTheSameInode: a file that was truncated, or made anew with a
+// freed inode, and has grown past the offset since.
+func TestAnotherFileInTheSameInode(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	file := filepath.Join(dir, "acct.csv")
+	appendTo(t, file, header+delivered)
+	f := follower(t, dir, m)
+	poll(t, f)
+	f.closeAll()
+	if err := os.Truncate(file, 0); err != nil {
+		t.Fatal(err)
+	}
+	appendTo(t, file, header+strings.Repeat(bounced("good-3", "bad-mailbox", "5.1.1", "smtp;550 no"), 5))
+	f = follower(t, dir, m)
+	t.Cleanup(f.closeAll)
+	poll(t, f)
+	if len(m.events) != 1+5 {
+		t.Errorf("%d events, want 6", len(m.events))
+	}
+}
+
+// TestServeHearsOfChanges: with a timer that would come too late.
+func TestServeHearsOfChanges(t *testing.T) {
+	dir, got := t.TempDir(), make(chan int, 16)
+	f, err := New(Config{Globs: []string{filepath.Join(dir, "acct*.csv")}, Dir: filepath.Join(dir, "state"), Verify: good, Events: counting(got), Every: time.Hour, Log: silent})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	appendTo(t, filepath.Join(dir, "acct.csv"), header+delivered)
+	go func() { done <- f.Serve(ctx) }()
+	wait := func() {
+		t.Helper()
+		select {
+		case <-got:
+		case <-time.After(20 * time.Second):
+			t.Fatal("nobody looked")
+		}
+	}
+	wait()
+	appendTo(t, filepath.Join(dir, "acct.csv"), delivered)
+	wait()
+	appendTo(t, filepath.Join(dir, "acct-2.csv"), header+delivered)
+	wait()
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// counting tells of each batch of events.
+type counting chan int
+
+func (c counting) Record(_ context.Context, es ...*event.Event) error {
+	c <- len(es)
+	return nil
+}

@@ -1,0 +1,227 @@
+package report
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"postern/tracking/event"
+	"postern/tracking/token"
+)
+
+// Keys tell our ids and tokens from made-up ones; *token.Keys is one.
+type Keys interface {
+	ParseID(string) (token.ID, error)
+	Open(string) (token.Token, error)
+}
+
+// Finder finds the message that a report is about.
+type Finder struct {
+	Keys   Keys
+	Header string // the header field that carries message ids
+}
+
+// Found is the copy that a report is about.
+type Found struct {
+	ID         token.ID
+	By         string // verp, header, token or envid
+	Recipient  string // of a token; empty: none was found
+	Subaccount uint32
+	Unreported bool // the message's events are not reported
+}
+
+// VERPPrefix stands in front of the message id in a return path of ours.
+const VERPPrefix = "bounce+"
+
+// maxCandidates bounds how many tokens of one mail are tried.
+const maxCandidates = 64
+
+// Find looks, in this order, at the recipients that the report was sent to
+// (VERP), at our header field, a token of ours and ENVID in the returned
+// message or the report. What does not verify is passed over.
+func (f *Finder) Find(r *Report, raw []byte, recipients []string) (Found, bool) {
+	hay := f.hay(r, raw)
+	t, hasToken := f.token(hay)
+	found := Found{}
+	if hasToken {
+		found = Found{ID: t.MessageID, By: "token", Recipient: t.Recipient, Subaccount: t.Subaccount, Unreported: t.Unreported}
+	}
+	ok := hasToken
+	for _, c := range []struct {
+		by  string
+		ids []string
+	}{{"verp", verpIDs(recipients)}, {"header", f.headerIDs(hay)}, {"token", nil}, {"envid", []string{r.OriginalEnvelopeID}}} {
+		if c.by == "token" && hasToken {
+			return found, true
+		}
+		for _, text := range c.ids {
+			id, err := f.Keys.ParseID(strings.TrimSpace(text))
+			if err != nil {
+				continue
+			}
+			if hasToken && t.MessageID == id { // it says more of the same copy
+				found.By = c.by
+				return found, true
+			}
+			return Found{ID: id, By: c.by}, true
+		}
+	}
+	return found, ok
+}
+
+func verpIDs(recipients []string) (out []string) {
+	for _, a := range recipients {
+		local, _, _ := strings.Cut(a, "@")
+		if len(local) > len(VERPPrefix) && strings.EqualFold(local[:len(VERPPrefix)], VERPPrefix) {
+			out = append(out, local[len(VERPPrefix):])
+		}
+	}
+	return out
+}
+
+// hay is everything that may hold what we put into the message: the mail as it
+// stands and the returned message decoded, quoted-printable being able to part
+// a token.
+func (f *Finder) hay(r *Report, raw []byte) [][]byte {
+	out := [][]byte{r.returned}
+	if len(r.returned) > 0 {
+		m := readStructure(r.returned)
+		for _, p := range m.parts {
+			if strings.HasPrefix(p.mediaType, "text/") {
+				out = append(out, p.body)
+			}
+		}
+	}
+	return append(out, r.text, raw)
+}
+
+func (f *Finder) headerIDs(hay [][]byte) (out []string) {
+	name := []byte(strings.ToLower(f.Header) + ":")
+	for _, b := range hay {
+		for line := range bytes.Lines(b) {
+			if len(line) > len(name)+26 && len(line) < 200 && bytes.EqualFold(line[:len(name)], name) {
+				out = append(out, string(bytes.TrimSpace(line[len(name):])))
+				if len(out) >= maxCandidates {
+					return out
+				}
+			}
+		}
+	}
+	return out
+}
+
+var tokenIn = regexp.MustCompile(regexp.QuoteMeta(token.PathPrefix) + `(?:[A-Za-z0-9_.~%-]+/){0,8}([A-Za-z0-9_-]+)`)
+
+func (f *Finder) token(hay [][]byte) (token.Token, bool) {
+	tried := 0
+	for _, b := range hay {
+		if bytes.Contains(b, []byte("=\n")) || bytes.Contains(b, []byte("=\r\n")) { // quoted-printable that nobody decoded
+			b = softBreak.ReplaceAll(b, nil)
+		}
+		for _, m := range tokenIn.FindAllSubmatch(b, maxCandidates) {
+			if tried++; tried > maxCandidates {
+				return token.Token{}, false
+			}
+			if t, err := f.Keys.Open(string(m[1])); err == nil {
+				return t, true
+			}
+		}
+	}
+	return token.Token{}, false
+}
+
+var softBreak = regexp.MustCompile(`=\r?\n`)
+
+// complaintTypes are the feedback types that are a person's complaint; the
+// others (not-spam, auth-failure, dmarc) speak of something else.
+var complaintTypes = map[string]bool{"abuse": true, "fraud": true, "virus": true, "other": true, "opt-out": true, "opt-out-list": true, "miscategorized": true, "complaint": true}
+
+// Event makes the event of a report about a copy of ours; nil where it makes
+// none. A copy has one recipient, so there is one event, whatever addresses
+// its journey led through.
+func (r *Report) Event(f Found, now time.Time) *event.Event {
+	e := &event.Event{MessageID: f.ID.String(), Timestamp: event.Timestamp{Time: r.when(f.ID.Time(), now)}, SubaccountID: f.Subaccount, DelvMethod: "esmtp"}
+	c, ok := r.first(r.Kind)
+	switch {
+	case r.Kind == Bounce:
+		e.Type, e.RecvMethod = event.OutOfBand, "esmtp"
+		r.bounce(e, c)
+	case r.Kind == Complaint && complaintTypes[r.FeedbackType]:
+		e.Type, e.FeedbackType = event.SpamComplaint, r.FeedbackType
+		e.ReportBy, e.ReportTo, e.UserString, e.SendingIP = clip(r.ReportingMTA, 256), clip(r.ReportedTo, 256), clip(r.UserAgent, 256), clip(r.SourceIP, 64)
+	default:
+		return nil
+	}
+	if ok {
+		e.RcptTo = c.Address()
+	}
+	if !strings.Contains(e.RcptTo, "@") {
+		e.RcptTo = f.Recipient
+	}
+	if e.RcptTo = clip(e.RcptTo, 512); e.RcptTo == "" {
+		return nil
+	}
+	h := returnedHeader(r.returned)
+	if a := addressIn.FindString(h["from"]); a != "" {
+		e.FriendlyFrom = clip(a, 512)
+	}
+	if a := addressIn.FindString(h["return-path"]); a != "" && e.Type == event.OutOfBand {
+		e.MsgFrom = clip(a, 512)
+	}
+	e.ID = eventID(e, c.Status)
+	return e
+}
+
+func (r *Report) bounce(e *event.Event, c Recipient) {
+	e.ErrorCode, e.BounceClass = c.ReplyCode, strconv.Itoa(c.Class)
+	e.RawReason = c.Diagnostic
+	if e.RawReason == "" {
+		e.RawReason = c.Status
+	}
+	if e.RawReason == "" {
+		e.RawReason = "unknown"
+	}
+	if e.Reason = e.RawReason; c.Status != "" && !strings.Contains(e.Reason, c.Status) {
+		e.Reason = c.Status + " " + e.Reason
+	}
+	if c.Class == 0 {
+		e.BounceClass = strconv.Itoa(event.ClassUndetermined)
+	}
+}
+
+func (r *Report) first(k Kind) (Recipient, bool) {
+	for _, c := range r.Recipients {
+		if c.Kind == k {
+			return c, true
+		}
+	}
+	return Recipient{}, false
+}
+
+// maxClockLag bounds how old a report's own date may be to be believed: events
+// over 24 h old are refused by the service.
+const maxClockLag = 12 * time.Hour
+
+// when is the date of the report, where it can be: not before the message, not
+// in the future, not long ago.
+func (r *Report) when(sent, now time.Time) time.Time {
+	if r.Date.Before(sent) || r.Date.After(now) || now.Sub(r.Date) > maxClockLag {
+		return now
+	}
+	return r.Date
+}
+
+// eventID depends on what the event says alone, so that a report that comes in
+// twice is one event.
+func eventID(e *event.Event, status string) string {
+	h := sha256.New()
+	for _, s := range []string{string(e.Type), e.MessageID, strings.ToLower(e.RcptTo), status, e.FeedbackType} {
+		h.Write([]byte(s))
+		h.Write([]byte{0})
+	}
+	return strconv.FormatUint(binary.BigEndian.Uint64(h.Sum(nil)[:8])&(1<<63-1), 10)
+}

@@ -1,0 +1,224 @@
+package report
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"mime/quotedprintable"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/goleak"
+
+	"postern/tracking/event"
+	"postern/tracking/token"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	noon   = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+	someID token.ID
+)
+
+func itoa(n int) string     { return strconv.Itoa(n) }
+func boolean(b bool) string { return strconv.FormatBool(b) }
+func testKeys(t testing.TB) *token.Keys {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "token.keys")
+	if _, err := token.AddKey(file, noon); err != nil {
+		t.Fatal(err)
+	}
+	keys, err := token.ReadKeys(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+func bounceOf(returned string) []byte {
+	return crlf("From: MAILER-DAEMON@b.example\nDate: Tue, 24 Nov 2026 11:59:00 +0000\nContent-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b\n\nsorry\n--b\nContent-Type: message/delivery-status\n\nReporting-MTA: dns; b.example\n\n" +
+		"Final-Recipient: rfc822; x@b.example\nAction: failed\nStatus: 5.1.1\nDiagnostic-Code: smtp; 550 5.1.1 no such user\n--b\nContent-Type: message/rfc822\n\n" + returned + "\n--b--\n")
+}
+
+func qp(s string) string {
+	var b strings.Builder
+	w := quotedprintable.NewWriter(&b)
+	w.Write([]byte(s))
+	w.Close()
+	return strings.ReplaceAll(b.String(), "\r\n", "\n")
+}
+
+// TestFind finds a message in each way, in the order of precedence, and finds
+// nothing that does not verify.
+func TestFind(t *testing.T) {
+	keys, other := testKeys(t), testKeys(t)
+	sent := noon.Add(-time.Hour)
+	a, b, foreign := keys.NewID(sent), keys.NewID(sent), other.NewID(sent)
+	link := token.URL("https://t.example", keys.Seal(token.Token{Kind: token.Click, MessageID: b, Recipient: "reader@b.example", Subaccount: 7, Target: "https://www.example.com/"}))
+	sub := token.SubURL("https://t.example", "shop/app", keys.Seal(token.Token{Kind: token.Open, MessageID: b, Recipient: "reader@b.example", Unreported: true}))
+	html := "Content-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n" + qp(`<p>`+strings.Repeat("some words ", 9)+`<a href="`+link+`">x</a>`)
+	for _, c := range []struct {
+		name       string
+		mail       []byte
+		recipients []string
+		by         string
+		id         token.ID
+		recipient  string
+		unreported bool
+	}{
+		{"VERP", bounceOf("Subject: x\n\nhi"), []string{"bounce+" + a.String() + "@bounces.example"}, "verp", a, "", false},
+		{"VERP in capitals", bounceOf("Subject: x\n\nhi"), []string{"BOUNCE+" + strings.ToUpper(a.String()) + "@BOUNCES.EXAMPLE"}, "verp", a, "", false},
+		{"VERP before header", bounceOf("X-Sp-Message-Id: " + b.String() + "\n\nhi"), []string{"bounce+" + a.String() + "@bounces.example"}, "verp", a, "", false},
+		{"forged VERP, header", bounceOf("x-sp-message-id: " + b.String() + "\n\nhi"), []string{"bounce+" + foreign.String() + "@bounces.example"}, "header", b, "", false},
+		{"header, with what a token says of the same copy", bounceOf("X-Sp-Message-Id: " + b.String() + "\n" + html), nil, "header", b, "reader@b.example", false},
+		{"token in quoted-printable", bounceOf(html), nil, "token", b, "reader@b.example", false},
+		{"token behind a sublink, of an unreported message", bounceOf("Subject: x\n\n" + sub), nil, "token", b, "reader@b.example", true},
+		{"ENVID", []byte(strings.Replace(string(bounceOf("Subject: x\n\nhi")), "Reporting-MTA: dns; b.example", "Original-Envelope-Id: "+a.String()+"\r\nReporting-MTA: dns; b.example", 1)), nil, "envid", a, "", false},
+		{"nothing of ours", bounceOf("X-Sp-Message-Id: " + foreign.String() + "\n\nhi"), []string{"bounce+" + foreign.String() + "@bounces.example"}, "", token.ID{}, "", false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := Finder{Keys: keys, Header: "X-Sp-Message-Id"}
+			got, ok := f.Find(Parse(c.mail), c.mail, c.recipients)
+			if ok != (c.by != "") || got.By != c.by || got.ID != c.id || got.Recipient != c.recipient || got.Unreported != c.unreported {
+				t.Errorf("%v %+v", ok, got)
+			}
+		})
+	}
+}
+
+// memory keeps events, and fails where it is told to.
+type memory struct {
+	events []*event.Event
+	broken bool
+}
+
+func (m *memory) Record(_ context.Context, es ...*event.Event) error {
+	if m.broken {
+		return errors.New("disk on fire")
+	}
+	for _, e := range es {
+		line, err := e.Encode()
+		if err != nil {
+			return err
+		}
+		if _, err := event.Decode(line); err != nil {
+			return err
+		}
+	}
+	m.events = append(m.events, es...)
+	return nil
+}
+
+func intake(t *testing.T, keys Keys, m *memory, keep string) *Intake {
+	t.Helper()
+	in, err := NewIntake(Config{Finder: &Finder{Keys: keys, Header: "X-Sp-Message-Id"}, Events: m, Keep: keep, Now: func() time.Time { return noon },
+		Log: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return in
+}
+
+func take(t *testing.T, in *Intake, msg []byte, recipients ...string) {
+	t.Helper()
+	if err := in.Take(context.Background(), recipients, msg); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestIntake(t *testing.T) {
+	keys, m, keep := testKeys(t), &memory{}, filepath.Join(t.TempDir(), "kept")
+	in := intake(t, keys, m, keep)
+	id := keys.NewID(noon.Add(-time.Hour))
+	verp := "bounce+" + id.String() + "@bounces.example"
+	take(t, in, bounceOf("From: News <news@example.com>\nReturn-Path: <bounce@example.com>\nSubject: x\n\nhi"), verp)
+	if len(m.events) != 1 {
+		t.Fatalf("%d events", len(m.events))
+	}
+	e := m.events[0]
+	if e.Type != event.OutOfBand || e.MessageID != id.String() || e.RcptTo != "x@b.example" || e.BounceClass != "10" || e.ErrorCode != "550" || e.FriendlyFrom != "news@example.com" ||
+		e.MsgFrom != "bounce@example.com" || !e.Timestamp.Equal(noon.Add(-time.Minute)) {
+		t.Errorf("%+v", e)
+	}
+	take(t, in, bounceOf("From: News <news@example.com>\nSubject: x\n\nhi"), verp)
+	if len(m.events) != 2 || m.events[1].ID != e.ID {
+		t.Error("the same bounce again is another event")
+	}
+	take(t, in, crlf("From: Ann <ann@b.example>\nSubject: hello\n\nplain mail"), "info@bounces.example")
+	take(t, in, bounceOf("Subject: not ours\n\nhi"), "someone@bounces.example")
+	take(t, in, crlf("From: Ann <ann@b.example>\nAuto-Submitted: auto-replied\nSubject: away\n\nsoon"), verp)
+	if len(m.events) != 2 {
+		t.Errorf("%d events of what makes none", len(m.events))
+	}
+	if kept, _ := filepath.Glob(keep + "/*.eml"); len(kept) != 2 {
+		t.Errorf("kept %v", kept)
+	}
+	m.broken = true
+	if err := in.Take(context.Background(), []string{verp}, bounceOf("Subject: x\n\nhi")); err == nil {
+		t.Error("no word of the spool's failure")
+	}
+}
+
+func TestUnsubscribeByMail(t *testing.T) {
+	keys, m := testKeys(t), &memory{}
+	in := intake(t, keys, m, "")
+	id := keys.NewID(noon)
+	good := keys.Seal(token.Token{Kind: token.ListUnsubscribe, MessageID: id, Recipient: "reader@b.example", Subaccount: 3})
+	click := keys.Seal(token.Token{Kind: token.Click, MessageID: id, Recipient: "reader@b.example", Target: "https://x.example/"})
+	for _, c := range []struct {
+		name, to, subject string
+		want              bool
+	}{
+		{"subject", "unsubscribe@bounces.example", good, true},
+		{"subject, folded", "Unsubscribe@bounces.example", good[:40] + "\n " + good[40:], true},
+		{"a token for something else", "unsubscribe@bounces.example", click, false},
+		{"no token", "unsubscribe@bounces.example", "unsubscribe", false},
+		{"another mailbox", "bounce@bounces.example", good, false},
+	} {
+		before := len(m.events)
+		take(t, in, crlf("From: reader@b.example\nSubject: "+c.subject+"\n\n"), c.to)
+		if got := len(m.events) > before; got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+	if e := m.events[0]; e.Type != event.ListUnsubscribe || e.RcptTo != "reader@b.example" || e.SubaccountID != 3 || e.MessageID != id.String() {
+		t.Errorf("%+v", e)
+	}
+}
+
+// TestKeepIsBounded: the oldest go.
+func TestKeepIsBounded(t *testing.T) {
+	dir := t.TempDir()
+	k, err := newKeeper(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range maxKeptFiles + 3 {
+		if err := k.add([]byte(fmt.Sprint(i)), noon.Add(time.Duration(i)*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, _ := filepath.Glob(dir + "/*.eml")
+	if len(names) != maxKeptFiles {
+		t.Errorf("%d files", len(names))
+	}
+	if b, err := os.ReadFile(names[0]); err != nil || string(b) != "3" {
+		t.Errorf("the oldest is %q, %v", b, err)
+	}
+	if err := k.add(make([]byte, maxKeptBytes), noon.Add(time.Hour*99)); err != nil {
+		t.Fatal(err)
+	}
+	if names, _ = filepath.Glob(dir + "/*.eml"); len(names) != 1 {
+		t.Errorf("%d files beside one that fills the folder", len(names))
+	}
+	if err := k.add(make([]byte, maxKeptBytes+1), noon); err == nil {
+		t.Error("kept more than the folder may hold")
+	}
+}

@@ -1,0 +1,199 @@
+// Package report reads what comes back by mail: delivery status notifications
+// (RFC 3464) and the older formats of many mail systems, feedback reports (ARF,
+// RFC 5965), and what merely looks like them: automatic replies and plain mail.
+//
+// Parse looks at one message and remembers nothing: safe for concurrent use.
+// Rules are about formats, never about one provider's single message; what the
+// structure does not tell is read from the text, leniently, and only where the
+// mail comes from a mail system. A Finder, beside it, finds the message that a
+// report is about; only ids and tokens that verify under our keys count.
+package report
+
+import (
+	"regexp"
+	"strings"
+	"time"
+
+	"postern/tracking/event"
+)
+
+// Kind is what a report, or a recipient of it, is about.
+type Kind string
+
+// The kinds, as `postern report` prints them.
+const (
+	Bounce    Kind = "bounce"     // given up
+	Delay     Kind = "delay"      // tried again later
+	Delivered Kind = "delivered"  // delivered, relayed or expanded
+	Complaint Kind = "complaint"  // a feedback report
+	AutoReply Kind = "auto-reply" // vacation, challenge, acknowledgement
+	Other     Kind = "other"
+)
+
+// Limits on what one mail can cost.
+const (
+	maxDepth      = 10
+	maxParts      = 500
+	maxText       = 256 << 10 // bytes of text that are looked at
+	maxRecipients = 1000
+	maxReason     = 1000 // bytes of a reason
+)
+
+// Report is what one mail says.
+type Report struct {
+	Kind       Kind
+	Recipients []Recipient
+	Date       time.Time // of its header; zero: none that can be read
+
+	OriginalEnvelopeID string
+
+	// Of a feedback report (RFC 5965).
+	FeedbackType string
+	UserAgent    string
+	ReportingMTA string
+	SourceIP     string
+	ReportedTo   string // Reported-Domain, or whom the report was sent to
+
+	subject  string
+	returned []byte // the message, or its header, that the report is about
+	text     []byte // all text parts, where the returned message may be too
+}
+
+// Recipient is what a report says of one recipient.
+type Recipient struct {
+	Kind       Kind
+	Original   string // Original-Recipient
+	Final      string // Final-Recipient, or as the text names it
+	Status     string // enhanced status code (RFC 3463); empty: none is told
+	ReplyCode  string
+	Diagnostic string // as the report has it, on one line
+	Class      int    // SparkPost's bounce class
+	Hard       bool   // the address or its domain is gone
+}
+
+// Address is the recipient as the sender knew it: the original where it is told.
+func (r Recipient) Address() string {
+	if r.Original != "" {
+		return r.Original
+	}
+	return r.Final
+}
+
+// Parse reads a mail. It never fails: what it does not understand is Other.
+func Parse(msg []byte) *Report {
+	m := readStructure(msg)
+	r := &Report{Kind: Other, Date: m.date(), subject: m.get("Subject"), returned: m.returned(), text: m.allText()}
+	switch {
+	case r.feedback(m):
+	case r.statusParts(m):
+	case r.sesNotification(m):
+	case isAutoReply(m):
+		r.Kind = AutoReply
+	case r.statusInText(m):
+	case r.notice(m):
+	}
+	context := ""
+	if len(r.Recipients) == 1 { // of several, it could be about any
+		shown, _ := cutReturned(m.text())
+		context = clip(r.subject+" "+shown, maxDiagnostic)
+	}
+	late := (r.Kind == Bounce || r.Kind == Delay) && refusedAfterData(m.text())
+	for i := range r.Recipients {
+		r.Recipients[i].judge(late, context)
+	}
+	return r
+}
+
+// afterData is how notices say that a message was refused once it had been
+// sent, and atRcpt that the recipient was.
+var (
+	afterData = regexp.MustCompile(`(?i)in reply to end of DATA|>>> DATA\s+<<< 5|after I sent the message|after end of data|TEXT command`)
+	atRcpt    = regexp.MustCompile(`(?i)in reply to RCPT|after RCPT TO|>>> RCPT To:\S+\s+<<< [45]`)
+)
+
+func refusedAfterData(text string) bool {
+	return afterData.MatchString(text) && !atRcpt.MatchString(text)
+}
+
+// bareRefusal names the recipient, and no reason.
+var bareRefusal = regexp.MustCompile(`(?i)^5\d\d (?:5\.\d+\.\d+ )?<?(?:` + addr + `)>?:? (?:recipient )?(?:address )?rejected\.?$`)
+
+var unknownUser = regexp.MustCompile(`(?i)user unknown|unknown user`)
+
+// judge fills in what follows from status and words. late: the recipient had
+// been accepted when the message was refused. context is the notice around it,
+// asked where the diagnostic says nothing that is known.
+func (c *Recipient) judge(late bool, context string) {
+	c.Diagnostic = clip(oneLine(c.Diagnostic), maxReason)
+	if c.Kind != Bounce && c.Kind != Delay {
+		return
+	}
+	if c.ReplyCode == "" {
+		c.ReplyCode = replyCode(c.Diagnostic)
+	}
+	c.Status = bestStatus(c.Status, c.Diagnostic)
+	c.Class, c.Hard = event.Classify("", c.Status, c.Diagnostic, nil)
+	if context != "" && vagueClass(c.Class) {
+		if class, hard := event.Classify("", "", oneLine(context), nil); !vagueClass(class) {
+			c.Class, c.Hard = class, hard && !strings.HasPrefix(c.Status, "4")
+		}
+	}
+	if vagueClass(c.Class) && bareRefusal.MatchString(c.Diagnostic) {
+		c.Class, c.Hard = event.ClassInvalidRecipient, true
+	}
+	// "User unknown" in answer to the message, the recipient having been taken,
+	// is how filters of the recipient's own (and of mobile providers) refuse.
+	filtered := late && vagueness(c.Status) > 0 || strings.Contains(c.Diagnostic, "550 : User unknown")
+	if c.Hard && filtered && unknownUser.MatchString(c.Diagnostic) {
+		c.Class, c.Hard = event.ClassMailBlock, false
+	}
+	if c.Kind == Delay {
+		c.Hard = false
+	}
+}
+
+func vagueClass(class int) bool {
+	return class == event.ClassUndetermined || class == event.ClassGenericBounce || class == event.ClassTransientFailure || class == event.ClassSoftBounce
+}
+
+// setKind: the gravest recipient decides for the whole.
+func (r *Report) setKind() {
+	order := []Kind{Bounce, Delay, Delivered}
+	for _, k := range order {
+		for _, c := range r.Recipients {
+			if c.Kind == k {
+				r.Kind = k
+				return
+			}
+		}
+	}
+}
+
+func (r *Report) add(c Recipient) {
+	if len(r.Recipients) < maxRecipients {
+		r.Recipients = append(r.Recipients, c)
+	}
+}
+
+// Addressees are those of a mail's own header (To, Delivered-To), for whom its
+// envelope is gone.
+func Addressees(msg []byte) []string {
+	head, _ := splitMessage(msg)
+	h := returnedHeader(head)
+	return addressIn.FindAllString(h["delivered-to"]+" "+h["x-original-to"]+" "+h["to"], 16)
+}
+
+func oneLine(s string) string {
+	return strings.Join(strings.Fields(strings.ToValidUTF8(s, "\uFFFD")), " ")
+}
+
+// clip cuts at a character boundary.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && s[n]&0xC0 == 0x80 {
+		n--
+	}
+	return s[:n]
+}

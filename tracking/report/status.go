@@ -1,0 +1,256 @@
+package report
+
+import (
+	"regexp"
+	"strings"
+)
+
+// fields is one group of header-like lines, names in lower case; the first of
+// a name counts.
+type fields map[string]string
+
+// maxFieldValue bounds what continuation lines make of a field, in bytes.
+const maxFieldValue = 8 << 10
+
+// groups reads blocks of fields that blank lines part (RFC 3464 section 2.1).
+// A line that is neither field nor continuation goes.
+func groups(text string) []fields {
+	var out []fields
+	cur, last := fields{}, ""
+	flush := func() {
+		if len(cur) > 0 {
+			out = append(out, cur)
+		}
+		cur, last = fields{}, ""
+	}
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\r\n")
+		switch {
+		case strings.TrimSpace(line) == "":
+			flush()
+			continue
+		case line[0] == ' ' || line[0] == '\t':
+			if last != "" && len(cur[last]) < maxFieldValue {
+				cur[last] += " " + strings.TrimSpace(line)
+			}
+			continue
+		}
+		name, value, ok := strings.Cut(line, ":")
+		name = strings.ToLower(strings.TrimSpace(name))
+		if !ok || name == "" || strings.ContainsAny(name, " \t<>@") {
+			last = ""
+			continue
+		}
+		if name == "final-recipient" && cur[name] != "" { // a blank line is missing
+			flush()
+		}
+		last = name
+		if _, twice := cur[name]; twice {
+			last = "" // and its continuations go too
+			continue
+		}
+		cur[name] = strings.TrimSpace(value)
+	}
+	flush()
+	return out
+}
+
+// typed takes the type off `rfc822; x` or `smtp; x` (RFC 3464 section 2.1.2).
+func typed(v string) string {
+	if kind, rest, ok := strings.Cut(v, ";"); ok && !strings.ContainsAny(strings.TrimSpace(kind), " @<") {
+		return strings.TrimSpace(rest)
+	}
+	return strings.TrimSpace(v)
+}
+
+var addressIn = regexp.MustCompile(`"[^"\r\n]{1,64}"@[A-Za-z0-9.\-\[\]:]{1,255}|[^\s<>()\[\]{}:;,"'|\\` + "`" + `]{1,128}@[A-Za-z0-9][A-Za-z0-9.\-]{0,254}[A-Za-z0-9]`)
+
+// addressOf finds the address in a recipient field; a value without one is
+// taken as it stands.
+func addressOf(v string) string {
+	v = typed(v)
+	if a := addressIn.FindString(v); a != "" {
+		return a
+	}
+	return strings.Trim(v, "<> \t")
+}
+
+// statusParts reads the machine-readable part of a DSN.
+func (r *Report) statusParts(m *structure) bool {
+	found := false
+	for _, p := range m.parts {
+		if p.isStatus() {
+			found = r.statusGroups(groups(string(p.body))) || found
+		}
+	}
+	if found {
+		r.enrich(m.text())
+	}
+	return found
+}
+
+// statusInText reads DSN fields where no MIME part holds them.
+func (r *Report) statusInText(m *structure) bool {
+	text := m.text()
+	low := strings.ToLower(text)
+	if !strings.Contains(low, "final-recipient:") || !strings.Contains(low, "status:") || !fromMailSystem(m) {
+		return false
+	}
+	return r.statusGroups(groups(text))
+}
+
+func (r *Report) statusGroups(gs []fields) bool {
+	before := len(r.Recipients)
+	var open *fields // the group of the recipient that lacks its status
+	for _, g := range gs {
+		if id := g["original-envelope-id"]; id != "" && r.OriginalEnvelopeID == "" {
+			r.OriginalEnvelopeID = id
+		}
+		_, final := g["final-recipient"]
+		_, original := g["original-recipient"]
+		if !final && !original {
+			// A blank line inside a recipient's group.
+			if open != nil && len(r.Recipients) > before && (g["status"] != "" || g["diagnostic-code"] != "") {
+				for k, v := range g {
+					if (*open)[k] == "" {
+						(*open)[k] = v
+					}
+				}
+				r.Recipients[len(r.Recipients)-1] = recipientOf(*open)
+			}
+			continue
+		}
+		if g["action"] == "" && g["status"] == "" && g["diagnostic-code"] == "" && !final {
+			continue
+		}
+		open = &g
+		if c := recipientOf(g); !r.names(c, before) {
+			r.add(c)
+		}
+	}
+	r.setKind()
+	return len(r.Recipients) > before
+}
+
+// names tells whether a recipient stands in the list already: some systems
+// write a group twice, or quote the report in itself.
+func (r *Report) names(c Recipient, from int) bool {
+	for _, o := range r.Recipients[from:] {
+		if strings.EqualFold(o.Final, c.Final) && strings.EqualFold(o.Original, c.Original) && o.Kind == c.Kind {
+			return true
+		}
+	}
+	return false
+}
+
+func recipientOf(g fields) Recipient {
+	c := Recipient{Final: addressOf(g["final-recipient"]), Status: cleanStatus(g["status"]), Diagnostic: typed(g["diagnostic-code"])}
+	if o := g["original-recipient"]; o != "" {
+		c.Original = addressOf(o)
+	}
+	if !strings.Contains(c.Final, "@") {
+		if a := addressOf(g["x-actual-recipient"]); strings.Contains(a, "@") && c.Final == "" {
+			c.Final = a
+		}
+	}
+	action, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(g["action"])), " ")
+	switch strings.Trim(action, ";,.(") {
+	case "failed", "failure", "fail", "bounced", "error":
+		c.Kind = Bounce
+	case "delayed", "deferred", "delay":
+		c.Kind = Delay
+	case "delivered", "relayed", "expanded", "delivery":
+		c.Kind = Delivered
+	default:
+		c.Kind = Bounce
+		if strings.HasPrefix(c.Status, "2") {
+			c.Kind = Delivered
+		}
+	}
+	return c
+}
+
+// enrich gives recipients what the text for people says of them, where the
+// fields are short of words.
+func (r *Report) enrich(text string) {
+	var said []Recipient
+	for i := range r.Recipients {
+		c := &r.Recipients[i]
+		if c.Kind == Delivered || (c.Diagnostic != "" && (replyCode(c.Diagnostic) != "" || len(c.Diagnostic) > 12)) {
+			continue
+		}
+		if said == nil {
+			if said = noticeRecipients(text); said == nil {
+				said = []Recipient{}
+			}
+		}
+		for _, s := range said {
+			if strings.EqualFold(s.Final, c.Final) || strings.EqualFold(s.Final, c.Original) || len(said) == 1 && len(r.Recipients) == 1 {
+				c.Diagnostic = strings.TrimSpace(c.Diagnostic + " " + s.Diagnostic)
+				break
+			}
+		}
+		if c.Diagnostic == "" && len(r.Recipients) == 1 {
+			c.Diagnostic = noticeReply(text)
+		}
+	}
+}
+
+var statusIn = regexp.MustCompile(`(?:^|[^\d.])([245]\.\d{1,3}\.\d{1,3})(?:$|[^\d.]|\.$|\.[^\d])`)
+
+func cleanStatus(s string) string {
+	if m := statusIn.FindStringSubmatch(s); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+var replyWithStatus = regexp.MustCompile(`(?:^|[^\d.])([45]\d\d)[ \-:'"]{1,3}(?:SMTP; )?[#(]{0,2}([45]\.\d{1,3}\.\d{1,3})(?:$|[^\d.]|\.$|\.[^\d])`)
+
+// bestStatus takes the more particular of the status field and the status
+// that the reply's text holds.
+func bestStatus(field, text string) string {
+	said := ""
+	if m := replyWithStatus.FindStringSubmatch(text); m != nil {
+		said = m[2]
+	} else if m := statusIn.FindStringSubmatch(text); m != nil && m[1][0] != '2' {
+		said = m[1]
+	}
+	switch {
+	case said == "":
+		return field
+	case field == "" || vagueness(said) < vagueness(field) && (field[0] == said[0] || vagueness(field) == 2):
+		return said
+	case vagueness(said) == 0 && field[0] == said[0]:
+		return said
+	}
+	return field
+}
+
+// vagueness: 2 for codes that say "something", 1 for those that name no more
+// than a subject (RFC 3463 section 3), else 0.
+func vagueness(status string) int {
+	_, rest, _ := strings.Cut(status, ".")
+	switch rest {
+	case "0.0":
+		return 2
+	case "1.0", "2.0", "3.0", "4.0", "5.0":
+		return 1
+	}
+	return 0
+}
+
+var replyIn = regexp.MustCompile(`(?:^|said:? |returned:? |[\s:;'"(>\[#]|\.\.\. ?)([245][0-5]\d)(?:[ \-:]|$)`)
+
+// replyCode is the first SMTP reply code in a text.
+func replyCode(text string) string {
+	if m := replyWithStatus.FindStringSubmatch(text); m != nil {
+		return m[1]
+	}
+	for _, m := range replyIn.FindAllStringSubmatch(text, 8) {
+		if m[1][0] != '2' {
+			return m[1]
+		}
+	}
+	return ""
+}

@@ -1,0 +1,236 @@
+package report
+
+import (
+	"bytes"
+	"io"
+	"net/mail"
+	"strings"
+	"time"
+
+	"github.com/emersion/go-message"
+	_ "github.com/emersion/go-message/charset" // text in other charsets becomes UTF-8
+	"golang.org/x/net/html"
+)
+
+// structure is a mail as far as it can be read.
+type structure struct {
+	header message.Header
+	parts  []part // leaves, in order
+	broken bool   // the MIME structure could not be read to its end
+	raw    []byte // the body as it stands
+}
+
+type part struct {
+	mediaType string
+	body      []byte // decoded; text in UTF-8
+}
+
+func (p part) is(types ...string) bool {
+	for _, t := range types {
+		if p.mediaType == t {
+			return true
+		}
+	}
+	return false
+}
+
+func (p part) isReturned() bool {
+	return p.is("message/rfc822", "text/rfc822-headers", "message/rfc822-headers", "text/rfc822-header", "message/global", "message/global-headers", "message/partial")
+}
+
+func (p part) isStatus() bool {
+	return p.is("message/delivery-status", "message/global-delivery-status", "message/x-delivery-status")
+}
+
+// readStructure reads with go-message. A header that the library would refuse
+// is cleaned first; what it cannot read of the body is taken as one text.
+func readStructure(msg []byte) *structure {
+	head, body := splitMessage(msg)
+	m := &structure{raw: body}
+	e, err := message.Read(io.MultiReader(bytes.NewReader(cleanHeader(head)), bytes.NewReader(body)))
+	if e == nil {
+		m.broken, m.parts = err != nil, []part{{"text/plain", body}}
+		return m
+	}
+	m.header = e.Header
+	m.walk(e, 0)
+	if len(m.parts) == 0 {
+		m.broken, m.parts = true, []part{{"text/plain", body}}
+	}
+	return m
+}
+
+// splitMessage cuts behind the header; a leading mbox line goes.
+func splitMessage(msg []byte) (head, body []byte) {
+	if bytes.HasPrefix(msg, []byte("From ")) {
+		if i := bytes.IndexByte(msg, '\n'); i >= 0 {
+			msg = msg[i+1:]
+		}
+	}
+	for at := 0; at < len(msg); {
+		end := bytes.IndexByte(msg[at:], '\n')
+		if end < 0 {
+			return msg, nil
+		}
+		if len(bytes.TrimRight(msg[at:at+end], "\r")) == 0 {
+			return msg[:at], msg[at+end+1:]
+		}
+		at += end + 1
+	}
+	return msg, nil
+}
+
+// cleanHeader keeps fields and their continuations, and ends with an empty line.
+func cleanHeader(head []byte) []byte {
+	var out bytes.Buffer
+	kept := false
+	for line := range bytes.Lines(head) {
+		line = bytes.TrimRight(line, "\r\n")
+		if len(line) > 0 && (line[0] == ' ' || line[0] == '\t') {
+			if kept && len(bytes.TrimSpace(line)) > 0 {
+				out.Write(line)
+				out.WriteString("\r\n")
+			}
+			continue
+		}
+		name, _, ok := bytes.Cut(line, []byte(":"))
+		name = bytes.TrimRight(name, " \t")
+		if kept = ok && len(name) > 0 && !bytes.ContainsAny(name, " \t"); kept {
+			for _, c := range name {
+				kept = kept && c > ' ' && c < 127
+			}
+		}
+		if kept {
+			out.Write(name)
+			out.Write(line[bytes.IndexByte(line, ':'):])
+			out.WriteString("\r\n")
+		}
+	}
+	out.WriteString("\r\n")
+	return out.Bytes()
+}
+
+func (m *structure) walk(e *message.Entity, depth int) {
+	if len(m.parts) >= maxParts || depth > maxDepth {
+		m.broken = true
+		return
+	}
+	if mr := e.MultipartReader(); mr != nil {
+		for {
+			p, err := mr.NextPart()
+			if p == nil || (err != nil && !message.IsUnknownCharset(err) && !message.IsUnknownEncoding(err)) {
+				m.broken = m.broken || err != io.EOF
+				return
+			}
+			m.walk(p, depth+1)
+			if len(m.parts) >= maxParts {
+				return
+			}
+		}
+	}
+	t, _, err := e.Header.ContentType()
+	if err != nil || t == "" || strings.HasPrefix(t, "multipart/") {
+		t = "text/plain"
+	}
+	b, err := io.ReadAll(e.Body)
+	m.broken = m.broken || err != nil
+	if len(b) == 0 && err != nil && depth == 0 {
+		b = m.raw
+	}
+	m.parts = append(m.parts, part{strings.ToLower(t), b})
+}
+
+// get is a header field, decoded where it can be.
+func (m *structure) get(name string) string {
+	v, err := m.header.Text(name)
+	if err != nil {
+		v = m.header.Get(name)
+	}
+	return strings.TrimSpace(v)
+}
+
+func (m *structure) date() time.Time {
+	t, _ := mail.ParseDate(m.header.Get("Date"))
+	return t
+}
+
+// returned is the first returned message or header.
+func (m *structure) returned() []byte {
+	for _, p := range m.parts {
+		if p.isReturned() {
+			return p.body
+		}
+	}
+	return nil
+}
+
+// text is what a reader of the mail sees, without the returned message.
+func (m *structure) text() string {
+	var plain, rich strings.Builder
+	for _, p := range m.parts {
+		switch {
+		case p.is("text/html"):
+			rich.WriteString(htmlText(p.body))
+			rich.WriteByte('\n')
+		case strings.HasPrefix(p.mediaType, "text/") && !p.isReturned():
+			plain.Write(p.body)
+			plain.WriteByte('\n')
+		}
+		if p.isReturned() && plain.Len()+rich.Len() > 0 {
+			break // what stands behind it belongs to it, mostly
+		}
+	}
+	s := plain.String()
+	if strings.TrimSpace(s) == "" {
+		s = rich.String()
+	}
+	if m.broken {
+		s += "\n" + string(m.raw)
+	}
+	return clip(strings.ReplaceAll(s, "\r\n", "\n"), maxText)
+}
+
+// allText is every text part one after the other.
+func (m *structure) allText() []byte {
+	var b bytes.Buffer
+	for _, p := range m.parts {
+		if strings.HasPrefix(p.mediaType, "text/") && b.Len() < maxText {
+			b.Write(p.body)
+			b.WriteByte('\n')
+		}
+	}
+	return b.Bytes()
+}
+
+// htmlText is the text of an HTML body, a line a block.
+func htmlText(body []byte) string {
+	var out strings.Builder
+	z := html.NewTokenizer(bytes.NewReader(body))
+	hidden := 0
+	for {
+		switch z.Next() {
+		case html.ErrorToken:
+			return out.String()
+		case html.TextToken:
+			if hidden == 0 {
+				out.WriteString(strings.Join(strings.Fields(string(z.Text())), " ") + " ")
+			}
+		case html.StartTagToken, html.SelfClosingTagToken:
+			name, _ := z.TagName()
+			switch string(name) {
+			case "style", "script", "title":
+				hidden++
+			case "br", "p", "div", "tr", "li", "table", "h1", "h2", "h3", "td", "pre", "blockquote":
+				out.WriteByte('\n')
+			}
+		case html.EndTagToken:
+			name, _ := z.TagName()
+			switch string(name) {
+			case "style", "script", "title":
+				hidden = max(0, hidden-1)
+			case "p", "div", "tr", "li", "td":
+				out.WriteByte('\n')
+			}
+		}
+	}
+}
