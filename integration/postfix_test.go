@@ -8,8 +8,9 @@ import (
 )
 
 // startPostfix runs a Postfix of its own on a loopback port, which hands all
-// mail for example.net to next and refuses nobody@example.net.
-func startPostfix(t *testing.T, next string) (addr string) {
+// mail for example.net to next and refuses nobody@example.net. routes leads
+// further domains elsewhere.
+func startPostfix(t *testing.T, next string, routes ...route) (addr string) {
 	t.Helper()
 	need(t, "postfix")
 	if os.Getuid() != 0 {
@@ -31,6 +32,11 @@ func startPostfix(t *testing.T, next string) (addr string) {
 		}
 	}
 	run(t, "", "chown", "postfix", filepath.Join(dir, "data"))
+	domains, transports := "example.net", "example.net smtp:[127.0.0.1]:"+portOf(next)+"\n"
+	for _, r := range routes {
+		domains += ", " + r.domain
+		transports += r.domain + " smtp:[127.0.0.1]:" + portOf(r.addr) + "\n"
+	}
 	main := fmt.Sprintf(`compatibility_level = 3.6
 queue_directory = %[1]s/queue
 data_directory = %[1]s/data
@@ -42,14 +48,14 @@ inet_interfaces = loopback-only
 inet_protocols = ipv4
 mynetworks = 127.0.0.0/8
 alias_maps =
-relay_domains = example.net
+relay_domains = %[2]s
 relay_recipient_maps =
 smtpd_recipient_restrictions = check_recipient_access inline:{{nobody@example.net=550 5.1.1 no such person}}, permit_mynetworks, reject
-transport_maps = inline:{{example.net=smtp:[%[2]s]:%[3]s}}
+transport_maps = texthash:%[1]s/conf/transport
 smtpd_client_connection_count_limit = 0
 smtp_tls_security_level = none
 smtputf8_enable = no
-`, dir, "127.0.0.1", portOf(next))
+`, dir, domains)
 	master := fmt.Sprintf(`%s inet n - n - - smtpd
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
@@ -69,7 +75,7 @@ scache unix - - n - 1 scache
 tlsmgr unix - - n 1000? 1 tlsmgr
 postlog unix-dgram n - n - 1 postlogd
 `, addr)
-	for name, text := range map[string]string{"main.cf": main, "master.cf": master} {
+	for name, text := range map[string]string{"main.cf": main, "master.cf": master, "transport": transports} {
 		if err := os.WriteFile(filepath.Join(conf, name), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -84,6 +90,9 @@ postlog unix-dgram n - n - 1 postlogd
 	})
 	return addr
 }
+
+// route leads mail for a domain to a loopback address.
+type route struct{ domain, addr string }
 
 func portOf(addr string) string {
 	for i := len(addr) - 1; i >= 0; i-- {

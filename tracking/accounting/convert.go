@@ -29,7 +29,7 @@ func (f *Follower) block(ctx context.Context, file *os.File, s *fileState, size 
 	i := bytes.LastIndexByte(buf[:n], '\n')
 	if i < 0 {
 		if int64(n) == blockBytes { // no record is that long
-			f.bad(file.Name(), s.Offset, buf[:200], ErrNoColumns)
+			f.bad(file.Name(), s.Lines+1, s.Offset, buf[:200], ErrNoColumns)
 			return int64(n), f.remember(file, s, int64(n))
 		}
 		return 0, nil
@@ -44,6 +44,7 @@ func (f *Follower) block(ctx context.Context, file *os.File, s *fileState, size 
 		}
 	}
 	s.Header = header
+	s.Lines += int64(bytes.Count(buf[:used], []byte("\n")))
 	return used, f.remember(file, s, used)
 }
 
@@ -69,7 +70,7 @@ func (f *Follower) convert(name string, s *fileState, data []byte) (events []*ev
 				if int(end) == len(data) && errors.Is(err, csv.ErrQuote) && len(data)-int(used) < blockBytes/2 {
 					return events, header, used // its end may come yet
 				}
-				f.bad(name, s.Offset+used, line(data[used:]), err)
+				f.bad(name, s.lineAt(data, used), s.Offset+used, line(data[used:]), err)
 				used += int64(len(line(data[used:]))) // go on behind this line
 				break
 			}
@@ -78,8 +79,8 @@ func (f *Follower) convert(name string, s *fileState, data []byte) (events []*ev
 				c = NewConverter(header, f.c.Classes, f.c.Verify, f.retries)
 				f.warn(name, c)
 			} else if c == nil {
-				f.bad(name, s.Offset+used, line(data[used:]), errors.New("no header line before it"))
-			} else if e := f.one(name, c, fields, s.Offset+used, data[used:end]); e != nil {
+				f.bad(name, s.lineAt(data, used), s.Offset+used, line(data[used:]), errors.New("no header line before it"))
+			} else if e := f.one(name, c, fields, s, data, used, end); e != nil {
 				events = append(events, e)
 			}
 			used = end
@@ -96,8 +97,9 @@ func line(data []byte) []byte {
 	return data
 }
 
-func (f *Follower) one(name string, c *Converter, fields []string, place int64, raw []byte) *event.Event {
-	e, err := c.Event(fields, place)
+// one makes the event of the record that is data[at:end].
+func (f *Follower) one(name string, c *Converter, fields []string, s *fileState, data []byte, at, end int64) *event.Event {
+	e, err := c.Event(fields, s.Offset+at)
 	switch {
 	case err == nil:
 		f.records.WithLabelValues(e.Type.PublicName()).Inc()
@@ -111,7 +113,7 @@ func (f *Follower) one(name string, c *Converter, fields []string, place int64, 
 			f.c.Log.Error("ACCOUNTING RECORDS WITHOUT OUR MESSAGE IDS make no events. PowerMTA's <acct-file> needs: record-fields d *,header_x-sp-message-id (and the same for b, t, f)", "file", name)
 		}
 	default:
-		f.bad(name, place, raw, err)
+		f.bad(name, s.lineAt(data, at), s.Offset+at, data[at:end], err)
 	}
 	return nil
 }
@@ -124,16 +126,16 @@ func (f *Follower) warn(name string, c *Converter) {
 }
 
 // bad sets a line aside and stops nothing.
-func (f *Follower) bad(name string, place int64, raw []byte, err error) {
+func (f *Follower) bad(name string, line, place int64, raw []byte, err error) {
 	f.records.WithLabelValues("bad").Inc()
-	f.c.Log.Error("accounting: bad record set aside", "file", name, "offset", place, "err", err)
+	f.c.Log.Error("accounting: bad record set aside", "file", name, "line", line, "offset", place, "err", err)
 	out, openErr := os.OpenFile(filepath.Join(f.c.Dir, "bad.csv"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if openErr != nil {
 		return
 	}
 	defer out.Close()
 	if info, err := out.Stat(); err == nil && info.Size() < maxBad {
-		fmt.Fprintf(out, "# %s at %d: %v\n%s\n", name, place, err, bytes.TrimRight(raw, "\r\n"))
+		fmt.Fprintf(out, "# %s:%d: %v\n%s\n", name, line, err, bytes.TrimRight(raw, "\r\n"))
 	}
 }
 

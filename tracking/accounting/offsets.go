@@ -1,6 +1,7 @@
 package accounting
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -16,6 +17,7 @@ import (
 type fileState struct {
 	Path   string   `json:"path"` // as it was seen last
 	Offset int64    `json:"offset"`
+	Lines  int64    `json:"lines"` // that were read
 	Header []string `json:"header"`
 	Seen   int64    `json:"seen"` // Unix seconds
 	// Head is the SHA-256 of the first HeadLen bytes: a file that begins
@@ -58,6 +60,12 @@ func (s *fileState) same(file io.ReaderAt, size int64) bool {
 	}
 	sum, err := headSum(file, s.HeadLen)
 	return err == nil && (s.HeadLen == 0 || sum == s.Head)
+}
+
+// lineAt is the number of the line that begins at data[at], data being what
+// follows the offset.
+func (s *fileState) lineAt(data []byte, at int64) int64 {
+	return s.Lines + int64(bytes.Count(data[:at], []byte("\n"))) + 1
 }
 
 func headSum(file io.ReaderAt, n int64) (string, error) {

@@ -264,7 +264,7 @@ func (f *Follower) clearOne(name string) error {
 		if _, err := file.ReadAt(rest, s.Offset); err != nil {
 			return fmt.Errorf("accounting: %w", err)
 		}
-		f.bad(name, s.Offset, rest, errors.New("the pipe ended within a record"))
+		f.bad(name, s.Lines+1, s.Offset, rest, errors.New("the pipe ended within a record"))
 	}
 	if h := f.held[key]; h != nil {
 		h.file.Close()

@@ -92,3 +92,19 @@ func (c counting) Record(_ context.Context, es ...*event.Event) error {
 	c <- len(es)
 	return nil
 }
+
+// TestBadLineIsNamed by its number, also where it is not in the first block.
+func TestBadLineIsNamed(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	file := filepath.Join(dir, "acct.csv")
+	appendTo(t, file, header+delivered+bounced("good-2", "other", "5.0.0", "smtp;550 one\ntwo")) // lines 1 to 4
+	f := follower(t, dir, m)
+	t.Cleanup(f.closeAll)
+	poll(t, f)
+	appendTo(t, file, delivered+"zz,no such type\r\n"+delivered)
+	poll(t, f)
+	bad, err := os.ReadFile(filepath.Join(dir, "state", "bad.csv"))
+	if err != nil || !strings.HasPrefix(string(bad), "# "+file+":6: ") || len(m.events) != 4 {
+		t.Errorf("%q %v, %d events", bad, err, len(m.events))
+	}
+}

@@ -83,9 +83,9 @@ func Classify(category, status, text string, own map[string]int) (class int, har
 	if c, ok := own[category]; ok && category != "" {
 		return c, c == ClassInvalidRecipient || c == ClassNoRcpt || c == ClassUnsubscribe
 	}
-	words, said := byWords(text)
+	words := byWords(text)
 	if c, ok := bounceCategories[category]; ok {
-		if said && (c == ClassMailBlock || c == ClassSpamBlock || c == ClassAdminFailure) {
+		if words.ok && (c == ClassMailBlock || c == ClassSpamBlock || c == ClassAdminFailure) {
 			return words.class, words.hard
 		}
 		return c, hardCategories[category]
@@ -95,9 +95,9 @@ func Classify(category, status, text string, own map[string]int) (class int, har
 	temporary := strings.HasPrefix(code, "4.")
 	strong, ok := strongStatus[detail]
 	switch {
-	case ok && !(said && overrides(words.class, text)):
+	case ok && !words.first:
 		return strong.class, strong.hard && (!temporary || words.hard)
-	case said:
+	case words.ok:
 		return words.class, words.hard && !(temporary && words.class == ClassDNSFailure)
 	}
 	if c, ok := weakStatus[detail]; ok {

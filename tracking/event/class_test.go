@@ -1,6 +1,10 @@
 package event
 
-import "testing"
+import (
+	"slices"
+	"strings"
+	"testing"
+)
 
 // TestBounceClasses has a case for every class.
 func TestBounceClasses(t *testing.T) {
@@ -37,6 +41,29 @@ func TestBounceClasses(t *testing.T) {
 	} {
 		if got := BounceClass(c.category, c.status, c.text, own); got != c.want {
 			t.Errorf("%q %q %q: %d, want %d", c.category, c.status, c.text, got, c.want)
+		}
+	}
+}
+
+// TestWords: the index finds what looking for each word in turn would, and each
+// word is long enough for it and in lower case.
+func TestWords(t *testing.T) {
+	for row, w := range bounceWords {
+		for _, s := range w.any {
+			if len(s) < 3 || s != strings.ToLower(s) {
+				t.Errorf("word %q", s)
+				continue
+			}
+			want := row
+			for r := range row {
+				if slices.ContainsFunc(bounceWords[r].any, func(o string) bool { return strings.Contains("xx "+s+" yy", o) }) {
+					want = r
+					break
+				}
+			}
+			if got := indexed().first("xx " + s + " yy"); got != want {
+				t.Errorf("%q: row %d, want %d", s, got, want)
+			}
 		}
 	}
 }

@@ -1,6 +1,9 @@
 package event
 
-import "strings"
+import (
+	"strings"
+	"sync"
+)
 
 // bounceWords tell what an enhanced status code alone does not, in the reply's
 // text. The first row that fits counts: what is about the sender comes before
@@ -42,27 +45,67 @@ var bounceWords = []struct {
 // senderWords speak of the sender's address, which is not the recipient's fault.
 var senderWords = []string{"sender address rejected", "bouncedeny", "email address is on senderfilterconfig", "emetteur invalide", "empty envelope senders", "no third-party dsns", "fully qualified email address required", "is not a registered gateway user", "mail from not owned", "mailfrom domain is listed", "null sender", "batv", "rfc 1035 violation", "sender email address", "non-member to a members-only", "can't determine purported", "valid sender domain", "does not accept mail from", "not allowed to post", "unsigned dsn", "sending to/from an address", "email address is not verified", "identities failed the check", "this server does not accept mail from", "all recipient addresses rejected", "backscatter", "administrative prohibition", "sender rejected", "sender was rejected", "sender verify failed", "unroutable sender", "sender denied", "sender domain", "sender address", "sender unknown", "sender not", "invalid sender", "bad sender", "from: domain", "domain of sender", "return path", "envelope sender", "sender's", "from address", "sender is", "after mail from", "in reply to mail from", "recipient preferences", "recipient's preferences"}
 
-// overrides tells which words are believed before any status: those of a full
-// mailbox and of somebody else's address.
-func overrides(class int, text string) bool {
-	return class == ClassMailboxFull || class == ClassMailBlock && hasAny(strings.ToLower(text), senderWords)
+// wordIndex finds the words of bounceWords in one pass over a text: by the
+// first three bytes of each.
+type wordIndex struct {
+	maybe [1 << 10]uint64 // a bit for each hash that some word has
+	words map[[3]byte][]indexedWord
 }
 
-func byWords(text string) (verdict, bool) {
-	text = strings.ToLower(text)
-	for _, w := range bounceWords {
-		if hasAny(text, w.any) {
-			return w.verdict, true
-		}
-	}
-	return verdict{}, false
+type indexedWord struct {
+	text string
+	row  int
 }
 
-func hasAny(text string, words []string) bool {
-	for _, s := range words {
-		if strings.Contains(text, s) {
-			return true
+func hash3(a, b, c byte) uint16 { return uint16(a)<<8 ^ uint16(b)<<4 ^ uint16(c) }
+
+var indexed = sync.OnceValue(func() *wordIndex {
+	x := &wordIndex{words: map[[3]byte][]indexedWord{}}
+	for row, w := range bounceWords {
+		for _, s := range w.any {
+			key := [3]byte{s[0], s[1], s[2]}
+			x.words[key] = append(x.words[key], indexedWord{s, row})
+			h := hash3(s[0], s[1], s[2])
+			x.maybe[h>>6] |= 1 << (h & 63)
 		}
 	}
-	return false
+	return x
+})
+
+// first is the first row of which a word stands in the text, or -1.
+func (x *wordIndex) first(text string) int {
+	best := len(bounceWords)
+	for i := 0; i+3 <= len(text) && best > 0; i++ {
+		h := hash3(text[i], text[i+1], text[i+2])
+		if x.maybe[h>>6]&(1<<(h&63)) == 0 {
+			continue
+		}
+		for _, w := range x.words[[3]byte{text[i], text[i+1], text[i+2]}] {
+			if w.row < best && strings.HasPrefix(text[i:], w.text) {
+				best = w.row
+			}
+		}
+	}
+	if best == len(bounceWords) {
+		return -1
+	}
+	return best
+}
+
+// said is what words make of a text.
+type said struct {
+	verdict
+	ok bool
+	// first: believed before any status, as a full mailbox and what is about
+	// somebody else's address are.
+	first bool
+}
+
+func byWords(text string) said {
+	row := indexed().first(strings.ToLower(text))
+	if row < 0 {
+		return said{}
+	}
+	w := bounceWords[row]
+	return said{verdict: w.verdict, ok: true, first: w.class == ClassMailboxFull || len(w.any) > 0 && &w.any[0] == &senderWords[0]}
 }

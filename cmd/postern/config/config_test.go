@@ -83,6 +83,24 @@ func TestExample(t *testing.T) {
 	}
 }
 
+// TestDocuments loads the configurations that the documents show.
+func TestDocuments(t *testing.T) {
+	for _, doc := range []string{"../../../README.md", "../POWERMTA.md"} {
+		data, err := os.ReadFile(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, text, ok := strings.Cut(string(data), "```toml\n")
+		if !ok {
+			t.Fatalf("%s shows no configuration", doc)
+		}
+		text, _, _ = strings.Cut(text, "```")
+		if _, problems := load(write(t, folder(t), text), noEnv); len(problems) > 0 {
+			t.Errorf("%s: %v", doc, problems)
+		}
+	}
+}
+
 func lastKey(key string) string {
 	key = strings.TrimRight(key, "[]0123456789")
 	return key[strings.LastIndexByte(key, '.')+1:]
@@ -126,7 +144,8 @@ func TestProblems(t *testing.T) {
 		{"signals without a key", smallest + "[signals]\nenabled = true\n", []string{`4: signals.api_key: missing`}},
 		{"batch over the API's limit", smallest + "[signals]\nbatch_size = \"6MB\"\n", []string{`5: signals.batch_size: want from`}},
 		{"bad address", smallest + "[relay]\nupstream = [\n  \"127.0.0.1\",\n]\n", []string{`5: relay.upstream[0]: not an address`}},
-		{"not built", smallest + "[reports]\nbounce_domains = [\"b.example\"]\n", []string{"4: reports: the listener for bounces and complaints is not built yet"}},
+		{"bad report domain", smallest + "[reports]\nbounce_domains = [\"*\"]\nfbl_domains = [\"a b\"]\n", []string{`5: reports.bounce_domains[0]: "*" is no domain`, `6: reports.fbl_domains[0]: "a b" is no domain`}},
+		{"VERP leads elsewhere", smallest + "[relay]\nverp_domain = \"b.example\"\n[reports]\nbounce_domains = [\"*.b.example\"]\n", []string{"5: relay.verp_domain: b.example is not among reports.bounce_domains"}},
 		{"syntax", "hostname = \n", []string{"1: "}},
 		{"twice", "hostname = \"a\"\nhostname = \"b\"\n", []string{"2: "}},
 		{"missing hostname and url", "[log]\nlevel = \"info\"\n", []string{"1: hostname: missing", "1: tracking.url: missing"}},
