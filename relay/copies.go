@@ -31,7 +31,7 @@ type message struct {
 	eightBit bool
 	params   envelope.MailParams
 	copies   []*copyOf
-	longest  int // recipient, in bytes
+	longest  int // recipient, as bytes of a token
 }
 
 // copyOf is one recipient's copy.
@@ -174,7 +174,7 @@ func (r *Relay) addCopies(m *message, now time.Time) error {
 		if as == nil {
 			c.as = c
 		}
-		m.longest = max(m.longest, len(c.as.recipient.Address.String()))
+		m.longest = max(m.longest, token.Squeezed(c.as.recipient.Address.String()))
 		m.copies = append(m.copies, c)
 	}
 	for _, rcpt := range m.s.Envelope.Recipients {
@@ -413,5 +413,5 @@ func (s *stamper) unsubscribe(mailbox string) string {
 
 // maxURL bounds a link's URL over all copies, so that one plan fits them all.
 func (m *message) maxURL(l rewrite.Link) int {
-	return token.MaxURL(m.tracking.URL, m.longest, len(l.Target), len(l.Name), len(l.Sublink))
+	return token.MaxURL(m.tracking.URL, m.longest, l.Target, l.Name, l.Sublink)
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"strings"
 	"time"
 )
@@ -49,7 +50,8 @@ func (k *Keys) NewID(now time.Time) ID {
 	// several processes that share the keys.
 	binary.BigEndian.PutUint16(id[6:8], uint16(k.counter.Add(1)))
 	rand.Read(id[8:10])
-	copy(id[idSigned:], k.newest().idMAC(id[:idSigned]))
+	mac := k.newest().idMAC(id[:idSigned])
+	copy(id[idSigned:], mac[:])
 	return id
 }
 
@@ -77,15 +79,22 @@ func (k *Keys) ParseID(s string) (ID, error) {
 func (k *Keys) verify(id ID) bool {
 	ok := false
 	for i := range k.keys {
-		if hmac.Equal(k.keys[i].idMAC(id[:idSigned]), id[idSigned:]) {
+		if mac := k.keys[i].idMAC(id[:idSigned]); hmac.Equal(mac[:], id[idSigned:]) {
 			ok = true
 		}
 	}
 	return ok
 }
 
-func (k *key) idMAC(signed []byte) []byte {
-	h := hmac.New(sha256.New, k.idKey)
+func (k *key) idMAC(signed []byte) (mac [len(ID{}) - idSigned]byte) {
+	h, _ := k.macs.Get().(hash.Hash)
+	if h == nil {
+		h = hmac.New(sha256.New, k.idKey)
+	}
+	h.Reset()
 	h.Write(signed)
-	return h.Sum(nil)[:len(ID{})-idSigned]
+	var sum [sha256.Size]byte
+	copy(mac[:], h.Sum(sum[:0]))
+	k.macs.Put(h)
+	return mac
 }

@@ -27,6 +27,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,7 +46,9 @@ type Keys struct {
 type key struct {
 	id    byte
 	siv   *subtle.AESSIV // RFC 5297, 256-bit halves
+	ad    []byte         // what tokens are bound to
 	idKey []byte         // for the MAC of message ids
+	macs  *sync.Pool     // of HMACs under idKey, which remember their key's blocks
 }
 
 func (k *Keys) newest() *key { return &k.keys[len(k.keys)-1] }
@@ -118,7 +121,7 @@ func parseKey(line string) (key, error) {
 	if err != nil {
 		return key{}, err
 	}
-	return key{id: byte(id), siv: siv, idKey: idKey}, nil
+	return key{id: byte(id), siv: siv, ad: append([]byte(associated), byte(id)), idKey: idKey, macs: &sync.Pool{}}, nil
 }
 
 const keyFileHead = `# Postern's token keys: ID DATE KEY, the newest last. The last seals, all open.

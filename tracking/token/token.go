@@ -1,10 +1,12 @@
 package token
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -43,9 +45,6 @@ type Token struct {
 	Unreported bool   // the message's events are not reported
 }
 
-// unreported is a bit of the kind's byte.
-const unreported = 0x80
-
 // Issued is when the message's copy was made, from which the expiry counts.
 func (t Token) Issued() time.Time { return t.MessageID.Time() }
 
@@ -74,68 +73,88 @@ func FromPath(path string) (text string, ok bool) {
 	return rest[strings.LastIndexByte(rest, '/')+1:], ok
 }
 
-// MaxURL bounds the length of URL for a token of a message's copy, whose
-// recipient, target, link name and sublink have so many bytes.
-func MaxURL(base string, recipient, target, name, sublink int) int {
+// Squeezed is how many bytes of a token a text takes.
+func Squeezed(text string) int { return squeezedLen(text) }
+
+// MaxURL bounds the length of SubURL for a token of a message's copies, whose
+// recipients take no more than recipient bytes (Squeezed) each.
+func MaxURL(base string, recipient int, target, name, sublink string) int {
 	var b [binary.MaxVarintLen64]byte
-	varint := func(n int) int { return binary.PutUvarint(b[:], uint64(n)) }
-	n := 1 + aesBlock + 1 + len(ID{}) + varint(1<<32-1) + varint(recipient) + recipient + varint(name) + name + 1 + target
-	if sublink > 0 {
-		sublink++ // the slash
+	n := 1 + aesBlock + 1 + len(ID{}) + binary.PutUvarint(b[:], 1<<32-1) + binary.PutUvarint(b[:], uint64(recipient)) + recipient + squeezedLen(target)
+	if name != "" {
+		l := squeezedLen(name)
+		n += binary.PutUvarint(b[:], uint64(l)) + l
 	}
-	return len(base) + len(PathPrefix) + sublink + tokenEncoding.EncodedLen(n)
+	prefix := len(strings.TrimSuffix(base, "/")) + len(PathPrefix)
+	if sublink != "" {
+		prefix += len(sublink) + 1
+	}
+	return prefix + tokenEncoding.EncodedLen(n)
 }
 
 // aesBlock is the length of AES-SIV's synthetic IV.
 const aesBlock = 16
 
-// associated binds a token to its format, the key's id is in it again.
+// associated binds a token to its use, the key's id is in it again.
 const associated = "postern token 1"
 
 // A token's text is unpadded base64url of
 //
-//	key id (1) | AES-SIV of: kind, with a bit for "unreported" (1), message id (16), uvarint subaccount,
-//	             uvarint length and recipient, uvarint length and link name,
-//	             prefix code (1), rest of the target
+//	key id (1) | AES-SIV of: head (1), message id (10 or 16), uvarint subaccount where the head says so,
+//	             uvarint length and recipient, uvarint length and link name where the head says so, target
+//
+// with the texts squeezed (squeeze.go). The head is the kind (4 bits) and the
+// flags below. The MAC of a message id (its last 6 bytes) is left out where the
+// token's own key makes it. The kinds go up to 11: a head whose kind is 12 to 15
+// will be that of another format, so that links of this one go on opening.
 //
 // AES-SIV (RFC 5297) is deterministic: the signing pass and the sending pass
 // of a copy, and every retry, make the same bytes.
 var tokenEncoding = base64.RawURLEncoding.Strict()
 
-// prefixes are the starts of URLs that cost one byte. Append only.
-var prefixes = []string{"", "http://", "https://", "http://www.", "https://www."}
+// Flags of the head.
+const (
+	kindBits      = 0x0f
+	hasSubaccount = 0x10
+	hasName       = 0x20
+	wholeID       = 0x40
+	unreported    = 0x80 // the message's events are not reported
+)
 
 // Seal makes the text of a token under the newest key.
 func (k *Keys) Seal(t Token) string {
 	key := k.newest()
 	plain := make([]byte, 0, 32+len(t.Recipient)+len(t.LinkName)+len(t.Target))
-	kind := byte(t.Kind)
+	head := byte(t.Kind) & kindBits
 	if t.Unreported {
-		kind |= unreported
+		head |= unreported
 	}
-	plain = append(plain, kind)
-	plain = append(plain, t.MessageID[:]...)
-	plain = binary.AppendUvarint(plain, uint64(t.Subaccount))
+	id := t.MessageID[:idSigned]
+	if mac := key.idMAC(id); !bytes.Equal(mac[:], t.MessageID[idSigned:]) {
+		head |= wholeID
+		id = t.MessageID[:]
+	}
+	if t.Subaccount != 0 {
+		head |= hasSubaccount
+	}
+	if t.LinkName != "" {
+		head |= hasName
+	}
+	plain = append(append(plain, head), id...)
+	if t.Subaccount != 0 {
+		plain = binary.AppendUvarint(plain, uint64(t.Subaccount))
+	}
 	plain = appendString(plain, t.Recipient)
-	plain = appendString(plain, t.LinkName)
-	code := 0
-	for i, p := range prefixes {
-		if strings.HasPrefix(t.Target, p) && len(p) >= len(prefixes[code]) {
-			code = i
-		}
+	if t.LinkName != "" {
+		plain = appendString(plain, t.LinkName)
 	}
-	plain = append(plain, byte(code))
-	plain = append(plain, t.Target[len(prefixes[code]):]...)
-
-	sealed, err := key.siv.EncryptDeterministically(plain, key.ad())
+	plain = squeeze(plain, t.Target)
+	sealed, err := key.siv.EncryptDeterministically(plain, key.ad)
 	if err != nil { // only for a plaintext near the size of memory
 		panic(fmt.Sprintf("token: seal: %v", err))
 	}
-	text := make([]byte, 0, 1+len(sealed))
-	return tokenEncoding.EncodeToString(append(append(text, key.id), sealed...))
+	return tokenEncoding.EncodeToString(slices.Insert(sealed, 0, key.id))
 }
-
-func (k *key) ad() []byte { return append([]byte(associated), k.id) }
 
 // Open reads a token's text. Every failure is ErrToken; the detail is for the
 // log of an operator, not for the world.
@@ -151,48 +170,65 @@ func (k *Keys) Open(text string) (Token, error) {
 	if key == nil {
 		return Token{}, fmt.Errorf("%w: no key %d", ErrToken, raw[0])
 	}
-	plain, err := key.siv.DecryptDeterministically(raw[1:], key.ad())
+	plain, err := key.siv.DecryptDeterministically(raw[1:], key.ad)
 	if err != nil {
 		return Token{}, fmt.Errorf("%w: it does not verify", ErrToken)
 	}
-	return decode(plain)
+	return key.decode(plain)
 }
 
-func decode(p []byte) (Token, error) {
-	var t Token
-	short := fmt.Errorf("%w: short or of another version", ErrToken)
-	if len(p) < 1+len(ID{}) {
+func (k *key) decode(p []byte) (t Token, err error) {
+	short := fmt.Errorf("%w: short or of another format", ErrToken)
+	if len(p) < 1+idSigned {
 		return Token{}, short
 	}
-	t.Kind, t.Unreported = Kind(p[0]&^unreported), p[0]&unreported != 0
+	head := p[0]
+	t.Kind, t.Unreported, p = Kind(head&kindBits), head&unreported != 0, p[1:]
 	if t.Kind.String() == "" {
-		return Token{}, fmt.Errorf("%w: kind %d", ErrToken, p[0])
+		return Token{}, fmt.Errorf("%w: kind %d", ErrToken, t.Kind)
 	}
-	t.MessageID = ID(p[1 : 1+len(ID{})])
-	p = p[1+len(ID{}):]
-	sub, n := binary.Uvarint(p)
-	if n <= 0 || sub > 1<<32-1 {
-		return Token{}, short
+	if head&wholeID != 0 {
+		if len(p) < len(ID{}) {
+			return Token{}, short
+		}
+		t.MessageID, p = ID(p), p[len(ID{}):]
+	} else {
+		copy(t.MessageID[:], p[:idSigned])
+		mac := k.idMAC(p[:idSigned])
+		copy(t.MessageID[idSigned:], mac[:])
+		p = p[idSigned:]
 	}
-	t.Subaccount, p = uint32(sub), p[n:]
-	var ok1, ok2 bool
-	t.Recipient, p, ok1 = cutString(p)
-	t.LinkName, p, ok2 = cutString(p)
-	if !ok1 || !ok2 || len(p) < 1 || int(p[0]) >= len(prefixes) {
-		return Token{}, short
+	if head&hasSubaccount != 0 {
+		sub, n := binary.Uvarint(p)
+		if n <= 0 || sub > 1<<32-1 {
+			return Token{}, short
+		}
+		t.Subaccount, p = uint32(sub), p[n:]
 	}
-	t.Target = prefixes[p[0]] + string(p[1:])
+	if t.Recipient, p, err = cutString(p); err == nil && head&hasName != 0 {
+		t.LinkName, p, err = cutString(p)
+	}
+	if err == nil {
+		t.Target, err = unsqueeze(p)
+	}
+	if err != nil {
+		return Token{}, fmt.Errorf("%w: %w", ErrToken, err)
+	}
 	return t, nil
 }
 
+// appendString appends a squeezed text with its length in front.
 func appendString(b []byte, s string) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+	var buf [128]byte
+	short := squeeze(buf[:0], s)
+	return append(binary.AppendUvarint(b, uint64(len(short))), short...)
 }
 
-func cutString(p []byte) (string, []byte, bool) {
+func cutString(p []byte) (string, []byte, error) {
 	n, w := binary.Uvarint(p)
 	if w <= 0 || n > uint64(len(p)-w) {
-		return "", nil, false
+		return "", nil, errSqueezed
 	}
-	return string(p[w : w+int(n)]), p[w+int(n):], true
+	s, err := unsqueeze(p[w : w+int(n)])
+	return s, p[w+int(n):], err
 }
