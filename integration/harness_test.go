@@ -241,10 +241,13 @@ listen = %q
 }
 
 // start runs `serve` and waits until it is ready to work.
-func (g *gateway) start(t *testing.T) {
+func (g *gateway) start(t *testing.T) { t.Helper(); g.startAs(t) }
+
+// startAs is start with more arguments.
+func (g *gateway) startAs(t *testing.T, args ...string) {
 	t.Helper()
 	g.log, g.exited = &syncBuffer{}, make(chan error, 1)
-	g.cmd = exec.Command(postern, "serve", "--config", g.config)
+	g.cmd = exec.Command(postern, append([]string{"serve", "--config", g.config}, args...)...)
 	g.cmd.Stderr, g.cmd.Stdout = g.log, g.log
 	if err := g.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -203,6 +204,66 @@ func TestTrackingRules(t *testing.T) {
 				t.Errorf("got %+v", got)
 			}
 		})
+	}
+}
+
+// TestTrackingCombinations tries every combination of what may speak of
+// tracking against the house's order: the user's no, X-MSYS-API, the sending
+// domain's rule, [tracking].
+func TestTrackingCombinations(t *testing.T) {
+	set := func(b bool) *bool { return &b }
+	three := []*bool{nil, set(true), set(false)}
+	show := func(b *bool) string {
+		if b == nil {
+			return "-"
+		}
+		return strconv.FormatBool(*b)
+	}
+	first := func(all bool, said ...*bool) bool {
+		for _, b := range said {
+			if b != nil {
+				return *b
+			}
+		}
+		return all
+	}
+	n := 0
+	for _, user := range []bool{true, false} {
+		for _, all := range []bool{true, false} {
+			for _, rule := range three {
+				for _, apiOpen := range three {
+					for _, apiClick := range three {
+						name := fmt.Sprintf("user %v, all %v, rule %s, API open %s click %s", user, all, show(rule), show(apiOpen), show(apiClick))
+						b := newBench(t, func(c *Config) {
+							c.MsysAPI = true
+							c.Tracking = Tracking{URL: "https://t.example", Open: all, InitialOpen: all, Click: all}
+							c.TrackingRules = []TrackingRule{{Pattern: "a.example", Open: rule, InitialOpen: rule, Click: rule}}
+						})
+						options := []string{}
+						if apiOpen != nil {
+							options = append(options, `"open_tracking":`+show(apiOpen))
+						}
+						if apiClick != nil {
+							options = append(options, `"click_tracking":`+show(apiClick))
+						}
+						p, err := b.relay.applyPolicy([]byte("From: x@a.example\r\nX-MSYS-API: {\"options\":{"+strings.Join(options, ",")+"}}\r\n"), User{})
+						if err != nil {
+							t.Fatal(name, err)
+						}
+						// open_tracking: false is no pixel at all; true says nothing of the first one.
+						noPixel := apiOpen != nil && !*apiOpen
+						want := Tracking{URL: "https://t.example", Open: user && first(all, apiOpen, rule), InitialOpen: user && !noPixel && first(all, rule), Click: user && first(all, apiClick, rule)}
+						if got := b.relay.trackingFor(User{Tracking: user}, &p); got != want {
+							t.Errorf("%s: %+v, want %+v", name, got, want)
+						}
+						n++
+					}
+				}
+			}
+		}
+	}
+	if n != 108 {
+		t.Errorf("%d combinations", n)
 	}
 }
 

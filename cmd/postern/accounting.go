@@ -46,7 +46,7 @@ func (c *accountingCmd) Run(e *env) error {
 }
 
 func (c *accountingCmd) pipe(e *env) error {
-	l, problems := config.Load(c.Config)
+	l, problems := config.Load(c.Config, config.All)
 	// What else is wrong does not keep records from the disk.
 	if l.StateDir == "" {
 		for _, p := range problems.Fatal() {

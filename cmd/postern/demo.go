@@ -69,7 +69,7 @@ func (c *demoCmd) Run(e *env) error {
 		defer f.Close()
 		logTo = f
 	}
-	loaded, problems := config.Load(d.configFile)
+	loaded, problems := config.Load(d.configFile, config.All)
 	if f := problems.Fatal(); len(f) > 0 {
 		return f
 	}

@@ -35,7 +35,7 @@ type eventsAt struct {
 // load reads the configuration, whatever else is wrong in it: an operator wants
 // to look at the spool most when something is.
 func (c eventsAt) load() (*config.Loaded, error) {
-	l, problems := config.Load(c.Config)
+	l, problems := config.Load(c.Config, config.All)
 	if l.StateDir == "" {
 		return nil, problems.Fatal()
 	}

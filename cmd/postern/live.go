@@ -35,6 +35,7 @@ type live struct {
 	web     http.Handler
 	keys    *token.Keys
 	intake  *report.Intake
+	geo     *web.Geo // nil: none
 	metrics *collected
 }
 
@@ -59,35 +60,70 @@ func (g *gateway) build(l *config.Loaded) (*live, error) {
 		return nil, err
 	}
 	n.keys = keys
+	rec := recorder{g.spool}
+	if n.web, err = g.newWeb(n, rec); err != nil {
+		return nil, err
+	}
+	if g.c.Role == config.All {
+		err = g.buildRelay(n, rec)
+	}
+	return n, err
+}
+
+// buildRelay makes what handles mail: the way upstream and the intake of reports.
+func (g *gateway) buildRelay(n *live, rec recorder) error {
+	l := n.c
 	signing, err := g.signingKeys(l)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	n.intake, err = report.NewIntake(report.Config{Finder: &report.Finder{Keys: n.keys, Header: string(l.Relay.MessageIDHeader)}, Events: rec,
+		Keep: l.Reports.Keep, Log: g.log, Metrics: n.metrics})
+	if err != nil {
+		return err
 	}
 	if n.pool, err = g.newPool(l, n.metrics); err != nil {
-		return nil, err
+		return err
 	}
-	rec := recorder{g.spool}
 	c := relay.Config{
 		Hostname: string(l.Hostname), Received: l.Submission.ReceivedHeader, PowerMTA: l.Relay.UpstreamKind == "powermta",
 		Headers: relay.HeaderNames{MessageID: string(l.Relay.MessageIDHeader), Job: string(l.Relay.JobHeader),
 			VirtualMTA: string(l.Relay.VirtualMTAHeader), Subaccount: string(l.Relay.SubaccountHeader)},
 		Tracking: relay.Tracking{URL: string(l.Tracking.URL), Open: l.Tracking.Open, InitialOpen: l.Tracking.InitialOpen, Click: l.Tracking.Click},
-		Keys:     keys, Signer: dkim.NewSigner(signing), Upstream: n.pool, Events: rec, IDs: g.ids, Queue: g.queue, QueueAlways: l.Relay.Queue == "always",
+		Keys:     n.keys, Signer: dkim.NewSigner(signing), Upstream: n.pool, Events: rec, IDs: g.ids, Queue: g.queue, QueueAlways: l.Relay.Queue == "always",
 		AnswerWithin: l.Relay.AnswerWithin.Std(), MsysAPI: l.Relay.MsysAPI, VERPDomain: l.Relay.VERPDomain, MaxRecipients: l.Submission.MaxRecipients,
 		ListUnsubscribe: l.Tracking.ListUnsub, UnsubscribeBy: unsubscribeMailbox(l.Config), MaxLinkLength: l.Tracking.MaxLinkLength, TextLinks: l.Tracking.TextLinks, Convert8Bit: l.Relay.Convert8Bit,
 		RequireSignature: l.DKIM.Require, SignatureLife: l.DKIM.Expire.Std(), Log: g.log, Metrics: n.metrics,
 	}
 	addRoutes(&c, l.Config)
 	n.relay = relay.New(c)
-	n.web = web.New(web.Config{Keys: keys, Events: rec, IDs: g.ids, Expiry: l.Tracking.LinkExpiry.Std(), ExpiredURL: string(l.Tracking.Web.ExpiredURL),
-		TrustedProxies: prefixes(l.Tracking.Web.TrustedProxies), Log: g.log, Metrics: n.metrics, Now: time.Now})
-	n.intake, err = report.NewIntake(report.Config{Finder: &report.Finder{Keys: keys, Header: string(l.Relay.MessageIDHeader)}, Events: rec,
-		Keep: l.Reports.Keep, Log: g.log, Metrics: n.metrics})
-	if err != nil {
-		n.pool.Close()
-		return nil, err
+	return nil
+}
+
+// newWeb makes the tracker's side of a configuration.
+func (g *gateway) newWeb(n *live, rec recorder) (http.Handler, error) {
+	t := n.c.Tracking
+	c := web.Config{Keys: n.keys, Events: rec, IDs: g.ids, Expiry: t.LinkExpiry.Std(), ExpiredURL: string(t.Web.ExpiredURL),
+		TrustedProxies: prefixes(t.Web.TrustedProxies), State: g.webState, TruncateIP: t.Web.IPPrivacy == "truncate",
+		ClientEvents: t.Web.EventsPerClient.N, ClientPer: t.Web.EventsPerClient.Per, WellKnown: map[string][]byte{}, Log: g.log, Metrics: n.metrics, Now: time.Now}
+	for path, file := range map[string]string{web.AppleAppSitePath: t.Web.AppleAppSite, web.AssetLinksPath: t.Web.AssetLinks} {
+		if file == "" {
+			continue
+		}
+		body, err := web.ReadWellKnown(file)
+		if err != nil {
+			return nil, err
+		}
+		c.WellKnown[path] = body
 	}
-	return n, nil
+	if t.Web.GeoIPDB != "" {
+		geo, err := web.OpenGeo(t.Web.GeoIPDB, g.log)
+		if err != nil {
+			return nil, err
+		}
+		c.Geo, n.geo = geo, geo
+	}
+	return web.New(c), nil
 }
 
 // unsubscribeMailbox is where List-Unsubscribe by mail leads; empty: nowhere,
@@ -154,15 +190,19 @@ func (g *gateway) newPool(l *config.Loaded, metrics prometheus.Registerer) (*ups
 
 // swap puts a configuration to use.
 func (g *gateway) swap(n *live) error {
-	if err := g.users.Replace(userEntries(n.c.Users)); err != nil {
-		return err
+	if g.users != nil {
+		if err := g.users.Replace(userEntries(n.c.Users)); err != nil {
+			return err
+		}
 	}
 	var level slog.Level
 	_ = level.UnmarshalText([]byte(n.c.Log.Level)) // checked with the configuration
 	g.level.Set(level)
 	old := g.live.Swap(n)
 	if old != nil {
-		old.pool.Retire()
+		if old.pool != nil {
+			old.pool.Retire()
+		}
 		for _, m := range old.metrics.list {
 			g.reg.Unregister(m)
 		}
@@ -178,7 +218,7 @@ func (g *gateway) swap(n *live) error {
 func (g *gateway) reload() {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
-	l, problems := config.Load(g.c.File)
+	l, problems := config.Load(g.c.File, g.c.Role)
 	for _, p := range problems.Fatal() {
 		g.log.Error("reload refused, the old configuration goes on", "problem", p.Error())
 	}
@@ -186,7 +226,7 @@ func (g *gateway) reload() {
 		return
 	}
 	n, err := g.build(l)
-	if err == nil {
+	if err == nil && g.certs != nil {
 		err = g.loadCerts(l)
 	}
 	if err == nil {
@@ -233,8 +273,9 @@ func listenerKeys(c *config.Config) config.Submission {
 // watchEvery is how often files are looked at that are taken when they change.
 const watchEvery = 5 * time.Second
 
-// watchUsers takes the users file when it changes; a bad one is not taken.
-func (g *gateway) watchUsers(ctx context.Context) {
+// watchFiles takes the users file and the GeoIP database when they change; a bad
+// one is not taken.
+func (g *gateway) watchFiles(ctx context.Context) {
 	seen := modified(g.live.Load().c.Submission.UsersFile)
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -244,23 +285,29 @@ func (g *gateway) watchUsers(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		file := g.live.Load().c.Submission.UsersFile
-		if now := modified(file); now.Equal(seen) {
-			continue
-		} else {
+		n := g.live.Load()
+		if n.geo != nil {
+			n.geo.Refresh()
+		}
+		file := n.c.Submission.UsersFile
+		if now := modified(file); g.users != nil && !now.Equal(seen) {
 			seen = now
+			g.takeUsers(file)
 		}
-		users, problems := config.LoadUsers(file, os.Getenv)
-		err := error(problems.Fatal())
-		if len(problems.Fatal()) == 0 {
-			err = g.users.Replace(userEntries(users))
-		}
-		if err != nil {
-			g.log.Error("changed users file not taken, the old users go on", "err", err)
-			continue
-		}
-		g.log.Info("users file taken", "users", len(users))
 	}
+}
+
+func (g *gateway) takeUsers(file string) {
+	users, problems := config.LoadUsers(file, os.Getenv)
+	err := error(problems.Fatal())
+	if len(problems.Fatal()) == 0 {
+		err = g.users.Replace(userEntries(users))
+	}
+	if err != nil {
+		g.log.Error("changed users file not taken, the old users go on", "err", err)
+		return
+	}
+	g.log.Info("users file taken", "users", len(users))
 }
 
 func modified(file string) time.Time {
@@ -330,4 +377,9 @@ func (g *gateway) Take(ctx context.Context, recipients []string, msg []byte) err
 }
 
 // Reachable implements queue.Deliverer.
-func (g *gateway) Reachable(ctx context.Context) error { return g.live.Load().relay.Reachable(ctx) }
+func (g *gateway) Reachable(ctx context.Context) error {
+	if g.c.Role == config.Tracker {
+		return nil
+	}
+	return g.live.Load().relay.Reachable(ctx)
+}

@@ -85,7 +85,7 @@ type queueAt struct {
 // ask sends a request to the running gateway, or opens the spool itself where
 // none runs.
 func (c queueAt) ask(method, path string, out io.Writer) error {
-	l, problems := config.Load(c.Config)
+	l, problems := config.Load(c.Config, config.All)
 	if f := problems.Fatal(); len(f) > 0 {
 		return f
 	}

@@ -34,12 +34,13 @@ import (
 
 type serveCmd struct {
 	Config string `required:"" type:"path" help:"The configuration file." placeholder:"FILE"`
+	Role   string `enum:"all,tracker" default:"all" help:"tracker: the links alone, with the key file and a spool; many may run behind a balancer."`
 }
 
 func (c *serveCmd) Help() string { return "Example: postern serve --config /etc/postern/postern.toml" }
 
 func (c *serveCmd) Run(e *env) error {
-	l, problems := config.Load(c.Config)
+	l, problems := config.Load(c.Config, config.Role(c.Role))
 	for _, p := range problems {
 		fmt.Fprintln(e.stderr, p)
 	}
@@ -97,6 +98,7 @@ type gateway struct {
 	admin      *admin
 	ids        *event.IDs
 	tracker    *http.Server
+	webState   *web.State
 	listeners  []net.Listener // all, to close where the start fails
 
 	reloading sync.Mutex
@@ -110,7 +112,7 @@ const ingestReader = "ingest"
 
 // newGateway builds everything and opens the listeners.
 func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *gateway, err error) {
-	g = &gateway{c: l, log: log, level: level, reg: prometheus.NewRegistry(), ids: event.NewIDs()}
+	g = &gateway{c: l, log: log, level: level, reg: prometheus.NewRegistry(), ids: event.NewIDs(), webState: web.NewState()}
 	defer func() {
 		if err != nil {
 			g.close()
@@ -120,11 +122,16 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 	if err := g.openSpools(); err != nil {
 		return g, err
 	}
-	if err := g.startCerts(); err != nil {
-		return g, err
+	mail := l.Role == config.All
+	if mail || l.Tracking.Web.TLS {
+		if err := g.startCerts(); err != nil {
+			return g, err
+		}
 	}
-	if g.users, err = smtpd.NewUsers(smtpd.Rate(l.Submission.AuthFailureRate)); err != nil {
-		return g, err
+	if mail {
+		if g.users, err = smtpd.NewUsers(smtpd.Rate(l.Submission.AuthFailureRate)); err != nil {
+			return g, err
+		}
 	}
 	first, err := g.build(l)
 	if err != nil {
@@ -133,23 +140,27 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 	if err := g.swap(first); err != nil {
 		return g, err
 	}
-	g.newListener()
+	if mail {
+		g.newListener()
+	}
 	g.tracker = web.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.live.Load().web.ServeHTTP(w, r) }), log)
 	if l.Signals.Enabled {
 		if g.uploader, err = ingest.New(ingest.Config{Dir: g.eventsDir(), Sink: &ingest.Signals{URL: string(l.Signals.UploadURL), APIKey: string(l.Signals.APIKey)},
 			BatchBytes: int(l.Signals.BatchSize), BatchAge: l.Signals.BatchAge.Std(), Report: reported(l.Signals.Report), HashRcpt: l.Signals.PrivacyPolicy == "sha1",
-			KeepLedger: l.Signals.KeepLedger.Std(), Verbose: l.Signals.LogVerbose, PollOutcomes: l.Signals.PollOutcomes, Log: log, Metrics: g.reg}); err != nil {
+			KeepLedger: l.Signals.KeepLedger.Std(), Machines: map[string]string{event.Prefetch: l.Signals.Prefetch, event.Scanner: l.Signals.Scanner}, Verbose: l.Signals.LogVerbose, PollOutcomes: l.Signals.PollOutcomes, Log: log, Metrics: g.reg}); err != nil {
 			return g, err
 		}
 	}
-	// A pipe may bring records at any time, so that there is always a follower.
-	if g.accounting, err = accounting.New(accounting.Config{Globs: l.Accounting.Files, Dir: filepath.Join(l.StateDir, "accounting"), PipeDir: pipeDir(l.Config),
-		Classes: l.Accounting.BounceClass, Verify: g.ourID, Events: recorder{g.spool}, Log: log, Metrics: g.reg}); err != nil {
-		return g, err
-	}
 	g.admin = newAdmin(g.reg, g.Reachable)
-	g.admin.queueRoutes(g.queue)
 	g.admin.eventRoutes(g.spool)
+	if mail {
+		// A pipe may bring records at any time, so that there is always a follower.
+		if g.accounting, err = accounting.New(accounting.Config{Globs: l.Accounting.Files, Dir: filepath.Join(l.StateDir, "accounting"), PipeDir: pipeDir(l.Config),
+			Classes: l.Accounting.BounceClass, Verify: g.ourID, Events: recorder{g.spool}, Log: log, Metrics: g.reg}); err != nil {
+			return g, err
+		}
+		g.admin.queueRoutes(g.queue)
+	}
 	return g, g.listen()
 }
 
@@ -192,6 +203,9 @@ func (g *gateway) openSpools() error {
 	if g.spool, err = spool.Open(spool.Config{Dir: g.eventsDir(), MinFree: uint64(g.c.Signals.MinFreeSpace), Keep: g.c.Events.Keep.Std(),
 		Readers: readers, Log: g.log, Metrics: g.reg}); err != nil {
 		return err
+	}
+	if g.c.Role == config.Tracker {
+		return nil
 	}
 	var pauses []time.Duration
 	for _, d := range g.c.Relay.RetryAfter {
@@ -272,8 +286,10 @@ func (g *gateway) listen() error {
 		return out, nil
 	}
 	var errs [5]error
-	g.submission, errs[0] = open("submission.listen", g.c.Submission.Listen...)
-	g.submissionTLS, errs[1] = open("submission.listen_tls", g.c.Submission.ListenTLS...)
+	if g.smtp != nil {
+		g.submission, errs[0] = open("submission.listen", g.c.Submission.Listen...)
+		g.submissionTLS, errs[1] = open("submission.listen_tls", g.c.Submission.ListenTLS...)
+	}
 	g.web, errs[2] = open("tracking.web.listen", g.c.Tracking.Web.Listen...)
 	if g.reports != nil {
 		g.port25, errs[4] = open("reports.listen", g.c.Reports.Listen...)
@@ -292,7 +308,7 @@ func (g *gateway) close() {
 	for _, l := range g.listeners {
 		l.Close()
 	}
-	if l := g.live.Load(); l != nil {
+	if l := g.live.Load(); l != nil && l.pool != nil {
 		l.pool.Close()
 	}
 	if g.uploader != nil {
@@ -337,13 +353,19 @@ func (g *gateway) Serve(ctx context.Context) error {
 	for _, l := range g.web {
 		run(&front, "tracker", func() error { return serveHTTP(inner, g.tracker, g.trackerListener(l), g.c.ShutdownGrace.Std()) })
 	}
-	back.Go(func() { g.certs.Watch(background, watchEvery) })
-	back.Go(func() { g.watchUsers(background) })
-	run(&front, "accounting", func() error { return g.accounting.Serve(inner) })
-	if g.c.Accounting.Pipe {
+	if g.certs != nil {
+		back.Go(func() { g.certs.Watch(background, watchEvery) })
+	}
+	back.Go(func() { g.watchFiles(background) })
+	if g.accounting != nil {
+		run(&front, "accounting", func() error { return g.accounting.Serve(inner) })
+	}
+	if g.accounting != nil && g.c.Accounting.Pipe {
 		run(&front, "accounting.pipe", func() error { return g.servePipe(inner, os.Stdin) })
 	}
-	run(&back, "retry spool", func() error { return g.queue.Serve(inner, g) })
+	if g.queue != nil {
+		run(&back, "retry spool", func() error { return g.queue.Serve(inner, g) })
+	}
 	if g.adminListener != nil {
 		s := web.NewServer(g.admin.mux, g.log)
 		s.WriteTimeout = 0 // profiles and streams take their time
@@ -377,6 +399,9 @@ func (g *gateway) Serve(ctx context.Context) error {
 }
 
 func (g *gateway) trackerListener(l net.Listener) net.Listener {
+	if from := prefixes(g.c.Tracking.Web.TrustedProxies); len(from) > 0 {
+		l = web.Proxied(l, from)
+	}
 	if g.c.Tracking.Web.TLS {
 		return tls.NewListener(l, g.certs.Config(true))
 	}

@@ -4,6 +4,7 @@
 // the same load straight into the sink in the same run.
 //
 //	go run ./integration/bench                       # html30k, 16 connections, 10 s
+//	go run ./integration/bench -kind clicks -conns 16,64
 //	go run ./integration/bench -kind text2k -conns 1,16,64
 //	go run ./integration/bench -oneshot -delay 50ms  # a connection a message, a slow upstream
 //
@@ -60,7 +61,7 @@ type options struct {
 
 func main() {
 	var o options
-	flag.StringVar(&o.kind, "kind", "html30k", "text2k, html30k, attach1m or attach25m")
+	flag.StringVar(&o.kind, "kind", "html30k", "text2k, html30k, attach1m, attach25m, or clicks on a tracker")
 	flag.StringVar(&o.conns, "conns", "16", "numbers of connections, each a run")
 	flag.DurationVar(&o.duration, "duration", 10*time.Second, "of each run")
 	flag.BoolVar(&o.oneshot, "oneshot", false, "a connection for each message")
@@ -80,6 +81,10 @@ func main() {
 	case "ingest":
 		err = http.ListenAndServe(o.listen, ingestServer(o.ingest))
 	default:
+		if o.kind == "clicks" {
+			err = runClicks(o)
+			break
+		}
 		err = run(o)
 	}
 	if err != nil {

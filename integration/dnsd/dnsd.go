@@ -1,17 +1,18 @@
-// Package dnsd is a DNS server for tests: it answers TXT questions from a map
-// and says that nothing else exists.
+// Package dnsd is a DNS server for tests: it answers TXT and A questions from a
+// map and says that nothing else exists.
 package dnsd
 
 import (
 	"context"
 	"net"
+	"net/netip"
 	"strings"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
 
 // Serve answers on c until ctx ends. Names are without the final dot, in lower
-// case; each value is one TXT record.
+// case; each value is one TXT record, or an A record where it is an IPv4 address.
 func Serve(ctx context.Context, c net.PacketConn, txt map[string][]string) {
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
@@ -38,14 +39,18 @@ func reply(question []byte, txt map[string][]string) []byte {
 	if !ok {
 		a.RCode = dnsmessage.RCodeNameError
 	}
-	if one.Type == dnsmessage.TypeTXT {
-		for _, v := range values {
+	for _, v := range values {
+		ip, err := netip.ParseAddr(v)
+		h := dnsmessage.ResourceHeader{Name: one.Name, Type: one.Type, Class: one.Class, TTL: 60}
+		switch {
+		case err == nil && one.Type == dnsmessage.TypeA:
+			a.Answers = append(a.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.AResource{A: ip.As4()}})
+		case err != nil && one.Type == dnsmessage.TypeTXT:
 			var parts []string
 			for ; len(v) > 255; v = v[255:] {
 				parts = append(parts, v[:255])
 			}
-			a.Answers = append(a.Answers, dnsmessage.Resource{Header: dnsmessage.ResourceHeader{Name: one.Name, Type: one.Type, Class: one.Class, TTL: 60},
-				Body: &dnsmessage.TXTResource{TXT: append(parts, v)}})
+			a.Answers = append(a.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.TXTResource{TXT: append(parts, v)}})
 		}
 	}
 	b, err := a.Pack()

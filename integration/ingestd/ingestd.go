@@ -118,6 +118,9 @@ func (s *Server) take(r *http.Request) (id string, code int, why string) {
 		if err != nil {
 			return "", http.StatusBadRequest, fmt.Sprintf("validation: line %d: %v", len(batch)+1, err)
 		}
+		if e.Class != (event.Class{}) {
+			return "", http.StatusBadRequest, fmt.Sprintf("validation: line %d: unknown key postern", len(batch)+1)
+		}
 		if age := time.Since(e.Timestamp.Time); age > 24*time.Hour {
 			return "", http.StatusBadRequest, fmt.Sprintf("validation: line %d is %s old", len(batch)+1, age.Round(time.Minute))
 		}

@@ -91,7 +91,24 @@ type Event struct {
 	IsPrefetched    bool       `json:"is_prefetched,omitempty"`
 	TargetLinkURL   string     `json:"target_link_url,omitempty"`
 	TargetLinkName  string     `json:"target_link_name,omitempty"`
+
+	// Class says who made an engagement event, where it was no person, and why.
+	// It stands beside the API's object in the spool and is never uploaded.
+	Class Class `json:"-"`
 }
+
+// Class is a kind of maker of opens and clicks; the zero value is a person.
+type Class struct {
+	Kind   string `json:"class"`  // Prefetch, Scanner
+	Reason string `json:"reason"` // a word for the rule that said so
+}
+
+// What may have made an engagement event in the place of a person: a mail
+// program or proxy that fetches ahead, and a machine that looks at links.
+const (
+	Prefetch = "prefetch"
+	Scanner  = "scanner"
+)
 
 // UserAgent is what a User-Agent field says of its program.
 type UserAgent struct {
@@ -153,7 +170,15 @@ func (e *Event) Encode() ([]byte, error) {
 		return nil, fmt.Errorf("event: %w", err)
 	}
 	b.Truncate(b.Len() - 1) // the encoder's newline
-	b.WriteString(`}}`)
+	b.WriteString(`}`)
+	if e.Class != (Class{}) {
+		class, err := json.Marshal(e.Class)
+		if err != nil {
+			return nil, fmt.Errorf("event: %w", err)
+		}
+		b.WriteString(`,"postern":` + string(class))
+	}
+	b.WriteString(`}`)
 	return b.Bytes(), nil
 }
 

@@ -90,7 +90,8 @@ func ByPublicName(name string) (Type, bool) {
 // id, the fields that a type must and may have.
 func Decode(line []byte) (*Event, error) {
 	var outer struct {
-		Msys map[string]map[string]json.RawMessage `json:"msys"`
+		Msys    map[string]map[string]json.RawMessage `json:"msys"`
+		Postern Class                                 `json:"postern"`
 	}
 	if err := strict(line, &outer); err != nil {
 		return nil, fmt.Errorf("event: %w", err)
@@ -115,6 +116,7 @@ func Decode(line []byte) (*Event, error) {
 	if err := e.check(s, fields); err != nil {
 		return nil, fmt.Errorf("event: %s: %w", e.Type, err)
 	}
+	e.Class = outer.Postern
 	return &e, nil
 }
 

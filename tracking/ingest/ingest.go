@@ -55,6 +55,7 @@ type Config struct {
 	AtOnce     int                 // uploads in flight: 4
 	Report     map[event.Type]bool // types that go; nil: all
 	HashRcpt   bool                // privacy_policy = "sha1"
+	Machines   map[string]string   // by event.Class's kind: Mark (where it is not named), Drop or Person
 	MaxAge     time.Duration       // events older than this are set aside: 24 h
 	KeepLedger time.Duration       // 7 days
 	MinBackoff time.Duration       // after the first failure: 1 second
@@ -73,9 +74,11 @@ type Uploader struct {
 	ledger *spool.Spool
 	aside  *aside
 
-	mu      sync.Mutex
-	planned []Entry // of an earlier life: to be sent again as they were
-	last    uint64  // number of the newest batch
+	mu sync.Mutex
+	// earlier are the batches of an earlier life, by where they begin: planned
+	// ones are sent again as they were, others were taken.
+	earlier map[spool.Position]Entry
+	last    uint64 // number of the newest batch
 	summary summary
 
 	events, filtered, setAside *prometheus.CounterVec
@@ -149,11 +152,11 @@ func New(c Config) (*Uploader, error) {
 		u.ledger.Close()
 		return nil, err
 	}
+	u.earlier = make(map[spool.Position]Entry, len(entries))
 	for _, e := range entries {
 		u.last = max(u.last, e.Batch)
-		if e.Status == Planned {
-			u.planned = append(u.planned, e)
-		}
+		e.IDs, e.Outcomes = nil, nil
+		u.earlier[e.From] = e
 	}
 	if c.Metrics != nil {
 		c.Metrics.MustRegister(u.events, u.filtered, u.setAside, u.batches, u.failing)
@@ -207,7 +210,7 @@ type batch struct {
 func (u *Uploader) Serve(ctx context.Context, src Source) error {
 	queue := make(chan *batch, u.c.AtOnce)
 	var senders, committer sync.WaitGroup
-	committer.Go(func() { u.commit(ctx, src, queue) })
+	committer.Go(func() { u.commit(src, queue) })
 	committer.Go(func() { u.summarise(ctx) })
 	committer.Go(func() { u.poll(ctx, pollEvery) })
 	g := &gatherer{u: u, src: src}
@@ -217,6 +220,11 @@ func (u *Uploader) Serve(ctx context.Context, src Source) error {
 		var b *batch
 		if b, err = g.next(ctx); err != nil {
 			break
+		}
+		if b.Status != "" { // of an earlier life, whose cursor was not written
+			close(b.done)
+			queue <- b
+			continue
 		}
 		b.Status, b.At = Planned, u.c.Now()
 		if err := u.note(b.Entry); err != nil {
@@ -243,18 +251,11 @@ func (u *Uploader) Serve(ctx context.Context, src Source) error {
 }
 
 // commit advances the cursor in the batches' order, whichever ends first.
-func (u *Uploader) commit(ctx context.Context, src Source, queue <-chan *batch) {
+func (u *Uploader) commit(src Source, queue <-chan *batch) {
+	stopped := false // at a batch that is still to be sent: nothing behind it counts
 	for b := range queue {
-		select {
-		case <-b.done:
-		case <-ctx.Done():
-			select {
-			case <-b.done: // it has ended all the same
-			default:
-				continue
-			}
-		}
-		if ctx.Err() != nil && b.Status == Planned {
+		<-b.done // soon, once ctx has ended
+		if stopped = stopped || b.Status == Planned; stopped {
 			continue
 		}
 		if err := src.Commit(b.To); err != nil {
@@ -292,47 +293,53 @@ func (g *gatherer) next(ctx context.Context) (*batch, error) {
 	u := g.u
 	b := &batch{done: make(chan struct{})}
 	b.From = first.At
-	limit, again := g.plannedEnd(first)
-	if again != 0 {
-		b.Batch = again
-	} else {
-		u.last++
-		b.Batch = u.last
+	old := g.earlier(first)
+	var limit *spool.Position
+	if old != nil {
+		limit = &old.To
+		b.Batch = old.Batch
+	}
+	finish := func() *batch {
+		switch {
+		case old != nil && old.Status != Planned && old.Events == b.Events && old.Raw == b.Raw:
+			b.Status = old.Status // taken already
+		case old == nil || old.Status != Planned:
+			u.last++
+			b.Batch = u.last
+		}
+		return b
 	}
 	g.add(b, first)
 	wait, cancel := context.WithTimeout(ctx, u.c.BatchAge)
 	defer cancel()
 	for {
 		if limit != nil && !before(b.To, *limit) {
-			return b, nil
+			return finish(), nil
 		}
 		r, err := g.read(wait)
 		switch {
 		case ctx.Err() != nil:
 			return nil, ctx.Err()
 		case errors.Is(err, context.DeadlineExceeded):
-			return b, nil
+			return finish(), nil
 		case err != nil:
 			return nil, err
 		case limit != nil && !before(r.At, *limit), limit == nil && b.Raw+len(r.Data)+1 > u.c.BatchBytes:
 			g.over = &r
-			return b, nil
+			return finish(), nil
 		}
 		g.add(b, r)
 	}
 }
 
-// plannedEnd finds the batch of an earlier life that begins with a record.
-func (g *gatherer) plannedEnd(r spool.Record) (*spool.Position, uint64) {
-	g.u.mu.Lock()
-	defer g.u.mu.Unlock()
-	for i, e := range g.u.planned {
-		if e.From == r.At {
-			g.u.planned = append(g.u.planned[:i:i], g.u.planned[i+1:]...)
-			return &e.To, e.Batch
-		}
+// earlier finds the batch of an earlier life that begins with a record.
+func (g *gatherer) earlier(r spool.Record) *Entry {
+	e, ok := g.u.earlier[r.At]
+	if !ok {
+		return nil
 	}
-	return nil, 0
+	delete(g.u.earlier, r.At)
+	return &e
 }
 
 // add takes a record into a batch, as far as the filter lets it.
@@ -349,9 +356,15 @@ func (g *gatherer) add(b *batch, r spool.Record) {
 		u.filtered.WithLabelValues(e.Type.PublicName()).Inc()
 		return
 	}
-	line := r.Data
+	line, machine := r.Data, e.Class != (event.Class{})
+	if machine && !u.machine(e) {
+		u.filtered.WithLabelValues(e.Type.PublicName()).Inc()
+		return
+	}
 	if u.c.HashRcpt {
 		e.HashRecipient()
+	}
+	if u.c.HashRcpt || machine {
 		if line, err = e.Encode(); err != nil {
 			u.putAside("unreadable", 0, err.Error(), r.Data)
 			return
@@ -362,6 +375,30 @@ func (g *gatherer) add(b *batch, r spool.Record) {
 	b.times = append(b.times, e.Timestamp.Time)
 	b.Events++
 	b.Raw += len(line) + 1
+}
+
+// What becomes of events that no person made.
+const (
+	Mark   = "mark"   // uploaded with is_prefetched
+	Drop   = "drop"   // not uploaded
+	Person = "person" // uploaded like a person's
+)
+
+// machine makes of a machine's event what is to be uploaded. A machine that
+// follows an unsubscribe link unsubscribes nobody, and that type has no mark.
+func (u *Uploader) machine(e *event.Event) bool {
+	as := u.c.Machines[e.Class.Kind]
+	e.Class = event.Class{}
+	switch {
+	case as == Person:
+		e.IsPrefetched = false
+		if e.UserAgentParsed != nil {
+			e.UserAgentParsed.IsPrefetched = false
+		}
+	case as == Drop || e.Type == event.LinkUnsubscribe:
+		return false
+	}
+	return true
 }
 
 func (u *Uploader) putAside(reason string, status int, words string, line []byte) {

@@ -258,6 +258,52 @@ func TestFilter(t *testing.T) {
 	}
 }
 
+// TestMachines: what no person did is uploaded as the configuration says, and
+// never with what stands beside the API's object.
+func TestMachines(t *testing.T) {
+	by := func(typ event.Type, kind string) func(*event.Event) {
+		return func(e *event.Event) {
+			e.Type, e.Class, e.IsPrefetched = typ, event.Class{Kind: kind, Reason: "test"}, typ == event.Open
+			e.UserAgentParsed = nil
+			if typ == event.LinkUnsubscribe {
+				e.TargetLinkURL, e.UserAgent, e.IPAddress = "https://x.example/", "x", ""
+			}
+		}
+	}
+	for _, c := range []struct {
+		name     string
+		machines map[string]string
+		want     string // ids, with + where the event is marked
+	}{
+		{"default", nil, "1 2+ 3+"},
+		{"prefetch as a person's", map[string]string{event.Prefetch: Person}, "1 2 3+"},
+		{"scanners dropped", map[string]string{event.Prefetch: Mark, event.Scanner: Drop}, "1 2+"},
+		{"scanners as persons: they unsubscribe", map[string]string{event.Scanner: Person}, "1 2+ 3 4"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := start(t, t.TempDir(), &sink{}, func(u *Config) { u.Machines = c.machines },
+				line(t, 1, nil), line(t, 2, by(event.Open, event.Prefetch)), line(t, 3, by(event.Open, event.Scanner)), line(t, 4, by(event.LinkUnsubscribe, event.Scanner)))
+			r.settled(t)
+			r.stop()
+			var got []string
+			for _, l := range r.sink.lines() {
+				e, err := event.Decode([]byte(l))
+				if err != nil || strings.Contains(l, "postern") {
+					t.Fatalf("%s: %v", l, err)
+				}
+				mark := ""
+				if e.IsPrefetched {
+					mark = "+"
+				}
+				got = append(got, e.ID+mark)
+			}
+			if strings.Join(got, " ") != c.want {
+				t.Errorf("uploaded %v, want %s", got, c.want)
+			}
+		})
+	}
+}
+
 // TestCrash: the service takes a batch and its answer is lost; after a restart
 // the batch goes again with the same bytes, whatever came behind it.
 func TestCrash(t *testing.T) {
@@ -277,6 +323,29 @@ func TestCrash(t *testing.T) {
 	entries, err := Batches(r.dir)
 	if err != nil || len(entries) != 2 || entries[0].Batch == entries[1].Batch {
 		t.Errorf("ledger %+v, %v", entries, err)
+	}
+}
+
+// TestTakenAndNotCommitted: the service took a batch, the ledger says so, and
+// the cursor was not written; after a restart the batch does not go again.
+func TestTakenAndNotCommitted(t *testing.T) {
+	dir := t.TempDir()
+	r := start(t, dir, &sink{}, nil, line(t, 1, nil), line(t, 2, nil))
+	r.settled(t)
+	r.stop()
+	cursor := filepath.Join(r.dir, "cursor-r")
+	if err := os.Remove(cursor); err != nil {
+		t.Fatal(err)
+	}
+	second := &sink{}
+	r = start(t, dir, second, nil, line(t, 3, nil))
+	r.settled(t)
+	r.stop()
+	if got := second.lines(); len(got) != 1 || !strings.Contains(got[0], `"event_id":"3"`) {
+		t.Errorf("went again: %q", got)
+	}
+	if _, err := os.Stat(cursor); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,6 +1,7 @@
 // Package web is the HTTP side of the links: pixels and clicks, answered from
-// what the token says and nothing else. It holds no state but the keys, so any
-// number of trackers run behind a balancer.
+// what the token says and nothing else. It needs no state but the keys, so any
+// number of trackers run behind a balancer; what it remembers of clients only
+// tells persons from machines (classify.go) and bounds floods.
 //
 // A Handler is safe for concurrent use.
 package web
@@ -10,7 +11,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/net/idna"
 
+	"postern/tracking/agent"
 	"postern/tracking/event"
 	"postern/tracking/token"
 )
@@ -38,6 +39,12 @@ type Config struct {
 	Expiry         time.Duration  // of a link, from the message's making; 0: none
 	ExpiredURL     string         // where an expired link leads; empty: 410
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
+	State          *State         // nil: a new one
+	Geo            *Geo           // nil: no geo_ip
+	TruncateIP     bool           // events carry the client's network alone
+	ClientEvents   int            // of one client within ClientPer; 0: no limit
+	ClientPer      time.Duration
+	WellKnown      map[string][]byte // by path
 	Log            *slog.Logger
 	Metrics        prometheus.Registerer
 	Now            func() time.Time
@@ -49,21 +56,31 @@ type Handler struct {
 	requests *prometheus.CounterVec
 	unsaved  prometheus.Counter
 	repeated prometheus.Counter
-	flood    flood
+	limited  prometheus.Counter
+	classes  *prometheus.CounterVec
 }
 
 // New makes a handler.
 func New(c Config) *Handler {
+	if c.State == nil {
+		c.State = NewState()
+	}
 	h := &Handler{c: c,
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_web_requests_total", Help: "Tracker requests by outcome."}, []string{"outcome"}),
 		unsaved:  prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_web_events_lost_total", Help: "Events that could not be written; the recipient was served all the same."}),
 		repeated: prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_web_repeated_total", Help: "Requests for a link or pixel within the same second as another, which make no event."}),
+		limited:  prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_web_limited_total", Help: "Requests of clients with too many events, which make none."}),
+		classes:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_web_classes_total", Help: "Opens and clicks by who made them, and by the rule that said so."}, []string{"class", "reason"}),
 	}
 	if c.Metrics != nil {
-		c.Metrics.MustRegister(h.requests, h.unsaved, h.repeated)
+		c.Metrics.MustRegister(h.requests, h.unsaved, h.repeated, h.limited, h.classes)
 	}
 	return h
 }
+
+// ProbeAnswer begins the answer to a token of `postern check --online`, what it
+// carries follows: who says so has the token keys.
+const ProbeAnswer = "postern tracker "
 
 // pixel is a transparent GIF of one by one.
 const pixel = "GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
@@ -84,6 +101,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if r.ContentLength != 0 {
 		w.Header().Set("Connection", "close")
+	}
+	if h.wellKnown(w, r) {
+		return
 	}
 	text, ok := token.FromPath(r.URL.Path)
 	if !ok {
@@ -108,6 +128,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	case token.Click, token.AmpClick, token.LinkUnsubscribe:
 		h.link(w, r, t)
+	case token.Probe:
+		h.requests.WithLabelValues("probe").Inc()
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		io.WriteString(w, ProbeAnswer+t.Recipient+"\n")
 	case token.ListUnsubscribe:
 		h.requests.WithLabelValues("unsubscribe_page").Inc()
 		page(w, "Unsubscribe", `<p>Do you want to unsubscribe?</p><form method="post"><button name="List-Unsubscribe" value="One-Click">Unsubscribe</button></form>`)
@@ -225,15 +249,18 @@ var eventTypes = map[token.Kind]event.Type{
 	token.AmpOpen: event.AmpOpen, token.AmpInitialOpen: event.AmpInitialOpen, token.AmpClick: event.AmpClick,
 }
 
-// record writes the event of a GET; a HEAD is no person. The recipient is
-// served even where the event cannot be written.
+// record writes the event of a GET, with what is known of who made it; a HEAD is
+// no person. The recipient is served even where the event cannot be written.
 func (h *Handler) record(r *http.Request, t token.Token) {
+	f := h.c.State.history.note(t, r.URL.Path, r.Method, h.c.Now())
 	if r.Method != http.MethodGet {
 		return
 	}
-	e := &event.Event{Type: eventTypes[t.Kind], DelvMethod: "esmtp", UserAgent: cut(strings.ToValidUTF8(r.UserAgent(), "?"), 1024), TargetLinkURL: t.Target}
-	if t.Kind != token.LinkUnsubscribe { // that type has no address of the client's
-		e.IPAddress = h.clientIP(r)
+	f.agent, f.header, f.since = h.c.State.agents.Read(r.UserAgent()), r.Header, h.c.Now().Sub(t.Issued())
+	e := &event.Event{Type: eventTypes[t.Kind], DelvMethod: "esmtp", UserAgent: cut(strings.ToValidUTF8(r.UserAgent(), "?"), 1024), TargetLinkURL: t.Target, Class: classify(f)}
+	h.classes.WithLabelValues(className(e.Class), e.Class.Reason).Inc()
+	if t.Kind != token.LinkUnsubscribe { // that type has nothing of the client's
+		h.describe(e, r, f.agent)
 	}
 	if t.Kind == token.Click || t.Kind == token.AmpClick {
 		if e.TargetLinkName = t.LinkName; e.TargetLinkName == "" {
@@ -243,13 +270,39 @@ func (h *Handler) record(r *http.Request, t token.Token) {
 	h.write(r, e, t)
 }
 
+func className(c event.Class) string {
+	if c.Kind == "" {
+		return "person"
+	}
+	return c.Kind
+}
+
+// describe fills in what is known of the client.
+func (h *Handler) describe(e *event.Event, r *http.Request, a agent.Agent) {
+	parsed := a.UserAgent
+	parsed.IsPrefetched = e.Class.Kind != ""
+	e.UserAgentParsed, e.IsPrefetched = &parsed, parsed.IsPrefetched
+	client := h.client(r)
+	e.GeoIP = h.c.Geo.lookup(client)
+	if h.c.TruncateIP {
+		client = truncated(client)
+	}
+	if client.IsValid() {
+		e.IPAddress = client.String()
+	}
+}
+
 // write makes an event durable, with what the token knows.
 func (h *Handler) write(r *http.Request, e *event.Event, t token.Token) {
 	if t.Unreported {
 		return
 	}
-	if h.flood.repeated(r.URL.Path, h.c.Now()) {
+	if h.c.State.flood.repeated(r.URL.Path, h.c.Now()) {
 		h.repeated.Inc()
+		return
+	}
+	if h.c.State.limit.over(h.client(r), h.c.ClientEvents, h.c.ClientPer, h.c.Now()) {
+		h.limited.Inc()
 		return
 	}
 	e.ID, e.MessageID, e.Timestamp = h.c.IDs.Next(), t.MessageID.String(), event.Timestamp{Time: h.c.Now()}
@@ -266,36 +319,6 @@ func cut(s string, n int) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:n], "")
-}
-
-// clientIP is the peer, or what the nearest trusted proxy says it is.
-func (h *Handler) clientIP(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return ""
-	}
-	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(hops) - 1; i >= 0; i-- {
-		peer, err := netip.ParseAddr(host)
-		if err != nil || !h.trusted(peer.Unmap()) {
-			break
-		}
-		next, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
-			break
-		}
-		host = next.Unmap().String()
-	}
-	return host
-}
-
-func (h *Handler) trusted(a netip.Addr) bool {
-	for _, p := range h.c.TrustedProxies {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
 }
 
 func (h *Handler) plain(w http.ResponseWriter, outcome string, status int) {

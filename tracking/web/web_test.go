@@ -117,7 +117,7 @@ func TestClientIP(t *testing.T) {
 			if c.forwarded != "" {
 				r.Header.Set("X-Forwarded-For", c.forwarded)
 			}
-			if got := h.clientIP(r); got != c.want {
+			if got := h.client(r).String(); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})

@@ -14,12 +14,13 @@ import (
 	"postern/smtpd"
 	"postern/tracking/event"
 	"postern/tracking/token"
+	"postern/tracking/web"
 )
 
 // check holds the bound configuration to the rules that go beyond one value,
 // makes paths absolute, and reads the files that it names, so that `check`
 // says what `serve` would.
-func (b *binder) check(c *Config) {
+func (b *binder) check(c *Config, role Role) {
 	word := func(key, v string, words ...string) {
 		if err := oneOf(v, words...); err != nil {
 			b.problem(key, "%v, not %q", err, v)
@@ -39,13 +40,19 @@ func (b *binder) check(c *Config) {
 	}
 	word("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	word("log.format", c.Log.Format, "text", "json")
-	b.checkSubmission(&c.Submission, word)
-	b.checkCerts(&c.Certs, word)
-	b.checkRelay(&c.Relay, word)
 	b.checkTracking(c)
-	b.checkRoutes(c)
-	b.checkDKIM(&c.DKIM, word)
-	b.checkReports(c)
+	if role == All || c.Tracking.Web.TLS {
+		b.checkCerts(&c.Certs, word)
+	}
+	if role == All {
+		b.checkSubmission(&c.Submission, word)
+		b.checkRelay(&c.Relay, word)
+		b.checkRoutes(c)
+		b.checkDKIM(&c.DKIM, word)
+		b.checkReports(c)
+	} else if len(c.Tracking.Web.Listen) == 0 {
+		b.problem("tracking.web.listen", `names no address; write for example ["0.0.0.0:8080"]`)
+	}
 	if c.Signals.Enabled && c.Signals.APIKey == "" {
 		b.problem("signals.api_key", "missing; signals.enabled wants the API key, 40 hex digits")
 	}
@@ -63,6 +70,8 @@ func (b *binder) check(c *Config) {
 	if !c.Signals.Enabled && c.Signals.APIKey != "" {
 		b.warn("signals.api_key", "signals.enabled is false: events are kept, and none is uploaded")
 	}
+	word("signals.prefetch", c.Signals.Prefetch, "mark", "drop", "person")
+	word("signals.scanner", c.Signals.Scanner, "mark", "drop", "person")
 	word("signals.privacy_policy", c.Signals.PrivacyPolicy, "retain", "sha1")
 	for i, class := range c.Signals.Report {
 		word(keyOf("signals.report", i), class, reportClasses...)
@@ -228,6 +237,22 @@ func (b *binder) checkTracking(c *Config) {
 		b.problem("tracking.url", `missing; where recipients reach the tracker, for example "https://track.example.com"`)
 	} else if strings.HasPrefix(string(t.URL), "http://") && !strings.HasPrefix(string(t.URL), "http://127.") && !strings.HasPrefix(string(t.URL), "http://localhost") {
 		b.warn("tracking.url", "links over plain http show mail programs' warnings; an https address is better")
+	}
+	w := &t.Web
+	if err := oneOf(w.IPPrivacy, "full", "truncate"); err != nil {
+		b.problem("tracking.web.ip_privacy", "%v, not %q", err, w.IPPrivacy)
+	}
+	if w.GeoIPDB = b.Path(w.GeoIPDB); w.GeoIPDB != "" {
+		if err := web.CheckGeo(w.GeoIPDB); err != nil {
+			b.problem("tracking.web.geoip_db", "%v", err)
+		}
+	}
+	for key, file := range map[string]*string{"tracking.web.apple_app_site_association": &w.AppleAppSite, "tracking.web.assetlinks": &w.AssetLinks} {
+		if *file = b.Path(*file); *file != "" {
+			if _, err := web.ReadWellKnown(*file); err != nil {
+				b.problem(key, "%v", err)
+			}
+		}
 	}
 	if _, err := token.ReadKeys(t.KeyFile); err != nil {
 		b.problem("tracking.key_file", "%v; `postern token keygen %s` makes one", err, t.KeyFile)

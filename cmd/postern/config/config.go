@@ -175,8 +175,15 @@ type Web struct {
 	Listen         []Addr   `toml:"listen"`
 	TLS            bool     `toml:"tls"`
 	TrustedProxies []Prefix `toml:"trusted_proxies"`
-	GeoIPDB        string   `toml:"geoip_db" unbuilt:"geo_ip"`
+	GeoIPDB        string   `toml:"geoip_db"`
 	ExpiredURL     URL      `toml:"expired_url"`
+	// IPPrivacy is "full" or "truncate": the last byte of an IPv4 address, all
+	// behind the first 48 bits of an IPv6 address.
+	IPPrivacy       string `toml:"ip_privacy"`
+	EventsPerClient Rate   `toml:"events_per_client"`
+	// Files for universal links and app links, served under /.well-known/.
+	AppleAppSite string `toml:"apple_app_site_association"`
+	AssetLinks   string `toml:"assetlinks"`
 }
 
 // DKIM holds the signing keys.
@@ -240,6 +247,8 @@ type Signals struct {
 	BatchAge      Duration        `toml:"batch_age"`
 	KeepLedger    Duration        `toml:"keep_ledger"`
 	PollOutcomes  bool            `toml:"poll_outcomes"`
+	Prefetch      string          `toml:"prefetch"` // mark, drop or person
+	Scanner       string          `toml:"scanner"`
 	Filters       []SignalsFilter `toml:"filter"`
 }
 
@@ -272,13 +281,13 @@ func Default() *Config {
 		MaxMessages: 1000, Queue: "partial", AnswerWithin: seconds(240), RetryAfter: []Duration{seconds(60), seconds(300), seconds(900), seconds(3600)}, BounceAfter: seconds(108 * 3600), MessageIDHeader: "X-Sp-Message-Id", VirtualMTAHeader: "X-Virtual-MTA",
 		JobHeader: "X-Job", SubaccountHeader: "X-Sp-Subaccount-Id", MsysAPI: true}
 	c.Tracking = Tracking{Open: true, InitialOpen: true, Click: true, LinkExpiry: seconds(365 * 86400), MaxLinkLength: 2000, KeyFile: "token.keys",
-		Web: Web{Listen: []Addr{"0.0.0.0:8080"}}}
+		Web: Web{Listen: []Addr{"0.0.0.0:8080"}, IPPrivacy: "full", EventsPerClient: Rate{N: 6000, Per: seconds(60).Std()}}}
 	c.Reports = Reports{Listen: []Addr{"0.0.0.0:25"}}
 	c.DKIM = DKIM{RSA: "auto"}
 	c.Events = Events{Keep: seconds(86400)}
 	c.Signals = Signals{UploadURL: "https://api.sparkpost.com/api/v1/ingest/events", EnableSignals: Yes,
 		Report: append([]string(nil), reportClasses...), MinFreeSpace: 20 * mebi, PrivacyPolicy: "retain",
-		BatchSize: 4 * mebi, BatchAge: seconds(30), KeepLedger: seconds(7 * 86400)}
+		BatchSize: 4 * mebi, BatchAge: seconds(30), KeepLedger: seconds(7 * 86400), Prefetch: "mark", Scanner: "mark"}
 	c.Admin = Admin{Listen: "127.0.0.1:8025"}
 	return c
 }
@@ -289,8 +298,19 @@ func seconds(n int) Duration { return Duration(n) * 1e9 }
 type Loaded struct {
 	*Config
 	File  string
+	Role  Role
 	Users []User
 }
+
+// Role is which part of a configuration a process runs. What others need is
+// not checked: a tracker alone has neither the users file nor signing keys.
+type Role string
+
+// The roles of `serve --role`.
+const (
+	All     Role = "all"
+	Tracker Role = "tracker"
+)
 
 // checkSources wants the users of source rules to be there.
 func checkSources(b *binder, l *Loaded) (out Problems) {
@@ -308,19 +328,19 @@ func checkSources(b *binder, l *Loaded) (out Problems) {
 
 // Load reads and checks a configuration file and the users file that it names.
 // The problems hold all that is wrong with either.
-func Load(file string) (*Loaded, Problems) {
-	return load(file, os.Getenv)
+func Load(file string, role Role) (*Loaded, Problems) {
+	return load(file, role, os.Getenv)
 }
 
-func load(file string, env func(string) string) (*Loaded, Problems) {
+func load(file string, role Role, env func(string) string) (*Loaded, Problems) {
 	b := newBinder(file, env)
-	l := &Loaded{Config: Default(), File: file}
+	l := &Loaded{Config: Default(), File: file, Role: role}
 	b.load(l.Config)
 	if len(b.problems) == 0 || len(b.lines) > 0 {
-		b.check(l.Config)
+		b.check(l.Config, role)
 	}
 	problems := b.problems.byLine()
-	if l.Submission.Auth == "users" && len(b.lines) > 0 {
+	if role == All && l.Submission.Auth == "users" && len(b.lines) > 0 {
 		users, more := LoadUsers(l.Submission.UsersFile, b.env)
 		if l.Submission.UsersFile != "" {
 			problems = append(problems, more...)

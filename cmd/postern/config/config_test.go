@@ -69,7 +69,7 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, problems := load(write(t, dir, string(data)), noEnv)
+	l, problems := load(write(t, dir, string(data)), All, noEnv)
 	for _, p := range problems {
 		if !strings.Contains(p.Reason, "is not built yet") {
 			t.Errorf("%v", p)
@@ -95,7 +95,7 @@ func TestDocuments(t *testing.T) {
 			t.Fatalf("%s shows no configuration", doc)
 		}
 		text, _, _ = strings.Cut(text, "```")
-		if _, problems := load(write(t, folder(t), text), noEnv); len(problems) > 0 {
+		if _, problems := load(write(t, folder(t), text), All, noEnv); len(problems) > 0 {
 			t.Errorf("%s: %v", doc, problems)
 		}
 	}
@@ -117,7 +117,7 @@ func TestUsersExample(t *testing.T) {
 }
 
 func TestDefaults(t *testing.T) {
-	l, problems := load(write(t, folder(t), smallest), noEnv)
+	l, problems := load(write(t, folder(t), smallest), All, noEnv)
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
@@ -157,7 +157,7 @@ func TestProblems(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			file := write(t, folder(t), c.text)
-			_, problems := load(file, noEnv)
+			_, problems := load(file, All, noEnv)
 			fatal := problems.Fatal()
 			for i, want := range c.want {
 				if i >= len(fatal) {
@@ -192,7 +192,7 @@ func TestSecrets(t *testing.T) {
 		{name: "no such file", text: "api_key_file = \"nowhere\"", bad: "no such file"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l, problems := load(write(t, folder(t), smallest+"[signals]\nenabled = true\n"+c.text+"\n"), func(k string) string { return c.env[k] })
+			l, problems := load(write(t, folder(t), smallest+"[signals]\nenabled = true\n"+c.text+"\n"), All, func(k string) string { return c.env[k] })
 			if c.bad == "" && (len(problems) > 0 || string(l.Signals.APIKey) != c.want) {
 				t.Errorf("got %q, %v", l.Signals.APIKey, problems)
 			}
@@ -269,12 +269,12 @@ func TestWarnings(t *testing.T) {
 		{"a key and no uploads", smallest + "[signals]\napi_key = \"" + key + "\"\n", "signals.enabled is false"},
 		{"links over plain http", "hostname = \"mail.example.com\"\n[tracking]\nurl = \"http://t.example.com\"\n", "an https address is better"},
 	} {
-		_, problems := load(write(t, folder(t), c.text), noEnv)
+		_, problems := load(write(t, folder(t), c.text), All, noEnv)
 		if len(problems) != 1 || !problems[0].Warn || !strings.Contains(problems[0].Reason, c.want) || len(problems.Fatal()) != 0 {
 			t.Errorf("%s: %v", c.name, problems)
 		}
 	}
-	if _, problems := load(write(t, folder(t), "hostname = \"mail.example.com\"\n[tracking]\nopen = false\ninitial_open = false\nclick = false\n"), noEnv); len(problems) != 0 {
+	if _, problems := load(write(t, folder(t), "hostname = \"mail.example.com\"\n[tracking]\nopen = false\ninitial_open = false\nclick = false\n"), All, noEnv); len(problems) != 0 {
 		t.Errorf("no tracking and no url: %v", problems)
 	}
 }
