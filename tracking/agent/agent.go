@@ -34,7 +34,7 @@ type Reader struct {
 }
 
 const (
-	maxAgent = 1024  // bytes of a field that are looked at
+	maxAgent = 1024 // bytes of a field that are looked at
 	maxKnown = 10000
 )
 
