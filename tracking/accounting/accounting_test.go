@@ -232,6 +232,7 @@ func FuzzFollow(f *testing.F) {
 			t.Fatal(err)
 		}
 		fl := follower(t, dir, m)
+		defer fl.closeAll()
 		poll(t, fl)
 		n := len(m.events)
 		poll(t, fl)

@@ -197,7 +197,7 @@ func parseTime(s string) (time.Time, error) {
 		return time.Unix(n, 0), nil
 	}
 	for _, layout := range []string{"2006-01-02 15:04:05-0700", "2006-01-02 15:04:05-07:00"} {
-		if t, err := time.Parse(layout, s); err == nil {
+		if t, err := time.Parse(layout, s); err == nil && t.Unix() > 0 {
 			return t, nil
 		}
 	}
