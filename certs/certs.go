@@ -1,23 +1,16 @@
 // Package certs gives every listener its TLS configuration: certificates from
-// files, or self-signed for a first try.
+// files, from an ACME service, or of a local CA for a first try.
+//
+// On disk, in the folder that it is given: ca.crt and ca.key, the local CA;
+// self-signed.crt and self-signed.key, the certificate that it signed; acme/, as
+// certmagic lays it out.
 package certs
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"errors"
 	"fmt"
-	"math/big"
-	"net"
 	"os"
-	"path/filepath"
-	"time"
-
-	"encoding/pem"
 )
 
 // Files reads a certificate chain and its key, both PEM.
@@ -27,51 +20,6 @@ func Files(certFile, keyFile string) (tls.Certificate, error) {
 		return c, fmt.Errorf("certs: %s, %s: %w", certFile, keyFile, err)
 	}
 	return c, nil
-}
-
-const selfSignedLife = 90 * 24 * time.Hour
-
-// SelfSigned reads the certificate that an earlier call left in dir, or makes
-// one for host and loopback where there is none that fits: it is missing, for another
-// name, runs out within a day, or a crash left half a pair.
-func SelfSigned(dir, host string, now time.Time) (tls.Certificate, error) {
-	certFile, keyFile := filepath.Join(dir, "self-signed.crt"), filepath.Join(dir, "self-signed.key")
-	c, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err == nil && c.Leaf != nil && c.Leaf.VerifyHostname(host) == nil && now.Add(24*time.Hour).Before(c.Leaf.NotAfter) {
-		return c, nil
-	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return c, fmt.Errorf("certs: %w", err)
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	if err != nil {
-		return c, fmt.Errorf("certs: %w", err)
-	}
-	tmpl := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: host}, DNSNames: []string{host, "localhost"},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-		NotBefore:   now.Add(-time.Hour), NotAfter: now.Add(selfSignedLife),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		BasicConstraintsValid: true, IsCA: false,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
-	if err != nil {
-		return c, fmt.Errorf("certs: %w", err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return c, fmt.Errorf("certs: %w", err)
-	}
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
-	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return c, fmt.Errorf("certs: %w", err)
-	}
-	if err := errors.Join(os.WriteFile(keyFile, keyPEM, 0o600), os.WriteFile(certFile, certPEM, 0o644)); err != nil {
-		return c, fmt.Errorf("certs: %w", err)
-	}
-	return tls.X509KeyPair(certPEM, keyPEM)
 }
 
 // ServerConfig is a listener's TLS: at least minVersion (tls.VersionTLS12 or

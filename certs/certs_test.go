@@ -2,6 +2,7 @@ package certs
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"net"
 	"os"
 	"path/filepath"
@@ -60,7 +61,7 @@ func TestSelfSignedIsKept(t *testing.T) {
 	if serial("a.example", now) != first {
 		t.Error("made anew at the second start")
 	}
-	if serial("a.example", now.Add(selfSignedLife)) == first {
+	if serial("a.example", now.Add(localLife)) == first {
 		t.Error("kept although it runs out")
 	}
 	if serial("b.example", now) == first {
@@ -70,4 +71,33 @@ func TestSelfSignedIsKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	serial("b.example", now) // half a pair is no reason not to start
+	// Who trusts the CA's file trusts what it signed, also what it signs anew.
+	pool, err := ReadPool(CAFile(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []time.Time{now, now.Add(localLife)} {
+		c, err := SelfSigned(dir, "b.example", at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{"b.example", "localhost", "127.0.0.1"} {
+			if _, err := c.Leaf.Verify(x509.VerifyOptions{Roots: pool, DNSName: name, CurrentTime: at}); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "ca.key")); err != nil {
+		t.Fatal(err)
+	}
+	c, err := SelfSigned(dir, "b.example", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pool, err = ReadPool(CAFile(dir)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Leaf.Verify(x509.VerifyOptions{Roots: pool}); err != nil {
+		t.Errorf("after a new CA: %v", err)
+	}
 }

@@ -29,16 +29,38 @@ type Store struct {
 }
 
 // configs are made once for each set of certificates, so that sessions resume.
-type configs struct{ plain, http *tls.Config }
+type configs struct {
+	plain, http *tls.Config
+	expiry      func() time.Time
+}
 
 // NewStore makes a store for listeners that speak at least minVersion.
 func NewStore(minVersion uint16, log *slog.Logger) *Store { return &Store{min: minVersion, log: log} }
 
 // Use takes certificates from now on; handshakes under way are not touched.
 func (s *Store) Use(list ...tls.Certificate) {
-	c := &configs{plain: ServerConfig(list, s.min), http: ServerConfig(list, s.min)}
+	c := &configs{plain: ServerConfig(list, s.min), http: ServerConfig(list, s.min), expiry: func() time.Time { return firstExpiry(list) }}
 	c.http.NextProtos = []string{"h2", "http/1.1"}
 	s.now.Store(c)
+}
+
+// UseACME asks an ACME for the certificate of each handshake from now on. HTTP
+// listeners answer its challenges, too.
+func (s *Store) UseACME(a *ACME) {
+	c := &configs{plain: ServerConfig(nil, s.min), http: ServerConfig(nil, s.min), expiry: a.Expiry}
+	c.plain.GetCertificate, c.http.GetCertificate = a.GetCertificate, a.GetCertificate
+	c.http.NextProtos = []string{"h2", "http/1.1", ALPN}
+	s.now.Store(c)
+}
+
+func firstExpiry(list []tls.Certificate) time.Time {
+	var first time.Time
+	for _, c := range list {
+		if c.Leaf != nil && (first.IsZero() || c.Leaf.NotAfter.Before(first)) {
+			first = c.Leaf.NotAfter
+		}
+	}
+	return first
 }
 
 // Load reads pairs and uses them, all or none.
@@ -123,13 +145,7 @@ func (s *Store) check() {
 
 // Expiry is when the first of the certificates runs out.
 func (s *Store) Expiry() time.Time {
-	var first time.Time
-	for _, c := range s.now.Load().plain.Certificates {
-		if c.Leaf != nil && (first.IsZero() || c.Leaf.NotAfter.Before(first)) {
-			first = c.Leaf.NotAfter
-		}
-	}
-	return first
+	return s.now.Load().expiry()
 }
 
 // Config is for tls.Server and tls.NewListener. http says whether HTTP is

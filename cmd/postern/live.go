@@ -226,7 +226,7 @@ func (g *gateway) reload() {
 		return
 	}
 	n, err := g.build(l)
-	if err == nil && g.certs != nil {
+	if err == nil && g.certs != nil && (l.Certs.Mode == "acme") == (g.acme != nil) {
 		err = g.loadCerts(l)
 	}
 	if err == nil {
@@ -252,6 +252,7 @@ func atNextStart(old, now *config.Config) []string {
 		{"hostname", old.Hostname, now.Hostname}, {"state_dir", old.StateDir, now.StateDir}, {"memory_budget", old.MemoryBudget, now.MemoryBudget},
 		{"shutdown_grace", old.ShutdownGrace, now.ShutdownGrace}, {"log.format", old.Log.Format, now.Log.Format},
 		{"submission (but for users_file and received_header)", listenerKeys(old), listenerKeys(now)},
+		{"certs.mode and acme_*", acmeKeys(old), acmeKeys(now)},
 		{"certs.min_version", old.Certs.MinVersion, now.Certs.MinVersion},
 		{"relay.retry_after", old.Relay.RetryAfter, now.Relay.RetryAfter}, {"relay.bounce_after", old.Relay.BounceAfter, now.Relay.BounceAfter},
 		{"tracking.web.listen", old.Tracking.Web.Listen, now.Tracking.Web.Listen}, {"tracking.web.tls", old.Tracking.Web.TLS, now.Tracking.Web.TLS},
@@ -262,6 +263,16 @@ func atNextStart(old, now *config.Config) []string {
 		}
 	}
 	return out
+}
+
+// acmeKeys are what a change of cannot be taken up by a store that serves.
+func acmeKeys(c *config.Config) any {
+	a := c.Certs
+	if a.Mode != "acme" {
+		return "" // files and self-signed change places freely
+	}
+	a.CertFile, a.KeyFile, a.Pairs, a.MinVersion = "", "", nil, ""
+	return []any{a, c.Names()}
 }
 
 func listenerKeys(c *config.Config) config.Submission {
@@ -279,6 +290,7 @@ func (g *gateway) watchFiles(ctx context.Context) {
 	seen := modified(g.live.Load().c.Submission.UsersFile)
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
+	local := time.Now()
 	for {
 		select {
 		case <-tick.C:
@@ -286,6 +298,11 @@ func (g *gateway) watchFiles(ctx context.Context) {
 			return
 		}
 		n := g.live.Load()
+		if n.c.Certs.Mode == "self-signed" && g.certs != nil && time.Since(local) > 24*time.Hour { // it may run out
+			if local = time.Now(); g.loadCerts(n.c) != nil {
+				g.log.Error("certificate of the local CA not renewed")
+			}
+		}
 		if n.geo != nil {
 			n.geo.Refresh()
 		}

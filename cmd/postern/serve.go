@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -91,6 +92,7 @@ type gateway struct {
 	queue      *queue.Queue
 	users      *smtpd.Users
 	certs      *certs.Store
+	acme       *certs.ACME // nil: not in that mode
 	smtp       *smtpd.Server
 	reports    *smtpd.Server    // nil: no domain for reports
 	uploader   *ingest.Uploader // nil: signals off
@@ -104,8 +106,8 @@ type gateway struct {
 	reloading sync.Mutex
 	live      atomic.Pointer[live]
 
-	submission, submissionTLS, web, port25 []net.Listener
-	adminListener                          net.Listener
+	submission, submissionTLS, web, port25, acmeHTTP, acmeTLS []net.Listener
+	adminListener                                             net.Listener
 }
 
 const ingestReader = "ingest"
@@ -143,7 +145,11 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 	if mail {
 		g.newListener()
 	}
-	g.tracker = web.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.live.Load().web.ServeHTTP(w, r) }), log)
+	var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.live.Load().web.ServeHTTP(w, r) })
+	if g.acme != nil {
+		handler = g.acme.HTTPHandler(handler)
+	}
+	g.tracker = web.NewServer(handler, log)
 	if l.Signals.Enabled {
 		if g.uploader, err = ingest.New(ingest.Config{Dir: g.eventsDir(), Sink: &ingest.Signals{URL: string(l.Signals.UploadURL), APIKey: string(l.Signals.APIKey)},
 			BatchBytes: int(l.Signals.BatchSize), BatchAge: l.Signals.BatchAge.Std(), Report: reported(l.Signals.Report), HashRcpt: l.Signals.PrivacyPolicy == "sha1",
@@ -222,17 +228,51 @@ func (g *gateway) startCerts() error {
 		version = tls.VersionTLS13
 	}
 	g.certs = certs.NewStore(version, g.log)
-	if err := g.loadCerts(g.c); err != nil {
+	load := g.loadCerts
+	if g.c.Certs.Mode == "acme" {
+		load = g.startACME
+	}
+	if err := load(g.c); err != nil {
 		return err
 	}
 	g.certs.Register(g.reg)
+	if g.c.Certs.Mode == "self-signed" {
+		g.log.Info("certificate of a local CA, which clients have to be told of", "ca_file", certs.CAFile(g.certsDir()))
+	}
 	return nil
 }
 
+// startACME prepares certificates from an ACME service. Until they are there
+// one of the local CA serves.
+func (g *gateway) startACME(l *config.Loaded) error {
+	interim, err := certs.SelfSigned(g.certsDir(), string(l.Hostname), time.Now())
+	if err != nil {
+		return err
+	}
+	c := certs.ACMEConfig{Dir: filepath.Join(g.certsDir(), "acme"), Email: l.Certs.ACMEEmail, Directory: l.Certs.ACMEDirectory,
+		HTTPListen: string(l.Certs.ACMEHTTPListen), TLSListen: string(l.Certs.ACMETLSListen), Interim: interim, Log: g.log}
+	for _, n := range l.Names() {
+		c.Domains = append(c.Domains, string(n))
+	}
+	if l.Certs.ACMECAFile != "" {
+		if c.Roots, err = certs.ReadPool(l.Certs.ACMECAFile); err != nil {
+			return err
+		}
+	}
+	g.acme = certs.NewACME(c)
+	g.certs.UseACME(g.acme)
+	return nil
+}
+
+func (g *gateway) certsDir() string { return filepath.Join(g.c.StateDir, "certs") }
+
 // loadCerts takes the certificates that a configuration names.
 func (g *gateway) loadCerts(l *config.Loaded) error {
-	if l.Certs.Mode == "self-signed" {
-		cert, err := certs.SelfSigned(filepath.Join(g.c.StateDir, "certs"), string(l.Hostname), time.Now())
+	switch l.Certs.Mode {
+	case "acme": // renews by itself
+		return nil
+	case "self-signed":
+		cert, err := certs.SelfSigned(g.certsDir(), string(l.Hostname), time.Now())
 		if err == nil {
 			g.certs.Use(cert)
 		}
@@ -285,22 +325,57 @@ func (g *gateway) listen() error {
 		}
 		return out, nil
 	}
-	var errs [5]error
+	var errs [6]error
 	if g.smtp != nil {
 		g.submission, errs[0] = open("submission.listen", g.c.Submission.Listen...)
 		g.submissionTLS, errs[1] = open("submission.listen_tls", g.c.Submission.ListenTLS...)
 	}
 	g.web, errs[2] = open("tracking.web.listen", g.c.Tracking.Web.Listen...)
+	if g.acme != nil {
+		errs[5] = g.listenACME(open)
+	}
 	if g.reports != nil {
 		g.port25, errs[4] = open("reports.listen", g.c.Reports.Listen...)
 	}
 	if g.c.Admin.Listen != "" {
 		var ls []net.Listener
-		if ls, errs[3] = open("admin.listen", g.c.Admin.Listen); len(ls) > 0 {
+		if ls, errs[3] = open("admin.listen", config.Addr(g.c.Admin.Listen)); len(ls) > 0 {
 			g.adminListener = ls[0]
 		}
 	}
 	return errors.Join(errs[:]...)
+}
+
+// listenACME opens what answers challenges, where the tracker does not do so on
+// the same address.
+func (g *gateway) listenACME(open func(string, ...config.Addr) ([]net.Listener, error)) error {
+	own := func(a config.OptAddr) bool {
+		return a != "" && !slices.Contains(g.c.Tracking.Web.Listen, config.Addr(a))
+	}
+	var err1, err2 error
+	if a := g.c.Certs.ACMEHTTPListen; own(a) {
+		g.acmeHTTP, err1 = open("certs.acme_http_listen", config.Addr(a))
+	}
+	if a := g.c.Certs.ACMETLSListen; own(a) {
+		g.acmeTLS, err2 = open("certs.acme_tls_listen", config.Addr(a))
+	}
+	return errors.Join(err1, err2)
+}
+
+// serveACME answers challenges and nothing else.
+func (g *gateway) serveACME(background context.Context, run func(what string, f func() error)) {
+	nothing := http.NotFoundHandler()
+	for _, l := range g.acmeHTTP {
+		run("certs.acme_http_listen", func() error {
+			return serveHTTP(background, web.NewServer(g.acme.HTTPHandler(nothing), g.log), l, time.Second)
+		})
+	}
+	for _, l := range g.acmeTLS {
+		run("certs.acme_tls_listen", func() error {
+			return serveHTTP(background, web.NewServer(nothing, g.log), tls.NewListener(l, g.certs.Config(true)), time.Second)
+		})
+	}
+	run("acme", func() error { return g.acme.Serve(background) })
 }
 
 // close gives back what newGateway took.
@@ -355,6 +430,9 @@ func (g *gateway) Serve(ctx context.Context) error {
 	}
 	if g.certs != nil {
 		back.Go(func() { g.certs.Watch(background, watchEvery) })
+	}
+	if g.acme != nil {
+		g.serveACME(background, func(what string, f func() error) { run(&back, what, f) })
 	}
 	back.Go(func() { g.watchFiles(background) })
 	if g.accounting != nil {

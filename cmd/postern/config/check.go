@@ -42,7 +42,7 @@ func (b *binder) check(c *Config, role Role) {
 	word("log.format", c.Log.Format, "text", "json")
 	b.checkTracking(c)
 	if role == All || c.Tracking.Web.TLS {
-		b.checkCerts(&c.Certs, word)
+		b.checkCerts(c, word)
 	}
 	if role == All {
 		b.checkSubmission(&c.Submission, word)
@@ -170,7 +170,8 @@ func isPattern(s string) bool {
 	return ok && local != "" && domain != "" && !strings.ContainsAny(s, " <>") && !strings.Contains(domain, "@")
 }
 
-func (b *binder) checkCerts(c *Certs, word func(string, string, ...string)) {
+func (b *binder) checkCerts(all *Config, word func(string, string, ...string)) {
+	c := &all.Certs
 	word("certs.min_version", c.MinVersion, "1.2", "1.3")
 	c.CertFile, c.KeyFile = b.Path(c.CertFile), b.Path(c.KeyFile)
 	switch c.Mode {
@@ -187,9 +188,38 @@ func (b *binder) checkCerts(c *Certs, word func(string, string, ...string)) {
 		}
 	case "self-signed":
 	case "acme":
-		b.problem("certs.mode", `"acme" is not built yet; write "files" or "self-signed"`)
+		b.checkACME(all)
 	default:
-		word("certs.mode", c.Mode, "files", "self-signed")
+		word("certs.mode", c.Mode, "files", "acme", "self-signed")
+	}
+}
+
+// checkACME wants a way to answer challenges that does not cross the tracker's.
+func (b *binder) checkACME(c *Config) {
+	a := &c.Certs
+	for i, d := range a.ACMEDomains {
+		if d == "" {
+			b.problem(keyOf("certs.acme_domains", i), "must not be empty")
+		}
+	}
+	if a.ACMEDirectory != "" && !strings.HasPrefix(a.ACMEDirectory, "https://") {
+		b.problem("certs.acme_directory", `want an https address, for example "https://acme-v02.api.letsencrypt.org/directory"`)
+	}
+	if a.ACMECAFile = b.Path(a.ACMECAFile); a.ACMECAFile != "" {
+		if _, err := certs.ReadPool(a.ACMECAFile); err != nil {
+			b.problem("certs.acme_ca_file", "%v", err)
+		}
+	}
+	switch {
+	case a.ACMEHTTPListen == "" && a.ACMETLSListen == "":
+		b.problem("certs.acme_http_listen", "one of acme_http_listen and acme_tls_listen has to answer challenges")
+	case a.ACMEHTTPListen == a.ACMETLSListen:
+		b.problem("certs.acme_tls_listen", "the same address as acme_http_listen, which speaks no TLS")
+	}
+	for i, l := range c.Tracking.Web.Listen {
+		if string(l) == string(a.ACMEHTTPListen) && c.Tracking.Web.TLS || string(l) == string(a.ACMETLSListen) && !c.Tracking.Web.TLS {
+			b.problem(keyOf("tracking.web.listen", i), "the tracker speaks the other of http and https there than ACME's challenge: give one of them another address")
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ package config
 
 import (
 	"fmt"
+	"net/url"
 	"os"
 	"slices"
 )
@@ -69,22 +70,45 @@ func (s *Source) setDefaults() { s.RequireAuth = true }
 
 // Certs says where certificates come from.
 type Certs struct {
-	Mode           string `toml:"mode"`
-	CertFile       string `toml:"cert_file"`
-	KeyFile        string `toml:"key_file"`
-	Pairs          []Pair `toml:"pair"`
-	MinVersion     string `toml:"min_version"`
-	ACMEEmail      string `toml:"acme_email" unbuilt:"ACME"`
-	ACMEDomains    []Host `toml:"acme_domains" unbuilt:"ACME"`
-	ACMEDirectory  string `toml:"acme_directory" unbuilt:"ACME"`
-	ACMEHTTPListen Addr   `toml:"acme_http_listen" unbuilt:"ACME"`
-	ACMETLSListen  Addr   `toml:"acme_tls_listen" unbuilt:"ACME"`
+	Mode           string  `toml:"mode"`
+	CertFile       string  `toml:"cert_file"`
+	KeyFile        string  `toml:"key_file"`
+	Pairs          []Pair  `toml:"pair"`
+	MinVersion     string  `toml:"min_version"`
+	ACMEEmail      string  `toml:"acme_email"`
+	ACMEDomains    []Host  `toml:"acme_domains"`
+	ACMEDirectory  string  `toml:"acme_directory"`
+	ACMEHTTPListen OptAddr `toml:"acme_http_listen"`
+	ACMETLSListen  OptAddr `toml:"acme_tls_listen"`
+	ACMECAFile     string  `toml:"acme_ca_file"` // by which the directory is trusted; empty: the system's
 }
 
 // Pair is a further certificate, beside cert_file and key_file.
 type Pair struct {
 	CertFile string `toml:"cert_file"`
 	KeyFile  string `toml:"key_file"`
+}
+
+// Names are the domains that certificates are obtained for: acme_domains, or
+// the hostname, and with them every tracking domain that is served over TLS here.
+func (c *Config) Names() []Host {
+	names := slices.Clone(c.Certs.ACMEDomains)
+	if len(names) == 0 {
+		names = append(names, c.Hostname)
+	}
+	if !c.Tracking.Web.TLS {
+		return names
+	}
+	urls := []URL{c.Tracking.URL}
+	for _, r := range c.Tracking.Rules {
+		urls = append(urls, r.URL)
+	}
+	for _, u := range urls {
+		if p, err := url.Parse(string(u)); err == nil && p.Scheme == "https" && !slices.Contains(names, Host(p.Hostname())) {
+			names = append(names, Host(p.Hostname()))
+		}
+	}
+	return names
 }
 
 // AllPairs are cert_file and key_file, and the further ones.
@@ -261,7 +285,7 @@ type SignalsFilter struct {
 
 // Admin is the operators' listener.
 type Admin struct {
-	Listen Addr `toml:"listen"`
+	Listen OptAddr `toml:"listen"`
 }
 
 // reportClasses are what [signals] report may name.
@@ -276,7 +300,7 @@ func Default() *Config {
 	c.Submission = Submission{Listen: []Addr{"0.0.0.0:587"}, RequireTLS: true, Auth: "users", UsersFile: "users.toml",
 		AuthFailureRate: Rate{N: 5, Per: seconds(60).Std()}, MaxMessageSize: 50 * mebi, MaxRecipients: 1000,
 		MaxConnections: 10000, MaxConnectionsPerSource: 200, IdleTimeout: seconds(300), ReceivedHeader: "full", BareNewlines: "refuse"}
-	c.Certs = Certs{Mode: "files", CertFile: "fullchain.pem", KeyFile: "privkey.pem", MinVersion: "1.2"}
+	c.Certs = Certs{Mode: "files", CertFile: "fullchain.pem", KeyFile: "privkey.pem", MinVersion: "1.2", ACMEHTTPListen: "0.0.0.0:80", ACMETLSListen: "0.0.0.0:443"}
 	c.Relay = Relay{Upstream: []Addr{"127.0.0.1:2525"}, UpstreamKind: "powermta", TLS: "opportunistic", MaxConnections: 64,
 		MaxMessages: 1000, Queue: "partial", AnswerWithin: seconds(240), RetryAfter: []Duration{seconds(60), seconds(300), seconds(900), seconds(3600)}, BounceAfter: seconds(108 * 3600), MessageIDHeader: "X-Sp-Message-Id", VirtualMTAHeader: "X-Virtual-MTA",
 		JobHeader: "X-Job", SubaccountHeader: "X-Sp-Subaccount-Id", MsysAPI: true}

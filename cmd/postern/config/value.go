@@ -111,6 +111,17 @@ func (r *Rate) parse(v string) error {
 // Addr is HOST:PORT.
 type Addr string
 
+// OptAddr is an Addr, or nothing: that listener is off.
+type OptAddr string
+
+func (a *OptAddr) parse(v string) error {
+	if v == "" {
+		*a = ""
+		return nil
+	}
+	return (*Addr)(a).parse(v)
+}
+
 func (a *Addr) parse(v string) error {
 	_, port, err := net.SplitHostPort(v)
 	if err == nil {

@@ -1,0 +1,180 @@
+package certs
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// ACMEConfig says how certificates come from an ACME service (RFC 8555).
+type ACMEConfig struct {
+	Dir       string // where certificates, keys and the account are kept
+	Domains   []string
+	Email     string
+	Directory string         // the service's; empty: Let's Encrypt
+	Roots     *x509.CertPool // to verify the service by; nil: the system's
+	// The addresses that answer challenges, which their user listens on:
+	// HTTPHandler on the one (HTTP-01), TLS with GetCertificate and the protocol
+	// ALPN on the other (TLS-ALPN-01). Empty: that challenge is not used.
+	HTTPListen, TLSListen string
+	// Interim is used where there is no certificate yet.
+	Interim tls.Certificate
+	Log     *slog.Logger
+}
+
+// ALPN is the protocol of TLS-ALPN-01 (RFC 8737).
+const ALPN = "acme-tls/1"
+
+// ACME obtains and renews certificates. It is safe for concurrent use.
+type ACME struct {
+	c      ACMEConfig
+	cache  *certmagic.Cache
+	magic  *certmagic.Config
+	issuer *certmagic.ACMEIssuer
+}
+
+// NewACME makes an ACME; nothing is asked of the service before Serve.
+func NewACME(c ACMEConfig) *ACME {
+	log := zap.New(slogCore{c.Log})
+	a := &ACME{c: c}
+	a.cache = certmagic.NewCache(certmagic.CacheOptions{GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return a.magic, nil }, Logger: log})
+	// SMTP clients often send no name: they get the first domain's.
+	a.magic = certmagic.New(a.cache, certmagic.Config{Storage: &certmagic.FileStorage{Path: c.Dir}, DefaultServerName: c.Domains[0], FallbackServerName: c.Domains[0], Logger: log})
+	directory := c.Directory
+	if directory == "" {
+		directory = certmagic.LetsEncryptProductionCA
+	}
+	host, httpPort := hostPort(c.HTTPListen)
+	tlsHost, tlsPort := hostPort(c.TLSListen)
+	if host == "" {
+		host = tlsHost
+	}
+	a.issuer = certmagic.NewACMEIssuer(a.magic, certmagic.ACMEIssuer{CA: directory, Email: c.Email, Agreed: true, TrustedRoots: c.Roots, Logger: log,
+		DisableHTTPChallenge: c.HTTPListen == "", DisableTLSALPNChallenge: c.TLSListen == "", ListenHost: host, AltHTTPPort: httpPort, AltTLSALPNPort: tlsPort})
+	a.magic.Issuers = []certmagic.Issuer{a.issuer}
+	return a
+}
+
+// hostPort reads an address that the configuration has checked.
+func hostPort(addr string) (string, int) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = ""
+	}
+	n, _ := strconv.Atoi(port)
+	return host, n
+}
+
+// Serve obtains certificates, and renews them in time, until ctx ends. The
+// listeners of the challenges have to be open.
+func (a *ACME) Serve(ctx context.Context) error {
+	defer a.cache.Stop()
+	if err := a.magic.ManageAsync(ctx, a.c.Domains); err != nil {
+		return fmt.Errorf("certs: acme: %w", err)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// GetCertificate answers a handshake, a challenge's too. Before the first
+// certificate is there, or where none can be had, it is the interim one.
+func (a *ACME) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c, err := a.magic.GetCertificate(hello)
+	if err == nil {
+		return c, nil
+	}
+	if len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == ALPN {
+		return nil, err
+	}
+	return &a.c.Interim, nil
+}
+
+// HTTPHandler answers challenges and leaves all else to next.
+func (a *ACME) HTTPHandler(next http.Handler) http.Handler {
+	return a.issuer.HTTPChallengeHandler(next)
+}
+
+// Expiry is when the first of the certificates runs out; the interim one's
+// where a domain has none.
+func (a *ACME) Expiry() time.Time {
+	var first time.Time
+	for _, d := range a.c.Domains {
+		end := a.c.Interim.Leaf.NotAfter
+		for _, c := range a.cache.AllMatchingCertificates(d) {
+			if c.Leaf != nil {
+				end = c.Leaf.NotAfter
+			}
+		}
+		if first.IsZero() || end.Before(first) {
+			first = end
+		}
+	}
+	return first
+}
+
+// slogCore takes certmagic's log to ours.
+type slogCore struct{ log *slog.Logger }
+
+func slogLevel(l zapcore.Level) slog.Level {
+	switch {
+	case l <= zapcore.DebugLevel:
+		return slog.LevelDebug
+	case l == zapcore.InfoLevel:
+		return slog.LevelInfo
+	case l == zapcore.WarnLevel:
+		return slog.LevelWarn
+	}
+	return slog.LevelError
+}
+
+// Enabled implements zapcore.Core.
+func (c slogCore) Enabled(l zapcore.Level) bool {
+	return c.log.Enabled(context.Background(), slogLevel(l))
+}
+
+// With implements zapcore.Core.
+func (c slogCore) With(fields []zapcore.Field) zapcore.Core {
+	return slogCore{c.log.With(slogArgs(fields)...)}
+}
+
+// Check implements zapcore.Core.
+func (c slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(e.Level) {
+		return ce.AddCore(e, c)
+	}
+	return ce
+}
+
+// Write implements zapcore.Core.
+func (c slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	c.log.Log(context.Background(), slogLevel(e.Level), "acme: "+e.Message, slogArgs(fields)...)
+	return nil
+}
+
+// Sync implements zapcore.Core.
+func (c slogCore) Sync() error { return nil }
+
+func slogArgs(fields []zapcore.Field) []any {
+	enc := zapcore.NewMapObjectEncoder()
+	for _, f := range fields {
+		f.AddTo(enc)
+	}
+	args := make([]any, 0, len(enc.Fields))
+	for k, v := range enc.Fields {
+		args = append(args, slog.Any(k, v))
+	}
+	return args
+}
