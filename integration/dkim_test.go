@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,17 +18,22 @@ import (
 	"postern/relay/envelope"
 )
 
-// dnsServer answers TXT questions on loopback.
+// dnsServer answers TXT and A questions on loopback, by UDP and TCP.
 func dnsServer(t *testing.T, txt map[string][]string) string {
 	t.Helper()
 	c, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	l, err := net.Listen("tcp", c.LocalAddr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); dnsd.Serve(ctx, c, txt) }()
-	t.Cleanup(func() { cancel(); <-done })
+	var wg sync.WaitGroup
+	wg.Go(func() { dnsd.Serve(ctx, c, txt) })
+	wg.Go(func() { dnsd.ServeTCP(ctx, l, txt) })
+	t.Cleanup(func() { cancel(); wg.Wait() })
 	return c.LocalAddr().String()
 }
 

@@ -4,9 +4,12 @@ package dnsd
 
 import (
 	"context"
+	"encoding/binary"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
+	"sync"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
@@ -25,6 +28,41 @@ func Serve(ctx context.Context, c net.PacketConn, txt map[string][]string) {
 		if answer := reply(buf[:n], txt); answer != nil {
 			c.WriteTo(answer, from)
 		}
+	}
+}
+
+// ServeTCP is Serve for questions by TCP (RFC 1035 section 4.2.2).
+func ServeTCP(ctx context.Context, l net.Listener, txt map[string][]string) {
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		wg.Go(func() {
+			defer c.Close()
+			defer context.AfterFunc(ctx, func() { c.Close() })()
+			for {
+				var size [2]byte
+				if _, err := io.ReadFull(c, size[:]); err != nil {
+					return
+				}
+				question := make([]byte, binary.BigEndian.Uint16(size[:]))
+				if _, err := io.ReadFull(c, question); err != nil {
+					return
+				}
+				answer := reply(question, txt)
+				if answer == nil {
+					return
+				}
+				if _, err := c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...)); err != nil {
+					return
+				}
+			}
+		})
 	}
 }
 
