@@ -318,7 +318,11 @@ func (r *Relay) send(ctx context.Context, m *message, c *copyOf) {
 		Message: [][]byte{signature, buf.b}, EightBit: m.eightBit}
 	t.Params.EnvelopeID = c.envelopeID(m)
 	c.size, c.at = len(signature)+len(buf.b), r.c.Now()
-	c.out = r.c.Upstream.Send(ctx, t)
+	via := m.s.Via
+	if via == nil {
+		via = r.c.Upstream
+	}
+	c.out = via.Send(ctx, t)
 }
 
 // head are a copy's first fields, before those that all copies have.

@@ -99,7 +99,11 @@ func (r *Relay) dsnBytes(d *dsnReport, id string, now time.Time) ([]byte, error)
 		}
 		return pw.Close()
 	}
-	if err := part("text/plain; charset=us-ascii", "", func(w io.Writer) error { return d.words(w, r.c.Hostname) }); err != nil {
+	charset, words := "us-ascii", ""
+	if slices.ContainsFunc(d.failed, func(f dsnRecipient) bool { return !f.recipient.Address.IsASCII() }) {
+		charset, words = "utf-8", "8bit"
+	}
+	if err := part("text/plain; charset="+charset, words, func(w io.Writer) error { return d.words(w, r.c.Hostname) }); err != nil {
 		return nil, err
 	}
 	if err := part("message/delivery-status", "", func(w io.Writer) error { return d.fields(w, r.c.Hostname) }); err != nil {
@@ -156,13 +160,16 @@ func (d *dsnReport) fields(w io.Writer, hostname string) error {
 		original := ""
 		if f.recipient.Original != "" {
 			original = f.recipient.OriginalType + ";" + f.recipient.Original
+			if f.recipient.OriginalType == "utf-8" {
+				original = "utf-8;" + envelope.UTF8Xtext(f.recipient.Original)
+			}
 		}
 		remote := ""
 		if f.upstream != "" {
 			host, _, _ := strings.Cut(f.upstream, ":")
 			remote = "dns; " + host
 		}
-		if err := block([2]string{"Original-Recipient", original}, [2]string{"Final-Recipient", "rfc822;" + f.recipient.Address.String()},
+		if err := block([2]string{"Original-Recipient", original}, [2]string{"Final-Recipient", f.recipient.Address.Typed()},
 			[2]string{"Action", "failed"}, [2]string{"Status", f.status()}, [2]string{"Remote-MTA", remote},
 			[2]string{"Diagnostic-Code", "smtp; " + strings.ReplaceAll(f.reply, "\n", " ")}); err != nil {
 			return err

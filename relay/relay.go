@@ -47,11 +47,17 @@ type Submission struct {
 	Helo     string
 	Protocol string // for Received: ESMTPSA, ESMTPS, ESMTPA, ESMTP
 	TLS      string // version and suite for Received; empty: plain
+	Via      Sender // the session's own way upstream; nil: the relay's
+}
+
+// Sender hands one copy over; *upstream.Login is one.
+type Sender interface {
+	Send(context.Context, *upstream.Transaction) upstream.Outcome
 }
 
 // Upstream hands one copy over; *upstream.Pool is one.
 type Upstream interface {
-	Send(context.Context, *upstream.Transaction) upstream.Outcome
+	Sender
 	Ping(context.Context) error
 	// TakesEightBit tells whether 8-bit content may wait for it as it is.
 	TakesEightBit() bool

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 
 	"github.com/emersion/go-sasl"
 	"github.com/emersion/go-smtp"
@@ -20,10 +21,19 @@ type Login struct {
 	Source   netip.Addr
 }
 
+// Identity is who logged in.
+type Identity struct {
+	User  relay.User
+	Via   relay.Sender // the session's own way upstream; nil: the relay's
+	Close func()       // at the session's end; may be nil
+}
+
 // Authenticator decides who may submit. Its errors are *envelope.Fault: 535
 // 5.7.8 for a wrong name or password, 454 4.7.0 for "not now".
 type Authenticator interface {
-	Authenticate(context.Context, Login) (*relay.User, error)
+	// Mechanisms are those of AUTH that are on offer, of PLAIN and LOGIN.
+	Mechanisms() []string
+	Authenticate(context.Context, Login) (*Identity, error)
 }
 
 var errFailed = envelope.Refuse(535, [3]int{5, 7, 8}, "Authentication credentials invalid")
@@ -33,7 +43,7 @@ func (ss *session) AuthMechanisms() []string {
 	if ss.s.c.Reports != nil || ss.s.c.RequireTLS && !ss.secure() {
 		return nil
 	}
-	return []string{sasl.Plain, sasl.Login}
+	return ss.s.c.Auth.Mechanisms()
 }
 
 // Auth implements smtp.AuthSession.
@@ -46,6 +56,9 @@ func (ss *session) Auth(mech string) (sasl.Server, error) {
 	case ss.hasFrom:
 		return nil, refuse(503, 5, 5, 1, "AUTH not allowed during a mail transaction")
 	}
+	if !slices.Contains(ss.s.c.Auth.Mechanisms(), mech) {
+		return nil, refuse(504, 5, 5, 4, "Unsupported authentication mechanism")
+	}
 	switch mech {
 	case sasl.Plain:
 		return &plainServer{login: ss.login}, nil
@@ -56,7 +69,7 @@ func (ss *session) Auth(mech string) (sasl.Server, error) {
 }
 
 func (ss *session) login(name, password string) error {
-	u, err := ss.s.c.Auth.Authenticate(ss.ctx, Login{Name: name, Password: password, Source: sourceAddr(ss.remote.Addr())})
+	who, err := ss.s.c.Auth.Authenticate(ss.ctx, Login{Name: name, Password: password, Source: sourceAddr(ss.remote.Addr())})
 	if err != nil {
 		result := "failed"
 		if r := envelope.ReplyFor(err); r.Code/100 == 4 {
@@ -67,7 +80,7 @@ func (ss *session) login(name, password string) error {
 		return smtpError(envelope.ReplyFor(err))
 	}
 	ss.s.logins.WithLabelValues("ok").Inc()
-	ss.user, ss.bySource, ss.conn.locked = u, false, true
+	ss.user, ss.who, ss.bySource, ss.conn.locked = &who.User, who, false, true
 	ss.conn.phase(0)
 	return nil
 }

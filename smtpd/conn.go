@@ -26,6 +26,8 @@ import (
 //     then gets its final dot
 //   - a BDAT that cannot be understood ends the connection, since its chunk
 //     would be run as commands
+//   - commands behind one whose answer has to be waited for (EHLO, AUTH, DATA),
+//     and too many refusals, end the connection
 //   - replies leave together, when the next read has to wait
 //
 // Reading belongs to one goroutine at a time, as in go-smtp; writing and
@@ -54,6 +56,7 @@ type conn struct {
 	last     bool      // close once they have
 	refusal  bool      // the next refusal is the last reply
 	dataLine bool      // the last command was DATA
+	errors   int       // refusals since a message was taken
 	once     sync.Once
 }
 
@@ -70,12 +73,15 @@ const (
 	readSize         = 16 << 10
 	handshakeTimeout = 30 * time.Second
 	maxOut           = 32 << 10
+	maxErrors        = 20 // refusals in a row
+	tooManyErrors    = "421 4.7.0 Too many errors, closing connection\r\n"
 )
 
 var (
 	errLineTooLong = errors.New("smtpd: command line too long")
 	errInjection   = errors.New("smtpd: plain text behind STARTTLS")
 	errBadChunk    = errors.New("smtpd: BDAT that cannot be understood")
+	errEarly       = errors.New("smtpd: commands sent before they may be")
 	errClosed      = errors.New("smtpd: closed after the last reply")
 )
 
@@ -246,6 +252,7 @@ func (c *conn) examine(line []byte) (give bool, err error) {
 	switch verb {
 	case "EHLO", "HELO":
 		c.needEHLO = false
+		return true, c.alone()
 	case "STARTTLS":
 		return false, c.startTLS(len(f) > 1)
 	case "BDAT":
@@ -262,6 +269,9 @@ func (c *conn) examine(line []byte) (give bool, err error) {
 			c.say("503 5.5.1 EHLO first")
 			return false, nil
 		}
+		if verb == "DATA" || verb == "AUTH" {
+			return true, c.alone()
+		}
 	default:
 		if strings.HasPrefix(verb, "STARTTLS") { // the library takes the beginning for the word
 			c.say("500 5.5.2 Unknown command")
@@ -269,6 +279,18 @@ func (c *conn) examine(line []byte) (give bool, err error) {
 		}
 	}
 	return true, nil
+}
+
+// alone wants nothing behind a command whose answer decides what may follow
+// (RFC 2920 section 3.1): who does not wait for it is no mail client.
+func (c *conn) alone() error {
+	if len(c.in) == 0 {
+		return nil
+	}
+	c.say("503 5.5.1 Improper use of command pipelining")
+	c.closeAfterReply()
+	c.flush()
+	return errEarly
 }
 
 const maxChunk = 1<<31 - 1
@@ -408,7 +430,16 @@ func (c *conn) say(line string) { c.Write([]byte(line + "\r\n")) }
 func (c *conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	written := len(p)
+	if bytes.HasPrefix(p, []byte("500 5.5.1 Too many errors")) { // the library's, which then closes
+		p, c.last = []byte(tooManyErrors), true
+	}
 	c.out = append(c.out, p...)
+	if len(p) > 3 && p[0] >= '4' && p[3] == ' ' {
+		if c.errors++; c.errors >= maxErrors && !c.last {
+			c.out, c.last = append(c.out, tooManyErrors...), true
+		}
+	}
 	switch {
 	case bytes.HasPrefix(p, []byte("250-PIPELINING")) && c.conf != nil && c.secured == nil:
 		c.out = append(c.out, "250-STARTTLS\r\n"...)
@@ -419,9 +450,16 @@ func (c *conn) Write(p []byte) (int, error) {
 		c.last = true
 	}
 	if len(c.out) > maxOut {
-		return len(p), c.flushLocked()
+		return written, c.flushLocked()
 	}
-	return len(p), nil
+	return written, nil
+}
+
+// taken forgets refusals: who gets a message through is no crawler.
+func (c *conn) taken() {
+	c.mu.Lock()
+	c.errors = 0
+	c.mu.Unlock()
 }
 
 func (c *conn) flush() error {

@@ -205,7 +205,7 @@ func TestUsers(t *testing.T) {
 				}
 				return
 			}
-			if err != nil || u.Subaccount != c.subaccount {
+			if err != nil || u.User.Subaccount != c.subaccount {
 				t.Errorf("got %+v, %v", u, err)
 			}
 		})

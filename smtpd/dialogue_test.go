@@ -230,11 +230,8 @@ func play(t *testing.T, file string) {
 			f(c)
 		}
 	}, implicit)}
-	if p.raw, err = net.Dial("tcp", p.serv.addr); err != nil {
-		t.Fatal(err)
-	}
+	p.dial()
 	defer p.raw.Close()
-	p.use(p.raw)
 	if implicit {
 		p.tls()
 	}
@@ -267,6 +264,15 @@ func play(t *testing.T, file string) {
 			}
 		}
 	}
+}
+
+func (p *player) dial() {
+	p.t.Helper()
+	var err error
+	if p.raw, err = net.Dial("tcp", p.serv.addr); err != nil {
+		p.t.Fatal(err)
+	}
+	p.use(p.raw)
 }
 
 func (p *player) use(c net.Conn) { p.c, p.r = c, bufio.NewReader(c) }

@@ -61,8 +61,9 @@ type Config struct {
 const (
 	greetingTimeout = 2 * time.Minute // from the connection to AUTH's success
 	writeTimeout    = time.Minute
-	dataBase        = 2 * time.Minute // for a message, and its size at minRate
-	minRate         = 2 << 10         // bytes a second
+	envelopeTimeout = 10 * time.Minute // from MAIL to DATA
+	dataBase        = 2 * time.Minute  // for a message, and its size at minRate
+	minRate         = 2 << 10          // bytes a second
 )
 
 // Server listens for submissions, or for reports.
@@ -120,6 +121,7 @@ func New(c Config) *Server {
 	s.smtp.MaxLineLength = maxCommandLine
 	s.smtp.ReadTimeout = c.IdleTimeout
 	s.smtp.EnableDSN = true
+	s.smtp.EnableSMTPUTF8 = true
 	s.smtp.ErrorLog = libraryLog{c.Log}
 	return s
 }

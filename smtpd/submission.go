@@ -30,6 +30,7 @@ type session struct {
 	cancel context.CancelFunc
 	start  time.Time
 	user   *relay.User // nil: not authenticated
+	who    *Identity   // of AUTH; nil: none
 	sent   int
 
 	bySource bool // user is that of a source rule: nobody authenticated
@@ -87,6 +88,9 @@ func refuse(code int, a, b, c int, text string) error {
 func (ss *session) Reset() {
 	ss.env, ss.hasFrom = envelope.Envelope{}, false
 	ss.letGo()
+	if ss.user != nil || ss.s.c.Reports != nil {
+		ss.conn.phase(0)
+	}
 	ss.mu.Lock()
 	ss.busy = false
 	end := ss.end
@@ -100,6 +104,9 @@ func (ss *session) Reset() {
 func (ss *session) Logout() error {
 	ss.cancel()
 	ss.letGo()
+	if ss.who != nil && ss.who.Close != nil {
+		ss.who.Close()
+	}
 	ss.s.mu.Lock()
 	delete(ss.s.sessions, ss)
 	ss.s.mu.Unlock()
@@ -147,6 +154,9 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 	if err != nil {
 		return refuse(553, 5, 1, 7, "Bad sender address")
 	}
+	if !a.IsASCII() && !o.UTF8 {
+		return refuse(553, 5, 6, 7, "International sender address without SMTPUTF8")
+	}
 	if max := ss.s.c.MaxMessageSize; max > 0 && o.Size > max {
 		return refuse(552, 5, 3, 4, "Message exceeds the maximum size")
 	}
@@ -162,6 +172,7 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 		return refuse(421, 4, 3, 2, "Shutting down, try again later")
 	}
 	ss.hasFrom = true
+	ss.conn.phase(envelopeTimeout)
 	ss.env = envelope.Envelope{From: a, Params: envelope.MailParams{
 		Size: o.Size, UTF8: o.UTF8, Return: string(o.Return), EnvelopeID: o.EnvelopeID}}
 	return nil
@@ -172,6 +183,9 @@ func (ss *session) Rcpt(to string, o *smtp.RcptOptions) error {
 	a, err := envelope.FromUnquoted(to)
 	if err != nil || a.IsNull() {
 		return refuse(553, 5, 1, 3, "Bad recipient address")
+	}
+	if !a.IsASCII() && !ss.env.Params.UTF8 {
+		return refuse(553, 5, 6, 7, "International recipient address without SMTPUTF8")
 	}
 	if r := ss.s.c.Reports; r != nil && !r.Takes(a.Domain) {
 		return refuseRelaying(a)
@@ -208,6 +222,9 @@ func (ss *session) Data(r io.Reader) error {
 		Session: ss.id + "." + strconv.Itoa(ss.sent), User: *ss.user, Envelope: ss.env, Message: msg,
 		Remote: ss.remote, Helo: ss.c.Hostname(), Protocol: ss.protocol(), TLS: ss.conn.protection(),
 	}
+	if ss.who != nil {
+		sub.Via = ss.who.Via
+	}
 	if err := checkMessage(msg); err != nil {
 		return ss.answer(ss.s.c.Submit.Reject(ss.ctx, sub, err))
 	}
@@ -215,6 +232,9 @@ func (ss *session) Data(r io.Reader) error {
 }
 
 func (ss *session) answer(r envelope.Reply) error {
+	if r.Code/100 == 2 {
+		ss.conn.taken()
+	}
 	ss.s.messages.WithLabelValues(strconv.Itoa(r.Code/100) + "xx").Inc()
 	return smtpError(r)
 }
@@ -222,6 +242,9 @@ func (ss *session) answer(r envelope.Reply) error {
 // protocol is the "with" of Received (RFC 3848).
 func (ss *session) protocol() string {
 	p := "ESMTP"
+	if ss.env.Params.UTF8 {
+		p = "UTF8SMTP" // RFC 6531 section 4.3
+	}
 	if ss.secure() {
 		p += "S"
 	}

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/emersion/go-sasl"
 	"github.com/go-crypt/crypt"
 	"github.com/go-crypt/crypt/algorithm"
 	"github.com/go-crypt/crypt/algorithm/argon2"
@@ -69,6 +70,9 @@ func NewUsers(rate Rate) (*Users, error) {
 	return u, u.Replace(nil)
 }
 
+// delayFor is the pause before the answer to a source's n-th failure.
+func delayFor(n int) time.Duration { return min(100*time.Millisecond<<min(n-1, 5), maxDelay) }
+
 func wait(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -111,8 +115,8 @@ const subaccountSuffix = ":X-MSYS-SUBACCOUNT="
 
 // Authenticate implements Authenticator. Unknown users and those without a
 // password take as long as known ones.
-func (u *Users) Authenticate(ctx context.Context, l Login) (*relay.User, error) {
-	name, suffix, hasSuffix := strings.Cut(l.Name, subaccountSuffix)
+func (u *Users) Authenticate(ctx context.Context, l Login) (*Identity, error) {
+	name, suffix, _ := strings.Cut(l.Name, subaccountSuffix)
 	if u.throttle.locked(l.Source, name) {
 		return nil, errNotNow("Too many failed logins, try again later", errLocked)
 	}
@@ -127,7 +131,7 @@ func (u *Users) Authenticate(ctx context.Context, l Login) (*relay.User, error) 
 			return nil, err
 		}
 		if failed > 0 {
-			u.delay(ctx, min(100*time.Millisecond<<min(failed-1, 5), maxDelay))
+			u.delay(ctx, delayFor(failed))
 			return nil, errFailed
 		}
 		u.remember(key, name, e)
@@ -137,16 +141,29 @@ func (u *Users) Authenticate(ctx context.Context, l Login) (*relay.User, error) 
 	}
 	u.throttle.succeeded(l.Source, name)
 	user := e.User
-	if hasSuffix {
-		n, err := strconv.ParseUint(suffix, 10, 32)
-		if err != nil || n == 0 {
-			return nil, errFailed
-		}
-		if user.Subaccount == 0 { // the user's own is the account's boundary
-			user.Subaccount = uint32(n)
-		}
+	if !withSubaccount(&user, l.Name, suffix) {
+		return nil, errFailed
 	}
-	return &user, nil
+	return &Identity{User: user}, nil
+}
+
+// Mechanisms implements Authenticator.
+func (u *Users) Mechanisms() []string { return []string{sasl.Plain, sasl.Login} }
+
+// withSubaccount takes the subaccount that a login's name ends with, unless the
+// user has its own, which is the account's boundary.
+func withSubaccount(user *relay.User, login, suffix string) bool {
+	if !strings.Contains(login, subaccountSuffix) {
+		return true
+	}
+	n, err := strconv.ParseUint(suffix, 10, 32)
+	if err != nil || n == 0 {
+		return false
+	}
+	if user.Subaccount == 0 {
+		user.Subaccount = uint32(n)
+	}
+	return true
 }
 
 // verify hashes the password. failed is 0 where it is right, else how many

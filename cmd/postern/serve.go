@@ -24,6 +24,8 @@ import (
 
 	"postern/certs"
 	"postern/cmd/postern/config"
+	"postern/relay"
+	"postern/relay/envelope"
 	"postern/relay/queue"
 	"postern/smtpd"
 	"postern/tracking/accounting"
@@ -285,6 +287,22 @@ func (g *gateway) loadCerts(l *config.Loaded) error {
 	return g.certs.Load(pairs...)
 }
 
+// authenticator is submission.auth.
+func (g *gateway) authenticator() smtpd.Authenticator {
+	if g.c.Submission.Auth != "upstream" {
+		return g.users
+	}
+	return smtpd.NewPassthrough(smtpd.PassthroughConfig{Users: g.users, Rate: smtpd.Rate(g.c.Submission.AuthFailureRate),
+		Offered: func() ([]string, bool) { return g.live.Load().pool.Mechanisms() },
+		Login: func(ctx context.Context, user, password string) (relay.Sender, func(), envelope.Reply, error) {
+			l, reply, err := g.live.Load().pool.Login(ctx, user, password)
+			if l == nil {
+				return nil, nil, reply, err
+			}
+			return l, l.Close, reply, err
+		}})
+}
+
 func (g *gateway) newListener() {
 	c := g.c.Submission
 	var sources []smtpd.SourceRule
@@ -294,7 +312,7 @@ func (g *gateway) newListener() {
 	budget := smtpd.NewBudget(int64(g.c.MemoryBudget))
 	budget.Register(g.reg)
 	sc := smtpd.Config{
-		Hostname: string(g.c.Hostname), TLS: g.certs.Config(false), RequireTLS: c.RequireTLS, Auth: g.users, Submit: g,
+		Hostname: string(g.c.Hostname), TLS: g.certs.Config(false), RequireTLS: c.RequireTLS, Auth: g.authenticator(), Submit: g,
 		Sources: sources, Directory: g.users, ProxyFrom: prefixes(c.ProxyProtocolFrom),
 		Budget:         budget,
 		MaxMessageSize: int64(c.MaxMessageSize), MaxRecipients: c.MaxRecipients,

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Limits of RFC 5321 section 4.5.3.1.
@@ -26,7 +28,7 @@ type Address struct {
 
 // FromUnquoted splits a mailbox whose local part has already lost its quotes,
 // as emersion/go-smtp hands it over. What such a string cannot carry without
-// doubt (a second @, angle brackets, controls, 8-bit) is refused: `<a@b@c>` and
+// doubt (a second @, angle brackets, controls) is refused: `<a@b@c>` and
 // `<"a@b"@c>` arrive here alike. The empty string is the null path.
 func FromUnquoted(s string) (Address, error) {
 	if s == "" {
@@ -99,9 +101,12 @@ func (a Address) check() error {
 	if a.Local == "" || a.Domain == "" {
 		return fmt.Errorf("%w: empty local part or domain", ErrAddress)
 	}
-	for i := 0; i < len(a.Local); i++ {
-		if c := a.Local[i]; c < ' ' || c > '~' {
-			return fmt.Errorf("%w: control or 8-bit character in the local part", ErrAddress)
+	if !utf8.ValidString(a.Local) || !utf8.ValidString(a.Domain) {
+		return fmt.Errorf("%w: neither ASCII nor UTF-8", ErrAddress)
+	}
+	for _, c := range a.Local + a.Domain {
+		if c < ' ' || c == 0x7f || c >= 0x80 && !unicode.IsGraphic(c) {
+			return fmt.Errorf("%w: control character", ErrAddress)
 		}
 	}
 	if len(quoteLocal(a.Local)) > maxLocal {
@@ -118,6 +123,30 @@ func (a Address) check() error {
 
 // IsNull tells whether a is the null reverse path.
 func (a Address) IsNull() bool { return a.Local == "" && a.Domain == "" }
+
+// IsASCII tells whether the address does without SMTPUTF8 (RFC 6531).
+func (a Address) IsASCII() bool {
+	for i := range len(a.Local) {
+		if a.Local[i] >= 0x80 {
+			return false
+		}
+	}
+	for i := range len(a.Domain) {
+		if a.Domain[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+// Typed writes the address with its type for a delivery status notification:
+// an international one as RFC 6533 section 3 wants it in ASCII.
+func (a Address) Typed() string {
+	if a.IsASCII() {
+		return "rfc822;" + a.String()
+	}
+	return "utf-8;" + UTF8Xtext(a.String())
+}
 
 // String writes the mailbox as RFC 5321 does, quoting the local part where it
 // needs quotes. What it writes, Parse reads back to the same value. The null
@@ -159,7 +188,7 @@ func isDotString(s string) bool {
 				return false
 			}
 			atom = 0
-		case isAlnum(c) || strings.IndexByte("!#$%&'*+-/=?^_`{|}~", c) >= 0:
+		case isAlnum(c) || c >= 0x80 || strings.IndexByte("!#$%&'*+-/=?^_`{|}~", c) >= 0: // RFC 6531 section 3.3
 			atom++
 		default:
 			return false
@@ -188,7 +217,7 @@ func isDomain(s string) bool {
 				return false
 			}
 			label++
-		case isAlnum(c) || c == '_':
+		case isAlnum(c) || c == '_' || c >= 0x80: // a U-label
 			label++
 		default:
 			return false

@@ -1,6 +1,9 @@
 package envelope
 
-import "strings"
+import (
+	"fmt"
+	"strings"
+)
 
 // Recipient is one RCPT command: an address and its DSN parameters (RFC 3461).
 type Recipient struct {
@@ -35,6 +38,20 @@ func Xtext(s string) string {
 			b.WriteByte(c)
 		} else {
 			b.WriteString("+" + string(hex[c>>4]) + string(hex[c&15]))
+		}
+	}
+	return b.String()
+}
+
+// UTF8Xtext writes an address as utf-8-addr-xtext (RFC 6533 section 3): ASCII,
+// everything else as \x{HEX}.
+func UTF8Xtext(s string) string {
+	var b strings.Builder
+	for _, c := range s {
+		if c > ' ' && c <= '~' && c != '+' && c != '=' && c != '\\' {
+			b.WriteRune(c)
+		} else {
+			fmt.Fprintf(&b, "\\x{%X}", c)
 		}
 	}
 	return b.String()

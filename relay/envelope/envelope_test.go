@@ -21,7 +21,10 @@ func TestFromUnquoted(t *testing.T) {
 		{"smuggled parameter", "v@evil.example> ORCPT=rfc822;x@example.org", "", true},
 		{"two ats", "a@b@example.org", "", true},
 		{"control", "a\r\nRCPT@example.org", "", true},
-		{"8-bit", "ü@example.org", "", true},
+		{"international", "ü@bücher.example", "<ü@bücher.example>", false},
+		{"8-bit that is no UTF-8", "\xfc@example.org", "", true},
+		{"a C1 control", "a\u0085b@example.org", "", true},
+		{"a direction mark", "a\u202eb@example.org", "", true},
 		{"literal", "a@[192.0.2.1]", "<a@[192.0.2.1]>", false},
 		{"long local part", strings.Repeat("x", 65) + "@example.org", "", true},
 		{"domain with space", "a@exa mple.org", "", true},
@@ -39,8 +42,21 @@ func TestFromUnquoted(t *testing.T) {
 	}
 }
 
+// TestTyped writes addresses for delivery status notifications and ORCPT.
+func TestTyped(t *testing.T) {
+	for in, want := range map[string]string{"a@b.example": "rfc822;a@b.example", "jösé+x@b.example": `utf-8;j\x{F6}s\x{E9}\x{2B}x@b.example`} {
+		a, err := Parse(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := a.Typed(); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}
+
 func FuzzAddress(f *testing.F) {
-	for _, s := range []string{"a@b", `"a b"@c.d`, `a\"b@c`, "x@[1.2.3.4]", "a..b@c", ""} {
+	for _, s := range []string{"a@b", `"a b"@c.d`, `a\"b@c`, "x@[1.2.3.4]", "a..b@c", "", "ü@ü.example", "a\u0085@b"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

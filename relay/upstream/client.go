@@ -154,6 +154,20 @@ func setupError(phase string, r envelope.Reply) error {
 
 // dial opens a connection: greeting, EHLO, STARTTLS, EHLO, AUTH.
 func (p *Pool) dial(ctx context.Context, addr string) (*conn, error) {
+	return p.dialAs(ctx, addr, func(c *conn) error {
+		if p.c.Username == "" {
+			return nil
+		}
+		r, err := p.auth(c, p.c.Username, p.c.Password)
+		if err == nil && r.Code != 235 {
+			err = setupError("AUTH", r)
+		}
+		return err
+	})
+}
+
+// dialAs is dial with another login, which follows EHLO.
+func (p *Pool) dialAs(ctx context.Context, addr string, login func(*conn) error) (*conn, error) {
 	d := net.Dialer{Timeout: p.c.Timeouts.Connect}
 	raw, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -165,7 +179,7 @@ func (p *Pool) dial(ctx context.Context, addr string) (*conn, error) {
 	// A cancelled caller must not wait for a peer that says nothing.
 	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
-	if err := p.setup(c, addr); err != nil {
+	if err := p.setup(c, addr, login); err != nil {
 		raw.Close()
 		var f *envelope.Fault
 		if !errors.As(err, &f) {
@@ -189,7 +203,7 @@ func (c *conn) buffers(rw net.Conn) {
 	c.w = bufio.NewWriterSize(rw, 32<<10)
 }
 
-func (p *Pool) setup(c *conn, addr string) error {
+func (p *Pool) setup(c *conn, addr string, login func(*conn) error) error {
 	c.raw.SetDeadline(time.Now().Add(c.t.Greeting))
 	r, err := c.readReply()
 	if err != nil {
@@ -204,10 +218,10 @@ func (p *Pool) setup(c *conn, addr string) error {
 	if err := p.startTLS(c, addr); err != nil {
 		return err
 	}
-	if p.c.Username != "" {
-		return p.auth(c)
-	}
-	return nil
+	p.mu.Lock()
+	p.mechanisms, p.spoken = c.ext["AUTH"], true
+	p.mu.Unlock()
+	return login(c)
 }
 
 func (p *Pool) ehlo(c *conn) error {
@@ -275,34 +289,25 @@ func (p *Pool) startTLS(c *conn, addr string) error {
 	return p.ehlo(c)
 }
 
-// auth logs in with PLAIN, or with LOGIN where only that is offered. Passwords
-// go out only over verified TLS or to loopback.
-func (p *Pool) auth(c *conn) error {
+// auth logs in with PLAIN, or with LOGIN where only that is offered, and gives
+// the upstream's answer. Passwords go out only over verified TLS or to loopback.
+func (p *Pool) auth(c *conn, user, pass string) (r envelope.Reply, err error) {
 	verified := c.tls && p.c.TLS == TLSRequired
 	if a, ok := c.raw.RemoteAddr().(*net.TCPAddr); !verified && !(ok && a.IP.IsLoopback()) {
-		return errors.New("upstream: relay.username goes only over verified TLS (relay.tls = \"required\") or to loopback")
+		return r, errors.New("upstream: passwords go only over verified TLS (relay.tls = \"required\") or to loopback")
 	}
 	mechs := " " + strings.ToUpper(c.ext["AUTH"]) + " "
 	b64 := base64.StdEncoding.EncodeToString
-	var r envelope.Reply
-	var err error
 	switch {
 	case strings.Contains(mechs, " PLAIN "):
-		r, err = c.command("AUTH PLAIN " + b64([]byte("\x00"+p.c.Username+"\x00"+p.c.Password)))
+		return c.command("AUTH PLAIN " + b64([]byte("\x00"+user+"\x00"+pass)))
 	case strings.Contains(mechs, " LOGIN "):
-		for _, line := range []string{"AUTH LOGIN", b64([]byte(p.c.Username)), b64([]byte(p.c.Password))} {
+		for _, line := range []string{"AUTH LOGIN", b64([]byte(user)), b64([]byte(pass))} {
 			if r, err = c.command(line); err != nil || r.Code/100 != 3 {
 				break
 			}
 		}
-	default:
-		return setupError("EHLO", envelope.Reply{Code: 250, Text: "without AUTH PLAIN or LOGIN"})
+		return r, err
 	}
-	if err != nil {
-		return err
-	}
-	if r.Code != 235 {
-		return setupError("AUTH", r)
-	}
-	return nil
+	return r, setupError("EHLO", envelope.Reply{Code: 250, Text: "without AUTH PLAIN or LOGIN"})
 }

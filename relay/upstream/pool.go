@@ -59,6 +59,9 @@ type Pool struct {
 	closed  bool
 	retired bool // keeps no connection
 
+	mechanisms string // of AUTH, as offered last
+	spoken     bool   // an upstream has been
+
 	dials, replies *prometheus.CounterVec
 }
 
@@ -330,7 +333,7 @@ func (p *Pool) Send(ctx context.Context, t *Transaction) Outcome {
 			skip[l.h], lastErr = true, out.Err
 			continue
 		}
-		if errors.Is(out.Err, ErrEightBit) {
+		if errors.Is(out.Err, ErrEightBit) || errors.Is(out.Err, errUTF8) { // another may offer it
 			skip[l.h], lacking = true, &out
 			continue
 		}

@@ -62,7 +62,7 @@ func (t *Transaction) mailCommand(ext Extensions) string {
 	if t.EightBit && ext.Has("8BITMIME") {
 		b.WriteString(" BODY=8BITMIME")
 	}
-	if t.Params.UTF8 && ext.Has("SMTPUTF8") {
+	if (t.Params.UTF8 || t.international()) && ext.Has("SMTPUTF8") {
 		b.WriteString(" SMTPUTF8")
 	}
 	if ext.Has("DSN") {
@@ -82,8 +82,10 @@ func (t *Transaction) rcptCommand(ext Extensions) string {
 		if len(t.Recipient.Notify) > 0 {
 			s += " NOTIFY=" + strings.Join(t.Recipient.Notify, ",")
 		}
-		if t.Recipient.Original != "" {
-			s += " ORCPT=" + t.Recipient.OriginalType + ";" + envelope.Xtext(t.Recipient.Original)
+		if r := t.Recipient; r.Original != "" && r.OriginalType == "utf-8" {
+			s += " ORCPT=utf-8;" + envelope.UTF8Xtext(r.Original)
+		} else if r.Original != "" {
+			s += " ORCPT=" + r.OriginalType + ";" + envelope.Xtext(r.Original)
 		}
 	}
 	return s
@@ -99,10 +101,21 @@ func lost(phase string, err error) error {
 // offer 8BITMIME; nothing was sent.
 var ErrEightBit = errors.New("upstream does not offer 8BITMIME")
 
+// errUTF8 says that a transaction needs SMTPUTF8 and the upstream does not
+// offer it; nothing was sent.
+var errUTF8 = errors.New("upstream does not offer SMTPUTF8")
+
+// international tells whether an address of the envelope needs SMTPUTF8.
+func (t *Transaction) international() bool {
+	return !t.From.IsASCII() || !t.Recipient.Address.IsASCII()
+}
+
 // needs tells which extension a transaction cannot do without.
 func (t *Transaction) needs(ext Extensions) error {
-	if t.Params.UTF8 && !ext.Has("SMTPUTF8") && t.Params.NeedsUTF8 {
-		return envelope.Refuse(550, [3]int{5, 6, 7}, "Upstream does not take internationalised addresses or headers")
+	if !ext.Has("SMTPUTF8") && (t.Params.UTF8 && t.Params.NeedsUTF8 || t.international()) {
+		f := envelope.Refuse(550, [3]int{5, 6, 7}, "Upstream does not take internationalised addresses or headers")
+		f.Err = errUTF8
+		return f
 	}
 	if t.EightBit && !ext.Has("8BITMIME") {
 		f := envelope.Refuse(550, [3]int{5, 6, 3}, "Message has 8-bit content and the upstream does not offer 8BITMIME")

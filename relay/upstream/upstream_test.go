@@ -361,3 +361,95 @@ func TestEightBit(t *testing.T) {
 		t.Errorf("%d messages to the upstream without 8BITMIME", n)
 	}
 }
+
+// TestInternational: SMTPUTF8 goes with what needs it, to an upstream that
+// offers it.
+func TestInternational(t *testing.T) {
+	old := start(t, sink.Config{Extensions: []string{"PIPELINING", "8BITMIME"}})
+	modern := start(t, sink.Config{})
+	address := func(s string) envelope.Address {
+		a, err := envelope.Parse(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	for _, c := range []struct {
+		name     string
+		change   func(*upstream.Transaction)
+		addrs    []string
+		code     int // of the refusal; 0: taken
+		smtputf8 bool
+	}{
+		{"plain", func(*upstream.Transaction) {}, []string{old.addr}, 0, false},
+		{"asked for and not needed", func(tr *upstream.Transaction) { tr.Params.UTF8 = true }, []string{old.addr}, 0, false},
+		{"asked for", func(tr *upstream.Transaction) { tr.Params.UTF8 = true }, []string{modern.addr}, 0, true},
+		{"header", func(tr *upstream.Transaction) { tr.Params.UTF8, tr.Params.NeedsUTF8 = true, true }, []string{old.addr}, 550, false},
+		{"recipient", func(tr *upstream.Transaction) { tr.Recipient.Address = address("用户@例え.example") }, []string{old.addr}, 550, false},
+		{"sender, the second upstream takes it", func(tr *upstream.Transaction) { tr.From = address("jösé@b.example") }, []string{old.addr, modern.addr}, 0, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tr := transaction()
+			c.change(tr)
+			out := pool(t, upstream.Config{Addrs: c.addrs}).Send(context.Background(), tr)
+			if c.code != 0 {
+				if r := envelope.ReplyFor(out.Err); r.Code != c.code || r.Enhanced != [3]int{5, 6, 7} || !out.Permanent() {
+					t.Errorf("%+v", out)
+				}
+				return
+			}
+			if !out.Accepted() {
+				t.Fatalf("%+v", out)
+			}
+			kept := old.kept()
+			if c.smtputf8 || len(c.addrs) > 1 {
+				kept = modern.kept()
+			}
+			if m := kept[len(kept)-1]; strings.Contains(m.Mail, " SMTPUTF8") != c.smtputf8 || m.To != tr.Recipient.Address.String() {
+				t.Errorf("%s, to %s", m.Mail, m.To)
+			}
+		})
+	}
+}
+
+// TestLogin: a client's own credentials, its mail over that connection alone,
+// which is opened again where it is lost.
+func TestLogin(t *testing.T) {
+	s := start(t, sink.Config{Password: "ann:secret"})
+	p := pool(t, upstream.Config{Addrs: []string{s.addr}})
+	if _, known := p.Mechanisms(); known {
+		t.Error("mechanisms of nobody")
+	}
+	if l, reply, err := p.Login(context.Background(), "ann", "wrong"); l != nil || err != nil || reply.Code != 535 {
+		t.Errorf("wrong password: %v %v %v", l, reply, err)
+	}
+	if mechs, known := p.Mechanisms(); !known || len(mechs) == 0 || mechs[0] != "PLAIN" {
+		t.Errorf("mechanisms %v %v", mechs, known)
+	}
+	l, reply, err := p.Login(context.Background(), "ann", "secret")
+	if err != nil || reply.Code != 235 {
+		t.Fatal(reply, err)
+	}
+	defer l.Close()
+	for range 3 {
+		if out := l.Send(context.Background(), transaction()); !out.Accepted() {
+			t.Fatalf("%+v", out)
+		}
+	}
+	kept := s.kept()
+	if kept[0].Conn != kept[2].Conn {
+		t.Error("not over one connection")
+	}
+	s.CloseConnections()
+	if out := l.Send(context.Background(), transaction()); !out.Accepted() {
+		t.Errorf("after the connection was lost: %+v", out)
+	}
+	l.Close()
+	if out := l.Send(context.Background(), transaction()); out.Accepted() {
+		t.Error("taken after the session's end")
+	}
+	away := pool(t, upstream.Config{Addrs: []string{"127.0.0.1:1"}})
+	if l, _, err := away.Login(context.Background(), "ann", "secret"); l != nil || err == nil {
+		t.Errorf("nobody there: %v, %v", l, err)
+	}
+}

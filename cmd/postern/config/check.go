@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -47,6 +48,7 @@ func (b *binder) check(c *Config, role Role) {
 	if role == All {
 		b.checkSubmission(&c.Submission, word)
 		b.checkRelay(&c.Relay, word)
+		b.checkPassthrough(c)
 		b.checkRoutes(c)
 		b.checkDKIM(&c.DKIM, word)
 		b.checkReports(c)
@@ -95,11 +97,7 @@ func (b *binder) check(c *Config, role Role) {
 func (b *binder) checkSubmission(s *Submission, word func(string, string, ...string)) {
 	word("submission.received_header", s.ReceivedHeader, "full", "anonymous", "off")
 	word("submission.bare_newlines", s.BareNewlines, "refuse", "normalise")
-	if s.Auth == "upstream" {
-		b.problem("submission.auth", `"upstream" is not built yet; write "users"`)
-	} else {
-		word("submission.auth", s.Auth, "users")
-	}
+	word("submission.auth", s.Auth, "users", "upstream")
 	if len(s.Listen)+len(s.ListenTLS) == 0 {
 		b.problem("submission.listen", `names no address; write for example ["0.0.0.0:587"]`)
 	}
@@ -111,6 +109,24 @@ func (b *binder) checkSubmission(s *Submission, word func(string, string, ...str
 		"max_connections": int64(s.MaxConnections), "max_connections_per_source": int64(s.MaxConnectionsPerSource), "idle_timeout": int64(s.IdleTimeout)} {
 		if n <= 0 {
 			b.problem("submission."+key, "want more than nothing")
+		}
+	}
+}
+
+// checkPassthrough: passwords go upstream only over verified TLS or loopback,
+// and mail that waits has no login of its own.
+func (b *binder) checkPassthrough(c *Config) {
+	if c.Submission.Auth != "upstream" {
+		return
+	}
+	if c.Relay.Queue == "always" {
+		b.problem("relay.queue", `"always" with submission.auth = "upstream": mail that waits could not go over its sender's own login`)
+	}
+	for i, u := range c.Relay.Upstream {
+		host, _, _ := net.SplitHostPort(string(u))
+		ip, err := netip.ParseAddr(host)
+		if c.Relay.TLS != "required" && host != "localhost" && !(err == nil && ip.IsLoopback()) {
+			b.problem(keyOf("relay.upstream", i), `submission.auth = "upstream" would send clients' passwords to %s without verified TLS; write relay.tls = "required"`, u)
 		}
 	}
 }

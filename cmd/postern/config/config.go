@@ -356,6 +356,16 @@ func Load(file string, role Role) (*Loaded, Problems) {
 	return load(file, role, os.Getenv)
 }
 
+// needsUsers: with auth = "upstream" the users file is there for settings, if it
+// is there at all.
+func (l *Loaded) needsUsers() bool {
+	if l.Submission.Auth == "upstream" && len(l.Submission.Sources) == 0 {
+		_, err := os.Stat(l.Submission.UsersFile)
+		return err == nil
+	}
+	return true
+}
+
 func load(file string, role Role, env func(string) string) (*Loaded, Problems) {
 	b := newBinder(file, env)
 	l := &Loaded{Config: Default(), File: file, Role: role}
@@ -364,7 +374,7 @@ func load(file string, role Role, env func(string) string) (*Loaded, Problems) {
 		b.check(l.Config, role)
 	}
 	problems := b.problems.byLine()
-	if role == All && l.Submission.Auth == "users" && len(b.lines) > 0 {
+	if role == All && len(b.lines) > 0 && l.needsUsers() {
 		users, more := LoadUsers(l.Submission.UsersFile, b.env)
 		if l.Submission.UsersFile != "" {
 			problems = append(problems, more...)

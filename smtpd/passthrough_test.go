@@ -1,0 +1,123 @@
+package smtpd
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/relay"
+	"postern/relay/envelope"
+	"postern/relay/upstream"
+)
+
+// way is a session's own way upstream.
+type way struct{ closed bool }
+
+func (w *way) Send(context.Context, *upstream.Transaction) upstream.Outcome {
+	return upstream.Outcome{}
+}
+
+// fakeUpstream answers logins as it is told.
+type fakeUpstream struct {
+	reply envelope.Reply
+	err   error
+	asked int
+	way   *way
+}
+
+func (f *fakeUpstream) config() PassthroughConfig {
+	return PassthroughConfig{
+		Login: func(context.Context, string, string) (relay.Sender, func(), envelope.Reply, error) {
+			f.asked++
+			f.way = &way{}
+			w := f.way
+			return w, func() { w.closed = true }, f.reply, f.err
+		},
+		Offered: func() ([]string, bool) { return []string{"CRAM-MD5", "PLAIN"}, true },
+		Rate:    Rate{N: 3, Per: time.Minute},
+	}
+}
+
+func TestPassthrough(t *testing.T) {
+	source := netip.MustParseAddr("192.0.2.1")
+	users, err := NewUsers(Rate{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := users.Replace([]UserEntry{{User: relay.User{Name: "known", Job: "news", Subaccount: 5}}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, login string
+		reply       envelope.Reply
+		err         error
+		want        string // the answer; empty: taken
+		user        relay.User
+	}{
+		{"taken", "ann", envelope.Reply{Code: 235, Text: "welcome"}, nil, "", relay.User{Name: "ann", Tracking: true}},
+		{"with settings of the users file", "known", envelope.Reply{Code: 235}, nil, "", relay.User{Name: "known", Job: "news", Subaccount: 5}},
+		{"with a subaccount", "ann:X-MSYS-SUBACCOUNT=7", envelope.Reply{Code: 235}, nil, "", relay.User{Name: "ann", Tracking: true, Subaccount: 7}},
+		{"refused, in the upstream's words", "ann", envelope.Reply{Code: 535, Enhanced: [3]int{5, 7, 9}, Text: "go away"}, nil, "535 5.7.9 go away", relay.User{}},
+		{"not now, in the upstream's words", "ann", envelope.Reply{Code: 454, Enhanced: [3]int{4, 7, 0}, Text: "database asleep"}, nil, "454 4.7.0 database asleep", relay.User{}},
+		{"away", "ann", envelope.Reply{}, errors.New("no route"), "454 4.7.0 Temporary authentication failure", relay.User{}},
+		{"nonsense", "ann", envelope.Reply{Code: 250}, nil, "454 4.7.0 Temporary authentication failure", relay.User{}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := &fakeUpstream{reply: c.reply, err: c.err}
+			conf := f.config()
+			conf.Users = users
+			p := NewPassthrough(conf)
+			p.delay = func(context.Context, time.Duration) {}
+			who, err := p.Authenticate(context.Background(), Login{Name: c.login, Password: "x", Source: source})
+			if c.want != "" {
+				if r := envelope.ReplyFor(err); r.String() != c.want {
+					t.Errorf("%s, want %s", r, c.want)
+				}
+				return
+			}
+			if err != nil || who.User.Name != c.user.Name || who.User.Job != c.user.Job || who.User.Subaccount != c.user.Subaccount || who.User.Tracking != c.user.Tracking || who.Via != relay.Sender(f.way) {
+				t.Errorf("%+v %v", who, err)
+			}
+		})
+	}
+}
+
+// TestPassthroughThrottle: guesses do not reach the upstream for ever.
+func TestPassthroughThrottle(t *testing.T) {
+	f := &fakeUpstream{reply: envelope.Reply{Code: 535, Text: "no"}}
+	p := NewPassthrough(f.config())
+	p.delay = func(context.Context, time.Duration) {}
+	for range 10 {
+		p.Authenticate(context.Background(), Login{Name: "ann", Password: "x", Source: netip.MustParseAddr("192.0.2.1")})
+	}
+	if f.asked != 3 {
+		t.Errorf("the upstream was asked %d times", f.asked)
+	}
+}
+
+// TestPassthroughSession: the session's mail goes its own way, which ends with
+// the session.
+func TestPassthroughSession(t *testing.T) {
+	f := &fakeUpstream{reply: envelope.Reply{Code: 235, Text: "welcome"}}
+	r := startServer(t, func(c *Config) { c.Auth = NewPassthrough(f.config()) }, false)
+	p := &player{t: t, at: "session", serv: r}
+	p.dial()
+	p.check("login")
+	for _, step := range []struct{ say, want string }{{"MAIL FROM:<a@example.com>", "250"}, {"RCPT TO:<b@example.net>", "250"}, {"DATA", "354"}, {"From: a@example.com\r\n\r\nx\r\n.", "250"}, {"QUIT", "221"}} {
+		p.send(step.say + "\r\n")
+		if got := p.reply(); !strings.HasPrefix(got, step.want) {
+			t.Fatalf("%s: %s", step.say, got)
+		}
+	}
+	p.raw.Close()
+	r.stop()
+	if subs := r.submit.submissions(); len(subs) != 1 || subs[0].Via != relay.Sender(f.way) {
+		t.Errorf("%+v", subs)
+	}
+	if !f.way.closed {
+		t.Error("the connection was not closed")
+	}
+}
