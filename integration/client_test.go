@@ -9,6 +9,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"testing"
 	"time"
 
 	"postern/relay/envelope"
@@ -161,4 +162,19 @@ func (s *session) transaction(from string, to []string, message string) (code in
 		return 0, "", err
 	}
 	return s.reply()
+}
+
+// dialPlain connects without TLS and reads the greeting; call what it gives to
+// close.
+func dialPlain(t *testing.T, s *session, addr string) func() {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.use(conn)
+	if err := s.expect("220"); err != nil {
+		t.Fatal(err)
+	}
+	return func() { conn.Close() }
 }

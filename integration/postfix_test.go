@@ -12,6 +12,14 @@ import (
 // further domains elsewhere.
 func startPostfix(t *testing.T, next string, routes ...route) (addr string) {
 	t.Helper()
+	addr, _ = postfix(t, next, "", routes...)
+	return addr
+}
+
+// postfix is startPostfix with more settings; it gives the folder of its
+// configuration too.
+func postfix(t *testing.T, next, settings string, routes ...route) (addr, conf string) {
+	t.Helper()
 	need(t, "postfix")
 	if os.Getuid() != 0 {
 		absent(t, "root, which Postfix wants,")
@@ -25,7 +33,7 @@ func startPostfix(t *testing.T, next string, routes ...route) (addr string) {
 		t.Fatal(err)
 	}
 	addr = freePort(t)
-	conf := filepath.Join(dir, "conf")
+	conf = filepath.Join(dir, "conf")
 	for _, d := range []string{"conf", "queue", "data"} {
 		if err := os.Mkdir(filepath.Join(dir, d), 0o755); err != nil {
 			t.Fatal(err)
@@ -55,7 +63,8 @@ transport_maps = texthash:%[1]s/conf/transport
 smtpd_client_connection_count_limit = 0
 smtp_tls_security_level = none
 smtputf8_enable = no
-`, dir, domains)
+%[3]s
+`, dir, domains, settings)
 	master := fmt.Sprintf(`%s inet n - n - - smtpd
 pickup unix n - n 60 1 pickup
 cleanup unix n - n - 0 cleanup
@@ -88,7 +97,7 @@ postlog unix-dgram n - n - 1 postlogd
 		}
 		try("", "postfix", "-c", conf, "stop")
 	})
-	return addr
+	return addr, conf
 }
 
 // route leads mail for a domain to a loopback address.
