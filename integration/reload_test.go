@@ -2,9 +2,11 @@ package integration
 
 import (
 	"bytes"
+	"io"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -114,4 +116,54 @@ func TestNotify(t *testing.T) {
 	expect("READY=1")
 	g.stop(t)
 	expect("STOPPING=1")
+}
+
+// TestSocketActivation hands the gateway listeners that were open before it, as
+// systemd does: connections that came in meanwhile are served.
+func TestSocketActivation(t *testing.T) {
+	s := startSink(t, sink.Config{})
+	g := newGateway(t, s.addr, "")
+	var files []*os.File
+	for _, addr := range []string{g.submission, g.tracker, freePort(t)} {
+		l, err := net.Listen("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := l.(*net.TCPListener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		files = append(files, f)
+	}
+	early, err := net.Dial("tcp", g.submission)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer early.Close()
+	g.log, g.exited = &syncBuffer{}, make(chan error, 1)
+	g.cmd = exec.Command("sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=3 exec "$0" serve --config "$1"`, postern, g.config)
+	g.cmd.ExtraFiles, g.cmd.Stderr = files, g.log
+	if err := g.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		f.Close()
+	}
+	cmd := g.cmd
+	go func() { g.exited <- cmd.Wait() }()
+	t.Cleanup(func() { cmd.Process.Kill() })
+	early.SetReadDeadline(time.Now().Add(30 * time.Second))
+	greeting := make([]byte, 4)
+	if _, err := io.ReadFull(early, greeting); err != nil || string(greeting) != "220 " {
+		t.Fatalf("%q %v\n%s", greeting, err, g.log)
+	}
+	waitFor(t, "the gateway", func() bool { status, _ := g.get("/healthz"); return status == 200 })
+	if res := fetch(t, "http://"+g.tracker+"/"); res.StatusCode != 404 {
+		t.Errorf("tracker: %s", res.Status)
+	}
+	if !strings.Contains(g.log.String(), "an inherited listener is named by no key") {
+		t.Errorf("no word of the listener that is not used:\n%s", g.log)
+	}
+	g.stop(t)
 }

@@ -323,3 +323,62 @@ func TestConnectionLimits(t *testing.T) {
 		t.Errorf("%d of 3 refused, want 1", refused)
 	}
 }
+
+// TestPhases: who says nothing, or crawls, is gone within the time of the phase
+// as a whole, however little each line takes; nothing cut off is relayed.
+func TestPhases(t *testing.T) {
+	short := 200 * time.Millisecond
+	long := time.Hour
+	crawl := func(p *player, line string) { // until the other side has had enough
+		for {
+			if _, err := p.c.Write([]byte(line)); err != nil {
+				return
+			}
+			p.c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+			if _, err := p.r.ReadByte(); err != nil && !isTimeout(err) {
+				return
+			}
+		}
+	}
+	for _, c := range []struct {
+		name string
+		phases
+		do func(p *player)
+	}{
+		{"silent", phases{short, long, long, 1}, func(p *player) {}},
+		{"crawling before AUTH", phases{short, long, long, 1}, func(p *player) { crawl(p, "NOOP\r\n") }},
+		{"half a line", phases{short, long, long, 1}, func(p *player) { p.send("EHLO clie") }},
+		{"crawling through an envelope", phases{long, short, long, 1}, func(p *player) {
+			p.check("login")
+			p.send("MAIL FROM:<a@example.com>\r\n")
+			crawl(p, "NOOP\r\n")
+		}},
+		{"crawling through a message", phases{long, long, short, 1 << 20}, func(p *player) {
+			p.check("login")
+			for _, line := range []string{"MAIL FROM:<a@example.com>", "RCPT TO:<b@example.net>", "DATA"} {
+				p.send(line + "\r\n")
+				p.reply()
+			}
+			crawl(p, "x")
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := startServer(t, func(conf *Config) { conf.phases = c.phases }, false)
+			p := &player{t: t, at: c.name, serv: r}
+			p.dial()
+			defer p.raw.Close()
+			c.do(p)
+			p.c.SetReadDeadline(time.Now().Add(20 * time.Second))
+			for {
+				if _, err := p.r.ReadByte(); isTimeout(err) {
+					t.Fatal("still there")
+				} else if err != nil {
+					break
+				}
+			}
+			if n := len(r.submit.submissions()); n != 0 {
+				t.Errorf("%d messages", n)
+			}
+		})
+	}
+}

@@ -55,16 +55,21 @@ type Config struct {
 	Grace                   time.Duration // for sessions in a transaction, at the end
 	Log                     *slog.Logger
 	Metrics                 prometheus.Registerer
+
+	phases phases // zero: the default; tests have less time
 }
 
-// How long a client may take for what, all in all.
-const (
-	greetingTimeout = 2 * time.Minute // from the connection to AUTH's success
-	writeTimeout    = time.Minute
-	envelopeTimeout = 10 * time.Minute // from MAIL to DATA
-	dataBase        = 2 * time.Minute  // for a message, and its size at minRate
-	minRate         = 2 << 10          // bytes a second
-)
+const writeTimeout = time.Minute
+
+// phases are how long a client may take for what, all in all.
+type phases struct {
+	greeting time.Duration // from the connection to AUTH's success
+	envelope time.Duration // from MAIL to DATA
+	message  time.Duration // for a message, and its size at minRate beside
+	minRate  int64         // bytes a second
+}
+
+var defaultPhases = phases{greeting: 2 * time.Minute, envelope: 10 * time.Minute, message: 2 * time.Minute, minRate: 2 << 10}
 
 // Server listens for submissions, or for reports.
 type Server struct {
@@ -92,6 +97,9 @@ func New(c Config) *Server {
 	}
 	if c.IdleTimeout == 0 {
 		c.IdleTimeout = 5 * time.Minute
+	}
+	if c.phases == (phases{}) {
+		c.phases = defaultPhases
 	}
 	if c.Budget == nil {
 		c.Budget = NewBudget(0)
@@ -212,7 +220,7 @@ func (l *listener) Accept() (net.Conn, error) {
 			l.s.connections.WithLabelValues("tls_failed").Inc()
 			l.s.c.Log.Info("TLS handshake failed", "remote", remote, "err", err)
 		})
-		c.phase(greetingTimeout)
+		c.phase(l.s.c.phases.greeting)
 		return c, nil
 	}
 }

@@ -110,7 +110,7 @@ func (ss *session) Logout() error {
 	ss.s.mu.Lock()
 	delete(ss.s.sessions, ss)
 	ss.s.mu.Unlock()
-	ss.s.c.Log.Debug("session ended", "session", ss.id, "user", ss.userName(), "remote", ss.remote.String(), "helo", ss.c.Hostname(),
+	ss.s.c.Log.Info("session", "session", ss.id, "user", ss.userName(), "remote", ss.remote.String(), "helo", ss.c.Hostname(),
 		"tls", ss.conn.protection(), "messages", ss.sent, "took", time.Since(ss.start).Round(time.Millisecond))
 	return nil
 }
@@ -172,7 +172,7 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 		return refuse(421, 4, 3, 2, "Shutting down, try again later")
 	}
 	ss.hasFrom = true
-	ss.conn.phase(envelopeTimeout)
+	ss.conn.phase(ss.s.c.phases.envelope)
 	ss.env = envelope.Envelope{From: a, Params: envelope.MailParams{
 		Size: o.Size, UTF8: o.UTF8, Return: string(o.Return), EnvelopeID: o.EnvelopeID}}
 	return nil
@@ -208,7 +208,7 @@ func (ss *session) Data(r io.Reader) error {
 	if !chunked {
 		r = ss.conn.message()
 	}
-	msg, err := envelope.ReadMessage(&phaseReader{r: r, conn: ss.conn, start: time.Now()}, envelope.ReadConfig{
+	msg, err := envelope.ReadMessage(&phaseReader{r: r, conn: ss.conn, phases: ss.s.c.phases, start: time.Now()}, envelope.ReadConfig{
 		MaxBytes: ss.s.c.MaxMessageSize, NormaliseLF: ss.s.c.NormaliseLF, SizeHint: ss.env.Params.Size, Grow: ss.hold})
 	ss.conn.phase(0) // the upstream's time is not the client's
 	if err != nil {
@@ -271,14 +271,15 @@ func (ss *session) dataError(err error, chunked bool) error {
 
 // phaseReader holds a message's arrival to a minimum rate.
 type phaseReader struct {
-	r     io.Reader
-	conn  *conn
-	start time.Time
-	n     int64
+	r      io.Reader
+	conn   *conn
+	phases phases
+	start  time.Time
+	n      int64
 }
 
 func (p *phaseReader) Read(b []byte) (int, error) {
-	left := dataBase + time.Duration(p.n/minRate)*time.Second - time.Since(p.start)
+	left := p.phases.message + time.Duration(p.n/p.phases.minRate)*time.Second - time.Since(p.start)
 	p.conn.phase(max(left, time.Millisecond))
 	n, err := p.r.Read(b)
 	p.n += int64(n)

@@ -331,12 +331,16 @@ func (g *gateway) newListener() {
 
 // listen opens every listener, or none.
 func (g *gateway) listen() error {
+	given := inheritListeners()
 	open := func(key string, addrs ...config.Addr) ([]net.Listener, error) {
 		var out []net.Listener
 		for _, a := range addrs {
-			l, err := net.Listen("tcp", string(a))
-			if err != nil {
-				return nil, fmt.Errorf("%s: %w", key, err)
+			l := given.take(string(a))
+			if l == nil {
+				var err error
+				if l, err = net.Listen("tcp", string(a)); err != nil {
+					return nil, fmt.Errorf("%s: %w", key, err)
+				}
 			}
 			g.listeners = append(g.listeners, l)
 			out = append(out, l)
@@ -360,6 +364,10 @@ func (g *gateway) listen() error {
 		if ls, errs[3] = open("admin.listen", config.Addr(g.c.Admin.Listen)); len(ls) > 0 {
 			g.adminListener = ls[0]
 		}
+	}
+	for _, l := range given.free {
+		g.log.Warn("an inherited listener is named by no key of the configuration", "addr", l.Addr().String())
+		l.Close()
 	}
 	return errors.Join(errs[:]...)
 }
@@ -453,6 +461,9 @@ func (g *gateway) Serve(ctx context.Context) error {
 		g.serveACME(background, func(what string, f func() error) { run(&back, what, f) })
 	}
 	back.Go(func() { g.watchFiles(background) })
+	if mail := g.c.Role == config.All; mail && g.c.Submission.Auth == "upstream" { // to know what it offers
+		back.Go(func() { _ = g.Reachable(background) })
+	}
 	if g.accounting != nil {
 		run(&front, "accounting", func() error { return g.accounting.Serve(inner) })
 	}
