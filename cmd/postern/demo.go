@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"postern/certs"
 	"postern/cmd/postern/config"
 	"postern/dkim"
 	"postern/integration/ingestd"
@@ -237,6 +238,7 @@ func (d *demo) announce(e *env, g *gateway) {
   page        http://%[1]s/
   submission  %[2]s, STARTTLS, user %[3]s, password %[4]s
   state       %[5]s
+  CA file     %[8]s
 
 Send a mail with swaks:
 
@@ -244,8 +246,8 @@ Send a mail with swaks:
 
 or with curl:
 
-  curl --ssl-reqd --insecure --url smtp://%[2]s --user %[3]s:%[4]s --mail-from news@%[6]s --mail-rcpt you@example.net --crlf --upload-file %[7]s
+  curl --ssl-reqd --cacert %[8]s --url smtp://%[2]s --user %[3]s:%[4]s --mail-from news@%[6]s --mail-rcpt you@example.net --crlf --upload-file %[7]s
 
 Then look at the page. Ctrl-C ends it.
-`, g.adminListener.Addr(), g.submission[0].Addr(), demoUser, demoPassword, d.dir, demoDomain, d.sample)
+`, g.adminListener.Addr(), g.submission[0].Addr(), demoUser, demoPassword, d.dir, demoDomain, d.sample, certs.CAFile(g.certsDir()))
 }

@@ -63,9 +63,8 @@ func (ps Problems) Fatal() Problems {
 }
 
 // binder reads one TOML file into a struct, by the struct's toml tags, and
-// collects every problem with the line that it stands on. Further tags:
-// `secret` lets KEY_file and the environment give the value too; `unbuilt`
-// says that what the key configures does not exist yet.
+// collects every problem with the line that it stands on. A further tag, `secret`,
+// lets KEY_file and the environment give the value too.
 type binder struct {
 	file     string
 	dir      string
@@ -197,10 +196,6 @@ func (b *binder) table(tree map[string]any, prefix string, v reflect.Value) {
 			raw, given = b.secret(tree, prefix, name, raw, given)
 		}
 		if !given {
-			continue
-		}
-		if why := f.Tag.Get("unbuilt"); why != "" {
-			b.problem(key, "%s is not built yet; take the key out", why)
 			continue
 		}
 		if _, isString := raw.(string); f.Tag.Get("secret") != "" && !isString {
