@@ -195,9 +195,7 @@ func (g *gateway) swap(n *live) error {
 			return err
 		}
 	}
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(n.c.Log.Level)) // checked with the configuration
-	g.level.Set(level)
+	setLevel(g.level, n.c.Config)
 	old := g.live.Swap(n)
 	if old != nil {
 		if old.pool != nil {
@@ -211,6 +209,12 @@ func (g *gateway) swap(n *live) error {
 		g.reg.MustRegister(m)
 	}
 	return nil
+}
+
+func setLevel(v *slog.LevelVar, c *config.Config) {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(c.Log.Level)) // checked with the configuration
+	v.Set(level)
 }
 
 // reload reads and checks the whole configuration and puts it to use, or keeps

@@ -122,6 +122,7 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 			g.close()
 		}
 	}()
+	setLevel(level, l.Config)
 	g.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := g.openSpools(); err != nil {
 		return g, err

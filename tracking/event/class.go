@@ -98,7 +98,7 @@ func Classify(category, status, text string, own map[string]int) (class int, har
 	case ok && !words.first:
 		return strong.class, strong.hard && (!temporary || words.hard)
 	case words.ok:
-		return words.class, words.hard && !(temporary && words.class == ClassDNSFailure)
+		return words.class, words.hard && !temporary
 	}
 	if c, ok := weakStatus[detail]; ok {
 		return c, detail == "4.4" && strings.HasPrefix(code, "5.")

@@ -43,7 +43,7 @@ var classes = map[string][]int{
 }
 
 type tally struct {
-	files, filesRight, statuses, statusRight, hard, hardRight, class, classRight int
+	files, filesRight, statuses, statusRight, hard, hardRight, tooHard, class, classRight int
 }
 
 func (a *tally) add(b tally) {
@@ -53,6 +53,7 @@ func (a *tally) add(b tally) {
 	a.statusRight += b.statusRight
 	a.hard += b.hard
 	a.hardRight += b.hardRight
+	a.tooHard += b.tooHard
 	a.class += b.class
 	a.classRight += b.classRight
 }
@@ -65,8 +66,8 @@ func rate(right, all int) float64 {
 }
 
 func (a tally) String() string {
-	return fmt.Sprintf("files %d/%d %.1f%%  status %d/%d %.1f%%  hard %d/%d %.1f%%  class %d/%d %.1f%%", a.filesRight, a.files, 100*rate(a.filesRight, a.files),
-		a.statusRight, a.statuses, 100*rate(a.statusRight, a.statuses), a.hardRight, a.hard, 100*rate(a.hardRight, a.hard), a.classRight, a.class, 100*rate(a.classRight, a.class))
+	return fmt.Sprintf("files %d/%d %.1f%%  status %d/%d %.1f%%  hard %d/%d %.1f%% (%d said to be hard and are not)  class %d/%d %.1f%%", a.filesRight, a.files, 100*rate(a.filesRight, a.files),
+		a.statusRight, a.statuses, 100*rate(a.statusRight, a.statuses), a.hardRight, a.hard, 100*rate(a.hardRight, a.hard), a.tooHard, a.classRight, a.class, 100*rate(a.classRight, a.class))
 }
 
 var placeholder = regexp.MustCompile(`^\d\.0\.9\d\d$`)
@@ -115,9 +116,13 @@ func judgeFile(name string, want []expected, say func(string, ...any)) tally {
 			continue
 		}
 		t.hard++
-		if c.Hard == w.hard {
+		switch {
+		case c.Hard == w.hard:
 			t.hardRight++
-		} else {
+		case c.Hard:
+			t.tooHard++
+		}
+		if c.Hard != w.hard {
 			say("HARD %s %d: %v %s class %d, want %v (%s): %.200s", name, i+1, c.Hard, c.Status, c.Class, w.hard, w.reason, c.Diagnostic)
 		}
 		if ok, known := classes[w.reason]; known {
