@@ -146,4 +146,22 @@ func TestAccountingPipe(t *testing.T) {
 		return len(left) == 0
 	})
 	g.stop(t)
+
+	// pipe = true: serve's own standard input, up to its end and beyond.
+	writeFile(t, g.config, readFile(t, g.config)+"[accounting]\npipe = true\n")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	g.stdin = r
+	g.start(t)
+	fmt.Fprint(w, accountingHeader+a.record())
+	g.events(t, event.Delivery, 5)
+	w.Close()
+	waitFor(t, "a word of the end", func() bool { return strings.Contains(g.log.String(), "standard input has ended") })
+	if status, _ := g.get("/readyz"); status != 200 {
+		t.Errorf("not ready after the pipe's end: %d", status)
+	}
+	g.stop(t)
 }

@@ -166,6 +166,7 @@ type gateway struct {
 	password   string
 	record     string // the DKIM record's value
 	ingest     *ingestd.Server
+	stdin      io.Reader // of serve; nil: nothing
 	cmd        *exec.Cmd
 	log        *syncBuffer
 	exited     chan error
@@ -248,7 +249,7 @@ func (g *gateway) startAs(t *testing.T, args ...string) {
 	t.Helper()
 	g.log, g.exited = &syncBuffer{}, make(chan error, 1)
 	g.cmd = exec.Command(postern, append([]string{"serve", "--config", g.config}, args...)...)
-	g.cmd.Stderr, g.cmd.Stdout = g.log, g.log
+	g.cmd.Stdin, g.cmd.Stderr, g.cmd.Stdout = g.stdin, g.log, g.log
 	if err := g.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -270,6 +271,16 @@ func (g *gateway) startAs(t *testing.T, args ...string) {
 		status, _ := g.get("/healthz")
 		return status == http.StatusOK
 	})
+}
+
+// submit sends one message and wants it taken.
+func (g *gateway) submit(t *testing.T, from, to, message string) {
+	t.Helper()
+	c := &client{addr: g.submission, user: g.user, pass: g.password}
+	defer c.close()
+	if code, text := c.send(from, []string{to}, message); code != 250 {
+		t.Fatalf("%d %s", code, text)
+	}
 }
 
 // stop drains the gateway and wants status 0.

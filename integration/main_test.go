@@ -281,3 +281,36 @@ func TestDemo(t *testing.T) {
 		t.Errorf("the demo said\n%s", g.log)
 	}
 }
+
+// TestSevenBitUpstream: 8-bit mail reaches an upstream without 8BITMIME encoded
+// and signed as it arrives; what needs SMTPUTF8 is refused where it lacks.
+func TestSevenBitUpstream(t *testing.T) {
+	s := startSink(t, sink.Config{Extensions: []string{"PIPELINING", "ENHANCEDSTATUSCODES"}})
+	g := newGateway(t, s.addr, "")
+	g.start(t)
+	g.submit(t, "a@example.com", "r@example.net", "From: a@example.com\r\nSubject: x\r\nDate: x\r\nMessage-ID: <1@x>\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\ngrüße\r\n")
+	m := s.wait(t, 1).Data
+	g.verifyDKIM(t, m)
+	for _, b := range m {
+		if b >= 0x80 {
+			t.Fatalf("8-bit arrived:\n%s", m)
+		}
+	}
+	if !bytes.Contains(m, []byte("gr=C3=BC=C3=9Fe")) {
+		t.Errorf("%s", m)
+	}
+	c, err := dialSMTP(g.submission, g.user, g.password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.c.Close()
+	for _, step := range []struct {
+		say  string
+		code int
+	}{{"MAIL FROM:<a@example.com> SMTPUTF8", 250}, {"RCPT TO:<jösé@example.net>", 250}, {"DATA", 354}, {"From: a@example.com\r\n\r\nx\r\n.", 550}} {
+		if code, text, err := c.command(step.say); err != nil || code != step.code {
+			t.Fatalf("%s: %d %s %v", step.say, code, text, err)
+		}
+	}
+	g.stop(t)
+}

@@ -40,11 +40,7 @@ func TestBounceThroughPostfix(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			appendConfig(t, g, "[relay]", c.change)
 			g.start(t)
-			cl := &client{addr: g.submission, user: g.user, pass: g.password}
-			if code, text := cl.send(c.from, []string{fmt.Sprintf("gone%d@example.net", i)}, newsletter); code != 250 {
-				t.Fatalf("%d %s", code, text)
-			}
-			cl.close()
+			g.submit(t, c.from, fmt.Sprintf("gone%d@example.net", i), newsletter)
 			bounces := g.events(t, event.OutOfBand, i+1)
 			b := bounces[i]
 			injected := g.events(t, event.Injection, i+1)[i]
@@ -71,11 +67,7 @@ func TestComplaint(t *testing.T) {
 	port25, extra := withReports(t, "")
 	g := newGateway(t, s.addr, extra)
 	g.start(t)
-	c := &client{addr: g.submission, user: g.user, pass: g.password}
-	if code, text := c.send("a@example.com", []string{"reader@example.net"}, newsletter); code != 250 {
-		t.Fatalf("%d %s", code, text)
-	}
-	c.close()
+	g.submit(t, "a@example.com", "reader@example.net", newsletter)
 	message := s.wait(t, 1).Data
 	stripped := regexp.MustCompile(`(?m)^(X-Sp-Message-Id|To): .*\r\n`).ReplaceAll(message, nil)
 	for i, m := range [][]byte{message, stripped} {
@@ -144,11 +136,7 @@ func TestUnsubscribeMail(t *testing.T) {
 	g := newGateway(t, s.addr, extra)
 	appendConfig(t, g, "[tracking]", "list_unsubscribe = true")
 	g.start(t)
-	c := &client{addr: g.submission, user: g.user, pass: g.password}
-	if code, text := c.send("a@example.com", []string{"reader@example.net"}, newsletter); code != 250 {
-		t.Fatalf("%d %s", code, text)
-	}
-	c.close()
+	g.submit(t, "a@example.com", "reader@example.net", newsletter)
 	message := s.wait(t, 1).Data
 	g.verifyDKIM(t, message)
 	m := regexp.MustCompile(`\r\n <mailto:(unsubscribe@bounces\.example\.com)\?subject=([\w-]+)>\r\n`).FindSubmatch(message)

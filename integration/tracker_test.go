@@ -38,11 +38,7 @@ func TestMailInBrowser(t *testing.T) {
 	s := startSink(t, sink.Config{})
 	g := newGateway(t, s.addr, "")
 	g.start(t)
-	c := &client{addr: g.submission, user: g.user, pass: g.password}
-	if code, text := c.send("a@example.com", []string{"reader@example.net"}, "From: a@example.com\r\nSubject: x\r\nDate: x\r\nMessage-ID: <1@x>\r\nContent-Type: text/html\r\n\r\n<html><body><a id=\"x\" href=\""+target.URL+"/landing?a=1&amp;b=%C3%A4#end\">go</a></body></html>\r\n"); code != 250 {
-		t.Fatalf("%d %s", code, text)
-	}
-	c.close()
+	g.submit(t, "a@example.com", "reader@example.net", "From: a@example.com\r\nSubject: x\r\nDate: x\r\nMessage-ID: <1@x>\r\nContent-Type: text/html\r\n\r\n<html><body><a id=\"x\" href=\""+target.URL+"/landing?a=1&amp;b=%C3%A4#end\">go</a></body></html>\r\n")
 	_, body, _ := strings.Cut(string(s.wait(t, 1).Data), "\r\n\r\n")
 	page.Store(body)
 	b.open(mail.URL)
@@ -71,11 +67,7 @@ func TestTrackerRole(t *testing.T) {
 	s := startSink(t, sink.Config{})
 	g := newGateway(t, s.addr, "")
 	g.start(t)
-	c := &client{addr: g.submission, user: g.user, pass: g.password}
-	if code, text := c.send("a@example.com", []string{"reader@example.net"}, newsletter); code != 250 {
-		t.Fatalf("%d %s", code, text)
-	}
-	c.close()
+	g.submit(t, "a@example.com", "reader@example.net", newsletter)
 	link := regexp.MustCompile(`/t/[\w-]{40,}`).FindString(string(s.wait(t, 1).Data))
 	g.stop(t)
 

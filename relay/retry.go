@@ -126,7 +126,8 @@ func (r *Relay) GiveUp(ctx context.Context, t *queue.Transaction, i int, tries i
 }
 
 // recordFailure writes the event of a copy that the retry spool could not
-// hand over.
+// hand over. Its id is that of the attempt: where a crash, or a DSN that could
+// not be queued, has the attempt's end come again, it is the same event.
 func (r *Relay) recordFailure(ctx context.Context, typ event.Type, t *queue.Transaction, i, tries int, v queue.Verdict) {
 	var in info
 	if json.Unmarshal(t.Info, &in) != nil || in.Injected == nil {
@@ -134,7 +135,10 @@ func (r *Relay) recordFailure(ctx context.Context, typ event.Type, t *queue.Tran
 	}
 	c := t.Copies[i]
 	e := *in.Injected
-	e.Type, e.ID, e.MessageID, e.RcptTo = typ, r.c.IDs.Next(), c.MessageID, c.Recipient.Address.String()
+	e.Type, e.MessageID, e.RcptTo = typ, c.MessageID, c.Recipient.Address.String()
+	if e.ID = event.StableID(string(typ), e.MessageID, strconv.Itoa(tries)); typ == event.Bounce { // there is one end
+		e.ID = event.StableID(string(typ), e.MessageID)
+	}
 	e.RoutingDomain = routingDomain(c.Recipient.Address)
 	now := r.c.Now()
 	e.Timestamp = event.Timestamp{Time: now}

@@ -318,6 +318,20 @@ func (g *gateway) watchFiles(ctx context.Context) {
 	}
 }
 
+// checkUpstreams looks after upstreams that were away.
+func (g *gateway) checkUpstreams(ctx context.Context) {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			g.live.Load().pool.Check(ctx)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 func (g *gateway) takeUsers(file string) {
 	users, problems := config.LoadUsers(file, os.Getenv)
 	err := error(problems.Fatal())

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -13,7 +12,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -225,69 +223,6 @@ func (g *gateway) openSpools() error {
 	return err
 }
 
-func (g *gateway) startCerts() error {
-	version := uint16(tls.VersionTLS12)
-	if g.c.Certs.MinVersion == "1.3" {
-		version = tls.VersionTLS13
-	}
-	g.certs = certs.NewStore(version, g.log)
-	load := g.loadCerts
-	if g.c.Certs.Mode == "acme" {
-		load = g.startACME
-	}
-	if err := load(g.c); err != nil {
-		return err
-	}
-	g.certs.Register(g.reg)
-	if g.c.Certs.Mode == "self-signed" {
-		g.log.Info("certificate of a local CA, which clients have to be told of", "ca_file", certs.CAFile(g.certsDir()))
-	}
-	return nil
-}
-
-// startACME prepares certificates from an ACME service. Until they are there
-// one of the local CA serves.
-func (g *gateway) startACME(l *config.Loaded) error {
-	interim, err := certs.SelfSigned(g.certsDir(), string(l.Hostname), time.Now())
-	if err != nil {
-		return err
-	}
-	c := certs.ACMEConfig{Dir: filepath.Join(g.certsDir(), "acme"), Email: l.Certs.ACMEEmail, Directory: l.Certs.ACMEDirectory,
-		HTTPListen: string(l.Certs.ACMEHTTPListen), TLSListen: string(l.Certs.ACMETLSListen), Interim: interim, Log: g.log}
-	for _, n := range l.Names() {
-		c.Domains = append(c.Domains, string(n))
-	}
-	if l.Certs.ACMECAFile != "" {
-		if c.Roots, err = certs.ReadPool(l.Certs.ACMECAFile); err != nil {
-			return err
-		}
-	}
-	g.acme = certs.NewACME(c)
-	g.certs.UseACME(g.acme)
-	return nil
-}
-
-func (g *gateway) certsDir() string { return filepath.Join(g.c.StateDir, "certs") }
-
-// loadCerts takes the certificates that a configuration names.
-func (g *gateway) loadCerts(l *config.Loaded) error {
-	switch l.Certs.Mode {
-	case "acme": // renews by itself
-		return nil
-	case "self-signed":
-		cert, err := certs.SelfSigned(g.certsDir(), string(l.Hostname), time.Now())
-		if err == nil {
-			g.certs.Use(cert)
-		}
-		return err
-	}
-	var pairs []certs.Pair
-	for _, p := range l.Certs.AllPairs() {
-		pairs = append(pairs, certs.Pair(p))
-	}
-	return g.certs.Load(pairs...)
-}
-
 // authenticator is submission.auth.
 func (g *gateway) authenticator() smtpd.Authenticator {
 	if g.c.Submission.Auth != "upstream" {
@@ -330,81 +265,6 @@ func (g *gateway) newListener() {
 	}
 }
 
-// listen opens every listener, or none.
-func (g *gateway) listen() error {
-	given := inheritListeners()
-	open := func(key string, addrs ...config.Addr) ([]net.Listener, error) {
-		var out []net.Listener
-		for _, a := range addrs {
-			l := given.take(string(a))
-			if l == nil {
-				var err error
-				if l, err = net.Listen("tcp", string(a)); err != nil {
-					return nil, fmt.Errorf("%s: %w", key, err)
-				}
-			}
-			g.listeners = append(g.listeners, l)
-			out = append(out, l)
-		}
-		return out, nil
-	}
-	var errs [6]error
-	if g.smtp != nil {
-		g.submission, errs[0] = open("submission.listen", g.c.Submission.Listen...)
-		g.submissionTLS, errs[1] = open("submission.listen_tls", g.c.Submission.ListenTLS...)
-	}
-	g.web, errs[2] = open("tracking.web.listen", g.c.Tracking.Web.Listen...)
-	if g.acme != nil {
-		errs[5] = g.listenACME(open)
-	}
-	if g.reports != nil {
-		g.port25, errs[4] = open("reports.listen", g.c.Reports.Listen...)
-	}
-	if g.c.Admin.Listen != "" {
-		var ls []net.Listener
-		if ls, errs[3] = open("admin.listen", config.Addr(g.c.Admin.Listen)); len(ls) > 0 {
-			g.adminListener = ls[0]
-		}
-	}
-	for _, l := range given.free {
-		g.log.Warn("an inherited listener is named by no key of the configuration", "addr", l.Addr().String())
-		l.Close()
-	}
-	return errors.Join(errs[:]...)
-}
-
-// listenACME opens what answers challenges, where the tracker does not do so on
-// the same address.
-func (g *gateway) listenACME(open func(string, ...config.Addr) ([]net.Listener, error)) error {
-	own := func(a config.OptAddr) bool {
-		return a != "" && !slices.Contains(g.c.Tracking.Web.Listen, config.Addr(a))
-	}
-	var err1, err2 error
-	if a := g.c.Certs.ACMEHTTPListen; own(a) {
-		g.acmeHTTP, err1 = open("certs.acme_http_listen", config.Addr(a))
-	}
-	if a := g.c.Certs.ACMETLSListen; own(a) {
-		g.acmeTLS, err2 = open("certs.acme_tls_listen", config.Addr(a))
-	}
-	return errors.Join(err1, err2)
-}
-
-// serveACME answers challenges and nothing else.
-func (g *gateway) serveACME(background context.Context, run func(what string, f func() error)) {
-	nothing := http.NotFoundHandler()
-	for _, l := range g.acmeHTTP {
-		run("certs.acme_http_listen", func() error {
-			return serveHTTP(background, web.NewServer(g.acme.HTTPHandler(nothing), g.log), l, time.Second)
-		})
-	}
-	for _, l := range g.acmeTLS {
-		run("certs.acme_tls_listen", func() error {
-			return serveHTTP(background, web.NewServer(nothing, g.log), tls.NewListener(l, g.certs.Config(true)), time.Second)
-		})
-	}
-	run("acme", func() error { return g.acme.Serve(background) })
-}
-
 // close gives back what newGateway took.
 func (g *gateway) close() {
 	for _, l := range g.listeners {
@@ -443,48 +303,9 @@ func (g *gateway) Serve(ctx context.Context) error {
 			}
 		})
 	}
-	for _, l := range g.submission {
-		run(&front, "submission", func() error { return g.smtp.Serve(inner, l, false) })
-	}
-	for _, l := range g.submissionTLS {
-		run(&front, "submission", func() error { return g.smtp.Serve(inner, l, true) })
-	}
-	for _, l := range g.port25 {
-		run(&front, "reports", func() error { return g.reports.Serve(inner, l, false) })
-	}
-	for _, l := range g.web {
-		run(&front, "tracker", func() error { return serveHTTP(inner, g.tracker, g.trackerListener(l), g.c.ShutdownGrace.Std()) })
-	}
-	if g.certs != nil {
-		back.Go(func() { g.certs.Watch(background, watchEvery) })
-	}
-	if g.acme != nil {
-		g.serveACME(background, func(what string, f func() error) { run(&back, what, f) })
-	}
-	back.Go(func() { g.watchFiles(background) })
-	if mail := g.c.Role == config.All; mail && g.c.Submission.Auth == "upstream" { // to know what it offers
-		back.Go(func() { _ = g.Reachable(background) })
-	}
-	if g.accounting != nil {
-		run(&front, "accounting", func() error { return g.accounting.Serve(inner) })
-	}
-	if g.accounting != nil && g.c.Accounting.Pipe {
-		run(&front, "accounting.pipe", func() error { return g.servePipe(inner, os.Stdin) })
-	}
-	if g.queue != nil {
-		run(&back, "retry spool", func() error { return g.queue.Serve(inner, g) })
-	}
-	if g.adminListener != nil {
-		s := web.NewServer(g.admin.mux, g.log)
-		s.WriteTimeout = 0 // profiles and streams take their time
-		run(&back, "admin", func() error { return serveHTTP(background, s, g.adminListener, time.Second) })
-	}
-	if g.uploader != nil {
-		reader, err := g.spool.Reader(ingestReader)
-		if err != nil {
-			return err
-		}
-		run(&back, "ingest", func() error { return g.uploader.Serve(background, reader) })
+	g.serveFront(inner, func(what string, f func() error) { run(&front, what, f) })
+	if err := g.serveBack(background, func(what string, f func() error) { run(&back, what, f) }); err != nil {
+		return err
 	}
 	g.admin.ready.Store(true)
 	g.log.Info("postern is up", "submission", addrs(g.submission), "submission_tls", addrs(g.submissionTLS), "tracker", addrs(g.web), "reports", addrs(g.port25), "admin", addrs([]net.Listener{g.adminListener}))
@@ -506,43 +327,58 @@ func (g *gateway) Serve(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (g *gateway) trackerListener(l net.Listener) net.Listener {
-	if from := prefixes(g.c.Tracking.Web.TrustedProxies); len(from) > 0 {
-		l = web.Proxied(l, from)
+// runner starts a part of the gateway; an error that it returns ends the whole.
+type runner func(what string, f func() error)
+
+// serveFront starts what takes things in, and ends first.
+func (g *gateway) serveFront(ctx context.Context, run runner) {
+	for _, l := range g.submission {
+		run("submission", func() error { return g.smtp.Serve(ctx, l, false) })
 	}
-	if g.c.Tracking.Web.TLS {
-		return tls.NewListener(l, g.certs.Config(true))
+	for _, l := range g.submissionTLS {
+		run("submission", func() error { return g.smtp.Serve(ctx, l, true) })
 	}
-	return l
+	for _, l := range g.port25 {
+		run("reports", func() error { return g.reports.Serve(ctx, l, false) })
+	}
+	for _, l := range g.web {
+		run("tracker", func() error { return serveHTTP(ctx, g.tracker, g.trackerListener(l), g.c.ShutdownGrace.Std()) })
+	}
+	if g.queue != nil {
+		run("upstream", func() error { g.checkUpstreams(ctx); return nil })
+		run("retry spool", func() error { return g.queue.Serve(ctx, g) })
+	}
+	if g.accounting != nil {
+		run("accounting", func() error { return g.accounting.Serve(ctx) })
+	}
+	if g.accounting != nil && g.c.Accounting.Pipe {
+		run("accounting.pipe", func() error { return g.servePipe(ctx, os.Stdin) })
+	}
 }
 
-// serveHTTP serves until ctx ends, then lets requests finish.
-func serveHTTP(ctx context.Context, s *http.Server, l net.Listener, grace time.Duration) error {
-	stopped := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(stopped)
-		c, cancel := context.WithTimeout(context.Background(), grace)
-		defer cancel()
-		if s.Shutdown(c) != nil {
-			s.Close()
+// serveBack starts what goes on until nothing comes in any more.
+func (g *gateway) serveBack(ctx context.Context, run runner) error {
+	if g.certs != nil {
+		run("", func() error { g.certs.Watch(ctx, watchEvery); return nil })
+	}
+	if g.acme != nil {
+		g.serveACME(ctx, run)
+	}
+	run("", func() error { g.watchFiles(ctx); return nil })
+	if mail := g.c.Role == config.All; mail && g.c.Submission.Auth == "upstream" { // to know what it offers
+		run("", func() error { _ = g.Reachable(ctx); return nil })
+	}
+	if g.adminListener != nil {
+		s := web.NewServer(g.admin.mux, g.log)
+		s.WriteTimeout = 0 // profiles and streams take their time
+		run("admin", func() error { return serveHTTP(ctx, s, g.adminListener, time.Second) })
+	}
+	if g.uploader != nil {
+		reader, err := g.spool.Reader(ingestReader)
+		if err != nil {
+			return err
 		}
-	})
-	err := s.Serve(l)
-	if !stop() {
-		<-stopped
+		run("ingest", func() error { return g.uploader.Serve(ctx, reader) })
 	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return err
-}
-
-func addrs(ls []net.Listener) []string {
-	var out []string
-	for _, l := range ls {
-		if l != nil {
-			out = append(out, l.Addr().String())
-		}
-	}
-	return out
+	return nil
 }

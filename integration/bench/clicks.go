@@ -31,11 +31,8 @@ func runClicks(o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if o.binary == "" {
-		o.binary = filepath.Join(dir, "postern")
-		if out, err := exec.Command("go", "build", "-o", o.binary, "postern/cmd/postern").CombinedOutput(); err != nil {
-			return fmt.Errorf("%w: %s", err, out)
-		}
+	if err := o.build(dir); err != nil {
+		return err
 	}
 	keyFile, config := filepath.Join(dir, "token.keys"), filepath.Join(dir, "postern.toml")
 	if _, err := token.AddKey(keyFile, time.Now()); err != nil {

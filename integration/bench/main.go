@@ -228,6 +228,18 @@ func load(addr string, login bool, msg []byte, n int, o options) *result {
 	return res
 }
 
+// build makes a gateway in dir, unless one is given.
+func (o *options) build(dir string) error {
+	if o.binary != "" {
+		return nil
+	}
+	o.binary = filepath.Join(dir, "postern")
+	if out, err := exec.Command("go", "build", "-o", o.binary, "postern/cmd/postern").CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
+
 func run(o options) error {
 	msg, err := message(o.kind)
 	if err != nil {
@@ -238,11 +250,8 @@ func run(o options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if o.binary == "" {
-		o.binary = filepath.Join(dir, "postern")
-		if out, err := exec.Command("go", "build", "-o", o.binary, "postern/cmd/postern").CombinedOutput(); err != nil {
-			return fmt.Errorf("%w: %s", err, out)
-		}
+	if err := o.build(dir); err != nil {
+		return err
 	}
 	sinkAddr, ingestAddr, submission, admin := freeAddr(), freeAddr(), freeAddr(), freeAddr()
 	for _, p := range []struct{ role, addr string }{{"sink", sinkAddr}, {"ingest", ingestAddr}} {

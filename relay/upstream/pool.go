@@ -272,6 +272,26 @@ func (p *Pool) dialled(h *host, c *conn, err error) {
 	p.dials.WithLabelValues(h.addr, result).Inc()
 }
 
+// Check dials upstreams that failed last and whose pause is over, so that no
+// mail has to find out whether they are back.
+func (p *Pool) Check(ctx context.Context) {
+	p.mu.Lock()
+	var ill []*host
+	for _, h := range p.hosts {
+		if h.failures > 0 && !time.Now().Before(h.notBefore) && h.open < p.c.MaxConnections && !p.retired {
+			h.open++
+			h.busy++
+			ill = append(ill, h)
+		}
+	}
+	p.mu.Unlock()
+	for _, h := range ill {
+		c, err := p.dial(ctx, h.addr)
+		p.dialled(h, c, err)
+		p.release(h, c)
+	}
+}
+
 // TakesEightBit tells whether a message with 8-bit content may wait as it is:
 // an upstream has been spoken to, and none that has been lacks 8BITMIME.
 func (p *Pool) TakesEightBit() bool {

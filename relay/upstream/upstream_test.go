@@ -453,3 +453,38 @@ func TestLogin(t *testing.T) {
 		t.Errorf("nobody there: %v, %v", l, err)
 	}
 }
+
+// TestCheck: an upstream that was away is found back without mail.
+func TestCheck(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	p := pool(t, upstream.Config{Addrs: []string{addr}})
+	if out := p.Send(context.Background(), transaction()); out.Err == nil {
+		t.Fatal("nobody was there")
+	}
+	if l, err = net.Listen("tcp", addr); err != nil {
+		t.Fatal(err)
+	}
+	s := sink.New(sink.Config{})
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); s.Serve(ctx, l) }()
+	defer func() { cancel(); <-done }()
+	deadline := time.Now().Add(20 * time.Second)
+	for s.Connections() == 0 && time.Now().Before(deadline) {
+		p.Check(context.Background())
+	}
+	for range 3 { // well again: nothing is dialled
+		p.Check(context.Background())
+	}
+	if n := s.Connections(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+	if out := p.Send(context.Background(), transaction()); !out.Accepted() || s.Connections() != 1 {
+		t.Errorf("%+v over %d connections", out, s.Connections())
+	}
+}

@@ -11,8 +11,6 @@
 package accounting
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -204,18 +202,10 @@ func parseTime(s string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%w: %.40q", ErrTime, s)
 }
 
-// eventID is a decimal below 2^63 that depends on the record and its place
-// alone: read twice, or after the file was renamed or copied, it is the same.
+// eventID depends on the record and its place alone: read twice, or after the
+// file was renamed or copied, it is the same.
 func eventID(fields []string, place int64) string {
-	h := sha256.New()
-	var b [8]byte
-	binary.BigEndian.PutUint64(b[:], uint64(place))
-	h.Write(b[:])
-	for _, f := range fields {
-		h.Write([]byte(f))
-		h.Write([]byte{0})
-	}
-	return strconv.FormatUint(binary.BigEndian.Uint64(h.Sum(nil)[:8])&(1<<63-1), 10)
+	return event.StableID(append([]string{strconv.FormatInt(place, 10)}, fields...)...)
 }
 
 // counts counts transient failures, in bounded memory: two generations, the

@@ -7,9 +7,11 @@ package event
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -186,6 +188,18 @@ func (e *Event) Encode() ([]byte, error) {
 // from a random start, which keeps the ids of many processes apart better than
 // drawing each at random would.
 type IDs struct{ next atomic.Uint64 }
+
+// StableID is an event id that depends on nothing but its parts: what happens
+// again (a record read twice, a report that comes in twice, a step that a crash
+// repeats) is the same event.
+func StableID(parts ...string) string {
+	h := sha256.New()
+	for _, p := range parts {
+		io.WriteString(h, p)
+		h.Write([]byte{0})
+	}
+	return strconv.FormatUint(binary.BigEndian.Uint64(h.Sum(nil))&(1<<63-1), 10)
+}
 
 // NewIDs draws a start.
 func NewIDs() *IDs {

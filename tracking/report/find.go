@@ -2,8 +2,6 @@ package report
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
 	"regexp"
 	"strconv"
 	"strings"
@@ -218,10 +216,5 @@ func (r *Report) when(sent, now time.Time) time.Time {
 // eventID depends on what the event says alone, so that a report that comes in
 // twice is one event.
 func eventID(e *event.Event, status string) string {
-	h := sha256.New()
-	for _, s := range []string{string(e.Type), e.MessageID, strings.ToLower(e.RcptTo), status, e.FeedbackType} {
-		h.Write([]byte(s))
-		h.Write([]byte{0})
-	}
-	return strconv.FormatUint(binary.BigEndian.Uint64(h.Sum(nil)[:8])&(1<<63-1), 10)
+	return event.StableID(string(e.Type), e.MessageID, strings.ToLower(e.RcptTo), status, e.FeedbackType)
 }

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"postern/certs"
+	"postern/cmd/postern/config"
+	"postern/tracking/web"
+)
+
+func (g *gateway) startCerts() error {
+	version := uint16(tls.VersionTLS12)
+	if g.c.Certs.MinVersion == "1.3" {
+		version = tls.VersionTLS13
+	}
+	g.certs = certs.NewStore(version, g.log)
+	load := g.loadCerts
+	if g.c.Certs.Mode == "acme" {
+		load = g.startACME
+	}
+	if err := load(g.c); err != nil {
+		return err
+	}
+	g.certs.Register(g.reg)
+	if g.c.Certs.Mode == "self-signed" {
+		g.log.Info("certificate of a local CA, which clients have to be told of", "ca_file", certs.CAFile(g.certsDir()))
+	}
+	return nil
+}
+
+// startACME prepares certificates from an ACME service. Until they are there
+// one of the local CA serves.
+func (g *gateway) startACME(l *config.Loaded) error {
+	interim, err := certs.SelfSigned(g.certsDir(), string(l.Hostname), time.Now())
+	if err != nil {
+		return err
+	}
+	c := certs.ACMEConfig{Dir: filepath.Join(g.certsDir(), "acme"), Email: l.Certs.ACMEEmail, Directory: l.Certs.ACMEDirectory,
+		HTTPListen: string(l.Certs.ACMEHTTPListen), TLSListen: string(l.Certs.ACMETLSListen), Interim: interim, Log: g.log}
+	for _, n := range l.Names() {
+		c.Domains = append(c.Domains, string(n))
+	}
+	if l.Certs.ACMECAFile != "" {
+		if c.Roots, err = certs.ReadPool(l.Certs.ACMECAFile); err != nil {
+			return err
+		}
+	}
+	g.acme = certs.NewACME(c)
+	g.certs.UseACME(g.acme)
+	return nil
+}
+
+func (g *gateway) certsDir() string { return filepath.Join(g.c.StateDir, "certs") }
+
+// loadCerts takes the certificates that a configuration names.
+func (g *gateway) loadCerts(l *config.Loaded) error {
+	switch l.Certs.Mode {
+	case "acme": // renews by itself
+		return nil
+	case "self-signed":
+		cert, err := certs.SelfSigned(g.certsDir(), string(l.Hostname), time.Now())
+		if err == nil {
+			g.certs.Use(cert)
+		}
+		return err
+	}
+	var pairs []certs.Pair
+	for _, p := range l.Certs.AllPairs() {
+		pairs = append(pairs, certs.Pair(p))
+	}
+	return g.certs.Load(pairs...)
+}
+
+// listenACME opens what answers challenges, where the tracker does not do so on
+// the same address.
+func (g *gateway) listenACME(open func(string, ...config.Addr) ([]net.Listener, error)) error {
+	own := func(a config.OptAddr) bool {
+		return a != "" && !slices.Contains(g.c.Tracking.Web.Listen, config.Addr(a))
+	}
+	var err1, err2 error
+	if a := g.c.Certs.ACMEHTTPListen; own(a) {
+		g.acmeHTTP, err1 = open("certs.acme_http_listen", config.Addr(a))
+	}
+	if a := g.c.Certs.ACMETLSListen; own(a) {
+		g.acmeTLS, err2 = open("certs.acme_tls_listen", config.Addr(a))
+	}
+	return errors.Join(err1, err2)
+}
+
+// serveACME answers challenges and nothing else.
+func (g *gateway) serveACME(background context.Context, run func(what string, f func() error)) {
+	nothing := http.NotFoundHandler()
+	for _, l := range g.acmeHTTP {
+		run("certs.acme_http_listen", func() error {
+			return serveHTTP(background, web.NewServer(g.acme.HTTPHandler(nothing), g.log), l, time.Second)
+		})
+	}
+	for _, l := range g.acmeTLS {
+		run("certs.acme_tls_listen", func() error {
+			return serveHTTP(background, web.NewServer(nothing, g.log), tls.NewListener(l, g.certs.Config(true)), time.Second)
+		})
+	}
+	run("acme", func() error { return g.acme.Serve(background) })
+}
