@@ -3,6 +3,7 @@ package smtpd
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,17 +44,11 @@ func NewPassthrough(c PassthroughConfig) *Passthrough {
 func (p *Passthrough) Mechanisms() (out []string) {
 	offered, known := p.c.Offered()
 	for _, m := range []string{sasl.Plain, sasl.Login} {
-		for _, o := range offered {
-			if known && o == m {
-				out = append(out, m)
-			}
+		if !known || slices.Contains(offered, m) {
+			out = append(out, m)
 		}
 	}
-	// LOGIN carries what PLAIN does: who offers either gets either.
-	if !known || len(out) > 0 {
-		return []string{sasl.Plain, sasl.Login}
-	}
-	return nil
+	return out
 }
 
 // Authenticate implements Authenticator.

@@ -85,6 +85,20 @@ func TestPassthrough(t *testing.T) {
 	}
 }
 
+// TestPassthroughMechanisms: the upstream's, as far as they are known here.
+func TestPassthroughMechanisms(t *testing.T) {
+	for _, c := range []struct {
+		offered []string
+		known   bool
+		want    string
+	}{{nil, false, "PLAIN LOGIN"}, {[]string{"CRAM-MD5", "PLAIN"}, true, "PLAIN"}, {[]string{"LOGIN", "PLAIN"}, true, "PLAIN LOGIN"}, {[]string{"GSSAPI"}, true, ""}} {
+		p := NewPassthrough(PassthroughConfig{Offered: func() ([]string, bool) { return c.offered, c.known }})
+		if got := strings.Join(p.Mechanisms(), " "); got != c.want {
+			t.Errorf("%v: %q, want %q", c.offered, got, c.want)
+		}
+	}
+}
+
 // TestPassthroughThrottle: guesses do not reach the upstream for ever.
 func TestPassthroughThrottle(t *testing.T) {
 	f := &fakeUpstream{reply: envelope.Reply{Code: 535, Text: "no"}}

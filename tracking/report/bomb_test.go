@@ -1,0 +1,72 @@
+package report
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// bombs are mails that try to cost more than their size, by that size.
+var bombs = map[string]func(n int) []byte{
+	"recipients": func(n int) []byte {
+		var b bytes.Buffer
+		b.WriteString("From: <>\nContent-Type: multipart/report; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\n")
+		for i := 0; b.Len() < n; i++ {
+			fmt.Fprintf(&b, "Final-Recipient: rfc822; r%d@b.example\nAction: failed\nStatus: 5.1.1\n\n", i)
+		}
+		return b.Bytes()
+	},
+	"continuations": func(n int) []byte {
+		return []byte("From: <>\nContent-Type: multipart/report; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\nFinal-Recipient: rfc822; x@y\nDiagnostic-Code: x" + strings.Repeat("\n x", n/3))
+	},
+	"one line": func(n int) []byte {
+		return []byte("From: MAILER-DAEMON\nSubject: failure notice\n\n" + strings.Repeat("<a@b> ", n/6))
+	},
+	"addresses": func(n int) []byte {
+		return []byte("From: MAILER-DAEMON\nSubject: failure notice\n\n" + strings.Repeat("<a@b.example>:\n550 no\n", n/22))
+	},
+	"parts": func(n int) []byte {
+		return []byte("From: MAILER-DAEMON\nContent-Type: multipart/mixed; boundary=b\n\n" + strings.Repeat("--b\n\nx\n", n/7))
+	},
+	"nesting": func(n int) []byte {
+		var b bytes.Buffer
+		b.WriteString("From: MAILER-DAEMON\n")
+		for i := 0; b.Len() < n; i++ {
+			fmt.Fprintf(&b, "Content-Type: multipart/mixed; boundary=b%d\n\n--b%d\n", i, i)
+		}
+		return b.Bytes()
+	},
+	"soft breaks and tokens": func(n int) []byte {
+		return []byte("From: MAILER-DAEMON\nSubject: failure notice\n\n<a@b.example>: 550 no\n\n--- Below this line is a copy of the message.\n\nSubject: x\n\n" + strings.Repeat("https://t/t/AAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n", n/43))
+	},
+	"tags": func(n int) []byte {
+		return []byte("From: MAILER-DAEMON\nSubject: failure notice\nContent-Type: text/html\n\n" + strings.Repeat("<p><b a=1>", n/10))
+	},
+	"header": func(n int) []byte { return []byte("From: MAILER-DAEMON\n" + strings.Repeat("X: y\n z\n", n/8)) },
+}
+
+// TestBombs logs how the cost grows with the size, which is to be linear
+// (promises, Security 6), and wants it far below what a sender may wait for.
+func TestBombs(t *testing.T) {
+	f := Finder{Keys: testKeys(t), Header: "X-Sp-Message-Id"}
+	for name, make := range bombs {
+		t.Run(name, func(t *testing.T) {
+			cost := func(n int) time.Duration {
+				msg, best := make(n), time.Hour
+				for range 3 { // the machine's noise is not the parser's
+					start := time.Now()
+					f.Find(Parse(msg), msg, nil)
+					best = min(best, time.Since(start))
+				}
+				return best
+			}
+			small, large := cost(512<<10), cost(2<<20)
+			t.Logf("512 KiB %s, 2 MiB %s", small.Round(time.Millisecond), large.Round(time.Millisecond))
+			if large > 8*time.Second {
+				t.Errorf("2 MiB took %s", large)
+			}
+		})
+	}
+}
