@@ -205,7 +205,7 @@ func (r *Relay) chooseKeys(m *message) error {
 	if r.c.Signer == nil {
 		return nil
 	}
-	m.keys = r.c.Signer.KeysFor(m.policy.from.Domain, m.at)
+	m.keys = r.c.Signer.KeysFor(envelope.ASCIIDomain(m.policy.from.Domain), m.at)
 	if name := m.s.User.DKIMKey; name != "" {
 		if k, ok := r.c.Signer.Named(name, m.at); ok {
 			m.keys = []dkim.Key{k}

@@ -260,6 +260,7 @@ func atNextStart(old, now *config.Config) []string {
 		{"certs.min_version", old.Certs.MinVersion, now.Certs.MinVersion},
 		{"relay.retry_after", old.Relay.RetryAfter, now.Relay.RetryAfter}, {"relay.bounce_after", old.Relay.BounceAfter, now.Relay.BounceAfter},
 		{"tracking.web.listen", old.Tracking.Web.Listen, now.Tracking.Web.Listen}, {"tracking.web.tls", old.Tracking.Web.TLS, now.Tracking.Web.TLS},
+		{"reports.listen", reportListen(old), reportListen(now)}, {"accounting", old.Accounting, now.Accounting},
 		{"events", old.Events, now.Events}, {"signals", old.Signals, now.Signals}, {"admin", old.Admin, now.Admin},
 	} {
 		if !reflect.DeepEqual(k.a, k.b) {
@@ -277,6 +278,14 @@ func acmeKeys(c *config.Config) any {
 	}
 	a.CertFile, a.KeyFile, a.Pairs, a.MinVersion = "", "", nil, ""
 	return []any{a, c.Names()}
+}
+
+// reportListen is nothing where no domain is named: then nobody listens.
+func reportListen(c *config.Config) []config.Addr {
+	if !c.Reports.On() {
+		return nil
+	}
+	return c.Reports.Listen
 }
 
 func listenerKeys(c *config.Config) config.Submission {

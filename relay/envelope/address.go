@@ -6,6 +6,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/net/idna"
 )
 
 // Limits of RFC 5321 section 4.5.3.1.
@@ -248,11 +250,31 @@ func isAlnum(c byte) bool {
 // MatchDomain tells whether domain falls under pattern, case folded:
 // "example.com" means that name alone, "*.example.com" any name below it,
 // "*" any name. An address literal is matched by "*" and by itself only.
+// An international name is the same in either of its forms (RFC 5890).
 func MatchDomain(pattern, domain string) bool {
-	pattern, domain = strings.ToLower(pattern), strings.ToLower(domain)
+	star := strings.HasPrefix(pattern, "*.")
+	pattern, domain = ASCIIDomain(strings.TrimPrefix(pattern, "*.")), ASCIIDomain(domain)
+	if star {
+		pattern = "*." + pattern
+	}
 	if pattern == "*" || pattern == domain {
 		return domain != ""
 	}
 	suffix, ok := strings.CutPrefix(pattern, "*")
 	return ok && strings.HasPrefix(suffix, ".") && len(domain) > len(suffix) && strings.HasSuffix(domain, suffix)
+}
+
+// ASCIIDomain is a name in lower case and, where it is an international one, in
+// its ASCII form; a name that has none stays as it is.
+func ASCIIDomain(domain string) string {
+	for i := range len(domain) {
+		if domain[i] < 0x80 {
+			continue
+		}
+		if ascii, err := idna.Lookup.ToASCII(domain); err == nil {
+			return ascii
+		}
+		break
+	}
+	return strings.ToLower(domain)
 }

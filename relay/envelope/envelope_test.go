@@ -187,3 +187,26 @@ func TestReplyFor(t *testing.T) {
 		})
 	}
 }
+
+func TestMatchDomain(t *testing.T) {
+	for _, c := range []struct {
+		pattern, domain string
+		want            bool
+	}{
+		{"example.com", "Example.COM", true},
+		{"example.com", "a.example.com", false},
+		{"*.example.com", "a.b.example.com", true},
+		{"*.example.com", "example.com", false},
+		{"*.example.com", "notexample.com", false},
+		{"*", "anything.example", true},
+		{"*", "", false},
+		{"b\u00fccher.example", "xn--bcher-kva.example", true},
+		{"*.xn--bcher-kva.example", "news.B\u00dcCHER.example", true},
+		{"bucher.example", "b\u00fccher.example", false},
+		{"[192.0.2.1]", "[192.0.2.1]", true},
+	} {
+		if got := MatchDomain(c.pattern, c.domain); got != c.want {
+			t.Errorf("%s %s: %v", c.pattern, c.domain, got)
+		}
+	}
+}
