@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -15,8 +16,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // makePair writes a certificate for a name; key types: "rsa", "ecdsa".
@@ -174,5 +178,63 @@ func TestOldTLS(t *testing.T) {
 				t.Errorf("%v, want %s", err, c.want)
 			}
 		})
+	}
+}
+
+// TestWarnsOfExpiry, 14 days ahead, once a day.
+func TestWarnsOfExpiry(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		left time.Duration
+		warn bool
+	}{{"in 13 days", 13 * 24 * time.Hour, true}, {"in 15 days", 15 * 24 * time.Hour, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			cert, err := SelfSigned(t.TempDir(), "a.example", time.Now().Add(c.left-localLife))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			s := NewStore(tls.VersionTLS12, slog.New(slog.NewTextHandler(&out, nil)))
+			s.Use(cert)
+			reg := prometheus.NewRegistry()
+			s.Register(reg)
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			s.Watch(ctx, time.Hour) // looks once
+			if got := strings.Contains(out.String(), "certificate runs out soon"); got != c.warn {
+				t.Errorf("the log says %q", out.String())
+			}
+			metrics, err := reg.Gather()
+			if err != nil || len(metrics) != 1 || metrics[0].GetMetric()[0].GetGauge().GetValue() != float64(cert.Leaf.NotAfter.Unix()) {
+				t.Errorf("%v %v", metrics, err)
+			}
+		})
+	}
+}
+
+// TestACMEInterim: before there is a certificate, and where none can be had,
+// clients get the local CA's, but not those who ask for a challenge's.
+func TestACMEInterim(t *testing.T) {
+	dir := t.TempDir()
+	interim, err := SelfSigned(dir, "a.example", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := NewACME(ACMEConfig{Dir: filepath.Join(dir, "acme"), Domains: []string{"a.example"}, HTTPListen: "127.0.0.1:1", Interim: interim, Log: slog.New(slog.DiscardHandler)})
+	defer a.cache.Stop()
+	s := NewStore(tls.VersionTLS12, slog.New(slog.DiscardHandler))
+	s.UseACME(a)
+	if !s.Expiry().Equal(interim.Leaf.NotAfter) {
+		t.Errorf("expiry %s", s.Expiry())
+	}
+	conn, other := net.Pipe() // certmagic's log names the client
+	defer conn.Close()
+	defer other.Close()
+	got, err := a.GetCertificate(&tls.ClientHelloInfo{Conn: conn, ServerName: "a.example", CipherSuites: []uint16{tls.TLS_AES_128_GCM_SHA256}})
+	if err != nil || got.Leaf.SerialNumber.Cmp(interim.Leaf.SerialNumber) != 0 {
+		t.Errorf("%v", err)
+	}
+	if _, err := a.GetCertificate(&tls.ClientHelloInfo{Conn: conn, ServerName: "a.example", SupportedProtos: []string{ALPN}}); err == nil {
+		t.Error("a challenge that nobody set is answered")
 	}
 }

@@ -9,7 +9,7 @@ import (
 // fromDaemon tells whether the sender names itself a mail system.
 func fromDaemon(m *structure) bool {
 	from := strings.ToLower(m.get("From"))
-	for _, s := range []string{"mailer-daemon", "mailerdaemon", "postmaster", "post_master", "mail delivery", "mail.delivery", "mail deliver", "maildelivery", "delivery subsystem", "system administrator", "mailer daemon", "mail-daemon", "mail administrator", "mail system", "returnedmail", "microsoft exchange"} {
+	for _, s := range []string{"mailer-daemon", "mailerdaemon", "postmaster", "post_master", "mail delivery", "mail.delivery", "mail deliver", "maildelivery", "delivery subsystem", "system administrator", "mailer daemon", "mail-daemon", "mail administrator", "mail system", "returnedmail", "microsoft exchange", "courier mail server", "internet mail", "delivery service", "mailserver", "mail server", "delivery agent", "mail gateway", "mail transport"} {
 		if strings.Contains(from, s) {
 			return true
 		}
@@ -191,9 +191,9 @@ var recipientLines = []*regexp.Regexp{
 	regexp.MustCompile(`^[*>\-\s"']*(` + addr + `)["']?\s+((?i:error|failed|failure|unknown|rejected|bounced)\b.*)$`),
 	regexp.MustCompile(`^[*>\-\s]*(` + addr + `)<mailto:[^>]*>(.*)$`),
 	regexp.MustCompile(`^\s*(?:\S+ )?\S+ <(` + addr + `)>\s*[:;]?()$`),
-	regexp.MustCompile(`(?i)\b(?:failed |intended |invalid |final |original |bad )?(?:recipients?|address|e-?mail address|mailbox|destination|user|deliver[a-z]*\b[^<@\n]{0,40}\b(?:to|for)|affected|following)\s*(?:\([^)]*\)\s*)?[:=]?\s*[<"'\[](` + addr + `)[>"'\]](.*)$`),
-	regexp.MustCompile(`(?i)\bdeliver[a-z]*\b[^<@\n]{0,40}\b(?:to|for)\s*:?\s+(` + addr + `)(.*)$`),
-	regexp.MustCompile(`(?i)\b(?:failed |intended |invalid |final |original |bad |email |mail )?(?:recipients?|address|to address|address\(es\)|recipient\(s\)|mailbox|user)[^:\n]{0,60}:\s*(` + addr + `)(.*)$`),
+	regexp.MustCompile(`(?i)\b(?:failed |intended |invalid |final |original |bad )?(?:recipients?|address|e-?mail address|mailbox|destination|user|(?:un)?deliver[a-z]*\b[^<@\n]{0,40}\b(?:to|for)|affected|following)\s*(?:\([^)]*\)\s*)?[:=]?\s*[<"'\[](` + addr + `)[>"'\]](.*)$`),
+	regexp.MustCompile(`(?i)\b(?:un)?deliver[a-z]*\b[^<@\n]{0,40}\b(?:to|for)\s*:?\s+(` + addr + `)(.*)$`),
+	regexp.MustCompile(`(?i)\b(?:failed |intended |invalid |final |original |bad |email |mail )?(?:recipients?|address|to address|address\(es\)|recipient\(s\)|mailbox|user|attempts|undeliverable)[^:\n]{0,60}:\s*(` + addr + `)(.*)$`),
 }
 
 // replyLines name a recipient inside an SMTP dialogue or a reply.

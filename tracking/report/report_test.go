@@ -180,6 +180,76 @@ Content-Type: text/html
 
 <html><body><p>Your message could not be delivered to <b>x@b.example</b></p><p>550 5.2.2 mailbox full</p></body></html>
 `, Bounce, "x@b.example 5.2.2 22 false"},
+		{"iMail, attempts", `
+From: "Mail Delivery Service" <postmaster@a.example>
+Subject: Undeliverable Mail
+Content-Type: text/plain
+
+Delivery failed 20 attempts: kijitora@b.example
+
+Original message follows.
+
+From: x@y.example
+To: kijitora@b.example
+Subject: Nyaan
+
+hi
+`, Bounce, "kijitora@b.example  1 false"},
+		{"iMail, mailbox", `
+From: Postmaster <postmaster@a.example>
+Subject: Undeliverable Mail
+Content-Type: text/plain
+
+User mailbox exceeds allowed size: kijitora@b.example
+
+Original message follows.
+`, Bounce, "kijitora@b.example  22 false"},
+		{"Messaging Server", `
+From: Internet Mail Delivery <postmaster@a.example>
+Subject: Delivery Notification: Delivery has failed
+Content-Type: text/plain
+
+This report relates to a message you sent with the following header fields:
+
+  Message-id: <x@y>
+
+Your message cannot be delivered to the following recipients:
+
+  Recipient address: kijitora@b.example
+  Reason: Remote SMTP server has rejected address
+  Diagnostic code: smtp;550 5.1.1 <kijitora@b.example>... User Unknown
+  Remote system: dns;mx.b.example (TCP|17.111.174.65|48044|192.0.2.225|25)
+`, Bounce, "kijitora@b.example 5.1.1 10 true"},
+		{"Courier", `
+From: "Courier mail server at a.example" <@>
+Subject: NOTICE: mail delivery status.
+Content-Type: text/plain
+
+This is a delivery status notification from a.example,
+running the Courier mail server, version 0.65.2.
+
+The original message was received on Sat, 11 Dec 2010 12:19:57 +0900
+
+                           UNDELIVERABLE MAIL
+
+Your message to the following recipients cannot be delivered:
+
+<kijitora@b.example>:
+    mx.b.example [192.0.2.95]:
+>>> RCPT TO:<kijitora@b.example>
+<<< 550 5.1.1 <kijitora@b.example>... User Unknown
+`, Bounce, "kijitora@b.example 5.1.1 10 true"},
+		{"Biglobe", `
+From: postmaster@biglobe.example
+Subject: Returned mail: Mailbox Full
+Content-Type: text/plain
+
+   ----- The following addresses had delivery problems -----
+<kijitora@biglobe.example>
+
+   ----- Non-delivered information -----
+The number of messages in recipient's mailbox exceeded the local limit.
+`, Bounce, "kijitora@biglobe.example  22 false"},
 		{"a delay in words", `
 From: Mail Delivery System <Mailer-Daemon@a.example>
 Subject: Warning: message 1abcde-000 delayed 24 hours
