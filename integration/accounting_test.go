@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -125,6 +126,13 @@ func TestAccountingPipe(t *testing.T) {
 	run(t, accountingHeader+a.record()+a.record(), postern, "accounting", "--pipe", "--config", g.config)
 	g.start(t)
 	g.events(t, event.Delivery, 2)
+	hanging := exec.Command(postern, "accounting", "--pipe", "--config", g.config)
+	if _, err := hanging.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := hanging.Start(); err != nil {
+		t.Fatal(err)
+	}
 	pipe := exec.Command(postern, "accounting", "--pipe", "--config", g.config)
 	in, err := pipe.StdinPipe()
 	if err != nil {
@@ -140,6 +148,10 @@ func TestAccountingPipe(t *testing.T) {
 	in.Close()
 	if err := pipe.Wait(); err != nil {
 		t.Error(err)
+	}
+	hanging.Process.Signal(syscall.SIGTERM)
+	if err := hanging.Wait(); err != nil {
+		t.Errorf("SIGTERM: %v", err)
 	}
 	waitFor(t, "the pipe's files to go", func() bool {
 		left, _ := filepath.Glob(filepath.Join(g.dir, "state", "accounting", "pipe", "*"))
@@ -158,6 +170,10 @@ func TestAccountingPipe(t *testing.T) {
 	g.start(t)
 	fmt.Fprint(w, accountingHeader+a.record())
 	g.events(t, event.Delivery, 5)
+	g.stop(t) // with the pipe open
+	g.start(t)
+	fmt.Fprint(w, accountingHeader+a.record())
+	g.events(t, event.Delivery, 6)
 	w.Close()
 	waitFor(t, "a word of the end", func() bool { return strings.Contains(g.log.String(), "standard input has ended") })
 	if status, _ := g.get("/readyz"); status != 200 {

@@ -60,14 +60,10 @@ func (c *accountingCmd) pipe(e *env) error {
 func pipeDir(c *config.Config) string { return filepath.Join(c.StateDir, "accounting", "pipe") }
 
 // servePipe is [accounting] pipe = true: this process's standard input.
-func (g *gateway) servePipe(ctx context.Context, in io.ReadCloser) error {
-	defer context.AfterFunc(ctx, func() { in.Close() })()
+func (g *gateway) servePipe(ctx context.Context, in io.Reader) error {
 	err := accounting.Pipe(ctx, in, pipeDir(g.c.Config), g.log)
 	if err == nil && ctx.Err() == nil {
 		g.log.Warn("accounting.pipe: standard input has ended, no more records come that way")
-	}
-	if ctx.Err() != nil {
-		return nil
 	}
 	return err
 }

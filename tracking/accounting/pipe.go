@@ -35,15 +35,10 @@ func Pipe(ctx context.Context, r io.Reader, dir string, log *slog.Logger) error 
 		return fmt.Errorf("accounting: %w", err)
 	}
 	p := &pipe{dir: dir, log: log, chunks: make(chan []byte, pipeBacklog)}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		p.write(ctx)
-	}()
-	err := p.read(ctx, r)
-	close(p.chunks)
-	<-done
-	return errors.Join(err, p.err, p.close())
+	ended := make(chan error, 1)
+	go func() { ended <- p.read(ctx, r) }() // may hang in a read when ctx ends
+	err := p.write(ctx, ended)
+	return errors.Join(err, p.close())
 }
 
 type pipe struct {
@@ -97,19 +92,42 @@ func (p *pipe) push(ctx context.Context, b []byte) {
 	}
 }
 
-func (p *pipe) write(ctx context.Context) {
-	for b := range p.chunks {
-		p.rest = append(p.rest, b...)
-		if n := wholeRecords(p.rest); n > 0 {
-			p.insist(ctx, p.rest[:n])
-			p.rest = append(p.rest[:0], p.rest[n:]...)
-		} else if len(p.rest) > maxRecordBytes { // no record: pass it on, to be set aside
-			p.insist(ctx, append(p.rest, '\n'))
-			p.rest = p.rest[:0]
+// write takes chunks until the reader has ended and all are durable, or until
+// ctx ends, when what has come in already is.
+func (p *pipe) write(ctx context.Context, ended <-chan error) error {
+	var readErr error
+	for open := true; ; {
+		select {
+		case b := <-p.chunks:
+			p.add(ctx, b)
+			continue
+		default:
+		}
+		if !open || ctx.Err() != nil {
+			break
+		}
+		select {
+		case b := <-p.chunks:
+			p.add(ctx, b)
+		case readErr = <-ended:
+			open = false
+		case <-ctx.Done():
 		}
 	}
 	if len(p.rest) > 0 {
 		p.insist(ctx, p.rest)
+	}
+	return errors.Join(readErr, p.err)
+}
+
+func (p *pipe) add(ctx context.Context, b []byte) {
+	p.rest = append(p.rest, b...)
+	if n := wholeRecords(p.rest); n > 0 {
+		p.insist(ctx, p.rest[:n])
+		p.rest = append(p.rest[:0], p.rest[n:]...)
+	} else if len(p.rest) > maxRecordBytes { // no record: pass it on, to be set aside
+		p.insist(ctx, append(p.rest, '\n'))
+		p.rest = p.rest[:0]
 	}
 }
 

@@ -173,3 +173,34 @@ func TestPipeDiskFails(t *testing.T) {
 		t.Errorf("%d events, left %v", len(m.events), pipeFiles(t, dir))
 	}
 }
+
+// TestPipeEndsWithItsContext, though the other side keeps it open and says
+// nothing; what had come in is on disk.
+func TestPipeEndsWithItsContext(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	r, w := io.Pipe()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- Pipe(ctx, r, filepath.Join(dir, "pipe"), silent) }()
+	if _, err := io.WriteString(w, header+delivered); err != nil { // returns once it was read
+		t.Fatal(err)
+	}
+	f := piped(t, dir, m)
+	deadline := time.Now().Add(20 * time.Second)
+	for len(m.events) == 0 && time.Now().Before(deadline) {
+		poll(t, f)
+	}
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("still there")
+	}
+	w.Close() // lets the reader go
+	if len(m.events) != 1 {
+		t.Errorf("%d events", len(m.events))
+	}
+}
