@@ -94,7 +94,7 @@ func (f *Finder) hay(r *Report, raw []byte) [][]byte {
 			}
 		}
 	}
-	return append(out, r.text, raw)
+	return append(out, r.text, raw[:min(len(raw), maxLooked)])
 }
 
 func (f *Finder) headerIDs(hay [][]byte) (out []string) {

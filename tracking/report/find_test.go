@@ -193,6 +193,18 @@ func TestUnsubscribeByMail(t *testing.T) {
 	}
 }
 
+// TestLargeMail: what a report says stands in front; of the rest no more is
+// looked at than a bounded part, and the mail is taken.
+func TestLargeMail(t *testing.T) {
+	keys, m := testKeys(t), &memory{}
+	in := intake(t, keys, m, "")
+	id := keys.NewID(noon.Add(-time.Hour))
+	take(t, in, bounceOf("X-Sp-Message-Id: "+id.String()+"\nSubject: x\n\n"+strings.Repeat("a line of an attachment\n", 2*maxLooked/24)))
+	if len(m.events) != 1 || m.events[0].MessageID != id.String() {
+		t.Errorf("%d events", len(m.events))
+	}
+}
+
 // TestKeepIsBounded: the oldest go.
 func TestKeepIsBounded(t *testing.T) {
 	dir := t.TempDir()

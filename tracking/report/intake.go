@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strings"
 	"time"
 
@@ -28,13 +29,17 @@ type Config struct {
 	Metrics prometheus.Registerer
 }
 
+// maxReading is how many mails are read at once, whatever the machine.
+const maxReading = 8
+
 // Intake takes in mail for bounce and feedback domains: what a report says of a
 // message of ours becomes an event; all else is counted, and nothing is ever
 // answered or passed on. Safe for concurrent use.
 type Intake struct {
-	c     Config
-	kept  *keeper
-	kinds *prometheus.CounterVec
+	c       Config
+	kept    *keeper
+	kinds   *prometheus.CounterVec
+	reading chan struct{} // a place for each mail that is read now
 }
 
 // NewIntake makes an Intake.
@@ -42,7 +47,7 @@ func NewIntake(c Config) (*Intake, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	in := &Intake{c: c, kinds: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_reports_total",
+	in := &Intake{c: c, reading: make(chan struct{}, min(runtime.NumCPU(), maxReading)), kinds: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_reports_total",
 		Help: "Mail to bounce and feedback domains by kind, and by how the message was found (none: no event)."}, []string{"kind", "found"})}
 	if c.Keep != "" {
 		k, err := newKeeper(c.Keep)
@@ -64,6 +69,12 @@ const Unsubscribe = "unsubscribe"
 // Take reads one mail; its recipients are those of the envelope. An error means
 // that an event could not be written: the mail is to be sent again.
 func (in *Intake) Take(ctx context.Context, recipients []string, msg []byte) error {
+	select { // reading takes some times maxLooked of memory
+	case in.reading <- struct{}{}:
+		defer func() { <-in.reading }()
+	case <-ctx.Done():
+		return fmt.Errorf("report: %w", ctx.Err())
+	}
 	r := Parse(msg)
 	if t, ok := in.unsubscribe(r, recipients); ok {
 		return in.record(ctx, "unsubscribe", "token", in.unsubscribed(t), t.Unreported)

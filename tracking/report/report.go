@@ -35,6 +35,7 @@ const (
 	maxDepth      = 10
 	maxParts      = 500
 	maxText       = 256 << 10 // bytes of text that are looked at
+	maxLooked     = 8 << 20   // bytes of a mail, and of what its parts decode to
 	maxRecipients = 1000
 	maxReason     = 1000 // bytes of a reason
 )

@@ -18,6 +18,7 @@ type structure struct {
 	parts  []part // leaves, in order
 	broken bool   // the MIME structure could not be read to its end
 	raw    []byte // the body as it stands
+	left   int64  // bytes of parts that may still be read
 }
 
 type part struct {
@@ -46,7 +47,8 @@ func (p part) isStatus() bool {
 // is cleaned first; what it cannot read of the body is taken as one text.
 func readStructure(msg []byte) *structure {
 	head, body := splitMessage(msg)
-	m := &structure{raw: body}
+	m := &structure{raw: body[:min(len(body), maxLooked)], left: maxLooked}
+	body = m.raw
 	e, err := message.Read(io.MultiReader(bytes.NewReader(cleanHeader(head)), bytes.NewReader(body)))
 	if e == nil {
 		m.broken, m.parts = err != nil, []part{{"text/plain", body}}
@@ -132,7 +134,8 @@ func (m *structure) walk(e *message.Entity, depth int) {
 	if err != nil || t == "" || strings.HasPrefix(t, "multipart/") {
 		t = "text/plain"
 	}
-	b, err := io.ReadAll(e.Body)
+	b, err := io.ReadAll(io.LimitReader(e.Body, m.left))
+	m.left -= int64(len(b))
 	m.broken = m.broken || err != nil
 	if len(b) == 0 && err != nil && depth == 0 {
 		b = m.raw
