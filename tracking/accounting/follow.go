@@ -93,8 +93,8 @@ func (f *Follower) Serve(ctx context.Context) error {
 // before it was moved out of sight is still read.
 type held struct {
 	file  *os.File
-	grown time.Time
-	seen  int // the poll that found it by its name last
+	grown time.Time // when it was written to last
+	seen  int       // the poll that found it by its name last
 }
 
 // holdFor is how long a file that does not grow is kept open.
@@ -121,7 +121,7 @@ func (f *Follower) Poll(ctx context.Context) error {
 		if h.seen != f.polls { // moved where no glob leads, or unlinked
 			errs = append(errs, f.read(ctx, key, h))
 		}
-		if time.Since(h.grown) > holdFor {
+		if time.Since(h.grown) > holdFor && !f.pending(key, h) {
 			h.file.Close()
 			delete(f.held, key)
 		}
@@ -160,7 +160,7 @@ func (f *Follower) look(ctx context.Context, name string) error {
 		if old := f.held[key]; old != nil {
 			old.file.Close()
 		}
-		h = &held{file: file, grown: time.Now()}
+		h = &held{file: file, grown: info.ModTime()}
 		f.held[key] = h
 	}
 	h.seen = f.polls
@@ -200,9 +200,16 @@ func (f *Follower) read(ctx context.Context, key string, h *held) error {
 			s.stuck = info.Size()
 			return nil // the last record is not whole yet
 		}
-		h.grown = time.Now()
+		h.grown = info.ModTime()
 	}
 	return nil
+}
+
+// pending tells whether a file holds records that could not be recorded yet.
+func (f *Follower) pending(key string, h *held) bool {
+	info, err := h.file.Stat()
+	s := f.offsets[key]
+	return err == nil && s != nil && info.Size() > s.Offset && s.stuck != info.Size()
 }
 
 func (f *Follower) closeAll() {

@@ -108,3 +108,45 @@ func TestBadLineIsNamed(t *testing.T) {
 		t.Errorf("%q %v, %d events", bad, err, len(m.events))
 	}
 }
+
+// TestHeldFiles: old files are not kept open; one that is out of sight and could
+// not be recorded is, for as long as that takes.
+func TestHeldFiles(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	old := time.Now().Add(-24 * time.Hour)
+	for _, name := range []string{"acct-1.csv", "acct-2.csv"} {
+		appendTo(t, filepath.Join(dir, name), header+delivered)
+		if err := os.Chtimes(filepath.Join(dir, name), old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := follower(t, dir, m)
+	t.Cleanup(f.closeAll)
+	poll(t, f)
+	if len(m.events) != 2 || len(f.held) != 0 {
+		t.Errorf("%d events, %d files open", len(m.events), len(f.held))
+	}
+	m.broken = true
+	file := filepath.Join(dir, "acct-3.csv")
+	appendTo(t, file, header+delivered)
+	if err := f.Poll(context.Background()); err == nil {
+		t.Error("no word of the failure")
+	}
+	if err := os.Chtimes(file, old, old); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file, filepath.Join(dir, "moved")); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range f.held {
+		h.grown = old
+	}
+	if err := f.Poll(context.Background()); err == nil || len(f.held) != 1 {
+		t.Errorf("%v, %d files open", err, len(f.held))
+	}
+	m.broken = false
+	poll(t, f)
+	if len(m.events) != 3 {
+		t.Errorf("%d events", len(m.events))
+	}
+}
