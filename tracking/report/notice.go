@@ -9,7 +9,7 @@ import (
 // fromDaemon tells whether the sender names itself a mail system.
 func fromDaemon(m *structure) bool {
 	from := strings.ToLower(m.get("From"))
-	for _, s := range []string{"mailer-daemon", "mailerdaemon", "postmaster", "post_master", "mail delivery", "mail.delivery", "mail deliver", "maildelivery", "delivery subsystem", "system administrator", "mailer daemon", "mail-daemon", "mail administrator", "mail system", "returnedmail", "microsoft exchange", "courier mail server", "internet mail", "delivery service", "mailserver", "mail server", "delivery agent", "mail gateway", "mail transport"} {
+	for _, s := range []string{"mailer-daemon", "mailerdaemon", "postmaster", "post_master", "mail delivery", "mail.delivery", "mail deliver", "maildelivery", "delivery subsystem", "system administrator", "mailer daemon", "mail-daemon", "mail administrator", "mail system", "returnedmail", "microsoft exchange", "courier mail server", "internet mail delivery"} {
 		if strings.Contains(from, s) {
 			return true
 		}
