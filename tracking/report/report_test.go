@@ -284,6 +284,23 @@ X-Autoreply: yes
 
 Click to deliver your message to x@b.example
 `, AutoReply, ""},
+		{"a person who passes a report on", `
+From: Ann <ann@b.example>
+Subject: Fwd: Undelivered
+Content-Type: multipart/mixed; boundary=b
+
+--b
+Content-Type: text/plain
+
+Do you know why?
+--b
+Content-Type: message/delivery-status
+
+Final-Recipient: rfc822; x@b.example
+Action: failed
+Status: 5.1.1
+--b--
+`, Other, ""},
 		{"a person who writes of a failure", `
 From: Ann <ann@b.example>
 Subject: Delivery failed?

@@ -75,8 +75,12 @@ func addressOf(v string) string {
 	return strings.Trim(v, "<> \t")
 }
 
-// statusParts reads the machine-readable part of a DSN.
+// statusParts reads the machine-readable part of a DSN; one that a person passes
+// on speaks of nothing that was sent back here.
 func (r *Report) statusParts(m *structure) bool {
+	if !fromMailSystem(m) {
+		return false
+	}
 	found := false
 	for _, p := range m.parts {
 		if p.isStatus() {
