@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -92,15 +93,26 @@ func try(stdin string, name string, args ...string) (string, error) {
 	return string(out), err
 }
 
+// freePort gives a loopback address that nobody uses. Its port is below those
+// that the system gives to connections, which could take it before its user.
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 12000+nextPort.Add(1)%20000)
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no free port")
+	return ""
 }
+
+var nextPort = func() *atomic.Int64 { // apart from another run of the tests
+	n := &atomic.Int64{}
+	n.Store(int64(os.Getpid()) * 97)
+	return n
+}()
 
 // waitFor polls until ok, or fails the test.
 func waitFor(t *testing.T, what string, ok func() bool) {

@@ -105,7 +105,8 @@ func (r *Report) statusInText(m *structure) bool {
 
 func (r *Report) statusGroups(gs []fields) bool {
 	before := len(r.Recipients)
-	var open *fields // the group of the recipient that lacks its status
+	named := map[string]bool{} // some systems write a group twice, or quote the report in itself
+	var open *fields           // the group of the recipient that lacks its status
 	for _, g := range gs {
 		if id := g["original-envelope-id"]; id != "" && r.OriginalEnvelopeID == "" {
 			r.OriginalEnvelopeID = id
@@ -128,23 +129,14 @@ func (r *Report) statusGroups(gs []fields) bool {
 			continue
 		}
 		open = &g
-		if c := recipientOf(g); !r.names(c, before) {
+		c := recipientOf(g)
+		if key := strings.ToLower(c.Final + " " + c.Original + " " + string(c.Kind)); !named[key] && len(named) < maxRecipients {
+			named[key] = true
 			r.add(c)
 		}
 	}
 	r.setKind()
 	return len(r.Recipients) > before
-}
-
-// names tells whether a recipient stands in the list already: some systems
-// write a group twice, or quote the report in itself.
-func (r *Report) names(c Recipient, from int) bool {
-	for _, o := range r.Recipients[from:] {
-		if strings.EqualFold(o.Final, c.Final) && strings.EqualFold(o.Original, c.Original) && o.Kind == c.Kind {
-			return true
-		}
-	}
-	return false
 }
 
 func recipientOf(g fields) Recipient {
