@@ -31,8 +31,8 @@ func (a *accountant) record() string {
 	return fmt.Sprintf("d,%d,r%d@example.net,2.0.0 (success),\"smtp;250 OK, queued\",,mta1,job,%s\r\n", time.Now().Unix(), a.n.Add(1), id)
 }
 
-// write appends to acct.csv until stop, rotating every so many records; every
-// other file is then moved where no glob leads.
+// write appends to acct.csv until stop, each record in two writes, and renames
+// the file every so many records.
 func (a *accountant) write(stop <-chan struct{}) error {
 	file := filepath.Join(a.dir, "acct.csv")
 	for round := 0; ; round++ {
