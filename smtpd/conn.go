@@ -255,6 +255,9 @@ func (c *conn) examine(line []byte) (give bool, err error) {
 		return true, c.alone()
 	case "STARTTLS":
 		return false, c.startTLS(len(f) > 1)
+	case "XMRG", "XDFN", "XPRT", "XACK": // PowerMTA's mail merge
+		c.say("502 5.5.1 Mail merge is not offered")
+		return false, nil
 	case "BDAT":
 		n, err := chunkSize(f)
 		if err != nil {
