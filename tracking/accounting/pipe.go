@@ -34,11 +34,15 @@ func Pipe(ctx context.Context, r io.Reader, dir string, log *slog.Logger) error 
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("accounting: %w", err)
 	}
-	p := &pipe{dir: dir, log: log, chunks: make(chan []byte, pipeBacklog)}
+	p := newPipe(dir, log)
 	ended := make(chan error, 1)
 	go func() { ended <- p.read(ctx, r) }() // may hang in a read when ctx ends
 	err := p.write(ctx, ended)
 	return errors.Join(err, p.close())
+}
+
+func newPipe(dir string, log *slog.Logger) *pipe {
+	return &pipe{dir: dir, log: log, chunks: make(chan []byte, pipeBacklog), wait: pipeWait}
 }
 
 type pipe struct {
@@ -46,6 +50,7 @@ type pipe struct {
 	log    *slog.Logger
 	chunks chan []byte
 	lost   int64 // bytes, since the last word of it
+	wait   time.Duration
 
 	// What follows is the writer's.
 	file   *os.File
@@ -78,7 +83,7 @@ func (p *pipe) push(ctx context.Context, b []byte) {
 	if p.lost > 0 { // the record that was cut ends here
 		b = append([]byte("\n"), b...)
 	}
-	wait := time.NewTimer(pipeWait)
+	wait := time.NewTimer(p.wait)
 	defer wait.Stop()
 	select {
 	case p.chunks <- b:
@@ -195,16 +200,21 @@ func (p *pipe) put(b []byte) error {
 	return nil
 }
 
+// open makes a file that is locked before it has the name by which a follower
+// would find it, and remove it as one whose writer has gone.
 func (p *pipe) open() error {
 	p.n++
 	name := filepath.Join(p.dir, fmt.Sprintf("pipe-%s-%d-%03d.csv", time.Now().UTC().Format("20060102T150405.000000"), os.Getpid(), p.n))
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(name+".new", os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return err
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if err == nil {
+		err = os.Rename(name+".new", name)
+	}
+	if err != nil {
+		return errors.Join(err, f.Close(), os.Remove(name+".new"))
 	}
 	p.file, p.size = f, 0
 	return syncDir(p.dir)

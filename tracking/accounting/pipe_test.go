@@ -1,6 +1,7 @@
 package accounting
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -132,7 +133,7 @@ func TestPipeIsKeptWhereTheSpoolFails(t *testing.T) {
 // TestPipeRotates: each file begins with the header line, no record is parted.
 func TestPipeRotates(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
-	p := &pipe{dir: dir + "/pipe", log: silent, chunks: make(chan []byte, 8)}
+	p := newPipe(dir+"/pipe", silent)
 	if err := os.MkdirAll(p.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +158,7 @@ func TestPipeRotates(t *testing.T) {
 // TestPipeDiskFails: what was not written whole is written again elsewhere, once.
 func TestPipeDiskFails(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
-	p := &pipe{dir: dir + "/pipe", log: silent}
+	p := newPipe(dir+"/pipe", silent)
 	if err := os.MkdirAll(p.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -202,5 +203,75 @@ func TestPipeEndsWithItsContext(t *testing.T) {
 	w.Close() // lets the reader go
 	if len(m.events) != 1 {
 		t.Errorf("%d events", len(m.events))
+	}
+}
+
+// TestPipeGivesUp: where the disk takes nothing, PowerMTA is not held up; what
+// was given up is said, and the records behind it are whole.
+func TestPipeGivesUp(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	var out bytes.Buffer
+	p := newPipe(filepath.Join(dir, "pipe"), slog.New(slog.NewTextHandler(&out, nil))) // a folder that is not there
+	p.wait = time.Millisecond
+	ctx := context.Background()
+	p.push(ctx, []byte(header))
+	for range pipeBacklog + 5 { // nobody writes: the backlog runs over
+		p.push(ctx, []byte(delivered))
+	}
+	if p.lost < 6*int64(len(delivered)) {
+		t.Errorf("%d bytes given up", p.lost)
+	}
+	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range pipeBacklog {
+		p.add(ctx, <-p.chunks)
+	}
+	p.push(ctx, []byte(delivered[len(delivered)/2:]+delivered)) // the rest of a record that was cut, and one more
+	p.add(ctx, <-p.chunks)
+	p.close()
+	if !strings.Contains(out.String(), "ACCOUNTING RECORDS WERE LOST") {
+		t.Errorf("no word of it: %s", out.String())
+	}
+	poll(t, piped(t, dir, m))
+	if len(m.events) != pipeBacklog-1+1 {
+		t.Errorf("%d events", len(m.events))
+	}
+}
+
+// TestPipeFileIsLockedFirst: no file has a name that a follower finds before
+// its writer holds it.
+func TestPipeFileIsLockedFirst(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	f := piped(t, dir, m)
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() { // looks as often as it can
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				f.clearPipe()
+			}
+		}
+	}()
+	p := newPipe(filepath.Join(dir, "pipe"), silent)
+	const n = 300
+	for i := range n {
+		b := delivered
+		if i == 0 {
+			b = header + delivered
+		}
+		if err := p.put([]byte(b)); err != nil {
+			t.Fatal(err)
+		}
+		p.close()
+	}
+	close(stop)
+	<-done
+	poll(t, f)
+	if len(m.events) != n {
+		t.Errorf("%d events of %d records", len(m.events), n)
 	}
 }
