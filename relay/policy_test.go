@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -451,5 +452,25 @@ func TestBrokenSignatures(t *testing.T) {
 				t.Errorf("%s", got)
 			}
 		})
+	}
+}
+
+// TestVerdict: what ends a waiting copy, and what leaves it waiting.
+func TestVerdict(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		out          upstream.Outcome
+		done, failed bool
+	}{
+		{"taken", upstream.Outcome{Reply: envelope.Reply{Code: 250}}, true, false},
+		{"later", upstream.Outcome{Reply: envelope.Reply{Code: 451}}, false, false},
+		{"refused", upstream.Outcome{Reply: envelope.Reply{Code: 550}}, false, true},
+		{"no login of ours", upstream.Outcome{Reply: envelope.Reply{Code: 530, Enhanced: [3]int{5, 7, 0}}}, false, false},
+		{"8-bit", upstream.Outcome{Err: &envelope.Fault{Class: envelope.Permanent, Err: upstream.ErrEightBit}}, false, false},
+		{"lost", upstream.Outcome{Err: errors.New("lost")}, false, false},
+	} {
+		if v := verdict(c.out); v.Done != c.done || v.Failed != c.failed {
+			t.Errorf("%s: %+v", c.name, v)
+		}
 	}
 }

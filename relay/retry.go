@@ -74,8 +74,9 @@ func (r *Relay) waiting(m *message, copies []*copyOf) (*queue.Transaction, error
 
 // verdict is what the queue hears of an outcome.
 func verdict(o upstream.Outcome) queue.Verdict {
-	// Another upstream may take 8-bit content, or this one when it is set up so.
-	failed := o.Permanent() && !errors.Is(o.Err, upstream.ErrEightBit)
+	// Another upstream may take 8-bit content, or this one when it is set up so;
+	// 530 (RFC 4954 section 6) wants a login of ours, and says nothing of the mail.
+	failed := o.Permanent() && !errors.Is(o.Err, upstream.ErrEightBit) && !(o.Err == nil && o.Reply.Code == 530)
 	v := queue.Verdict{Done: o.Accepted(), Failed: failed, Upstream: o.Upstream}
 	if o.Err != nil {
 		v.Reply = envelope.ReplyFor(o.Err).String()

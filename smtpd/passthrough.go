@@ -34,6 +34,9 @@ type PassthroughConfig struct {
 	Rate    Rate
 }
 
+// loginTimeout is how long a client may wait for the upstream's word.
+const loginTimeout = time.Minute
+
 // NewPassthrough makes a Passthrough.
 func NewPassthrough(c PassthroughConfig) *Passthrough {
 	return &Passthrough{c: c, throttle: newThrottle(c.Rate, time.Now), delay: wait}
@@ -66,7 +69,9 @@ func (p *Passthrough) Authenticate(ctx context.Context, l Login) (*Identity, err
 	if !withSubaccount(&user, l.Name, suffix) {
 		return nil, errFailed
 	}
-	via, end, reply, err := p.c.Login(ctx, name, l.Password)
+	asking, cancel := context.WithTimeout(ctx, loginTimeout)
+	via, end, reply, err := p.c.Login(asking, name, l.Password)
+	cancel()
 	switch {
 	case err != nil:
 		return nil, errNotNow("Temporary authentication failure", err)

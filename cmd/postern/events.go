@@ -28,13 +28,14 @@ type eventsCmd struct {
 	Replay  eventsReplayCmd  `cmd:"" help:"Put events of a file into the spool again, with their ids."`
 }
 
-type eventsAt struct {
+// spoolAt is of the commands that look at a spool.
+type spoolAt struct {
 	Config string `required:"" type:"path" help:"The configuration file." placeholder:"FILE"`
 }
 
 // load reads the configuration, whatever else is wrong in it: an operator wants
 // to look at the spool most when something is.
-func (c eventsAt) load() (*config.Loaded, error) {
+func (c spoolAt) load() (*config.Loaded, error) {
 	l, problems := config.Load(c.Config, config.All)
 	if l.StateDir == "" {
 		return nil, problems.Fatal()
@@ -43,7 +44,7 @@ func (c eventsAt) load() (*config.Loaded, error) {
 }
 
 type eventsTailCmd struct {
-	eventsAt
+	spoolAt
 	Type    string `help:"Only events of this type, by its public name (click, injection, ...)."`
 	Message string `help:"Only events of this message id." placeholder:"ID"`
 	Follow  bool   `default:"true" negatable:"" help:"Wait for more."`
@@ -108,7 +109,7 @@ func (c *eventsTailCmd) wants(line []byte) bool {
 	return err == nil && ev.Type.PublicName() == c.Type
 }
 
-type eventsStatsCmd struct{ eventsAt }
+type eventsStatsCmd struct{ spoolAt }
 
 func (c *eventsStatsCmd) Run(e *env) error {
 	l, err := c.load()
@@ -161,7 +162,7 @@ func (c *eventsStatsCmd) Run(e *env) error {
 }
 
 type eventsBatchesCmd struct {
-	eventsAt
+	spoolAt
 	JSON bool `help:"As JSON lines."`
 	N    int  `short:"n" default:"50" help:"The newest so many."`
 }
@@ -198,7 +199,7 @@ func (c *eventsBatchesCmd) Run(e *env) error {
 }
 
 type eventsReplayCmd struct {
-	eventsAt
+	spoolAt
 	File string `arg:"" help:"NDJSON of events, a file of rejected/, or a segment; - for standard input."`
 }
 

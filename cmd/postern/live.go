@@ -327,6 +327,10 @@ func (g *gateway) watchFiles(ctx context.Context) {
 	}
 }
 
+// checkTimeout is for one look at all that were away: one that takes the
+// connection and says nothing must not hold up the others for long.
+const checkTimeout = 30 * time.Second
+
 // checkUpstreams looks after upstreams that were away.
 func (g *gateway) checkUpstreams(ctx context.Context) {
 	tick := time.NewTicker(watchEvery)
@@ -334,7 +338,9 @@ func (g *gateway) checkUpstreams(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
-			g.live.Load().pool.Check(ctx)
+			c, cancel := context.WithTimeout(ctx, checkTimeout)
+			g.live.Load().pool.Check(c)
+			cancel()
 		case <-ctx.Done():
 			return
 		}

@@ -13,7 +13,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"postern/cmd/postern/config"
 	"postern/relay/queue"
 )
 
@@ -78,16 +77,14 @@ type queueCmd struct {
 	Drop  queueDropCmd  `cmd:"" help:"Forget a copy for good; its sender is not told."`
 }
 
-type queueAt struct {
-	Config string `required:"" type:"path" help:"The configuration file." placeholder:"FILE"`
-}
+type queueAt struct{ spoolAt }
 
 // ask sends a request to the running gateway, or opens the spool itself where
 // none runs.
 func (c queueAt) ask(method, path string, out io.Writer) error {
-	l, problems := config.Load(c.Config, config.All)
-	if f := problems.Fatal(); len(f) > 0 {
-		return f
+	l, err := c.load()
+	if err != nil {
+		return err
 	}
 	mux := &admin{mux: http.NewServeMux()}
 	q, err := queue.Open(queue.Config{Dir: filepath.Join(l.StateDir, "queue"), Log: slog.New(slog.DiscardHandler)})

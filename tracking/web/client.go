@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -66,7 +67,7 @@ func (h *Handler) client(r *http.Request) netip.Addr {
 	}
 	peer = peer.Unmap().WithZone("")
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(hops) - 1; i >= 0 && h.trusted(peer); i-- {
+	for i := len(hops) - 1; i >= 0 && among(h.c.TrustedProxies, peer); i-- {
 		next, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
 		if err != nil {
 			break
@@ -76,13 +77,9 @@ func (h *Handler) client(r *http.Request) netip.Addr {
 	return peer
 }
 
-func (h *Handler) trusted(a netip.Addr) bool {
-	for _, p := range h.c.TrustedProxies {
-		if p.Contains(a) {
-			return true
-		}
-	}
-	return false
+// among tells whether an address is of one of the networks.
+func among(networks []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // truncated leaves the network: 24 bits of an IPv4 address, 48 of an IPv6 one.

@@ -20,11 +20,8 @@ func Proxied(l net.Listener, from []netip.Prefix) net.Listener {
 		if !ok {
 			return proxyproto.SKIP, nil
 		}
-		ip := t.AddrPort().Addr().Unmap()
-		for _, p := range from {
-			if p.Contains(ip) {
-				return proxyproto.USE, nil
-			}
+		if among(from, t.AddrPort().Addr().Unmap()) {
+			return proxyproto.USE, nil
 		}
 		return proxyproto.SKIP, nil
 	}}

@@ -122,6 +122,9 @@ func (b *binder) checkPassthrough(c *Config) {
 	if c.Relay.Queue == "always" {
 		b.problem("relay.queue", `"always" with submission.auth = "upstream": mail that waits could not go over its sender's own login`)
 	}
+	if c.Relay.Username == "" {
+		b.warn("submission.auth", `"upstream" without relay.username: what a mixed answer leaves over has no login to be tried again with`)
+	}
 	for i, u := range c.Relay.Upstream {
 		host, _, _ := net.SplitHostPort(string(u))
 		ip, err := netip.ParseAddr(host)
