@@ -181,3 +181,23 @@ func handshake(addr string, conf *tls.Config) error {
 	}
 	return tls.Client(conn, conf).Handshake()
 }
+
+// TestACMEAway: a first start while the service cannot be reached takes mail all
+// the same, with a certificate of the local CA, and says what is wrong.
+func TestACMEAway(t *testing.T) {
+	s := startSink(t, sink.Config{})
+	g := newGateway(t, s.addr, "")
+	writeFile(t, g.config, strings.Replace(readFile(t, g.config), `mode = "self-signed"`, fmt.Sprintf("mode = \"acme\"\nacme_directory = \"https://%s/dir\"\nacme_http_listen = %q\nacme_tls_listen = \"\"", freePort(t), freePort(t)), 1))
+	g.start(t)
+	g.submit(t, "a@example.com", "r@example.net", newsletter)
+	s.wait(t, 1)
+	roots, err := certs.ReadPool(certs.CAFile(filepath.Join(g.dir, "state", "certs")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := startTLS(g.submission, "gw.example.com", roots); err != nil {
+		t.Error(err)
+	}
+	waitFor(t, "a word of it", func() bool { return strings.Contains(g.log.String(), "level=ERROR msg=\"acme: ") })
+	g.stop(t)
+}

@@ -187,7 +187,8 @@ func TestDiskFull(t *testing.T) {
 		absent(t, "root, to mount a small disk,")
 	}
 	s := startSink(t, sink.Config{})
-	g := newGateway(t, s.addr, "")
+	port25, extra := withReports(t, "")
+	g := newGateway(t, s.addr, extra)
 	appendConfig(t, g, "[signals]", "min_free_space = 0") // the whole disk is smaller than its default
 	state := filepath.Join(g.dir, "state")
 	if err := os.MkdirAll(state, 0o700); err != nil {
@@ -200,10 +201,23 @@ func TestDiskFull(t *testing.T) {
 	g.start(t)
 	c := &client{addr: g.submission, user: g.user, pass: g.password}
 	send := func() (int, string) {
-		return c.send("a@example.com", []string{"r@example.net"}, "From: a@example.com\r\nDate: x\r\nMessage-ID: <1@x>\r\n\r\nx\r\n")
+		return c.send("a@example.com", []string{"r@example.net"}, "From: a@example.com\r\nTo: r@example.net\r\nDate: x\r\nMessage-ID: <1@x>\r\n\r\nx\r\n")
 	}
 	if code, text := send(); code != 250 {
 		t.Fatalf("with space: %d %s", code, text)
+	}
+	report := func() (code int) { // about that message, to port 25
+		t.Helper()
+		r := &session{}
+		defer dialPlain(t, r, port25)()
+		for _, say := range []string{"EHLO mx.example.net", "MAIL FROM:<>", "RCPT TO:<x@bounces.example.com>", "DATA", arf(s.messages()[0].Data) + "."} {
+			var text string
+			var err error
+			if code, text, err = r.command(say); err != nil || code >= 400 && code != 452 {
+				t.Errorf("%.40s: %d %s %v", say, code, text, err)
+			}
+		}
+		return code
 	}
 	filler := filepath.Join(state, "filler")
 	f, err := os.Create(filler)
@@ -218,6 +232,15 @@ func TestDiskFull(t *testing.T) {
 	if code != 452 || !strings.HasPrefix(text, "4.3.1 ") {
 		t.Errorf("without space: %d %s", code, text)
 	}
+	// An event still fits where the spool's last page has room: it is durable, and
+	// 250 is true. Then there is no more.
+	refused := false
+	for range 50 {
+		refused = refused || report() == 452
+	}
+	if !refused {
+		t.Error("port 25 takes reports that nothing holds")
+	}
 	arrived := len(s.messages())
 	if arrived != 1 {
 		t.Errorf("%d messages went upstream", arrived)
@@ -231,6 +254,10 @@ func TestDiskFull(t *testing.T) {
 	if code, text := send(); code != 250 {
 		t.Errorf("with space again: %d %s", code, text)
 	}
+	if code := report(); code != 250 {
+		t.Errorf("a report with space again: %d", code)
+	}
+	g.events(t, event.SpamComplaint, 1)
 	g.events(t, event.Injection, 2)
 	c.close()
 	g.stop(t)

@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -381,4 +384,85 @@ func TestPhases(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDelayGrows with each failure of a source, up to a bound, before the 535.
+func TestDelayGrows(t *testing.T) {
+	users, err := NewUsers(Rate{N: 100, Per: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var delays []time.Duration
+	users.delay = func(_ context.Context, d time.Duration) { delays = append(delays, d) }
+	if err := users.Replace(testUsers()); err != nil {
+		t.Fatal(err)
+	}
+	for range 7 {
+		if _, err := users.Authenticate(context.Background(), Login{Name: "alice", Password: "wrong", Source: netip.MustParseAddr("192.0.2.1")}); err == nil {
+			t.Fatal("taken")
+		}
+	}
+	for i := 1; i < 5; i++ {
+		if delays[i] <= delays[i-1] {
+			t.Errorf("delays %v", delays)
+		}
+	}
+	if len(delays) != 7 || delays[6] > maxDelay {
+		t.Errorf("delays %v", delays)
+	}
+}
+
+// TestSessionLine: what a postmaster asks for of a session, and no secret; what
+// the client sends cannot make a line of its own.
+func TestSessionLine(t *testing.T) {
+	out := &lockedBuffer{}
+	r := startServer(t, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(out, nil)) }, false)
+	p := &player{t: t, at: "session", serv: r}
+	p.dial()
+	p.check("login")
+	p.send("MAIL FROM:<a@example.com>\r\n")
+	p.reply()
+	p.send("RCPT TO:<b@example.net>\r\n")
+	p.reply()
+	p.send("DATA\r\n")
+	p.reply()
+	p.send("From: a@example.com\r\n\r\nx\r\n.\r\n")
+	p.reply()
+	p.send("EHLO evil\" level=ERROR msg=forged\r\n")
+	p.reply()
+	p.send("QUIT\r\n")
+	p.reply()
+	p.raw.Close()
+	r.stop()
+	line := regexp.MustCompile(`(?m)^.*msg=session .*$`).FindString(out.String())
+	for _, want := range []string{"time=", "session=", "user=alice", "remote=127.0.0.1:", `tls="TLS 1.3`, "messages=1", "took="} {
+		if !strings.Contains(line, want) {
+			t.Errorf("no %s in %q", want, line)
+		}
+	}
+	for _, secret := range []string{"secret", "AGFsaWNlAHNlY3JldA"} {
+		if strings.Contains(out.String(), secret) {
+			t.Errorf("the log holds %s", secret)
+		}
+	}
+	if strings.Contains(out.String(), "level=ERROR msg=forged") && !strings.Contains(out.String(), `level=ERROR msg=forged\"`) && !strings.Contains(out.String(), `\" level=ERROR msg=forged`) {
+		t.Errorf("a client wrote into the log: %s", out.String())
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }

@@ -3,7 +3,9 @@ package web
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -63,6 +65,7 @@ func TestHandler(t *testing.T) {
 		{"made up", "GET", token.PathPrefix + "AAAA", 404, "", ""},
 		{"other path", "GET", "/", 404, "", ""},
 		{"method", "POST", click, 405, "", ""},
+		{"OPTIONS is no person", "OPTIONS", click, 405, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m.events = nil
@@ -70,6 +73,14 @@ func TestHandler(t *testing.T) {
 			h.ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
 			if w.Code != c.status || w.Header().Get("Location") != c.location {
 				t.Errorf("got %d to %q", w.Code, w.Header().Get("Location"))
+			}
+			for name, want := range map[string]string{"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", "X-Robots-Tag": "noindex"} {
+				if got := w.Header().Get(name); got != want {
+					t.Errorf("%s: %q", name, got)
+				}
+			}
+			if c.status == 302 && w.Body.Len() > 0 {
+				t.Errorf("a redirect with a body: %q", w.Body)
 			}
 			if c.status == 200 && (w.Body.Len() != 43 || w.Header().Get("Content-Type") != "image/gif") {
 				t.Errorf("pixel of %d bytes", w.Body.Len())
@@ -204,5 +215,47 @@ func TestFlood(t *testing.T) {
 	get(a)
 	if len(m.events) != 3 {
 		t.Errorf("%d events a second later", len(m.events))
+	}
+}
+
+// TestServerLimits: an endless URL or header is refused, and a peer that crawls
+// has a deadline.
+func TestServerLimits(t *testing.T) {
+	h, m, keys := setup(t)
+	s := NewServer(h, slog.New(slog.DiscardHandler))
+	if s.ReadHeaderTimeout <= 0 || s.ReadTimeout <= 0 || s.WriteTimeout <= 0 || s.IdleTimeout <= 0 {
+		t.Errorf("without a deadline: %+v", s)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); s.Serve(l) }()
+	defer func() { s.Close(); <-done }()
+	click := token.PathPrefix + keys.Seal(token.Token{Kind: token.Click, MessageID: keys.NewID(time.Now()), Recipient: "r@example.org", Target: "https://x.example/"})
+	for name, c := range map[string]struct {
+		request string
+		status  string
+	}{
+		"plain":       {"GET " + click + " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", "302"},
+		"long URL":    {"GET " + click + "?" + strings.Repeat("x", 64<<10) + " HTTP/1.1\r\nHost: x\r\n\r\n", "431"},
+		"long header": {"GET " + click + " HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 64<<10) + "\r\n\r\n", "431"},
+		"two lengths": {"GET " + click + " HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", "302"},
+	} {
+		conn, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.SetDeadline(time.Now().Add(20 * time.Second))
+		conn.Write([]byte(c.request))
+		b, _ := io.ReadAll(conn)
+		conn.Close()
+		if got := string(b); len(got) < 12 || got[9:12] != c.status || strings.Count(got, "HTTP/1.1 ") != 1 {
+			t.Errorf("%s: %.200q", name, got)
+		}
+	}
+	if len(m.events) == 0 {
+		t.Error("no event of the plain one")
 	}
 }
