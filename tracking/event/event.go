@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
 // Type is the type field of an event (reference, section 6).
@@ -212,3 +213,14 @@ func NewIDs() *IDs {
 
 // Next is the next id.
 func (i *IDs) Next() string { return strconv.FormatUint(i.next.Add(1)&(1<<63-1), 10) }
+
+// Clip cuts what others wrote to n bytes, at a character boundary.
+func Clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for n > 0 && !utf8.RuneStart(s[n]) {
+		n--
+	}
+	return s[:n]
+}

@@ -44,31 +44,33 @@ const maxCandidates = 64
 func (f *Finder) Find(r *Report, raw []byte, recipients []string) (Found, bool) {
 	hay := f.hay(r, raw)
 	t, hasToken := f.token(hay)
-	found := Found{}
-	if hasToken {
-		found = Found{ID: t.MessageID, By: "token", Recipient: t.Recipient, Subaccount: t.Subaccount, Unreported: t.Unreported}
+	id, by := f.first(verpIDs(recipients)), "verp"
+	if id == (token.ID{}) {
+		id, by = f.first(f.headerIDs(hay)), "header"
 	}
-	ok := hasToken
-	for _, c := range []struct {
-		by  string
-		ids []string
-	}{{"verp", verpIDs(recipients)}, {"header", f.headerIDs(hay)}, {"token", nil}, {"envid", []string{r.OriginalEnvelopeID}}} {
-		if c.by == "token" && hasToken {
-			return found, true
-		}
-		for _, text := range c.ids {
-			id, err := f.Keys.ParseID(strings.TrimSpace(text))
-			if err != nil {
-				continue
-			}
-			if hasToken && t.MessageID == id { // it says more of the same copy
-				found.By = c.by
-				return found, true
-			}
-			return Found{ID: id, By: c.by}, true
+	if id == (token.ID{}) && hasToken {
+		id, by = t.MessageID, "token"
+	}
+	if id == (token.ID{}) {
+		id, by = f.first([]string{r.OriginalEnvelopeID}), "envid"
+	}
+	switch {
+	case id == (token.ID{}):
+		return Found{}, false
+	case hasToken && t.MessageID == id: // it says more of the same copy
+		return Found{ID: id, By: by, Recipient: t.Recipient, Subaccount: t.Subaccount, Unreported: t.Unreported}, true
+	}
+	return Found{ID: id, By: by}, true
+}
+
+// first is the first id that verifies, or none.
+func (f *Finder) first(texts []string) token.ID {
+	for _, text := range texts {
+		if id, err := f.Keys.ParseID(strings.TrimSpace(text)); err == nil {
+			return id
 		}
 	}
-	return found, ok
+	return token.ID{}
 }
 
 func verpIDs(recipients []string) (out []string) {
@@ -150,7 +152,7 @@ func (r *Report) Event(f Found, now time.Time) *event.Event {
 		r.bounce(e, c)
 	case r.Kind == Complaint && complaintTypes[r.FeedbackType]:
 		e.Type, e.FeedbackType = event.SpamComplaint, r.FeedbackType
-		e.ReportBy, e.ReportTo, e.UserString, e.SendingIP = clip(r.ReportingMTA, 256), clip(r.ReportedTo, 256), clip(r.UserAgent, 256), clip(r.SourceIP, 64)
+		e.ReportBy, e.ReportTo, e.UserString, e.SendingIP = event.Clip(r.ReportingMTA, 256), event.Clip(r.ReportedTo, 256), event.Clip(r.UserAgent, 256), event.Clip(r.SourceIP, 64)
 	default:
 		return nil
 	}
@@ -160,15 +162,15 @@ func (r *Report) Event(f Found, now time.Time) *event.Event {
 	if !strings.Contains(e.RcptTo, "@") {
 		e.RcptTo = f.Recipient
 	}
-	if e.RcptTo = clip(e.RcptTo, 512); e.RcptTo == "" {
+	if e.RcptTo = event.Clip(e.RcptTo, 512); e.RcptTo == "" {
 		return nil
 	}
 	h := returnedHeader(r.returned)
 	if a := addressIn.FindString(h["from"]); a != "" {
-		e.FriendlyFrom = clip(a, 512)
+		e.FriendlyFrom = event.Clip(a, 512)
 	}
 	if a := addressIn.FindString(h["return-path"]); a != "" && e.Type == event.OutOfBand {
-		e.MsgFrom = clip(a, 512)
+		e.MsgFrom = event.Clip(a, 512)
 	}
 	e.ID = eventID(e, c.Status)
 	return e

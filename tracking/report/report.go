@@ -96,7 +96,7 @@ func Parse(msg []byte) *Report {
 	context := ""
 	if len(r.Recipients) == 1 { // of several, it could be about any
 		shown, _ := cutReturned(m.text())
-		context = clip(r.subject+" "+shown, maxDiagnostic)
+		context = event.Clip(r.subject+" "+shown, maxDiagnostic)
 	}
 	late := (r.Kind == Bounce || r.Kind == Delay) && refusedAfterData(m.text())
 	for i := range r.Recipients {
@@ -125,7 +125,7 @@ var unknownUser = regexp.MustCompile(`(?i)user unknown|unknown user`)
 // been accepted when the message was refused. context is the notice around it,
 // asked where the diagnostic says nothing that is known.
 func (c *Recipient) judge(late bool, context string) {
-	c.Diagnostic = clip(oneLine(c.Diagnostic), maxReason)
+	c.Diagnostic = event.Clip(oneLine(c.Diagnostic), maxReason)
 	if c.Kind != Bounce && c.Kind != Delay {
 		return
 	}
@@ -186,15 +186,4 @@ func Addressees(msg []byte) []string {
 
 func oneLine(s string) string {
 	return strings.Join(strings.Fields(strings.ToValidUTF8(s, "\uFFFD")), " ")
-}
-
-// clip cuts at a character boundary.
-func clip(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for n > 0 && s[n]&0xC0 == 0x80 {
-		n--
-	}
-	return s[:n]
 }

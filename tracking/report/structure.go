@@ -10,6 +10,8 @@ import (
 	"github.com/emersion/go-message"
 	_ "github.com/emersion/go-message/charset" // text in other charsets becomes UTF-8
 	"golang.org/x/net/html"
+
+	"postern/tracking/event"
 )
 
 // structure is a mail as far as it can be read.
@@ -190,7 +192,7 @@ func (m *structure) text() string {
 	if m.broken {
 		s += "\n" + string(m.raw)
 	}
-	return clip(strings.ReplaceAll(s, "\r\n", "\n"), maxText)
+	return event.Clip(strings.ReplaceAll(s, "\r\n", "\n"), maxText)
 }
 
 // allText is every text part one after the other.

@@ -257,7 +257,7 @@ func (h *Handler) record(r *http.Request, t token.Token) {
 		return
 	}
 	f.agent, f.header, f.since = h.c.State.agents.Read(r.UserAgent()), r.Header, h.c.Now().Sub(t.Issued())
-	e := &event.Event{Type: eventTypes[t.Kind], DelvMethod: "esmtp", UserAgent: cut(strings.ToValidUTF8(r.UserAgent(), "?"), 1024), TargetLinkURL: t.Target, Class: classify(f)}
+	e := &event.Event{Type: eventTypes[t.Kind], DelvMethod: "esmtp", UserAgent: event.Clip(strings.ToValidUTF8(r.UserAgent(), "?"), 1024), TargetLinkURL: t.Target, Class: classify(f)}
 	h.classes.WithLabelValues(className(e.Class), e.Class.Reason).Inc()
 	if t.Kind != token.LinkUnsubscribe { // that type has nothing of the client's
 		h.describe(e, r, f.agent)
@@ -312,13 +312,6 @@ func (h *Handler) write(r *http.Request, e *event.Event, t token.Token) {
 		h.unsaved.Inc()
 		h.c.Log.Error("web: event lost", "err", err, "message_id", e.MessageID, "type", e.Type)
 	}
-}
-
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	return strings.ToValidUTF8(s[:n], "")
 }
 
 func (h *Handler) plain(w http.ResponseWriter, outcome string, status int) {
