@@ -82,6 +82,7 @@ func (ss *session) login(name, password string) error {
 	ss.s.logins.WithLabelValues("ok").Inc()
 	ss.user, ss.who, ss.bySource, ss.conn.locked = &who.User, who, false, true
 	ss.conn.phase(0)
+	ss.conn.trust()
 	return nil
 }
 

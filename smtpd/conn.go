@@ -55,7 +55,8 @@ type conn struct {
 	out      []byte    // replies that have not left yet
 	last     bool      // close once they have
 	refusal  bool      // the next refusal is the last reply
-	dataLine bool      // the last command was DATA
+	verb     string    // the last command's
+	trusted  bool      // refused recipients are a list's bad addresses, not a crawler's
 	errors   int       // refusals since a message was taken
 	once     sync.Once
 }
@@ -247,7 +248,7 @@ func (c *conn) examine(line []byte) (give bool, err error) {
 	}
 	verb := strings.ToUpper(f[0])
 	c.mu.Lock()
-	c.dataLine = verb == "DATA"
+	c.verb = verb
 	c.mu.Unlock()
 	switch verb {
 	case "EHLO", "HELO":
@@ -438,7 +439,7 @@ func (c *conn) Write(p []byte) (int, error) {
 		p, c.last = []byte(tooManyErrors), true
 	}
 	c.out = append(c.out, p...)
-	if len(p) > 3 && p[0] >= '4' && p[3] == ' ' {
+	if len(p) > 3 && p[0] >= '4' && p[3] == ' ' && !(c.trusted && c.verb == "RCPT") {
 		if c.errors++; c.errors >= maxErrors && !c.last {
 			c.out, c.last = append(c.out, tooManyErrors...), true
 		}
@@ -446,7 +447,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	switch {
 	case bytes.HasPrefix(p, []byte("250-PIPELINING")) && c.conf != nil && c.secured == nil:
 		c.out = append(c.out, "250-STARTTLS\r\n"...)
-	case c.dataLine && bytes.HasPrefix(p, []byte("354 ")):
+	case c.verb == "DATA" && bytes.HasPrefix(p, []byte("354 ")):
 		c.mode, c.lineStart, c.afterCR = modeData, true, false
 	}
 	if c.refusal && len(p) > 3 && p[0] >= '4' && p[3] == ' ' {
@@ -456,6 +457,13 @@ func (c *conn) Write(p []byte) (int, error) {
 		return written, c.flushLocked()
 	}
 	return written, nil
+}
+
+// trust: who submits may have bad addresses among many.
+func (c *conn) trust() {
+	c.mu.Lock()
+	c.trusted = true
+	c.mu.Unlock()
 }
 
 // taken forgets refusals: who gets a message through is no crawler.

@@ -59,6 +59,9 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	if ss.bySource = ss.user != nil; ss.bySource || s.c.Reports != nil {
 		ss.conn.phase(0)
 	}
+	if ss.bySource {
+		ss.conn.trust()
+	}
 	s.sessions[ss] = struct{}{}
 	return ss, nil
 }
