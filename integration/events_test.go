@@ -39,8 +39,12 @@ func TestEventsCommands(t *testing.T) {
 		t.Errorf("stats while the service is away:\n%s", stats)
 	}
 	tail := run(t, "", postern, "events", "tail", "--no-follow", "--type", "injection", "--config", g.config)
-	if n := strings.Count(tail, `"type":"reception"`); n != 3 {
+	if n := strings.Count(tail, `"type":"injection"`); n != 3 {
 		t.Errorf("tail shows %d:\n%s", n, tail)
+	}
+	raw := run(t, "", postern, "events", "tail", "--no-follow", "--raw", "--type", "reception", "--config", g.config)
+	if n := strings.Count(raw, `"type":"reception"`); n != 3 {
+		t.Errorf("tail --raw shows %d:\n%s", n, raw)
 	}
 	waitFor(t, "a failed upload", func() bool { return strings.Contains(g.log.String(), "upload failed") })
 	away.Store(false)

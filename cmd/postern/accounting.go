@@ -79,7 +79,7 @@ func (c *accountingCmd) print(e *env) error {
 			continue
 		}
 		errs = append(errs, accounting.Print(bufio.NewReaderSize(f, 1<<20), name, nil, log, func(ev *event.Event) error {
-			line, err := ev.Encode()
+			line, err := ev.EncodePublic()
 			if err == nil {
 				_, err = out.Write(append(line, '\n'))
 			}

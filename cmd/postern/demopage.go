@@ -18,6 +18,7 @@ import (
 
 	"postern/integration/ingestd"
 	"postern/integration/sink"
+	"postern/tracking/event"
 )
 
 //go:embed demo.html
@@ -44,7 +45,8 @@ type shownMessage struct {
 type shownEvent struct {
 	N     int             `json:"n"`
 	At    time.Time       `json:"at"`
-	Event json.RawMessage `json:"event"`
+	Name  string          `json:"name"`  // the public name
+	Event json.RawMessage `json:"event"` // what the ingest service got
 }
 
 const (
@@ -72,7 +74,11 @@ func (b *mailbox) event(e ingestd.Stored) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.next++
-	b.events = append(b.events, shownEvent{N: b.next, At: e.At, Event: json.RawMessage(e.Line)})
+	shown := shownEvent{N: b.next, At: e.At, Event: json.RawMessage(e.Line)}
+	if ev, err := event.Decode([]byte(e.Line)); err == nil {
+		shown.Name = ev.Type.PublicName()
+	}
+	b.events = append(b.events, shown)
 	b.events = b.events[max(0, len(b.events)-maxShown):]
 	b.bump()
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -45,14 +46,16 @@ func (c spoolAt) load() (*config.Loaded, error) {
 
 type eventsTailCmd struct {
 	spoolAt
-	Type    string `help:"Only events of this type, by its public name (click, injection, ...)."`
-	Message string `help:"Only events of this message id." placeholder:"ID"`
-	Follow  bool   `default:"true" negatable:"" help:"Wait for more."`
-	All     bool   `help:"From the beginning of what is kept, not only what comes now."`
+	Type    []string `help:"Only events of these types or classes, by either of their names." placeholder:"TYPE"`
+	Message string   `help:"Only events of this message id." placeholder:"ID"`
+	Follow  bool     `default:"true" negatable:"" help:"Wait for more."`
+	All     bool     `help:"From the beginning of what is kept, not only what comes now."`
+	Raw     bool     `help:"As they are stored: the Ingest API's JSON, with its names."`
 }
 
 func (c *eventsTailCmd) Help() string {
-	return "Example: postern events tail --config postern.toml --type click"
+	return "Types and classes: " + eventNames() + `.
+Example: postern events tail --config postern.toml --type click --type open`
 }
 
 const tailEvery = 200 * time.Millisecond
@@ -62,9 +65,12 @@ func (c *eventsTailCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	if _, ok := event.ByPublicName(c.Type); c.Type != "" && !ok {
-		return fmt.Errorf("no event type %q", c.Type)
+
+	types, err := event.Select(c.Type)
+	if err != nil {
+		return fmt.Errorf("--type: %w; write one of %s", err, eventNames())
 	}
+
 	dir := eventsDir(l.Config)
 	var at spool.Position
 	show := c.All || !c.Follow
@@ -72,17 +78,18 @@ func (c *eventsTailCmd) Run(e *env) error {
 	read := func() error {
 		err := spool.ReadFrom(dir, at, func(r spool.Record) bool {
 			at = r.Next
-			if show && c.wants(r.Data) {
-				out.Write(r.Data)
-				out.WriteByte('\n')
+			if show {
+				c.print(out, types, r.Data)
 			}
 			return true
 		})
 		return errors.Join(err, out.Flush())
 	}
+
 	if err := read(); err != nil || !c.Follow {
 		return err
 	}
+
 	show = true
 	tick := time.NewTicker(tailEvery)
 	defer tick.Stop()
@@ -92,21 +99,45 @@ func (c *eventsTailCmd) Run(e *env) error {
 		case <-e.ctx.Done():
 			return nil
 		}
+
 		if err := read(); err != nil {
 			return err
 		}
 	}
 }
 
-func (c *eventsTailCmd) wants(line []byte) bool {
-	if c.Message != "" && !bytes.Contains(line, []byte(`"message_id":"`+c.Message+`"`)) {
-		return false
+// print writes a stored event where it is asked for. One that cannot be read
+// is written as it is, where no filter asks what it is.
+func (c *eventsTailCmd) print(out *bufio.Writer, types map[event.Type]bool, stored []byte) {
+	line := stored
+	ev, err := event.Decode(stored)
+	switch {
+	case err != nil && (len(types) > 0 || c.Message != ""):
+		return
+	case err != nil:
+	case len(types) > 0 && !types[ev.Type], c.Message != "" && ev.MessageID != c.Message:
+		return
+	case !c.Raw:
+		if public, err := ev.EncodePublic(); err == nil {
+			line = public
+		}
 	}
-	if c.Type == "" {
-		return true
+
+	out.Write(line)
+	out.WriteByte('\n')
+}
+
+// eventNames lists the public names of events and their classes.
+func eventNames() string {
+	var names, classes []string
+	for _, info := range event.Types() {
+		names = append(names, info.Public)
+		if info.Class != "" && !slices.Contains(classes, info.Class) {
+			classes = append(classes, info.Class)
+		}
 	}
-	ev, err := event.Decode(line)
-	return err == nil && ev.Type.PublicName() == c.Type
+
+	return strings.Join(append(names, classes...), ", ")
 }
 
 type eventsStatsCmd struct{ spoolAt }
@@ -238,8 +269,8 @@ func (c *eventsReplayCmd) Run(e *env) error {
 	return nil
 }
 
-// replayLines reads events out of NDJSON, a segment's lines, or what was set
-// aside.
+// replayLines reads events out of NDJSON, as stored or as `events tail` prints
+// them, a segment's lines, or what was quarantined.
 func replayLines(in io.Reader) ([][]byte, error) {
 	sc := bufio.NewScanner(in)
 	sc.Buffer(nil, 8<<20)
@@ -258,10 +289,16 @@ func replayLines(in io.Reader) ([][]byte, error) {
 		if len(line) == 0 {
 			continue
 		}
-		if _, err := event.Decode(line); err != nil {
+		ev, err := event.DecodePublic(line)
+		if err != nil {
 			return nil, fmt.Errorf("%d: %w", n, err)
 		}
-		out = append(out, slices.Clone(line))
+
+		stored, err := ev.Encode()
+		if err != nil {
+			return nil, fmt.Errorf("%d: %w", n, err)
+		}
+		out = append(out, stored)
 	}
 	return out, sc.Err()
 }

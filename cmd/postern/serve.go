@@ -152,8 +152,12 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 	}
 	g.tracker = web.NewServer(handler, log)
 	if l.Signals.Enabled {
+		reported, err := event.Select(l.Signals.Report)
+		if err != nil {
+			return g, fmt.Errorf("signals.report: %w", err)
+		}
 		if g.uploader, err = ingest.New(ingest.Config{Dir: g.eventsDir(), Sink: &ingest.Signals{URL: string(l.Signals.UploadURL), APIKey: string(l.Signals.APIKey)},
-			BatchBytes: int(l.Signals.BatchSize), BatchAge: l.Signals.BatchAge.Std(), Report: reported(l.Signals.Report), HashRcpt: l.Signals.PrivacyPolicy == "sha1",
+			BatchBytes: int(l.Signals.BatchSize), BatchAge: l.Signals.BatchAge.Std(), Report: reported, HashRcpt: l.Signals.PrivacyPolicy == "sha1",
 			KeepLedger: l.Signals.KeepLedger.Std(), Machines: map[string]string{event.Prefetch: l.Signals.Prefetch, event.Scanner: l.Signals.Scanner}, Verbose: l.Signals.LogVerbose, PollOutcomes: l.Signals.PollOutcomes, Log: log, Metrics: g.reg}); err != nil {
 			return g, err
 		}
@@ -174,26 +178,6 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 func (g *gateway) eventsDir() string { return eventsDir(g.c.Config) }
 
 func eventsDir(c *config.Config) string { return filepath.Join(c.StateDir, "events") }
-
-// reported gives the event types of the classes of [signals] report.
-func reported(classes []string) map[event.Type]bool {
-	out := map[event.Type]bool{}
-	for _, c := range classes {
-		names := []string{c}
-		switch c {
-		case "engagement":
-			names = []string{"open", "initial_open", "click", "amp_open", "amp_initial_open", "amp_click"}
-		case "unsubscribe":
-			names = []string{"link_unsubscribe", "list_unsubscribe"}
-		}
-		for _, n := range names {
-			if t, ok := event.ByPublicName(n); ok {
-				out[t] = true
-			}
-		}
-	}
-	return out
-}
 
 // ourID tells whether a message id verifies under the keys in use.
 func (g *gateway) ourID(id string) bool {

@@ -18,6 +18,8 @@ import (
 // by address or by hash.
 type schema struct {
 	public  string // the event's public name, as [signals] report has it
+	class   string // of [signals] report, where one names several types
+	meaning string // for the documents
 	group   string
 	may     []string
 	must    []string
@@ -38,25 +40,124 @@ var (
 func join(a []string, b ...string) []string { return append(slices.Clone(a), b...) }
 
 var schemas = map[Type]*schema{
-	Injection: {public: "injection", group: "message_event", may: injection, must: []string{"recv_method", "friendly_from"}},
-	Delivery:  {public: "delivery", group: "message_event", may: delivery, must: delivered},
-	Bounce:    {public: "bounce", group: "message_event", may: bounce, must: []string{"bounce_class", "raw_reason"}},
-	Delay:     {public: "delay", group: "message_event", may: bounce, must: []string{"bounce_class", "raw_reason"}},
-	OutOfBand: {public: "out_of_band", group: "message_event", must: []string{"bounce_class", "raw_reason"},
-		may: []string{"bounce_class", "error_code", "reason", "raw_reason", "delv_method", "recv_method", "friendly_from", "msg_from"}},
-	SpamComplaint: {public: "spam_complaint", group: "message_event", must: []string{"fbtype", "delv_method"},
-		may: []string{"fbtype", "report_by", "report_to", "user_str", "friendly_from", "sending_ip", "delv_method"}},
-	PolicyRejection: {public: "policy_rejection", group: "message_event", must: []string{"recv_method", "raw_reason"},
-		may: []string{"bounce_class", "error_code", "reason", "raw_reason", "raw_rcpt_to", "recv_method"}},
-	Open:           {public: "open", group: "track_event", may: open, must: delivered},
-	InitialOpen:    {public: "initial_open", group: "track_event", may: open, must: delivered},
-	Click:          {public: "click", group: "track_event", may: click, must: []string{"delv_method", "target_link_url", "target_link_name"}},
-	AmpOpen:        {public: "amp_open", group: "track_event", may: open, must: delivered},
-	AmpInitialOpen: {public: "amp_initial_open", group: "track_event", may: open, must: delivered},
-	AmpClick:       {public: "amp_click", group: "track_event", may: click, must: []string{"delv_method", "target_link_url", "target_link_name"}},
-	LinkUnsubscribe: {public: "link_unsubscribe", group: "unsubscribe_event", must: []string{"target_link_url"},
-		may: []string{"recv_method", "delv_method", "user_agent", "target_link_url"}},
-	ListUnsubscribe: {public: "list_unsubscribe", group: "unsubscribe_event", may: []string{"recv_method", "delv_method"}},
+	Injection: {
+		public:  "injection",
+		meaning: "a copy was accepted by the upstream, or is safe in the retry spool",
+		group:   "message_event",
+		may:     injection,
+		must:    []string{"recv_method", "friendly_from"},
+	},
+	Delivery: {
+		public:  "delivery",
+		meaning: "PowerMTA delivered a copy",
+		group:   "message_event",
+		may:     delivery,
+		must:    delivered,
+	},
+	Bounce: {
+		public:  "bounce",
+		meaning: "a copy was refused for good, by the upstream or by the receiver",
+		group:   "message_event",
+		may:     bounce,
+		must:    []string{"bounce_class", "raw_reason"},
+	},
+	Delay: {
+		public:  "delay",
+		meaning: "an attempt failed for now and will be repeated",
+		group:   "message_event",
+		may:     bounce,
+		must:    []string{"bounce_class", "raw_reason"},
+	},
+	OutOfBand: {
+		public:  "out_of_band",
+		meaning: "a bounce came by mail after the delivery",
+		group:   "message_event",
+		may: []string{
+			"bounce_class", "error_code", "reason", "raw_reason",
+			"delv_method", "recv_method", "friendly_from", "msg_from",
+		},
+		must: []string{"bounce_class", "raw_reason"},
+	},
+	SpamComplaint: {
+		public:  "spam_complaint",
+		meaning: "a receiver's feedback loop reported the message",
+		group:   "message_event",
+		may: []string{
+			"fbtype", "report_by", "report_to", "user_str",
+			"friendly_from", "sending_ip", "delv_method",
+		},
+		must: []string{"fbtype", "delv_method"},
+	},
+	PolicyRejection: {
+		public:  "policy_rejection",
+		meaning: "the gateway itself refused a message",
+		group:   "message_event",
+		may:     []string{"bounce_class", "error_code", "reason", "raw_reason", "raw_rcpt_to", "recv_method"},
+		must:    []string{"recv_method", "raw_reason"},
+	},
+	Open: {
+		public:  "open",
+		class:   Engagement,
+		meaning: "the pixel at the end of the message was fetched",
+		group:   "track_event",
+		may:     open,
+		must:    delivered,
+	},
+	InitialOpen: {
+		public:  "initial_open",
+		class:   Engagement,
+		meaning: "the pixel at the start of the message was fetched",
+		group:   "track_event",
+		may:     open,
+		must:    delivered,
+	},
+	Click: {
+		public:  "click",
+		class:   Engagement,
+		meaning: "a tracked link was followed",
+		group:   "track_event",
+		may:     click,
+		must:    []string{"delv_method", "target_link_url", "target_link_name"},
+	},
+	AmpOpen: {
+		public:  "amp_open",
+		class:   Engagement,
+		meaning: "as open, of the AMP part",
+		group:   "track_event",
+		may:     open,
+		must:    delivered,
+	},
+	AmpInitialOpen: {
+		public:  "amp_initial_open",
+		class:   Engagement,
+		meaning: "as initial_open, of the AMP part",
+		group:   "track_event",
+		may:     open,
+		must:    delivered,
+	},
+	AmpClick: {
+		public:  "amp_click",
+		class:   Engagement,
+		meaning: "as click, of the AMP part",
+		group:   "track_event",
+		may:     click,
+		must:    []string{"delv_method", "target_link_url", "target_link_name"},
+	},
+	LinkUnsubscribe: {
+		public:  "link_unsubscribe",
+		class:   Unsubscribe,
+		meaning: "a link with data-msys-unsubscribe was followed",
+		group:   "unsubscribe_event",
+		may:     []string{"recv_method", "delv_method", "user_agent", "target_link_url"},
+		must:    []string{"target_link_url"},
+	},
+	ListUnsubscribe: {
+		public:  "list_unsubscribe",
+		class:   Unsubscribe,
+		meaning: "List-Unsubscribe was used, by one click or by mail",
+		group:   "unsubscribe_event",
+		may:     []string{"recv_method", "delv_method"},
+	},
 }
 
 func init() {

@@ -76,7 +76,9 @@ func (b *binder) check(c *Config, role Role) {
 	word("signals.scanner", c.Signals.Scanner, "mark", "drop", "person")
 	word("signals.privacy_policy", c.Signals.PrivacyPolicy, "retain", "sha1")
 	for i, class := range c.Signals.Report {
-		word(keyOf("signals.report", i), class, reportClasses...)
+		if _, err := event.Select([]string{class}); err != nil {
+			b.problem(keyOf("signals.report", i), "%v; write some of %s", err, strings.Join(reportClasses, ", "))
+		}
 	}
 	for i, f := range c.Signals.Filters {
 		if f.SenderOrFrom == "" {

@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"os"
 	"slices"
+
+	"postern/tracking/event"
 )
 
 // Config is the configuration file. Paths are absolute after Load.
@@ -288,8 +290,11 @@ type Admin struct {
 	Listen OptAddr `toml:"listen"`
 }
 
-// reportClasses are what [signals] report may name.
-var reportClasses = []string{"injection", "delivery", "bounce", "delay", "out_of_band", "spam_complaint", "policy_rejection", "engagement", "unsubscribe"}
+// reportClasses are what [signals] report names where it is left out: all.
+var reportClasses = []string{
+	"injection", "delivery", "bounce", "delay", "out_of_band", "spam_complaint", "policy_rejection",
+	event.Engagement, event.Unsubscribe,
+}
 
 const mebi = 1 << 20
 

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/tracking/event"
+)
+
+var update = flag.Bool("update", false, "write generated parts of documents anew")
+
+// section replaces what stands between two markers of a document, and returns
+// what stood there.
+func section(t *testing.T, file, begin, text string) string {
+	t.Helper()
+
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	const end = "<!-- end -->"
+	before, rest, ok := strings.Cut(string(data), begin)
+	heading, rest, ok2 := strings.Cut(rest, "\n")
+	old, after, ok3 := strings.Cut(rest, end)
+	if !ok || !ok2 || !ok3 {
+		t.Fatalf("%s: no section %q", file, begin)
+	}
+
+	if *update {
+		whole := before + begin + heading + "\n" + text + end + after
+		if err := os.WriteFile(file, []byte(whole), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+
+	return old
+}
+
+// TestEventTable holds the table of the documents to the code.
+func TestEventTable(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("| event | means | class | in the API's JSON | group |\n|---|---|---|---|---|\n")
+	for _, info := range event.Types() {
+		fmt.Fprintf(&b, "| `%s` | %s | %s | `%s` | `%s` |\n",
+			info.Public, info.Meaning, info.Class, string(info.Type), info.Group)
+	}
+
+	if got := section(t, "EVENTS.md", "<!-- events: ", b.String()); got != b.String() {
+		t.Errorf("EVENTS.md has\n%s\nwant\n%s", got, b.String())
+	}
+}
+
+// storedEvent is a line of the spool.
+func storedEvent(t *testing.T, typ event.Type, id string) []byte {
+	t.Helper()
+
+	e := &event.Event{
+		Type:           typ,
+		ID:             "1",
+		MessageID:      id,
+		Timestamp:      event.Timestamp{Time: time.Unix(1795500000, 0)},
+		DelvMethod:     "esmtp",
+		RecvMethod:     "esmtp",
+		RcptTo:         "a@example.net",
+		RawReason:      "550 5.1.1 no",
+		BounceClass:    "10",
+		TargetLinkURL:  "https://example.com/",
+		TargetLinkName: "x",
+	}
+	switch typ {
+	case event.Click:
+		e.RecvMethod = ""
+		e.RawReason = ""
+		e.BounceClass = ""
+	default:
+		e.TargetLinkURL = ""
+		e.TargetLinkName = ""
+	}
+
+	line, err := e.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := event.Decode(line); err != nil {
+		t.Fatal(err)
+	}
+
+	return line
+}
+
+func TestTailPrints(t *testing.T) {
+	bounce := storedEvent(t, event.Bounce, "m1")
+	click := storedEvent(t, event.Click, "m2")
+	for _, c := range []struct {
+		name string
+		cmd  eventsTailCmd
+		line []byte
+		want string // a part; empty: nothing is printed
+	}{
+		{"all", eventsTailCmd{}, bounce, `{"type":"bounce","time":"2026-11-24T06:00:00Z",`},
+		{"raw", eventsTailCmd{Raw: true}, bounce, `{"msys":{"message_event":{"type":"inband",`},
+		{"public name", eventsTailCmd{Type: []string{"bounce"}}, bounce, `"type":"bounce"`},
+		{"the API's name", eventsTailCmd{Type: []string{"inband"}}, bounce, `"type":"bounce"`},
+		{"class", eventsTailCmd{Type: []string{"engagement"}}, click, `"type":"click"`},
+		{"another type", eventsTailCmd{Type: []string{"click"}}, bounce, ""},
+		{"message", eventsTailCmd{Message: "m2"}, click, `"message_id":"m2"`},
+		{"another message", eventsTailCmd{Message: "m"}, click, ""},
+		{"unreadable", eventsTailCmd{}, []byte("no JSON"), "no JSON\n"},
+		{"unreadable, with a filter", eventsTailCmd{Message: "no"}, []byte("no JSON"), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			types, err := event.Select(c.cmd.Type)
+			if err != nil {
+				t.Fatal(err)
+			}
+
+			var b bytes.Buffer
+			out := bufio.NewWriter(&b)
+			c.cmd.print(out, types, c.line)
+			out.Flush()
+			if got := b.String(); !strings.Contains(got, c.want) || c.want == "" && got != "" {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+func TestReplayReadsEveryForm(t *testing.T) {
+	stored := storedEvent(t, event.Click, "m2")
+	ev, err := event.Decode(stored)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := ev.EncodePublic()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	for name, text := range map[string]string{
+		"stored":      string(stored),
+		"of tail":     string(public),
+		"of a seg":    "01234567 " + string(stored),
+		"quarantined": `{"reason":"refused","event":` + string(stored) + `}`,
+	} {
+		got, err := replayLines(strings.NewReader("\n" + text + "\n"))
+		if err != nil || len(got) != 1 || string(got[0]) != string(stored) {
+			t.Errorf("%s: got %q, %v, want %s", name, got, err, stored)
+		}
+	}
+
+	if _, err := replayLines(strings.NewReader("\n{}\n")); err == nil || !strings.HasPrefix(err.Error(), "2: ") {
+		t.Errorf("a line that is no event: %v", err)
+	}
+}
