@@ -53,8 +53,9 @@ func TestHarness(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	env := []string{"SSL_CERT_FILE=" + filepath.Join(g.dir, "state", "certs", "ca.crt"), "HARNESS_PASSWORD=" + g.password}
-	lines, out, err := harness(t, env, "--port", portOf(g.submission), "--port25", portOf(port25), "--user", g.user, "--from", "news@example.com", "--to", "me@example.net",
+	env := []string{"HARNESS_PASSWORD=" + g.password}
+	ca := filepath.Join(g.dir, "state", "certs", "ca.crt")
+	lines, out, err := harness(t, env, "--ca-file", ca, "--port", portOf(g.submission), "--port25", portOf(port25), "--user", g.user, "--from", "news@example.com", "--to", "me@example.net",
 		"--mailbox", box, "--tracker", "http://"+g.tracker, "--report-domain", "bounces.example.com", "--dkim-record", g.record, "localhost")
 	if err != nil || strings.Contains(out, "FAIL") {
 		t.Errorf("against ours: %v\n%s", err, out)
@@ -71,7 +72,7 @@ func TestHarness(t *testing.T) {
 
 	final := startSink(t, sink.Config{})
 	addr := startPostfix(t, final.addr)
-	lines, out, err = harness(t, env, "--port", portOf(addr), "--port25", portOf(addr), "--user", g.user, "--from", "news@example.com", "--to", "stranger@example.net", "localhost")
+	lines, out, err = harness(t, env, "--ca-file", ca, "--port", portOf(addr), "--port25", portOf(addr), "--user", g.user, "--from", "news@example.com", "--to", "stranger@example.net", "localhost")
 	if err == nil {
 		t.Error("a Postfix without TLS that relays for all passes")
 	}
@@ -83,5 +84,9 @@ func TestHarness(t *testing.T) {
 	t.Logf("against a Postfix that gets things wrong:\n%s", out)
 	if _, _, err := harness(t, nil); err == nil {
 		t.Error("no usage without a host")
+	}
+	_, out, err = harness(t, nil, "--ca-file", filepath.Join(box, "1.eml"), "localhost")
+	if err == nil || !strings.Contains(out, "holds no certificate") {
+		t.Errorf("a CA file without a certificate: %v\n%s", err, out)
 	}
 }
