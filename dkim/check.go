@@ -14,10 +14,26 @@ type Resolver interface {
 	LookupTXT(ctx context.Context, name string) ([]string, error)
 }
 
+// Result is how a look at one DNS record ended.
+type Result int
+
+// The results of Check.
+const (
+	Good    Result = iota // the record is as it should be
+	Missing               // the DNS has no such record
+	Wrong                 // there is one, and it does not do
+	Unknown               // the DNS did not answer, which says nothing of the record
+)
+
+// String returns the word that commands print.
+func (r Result) String() string {
+	return [...]string{"ok", "missing", "wrong", "no answer"}[r]
+}
+
 // Finding is one thing that Check has to say, in plain words.
 type Finding struct {
-	Good bool
-	Text string
+	Result Result
+	Text   string
 }
 
 // Check asks the DNS whether the published key is this one, and whether the
@@ -26,8 +42,9 @@ func Check(ctx context.Context, r Resolver, k Key) []Finding {
 	return []Finding{checkKey(ctx, r, k), checkSPF(ctx, r, k.Domain), checkDMARC(ctx, r, k.Domain)}
 }
 
-func bad(format string, args ...any) Finding  { return Finding{Text: fmt.Sprintf(format, args...)} }
-func good(format string, args ...any) Finding { return Finding{true, fmt.Sprintf(format, args...)} }
+func (r Result) say(format string, args ...any) Finding {
+	return Finding{r, fmt.Sprintf(format, args...)}
+}
 
 func lookup(ctx context.Context, r Resolver, name string) ([]string, error) {
 	txt, err := r.LookupTXT(ctx, name)
@@ -35,6 +52,7 @@ func lookup(ctx context.Context, r Resolver, name string) ([]string, error) {
 	if errors.As(err, &e) && e.IsNotFound {
 		return nil, nil
 	}
+
 	return txt, err
 }
 
@@ -53,17 +71,17 @@ func checkKey(ctx context.Context, r Resolver, k Key) Finding {
 	name := RecordName(k.Domain, k.Selector)
 	txt, err := lookup(ctx, r, name)
 	if err != nil {
-		return bad("DKIM: the DNS does not answer for %s: %v", name, err)
+		return Unknown.say("DKIM: the DNS does not answer for %s: %v", name, err)
 	}
 	want, err := RecordValue(k.Private)
 	if err != nil {
-		return bad("DKIM: %v", err)
+		return Wrong.say("DKIM: %v", err)
 	}
 	switch {
 	case len(txt) == 0:
-		return bad("DKIM: %s is not published; `postern dkim record` prints the record", name)
+		return Missing.say("DKIM: %s is not published; `postern dkim record` prints the record", name)
 	case len(txt) > 1:
-		return bad("DKIM: %s has %d TXT records, verifiers want one", name, len(txt))
+		return Wrong.say("DKIM: %s has %d TXT records, verifiers want one", name, len(txt))
 	}
 	got, ours := tags(txt[0]), tags(want)
 	kind := got["k"]
@@ -72,22 +90,22 @@ func checkKey(ctx context.Context, r Resolver, k Key) Finding {
 	}
 	switch p, published := got["p"]; {
 	case got["v"] != "" && got["v"] != "DKIM1":
-		return bad("DKIM: %s begins with v=%s, not v=DKIM1", name, got["v"])
+		return Wrong.say("DKIM: %s begins with v=%s, not v=DKIM1", name, got["v"])
 	case !published:
-		return bad("DKIM: %s has no p= tag", name)
+		return Wrong.say("DKIM: %s has no p= tag", name)
 	case p == "":
-		return bad("DKIM: %s is revoked: its p= is empty", name)
+		return Wrong.say("DKIM: %s is revoked: its p= is empty", name)
 	case kind != ours["k"]:
-		return bad("DKIM: %s is for a key of type %s, the key on disk is %s", name, kind, ours["k"])
+		return Wrong.say("DKIM: %s is for a key of type %s, the key on disk is %s", name, kind, ours["k"])
 	case p != ours["p"]:
 		if _, err := base64.StdEncoding.DecodeString(p); err != nil {
-			return bad("DKIM: %s holds a broken key; was a part of it lost?", name)
+			return Wrong.say("DKIM: %s holds a broken key; was a part of it lost?", name)
 		}
-		return bad("DKIM: %s holds another key than the one on disk", name)
+		return Wrong.say("DKIM: %s holds another key than the one on disk", name)
 	case hasFlag(got["t"], "y"):
-		return good("DKIM: %s holds the key on disk, in testing mode (t=y): verifiers may ignore failures", name)
+		return Good.say("DKIM: %s holds the key on disk, in testing mode (t=y): verifiers may ignore failures", name)
 	}
-	return good("DKIM: %s holds the key on disk", name)
+	return Good.say("DKIM: %s holds the key on disk", name)
 }
 
 func hasFlag(list, flag string) bool {
@@ -102,7 +120,7 @@ func hasFlag(list, flag string) bool {
 func checkSPF(ctx context.Context, r Resolver, domain string) Finding {
 	txt, err := lookup(ctx, r, domain)
 	if err != nil {
-		return bad("SPF: the DNS does not answer for %s: %v", domain, err)
+		return Unknown.say("SPF: the DNS does not answer for %s: %v", domain, err)
 	}
 	var spf []string
 	for _, t := range txt {
@@ -112,11 +130,11 @@ func checkSPF(ctx context.Context, r Resolver, domain string) Finding {
 	}
 	switch len(spf) {
 	case 0:
-		return bad("SPF: %s has no record; publish one that names the addresses that send for it, such as \"v=spf1 ip4:192.0.2.0/24 -all\"", domain)
+		return Missing.say("SPF: %s has no record; publish one that names the addresses that send for it, such as \"v=spf1 ip4:192.0.2.0/24 -all\"", domain)
 	case 1:
-		return good("SPF: %s has %q", domain, spf[0])
+		return Good.say("SPF: %s has %q", domain, spf[0])
 	}
-	return bad("SPF: %s has %d records, which verifiers treat as an error; keep one", domain, len(spf))
+	return Wrong.say("SPF: %s has %d records, which verifiers treat as an error; keep one", domain, len(spf))
 }
 
 // checkDMARC looks at the domain and, where it has none, at its parents, whose
@@ -125,17 +143,17 @@ func checkDMARC(ctx context.Context, r Resolver, domain string) Finding {
 	for d := domain; strings.Contains(d, "."); _, d, _ = strings.Cut(d, ".") {
 		txt, err := lookup(ctx, r, "_dmarc."+d)
 		if err != nil {
-			return bad("DMARC: the DNS does not answer for _dmarc.%s: %v", d, err)
+			return Unknown.say("DMARC: the DNS does not answer for _dmarc.%s: %v", d, err)
 		}
 		for _, t := range txt {
 			if !strings.HasPrefix(t, "v=DMARC1") {
 				continue
 			}
 			if tags(t)["p"] == "none" {
-				return good("DMARC: %s has policy p=none: it reports, and lets forgeries through", d)
+				return Good.say("DMARC: %s has policy p=none: it reports, and lets forgeries through", d)
 			}
-			return good("DMARC: %s has policy p=%s", d, tags(t)["p"])
+			return Good.say("DMARC: %s has policy p=%s", d, tags(t)["p"])
 		}
 	}
-	return bad("DMARC: %s has no record; publish \"v=DMARC1; p=none; rua=mailto:...\" at _dmarc.%s to begin with", domain, domain)
+	return Missing.say("DMARC: %s has no record; publish \"v=DMARC1; p=none; rua=mailto:...\" at _dmarc.%s to begin with", domain, domain)
 }

@@ -188,4 +188,18 @@ func TestDKIMVerify(t *testing.T) {
 	if !strings.HasPrefix(signed, "DKIM-Signature: v=1; a=rsa-sha256;") || !strings.HasSuffix(signed, "\r\nbody\r\n") {
 		t.Errorf("signed: %q", signed)
 	}
+
+	silent := freePort(t) // nobody answers there
+	out, err := try("", postern, append([]string{"dkim", "verify", "--domain", "good.example", "--dns", silent}, args...)...)
+	if err == nil {
+		t.Error("a DNS that does not answer is taken for success")
+	}
+	for _, want := range []string{"no answer  DKIM: the DNS does not answer", "on " + silent, "3 of 3 could not be made"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("without a DNS: no %q in\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "missing") || strings.Contains(out, "failed") {
+		t.Errorf("without a DNS the records are said to be missing:\n%s", out)
+	}
 }

@@ -102,19 +102,59 @@ func (c *dkimVerifyCmd) Run(e *env) error {
 	}
 	ctx, cancel := context.WithTimeout(e.ctx, dnsTimeout)
 	defer cancel()
-	missing := 0
-	for _, f := range dkim.Check(ctx, resolver(c.DNS), k) {
-		mark := "ok     "
-		if !f.Good {
-			mark = "missing"
-			missing++
+	failed := 0
+	unanswered := 0
+	findings := dkim.Check(ctx, txtResolver(c.DNS), k)
+	for _, f := range findings {
+		switch f.Result {
+		case dkim.Good:
+		case dkim.Unknown:
+			unanswered++
+		default:
+			failed++
 		}
-		fmt.Fprintf(e.stdout, "%s  %s\n", mark, f.Text)
+		fmt.Fprintf(e.stdout, "%-9s  %s\n", f.Result, f.Text)
 	}
-	if missing > 0 {
-		return fmt.Errorf("%d of 3 are not as they should be", missing)
+
+	var errs []error
+	if failed > 0 {
+		errs = append(errs, fmt.Errorf("%d of %d DNS checks failed", failed, len(findings)))
 	}
-	return nil
+	if unanswered > 0 {
+		errs = append(errs, fmt.Errorf("%d of %d could not be made: the DNS did not answer", unanswered, len(findings)))
+	}
+
+	return errors.Join(errs...)
+}
+
+// txtResolver is resolver for TXT records, whose errors name the server that
+// was asked.
+func txtResolver(server string) dkim.Resolver {
+	if server == "" {
+		return net.DefaultResolver
+	}
+
+	return &namedResolver{resolver(server), server}
+}
+
+// namedResolver puts the server that was asked into the errors of a resolver,
+// which names one of the system's there, whatever its Dial does.
+type namedResolver struct {
+	*net.Resolver
+	server string
+}
+
+// LookupTXT implements dkim.Resolver.
+func (r *namedResolver) LookupTXT(ctx context.Context, name string) ([]string, error) {
+	txt, err := r.Resolver.LookupTXT(ctx, name)
+	var e *net.DNSError
+	if errors.As(err, &e) {
+		named := *e
+		named.Server = r.server
+		err = &named
+	}
+
+	return txt, err
 }
 
 // resolver asks one server, or as the system does.
