@@ -9,17 +9,24 @@ package certs
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 )
 
 // Files reads a certificate chain and its key, both PEM.
 func Files(certFile, keyFile string) (tls.Certificate, error) {
 	c, err := tls.LoadX509KeyPair(certFile, keyFile)
-	if err != nil {
-		return c, fmt.Errorf("certs: %s, %s: %w", certFile, keyFile, err)
+	var file *fs.PathError
+	switch {
+	case err == nil:
+		return c, nil
+	case errors.As(err, &file):
+		return c, fmt.Errorf("certs: %w", err) // which names the file
 	}
-	return c, nil
+
+	return c, fmt.Errorf("certs: %s and its key %s: %w", certFile, keyFile, err)
 }
 
 // ServerConfig is a listener's TLS: at least minVersion (tls.VersionTLS12 or

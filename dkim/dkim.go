@@ -37,6 +37,19 @@ type Key struct {
 	Successor string
 }
 
+// Kind names the key's algorithm and, for RSA, its size in bits: "rsa2048",
+// "ed25519".
+func (k Key) Kind() string {
+	switch pub := k.Private.Public().(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("rsa%d", pub.N.BitLen())
+	case ed25519.PublicKey:
+		return "ed25519"
+	}
+
+	return "unknown"
+}
+
 // ReadKey reads a PEM file, PKCS#1 or PKCS#8.
 func ReadKey(domain, selector, file string) (Key, error) {
 	data, err := os.ReadFile(file)
@@ -57,6 +70,14 @@ func ReadKey(domain, selector, file string) (Key, error) {
 const minRSA = 1024 // bits; verifiers refuse less (RFC 8301)
 
 func parsePrivate(block *pem.Block) (crypto.Signer, error) {
+	switch block.Type {
+	case "CERTIFICATE":
+		return nil, errors.New("holds a certificate, want the private key")
+	case "PUBLIC KEY", "RSA PUBLIC KEY":
+		return nil, errors.New("holds a public key, want the private one")
+	case "ENCRYPTED PRIVATE KEY":
+		return nil, errors.New("the private key is encrypted; `openssl pkey -in FILE -out NEW` decrypts it")
+	}
 	if block.Type == "RSA PRIVATE KEY" {
 		return x509.ParsePKCS1PrivateKey(block.Bytes)
 	}

@@ -9,38 +9,10 @@ import (
 	"strings"
 	"time"
 
-	"postern/cmd/postern/config"
 	"postern/dkim"
 	"postern/relay"
 	"postern/tracking/token"
 )
-
-type checkCmd struct {
-	Config string `required:"" type:"path" help:"The configuration file." placeholder:"FILE"`
-	Role   string `enum:"all,tracker" default:"all" help:"As for serve."`
-	Online bool   `help:"Also ask every tracking domain, as a recipient's browser would, whether it leads to this tracker, which has to run."`
-	DNS    string `name:"dns" help:"With --online: ask this server instead of the system's." placeholder:"HOST:PORT"`
-}
-
-func (c *checkCmd) Help() string {
-	return "Example: postern check --config /etc/postern/postern.toml --online"
-}
-
-func (c *checkCmd) Run(e *env) error {
-	l, problems := config.Load(c.Config, config.Role(c.Role))
-	fatal := problems.Fatal()
-	for _, p := range problems {
-		fmt.Fprintln(e.stderr, p)
-	}
-	if len(fatal) > 0 {
-		return fmt.Errorf("%d problems in the configuration", len(fatal))
-	}
-	fmt.Fprintf(e.stdout, "%s: good\n", c.Config)
-	if c.Online {
-		return checkOnline(e, l, c.DNS)
-	}
-	return nil
-}
 
 type jobidCmd struct {
 	Text []string `arg:"" help:"Names to make safe."`

@@ -70,8 +70,10 @@ type binder struct {
 	dir      string
 	lines    map[string]int // dotted key, with [n] for arrays of tables, to its line
 	env      func(string) string
+	root     reflect.Type // of what is bound
 	problems Problems
 	secrets  map[string]bool // keys that were given in a file of their own or the environment
+	inPlace  []string        // keys of secrets that stand in the file itself
 }
 
 func newBinder(file string, env func(string) string) *binder {
@@ -81,12 +83,21 @@ func newBinder(file string, env func(string) string) *binder {
 // problem notes what is wrong with a key, once: a value that could not be read
 // is not missing besides.
 func (b *binder) problem(key, format string, args ...any) {
-	for _, p := range b.problems {
-		if key != "" && p.Key == key && !p.Warn {
-			return
-		}
+	if b.has(key) {
+		return
 	}
 	b.problems = append(b.problems, Problem{File: b.file, Line: b.line(key), Key: key, Reason: fmt.Sprintf(format, args...)})
+}
+
+// has reports whether something is wrong with a key already.
+func (b *binder) has(key string) bool {
+	for _, p := range b.problems {
+		if key != "" && p.Key == key && !p.Warn {
+			return true
+		}
+	}
+
+	return false
 }
 
 func (b *binder) warn(key, format string, args ...any) {
@@ -121,16 +132,84 @@ func (b *binder) bind(data []byte, target any) {
 	tree := map[string]any{}
 	if err := toml.Unmarshal(data, &tree); err != nil {
 		var d *toml.DecodeError
-		p := Problem{File: b.file, Line: 1, Reason: strings.TrimPrefix(err.Error(), "toml: ")}
+		p := Problem{File: b.file, Line: 1, Reason: syntaxHelp(strings.TrimPrefix(err.Error(), "toml: "))}
 		if errors.As(err, &d) {
 			p.Line, _ = d.Position()
 			p.Key = strings.Join(d.Key(), ".")
+		}
+		if first := b.firstLine(data, p.Key, p.Line); first > 0 && strings.Contains(p.Reason, "already") {
+			p.Reason = fmt.Sprintf("defined already, on line %d: keep one of the two", first)
 		}
 		b.problems = append(b.problems, p)
 		return
 	}
 	b.locate(data)
+	b.root = reflect.TypeOf(target).Elem()
 	b.table(tree, "", reflect.ValueOf(target).Elem())
+}
+
+// syntaxHelp says what to do about an error of the TOML reader, where its own
+// words are about characters.
+func syntaxHelp(reason string) string {
+	switch {
+	case strings.Contains(reason, "strings cannot have new lines"):
+		return "the text has no closing quote on this line"
+	case strings.Contains(reason, "at start of value"):
+		return `not a value: text is written in quotes, for example "mail.example.com"`
+	}
+
+	return reason
+}
+
+// tablesWith returns the tables that have a key of that name, for a hint to
+// whoever wrote it into another one.
+func (b *binder) tablesWith(name string) []string {
+	var out []string
+	var walk func(t reflect.Type, prefix string)
+	walk = func(t reflect.Type, prefix string) {
+		for i := range t.NumField() {
+			f := t.Field(i)
+			tag := f.Tag.Get("toml")
+			if tag == "" {
+				continue
+			}
+
+			if tag == name && prefix == "" {
+				out = append(out, "at the top of the file, before the first table")
+			} else if tag == name {
+				out = append(out, "in "+prefix)
+			}
+
+			switch ft := f.Type; {
+			case ft.Kind() == reflect.Struct && ft.NumField() > 0 && ft.Field(0).Tag.Get("toml") != "":
+				walk(ft, "["+strings.Trim(join(strings.Trim(prefix, "[]"), tag), "[]")+"]")
+			case ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct:
+				walk(ft.Elem(), "[["+join(strings.Trim(prefix, "[]"), tag)+"]]")
+			}
+		}
+	}
+	walk(b.root, "")
+
+	return out
+}
+
+// firstLine finds the last definition of a key before a line, whatever table it
+// is in; 0: none. The file need not be good TOML.
+func (b *binder) firstLine(data []byte, key string, before int) int {
+	if key == "" {
+		return 0
+	}
+
+	b.locate(data)
+	first := 0
+	for k, n := range b.lines {
+		if (k == key || strings.HasSuffix(k, "."+key)) && n < before {
+			first = max(first, n)
+		}
+	}
+	b.lines = map[string]int{} // nothing was bound
+
+	return first
 }
 
 // locate notes the line of every key.
@@ -215,6 +294,8 @@ func (b *binder) table(tree map[string]any, prefix string, v reflect.Value) {
 		reason := "unknown key"
 		if near := nearest(name, known); near != "" {
 			reason += fmt.Sprintf(", did you mean %s?", near)
+		} else if others := b.tablesWith(name); len(others) > 0 {
+			reason += "; there is one of that name " + strings.Join(others, " and ")
 		}
 		b.problem(join(prefix, name), "%s", reason)
 	}
@@ -248,6 +329,10 @@ func (b *binder) secret(tree map[string]any, prefix, name string, raw any, given
 		b.secrets[key] = true
 		return v, true
 	}
+	if given {
+		b.inPlace = append(b.inPlace, key)
+	}
+
 	return raw, given
 }
 
@@ -279,7 +364,7 @@ func (b *binder) value(raw any, key string, v reflect.Value) {
 			}
 		}
 		if !ok {
-			b.problem(key, "want a string, not %s", kindOf(raw))
+			b.problem(key, "%s, not %s", wantString(p, raw), kindOf(raw))
 		} else if err := p.parse(s); err != nil {
 			b.problem(key, "%v", err)
 		}
@@ -330,8 +415,32 @@ func (b *binder) value(raw any, key string, v reflect.Value) {
 	}
 }
 
+// wantString says what a value that is not a string should have been, with the
+// number that was given where there is one.
+func wantString(p parser, raw any) string {
+	n, isInt := raw.(int64)
+	if !isInt || n < 0 {
+		return "want a string"
+	}
+
+	switch p.(type) {
+	case *Duration:
+		return fmt.Sprintf(`want a duration in quotes with its unit, for example "%ds"`, n)
+	case *Rate:
+		return fmt.Sprintf(`want a rate in quotes, for example "%d/min"`, max(n, 1))
+	case *Addr, *OptAddr:
+		return fmt.Sprintf(`want "HOST:PORT", for example "127.0.0.1:%d"`, n)
+	}
+
+	return "want a string"
+}
+
 func (b *binder) slice(raw any, key string, v reflect.Value) {
 	list, ok := raw.([]any)
+	if _, isTable := raw.(map[string]any); isTable && v.Type().Elem().Kind() == reflect.Struct {
+		b.problem(key, "there may be several: write [[%s]], in double brackets", key)
+		return
+	}
 	if !ok {
 		b.problem(key, "want a list, in square brackets, not %s", kindOf(raw))
 		return

@@ -1,13 +1,19 @@
 package config
 
 import (
+	"bytes"
+	"crypto/rsa"
+	"crypto/tls"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"postern/certs"
 	"postern/dkim"
@@ -35,6 +41,8 @@ func (b *binder) check(c *Config, role Role) {
 	c.StateDir = b.Path(c.StateDir)
 	if c.StateDir == "" {
 		b.problem("state_dir", "missing; the folder for spools and certificates")
+	} else {
+		b.checkStateDir(c.StateDir)
 	}
 	if c.MemoryBudget > 0 && c.MemoryBudget < 2*c.Submission.MaxMessageSize {
 		b.problem("memory_budget", "smaller than twice submission.max_message_size: such a message could never come in")
@@ -53,7 +61,7 @@ func (b *binder) check(c *Config, role Role) {
 		b.checkDKIM(&c.DKIM, word)
 		b.checkReports(c)
 	} else if len(c.Tracking.Web.Listen) == 0 {
-		b.problem("tracking.web.listen", `names no address; write for example ["0.0.0.0:8080"]`)
+		b.problem("tracking.web.listen", `is empty, write for example ["0.0.0.0:8080"]`)
 	}
 	if c.Signals.Enabled && c.Signals.APIKey == "" {
 		b.problem("signals.api_key", "missing; signals.enabled wants the API key, 40 hex digits")
@@ -66,7 +74,7 @@ func (b *binder) check(c *Config, role Role) {
 	}
 	for name, class := range c.Accounting.BounceClass {
 		if !event.KnownBounceClass(class) {
-			b.problem("accounting.bounce_class."+name, "%d is no bounce class; see the documents for the list", class)
+			b.problem("accounting.bounce_class."+name, "%d is not a bounce class, which are 1, 10, 20 to 25, 30, 40, 50 to 54, 60, 70, 80, 90 and 100", class)
 		}
 	}
 	if !c.Signals.Enabled && c.Signals.APIKey != "" {
@@ -91,8 +99,12 @@ func (b *binder) check(c *Config, role Role) {
 	if s := c.Signals.BatchSize; s < 1<<10 || s > 5_000_000 {
 		b.problem("signals.batch_size", `want from "1KiB" to "5MB", the API's limit`)
 	}
+	b.checkGlobs(c.Accounting)
+	b.checkListeners(c, role)
+	b.checkAccess(c, role)
+	b.checkSecrets(c)
 	if c.Signals.BatchAge <= 0 {
-		b.problem("signals.batch_age", `want more than nothing, for example "30s"`)
+		b.problem("signals.batch_age", `must be greater than zero, for example "30s"`)
 	}
 }
 
@@ -101,7 +113,7 @@ func (b *binder) checkSubmission(s *Submission, word func(string, string, ...str
 	word("submission.bare_newlines", s.BareNewlines, "refuse", "normalise")
 	word("submission.auth", s.Auth, "users", "upstream")
 	if len(s.Listen)+len(s.ListenTLS) == 0 {
-		b.problem("submission.listen", `names no address; write for example ["0.0.0.0:587"]`)
+		b.problem("submission.listen", `is empty, write for example ["0.0.0.0:587"]`)
 	}
 	s.UsersFile = b.Path(s.UsersFile)
 	if s.UsersFile == "" {
@@ -110,7 +122,7 @@ func (b *binder) checkSubmission(s *Submission, word func(string, string, ...str
 	for key, n := range map[string]int64{"max_message_size": int64(s.MaxMessageSize), "max_recipients": int64(s.MaxRecipients),
 		"max_connections": int64(s.MaxConnections), "max_connections_per_source": int64(s.MaxConnectionsPerSource), "idle_timeout": int64(s.IdleTimeout)} {
 		if n <= 0 {
-			b.problem("submission."+key, "want more than nothing")
+			b.problem("submission."+key, "must be greater than zero")
 		}
 	}
 }
@@ -142,7 +154,7 @@ func (b *binder) checkRoutes(c *Config) {
 	pools := map[string]bool{}
 	for i, p := range c.Pools {
 		if p.Name == "" || pools[p.Name] {
-			b.problem(keyOf("pool", i)+".name", "missing, or a name that stands twice")
+			b.problem(keyOf("pool", i)+".name", "missing, or the name of another one")
 		}
 		pools[p.Name] = true
 	}
@@ -150,7 +162,7 @@ func (b *binder) checkRoutes(c *Config) {
 	for i, v := range c.VirtualMTA {
 		key := keyOf("virtual_mta", i)
 		if v.Name == "" || names[v.Name] {
-			b.problem(key+".name", "missing, or a name that stands twice")
+			b.problem(key+".name", "missing, or the name of another one")
 		}
 		names[v.Name] = true
 		if v.Pool != "" && !pools[v.Pool] {
@@ -197,19 +209,31 @@ func (b *binder) checkCerts(all *Config, word func(string, string, ...string)) {
 	c.CertFile, c.KeyFile = b.Path(c.CertFile), b.Path(c.KeyFile)
 	switch c.Mode {
 	case "files":
-		if _, err := certs.Files(c.CertFile, c.KeyFile); err != nil {
-			b.problem("certs.cert_file", "%v", err)
+		first, err := certs.Files(c.CertFile, c.KeyFile)
+		if err != nil {
+			b.problem("certs.cert_file", "%s", strings.TrimPrefix(err.Error(), "certs: "))
 		}
+		list := []tls.Certificate{first}
 		for i := range c.Pairs {
 			p := &c.Pairs[i]
-			p.CertFile, p.KeyFile = b.Path(p.CertFile), b.Path(p.KeyFile)
-			if _, err := certs.Files(p.CertFile, p.KeyFile); err != nil {
+			p.CertFile = b.Path(p.CertFile)
+			p.KeyFile = b.Path(p.KeyFile)
+			cert, err := certs.Files(p.CertFile, p.KeyFile)
+			if err != nil {
 				b.problem(keyOf("certs.pair", i)+".cert_file", "%v", err)
 			}
+			list = append(list, cert)
 		}
-	case "self-signed":
-	case "acme":
-		b.checkACME(all)
+		b.checkCertificates(all, list, time.Now())
+	case "self-signed", "acme":
+		for _, key := range []string{"certs.cert_file", "certs.key_file", "certs.pair"} {
+			if _, given := b.lines[key]; given {
+				b.warn(key, "is not used: certs.mode is %q", c.Mode)
+			}
+		}
+		if c.Mode == "acme" {
+			b.checkACME(all)
+		}
 	default:
 		word("certs.mode", c.Mode, "files", "acme", "self-signed")
 	}
@@ -250,17 +274,21 @@ func (b *binder) checkRelay(r *Relay, word func(string, string, ...string)) {
 	word("relay.queue", r.Queue, "partial", "always")
 	for i, d := range r.RetryAfter {
 		if d <= 0 {
-			b.problem(keyOf("relay.retry_after", i), `want more than nothing, for example "1m"`)
+			b.problem(keyOf("relay.retry_after", i), `must be greater than zero, for example "1m"`)
 		}
 	}
 	if len(r.RetryAfter) == 0 {
-		b.problem("relay.retry_after", `names no pause; write for example ["1m", "5m", "15m", "1h"]`)
+		b.problem("relay.retry_after", `is empty, write for example ["1m", "5m", "15m", "1h"]`)
 	}
-	if r.BounceAfter <= 0 {
-		b.problem("relay.bounce_after", `want more than nothing, for example "4d12h"`)
+	switch {
+	case r.BounceAfter <= 0:
+		b.problem("relay.bounce_after", `must be greater than zero, for example "4d12h"`)
+	case len(r.RetryAfter) > 0 && r.BounceAfter < r.RetryAfter[0]:
+		b.problem("relay.bounce_after", "shorter than the first pause of relay.retry_after: "+
+			"a copy would come back to its sender before it is tried again")
 	}
 	if len(r.Upstream) == 0 {
-		b.problem("relay.upstream", `names no upstream; write for example ["127.0.0.1:2525"]`)
+		b.problem("relay.upstream", `is empty, write for example ["127.0.0.1:2525"]`)
 	}
 	if r.MaxConnections < 1 {
 		b.problem("relay.max_connections", "want at least 1")
@@ -269,7 +297,7 @@ func (b *binder) checkRelay(r *Relay, word func(string, string, ...string)) {
 		b.problem("relay.max_messages_per_connection", "want at least 1")
 	}
 	if r.AnswerWithin <= 0 {
-		b.problem("relay.answer_within", `want more than nothing, for example "4m"`)
+		b.problem("relay.answer_within", `must be greater than zero, for example "4m"`)
 	}
 	if (r.Username == "") != (r.Password == "") {
 		b.problem("relay.username", "relay.username and relay.password go together")
@@ -306,7 +334,7 @@ func (b *binder) checkTracking(c *Config) {
 		}
 	}
 	if _, err := token.ReadKeys(t.KeyFile); err != nil {
-		b.problem("tracking.key_file", "%v; `postern token keygen %s` makes one", err, t.KeyFile)
+		b.problem("tracking.key_file", "%s", tokenKeyAdvice(t.KeyFile, err))
 	}
 }
 
@@ -316,7 +344,7 @@ func (b *binder) checkReports(c *Config) {
 	for list, domains := range map[string][]string{"reports.bounce_domains": r.BounceDomains, "reports.fbl_domains": r.FBLDomains} {
 		for i, d := range domains {
 			if err := new(Host).parse(strings.TrimPrefix(d, "*.")); err != nil || d == "" || strings.Contains(strings.TrimPrefix(d, "*."), "*") {
-				b.problem(keyOf(list, i), `%q is no domain; write for example "bounces.example.com", or "*.example.com" for what is below`, d)
+				b.problem(keyOf(list, i), `%q is not a domain, write for example "bounces.example.com", or "*.example.com" for what is below`, d)
 			}
 		}
 	}
@@ -324,7 +352,7 @@ func (b *binder) checkReports(c *Config) {
 		return
 	}
 	if len(r.Listen) == 0 {
-		b.problem("reports.listen", `names no address; write for example ["0.0.0.0:25"]`)
+		b.problem("reports.listen", `is empty, write for example ["0.0.0.0:25"]`)
 	}
 	if v := c.Relay.VERPDomain; v != "" && !slices.ContainsFunc(r.BounceDomains, func(d string) bool { return envelope.MatchDomain(d, v) }) {
 		b.problem("relay.verp_domain", "%s is not among reports.bounce_domains: bounces to it would be refused", v)
@@ -345,14 +373,34 @@ func (b *binder) checkDKIM(d *DKIM, word func(string, string, ...string)) {
 			b.problem(key+".selector", "%s has a key with selector %s already", k.Domain, k.Selector)
 		}
 		seen[strings.ToLower(k.Domain+" "+k.Selector)] = true
-		if _, err := dkim.ReadKey(k.Domain, k.Selector, k.KeyFile); err != nil {
+		private, err := dkim.ReadKey(k.Domain, k.Selector, k.KeyFile)
+		if err != nil {
 			b.problem(key+".key_file", "%v", err)
 			continue
 		}
-		if i, err := os.Stat(k.KeyFile); err == nil && i.Mode().Perm()&0o044 != 0 {
-			b.warn(key+".key_file", "others can read the private key: chmod 600 %s", filepath.Base(k.KeyFile))
+		if pub, ok := private.Private.Public().(*rsa.PublicKey); ok && pub.N.BitLen() < goodRSA {
+			b.warn(key+".key_file", "an RSA key of %d bits: receivers want %d (RFC 8301 section 3.2)", pub.N.BitLen(), goodRSA)
 		}
 	}
+}
+
+// goodRSA is the size of RSA keys that signers should use, in bits (RFC 8301
+// section 3.2).
+const goodRSA = 2048
+
+// tokenKeyAdvice says what to do about a token key file that cannot be used. A
+// new one is advised only where there is none: it opens no link of before.
+func tokenKeyAdvice(file string, err error) string {
+	switch data, readErr := os.ReadFile(file); {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Sprintf("%v; `postern token keygen %s` makes it, where no links were sent before", err, file)
+	case readErr != nil:
+		return fmt.Sprintf("%v; the gateway's user has to be able to read it", err)
+	case bytes.Contains(data, []byte("-----BEGIN ")):
+		return fmt.Sprintf("%s holds PEM, a certificate or another kind of key: name the file that `postern token keygen` made", file)
+	}
+
+	return err.Error()
 }
 
 // User is one user of the users file.
@@ -377,6 +425,11 @@ func LoadUsers(file string, env func(string) string) ([]User, Problems) {
 		Users []User `toml:"user"`
 	}
 	b.load(&f)
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		return nil, Problems{{File: file, Line: 1, Reason: "there is no users file yet; " +
+			"`postern passwd --config FILE NAME` makes it, with a first user"}}
+	}
+	b.warnReadable("", file, "the users' password hashes")
 	seen := map[string]bool{}
 	for i, u := range f.Users {
 		key := keyOf("user", i)
@@ -386,7 +439,7 @@ func LoadUsers(file string, env func(string) string) ([]User, Problems) {
 		case strings.ContainsAny(u.Name, "\x00\r\n") || strings.Contains(u.Name, ":X-MSYS-SUBACCOUNT="):
 			b.problem(key+".name", "must not hold control characters or :X-MSYS-SUBACCOUNT=")
 		case seen[u.Name]:
-			b.problem(key+".name", "%q stands twice", u.Name)
+			b.problem(key+".name", "there is another user of this name, %q", u.Name)
 		}
 		seen[u.Name] = true
 		if u.Password != "" {

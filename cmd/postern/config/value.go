@@ -61,6 +61,28 @@ func (d *Duration) parse(v string) error {
 	return nil
 }
 
+// String writes the duration as it may stand in the file.
+func (d Duration) String() string {
+	t := d.Std()
+	days := t / (24 * time.Hour)
+	rest := (t % (24 * time.Hour)).String()
+	if strings.HasSuffix(rest, "m0s") {
+		rest = strings.TrimSuffix(rest, "0s")
+	}
+	if strings.HasSuffix(rest, "h0m") {
+		rest = strings.TrimSuffix(rest, "0m")
+	}
+
+	switch {
+	case days == 0:
+		return rest
+	case rest == "0s":
+		return fmt.Sprintf("%dd", days)
+	}
+
+	return fmt.Sprintf("%dd%s", days, rest)
+}
+
 // Std is the time package's duration.
 func (d Duration) Std() time.Duration { return time.Duration(d) }
 
@@ -127,6 +149,9 @@ func (a *Addr) parse(v string) error {
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
+	if errors.Is(err, strconv.ErrRange) {
+		return fmt.Errorf("port %s is too big: ports go up to 65535", port)
+	}
 	if err != nil {
 		return errors.New(`not an address, write "HOST:PORT", for example "127.0.0.1:2525"`)
 	}
@@ -162,7 +187,11 @@ func (p *Prefix) parse(v string) error {
 	if err != nil {
 		return errors.New(`not a network, write for example "10.1.0.0/16"`)
 	}
-	*p = Prefix(n.Masked())
+	if n != n.Masked() {
+		return fmt.Errorf("%s names an address within a network: write %q for the network, or %q for the address",
+			v, n.Masked(), n.Addr())
+	}
+	*p = Prefix(n)
 	return nil
 }
 

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"postern/cmd/postern/config"
+)
+
+type checkCmd struct {
+	Config string `required:"" type:"path" help:"The configuration file." placeholder:"FILE"`
+	Role   string `enum:"all,tracker" default:"all" help:"Role to check: all, tracker."`
+	Strict bool   `help:"Take warnings for errors."`
+	Online bool   `help:"Also ask the world: the upstreams, the DNS, every tracking host, the ingest service."`
+	DNS    string `name:"dns" help:"With --online: ask this server instead of the system's." placeholder:"HOST:PORT"`
+}
+
+func (c *checkCmd) Help() string {
+	return `Errors are what cannot work, warnings what is dangerous; both are printed as
+file:line: key: reason. Then comes what the configuration makes of a gateway.
+Exit status 1 where there are errors, or warnings with --strict.
+Example: postern check --config /etc/postern/postern.toml --online`
+}
+
+func (c *checkCmd) Run(e *env) error {
+	l, problems := config.Load(c.Config, config.Role(c.Role))
+	for _, p := range problems {
+		fmt.Fprintln(e.stderr, p)
+	}
+
+	fatal := len(problems.Fatal())
+	warnings := len(problems) - fatal
+	if fatal > 0 {
+		return fmt.Errorf("%s in the configuration", count(fatal, "error"))
+	}
+
+	printSummary(e.stdout, l)
+	if c.Online {
+		if err := checkOnline(e, l, c.DNS); err != nil {
+			return err
+		}
+	}
+	if c.Strict && warnings > 0 {
+		return fmt.Errorf("%s in the configuration, and --strict", count(warnings, "warning"))
+	}
+
+	return nil
+}
+
+// count writes a number with its noun.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+func printSummary(out io.Writer, l *config.Loaded) {
+	for _, s := range l.Summary(time.Now()) {
+		fmt.Fprintf(out, "%s\n", s.Title)
+		for _, line := range s.Lines {
+			fmt.Fprintf(out, "  %s\n", line)
+		}
+	}
+}
