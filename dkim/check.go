@@ -39,7 +39,7 @@ type Finding struct {
 // Check asks the DNS whether the published key is this one, and whether the
 // domain has an SPF and a DMARC record.
 func Check(ctx context.Context, r Resolver, k Key) []Finding {
-	return []Finding{checkKey(ctx, r, k), checkSPF(ctx, r, k.Domain), checkDMARC(ctx, r, k.Domain)}
+	return []Finding{CheckKey(ctx, r, k), CheckSPF(ctx, r, k.Domain), checkDMARC(ctx, r, k.Domain)}
 }
 
 func (r Result) say(format string, args ...any) Finding {
@@ -67,7 +67,8 @@ func tags(s string) map[string]string {
 	return out
 }
 
-func checkKey(ctx context.Context, r Resolver, k Key) Finding {
+// CheckKey asks the DNS whether the published key is the one on disk.
+func CheckKey(ctx context.Context, r Resolver, k Key) Finding {
 	name := RecordName(k.Domain, k.Selector)
 	txt, err := lookup(ctx, r, name)
 	if err != nil {
@@ -117,7 +118,8 @@ func hasFlag(list, flag string) bool {
 	return false
 }
 
-func checkSPF(ctx context.Context, r Resolver, domain string) Finding {
+// CheckSPF asks the DNS for the domain's SPF record (RFC 7208 section 3).
+func CheckSPF(ctx context.Context, r Resolver, domain string) Finding {
 	txt, err := lookup(ctx, r, domain)
 	if err != nil {
 		return Unknown.say("SPF: the DNS does not answer for %s: %v", domain, err)

@@ -37,7 +37,7 @@ func (c *checkCmd) Run(e *env) error {
 
 	printSummary(e.stdout, l)
 	if c.Online {
-		if err := checkOnline(e, l, c.DNS); err != nil {
+		if err := runOnline(e, l, c.DNS); err != nil {
 			return err
 		}
 	}

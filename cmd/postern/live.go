@@ -170,22 +170,48 @@ func (g *gateway) signingKeys(l *config.Loaded) ([]dkim.Key, error) {
 }
 
 func (g *gateway) newPool(l *config.Loaded, metrics prometheus.Registerer) (*upstream.Pool, error) {
+	c, err := upstreamConfig(l)
+	if err != nil {
+		return nil, err
+	}
+
+	c.Log = g.log
+	c.Metrics = metrics
+	return upstream.New(c), nil
+}
+
+// upstreamConfig is the way upstream that a configuration describes.
+func upstreamConfig(l *config.Loaded) (upstream.Config, error) {
 	r := l.Relay
-	c := upstream.Config{Hostname: string(l.Hostname), TLS: upstream.TLSMode(r.TLS), Username: r.Username, Password: r.Password,
-		MaxConnections: r.MaxConnections, MaxMessages: r.MaxMessages, Log: g.log, Metrics: metrics,
-		Timeouts: upstream.Timeouts{Connect: r.Timeouts.Connect.Std(), Greeting: r.Timeouts.Greeting.Std(), Command: r.Timeouts.Command.Std(),
-			Data: r.Timeouts.Data.Std(), FinalDot: r.Timeouts.FinalDot.Std()}}
+	c := upstream.Config{
+		Hostname:       string(l.Hostname),
+		TLS:            upstream.TLSMode(r.TLS),
+		Username:       r.Username,
+		Password:       r.Password,
+		MaxConnections: r.MaxConnections,
+		MaxMessages:    r.MaxMessages,
+		Timeouts: upstream.Timeouts{
+			Connect:  r.Timeouts.Connect.Std(),
+			Greeting: r.Timeouts.Greeting.Std(),
+			Command:  r.Timeouts.Command.Std(),
+			Data:     r.Timeouts.Data.Std(),
+			FinalDot: r.Timeouts.FinalDot.Std(),
+		},
+		Log: slog.New(slog.DiscardHandler),
+	}
 	for _, a := range r.Upstream {
 		c.Addrs = append(c.Addrs, string(a))
 	}
+
 	if r.CAFile != "" {
 		pool, err := certs.ReadPool(r.CAFile)
 		if err != nil {
-			return nil, err
+			return c, err
 		}
 		c.RootCAs = pool
 	}
-	return upstream.New(c), nil
+
+	return c, nil
 }
 
 // swap puts a configuration to use.

@@ -15,7 +15,8 @@ import (
 )
 
 // Serve answers on c until ctx ends. Names are without the final dot, in lower
-// case; each value is one TXT record, or an A record where it is an IPv4 address.
+// case; each value is one TXT record, or an A record where it is an IPv4 address, or an
+// MX record where it is "MX HOST".
 func Serve(ctx context.Context, c net.PacketConn, txt map[string][]string) {
 	stop := context.AfterFunc(ctx, func() { c.Close() })
 	defer stop()
@@ -66,6 +67,9 @@ func ServeTCP(ctx context.Context, l net.Listener, txt map[string][]string) {
 	}
 }
 
+// mxPrefix begins a value that is an MX record, with its host behind it.
+const mxPrefix = "MX "
+
 func reply(question []byte, txt map[string][]string) []byte {
 	var q dnsmessage.Message
 	if q.Unpack(question) != nil || len(q.Questions) != 1 {
@@ -81,6 +85,11 @@ func reply(question []byte, txt map[string][]string) []byte {
 		ip, err := netip.ParseAddr(v)
 		h := dnsmessage.ResourceHeader{Name: one.Name, Type: one.Type, Class: one.Class, TTL: 60}
 		switch {
+		case strings.HasPrefix(v, mxPrefix):
+			host, err := dnsmessage.NewName(strings.TrimPrefix(v, mxPrefix) + ".")
+			if err == nil && one.Type == dnsmessage.TypeMX {
+				a.Answers = append(a.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.MXResource{Pref: 10, MX: host}})
+			}
 		case err == nil && one.Type == dnsmessage.TypeA:
 			a.Answers = append(a.Answers, dnsmessage.Resource{Header: h, Body: &dnsmessage.AResource{A: ip.As4()}})
 		case err != nil && one.Type == dnsmessage.TypeTXT:

@@ -14,6 +14,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -52,6 +53,11 @@ type Server struct {
 
 // ServeHTTP implements http.Handler.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet && strings.HasSuffix(r.URL.Path, "/events/ingest") {
+		s.outcomes(w, r)
+		return
+	}
+
 	s.mu.Lock()
 	s.requests++
 	n := s.requests
@@ -78,6 +84,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header()[k] = v
 	}
 	answer(w, status, `{"errors":[{"message":"made to fail"}]}`)
+}
+
+// outcomes answers a question about batches: none of them is known.
+func (s *Server) outcomes(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Authorization") != s.Key {
+		answer(w, http.StatusUnauthorized, `{"errors":[{"message":"wrong API key"}]}`)
+		return
+	}
+
+	answer(w, http.StatusOK, `{"results":[]}`)
 }
 
 func answer(w http.ResponseWriter, code int, body string) {
