@@ -32,6 +32,7 @@ type cli struct {
 	Accounting accountingCmd `cmd:"" help:"PowerMTA's accounting records as events."`
 	Report     reportCmd     `cmd:"" help:"What bounces and complaints say, as JSON lines."`
 	Jobid      jobidCmd      `cmd:"" help:"Show what X-Job makes of names, one a line."`
+	Completion completionCmd `cmd:"" help:"Print a script that completes commands for a shell."`
 	Version    versionCmd    `cmd:"" help:"Version, commit and Go version."`
 }
 
