@@ -1,7 +1,9 @@
 package report
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -139,9 +141,18 @@ func judgeFile(name string, want []expected, say func(string, ...any)) tally {
 
 var systemOf = regexp.MustCompile(`^(?:bounces/)?(.*?)-?\d*\.eml$`)
 
+// keptAside reports whether a file belongs to the third that nobody looks at
+// while rules are written: SHA-256 of its name is divisible by three.
+func keptAside(file string) bool {
+	sum := sha256.Sum256([]byte(filepath.Base(file)))
+
+	return new(big.Int).Mod(new(big.Int).SetBytes(sum[:]), big.NewInt(3)).Sign() == 0
+}
+
 // TestCorpus reads real bounces, complaints and what is neither. A third of the
-// files was kept aside while the rules were written: its failures are counted
-// and never shown, so that no rule can be about one of them.
+// files is kept aside (see keptAside): its failures are counted and never shown,
+// so that no rule can be about one of them. The totals that include it are
+// logged with POSTERN_KEPT_ASIDE=1 only.
 func TestCorpus(t *testing.T) {
 	want := readExpected(t)
 	var files []string
@@ -157,23 +168,24 @@ func TestCorpus(t *testing.T) {
 	slices.Sort(files)
 	var seen, aside tally
 	systems := map[string]*tally{}
-	for i, name := range files {
-		held := i%3 == 2
+	for _, name := range files {
+		held := keptAside(name)
 		say := t.Logf
 		if held {
 			say = func(string, ...any) {}
 		}
 		one := judgeFile(name, want[name], say)
+		if held {
+			aside.add(one)
+			continue
+		}
+
+		seen.add(one)
 		system := systemOf.FindStringSubmatch(name)[1]
 		if systems[system] == nil {
 			systems[system] = &tally{}
 		}
 		systems[system].add(one)
-		if held {
-			aside.add(one)
-		} else {
-			seen.add(one)
-		}
 		if strings.HasPrefix(name, "not-a-bounce/") && one.filesRight == 0 {
 			t.Errorf("%s was taken for a bounce", name)
 		}
@@ -187,9 +199,12 @@ func TestCorpus(t *testing.T) {
 		t.Logf("%-24s %s", n, systems[n])
 	}
 	t.Logf("worked on:  %s", seen)
-	t.Logf("kept aside: %s", aside)
 	all := seen
 	all.add(aside)
+	if os.Getenv("POSTERN_KEPT_ASIDE") != "" {
+		t.Logf("kept aside: %s", aside)
+		t.Logf("all:        %s", all)
+	}
 	for what, v := range map[string][3]float64{"files": {rate(all.filesRight, all.files), 0.97, rate(aside.filesRight, aside.files)}, "status": {rate(all.statusRight, all.statuses), 0.93, rate(aside.statusRight, aside.statuses)}, "hard": {rate(all.hardRight, all.hard), 0.95, rate(aside.hardRight, aside.hard)}} {
 		if v[0] < v[1] {
 			t.Errorf("%s: %.3f right, want %.2f (kept aside: %.3f)", what, v[0], v[1], v[2])
