@@ -136,10 +136,6 @@ func (f *Finder) token(hay [][]byte) (token.Token, bool) {
 
 var softBreak = regexp.MustCompile(`=\r?\n`)
 
-// complaintTypes are the feedback types that are a person's complaint; the
-// others (not-spam, auth-failure, dmarc) speak of something else.
-var complaintTypes = map[string]bool{"abuse": true, "fraud": true, "virus": true, "other": true, "opt-out": true, "opt-out-list": true, "miscategorized": true, "complaint": true}
-
 // Event makes the event of a report about a copy of ours; nil where it makes
 // none. A copy has one recipient, so there is one event, whatever addresses
 // its journey led through.
@@ -150,7 +146,7 @@ func (r *Report) Event(f Found, now time.Time) *event.Event {
 	case r.Kind == Bounce:
 		e.Type, e.RecvMethod = event.OutOfBand, "esmtp"
 		r.bounce(e, c)
-	case r.Kind == Complaint && complaintTypes[r.FeedbackType]:
+	case r.Kind == Complaint && event.IsComplaint(r.FeedbackType):
 		e.Type, e.FeedbackType = event.SpamComplaint, r.FeedbackType
 		e.ReportBy, e.ReportTo, e.UserString, e.SendingIP = event.Clip(r.ReportingMTA, 256), event.Clip(r.ReportedTo, 256), event.Clip(r.UserAgent, 256), event.Clip(r.SourceIP, 64)
 	default:

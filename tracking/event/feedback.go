@@ -1,0 +1,24 @@
+package event
+
+import "strings"
+
+// complaintTypes are the feedback types (RFC 5965, section 7.3, RFC 6430 and
+// what providers add to them) by which a person complains of a message.
+var complaintTypes = map[string]bool{
+	"abuse":          true,
+	"complaint":      true,
+	"fraud":          true,
+	"miscategorized": true,
+	"opt-out":        true,
+	"opt-out-list":   true,
+	"other":          true,
+	"virus":          true,
+}
+
+// IsComplaint reports whether a feedback type is a complaint about a message.
+// Types that speak of something else are not: not-spam takes a complaint back,
+// auth-failure (RFC 6591) and dmarc speak of authentication. Case does not
+// matter.
+func IsComplaint(feedbackType string) bool {
+	return complaintTypes[strings.ToLower(strings.TrimSpace(feedbackType))]
+}
