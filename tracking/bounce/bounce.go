@@ -1,0 +1,191 @@
+// Package bounce maps what a receiving system says of a refusal to one of
+// SparkPost's bounce classes.
+//
+// Classify asks the enhanced status code (RFC 3463) first and then the words of
+// the reply. The words are in the files under words, one phrase a line. Names
+// that somebody else chose are no words: addresses, host names, IP addresses,
+// URLs, ids and quoted subjects are taken out of a reply before it is searched,
+// and phrases match whole words only. Otherwise bachelor@example.com would be
+// refused for its HELO.
+//
+// All functions are safe for concurrent use.
+package bounce
+
+import "strings"
+
+// SparkPost's bounce classes, as its documentation page "Bounce Classification
+// Codes" lists them.
+const (
+	Undetermined     = 1
+	InvalidRecipient = 10
+	SoftBounce       = 20
+	DNSFailure       = 21
+	MailboxFull      = 22
+	TooLarge         = 23
+	Timeout          = 24
+	AdminFailure     = 25
+	NoRecipient      = 30
+	GenericBounce    = 40
+	MailBlock        = 50
+	SpamBlock        = 51
+	SpamContent      = 52
+	Attachment       = 53
+	RelayingDenied   = 54
+	AutoReply        = 60
+	TransientFailure = 70
+	Subscribe        = 80
+	Unsubscribe      = 90
+	ChallengeReply   = 100
+)
+
+// Known reports whether a number is one of the classes.
+func Known(class int) bool {
+	switch class {
+	case Undetermined,
+		InvalidRecipient,
+		SoftBounce, DNSFailure, MailboxFull, TooLarge, Timeout, AdminFailure,
+		NoRecipient,
+		GenericBounce,
+		MailBlock, SpamBlock, SpamContent, Attachment, RelayingDenied,
+		AutoReply,
+		TransientFailure,
+		Subscribe,
+		Unsubscribe,
+		ChallengeReply:
+		return true
+	}
+
+	return false
+}
+
+// Verdict is what a refusal comes to.
+type Verdict struct {
+	Class int
+	Hard  bool // the address or its domain does not exist or takes no mail any more
+}
+
+// Vague reports whether a verdict says no more than that mail was refused.
+func (v Verdict) Vague() bool {
+	switch v.Class {
+	case 0, Undetermined, GenericBounce, TransientFailure, SoftBounce:
+		return true
+	}
+
+	return false
+}
+
+// Refusal is what is known of one refused recipient.
+type Refusal struct {
+	Category  string         // PowerMTA's bounceCat; empty where there is none
+	Status    string         // enhanced status code
+	Text      string         // the receiving system's reply
+	Recipient string         // whose local part is no word of the reply; may be empty
+	Own       map[string]int // the site's own categories and their classes
+}
+
+// categories maps PowerMTA's bounceCat names. No official mapping is published.
+var categories = map[string]Verdict{
+	"bad-configuration":   {AdminFailure, false},
+	"bad-connection":      {Timeout, false},
+	"bad-domain":          {DNSFailure, true},
+	"bad-mailbox":         {InvalidRecipient, true},
+	"content-related":     {SpamContent, false},
+	"inactive-mailbox":    {InvalidRecipient, true},
+	"invalid-sender":      {MailBlock, false},
+	"message-expired":     {Timeout, false},
+	"no-answer-from-host": {Timeout, false},
+	"policy-related":      {MailBlock, false},
+	"protocol-errors":     {AdminFailure, false},
+	"quota-issues":        {MailboxFull, false},
+	"relaying-issues":     {RelayingDenied, false},
+	"routing-errors":      {DNSFailure, false},
+	"spam-related":        {SpamBlock, false},
+	"virus-related":       {Attachment, false},
+}
+
+// strongStatus are enhanced status codes (RFC 3463, RFC 7505), without their
+// class, that say more than the words beside them usually do.
+var strongStatus = map[string]Verdict{
+	"1.1":  {InvalidRecipient, true},
+	"1.2":  {DNSFailure, true},
+	"1.6":  {InvalidRecipient, true},
+	"1.7":  {MailBlock, false},
+	"1.8":  {MailBlock, false},
+	"1.10": {InvalidRecipient, true},
+	"2.2":  {MailboxFull, false},
+	"2.3":  {TooLarge, false},
+	"3.4":  {TooLarge, false},
+}
+
+// weakStatus are codes that servers use for many reasons: words come first.
+var weakStatus = map[string]Verdict{
+	"1.3":  {InvalidRecipient, false},
+	"2.1":  {InvalidRecipient, false},
+	"3.1":  {MailboxFull, false},
+	"3.2":  {AdminFailure, false},
+	"3.5":  {AdminFailure, false},
+	"4.1":  {Timeout, false},
+	"4.2":  {Timeout, false},
+	"4.3":  {DNSFailure, false},
+	"4.4":  {DNSFailure, true},
+	"4.6":  {AdminFailure, false},
+	"4.7":  {Timeout, false},
+	"5.3":  {TooLarge, false},
+	"6.0":  {SpamContent, false},
+	"6.1":  {SpamContent, false},
+	"7.0":  {MailBlock, false},
+	"7.1":  {MailBlock, false},
+	"7.8":  {MailBlock, false},
+	"7.20": {MailBlock, false},
+	"7.23": {MailBlock, false},
+	"7.25": {MailBlock, false},
+	"7.26": {MailBlock, false},
+}
+
+// Classify maps a refusal to a class. It asks, in this order: the site's own
+// category, a reply that says more than PowerMTA's category, that category, a
+// status code that is seldom misused, the words of the reply, any status code,
+// the reply code. A temporary failure is hard only where the reply itself says
+// that the address is gone.
+func Classify(r Refusal) Verdict {
+	category := strings.ToLower(strings.TrimSpace(r.Category))
+	if class, ok := r.Own[category]; ok && category != "" {
+		return Verdict{class, class == InvalidRecipient || class == NoRecipient || class == Unsubscribe}
+	}
+
+	words := Words(r.Text, r.Recipient)
+	if v, ok := categories[category]; ok {
+		if words.Found && (v.Class == MailBlock || v.Class == SpamBlock || v.Class == AdminFailure) {
+			return words.Verdict
+		}
+
+		return v
+	}
+
+	status, _, _ := strings.Cut(strings.TrimSpace(r.Status), " ")
+	_, detail, _ := strings.Cut(status, ".")
+	temporary := strings.HasPrefix(status, "4.") || status == "" && strings.HasPrefix(strings.TrimSpace(r.Text), "4")
+
+	if v, ok := strongStatus[detail]; ok && !words.First {
+		return Verdict{v.Class, v.Hard && (!temporary || words.Found && words.Hard)}
+	}
+	if words.Found {
+		return Verdict{words.Class, words.Hard && !temporary}
+	}
+	if v, ok := weakStatus[detail]; ok {
+		return Verdict{v.Class, v.Hard && !temporary}
+	}
+
+	switch {
+	case temporary:
+		return Verdict{Class: TransientFailure}
+	case strings.HasPrefix(status, "5.1."):
+		return Verdict{Class: InvalidRecipient}
+	case strings.HasPrefix(status, "5.2."):
+		return Verdict{Class: SoftBounce}
+	case strings.HasPrefix(status, "5."):
+		return Verdict{Class: GenericBounce}
+	}
+
+	return Verdict{Class: Undetermined}
+}

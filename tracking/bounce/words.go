@@ -1,0 +1,179 @@
+package bounce
+
+import (
+	"embed"
+	"strings"
+	"sync"
+	"unicode/utf8"
+)
+
+//go:embed words/*.txt
+var wordFiles embed.FS
+
+// list is a file of phrases with one meaning.
+type list struct {
+	file string
+	Verdict
+	first bool // believed before any status code
+}
+
+// lists are in order of precedence: what is said of the sender comes before
+// what is said of the recipient, the particular before the general.
+var lists = []list{
+	{file: "challenge", Verdict: Verdict{Class: ChallengeReply}},
+	{file: "auto_reply", Verdict: Verdict{Class: AutoReply}},
+	{file: "unsubscribed", Verdict: Verdict{Class: Unsubscribe, Hard: true}},
+	{file: "subscription", Verdict: Verdict{Class: Subscribe}},
+	{file: "sender", Verdict: Verdict{Class: MailBlock}, first: true},
+	{file: "authentication", Verdict: Verdict{Class: MailBlock}, first: true},
+	{file: "reverse_dns", Verdict: Verdict{Class: MailBlock}, first: true},
+	{file: "attachment", Verdict: Verdict{Class: Attachment}},
+	{file: "header_too_large", Verdict: Verdict{Class: AdminFailure}},
+	{file: "too_large", Verdict: Verdict{Class: TooLarge}, first: true},
+	{file: "mailbox_full", Verdict: Verdict{Class: MailboxFull}, first: true},
+	{file: "blocklist", Verdict: Verdict{Class: SpamBlock}, first: true},
+	{file: "spam", Verdict: Verdict{Class: SpamContent}},
+	{file: "relaying", Verdict: Verdict{Class: RelayingDenied}, first: true},
+	{file: "dns_temporary", Verdict: Verdict{Class: DNSFailure}},
+	{file: "no_domain", Verdict: Verdict{Class: DNSFailure, Hard: true}},
+	{file: "moved", Verdict: Verdict{Class: InvalidRecipient, Hard: true}},
+	{file: "inactive", Verdict: Verdict{Class: SoftBounce}},
+	{file: "no_valid_recipients", Verdict: Verdict{Class: NoRecipient, Hard: true}},
+	{file: "unknown_recipient", Verdict: Verdict{Class: InvalidRecipient, Hard: true}},
+	{file: "blocked", Verdict: Verdict{Class: MailBlock}},
+	{file: "throttled", Verdict: Verdict{Class: TransientFailure}},
+	{file: "timeout", Verdict: Verdict{Class: Timeout}},
+	{file: "system_error", Verdict: Verdict{Class: AdminFailure}},
+}
+
+// minPhrase is the least length of a phrase in bytes, which the index needs.
+const minPhrase = 3
+
+// phrase is a line of a list, normalized as replies are.
+type phrase struct {
+	text string
+	list int
+	open bool // written with "*" at its end: its last word may go on
+}
+
+// index finds the phrases of all lists in one pass over a text, by their first
+// three bytes.
+type index struct {
+	maybe   [1 << 10]uint64 // a bit for each hash that some phrase has
+	phrases map[[minPhrase]byte][]phrase
+}
+
+func hash3(a, b, c byte) uint16 { return uint16(a)<<8 ^ uint16(b)<<4 ^ uint16(c) }
+
+var indexed = sync.OnceValue(func() *index {
+	x := &index{phrases: map[[minPhrase]byte][]phrase{}}
+	for i, l := range lists {
+		for _, line := range phrasesOf(l.file) {
+			x.add(line, i)
+		}
+	}
+
+	return x
+})
+
+// phrasesOf returns the lines of a list without comments.
+func phrasesOf(file string) (out []string) {
+	b, err := wordFiles.ReadFile("words/" + file + ".txt")
+	if err != nil {
+		panic(err) // embedded
+	}
+
+	for line := range strings.Lines(string(b)) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+			out = append(out, line)
+		}
+	}
+
+	return out
+}
+
+func (x *index) add(line string, list int) {
+	bare, open := strings.CutSuffix(line, "*")
+	text := strings.TrimSpace(normalize(bare, ""))
+	if len(text) < minPhrase {
+		return // a test sees to it that there is none
+	}
+
+	key := [minPhrase]byte{text[0], text[1], text[2]}
+	x.phrases[key] = append(x.phrases[key], phrase{text: text, list: list, open: open})
+	h := hash3(key[0], key[1], key[2])
+	x.maybe[h>>6] |= 1 << (h & 63)
+}
+
+// first returns the first list with a phrase in a normalized text, or -1.
+func (x *index) first(text string) int {
+	best := len(lists)
+	for i := 0; i+minPhrase <= len(text) && best > 0; i++ {
+		h := hash3(text[i], text[i+1], text[i+2])
+		if x.maybe[h>>6]&(1<<(h&63)) == 0 || !boundary(text, i) {
+			continue
+		}
+
+		for _, p := range x.phrases[[minPhrase]byte{text[i], text[i+1], text[i+2]}] {
+			if p.list < best && strings.HasPrefix(text[i:], p.text) && (p.open || boundary(text, i+len(p.text))) {
+				best = p.list
+			}
+		}
+	}
+
+	if best == len(lists) {
+		return -1
+	}
+
+	return best
+}
+
+// boundary reports whether no word of a text goes on across position i.
+func boundary(text string, i int) bool {
+	if i <= 0 || i >= len(text) {
+		return true
+	}
+
+	before, _ := utf8.DecodeLastRuneInString(text[:i])
+	behind, _ := utf8.DecodeRuneInString(text[i:])
+
+	return !inWord(before) || !inWord(behind)
+}
+
+// Said is what the words of a text come to.
+type Said struct {
+	Verdict
+	Found bool // some phrase is known
+	First bool // to be believed before any status code
+}
+
+// Words returns what the words of a text say, names taken out. The recipient's
+// local part is taken out as well, unless nothing is known of what is left.
+func Words(text, recipient string) Said {
+	local, _ := cutAddress(recipient)
+	if local != "" {
+		if said := search(normalize(text, local)); said.Found {
+			return said
+		}
+	}
+
+	return search(normalize(text, ""))
+}
+
+func search(text string) Said {
+	i := indexed().first(text)
+	if i < 0 {
+		return Said{}
+	}
+
+	return Said{Verdict: lists[i].Verdict, Found: true, First: lists[i].first}
+}
+
+func cutAddress(address string) (local, domain string) {
+	i := strings.LastIndexByte(address, '@')
+	if i < 0 {
+		return "", ""
+	}
+
+	return address[:i], address[i+1:]
+}
