@@ -40,6 +40,7 @@ var lists = []list{
 	{file: "inactive", Verdict: Verdict{Class: SoftBounce}},
 	{file: "no_valid_recipients", Verdict: Verdict{Class: NoRecipient, Hard: true}},
 	{file: "unknown_recipient", Verdict: Verdict{Class: InvalidRecipient, Hard: true}},
+	{file: "loop", Verdict: Verdict{Class: AdminFailure}},
 	{file: "blocked", Verdict: Verdict{Class: MailBlock}},
 	{file: "throttled", Verdict: Verdict{Class: TransientFailure}},
 	{file: "timeout", Verdict: Verdict{Class: Timeout}},
