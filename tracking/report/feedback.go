@@ -2,6 +2,8 @@ package report
 
 import (
 	"encoding/json"
+	"mime"
+	"regexp"
 	"strings"
 )
 
@@ -9,10 +11,10 @@ import (
 // place: Microsoft's JMRP forwards the message bare, with X-HmXmrOriginalRecipient.
 func (r *Report) feedback(m *structure) bool {
 	for _, p := range m.parts {
-		if !p.is("message/feedback-report", "text/feedback-report") {
+		if !p.is("message/feedback-report", "text/feedback-report") || m.isForward() && m.reportType() != "feedback-report" {
 			continue
 		}
-		r.Kind = Complaint
+
 		all := fields{}
 		for _, g := range groups(string(p.body)) {
 			for k, v := range g {
@@ -21,30 +23,61 @@ func (r *Report) feedback(m *structure) bool {
 				}
 			}
 		}
-		r.FeedbackType = strings.ToLower(all["feedback-type"])
-		if r.FeedbackType == "" {
-			r.FeedbackType = "abuse"
-		}
-		r.UserAgent, r.ReportingMTA, r.SourceIP = all["user-agent"], typed(all["reporting-mta"]), all["source-ip"]
-		r.ReportedTo = all["reported-domain"]
+		r.Kind = Complaint
+		r.FeedbackType = feedbackType(all["feedback-type"])
+		r.UserAgent = structured(all["user-agent"])
+		r.ReportingMTA = mtaName(all["reporting-mta"])
+		r.SourceIP = structured(all["source-ip"])
+		r.ReportedTo = structured(all["reported-domain"])
 		r.OriginalEnvelopeID = all["original-envelope-id"]
 		r.complainants(rcptTo(string(p.body)))
+
 		return true
 	}
+
 	return r.bareComplaint(m)
 }
 
-// rcptTo gives every Original-Rcpt-To, of which there may be several.
+// feedbackType is the type of a report; one without is a complaint, as older
+// reports were.
+func feedbackType(v string) string {
+	if v = keyword(v); v == "" {
+		return "abuse"
+	}
+
+	return v
+}
+
+// rcptTo returns every Original-Rcpt-To, of which there may be several.
 func rcptTo(report string) []string {
 	var out []string
-	for line := range strings.Lines(report) {
-		name, v, ok := strings.Cut(line, ":")
-		if ok && (strings.EqualFold(strings.TrimSpace(name), "Original-Rcpt-To") || strings.EqualFold(strings.TrimSpace(name), "Removal-Recipient")) {
-			if a := addressOf(v); strings.Contains(a, "@") {
-				out = append(out, a)
-			}
+	for _, f := range unfolded(report) {
+		name, v, ok := strings.Cut(f, ":")
+		if name = strings.TrimSpace(name); !ok || !strings.EqualFold(name, "Original-Rcpt-To") && !strings.EqualFold(name, "Removal-Recipient") {
+			continue
+		}
+		if a := addressOf(v); strings.Contains(a, "@") && len(out) < maxRecipients {
+			out = append(out, a)
 		}
 	}
+
+	return out
+}
+
+// unfolded returns the lines of a header with their continuations (RFC 5322,
+// section 2.2.3).
+func unfolded(header string) []string {
+	var out []string
+	for line := range strings.Lines(header) {
+		line = strings.TrimRight(line, "\r\n")
+		last := len(out) - 1
+		if last < 0 || line == "" || line[0] != ' ' && line[0] != '\t' {
+			out = append(out, line)
+		} else if len(out[last]) < maxFieldValue {
+			out[last] += " " + strings.TrimSpace(line)
+		}
+	}
+
 	return out
 }
 
@@ -67,22 +100,50 @@ func (r *Report) complainants(named []string) {
 	}
 }
 
-// bareComplaint knows the providers that forward the message without a report.
+// forwarders are the addresses from which providers forward messages that
+// somebody complained of, without a report.
+var forwarders = regexp.MustCompile(`^(?:staff@hotmail\.com|feedback@arf\..+|(?:feedbackloop|fbl|complaints?|abuse-report|scomp)@.+)$`)
+
+// bareComplaint knows the providers that forward the message without a report:
+// the message is attached, and nobody says anything to it.
 func (r *Report) bareComplaint(m *structure) bool {
-	from := strings.ToLower(m.get("From"))
 	h := returnedHeader(r.returned)
+	from := m.from()
+	bare := !m.isForward() && m.isWordless()
 	switch {
 	case m.header.Has("X-HmXmrOriginalRecipient"):
 		r.complainants(addressIn.FindAllString(m.get("X-HmXmrOriginalRecipient"), 1))
-	case h["x-hmxmroriginalrecipient"] != "":
+	case h["x-hmxmroriginalrecipient"] != "" && bare:
 		r.complainants(addressIn.FindAllString(h["x-hmxmroriginalrecipient"], 1))
-	case r.returned != nil && (strings.Contains(from, "staff@hotmail.com") || strings.Contains(from, "feedbackloop@") || strings.Contains(from, "feedback@arf.") || strings.Contains(from, "complaints@") || strings.Contains(from, "fbl@")) && !fromDaemon(m):
+	case m.hasAttachedMessage() && forwarders.MatchString(from.local+"@"+from.host) && bare:
 		r.complainants(nil)
 	default:
 		return false
 	}
 	r.Kind, r.FeedbackType = Complaint, "abuse"
+
 	return true
+}
+
+// standardWords are what providers write beside a message that they forward.
+var standardWords = regexp.MustCompile(`(?i)^\s*(?:this is an? (?:e-?mail |spam )*(?:abuse|spam) (?:report|complaint)|complaint about message from|an? (?:user|customer|subscriber)[^.?]{0,80} (?:complained|reported))`)
+
+// isWordless reports whether a mail says nothing of its own.
+func (m *structure) isWordless() bool {
+	text := strings.TrimSpace(m.text())
+
+	return text == "" || standardWords.MatchString(text) && !strings.Contains(text, "?")
+}
+
+// hasAttachedMessage reports whether the message itself is attached.
+func (m *structure) hasAttachedMessage() bool {
+	for _, p := range m.parts {
+		if p.is("message/rfc822", "message/global") {
+			return true
+		}
+	}
+
+	return false
 }
 
 // returnedHeader reads the header of the returned message, leniently.
@@ -92,6 +153,16 @@ func returnedHeader(returned []byte) fields {
 		return gs[0]
 	}
 	return fields{}
+}
+
+// returnedSubject is the subject of the returned message, decoded.
+func returnedSubject(returned []byte) string {
+	v := returnedHeader(returned)["subject"]
+	if d, err := new(mime.WordDecoder).DecodeHeader(v); err == nil {
+		v = d
+	}
+
+	return strings.TrimSpace(v)
 }
 
 // sesNotification reads what Amazon SES sends by way of SNS: JSON in a text.

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/tracking/bounce"
 	"postern/tracking/event"
 )
 
@@ -55,6 +56,7 @@ type Report struct {
 	SourceIP     string
 	ReportedTo   string // Reported-Domain, or whom the report was sent to
 
+	unnamed  Recipient // what a notice says that names nobody
 	subject  string
 	returned []byte // the message, or its header, that the report is about
 	text     []byte // all text parts, where the returned message may be too
@@ -70,6 +72,9 @@ type Recipient struct {
 	Diagnostic string // as the report has it, on one line
 	Class      int    // SparkPost's bounce class
 	Hard       bool   // the address or its domain is gone
+
+	isContext bool // Diagnostic is the notice as a whole, not a server's words
+	bare      bool // the reply names the recipient and no reason
 }
 
 // Address is the recipient as the sender knew it: the original where it is told.
@@ -85,6 +90,8 @@ func Parse(msg []byte) *Report {
 	m := readStructure(msg)
 	r := &Report{Kind: Other, Date: m.date(), subject: m.get("Subject"), returned: m.returned(), text: m.allText()}
 	switch {
+	case m.isReceipt():
+		r.Kind = AutoReply
 	case r.feedback(m):
 	case r.statusParts(m):
 	case r.sesNotification(m):
@@ -93,17 +100,60 @@ func Parse(msg []byte) *Report {
 	case r.statusInText(m):
 	case r.notice(m):
 	}
-	context := ""
-	if len(r.Recipients) == 1 { // of several, it could be about any
-		shown, _ := cutReturned(m.text())
-		context = event.Clip(r.subject+" "+shown, maxDiagnostic)
-	}
-	late := (r.Kind == Bounce || r.Kind == Delay) && refusedAfterData(m.text())
-	for i := range r.Recipients {
-		r.Recipients[i].judge(late, context)
-	}
+	r.judge(m)
+
 	return r
 }
+
+// judge gives each recipient its class. What the notice says around is asked
+// where there is one recipient alone: of several, it could be about any.
+func (r *Report) judge(m *structure) {
+	if r.Kind != Bounce && r.Kind != Delay {
+		for i := range r.Recipients {
+			r.Recipients[i].Diagnostic = reason(r.Recipients[i].Diagnostic)
+		}
+
+		return
+	}
+
+	text := m.text()
+	shown, _ := cutReturned(text)
+	shown = r.ownWords(shown)
+	late := refusedAfterData(text)
+	for i := range r.Recipients {
+		r.Recipients[i].judge(r.ownWords(r.Recipients[i].Diagnostic), late)
+	}
+	if r.unnamed.Kind != "" {
+		r.unnamed.judge(r.ownWords(r.unnamed.Diagnostic), late)
+	}
+
+	if len(r.Recipients) == 1 {
+		r.Recipients[0].lookAround(shown)
+	}
+}
+
+// lookAround asks the notice where the diagnostic says nothing that is known:
+// first the server's reply that it quotes, then its own words, which never make
+// a hard bounce.
+func (c *Recipient) lookAround(shown string) {
+	v := bounce.Verdict{Class: c.Class, Hard: c.Hard}
+	if c.Kind != Bounce && c.Kind != Delay || !v.Vague() || c.bare {
+		return
+	}
+
+	if reply := noticeReply(shown); strongReply.MatchString(reply) {
+		if said := bounce.Words(event.Clip(reply, maxDiagnostic), c.Address()); said.Found && !said.Vague() {
+			c.Class, c.Hard = said.Class, said.Hard && c.Kind == Bounce && !strings.HasPrefix(c.Status, "4")
+			return
+		}
+	}
+
+	if around := soft(bounce.Words(event.Clip(shown, maxDiagnostic), c.Address())); !around.Vague() {
+		c.Class, c.Hard = around.Class, false
+	}
+}
+
+func reason(diagnostic string) string { return event.Clip(oneLine(diagnostic), maxReason) }
 
 // afterData is how notices say that a message was refused once it had been
 // sent, and atRcpt that the recipient was.
@@ -121,11 +171,11 @@ var bareRefusal = regexp.MustCompile(`(?i)^5\d\d (?:5\.\d+\.\d+ )?<?(?:` + addr 
 
 var unknownUser = regexp.MustCompile(`(?i)user unknown|unknown user`)
 
-// judge fills in what follows from status and words. late: the recipient had
-// been accepted when the message was refused. context is the notice around it,
-// asked where the diagnostic says nothing that is known.
-func (c *Recipient) judge(late bool, context string) {
-	c.Diagnostic = event.Clip(oneLine(c.Diagnostic), maxReason)
+// judge fills in what follows from status and words. said is the diagnostic
+// without what the sender wrote. late: the recipient had been accepted when the
+// message was refused.
+func (c *Recipient) judge(said string, late bool) {
+	c.Diagnostic = reason(c.Diagnostic)
 	if c.Kind != Bounce && c.Kind != Delay {
 		return
 	}
@@ -133,28 +183,37 @@ func (c *Recipient) judge(late bool, context string) {
 		c.ReplyCode = replyCode(c.Diagnostic)
 	}
 	c.Status = bestStatus(c.Status, c.Diagnostic)
-	c.Class, c.Hard = event.Classify("", c.Status, c.Diagnostic, nil)
-	if context != "" && vagueClass(c.Class) {
-		if class, hard := event.Classify("", "", oneLine(context), nil); !vagueClass(class) {
-			c.Class, c.Hard = class, hard && !strings.HasPrefix(c.Status, "4")
-		}
+	if c.ReplyCode == "" && c.Status == "" {
+		said = quotes.ReplaceAllString(said, " ") // what a notice quotes is mostly a subject
 	}
-	if vagueClass(c.Class) && bareRefusal.MatchString(c.Diagnostic) {
-		c.Class, c.Hard = event.ClassInvalidRecipient, true
+
+	v := bounce.Classify(bounce.Refusal{Status: c.Status, Text: said, Recipient: c.Address()})
+	if c.isContext && c.Status == "" {
+		v = soft(bounce.Words(said, c.Address()))
 	}
+	if c.bare = v.Vague() && bareRefusal.MatchString(c.Diagnostic); c.bare {
+		v = bounce.Verdict{Class: bounce.InvalidRecipient, Hard: true}
+	}
+
 	// "User unknown" in answer to the message, the recipient having been taken,
 	// is how filters of the recipient's own (and of mobile providers) refuse.
 	filtered := late && vagueness(c.Status) > 0 || strings.Contains(c.Diagnostic, "550 : User unknown")
-	if c.Hard && filtered && unknownUser.MatchString(c.Diagnostic) {
-		c.Class, c.Hard = event.ClassMailBlock, false
+	if v.Hard && filtered && unknownUser.MatchString(c.Diagnostic) {
+		v = bounce.Verdict{Class: bounce.MailBlock}
 	}
-	if c.Kind == Delay {
-		c.Hard = false
-	}
+	c.Class, c.Hard = v.Class, v.Hard && c.Kind == Bounce
 }
 
-func vagueClass(class int) bool {
-	return class == event.ClassUndetermined || class == event.ClassGenericBounce || class == event.ClassTransientFailure || class == event.ClassSoftBounce
+// quotes are two or more words in quotation marks.
+var quotes = regexp.MustCompile(`"[^"\n@]{1,200}\s[^"\n@]{1,200}"|“[^”\n]{1,400}”|„[^“”\n]{1,400}[“”]|«[^»\n]{1,400}»|「[^」\n]{1,400}」|『[^』\n]{1,400}』`)
+
+// soft is what words come to that may be anybody's: a hard bounce never.
+func soft(said bounce.Said) bounce.Verdict {
+	if !said.Found || said.Hard {
+		return bounce.Verdict{Class: bounce.Undetermined}
+	}
+
+	return said.Verdict
 }
 
 // setKind: the gravest recipient decides for the whole.

@@ -55,26 +55,6 @@ func groups(text string) []fields {
 	return out
 }
 
-// typed takes the type off `rfc822; x` or `smtp; x` (RFC 3464 section 2.1.2).
-func typed(v string) string {
-	if kind, rest, ok := strings.Cut(v, ";"); ok && !strings.ContainsAny(strings.TrimSpace(kind), " @<") {
-		return strings.TrimSpace(rest)
-	}
-	return strings.TrimSpace(v)
-}
-
-var addressIn = regexp.MustCompile(`"[^"\r\n]{1,64}"@[A-Za-z0-9.\-\[\]:]{1,255}|[^\s<>()\[\]{}:;,"'|\\` + "`" + `]{1,128}@[A-Za-z0-9][A-Za-z0-9.\-]{0,254}[A-Za-z0-9]`)
-
-// addressOf finds the address in a recipient field; a value without one is
-// taken as it stands.
-func addressOf(v string) string {
-	v = typed(v)
-	if a := addressIn.FindString(v); a != "" {
-		return a
-	}
-	return strings.Trim(v, "<> \t")
-}
-
 // statusParts reads the machine-readable part of a DSN; one that a person passes
 // on speaks of nothing that was sent back here.
 func (r *Report) statusParts(m *structure) bool {
@@ -140,7 +120,11 @@ func (r *Report) statusGroups(gs []fields) bool {
 }
 
 func recipientOf(g fields) Recipient {
-	c := Recipient{Final: addressOf(g["final-recipient"]), Status: cleanStatus(g["status"]), Diagnostic: typed(g["diagnostic-code"])}
+	c := Recipient{
+		Final:      addressOf(g["final-recipient"]),
+		Status:     cleanStatus(g["status"]),
+		Diagnostic: typed(g["diagnostic-code"]),
+	}
 	if o := g["original-recipient"]; o != "" {
 		c.Original = addressOf(o)
 	}
@@ -149,8 +133,7 @@ func recipientOf(g fields) Recipient {
 			c.Final = a
 		}
 	}
-	action, _, _ := strings.Cut(strings.ToLower(strings.TrimSpace(g["action"])), " ")
-	switch strings.Trim(action, ";,.(") {
+	switch keyword(g["action"]) {
 	case "failed", "failure", "fail", "bounced", "error":
 		c.Kind = Bounce
 	case "delayed", "deferred", "delay":

@@ -1,0 +1,148 @@
+package report
+
+import (
+	"net/mail"
+	"regexp"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// structured returns the value of a structured field without comments and folds
+// (RFC 5322, section 3.2.2), trimmed. A parenthesis that never closes is kept as
+// it is.
+func structured(v string) string {
+	if !strings.Contains(v, "(") {
+		return strings.Join(strings.Fields(v), " ")
+	}
+
+	var out strings.Builder
+	quoted, depth, open := false, 0, 0
+	for i := 0; i < len(v); i++ {
+		c := v[i]
+		switch {
+		case c == '\\' && i+1 < len(v):
+			if depth == 0 {
+				out.WriteString(v[i : i+2])
+			}
+			i++
+			continue
+		case c == '"' && depth == 0:
+			quoted = !quoted
+		case c == '(' && !quoted:
+			if depth == 0 {
+				open = i
+			}
+			depth++
+			continue
+		case c == ')' && depth > 0:
+			depth--
+			out.WriteByte(' ')
+			continue
+		}
+		if depth == 0 {
+			out.WriteByte(c)
+		}
+	}
+	if depth > 0 {
+		out.WriteString(v[open:])
+	}
+
+	return strings.Join(strings.Fields(out.String()), " ")
+}
+
+// keyword returns the first word of a structured field in lower case: what
+// fields such as Action, Feedback-Type and Auto-Submitted consist of.
+func keyword(v string) string {
+	v, _, _ = strings.Cut(structured(v), ";")
+	if fields := strings.Fields(v); len(fields) > 0 {
+		return strings.ToLower(strings.Trim(fields[0], `",.`))
+	}
+
+	return ""
+}
+
+// cutType takes the type off `rfc822; x` or `smtp; x` (RFC 3464, section 2.1.2).
+func cutType(v string) (kind, rest string) {
+	before, behind, ok := strings.Cut(v, ";")
+	if before = structured(before); !ok || before == "" || strings.ContainsAny(before, " @<.") {
+		return "", strings.TrimSpace(v)
+	}
+
+	return strings.ToLower(before), strings.TrimSpace(behind)
+}
+
+// typed is what stands behind a type.
+func typed(v string) string {
+	_, rest := cutType(v)
+
+	return rest
+}
+
+// mtaName is the name in a field such as Reporting-MTA.
+func mtaName(v string) string { return structured(typed(v)) }
+
+const (
+	// localChars are the characters of a local part in running text. Chinese and
+	// Japanese are left out, for they stand around addresses without a space.
+	localChars = `\s<>()\[\]{}:;,"|\\` + "`" + `\p{Han}\p{Hiragana}\p{Katakana}\x{3000}-\x{303F}\x{FF00}-\x{FFEF}`
+	labelChars = `A-Za-z0-9\p{Latin}\p{Greek}\p{Cyrillic}`
+
+	// addr is an address in running text.
+	addr = `"[^"\r\n]{1,64}"@[A-Za-z0-9.\-]{1,255}|[^'` + localChars + `][^` + localChars + `]{0,127}@[` + labelChars + `](?:[` + labelChars + `.\-]{0,254}[` + labelChars + `])?`
+)
+
+var addressIn = regexp.MustCompile(addr)
+
+// addressOf returns the address of a recipient field. A value without one is
+// returned as it is, one whose characters cannot be read as empty: part of an
+// address is somebody else's.
+func addressOf(v string) string {
+	v = strings.Trim(structured(typed(v)), "<> \t")
+	v, ok := decodeUTF8Address(v)
+	if !ok {
+		return ""
+	}
+	if isAddress(v) {
+		return v
+	}
+	if a := addressIn.FindString(v); a != "" && isAddress(a) {
+		return a
+	}
+
+	return v
+}
+
+// isAddress reports whether a text is one address and nothing else.
+func isAddress(v string) bool {
+	if len(v) > 512 || !strings.Contains(v, "@") {
+		return false
+	}
+	a, err := mail.ParseAddress("<" + v + ">")
+
+	return err == nil && a.Address != ""
+}
+
+var embedded = regexp.MustCompile(`\\x\{([0-9A-Fa-f]{1,6})\}`)
+
+// decodeUTF8Address reads the form of an address that is written with ASCII
+// alone (RFC 6533, section 3): b\x{F6}b@example.com.
+func decodeUTF8Address(v string) (string, bool) {
+	if !strings.Contains(v, `\x{`) {
+		return v, true
+	}
+
+	ok := true
+	out := embedded.ReplaceAllStringFunc(v, func(s string) string {
+		n, err := strconv.ParseUint(s[3:len(s)-1], 16, 32)
+		r := rune(n)
+		if err != nil || !utf8.ValidRune(r) || !unicode.IsGraphic(r) || unicode.IsSpace(r) || strings.ContainsRune("@<>", r) {
+			ok = false
+		}
+
+		return string(r)
+	})
+
+	return out, ok && !strings.Contains(out, `\x{`)
+}

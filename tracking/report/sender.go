@@ -1,0 +1,237 @@
+package report
+
+import (
+	"net/mail"
+	"regexp"
+	"strings"
+
+	"golang.org/x/text/unicode/norm"
+)
+
+// sender is who a mail says it is from.
+type sender struct {
+	name  string // lower case
+	local string // lower case
+	host  string
+	none  bool // no address at all, or the null path
+}
+
+// from reads the From field, leniently.
+func (m *structure) from() sender {
+	v := m.get("From")
+	if v = strings.TrimSpace(v); v == "" || v == "<>" {
+		return sender{none: true}
+	}
+
+	address, name := "", v
+	if a, err := mail.ParseAddress(m.header.Get("From")); err == nil {
+		address, name = a.Address, m.decoded(a.Name)
+	} else if at := addressIn.FindStringIndex(v); at != nil {
+		address, name = v[at[0]:at[1]], v[:at[0]]+v[at[1]:]
+	}
+
+	if address == "" && !strings.ContainsAny(name, " @") { // From: mailer-daemon
+		address = name
+	}
+	local, host := address, ""
+	if i := strings.LastIndexByte(address, '@'); i >= 0 {
+		local, host = address[:i], address[i+1:]
+	}
+
+	return sender{
+		name:  strings.ToLower(strings.Trim(structured(name), `"'<>() `)),
+		local: strings.ToLower(local),
+		host:  strings.ToLower(host),
+	}
+}
+
+// decoded decodes encoded words in a display name.
+func (m *structure) decoded(name string) string {
+	h := m.header.Copy()
+	h.Set("X-Name", name)
+	if v, err := h.Text("X-Name"); err == nil {
+		return v
+	}
+
+	return name
+}
+
+// daemonLocals are the local parts of mail systems.
+var daemonLocals = map[string]bool{
+	"mail-daemon":        true,
+	"mail.delivery":      true,
+	"mail-delivery":      true,
+	"maildelivery":       true,
+	"mailer-daemon":      true,
+	"mailer_daemon":      true,
+	"mailerdaemon":       true,
+	"mailsystem":         true,
+	"mdaemon":            true,
+	"mmdf":               true,
+	"nullsender":         true,
+	"post_master":        true,
+	"postmaster":         true,
+	"returnedmail":       true,
+	"mail_administrator": true,
+}
+
+// daemonNames begin the display names of mail systems; exactNames are names
+// that people could begin theirs with.
+var (
+	daemonNames = []string{
+		"mailer-daemon", "mailer daemon", "mailerdaemon", "mail-daemon", "mail daemon",
+		"mail delivery", "mail deliver", "maildelivery", "internet mail delivery", "message delivery",
+		"delivery subsystem", "returned mail", "returnedmail", "undeliverable",
+		"courier mail server", "microsoft exchange", "sistema de entrega", "systeme de distribution",
+		"mail-zustellsystem", "mailzustellung",
+	}
+	exactNames = []string{
+		"postmaster", "post master", "the post office", "post office", "mail administrator", "mail system",
+		"system administrator", "systemadministrator", "system-administrator", "systemadministratoren",
+		"administrateur systeme", "administrateur du systeme", "administrador del sistema", "administrador do sistema",
+		"amministratore di sistema", "systeembeheerder", "administrator systemu", "mail server", "mailserver",
+		"microsoft outlook", "系统管理员", "系統管理員", "システム管理者", "системный администратор",
+	}
+)
+
+// isDaemon reports whether the sender calls itself a mail system.
+func (s sender) isDaemon() bool {
+	if s.none || daemonLocals[s.local] || s.isMailer() {
+		return true
+	}
+
+	name := foldAccents(s.name)
+	for _, n := range daemonNames {
+		if strings.HasPrefix(name, n) {
+			return true
+		}
+	}
+	for _, n := range exactNames {
+		if name == n {
+			return true
+		}
+	}
+
+	return false
+}
+
+// isMailer reports whether the address is one that nothing but a mail system
+// writes from. Postmasters may be people.
+func (s sender) isMailer() bool {
+	for _, prefix := range []string{"mailer-daemon", "mailerdaemon", "mailer_daemon", "mail-daemon"} {
+		if strings.HasPrefix(s.local, prefix) {
+			return true
+		}
+	}
+
+	return s.none
+}
+
+func foldAccents(s string) string {
+	return strings.Map(func(r rune) rune {
+		if 0x300 <= r && r <= 0x36F {
+			return -1
+		}
+
+		return r
+	}, norm.NFD.String(s))
+}
+
+// fromMailSystem tells a machine's notice from a person's mail: the null
+// return path (RFC 5321, section 4.5.5), a daemon's name, a report's structure
+// (RFC 6522) or a field that only mail systems write, and no sign of a person
+// who passes it on.
+func fromMailSystem(m *structure) bool {
+	if m.passedOn() {
+		return false
+	}
+
+	return m.from().isDaemon() || m.hasNullPath() || m.header.Has("X-Failed-Recipients") || m.isReport()
+}
+
+// isReport reports whether a mail is a multipart/report (RFC 6522).
+func (m *structure) isReport() bool {
+	t, _, _ := m.header.ContentType()
+
+	return strings.EqualFold(t, "multipart/report")
+}
+
+// reportType is the parameter that says what a multipart/report reports.
+func (m *structure) reportType() string {
+	if !m.isReport() {
+		return ""
+	}
+	_, params, _ := m.header.ContentType()
+
+	return strings.ToLower(params["report-type"])
+}
+
+// forwardedSubject begins the subject of what a person passes on or answers.
+var forwardedSubject = regexp.MustCompile(`(?i)^\s*(?:fwd?|wg|tr|rv|enc|i|doorst|pd|re|aw|antw|sv|vs|rif|r|res|odp|转发|轉寄|转寄|回复|回覆|答复|返信|転送)\s*[:：]`)
+
+// passedOn reports whether a person sends on or answers what a mail system
+// wrote: such a mail speaks of nothing that was sent back here.
+func (m *structure) passedOn() bool {
+	return m.isForward() || !m.from().isDaemon() && !m.isAutomatic() && !m.from().isRobot()
+}
+
+// isForward reports whether a mail says that it is passed on or an answer.
+func (m *structure) isForward() bool {
+	if m.from().isDaemon() {
+		return false
+	}
+
+	for _, name := range []string{"Resent-From", "Resent-Sender", "Resent-To", "Resent-Date", "X-Forwarded-Message-Id"} {
+		if m.header.Has(name) {
+			return true
+		}
+	}
+
+	return forwardedSubject.MatchString(m.get("Subject"))
+}
+
+// isAutomatic reports whether a program says that it made the mail (RFC 3834,
+// section 5), or the null return path does (RFC 5321, section 4.5.5).
+func (m *structure) isAutomatic() bool {
+	auto := keyword(m.get("Auto-Submitted"))
+
+	return auto != "" && auto != "no" || m.hasNullPath() || m.header.Has("X-Failed-Recipients")
+}
+
+func (m *structure) hasNullPath() bool {
+	return strings.ReplaceAll(m.header.Get("Return-Path"), " ", "") == "<>"
+}
+
+// robotNames are parts of local parts that people do not have.
+var robotNames = regexp.MustCompile(`noreply|no-reply|no_reply|donotreply|bounce|mailer|daemon|system|admin|notif|robot|mail|smtp|report|return|abuse|feedback|fbl|complaint|^\d+$|^root$|^nobody$`)
+
+// isRobot reports whether the address looks like a program's.
+func (s sender) isRobot() bool { return robotNames.MatchString(s.local) }
+
+// hasStatus reports whether a part for machines says what became of a message
+// (RFC 3464).
+func (m *structure) hasStatus() bool {
+	for _, p := range m.parts {
+		if p.isStatus() {
+			return true
+		}
+	}
+
+	return false
+}
+
+// isReceipt reports whether a mail is a message disposition notification (RFC
+// 8098): a receipt for a message that was delivered.
+func (m *structure) isReceipt() bool {
+	if m.reportType() == "disposition-notification" {
+		return true
+	}
+
+	for _, p := range m.parts {
+		if p.is("message/disposition-notification", "message/global-disposition-notification") {
+			return true
+		}
+	}
+
+	return false
+}
