@@ -40,27 +40,35 @@ const maxCandidates = 64
 
 // Find looks, in this order, at the recipients that the report was sent to
 // (VERP), at our header field, a token of ours and ENVID in the returned
-// message or the report. What does not verify is passed over.
+// message or the report. What does not verify is passed over. A token of the
+// same copy tells more of it, above all for whom it was sealed.
 func (f *Finder) Find(r *Report, raw []byte, recipients []string) (Found, bool) {
 	hay := f.hay(r, raw)
-	t, hasToken := f.token(hay)
+	tokens := f.tokens(hay)
+
 	id, by := f.first(verpIDs(recipients)), "verp"
 	if id == (token.ID{}) {
 		id, by = f.first(f.headerIDs(hay)), "header"
 	}
-	if id == (token.ID{}) && hasToken {
-		id, by = t.MessageID, "token"
+	if id == (token.ID{}) && len(tokens) > 0 {
+		id, by = tokens[0].MessageID, "token"
 	}
 	if id == (token.ID{}) {
 		id, by = f.first([]string{r.OriginalEnvelopeID}), "envid"
 	}
-	switch {
-	case id == (token.ID{}):
+	if id == (token.ID{}) {
 		return Found{}, false
-	case hasToken && t.MessageID == id: // it says more of the same copy
-		return Found{ID: id, By: by, Recipient: t.Recipient, Subaccount: t.Subaccount, Unreported: t.Unreported}, true
 	}
-	return Found{ID: id, By: by}, true
+
+	found := Found{ID: id, By: by}
+	for _, t := range tokens {
+		if t.MessageID == id {
+			found.Recipient, found.Subaccount, found.Unreported = t.Recipient, t.Subaccount, t.Unreported
+			break
+		}
+	}
+
+	return found, true
 }
 
 // first is the first id that verifies, or none.
@@ -99,49 +107,113 @@ func (f *Finder) hay(r *Report, raw []byte) [][]byte {
 	return append(out, r.text, raw[:min(len(raw), maxLooked)])
 }
 
+// headerIDs returns the values of our header field, folded or not, also where a
+// text quotes the header.
 func (f *Finder) headerIDs(hay [][]byte) (out []string) {
-	name := []byte(strings.ToLower(f.Header) + ":")
+	name := strings.ToLower(f.Header)
 	for _, b := range hay {
-		for line := range bytes.Lines(b) {
-			if len(line) > len(name)+26 && len(line) < 200 && bytes.EqualFold(line[:len(name)], name) {
-				out = append(out, string(bytes.TrimSpace(line[len(name):])))
-				if len(out) >= maxCandidates {
-					return out
-				}
+		for lines := b; len(lines) > 0 && len(out) < maxCandidates; {
+			var line []byte
+			line, lines = cutLine(lines)
+			value, ok := fieldValue(line, name)
+			if !ok {
+				continue
 			}
+
+			for value == "" || len(value) < maxIDText {
+				next, rest := cutLine(lines)
+				more := bytes.TrimSpace(bytes.TrimLeft(next, quoteMarks))
+				if len(more) == 0 || !isFolded(next) {
+					break
+				}
+				value += string(more)
+				lines = rest
+			}
+			out = append(out, value)
 		}
 	}
+
 	return out
 }
 
-var tokenIn = regexp.MustCompile(regexp.QuoteMeta(token.PathPrefix) + `(?:[A-Za-z0-9_.~%-]+/){0,8}([A-Za-z0-9_-]+)`)
+// maxIDText bounds in bytes what continuation lines add to an id.
+const maxIDText = 200
 
-func (f *Finder) token(hay [][]byte) (token.Token, bool) {
-	tried := 0
+// quoteMarks stand in front of the lines of a message that a text quotes.
+const quoteMarks = "> \t|"
+
+// cutLine returns the first line without its end, and what stands behind it.
+func cutLine(b []byte) (line, rest []byte) {
+	line, rest, _ = bytes.Cut(b, []byte("\n"))
+
+	return bytes.TrimRight(line, "\r"), rest
+}
+
+// fieldValue returns the value of a line that begins with a field's name.
+func fieldValue(line []byte, name string) (string, bool) {
+	line = bytes.TrimLeft(line, quoteMarks)
+	if len(line) <= len(name) || !strings.EqualFold(string(line[:len(name)]), name) {
+		return "", false
+	}
+	value, ok := bytes.CutPrefix(bytes.TrimLeft(line[len(name):], " \t"), []byte(":"))
+	if !ok || len(value) > maxIDText {
+		return "", false
+	}
+
+	return strings.TrimSpace(string(value)), true
+}
+
+// isFolded reports whether a line continues the one before (RFC 5322, section
+// 2.2.3), quoted or not.
+func isFolded(line []byte) bool {
+	line = bytes.TrimLeft(line, ">|")
+
+	return len(line) > 0 && (line[0] == ' ' || line[0] == '\t')
+}
+
+var (
+	// tokenIn finds tokens in tracked URLs, mailToken those of the mailbox that
+	// List-Unsubscribe names.
+	tokenIn   = regexp.MustCompile(regexp.QuoteMeta(token.PathPrefix) + `(?:[A-Za-z0-9_.~%-]+/){0,8}([A-Za-z0-9_-]+)`)
+	mailToken = regexp.MustCompile(`(?i)` + Unsubscribe + `(?:@[A-Za-z0-9.-]{1,255}\?subject=|\+)([A-Za-z0-9_-]{20,})`)
+
+	softBreak = regexp.MustCompile(`=\r?\n`)
+)
+
+// tokens returns the tokens of ours in a mail, in the order in which they stand.
+func (f *Finder) tokens(hay [][]byte) (out []token.Token) {
+	tried := map[string]bool{}
 	for _, b := range hay {
 		if bytes.Contains(b, []byte("=\n")) || bytes.Contains(b, []byte("=\r\n")) { // quoted-printable that nobody decoded
 			b = softBreak.ReplaceAll(b, nil)
 		}
-		for _, m := range tokenIn.FindAllSubmatch(b, maxCandidates) {
-			if tried++; tried > maxCandidates {
-				return token.Token{}, false
-			}
-			if t, err := f.Keys.Open(string(m[1])); err == nil {
-				return t, true
+
+		for _, pattern := range []*regexp.Regexp{tokenIn, mailToken} {
+			for _, m := range pattern.FindAllSubmatch(b, maxCandidates) {
+				text := string(m[1])
+				if tried[text] {
+					continue
+				}
+				if len(tried) >= maxCandidates {
+					return out
+				}
+				tried[text] = true
+				if t, err := f.Keys.Open(text); err == nil {
+					out = append(out, t)
+				}
 			}
 		}
 	}
-	return token.Token{}, false
-}
 
-var softBreak = regexp.MustCompile(`=\r?\n`)
+	return out
+}
 
 // Event makes the event of a report about a copy of ours; nil where it makes
 // none. A copy has one recipient, so there is one event, whatever addresses
 // its journey led through.
 func (r *Report) Event(f Found, now time.Time) *event.Event {
 	e := &event.Event{MessageID: f.ID.String(), Timestamp: event.Timestamp{Time: r.when(f.ID.Time(), now)}, SubaccountID: f.Subaccount, DelvMethod: "esmtp"}
-	c, ok := r.first(r.Kind)
+	c := r.recipient(f.Recipient)
 	switch {
 	case r.Kind == Bounce:
 		e.Type, e.RecvMethod = event.OutOfBand, "esmtp"
@@ -152,13 +224,13 @@ func (r *Report) Event(f Found, now time.Time) *event.Event {
 	default:
 		return nil
 	}
-	if ok {
+
+	// Whoever got one copy could name anybody in a report about it: what is
+	// sealed in the copy's own token counts first.
+	if e.RcptTo = f.Recipient; e.RcptTo == "" {
 		e.RcptTo = c.Address()
 	}
-	if !strings.Contains(e.RcptTo, "@") {
-		e.RcptTo = f.Recipient
-	}
-	if e.RcptTo = event.Clip(e.RcptTo, 512); e.RcptTo == "" {
+	if e.RcptTo = event.Clip(e.RcptTo, 512); !strings.Contains(e.RcptTo, "@") {
 		return nil
 	}
 	h := returnedHeader(r.returned)
@@ -189,13 +261,27 @@ func (r *Report) bounce(e *event.Event, c Recipient) {
 	}
 }
 
-func (r *Report) first(k Kind) (Recipient, bool) {
-	for _, c := range r.Recipients {
-		if c.Kind == k {
-			return c, true
+// recipient is what the report says of the one whom the copy was for, else of
+// the first one of the report's own kind.
+func (r *Report) recipient(sealed string) Recipient {
+	var first *Recipient
+	for i := range r.Recipients {
+		c := &r.Recipients[i]
+		if c.Kind != r.Kind {
+			continue
+		}
+		if sealed != "" && (strings.EqualFold(c.Original, sealed) || strings.EqualFold(c.Final, sealed)) {
+			return *c
+		}
+		if first == nil {
+			first = c
 		}
 	}
-	return Recipient{}, false
+	if first != nil {
+		return *first
+	}
+
+	return r.unnamed
 }
 
 // maxClockLag bounds how old a report's own date may be to be believed: events

@@ -234,3 +234,109 @@ func TestKeepIsBounded(t *testing.T) {
 		t.Error("kept more than the folder may hold")
 	}
 }
+
+// TestFindFoldedHeader: our field is found folded, quoted and in text.
+func TestFindFoldedHeader(t *testing.T) {
+	keys := testKeys(t)
+	id := keys.NewID(noon.Add(-time.Hour))
+	for name, returned := range map[string]string{
+		"on one line":            "X-Sp-Message-Id: " + id.String() + "\n\nhi",
+		"folded":                 "X-Sp-Message-Id:\n " + id.String() + "\nSubject: x\n\nhi",
+		"folded with a tab":      "X-Sp-Message-Id:\n\t" + id.String() + "\n\nhi",
+		"folded in the middle":   "X-Sp-Message-Id: " + id.String()[:9] + "\n " + id.String()[9:] + "\n\nhi",
+		"a space before a colon": "X-Sp-Message-Id : " + id.String() + "\n\nhi",
+		"quoted":                 "Subject: x\n\n> X-Sp-Message-Id: " + id.String(),
+		"quoted and folded":      "Subject: x\n\n> X-Sp-Message-Id:\n>  " + id.String(),
+		"indented":               "Subject: x\n\n    X-Sp-Message-Id: " + id.String(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			msg := bounceOf(returned)
+			f := Finder{Keys: keys, Header: "X-Sp-Message-Id"}
+			if got, ok := f.Find(Parse(msg), msg, nil); !ok || got.ID != id || got.By != "header" {
+				t.Errorf("got %v %+v, want %s by header", ok, got, id)
+			}
+		})
+	}
+}
+
+// TestSealedRecipientCounts: whoever got one copy of ours can send a report that
+// names anybody. The event is about the one whom the copy was sealed for.
+func TestSealedRecipientCounts(t *testing.T) {
+	keys := testKeys(t)
+	sent := noon.Add(-time.Hour)
+	id, other := keys.NewID(sent), keys.NewID(sent)
+	link := func(id token.ID, recipient string) string {
+		return token.URL("https://t.example", keys.Seal(token.Token{Kind: token.Click, MessageID: id, Recipient: recipient, Target: "https://www.example.com/"}))
+	}
+	header := "X-Sp-Message-Id: " + id.String() + "\nTo: victim@elsewhere.example\n"
+	dsn := func(returned string) string {
+		return strings.ReplaceAll(string(bounceOf(returned)), "x@b.example", "victim@elsewhere.example")
+	}
+	arf := func(returned string) string {
+		return string(crlf("From: fbl@provider.example\nContent-Type: multipart/report; report-type=feedback-report; boundary=b\n\n--b\n\nA complaint.\n--b\nContent-Type: message/feedback-report\n\n" +
+			"Feedback-Type: abuse\nOriginal-Rcpt-To: victim@elsewhere.example\n--b\nContent-Type: message/rfc822\n\n" + returned + "\n--b--\n"))
+	}
+	mailto := keys.Seal(token.Token{Kind: token.ListUnsubscribe, MessageID: id, Recipient: "bob@example.com"})
+	for _, c := range []struct{ name, mail, want string }{
+		{"a bounce", dsn(header + "\n" + link(id, "bob@example.com")), "bob@example.com"},
+		{"a complaint", arf(header + "\n" + link(id, "bob@example.com")), "bob@example.com"},
+		{"a complaint, the To field alone", strings.Replace(arf(header+"\n"+link(id, "bob@example.com")), "Original-Rcpt-To", "X", 1), "bob@example.com"},
+		{"a token in List-Unsubscribe alone", dsn("List-Unsubscribe: <mailto:unsubscribe@bounces.example?subject=" + mailto + ">\n" + header + "\nhi"), "bob@example.com"},
+		{"a token in the text of the report", strings.Replace(dsn(header+"\nhi"), "sorry", "sorry "+link(id, "bob@example.com"), 1), "bob@example.com"},
+		{"another copy's token in front", dsn(header + "\n" + link(other, "carl@example.com") + "\n" + link(id, "bob@example.com")), "bob@example.com"},
+		{"another copy's token alone", dsn(header + "\n" + link(other, "carl@example.com")), "victim@elsewhere.example"},
+		{"no token", dsn(header + "\nhi"), "victim@elsewhere.example"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f := Finder{Keys: keys, Header: "X-Sp-Message-Id"}
+			r := Parse([]byte(c.mail))
+			found, ok := f.Find(r, []byte(c.mail), []string{"bounce+" + id.String() + "@bounces.example"})
+			e := r.Event(found, noon)
+			if !ok || e == nil || e.RcptTo != c.want || e.MessageID != id.String() {
+				t.Errorf("got %v %+v, want an event of %s", ok, e, c.want)
+			}
+		})
+	}
+}
+
+// TestSealedRecipientsOwnStatus: of a report about several, what is said of the
+// one whom the copy was for makes the event.
+func TestSealedRecipientsOwnStatus(t *testing.T) {
+	r := Parse(crlf(`
+From: MAILER-DAEMON@a.example
+Content-Type: multipart/report; report-type=delivery-status; boundary=b
+
+--b
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; a.example
+
+Final-Recipient: rfc822; gone@b.example
+Action: failed
+Status: 5.1.1
+
+Final-Recipient: rfc822; Bob@b.example
+Action: failed
+Status: 5.2.2
+--b--
+`))
+	e := r.Event(Found{ID: someID, Recipient: "bob@b.example"}, noon)
+	if e == nil || e.RcptTo != "bob@b.example" || e.BounceClass != "22" {
+		t.Errorf("got %+v, want class 22 for bob@b.example", e)
+	}
+}
+
+// TestNamelessNotice: a notice that names nobody makes an event where it quotes
+// a server and the copy's token tells for whom it was.
+func TestNamelessNotice(t *testing.T) {
+	r := Parse(crlf("From: MAILER-DAEMON@a.example\nSubject: Undeliverable\n\nYour message could not be delivered. The server said:\n\n550 5.1.1 user unknown\n"))
+	if r.Kind != Bounce || len(r.Recipients) != 0 {
+		t.Fatalf("got %s %+v, want a bounce of nobody", r.Kind, r.Recipients)
+	}
+	if e := r.Event(Found{ID: someID, Recipient: "bob@b.example"}, noon); e == nil || e.RcptTo != "bob@b.example" || e.BounceClass != "10" {
+		t.Errorf("got %+v, want class 10 for bob@b.example", e)
+	}
+	if e := r.Event(Found{ID: someID}, noon); e != nil {
+		t.Errorf("got %+v, want no event without a recipient", e)
+	}
+}
