@@ -18,8 +18,8 @@ var delayFile string
 // failureWords are how mail systems say that a message came back, delayWords
 // that it may still arrive.
 var (
-	failureWords = wordList(failureFile)
-	delayWords   = wordList(delayFile)
+	failureWords = newPhrases(failureFile)
+	delayWords   = newPhrases(delayFile)
 )
 
 // permanentWords are said of a message that is not tried again, whatever is
@@ -28,22 +28,26 @@ var permanentWords = []string{"this is a permanent error", "will be deleted from
 
 // notice reads a bounce in the words of a mail system.
 func (r *Report) notice(m *structure) bool {
-	if !fromMailSystem(m) && !strings.Contains(strings.ToLower(m.get("Subject")), "loop alert") {
+	byDaemon := fromMailSystem(m) || strings.Contains(strings.ToLower(m.get("Subject")), "loop alert")
+	if !byDaemon && !m.fromGateway() {
 		return false
 	}
 
 	shown, behind := cutReturned(m.text())
 	if r.returned == nil && behind != "" {
-		r.returned = []byte(behind)
+		r.setReturned([]byte(behind))
 	}
 	shown = r.ownWords(shown)
-	subject := foldAccents(strings.ToLower(r.cutSubject(m.get("Subject"))))
-	low := foldAccents(strings.ToLower(shown))
+	subject := folded(r.cutSubject(m.get("Subject")))
+	low := folded(shown)
 
-	failed := containsAny(subject, failureWords) || containsAny(low, failureWords)
-	delayed := containsAny(subject, delayWords) || containsAny(low, delayWords)
+	failed := failureWords.in(subject) || failureWords.in(low)
+	delayed := delayWords.in(subject) || delayWords.in(low)
 	if !failed && !delayed && !m.header.Has("X-Failed-Recipients") && !smtpDialogue.MatchString(shown) {
-		return false
+		return byDaemon && r.nested()
+	}
+	if !byDaemon && !gatewayNames.MatchString(m.from().local) && !smtpDialogue.MatchString(shown) && !strongReply.MatchString(shown) {
+		return false // a person could write such words
 	}
 
 	kind := Bounce
@@ -109,7 +113,7 @@ func (r *Report) nested() bool {
 		return false
 	}
 	if inner := m.returned(); inner != nil {
-		r.returned = inner
+		r.setReturned(inner)
 	}
 
 	return true
@@ -169,7 +173,7 @@ const minSubject = 6
 // cutSubject takes the returned message's subject out of a text: it is the
 // sender's, not the mail system's.
 func (r *Report) cutSubject(text string) string {
-	own := returnedSubject(r.returned)
+	own := r.returnedSubject
 	if len(own) < minSubject {
 		return text
 	}
@@ -216,7 +220,7 @@ func containsAny(s string, words []string) bool {
 }
 
 // separators begin the returned message inside of a text.
-var separators = regexp.MustCompile(`(?i)^[\s>*]*(-{2,}.*\b(original|copy|returned message|unsent|message follows|header of|original mail|enclosed|failed message|your message)\b.*|-{4,} ?(message|headers?)\b.*|(original message|message headers?|original mail|original headers?).{0,12}follows?\.?:?|below is a copy of the original message:?|original message headers:?|bounced e-?mail:?|original mail as follows:?|the header of the original message.*|the attachment contains the original mail headers.*|reported-mta:.*)\s*$`)
+var separators = regexp.MustCompile(`(?i)^[\s>*]*(-{2,}.*\b(original|copy|returned (?:message|mail)|unsent|message follows|header of|header and top \d+ lines|original mail|enclosed|failed message|your message)\b.*|(?:included|attached|below|following|enclosed|here) is (?:a|the) (?:copy|header).*|your message (?:reads|began|begins|was as follows|follows|starts).*|.*\b(?:first|top) \d+ lines of (?:the|your) (?:original )?message\b.*|(?:ursprungliche|ursprüngliche|originale) (?:nachricht|kopfzeilen).*|(?:en-?têtes|texte) (?:du|de) (?:message|votre message).*|original message as received.*|-{4,} ?(message|headers?)\b.*|(original message|message headers?|original mail|original headers?).{0,12}follows?\.?:?|below is a copy of the original message:?|original message headers:?|bounced e-?mail:?|original mail as follows:?|the header of the original message.*|the attachment contains the original mail headers.*|reported-mta:.*)\s*$`)
 
 var headerLine = regexp.MustCompile(`^(Received|Return-Path|From|To|Subject|Message-ID|Date|DKIM-Signature|X-[A-Za-z-]+|MIME-Version|Content-[A-Za-z-]+|Delivered-To): ?\S`)
 
@@ -260,6 +264,9 @@ var recipientLines = []*regexp.Regexp{
 	regexp.MustCompile(`^[*>\-\s]*(` + addr + `)<mailto:[^>]*>(.*)$`),
 	regexp.MustCompile(`^\s*(?:\S+ )?\S+ <(` + addr + `)>\s*[:;]?()$`),
 	regexp.MustCompile(`(?i)\b(?:failed |intended |invalid |final |original |bad )?(?:recipients?|address|e-?mail address|mailbox|destination|user|(?:un)?deliver[a-z]*\b[^<@\n]{0,40}\b(?:to|for)|affected|following)\s*(?:\([^)]*\)\s*)?[:=]?\s*[<"'\[](` + addr + `)[>"'\]](.*)$`),
+	regexp.MustCompile(`(?i)\b(?:mailbox|user|recipient|account|address)\s+[<"']?(` + addr + `)[>"']?\s+((?:is|was|has|does|doesn't|could|couldn't|cannot|can't|not|unknown|unavailable|invalid)\b.*)$`),
+	regexp.MustCompile(`(?i)\b(?:message|mail|e-?mail) (?:[a-z]+ ){0,4}to\s+[<"']?(` + addr + `)[>"']?\s+((?:is|was|has|could|couldn't|cannot|can't|did)\b.*)$`),
+	regexp.MustCompile(`\bSMTP[=:](` + addr + `)(.*)$`),
 	regexp.MustCompile(`(?i)\b(?:un)?deliver[a-z]*\b[^<@\n]{0,40}\b(?:to|for)\s*:?\s+(` + addr + `)(.*)$`),
 	regexp.MustCompile(`(?i)\b(?:failed |intended |invalid |final |original |bad |email |mail )?(?:recipients?|address|to address|address\(es\)|recipient\(s\)|mailbox|user|attempts|undeliverable)[^:\n]{0,60}:\s*(` + addr + `)(.*)$`),
 }
@@ -273,7 +280,7 @@ var replyLines = []*regexp.Regexp{
 
 var (
 	smtpDialogue = regexp.MustCompile(`(?im)^\s*(>>>|<<<|Sent <<<|Received >>>|Sent >>>)\s*(RCPT|MAIL|DATA|[45]\d\d)\b`)
-	notRecipient = regexp.MustCompile(`(?i)^\s*\(?\s*(expanded from|generated (?:from|by)|reason|contact|please|for (?:further )?assistance|from|sender|reply-to|mail from|e?smtp|by|message-id|cc|subject|sent)\b|MAIL FROM:|contact\b|mailto:[^>]*\?|assistance`)
+	notRecipient = regexp.MustCompile(`(?i)^\s*\(?\s*(expanded from|if you|for more|to reach|questions|von|de|absender|expediteur|remitente|generated (?:from|by)|reason|contact|please|for (?:further )?assistance|from|sender|reply-to|mail from|e?smtp|by|message-id|cc|subject|sent)\b|MAIL FROM:|contact\b|mailto:[^>]*\?|assistance`)
 )
 
 // noticeRecipients finds the recipients that a notice names, each with what is
@@ -284,8 +291,55 @@ func noticeRecipients(shown string) []Recipient {
 	if len(out) == 0 {
 		out = collect(lines, replyLines, false)
 	}
+	if len(out) == 0 {
+		out = looseRecipients(lines)
+	}
+
 	return out
 }
+
+// maxAfter is how many lines behind the one that says so a failed address may
+// stand.
+const maxAfter = 6
+
+// looseRecipients finds the addresses that stand in or shortly behind a line
+// that says that mail failed, in whatever words and language.
+func looseRecipients(lines []string) (out []Recipient) {
+	named := map[string]bool{}
+	after := 0
+	for _, line := range lines {
+		if len(line) > maxNoticeLine {
+			continue
+		}
+		low := folded(line)
+		switch {
+		case failureWords.in(low) || delayWords.in(low):
+			after = maxAfter
+		case after > 0:
+			after--
+		}
+
+		if after == 0 || !strings.Contains(line, "@") {
+			if len(out) > 0 {
+				appendText(&out[len(out)-1], line)
+			}
+			continue
+		}
+		as := addressIn.FindAllString(line, 2)
+		if len(as) != 1 || notRecipient.MatchString(line) || !isAddress(as[0]) || helpDesk.MatchString(as[0]) || len(out) >= maxRecipients {
+			continue
+		}
+		if key := strings.ToLower(as[0]); !named[key] {
+			named[key] = true
+			out = append(out, Recipient{Final: as[0], Diagnostic: strings.TrimSpace(line) + "\n"})
+		}
+	}
+
+	return out
+}
+
+// helpDesk are addresses that notices name as places to ask.
+var helpDesk = regexp.MustCompile(`(?i)^(?:postmaster|mailer-daemon|abuse|support|help|helpdesk|admin|administrator|info|noreply|no-reply)@`)
 
 // sentBy ends a line when the next one names the sender.
 var sentBy = regexp.MustCompile(`(?i)(?:\b(?:sent by|message from|mail from|sender|from)|von|expediteur|remitente|mittente)\s*:?\s*$`)

@@ -60,6 +60,8 @@ type Report struct {
 	subject  string
 	returned []byte // the message, or its header, that the report is about
 	text     []byte // all text parts, where the returned message may be too
+
+	returnedSubject string // of returned, decoded
 }
 
 // Recipient is what a report says of one recipient.
@@ -88,7 +90,9 @@ func (r Recipient) Address() string {
 // Parse reads a mail. It never fails: what it does not understand is Other.
 func Parse(msg []byte) *Report {
 	m := readStructure(msg)
-	r := &Report{Kind: Other, Date: m.date(), subject: m.get("Subject"), returned: m.returned(), text: m.allText()}
+	r := &Report{Kind: Other, Date: m.date(), subject: m.get("Subject"), text: m.allText()}
+	r.setReturned(m.returned())
+
 	switch {
 	case m.isReceipt():
 		r.Kind = AutoReply
@@ -103,6 +107,11 @@ func Parse(msg []byte) *Report {
 	r.judge(m)
 
 	return r
+}
+
+// setReturned sets what the report is about.
+func (r *Report) setReturned(message []byte) {
+	r.returned, r.returnedSubject = message, returnedSubject(message)
 }
 
 // judge gives each recipient its class. What the notice says around is asked

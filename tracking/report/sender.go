@@ -4,6 +4,7 @@ import (
 	"net/mail"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/text/unicode/norm"
 )
@@ -19,7 +20,7 @@ type sender struct {
 // from reads the From field, leniently.
 func (m *structure) from() sender {
 	v := m.get("From")
-	if v = strings.TrimSpace(v); v == "" || v == "<>" {
+	if v = strings.TrimSpace(v); v == "" || strings.HasSuffix(v, "<>") {
 		return sender{none: true}
 	}
 
@@ -128,6 +129,10 @@ func (s sender) isMailer() bool {
 }
 
 func foldAccents(s string) string {
+	if isASCII(s) {
+		return s
+	}
+
 	return strings.Map(func(r rune) rune {
 		if 0x300 <= r && r <= 0x36F {
 			return -1
@@ -135,6 +140,16 @@ func foldAccents(s string) string {
 
 		return r
 	}, norm.NFD.String(s))
+}
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+
+	return true
 }
 
 // fromMailSystem tells a machine's notice from a person's mail: the null
@@ -147,6 +162,14 @@ func fromMailSystem(m *structure) bool {
 	}
 
 	return m.from().isDaemon() || m.hasNullPath() || m.header.Has("X-Failed-Recipients") || m.isReport()
+}
+
+// fromGateway reports whether a mail looks like the notice of a program that has
+// the address of its own kind: virus walls, gateways and web mailers.
+func (m *structure) fromGateway() bool {
+	subject := folded(m.get("Subject"))
+
+	return m.from().isRobot() && !m.isForward() && !m.header.Has("In-Reply-To") && (noticeSubject.MatchString(subject) || failureWords.in(subject))
 }
 
 // isReport reports whether a mail is a multipart/report (RFC 6522).
@@ -203,10 +226,15 @@ func (m *structure) hasNullPath() bool {
 }
 
 // robotNames are parts of local parts that people do not have.
-var robotNames = regexp.MustCompile(`noreply|no-reply|no_reply|donotreply|bounce|mailer|daemon|system|admin|notif|robot|mail|smtp|report|return|abuse|feedback|fbl|complaint|^\d+$|^root$|^nobody$`)
+var robotNames = regexp.MustCompile(`noreply|no-reply|no_reply|donotreply|bounce|mailer|daemon|system|admin|notif|robot|mail|smtp|report|return|abuse|feedback|fbl|complaint|filter|^\d+$|^root$|^nobody$`)
+
+// gatewayNames are parts of the local parts of gateways and virus walls.
+var gatewayNames = regexp.MustCompile(`daemon|antivirus|virus|gateway|imss|scanner|smtp|inetgw|mailscan`)
 
 // isRobot reports whether the address looks like a program's.
-func (s sender) isRobot() bool { return robotNames.MatchString(s.local) }
+func (s sender) isRobot() bool {
+	return robotNames.MatchString(s.local) || gatewayNames.MatchString(s.local)
+}
 
 // hasStatus reports whether a part for machines says what became of a message
 // (RFC 3464).

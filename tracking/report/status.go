@@ -219,7 +219,7 @@ func vagueness(status string) int {
 	return 0
 }
 
-var replyIn = regexp.MustCompile(`(?:^|said:? |returned:? |[\s:;'"(>\[#]|\.\.\. ?)([245][0-5]\d)(?:[ \-:]|$)`)
+var replyIn = regexp.MustCompile(`(?:^|said:? |returned:? |[\s:;'"(>\[#]|\.\.\. ?)([245][0-5]\d)(?:[ \-:\]]|$)`)
 
 // replyCode is the first SMTP reply code in a text.
 func replyCode(text string) string {
