@@ -74,6 +74,17 @@ func (v Verdict) Vague() bool {
 	return false
 }
 
+// soften returns the verdict of a temporary failure: never hard, and of no class
+// by which senders stop writing to an address.
+func (v Verdict) soften() Verdict {
+	if v.Class == InvalidRecipient || v.Class == NoRecipient || v.Class == Unsubscribe {
+		v.Class = SoftBounce
+	}
+	v.Hard = false
+
+	return v
+}
+
 // Refusal is what is known of one refused recipient.
 type Refusal struct {
 	Category  string         // PowerMTA's bounceCat; empty where there is none
@@ -119,8 +130,9 @@ var strongStatus = map[string]Verdict{
 
 // weakStatus are codes that servers use for many reasons: words come first.
 var weakStatus = map[string]Verdict{
-	"1.3":  {InvalidRecipient, false},
-	"2.1":  {InvalidRecipient, false},
+	"1.0":  {InvalidRecipient, true},
+	"1.3":  {InvalidRecipient, true},
+	"2.1":  {SoftBounce, false},
 	"3.1":  {MailboxFull, false},
 	"3.2":  {AdminFailure, false},
 	"3.5":  {AdminFailure, false},
@@ -164,23 +176,36 @@ func Classify(r Refusal) Verdict {
 
 	status, _, _ := strings.Cut(strings.TrimSpace(r.Status), " ")
 	_, detail, _ := strings.Cut(status, ".")
+	if words.Weak && strings.HasPrefix(detail, "7.") {
+		words = Said{}
+	}
 	temporary := strings.HasPrefix(status, "4.") || status == "" && strings.HasPrefix(strings.TrimSpace(r.Text), "4")
 
 	if v, ok := strongStatus[detail]; ok && !words.First {
-		return Verdict{v.Class, v.Hard && (!temporary || words.Found && words.Hard)}
+		if temporary && !(words.Found && words.Hard) {
+			return v.soften()
+		}
+
+		return v
 	}
 	if words.Found {
-		return Verdict{words.Class, words.Hard && !temporary}
+		if temporary {
+			return words.soften()
+		}
+
+		return words.Verdict
 	}
 	if v, ok := weakStatus[detail]; ok {
-		return Verdict{v.Class, v.Hard && !temporary}
+		if temporary {
+			return v.soften()
+		}
+
+		return v
 	}
 
 	switch {
 	case temporary:
 		return Verdict{Class: TransientFailure}
-	case strings.HasPrefix(status, "5.1."):
-		return Verdict{Class: InvalidRecipient}
 	case strings.HasPrefix(status, "5.2."):
 		return Verdict{Class: SoftBounce}
 	case strings.HasPrefix(status, "5."):

@@ -117,7 +117,7 @@ func (n *normalizer) field(field string) {
 		field = rest
 		switch {
 		case n.count == 1:
-			field = code + " " + rest
+			n.out.WriteString(code + " ")
 		case strings.Trim(rest, "0123456789.") == "": // with its status code
 			return
 		}

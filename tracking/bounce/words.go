@@ -15,6 +15,7 @@ type list struct {
 	file string
 	Verdict
 	first bool // believed before any status code
+	weak  bool // not believed beside a status code that speaks of policy
 }
 
 // lists are in order of precedence: what is said of the sender comes before
@@ -29,8 +30,8 @@ var lists = []list{
 	{file: "reverse_dns", Verdict: Verdict{Class: MailBlock}, first: true},
 	{file: "attachment", Verdict: Verdict{Class: Attachment}},
 	{file: "header_too_large", Verdict: Verdict{Class: AdminFailure}},
-	{file: "too_large", Verdict: Verdict{Class: TooLarge}, first: true},
 	{file: "mailbox_full", Verdict: Verdict{Class: MailboxFull}, first: true},
+	{file: "too_large", Verdict: Verdict{Class: TooLarge}, first: true},
 	{file: "blocklist", Verdict: Verdict{Class: SpamBlock}, first: true},
 	{file: "spam", Verdict: Verdict{Class: SpamContent}},
 	{file: "relaying", Verdict: Verdict{Class: RelayingDenied}, first: true},
@@ -41,10 +42,12 @@ var lists = []list{
 	{file: "no_valid_recipients", Verdict: Verdict{Class: NoRecipient, Hard: true}},
 	{file: "unknown_recipient", Verdict: Verdict{Class: InvalidRecipient, Hard: true}},
 	{file: "loop", Verdict: Verdict{Class: AdminFailure}},
+	{file: "rejected_plainly", Verdict: Verdict{Class: InvalidRecipient, Hard: true}, weak: true},
 	{file: "blocked", Verdict: Verdict{Class: MailBlock}},
 	{file: "throttled", Verdict: Verdict{Class: TransientFailure}},
 	{file: "timeout", Verdict: Verdict{Class: Timeout}},
 	{file: "system_error", Verdict: Verdict{Class: AdminFailure}},
+	{file: "rejected_recipient", Verdict: Verdict{Class: InvalidRecipient, Hard: true}, weak: true},
 }
 
 // minPhrase is the least length of a phrase in bytes, which the index needs.
@@ -146,6 +149,7 @@ type Said struct {
 	Verdict
 	Found bool // some phrase is known
 	First bool // to be believed before any status code
+	Weak  bool // not to be believed beside a status code that speaks of policy
 }
 
 // Words returns what the words of a text say, names taken out. The recipient's
@@ -167,7 +171,12 @@ func search(text string) Said {
 		return Said{}
 	}
 
-	return Said{Verdict: lists[i].Verdict, Found: true, First: lists[i].first}
+	return Said{
+		Verdict: lists[i].Verdict,
+		Found:   true,
+		First:   lists[i].first,
+		Weak:    lists[i].weak,
+	}
 }
 
 func cutAddress(address string) (local, domain string) {

@@ -345,36 +345,49 @@ var helpDesk = regexp.MustCompile(`(?i)^(?:postmaster|mailer-daemon|abuse|suppor
 var sentBy = regexp.MustCompile(`(?i)(?:\b(?:sent by|message from|mail from|sender|from)|von|expediteur|remitente|mittente)\s*:?\s*$`)
 
 // collect takes what stands behind a recipient's line as said of it; a reply's
-// line (follow false) says all itself, unless it names nobody anew.
+// line (follow false) says all itself, unless it names nobody anew. Where nothing
+// follows, the line above counts, if it says something that is known.
 func collect(lines []string, patterns []*regexp.Regexp, follow bool) (out []Recipient) {
 	index := map[string]int{}
-	cur, before := -1, ""
+	above := map[int]string{}
+	cur, before, last := -1, "", ""
 	for _, line := range lines {
 		line = strings.TrimRight(line, "\r ")
 		a, rest, ok := matchLine(line, patterns)
 		ok = ok && !sentBy.MatchString(before)
+		directlyAbove := last
+		last = line
 		if strings.TrimSpace(line) != "" {
 			before = line
 		}
-		if ok {
-			key := strings.ToLower(a)
-			i, seen := index[key]
-			if !seen && len(out) < maxRecipients {
-				i = len(out)
-				index[key] = i
-				out = append(out, Recipient{Final: a})
-			}
-			if cur = i; !seen || !strings.Contains(out[i].Diagnostic, strings.TrimSpace(line)) {
-				if strings.TrimSpace(rest) != "" || seen || !follow || bounce.Words(line, a).Found {
-					appendText(&out[i], line)
-				}
+		if !ok {
+			if cur >= 0 && (follow || !strings.Contains(line, "...") && len(out) == 1) {
+				appendText(&out[cur], line)
 			}
 			continue
 		}
-		if cur >= 0 && (follow || !strings.Contains(line, "...") && len(out) == 1) {
-			appendText(&out[cur], line)
+
+		key := strings.ToLower(a)
+		i, seen := index[key]
+		if !seen && len(out) < maxRecipients {
+			i = len(out)
+			index[key] = i
+			above[i] = directlyAbove
+			out = append(out, Recipient{Final: a})
+		}
+		if cur = i; !seen || !strings.Contains(out[i].Diagnostic, strings.TrimSpace(line)) {
+			if strings.TrimSpace(rest) != "" || seen || !follow || bounce.Words(line, a).Found {
+				appendText(&out[i], line)
+			}
 		}
 	}
+
+	for i, line := range above {
+		if c := &out[i]; c.Diagnostic == "" && !strings.Contains(line, "@") && bounce.Words(line, c.Final).Found {
+			appendText(c, line)
+		}
+	}
+
 	return out
 }
 

@@ -127,7 +127,7 @@ func (r *Report) judge(m *structure) {
 
 	text := m.text()
 	shown, _ := cutReturned(text)
-	shown = r.ownWords(shown)
+	shown = quotes.ReplaceAllString(r.ownWords(shown), " ")
 	late := refusedAfterData(text)
 	for i := range r.Recipients {
 		r.Recipients[i].judge(r.ownWords(r.Recipients[i].Diagnostic), late)
@@ -192,11 +192,9 @@ func (c *Recipient) judge(said string, late bool) {
 		c.ReplyCode = replyCode(c.Diagnostic)
 	}
 	c.Status = bestStatus(c.Status, c.Diagnostic)
-	if c.ReplyCode == "" && c.Status == "" {
-		said = quotes.ReplaceAllString(said, " ") // what a notice quotes is mostly a subject
-	}
+	said = quotes.ReplaceAllString(said, " ")
 
-	v := bounce.Classify(bounce.Refusal{Status: c.Status, Text: said, Recipient: c.Address()})
+	v := bounce.Classify(bounce.Refusal{Status: c.Status, Text: serverText(said), Recipient: c.Address()})
 	if c.isContext && c.Status == "" {
 		v = soft(bounce.Words(said, c.Address()))
 	}
@@ -213,8 +211,26 @@ func (c *Recipient) judge(said string, late bool) {
 	c.Class, c.Hard = v.Class, v.Hard && c.Kind == Bounce
 }
 
-// quotes are two or more words in quotation marks.
-var quotes = regexp.MustCompile(`"[^"\n@]{1,200}\s[^"\n@]{1,200}"|“[^”\n]{1,400}”|„[^“”\n]{1,400}[“”]|«[^»\n]{1,400}»|「[^」\n]{1,400}」|『[^』\n]{1,400}』`)
+// serverText is the part of a diagnostic that the refusing server wrote, where
+// what is known of it says something: the mail system in front has labels of its
+// own (5.1.0 - Unknown address error 550-'5.7.1 ... Access denied').
+func serverText(diagnostic string) string {
+	at := replyWithStatus.FindStringSubmatchIndex(diagnostic)
+	if at == nil || at[2] <= 0 {
+		return diagnostic
+	}
+
+	own := diagnostic[at[2]:]
+	if said := bounce.Words(own, ""); said.Found && !said.Vague() {
+		return own
+	}
+
+	return diagnostic
+}
+
+// quotes are words in quotation marks behind what names a message: its subject.
+var quotes = regexp.MustCompile(`(?i)\b(?:message|mail|e-?mail|nachricht|courriel|mensaje|correo|messaggio|mensagem|bericht|wiadomo\S*|letter|subject|titled|entitled|regarding)\s*[:,]?\s*` +
+	`(?:"[^"\n]{1,400}"|'[^'\n]{1,400}'|“[^”\n]{1,400}”|„[^“”\n]{1,400}[“”]|«[^»\n]{1,400}»)|「[^」\n]{1,400}」|『[^』\n]{1,400}』|《[^》\n]{1,400}》`)
 
 // soft is what words come to that may be anybody's: a hard bounce never.
 func soft(said bounce.Said) bounce.Verdict {
