@@ -24,7 +24,7 @@ func normalize(text, local string) string {
 	if len(text) > maxText {
 		text = text[:maxText]
 	}
-	text = cutSubjects(cutAddresses(fold(text)))
+	text = cutSubjects(cutAddresses(Fold(text)))
 
 	n := normalizer{local: local, rest: text}
 	for n.rest != "" {
@@ -545,8 +545,9 @@ var letters = strings.NewReplacer(
 	"’", "'", "‘", "'", "“", `"`, "”", `"`, "„", `"`, "«", `"`, "»", `"`, "–", "-", "—", "-", "‑", "-",
 )
 
-// fold takes accents off letters and makes one form of quotes and dashes.
-func fold(text string) string {
+// Fold takes accents off letters and makes one form of quotes and dashes, as the
+// word lists have them. Case stays.
+func Fold(text string) string {
 	for i := range len(text) {
 		if text[i] >= utf8.RuneSelf {
 			return foldUnicode(strings.ToValidUTF8(text, " "))

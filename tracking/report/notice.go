@@ -159,11 +159,33 @@ func (r *Report) otherRecipients(m *structure, shown string) (out []Recipient) {
 	for _, v := range []string{h["x-original-to"], h["to"]} {
 		if as := addressIn.FindAllString(v, 2); len(as) == 1 {
 			c.Final = as[0]
+			if line := lineAbout(shown, c.Final); line != "" && c.isContext {
+				c.Diagnostic, c.isContext = line, false
+			}
+
 			return []Recipient{c}
 		}
 	}
 
 	return nil
+}
+
+// lineAbout returns the line that begins with the local part of an address and
+// says something that is known: bob (user not found).
+func lineAbout(shown, address string) string {
+	local, _, _ := strings.Cut(address, "@")
+	for line := range strings.Lines(shown) {
+		line = strings.TrimSpace(line)
+		rest, ok := strings.CutPrefix(strings.ToLower(line), strings.ToLower(local))
+		if !ok || rest == "" || !strings.ContainsAny(rest[:1], " :(\t-") || len(line) > maxNoticeLine {
+			continue
+		}
+		if bounce.Words(rest, address).Found {
+			return line
+		}
+	}
+
+	return ""
 }
 
 // minSubject is the least length in bytes of a subject that is looked for in a

@@ -1,6 +1,10 @@
 package report
 
-import "strings"
+import (
+	"strings"
+
+	"postern/tracking/bounce"
+)
 
 // keyLength is the least length of a phrase in bytes.
 const keyLength = 3
@@ -45,4 +49,4 @@ func (p *phrases) in(text string) bool {
 }
 
 // folded is a text in lower case without accents, as lists of words are.
-func folded(text string) string { return foldAccents(strings.ToLower(text)) }
+func folded(text string) string { return bounce.Fold(strings.ToLower(text)) }

@@ -4,9 +4,8 @@ import (
 	"net/mail"
 	"regexp"
 	"strings"
-	"unicode/utf8"
 
-	"golang.org/x/text/unicode/norm"
+	"postern/tracking/bounce"
 )
 
 // sender is who a mail says it is from.
@@ -101,7 +100,7 @@ func (s sender) isDaemon() bool {
 		return true
 	}
 
-	name := foldAccents(s.name)
+	name := bounce.Fold(s.name)
 	for _, n := range daemonNames {
 		if strings.HasPrefix(name, n) {
 			return true
@@ -126,30 +125,6 @@ func (s sender) isMailer() bool {
 	}
 
 	return s.none
-}
-
-func foldAccents(s string) string {
-	if isASCII(s) {
-		return s
-	}
-
-	return strings.Map(func(r rune) rune {
-		if 0x300 <= r && r <= 0x36F {
-			return -1
-		}
-
-		return r
-	}, norm.NFD.String(s))
-}
-
-func isASCII(s string) bool {
-	for i := range len(s) {
-		if s[i] >= utf8.RuneSelf {
-			return false
-		}
-	}
-
-	return true
 }
 
 // fromMailSystem tells a machine's notice from a person's mail: the null
