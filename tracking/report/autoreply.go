@@ -85,7 +85,7 @@ func (m *structure) isNotice() bool {
 
 // noticeSubject is how mail systems begin the subjects of their notices, in
 // lower case and without accents.
-var noticeSubject = regexp.MustCompile(`^(?:\W*(?:warning|delivery|bounce|failed|failure|mail (?:delivery|failure|failed|system error)|` +
+var noticeSubject = regexp.MustCompile(`^(?:\W*(?:(?:permanent|transient|temporary|final|automatic) )?(?:warning|delivery|bounce|failed|failure|mail (?:delivery|failure|failed|system error)|` +
 	`(?:message|mail|email|e-mail) (?:delayed|undeliver\w*|not delivered|could not be)|(?:notice|notification)\b.{0,20}\b(?:delivery|failure|failed)|` +
 	`undeliver\w*|unzustellbar\w*|non remis|non recapitabile|no se puede entregar|nao e possivel entregar|niet-bezorgbaar|onbestelbaar|` +
 	`returned|rejected|delayed|nicht zugestellt)\b)`)

@@ -52,6 +52,19 @@ func structured(v string) string {
 	return strings.Join(strings.Fields(out.String()), " ")
 }
 
+// comment returns what stands in parentheses in a structured field.
+func comment(v string) string {
+	_, inside, ok := strings.Cut(v, "(")
+	if !ok {
+		return ""
+	}
+	if i := strings.LastIndexByte(inside, ')'); i >= 0 {
+		inside = inside[:i]
+	}
+
+	return strings.TrimSpace(inside)
+}
+
 // keyword returns the first word of a structured field in lower case: what
 // fields such as Action, Feedback-Type and Auto-Submitted consist of.
 func keyword(v string) string {
@@ -99,7 +112,7 @@ var addressIn = regexp.MustCompile(addr)
 // returned as it is, one whose characters cannot be read as empty: part of an
 // address is somebody else's.
 func addressOf(v string) string {
-	v = strings.Trim(structured(typed(v)), "<> \t")
+	v = strings.Trim(structured(cutX400(typed(v))), "<> \t")
 	v, ok := decodeUTF8Address(v)
 	if !ok {
 		return ""
@@ -109,6 +122,17 @@ func addressOf(v string) string {
 	}
 	if a := addressIn.FindString(v); a != "" && isAddress(a) {
 		return a
+	}
+
+	return v
+}
+
+// x400 is the Internet address inside of one of X.400 (RFC 2156, section 4.1).
+var x400 = regexp.MustCompile(`(?i)/rfc-?822=([^/]+?)\(a\)([^/]+)`)
+
+func cutX400(v string) string {
+	if m := x400.FindStringSubmatch(v); m != nil {
+		return m[1] + "@" + m[2]
 	}
 
 	return v

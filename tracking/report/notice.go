@@ -209,7 +209,7 @@ var subjectLine = regexp.MustCompile(`(?i)^[\s>*|]*(?:the )?(?:original |message
 // quotedLine reports whether a line quotes a mail as people's programs do, and
 // not an SMTP dialogue (>>> RCPT).
 func quotedLine(line string) bool {
-	return len(line) > 2 && line[0] == '>' && line[1] == ' ' && line[2] != '>'
+	return len(line) > 2 && line[0] == '>' && line[1] == ' ' && line[2] != '>' && !isAddress(strings.Trim(line[2:], " \t\r\n<>"))
 }
 
 // ownWords is what of a notice the mail system wrote: without lines that quote
@@ -242,7 +242,7 @@ func containsAny(s string, words []string) bool {
 }
 
 // separators begin the returned message inside of a text.
-var separators = regexp.MustCompile(`(?i)^[\s>*]*(-{2,}.*\b(original|copy|returned (?:message|mail)|unsent|message follows|header of|header and top \d+ lines|original mail|enclosed|failed message|your message)\b.*|(?:included|attached|below|following|enclosed|here) is (?:a|the) (?:copy|header).*|your message (?:reads|began|begins|was as follows|follows|starts).*|.*\b(?:first|top) \d+ lines of (?:the|your) (?:original )?message\b.*|(?:ursprungliche|ursprüngliche|originale) (?:nachricht|kopfzeilen).*|(?:en-?têtes|texte) (?:du|de) (?:message|votre message).*|original message as received.*|-{4,} ?(message|headers?)\b.*|(original message|message headers?|original mail|original headers?).{0,12}follows?\.?:?|below is a copy of the original message:?|original message headers:?|bounced e-?mail:?|original mail as follows:?|the header of the original message.*|the attachment contains the original mail headers.*|reported-mta:.*)\s*$`)
+var separators = regexp.MustCompile(`(?i)^[\s>*|]*(-{2,}.*\b(original|copy|returned (?:message|mail)|unsent|message follows|header of|header and top \d+ lines|original mail|enclosed|failed message|your message)\b.*|(?:included|attached|below|following|enclosed|here) is (?:a|the) (?:copy|header).*|your message (?:reads|began|begins|was as follows|follows|starts).*|.*\b(?:first|top) \d+ lines of (?:the|your) (?:original )?message\b.*|(?:ursprungliche|ursprüngliche|originale) (?:nachricht|kopfzeilen).*|(?:en-?têtes|texte) (?:du|de) (?:message|votre message).*|original message as received.*|-{4,} ?(message(?: text)?|headers?)\b.*|(original message|message headers?|original mail|original headers?).{0,12}follows?\.?:?|below is a copy of the original message:?|original message headers:?|bounced e-?mail:?|original mail as follows:?|the header of the original message.*|the attachment contains the original mail headers.*|reported-mta:.*)\s*$`)
 
 var headerLine = regexp.MustCompile(`^(Received|Return-Path|From|To|Subject|Message-ID|Date|DKIM-Signature|X-[A-Za-z-]+|MIME-Version|Content-[A-Za-z-]+|Delivered-To): ?\S`)
 
@@ -281,7 +281,7 @@ var recipientLines = []*regexp.Regexp{
 	regexp.MustCompile(`^[*>\-\s"']*(` + addr + `)["']?\s*:\s+(\S.*)$`),
 	regexp.MustCompile(`^[*>\-\s"']*(` + addr + `)["']?\s+([(\[].*)$`),
 	regexp.MustCompile(`^[*>\-\s"']*(` + addr + `)["']?\s+(on (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun|\d).*)$`),
-	regexp.MustCompile(`^[*>\-\s"']*(` + addr + `)["']?(?:\.\.\.| - | -- |,)\s*(\S.*)$`),
+	regexp.MustCompile(`^[*>\-\s"']*(` + addr + `)["']?(?: ?\.\.\.| - | -- |,)\s*(\S.*)$`),
 	regexp.MustCompile(`^[*>\-\s"']*(` + addr + `)["']?\s+((?i:error|failed|failure|unknown|rejected|bounced)\b.*)$`),
 	regexp.MustCompile(`^[*>\-\s]*(` + addr + `)<mailto:[^>]*>(.*)$`),
 	regexp.MustCompile(`^\s*(?:\S+ )?\S+ <(` + addr + `)>\s*[:;]?()$`),

@@ -125,6 +125,12 @@ func recipientOf(g fields) Recipient {
 		Status:     cleanStatus(g["status"]),
 		Diagnostic: typed(g["diagnostic-code"]),
 	}
+	if info := g["x400-supplementary-info"]; info != "" {
+		c.Diagnostic = strings.TrimSpace(c.Diagnostic + " " + info)
+	}
+	if c.Diagnostic == "" {
+		c.Diagnostic = comment(g["status"])
+	}
 	if o := g["original-recipient"]; o != "" {
 		c.Original = addressOf(o)
 	}
