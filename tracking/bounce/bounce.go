@@ -130,8 +130,6 @@ var strongStatus = map[string]Verdict{
 
 // weakStatus are codes that servers use for many reasons: words come first.
 var weakStatus = map[string]Verdict{
-	"1.0":  {InvalidRecipient, true},
-	"1.3":  {InvalidRecipient, true},
 	"2.1":  {SoftBounce, false},
 	"3.1":  {MailboxFull, false},
 	"3.2":  {AdminFailure, false},

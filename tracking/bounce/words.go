@@ -47,7 +47,6 @@ var lists = []list{
 	{file: "throttled", Verdict: Verdict{Class: TransientFailure}},
 	{file: "timeout", Verdict: Verdict{Class: Timeout}},
 	{file: "system_error", Verdict: Verdict{Class: AdminFailure}},
-	{file: "rejected_recipient", Verdict: Verdict{Class: InvalidRecipient, Hard: true}, weak: true},
 }
 
 // minPhrase is the least length of a phrase in bytes, which the index needs.
