@@ -82,11 +82,15 @@ func (r *Report) notice(m *structure) bool {
 }
 
 // failedOnly leaves out addresses that a notice names beside those that its
-// header says have failed, such as the sender's.
+// header says have failed, such as the sender's. Without that field all stay.
 func failedOnly(found []Recipient, failed string) []Recipient {
 	known := map[string]bool{}
 	for _, a := range addressIn.FindAllString(failed, maxRecipients) {
 		known[strings.ToLower(a)] = true
+	}
+
+	if len(known) == 0 {
+		return found
 	}
 
 	var out []Recipient
@@ -94,9 +98,6 @@ func failedOnly(found []Recipient, failed string) []Recipient {
 		if known[strings.ToLower(c.Final)] {
 			out = append(out, c)
 		}
-	}
-	if len(out) == 0 {
-		return found
 	}
 
 	return out

@@ -3,6 +3,10 @@ package report
 import (
 	"strings"
 	"testing"
+	"time"
+
+	"postern/tracking/bounce"
+	"postern/tracking/token"
 )
 
 // crlf makes a mail of lines.
@@ -315,6 +319,22 @@ Content-Type: text/plain
 
 The servers will be away. Questions to <help@b.example>.
 `, Other, ""},
+		{"Google Groups, which greets the sender", `
+Return-Path: <>
+From: Mail Delivery Subsystem <mailer-daemon@googlemail.com>
+Auto-Submitted: auto-replied
+Subject: Delivery Status Notification (Failure)
+X-Failed-Recipients: group@googlegroups.com
+Content-Type: text/plain; charset=utf-8
+
+Hello news@a.example,
+
+We're writing to let you know that the group you tried to contact (group) may not exist, or you may not have permission to post messages to the group.
+
+----- Original message -----
+
+To: group@googlegroups.com
+`, Bounce, "group@googlegroups.com  50 false"},
 		{"nothing at all", "", Other, ""},
 		{"a header alone", "From: MAILER-DAEMON@a.example", Other, ""},
 	} {
@@ -368,10 +388,20 @@ func TestFeedback(t *testing.T) {
 	}
 }
 
+// FuzzParse: whatever a mail says, what is read of it is bounded and fit for an
+// event, and the event's recipient is the one whom the copy was sealed for.
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"", "From: a\r\n\r\n", "From: MAILER-DAEMON@a\nSubject: failure notice\n\n<a@b.example>:\n550 5.1.1 x\n\n--- Below this line is a copy of the message.\n\nTo: a@b.example\n",
-		"Content-Type: multipart/report; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\nFinal-Recipient: rfc822; x@y\nStatus: 5.1.1\n--b--", "Content-Type: multipart/mixed; boundary=\"\n\n--",
-		"Content-Type: message/feedback-report\n\nFeedback-Type: abuse\n\n", "From: a\n\n{\"notificationType\":\"Bounce\"}"} {
+	for _, s := range []string{
+		"",
+		"From: a\r\n\r\n",
+		"From: MAILER-DAEMON@a\nSubject: failure notice\n\n<a@b.example>:\n550 5.1.1 x\n\n--- Below this line is a copy of the message.\n\nTo: a@b.example\n",
+		"From: postmaster@a\nSubject: Undeliverable\n\nYour message could not be delivered\n\n550 5.1.1 no\n",
+		"Content-Type: multipart/report; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\nFinal-Recipient: rfc822; x@y\nStatus: 5.1.1\n--b--",
+		"Content-Type: multipart/report; report-type=disposition-notification; boundary=b\n\n--b\nContent-Type: message/disposition-notification\n\nFinal-Recipient: rfc822; x@y\n--b--",
+		"Content-Type: multipart/mixed; boundary=\"\n\n--",
+		"Content-Type: message/feedback-report\n\nFeedback-Type: abuse\n\n",
+		"From: a\n\n{\"notificationType\":\"Bounce\"}",
+	} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, msg []byte) {
@@ -386,11 +416,55 @@ func FuzzParse(f *testing.F) {
 			if c.Hard && c.Kind != Bounce {
 				t.Fatalf("hard %+v", c)
 			}
-		}
-		if e := r.Event(Found{ID: someID, Recipient: "x@y.example"}, noon); e != nil {
-			if _, err := e.Encode(); err != nil {
-				t.Fatal(err)
+			if (c.Kind == Bounce || c.Kind == Delay) && !bounce.Known(c.Class) {
+				t.Fatalf("class %+v", c)
 			}
+		}
+
+		e := r.Event(Found{ID: someID, Recipient: "x@y.example"}, noon)
+		if e == nil {
+			return
+		}
+		if e.RcptTo != "x@y.example" {
+			t.Fatalf("recipient %q, want the sealed one", e.RcptTo)
+		}
+		if _, err := e.Encode(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// FuzzFind: no mail makes an event of an id that does not verify, and with a
+// token of the copy the event is about the one whom it was sealed for.
+func FuzzFind(f *testing.F) {
+	keys := testKeys(f)
+	id := keys.NewID(noon.Add(-time.Hour))
+	sealed := keys.Seal(token.Token{Kind: token.Click, MessageID: id, Recipient: "reader@b.example", Target: "https://www.example.com/"})
+	for _, s := range []string{
+		string(bounceOf("X-Sp-Message-Id: " + id.String() + "\n\n" + token.URL("https://t.example", sealed))),
+		string(bounceOf("X-Sp-Message-Id:\n " + id.String() + "\n\nhi")),
+		string(bounceOf("X-Sp-Message-Id: aaaaaaaaaaaaaaaaaaaaaaaaaa\n\nhi")),
+		string(bounceOf("List-Unsubscribe: <mailto:unsubscribe@b.example?subject=" + sealed + ">\n\nhi")),
+	} {
+		f.Add([]byte(s), "bounce+"+id.String()+"@b.example")
+		f.Add([]byte(s), "bounce+aaaaaaaaaaaaaaaaaaaaaaaaaa@b.example")
+	}
+
+	finder := Finder{Keys: keys, Header: "X-Sp-Message-Id"}
+	f.Fuzz(func(t *testing.T, msg []byte, recipient string) {
+		r := Parse(msg)
+		found, ok := finder.Find(r, msg, []string{recipient})
+		if !ok {
+			return
+		}
+		if found.ID != id {
+			t.Fatalf("found %s, which nobody issued", found.ID)
+		}
+		if found.Recipient != "" && found.Recipient != "reader@b.example" {
+			t.Fatalf("recipient %q, which nobody sealed", found.Recipient)
+		}
+		if e := r.Event(found, noon); e != nil && found.Recipient != "" && e.RcptTo != found.Recipient {
+			t.Fatalf("event about %q, want %q", e.RcptTo, found.Recipient)
 		}
 	})
 }
