@@ -66,9 +66,12 @@ func (r *Report) notice(m *structure) bool {
 		return failed && r.nameless(kind, shown)
 	}
 
-	reply := noticeReply(shown)
+	reply, labelled := noticeReply(shown), labelledReason(shown)
 	for _, c := range found {
 		c.Kind = kind
+		if labelled != "" && reply == "" && (c.Diagnostic == "" || c.isContext) {
+			c.Diagnostic, c.isContext = labelled, false
+		}
 		if c.Diagnostic == "" || !c.isContext && replyCode(c.Diagnostic) == "" && cleanStatus(c.Diagnostic) == "" {
 			if reply != "" && (len(found) == 1 || c.Diagnostic == "") {
 				c.Diagnostic = strings.TrimSpace(c.Diagnostic + " " + reply)
@@ -79,6 +82,21 @@ func (r *Report) notice(m *structure) bool {
 	r.Kind = kind
 
 	return true
+}
+
+// reasonLabel is how mail systems introduce why they could not deliver.
+var reasonLabel = regexp.MustCompile(`(?im)^[\s*>\-]*(?:the )?(?:error(?: message| text| type)?|reason(?: code)?|cause|diagnosis|diagnostic(?: code| information)?|problem|explanation|grund|ursache|fehler(?:meldung)?|motif|raison|erreur|motivo|causa|raz[oó]n|errore|erro|reden|oorzaak|fout|pow[oó]d|przyczyna|b[lł][aą]d|причина|ошибка|(?:退信)?原因|错误|エラー(?:内容)?|理由)[ \t]*[:：=][ \t]*(\S.*)$`)
+
+// labelledReason returns the reason that a notice gives, if it is one that is
+// known.
+func labelledReason(shown string) string {
+	for _, m := range reasonLabel.FindAllStringSubmatch(event.Clip(shown, maxDiagnostic), 4) {
+		if bounce.Words(m[1], "").Found {
+			return strings.TrimSpace(m[1])
+		}
+	}
+
+	return ""
 }
 
 // failedOnly leaves out addresses that a notice names beside those that its
