@@ -16,7 +16,8 @@ type reportCmd struct {
 }
 
 func (c *reportCmd) Help() string {
-	return "One line a recipient, or one with an empty recipient where there is none.\nExample: postern report --keys token.keys bounce.eml"
+	return "One line a recipient, or one with an empty recipient where there is none.\n" +
+		"With --keys: message_id where it verifies, and in sealed_to whom the copy was for, if a token tells.\nExample: postern report --keys token.keys bounce.eml"
 }
 
 // reportLine is what `postern report` prints.
@@ -31,6 +32,7 @@ type reportLine struct {
 	Reason    string `json:"reason"`
 	FBType    string `json:"fbtype"`
 	MessageID string `json:"message_id"`
+	SealedTo  string `json:"sealed_to,omitempty"` // whom a token of the copy was sealed for: the event's recipient
 }
 
 func (c *reportCmd) Run(e *env) error {
@@ -62,19 +64,34 @@ func (c *reportCmd) Run(e *env) error {
 
 func reportLines(name string, msg []byte, finder *report.Finder) []reportLine {
 	r := report.Parse(msg)
-	id := ""
+	id, sealedTo := "", ""
 	if finder != nil {
 		if f, ok := finder.Find(r, msg, report.Addressees(msg)); ok {
-			id = f.ID.String()
+			id, sealedTo = f.ID.String(), f.Recipient
 		}
 	}
-	if len(r.Recipients) == 0 {
-		return []reportLine{{File: name, Kind: string(r.Kind), FBType: r.FeedbackType, MessageID: id}}
+
+	recipients := r.Recipients
+	if len(recipients) == 0 {
+		recipients = []report.Recipient{r.Nameless()}
 	}
+
 	var out []reportLine
-	for _, c := range r.Recipients {
-		out = append(out, reportLine{File: name, Kind: string(c.Kind), Recipient: c.Address(), Status: c.Status, ReplyCode: c.ReplyCode,
-			Class: c.Class, Hard: c.Hard, Reason: c.Diagnostic, FBType: r.FeedbackType, MessageID: id})
+	for _, c := range recipients {
+		out = append(out, reportLine{
+			File:      name,
+			Kind:      string(c.Kind),
+			Recipient: c.Address(),
+			Status:    c.Status,
+			ReplyCode: c.ReplyCode,
+			Class:     c.Class,
+			Hard:      c.Hard,
+			Reason:    c.Diagnostic,
+			FBType:    r.FeedbackType,
+			MessageID: id,
+			SealedTo:  sealedTo,
+		})
 	}
+
 	return out
 }

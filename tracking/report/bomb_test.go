@@ -44,6 +44,31 @@ var bombs = map[string]func(n int) []byte{
 	"tags": func(n int) []byte {
 		return []byte("From: MAILER-DAEMON\nSubject: failure notice\nContent-Type: text/html\n\n" + strings.Repeat("<p><b a=1>", n/10))
 	},
+	"comments": func(n int) []byte {
+		return []byte("From: MAILER-DAEMON\nAuto-Submitted: " + strings.Repeat("(", n/4) + "\nContent-Type: multipart/report; boundary=b\n\n--b\nContent-Type: message/delivery-status\n\n" +
+			"Final-Recipient: rfc822; " + strings.Repeat("(x) ", n/16) + "a@b.example\nAction: " + strings.Repeat("(", n/4) + "\nStatus: 5.1.1 " + strings.Repeat("()", n/8) + "\n--b--\n")
+	},
+	"failing lines": func(n int) []byte {
+		return []byte("From: MAILER-DAEMON\nSubject: failure notice\n\n" + strings.Repeat("x could not be delivered: it says c@d.example and a@b.example\n", n/60))
+	},
+	"subjects and quotes": func(n int) []byte {
+		return []byte("From: MAILER-DAEMON\nSubject: failure notice\n\n<a@b.example>:\n" + strings.Repeat("message \"x Subject: \"y \n message 'z", n/35))
+	},
+	"header ids": func(n int) []byte {
+		return []byte("From: MAILER-DAEMON\nSubject: failure notice\n\n<a@b.example>: 550 no\n\n" + strings.Repeat("X-Sp-Message-Id:\n a\n", n/20))
+	},
+	"mailboxes": func(n int) []byte {
+		return []byte("From: MAILER-DAEMON\nSubject: failure notice\n\n<a@b.example>: 550 no\n\n" + strings.Repeat("unsubscribe@a.example?subject=", n/30))
+	},
+	"at signs": func(n int) []byte {
+		return []byte("From: MAILER-DAEMON\nSubject: failure notice\n\n" + strings.Repeat("a@b.example@", n/12))
+	},
+	"reply codes": func(n int) []byte {
+		return []byte("From: MAILER-DAEMON\nSubject: failure notice\n\n" + strings.Repeat("550 5.1.1 mx.a.example [192.0.2.1] ", n/36))
+	},
+	"letters": func(n int) []byte {
+		return []byte("From: MAILER-DAEMON\nSubject: failure notice\nContent-Type: text/plain; charset=utf-8\n\n" + strings.Repeat("\u00e9\u4e0d\u5728 ", n/9))
+	},
 	"header": func(n int) []byte { return []byte("From: MAILER-DAEMON\n" + strings.Repeat("X: y\n z\n", n/8)) },
 }
 

@@ -35,7 +35,8 @@ const (
 const (
 	maxDepth      = 10
 	maxParts      = 500
-	maxText       = 256 << 10 // bytes of text that are looked at
+	maxText       = 256 << 10 // bytes of text in which ids and tokens are looked for
+	maxNotice     = 128 << 10 // bytes of a notice that are read
 	maxLooked     = 8 << 20   // bytes of a mail, and of what its parts decode to
 	maxRecipients = 1000
 	maxReason     = 1000 // bytes of a reason
@@ -85,6 +86,14 @@ func (r Recipient) Address() string {
 		return r.Original
 	}
 	return r.Final
+}
+
+// Nameless is what a report says that names nobody: at least its kind.
+func (r *Report) Nameless() Recipient {
+	c := r.unnamed
+	c.Kind = r.Kind
+
+	return c
 }
 
 // Parse reads a mail. It never fails: what it does not understand is Other.

@@ -192,7 +192,7 @@ func (m *structure) text() string {
 	if m.broken {
 		s += "\n" + string(m.raw)
 	}
-	return event.Clip(strings.ReplaceAll(s, "\r\n", "\n"), maxText)
+	return event.Clip(strings.ReplaceAll(s, "\r\n", "\n"), maxNotice)
 }
 
 // allText is every text part one after the other.
