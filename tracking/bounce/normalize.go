@@ -67,12 +67,17 @@ func (n *normalizer) next() {
 	}
 
 	if length := urlLength(n.rest); length > 0 {
-		n.name(hostOfURL(n.rest[:length]), true)
+		if isBlocklistPage(hostOfURL(n.rest[:length])) {
+			n.mark()
+		}
+		n.space()
 		n.rest = n.rest[length:]
 		return
 	}
 
-	end := strings.IndexFunc(n.rest, func(r rune) bool { return r < utf8.RuneSelf && (isDelimiter(byte(r)) || r == '(' || r == ')') })
+	end := strings.IndexFunc(n.rest, func(r rune) bool {
+		return r < utf8.RuneSelf && (isDelimiter(byte(r)) || r == '(' || r == ')')
+	})
 	if end < 0 {
 		end = len(n.rest)
 	}
@@ -176,12 +181,22 @@ func (n *normalizer) join() {
 	n.space()
 }
 
-// host writes the mark of a blocklist, where a host name is that of one.
+// host writes the mark of a blocklist, where a host name is that of one and
+// stands where replies name theirs.
 func (n *normalizer) host(word, last string) {
 	switch last {
 	case "using", "in", "on", "by", "at", "via", "see", "visit":
-		n.name(word, false)
+		if isBlocklist(word) {
+			n.mark()
+		}
 	}
+}
+
+// mark writes that a blocklist is named.
+func (n *normalizer) mark() {
+	n.space()
+	n.out.WriteString(blocklisted)
+	n.space()
 }
 
 // blocklists are the domains of those who list senders; reputationPages are
@@ -221,17 +236,22 @@ var (
 	}
 )
 
-// name writes the mark of a blocklist, where a host belongs to one.
-func (n *normalizer) name(host string, url bool) {
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	registrable, err := publicsuffix.EffectiveTLDPlusOne(host)
-	label, _, _ := strings.Cut(host, ".")
+// isBlocklist reports whether a host name is that of a list of senders.
+func isBlocklist(host string) bool {
+	label, _, _ := strings.Cut(strings.ToLower(host), ".")
 
-	if err == nil && blocklists[registrable] || url && reputationPages[host] || !url && (label == "dnsbl" || label == "rbl") {
-		n.space()
-		n.out.WriteString(blocklisted)
-	}
-	n.space()
+	return label == "dnsbl" || label == "rbl" || ofBlocklist(host)
+}
+
+// isBlocklistPage reports whether a web server belongs to a list of senders.
+func isBlocklistPage(host string) bool {
+	return reputationPages[strings.ToLower(host)] || ofBlocklist(host)
+}
+
+func ofBlocklist(host string) bool {
+	registrable, err := publicsuffix.EffectiveTLDPlusOne(strings.TrimSuffix(strings.ToLower(host), "."))
+
+	return err == nil && blocklists[registrable]
 }
 
 // addressFollows reports whether an IP address in brackets comes next, as
@@ -321,7 +341,10 @@ func isReplyCode(word string) bool {
 
 // exchangeCodes are the first words of Exchange's error names, which look like
 // host names (RESOLVER.ADR.RecipNotFound).
-var exchangeCodes = []string{"AGENT.", "APPROVAL.", "MAPI.", "PICKUP.", "QUEUE.", "RESOLVER.", "ROUTING.", "SMTP.", "SMTPSEND.", "STOREDRV.", "TRANSPORT."}
+var exchangeCodes = []string{
+	"AGENT.", "APPROVAL.", "MAPI.", "PICKUP.", "QUEUE.", "RESOLVER.", "ROUTING.", "SMTP.", "SMTPSEND.", "STOREDRV.",
+	"TRANSPORT.",
+}
 
 func isExchangeCode(field string) bool {
 	for _, prefix := range exchangeCodes {
@@ -362,7 +385,7 @@ func isHost(word string) bool {
 
 	labels := strings.Split(word, ".")
 	for _, l := range labels {
-		if l == "" || strings.ContainsFunc(l, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '-' }) {
+		if l == "" || strings.ContainsFunc(l, notInLabel) {
 			return false
 		}
 	}
@@ -384,6 +407,8 @@ func isHost(word string) bool {
 
 	return listed
 }
+
+func notInLabel(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) && r != '-' }
 
 func isTitle(word string) bool {
 	first, size := utf8.DecodeRuneInString(word)
@@ -466,7 +491,9 @@ func addressEnd(text string, from int) int {
 }
 
 // subjectNames are how a field that holds a subject is called.
-var subjectNames = []string{"subject", "betreff", "objet", "asunto", "oggetto", "onderwerp", "assunto", "temat", "тема", "件名", "主题", "主旨"}
+var subjectNames = []string{
+	"subject", "betreff", "objet", "asunto", "oggetto", "onderwerp", "assunto", "temat", "тема", "件名", "主题", "主旨",
+}
 
 // cutSubjects takes out what stands in quotes or up to the end of the line
 // behind the word "subject" and its translations.
@@ -497,7 +524,7 @@ func cutSubject(text, low, name string) string {
 		}
 		start := done + i + len(name)
 		end := start
-		if wordBefore(low, done+i) {
+		if boundary(low, done+i) {
 			end = subjectEnd(text, start)
 		}
 		out.WriteString(text[done:start])
@@ -507,8 +534,6 @@ func cutSubject(text, low, name string) string {
 
 	return out.String()
 }
-
-func wordBefore(text string, i int) bool { return boundary(text, i) }
 
 // subjectEnd returns where a quoted subject ends that may begin at a position.
 func subjectEnd(text string, from int) int {
@@ -572,7 +597,12 @@ func foldUnicode(text string) string {
 // ideographic reports whether a letter belongs to a script without spaces
 // between words.
 func ideographic(r rune) bool {
-	return unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul, unicode.Thai) || 0x3000 <= r && r <= 0x303F
+	if r < 0x0E00 {
+		return false
+	}
+
+	return unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul, unicode.Thai) ||
+		0x3000 <= r && r <= 0x303F // punctuation
 }
 
 // inWord reports whether a rune belongs to a word that has to match as a whole.

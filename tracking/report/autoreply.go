@@ -85,10 +85,15 @@ func (m *structure) isNotice() bool {
 
 // noticeSubject is how mail systems begin the subjects of their notices, in
 // lower case and without accents.
-var noticeSubject = regexp.MustCompile(`^(?:\W*(?:(?:permanent|transient|temporary|final|automatic) )?(?:warning|delivery|bounce|failed|failure|mail (?:delivery|failure|failed|system error)|` +
-	`(?:message|mail|email|e-mail) (?:delayed|undeliver\w*|not delivered|could not be)|(?:notice|notification)\b.{0,20}\b(?:delivery|failure|failed)|` +
-	`undeliver\w*|unzustellbar\w*|non remis|non recapitabile|no se puede entregar|nao e possivel entregar|niet-bezorgbaar|onbestelbaar|` +
-	`returned|rejected|delayed|nicht zugestellt)\b)`)
+var noticeSubject = regexp.MustCompile(`^\W*` + anyOf(
+	"(?:(?:permanent|transient|temporary|final|automatic) )?(?:warning|delivery|bounce|failed|failure)",
+	"mail (?:delivery|failure|failed|system error)",
+	`(?:message|mail|email|e-mail) (?:delayed|undeliver\w*|not delivered|could not be)`,
+	`(?:notice|notification)\b.{0,20}\b(?:delivery|failure|failed)`,
+	`undeliver\w*`, "returned", "rejected", "delayed",
+	`unzustellbar\w*`, "nicht zugestellt",
+	"non remis", "non recapitabile", "no se puede entregar", "nao e possivel entregar", "niet-bezorgbaar", "onbestelbaar",
+) + `\b`)
 
 // replySubject begins the subject of an answer.
 var replySubject = regexp.MustCompile(`(?i)^\s*(?:re|aw|antw|sv|vs|r|res|rif|odp|回复|回覆|答复|返信)\s*[:：]`)

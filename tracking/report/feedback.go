@@ -52,8 +52,9 @@ func feedbackType(v string) string {
 func rcptTo(report string) []string {
 	var out []string
 	for _, f := range unfolded(report) {
-		name, v, ok := strings.Cut(f, ":")
-		if name = strings.TrimSpace(name); !ok || !strings.EqualFold(name, "Original-Rcpt-To") && !strings.EqualFold(name, "Removal-Recipient") {
+		name, v, _ := strings.Cut(f, ":")
+		name = strings.TrimSpace(name)
+		if !strings.EqualFold(name, "Original-Rcpt-To") && !strings.EqualFold(name, "Removal-Recipient") {
 			continue
 		}
 		if a := addressOf(v); strings.Contains(a, "@") && len(out) < maxRecipients {
@@ -102,7 +103,9 @@ func (r *Report) complainants(named []string) {
 
 // forwarders are the addresses from which providers forward messages that
 // somebody complained of, without a report.
-var forwarders = regexp.MustCompile(`^(?:staff@hotmail\.com|feedback@arf\..+|(?:feedbackloop|fbl|complaints?|abuse-report|scomp)@.+)$`)
+var forwarders = regexp.MustCompile(`^` + anyOf(
+	`staff@hotmail\.com`, `feedback@arf\..+`, `(?:feedbackloop|fbl|complaints?|abuse-report|scomp)@.+`,
+) + `$`)
 
 // bareComplaint knows the providers that forward the message without a report:
 // the message is attached, and nobody says anything to it.
@@ -126,7 +129,11 @@ func (r *Report) bareComplaint(m *structure) bool {
 }
 
 // standardWords are what providers write beside a message that they forward.
-var standardWords = regexp.MustCompile(`(?i)^\s*(?:this is an? (?:e-?mail |spam )*(?:abuse|spam) (?:report|complaint)|complaint about message from|an? (?:user|customer|subscriber)[^.?]{0,80} (?:complained|reported))`)
+var standardWords = regexp.MustCompile(`(?i)^\s*` + anyOf(
+	"this is an? (?:e-?mail |spam )*(?:abuse|spam) (?:report|complaint)",
+	"complaint about message from",
+	"an? (?:user|customer|subscriber)[^.?]{0,80} (?:complained|reported)",
+))
 
 // isWordless reports whether a mail says nothing of its own.
 func (m *structure) isWordless() bool {

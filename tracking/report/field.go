@@ -103,7 +103,9 @@ const (
 	labelChars = `A-Za-z0-9\p{Latin}\p{Greek}\p{Cyrillic}`
 
 	// addr is an address in running text.
-	addr = `"[^"\r\n]{1,64}"@[A-Za-z0-9.\-]{1,255}|[^'` + localChars + `][^` + localChars + `]{0,127}@[` + labelChars + `](?:[` + labelChars + `.\-]{0,254}[` + labelChars + `])?`
+	addr = `"[^"\r\n]{1,64}"@[A-Za-z0-9.\-]{1,255}|` +
+		`[^'` + localChars + `][^` + localChars + `]{0,127}@` +
+		`[` + labelChars + `](?:[` + labelChars + `.\-]{0,254}[` + labelChars + `])?`
 )
 
 var addressIn = regexp.MustCompile(addr)

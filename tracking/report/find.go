@@ -212,7 +212,12 @@ func (f *Finder) tokens(hay [][]byte) (out []token.Token) {
 // none. A copy has one recipient, so there is one event, whatever addresses
 // its journey led through.
 func (r *Report) Event(f Found, now time.Time) *event.Event {
-	e := &event.Event{MessageID: f.ID.String(), Timestamp: event.Timestamp{Time: r.when(f.ID.Time(), now)}, SubaccountID: f.Subaccount, DelvMethod: "esmtp"}
+	e := &event.Event{
+		MessageID:    f.ID.String(),
+		Timestamp:    event.Timestamp{Time: r.when(f.ID.Time(), now)},
+		SubaccountID: f.Subaccount,
+		DelvMethod:   "esmtp",
+	}
 	c := r.recipient(f.Recipient)
 	switch {
 	case r.Kind == Bounce:
@@ -220,7 +225,10 @@ func (r *Report) Event(f Found, now time.Time) *event.Event {
 		r.bounce(e, c)
 	case r.Kind == Complaint && event.IsComplaint(r.FeedbackType):
 		e.Type, e.FeedbackType = event.SpamComplaint, r.FeedbackType
-		e.ReportBy, e.ReportTo, e.UserString, e.SendingIP = event.Clip(r.ReportingMTA, 256), event.Clip(r.ReportedTo, 256), event.Clip(r.UserAgent, 256), event.Clip(r.SourceIP, 64)
+		e.ReportBy = event.Clip(r.ReportingMTA, 256)
+		e.ReportTo = event.Clip(r.ReportedTo, 256)
+		e.UserString = event.Clip(r.UserAgent, 256)
+		e.SendingIP = event.Clip(r.SourceIP, 64)
 	default:
 		return nil
 	}

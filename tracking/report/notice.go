@@ -24,7 +24,12 @@ var (
 
 // permanentWords are said of a message that is not tried again, whatever is
 // said of delays.
-var permanentWords = []string{"this is a permanent error", "will be deleted from queue", "has been given up", "giving up"}
+var permanentWords = []string{
+	"this is a permanent error",
+	"will be deleted from queue",
+	"has been given up",
+	"giving up",
+}
 
 // notice reads a bounce in the words of a mail system.
 func (r *Report) notice(m *structure) bool {
@@ -46,7 +51,8 @@ func (r *Report) notice(m *structure) bool {
 	if !failed && !delayed && !m.header.Has("X-Failed-Recipients") && !smtpDialogue.MatchString(shown) {
 		return byDaemon && r.nested()
 	}
-	if !byDaemon && !gatewayNames.MatchString(m.from().local) && !smtpDialogue.MatchString(shown) && !strongReply.MatchString(shown) {
+	quotesServer := smtpDialogue.MatchString(shown) || strongReply.MatchString(shown)
+	if !byDaemon && !quotesServer && !gatewayNames.MatchString(m.from().local) {
 		return false // a person could write such words
 	}
 
@@ -72,10 +78,9 @@ func (r *Report) notice(m *structure) bool {
 		if labelled != "" && reply == "" && (c.Diagnostic == "" || c.isContext) {
 			c.Diagnostic, c.isContext = labelled, false
 		}
-		if c.Diagnostic == "" || !c.isContext && replyCode(c.Diagnostic) == "" && cleanStatus(c.Diagnostic) == "" {
-			if reply != "" && (len(found) == 1 || c.Diagnostic == "") {
-				c.Diagnostic = strings.TrimSpace(c.Diagnostic + " " + reply)
-			}
+		codeless := !c.isContext && replyCode(c.Diagnostic) == "" && cleanStatus(c.Diagnostic) == ""
+		if reply != "" && (c.Diagnostic == "" || codeless && len(found) == 1) {
+			c.Diagnostic = strings.TrimSpace(c.Diagnostic + " " + reply)
 		}
 		r.add(c)
 	}
@@ -85,7 +90,12 @@ func (r *Report) notice(m *structure) bool {
 }
 
 // reasonLabel is how mail systems introduce why they could not deliver.
-var reasonLabel = regexp.MustCompile(`(?im)^[\s*>\-]*(?:the )?(?:error(?: message| text| type)?|reason(?: code)?|cause|diagnosis|diagnostic(?: code| information)?|problem|explanation|grund|ursache|fehler(?:meldung)?|motif|raison|erreur|motivo|causa|raz[oó]n|errore|erro|reden|oorzaak|fout|pow[oó]d|przyczyna|b[lł][aą]d|причина|ошибка|(?:退信)?原因|错误|エラー(?:内容)?|理由)[ \t]*[:：=][ \t]*(\S.*)$`)
+var reasonLabel = regexp.MustCompile(`(?im)^[\s*>\-]*(?:the )?` + anyOf(
+	"error(?: message| text| type)?", "reason(?: code)?", "cause", "diagnosis", "diagnostic(?: code| information)?",
+	"problem", "explanation", "grund", "ursache", "fehler(?:meldung)?", "motif", "raison", "erreur", "motivo", "causa",
+	"raz[oó]n", "errore", "erro", "reden", "oorzaak", "fout", "pow[oó]d", "przyczyna", "b[lł][aą]d",
+	"причина", "ошибка", "(?:退信)?原因", "错误", "エラー(?:内容)?", "理由",
+) + `[ \t]*[:：=][ \t]*(\S.*)$`)
 
 // labelledReason returns the reason that a notice gives, if it is one that is
 // known.
@@ -141,8 +151,7 @@ func (r *Report) nested() bool {
 // nameless takes a notice without a recipient for a bounce, where a server's
 // reply stands in it. Words alone are not enough: people write such words, too.
 func (r *Report) nameless(kind Kind, shown string) bool {
-	reply := strongReply.FindString(shown)
-	if reply == "" {
+	if !strongReply.MatchString(shown) {
 		return false
 	}
 
@@ -154,7 +163,12 @@ func (r *Report) nameless(kind Kind, shown string) bool {
 
 // strongReply is a reply that is no number of something else: with a status
 // code, at the beginning of a line or behind what introduces one.
-var strongReply = regexp.MustCompile(`(?im)[45]\d\d[ \-]#?\(?[45]\.\d{1,3}\.\d{1,3}\b|\(#[45]\.\d{1,3}\.\d{1,3}\)|^[\s<>*"'(\[#\-]*[45][0-5]\d[ \-]\D|\b(?:said|error|code|response|reply|replied|returned|status|smtp)\b[^\n]{0,20}\b[45][0-5]\d\b`)
+var strongReply = regexp.MustCompile(`(?im)` + anyOf(
+	`[45]\d\d[ \-]#?\(?[45]\.\d{1,3}\.\d{1,3}\b`,
+	`\(#[45]\.\d{1,3}\.\d{1,3}\)`,
+	`^[\s<>*"'(\[#\-]*[45][0-5]\d[ \-]\D`,
+	`\b(?:said|error|code|response|reply|replied|returned|status|smtp)\b[^\n]{0,20}\b[45][0-5]\d\b`,
+))
 
 // otherRecipients looks where the text names nobody: X-Failed-Recipients, what
 // stands in replies, and at last whom the returned message was for.
@@ -207,256 +221,14 @@ func lineAbout(shown, address string) string {
 	return ""
 }
 
-// minSubject is the least length in bytes of a subject that is looked for in a
-// notice; shorter ones are part of anything.
-const minSubject = 6
-
-// cutSubject takes the returned message's subject out of a text: it is the
-// sender's, not the mail system's.
-func (r *Report) cutSubject(text string) string {
-	own := r.returnedSubject
-	if len(own) < minSubject {
-		return text
-	}
-
-	return strings.ReplaceAll(text, own, "")
-}
-
-// subjectLine is a line of a notice that says which message it is about.
-var subjectLine = regexp.MustCompile(`(?i)^[\s>*|]*(?:the )?(?:original |message |mail |e-?mail )*(?:subject|betreff|objet|sujet|asunto|oggetto|onderwerp|assunto|temat|тема|件名|主题|主旨|제목)\s*[:：=]`)
-
-// quotedLine reports whether a line quotes a mail as people's programs do, and
-// not an SMTP dialogue (>>> RCPT).
-func quotedLine(line string) bool {
-	return len(line) > 2 && line[0] == '>' && line[1] == ' ' && line[2] != '>' && !isAddress(strings.Trim(line[2:], " \t\r\n<>"))
-}
-
-// ownWords is what of a notice the mail system wrote: without lines that quote
-// the message, and without its subject.
-func (r *Report) ownWords(shown string) string {
-	var out strings.Builder
-	inSubject := false
-	for line := range strings.Lines(r.cutSubject(shown)) {
-		switch {
-		case quotedLine(line):
-		case subjectLine.MatchString(line[:min(len(line), 200)]):
-			inSubject = true
-		case inSubject && (line[0] == ' ' || line[0] == '\t') && strings.TrimSpace(line) != "" && !strings.Contains(line, "@") && !strings.Contains(line, ":"):
-		default:
-			inSubject = false
-			out.WriteString(line)
-		}
-	}
-
-	return out.String()
-}
-
 func containsAny(s string, words []string) bool {
 	for _, w := range words {
 		if strings.Contains(s, w) {
 			return true
 		}
 	}
+
 	return false
-}
-
-// separators begin the returned message inside of a text.
-var separators = regexp.MustCompile(`(?i)^[\s>*|]*(-{2,}.*\b(original|copy|returned (?:message|mail)|unsent|message follows|header of|header and top \d+ lines|original mail|enclosed|failed message|your message)\b.*|(?:included|attached|below|following|enclosed|here) is (?:a|the) (?:copy|header).*|your message (?:reads|began|begins|was as follows|follows|starts).*|.*\b(?:first|top) \d+ lines of (?:the|your) (?:original )?message\b.*|(?:ursprungliche|ursprüngliche|originale) (?:nachricht|kopfzeilen).*|(?:en-?têtes|texte) (?:du|de) (?:message|votre message).*|original message as received.*|-{4,} ?(message(?: text)?|headers?)\b.*|(original message|message headers?|original mail|original headers?).{0,12}follows?\.?:?|below is a copy of the original message:?|original message headers:?|bounced e-?mail:?|original mail as follows:?|the header of the original message.*|the attachment contains the original mail headers.*|reported-mta:.*)\s*$`)
-
-var headerLine = regexp.MustCompile(`^(Received|Return-Path|From|To|Subject|Message-ID|Date|DKIM-Signature|X-[A-Za-z-]+|MIME-Version|Content-[A-Za-z-]+|Delivered-To): ?\S`)
-
-// cutReturned parts the notice from the message that it returns.
-func cutReturned(text string) (notice, returned string) {
-	at, run, runAt := 0, 0, 0
-	for line := range strings.Lines(text) {
-		trimmed := strings.TrimRight(line, "\r\n")
-		if separators.MatchString(trimmed) && at > 0 {
-			return text[:at], strings.TrimLeft(text[at+len(line):], "\r\n")
-		}
-		switch {
-		case strings.HasPrefix(trimmed, "Content-"): // of a MIME part as well
-		case headerLine.MatchString(trimmed):
-			if run == 0 {
-				runAt = at
-			}
-			if run++; run >= 3 && runAt > 0 {
-				return text[:runAt], text[runAt:]
-			}
-		case run > 0 && (strings.HasPrefix(trimmed, " ") || strings.HasPrefix(trimmed, "\t")):
-		default:
-			run = 0
-		}
-		at += len(line)
-	}
-	return text, ""
-}
-
-// recipientLines are how notices name a recipient, on a line of its own or at
-// the head of what is said of it. Group 1 is the address, group 2 the rest.
-var recipientLines = []*regexp.Regexp{
-	regexp.MustCompile(`^[*>\-\s"'<\[]*(` + addr + `)[>"'\]]*\s*[:,.;]?()$`),
-	regexp.MustCompile(`^[*>\s]*<(` + addr + `)>\s*[:,;]?\s+(.*)$`),
-	regexp.MustCompile(`^[*>\s]*<(` + addr + `)>:(.*)$`),
-	regexp.MustCompile(`^[*>\-\s"']*(` + addr + `)["']?\s*:\s+(\S.*)$`),
-	regexp.MustCompile(`^[*>\-\s"']*(` + addr + `)["']?\s+([(\[].*)$`),
-	regexp.MustCompile(`^[*>\-\s"']*(` + addr + `)["']?\s+(on (?:Mon|Tue|Wed|Thu|Fri|Sat|Sun|\d).*)$`),
-	regexp.MustCompile(`^[*>\-\s"']*(` + addr + `)["']?(?: ?\.\.\.| - | -- |,)\s*(\S.*)$`),
-	regexp.MustCompile(`^[*>\-\s"']*(` + addr + `)["']?\s+((?i:error|failed|failure|unknown|rejected|bounced)\b.*)$`),
-	regexp.MustCompile(`^[*>\-\s]*(` + addr + `)<mailto:[^>]*>(.*)$`),
-	regexp.MustCompile(`^\s*(?:\S+ )?\S+ <(` + addr + `)>\s*[:;]?()$`),
-	regexp.MustCompile(`(?i)\b(?:failed |intended |invalid |final |original |bad )?(?:recipients?|address|e-?mail address|mailbox|destination|user|(?:un)?deliver[a-z]*\b[^<@\n]{0,40}\b(?:to|for)|affected|following)\s*(?:\([^)]*\)\s*)?[:=]?\s*[<"'\[](` + addr + `)[>"'\]](.*)$`),
-	regexp.MustCompile(`(?i)\b(?:mailbox|user|recipient|account|address)\s+[<"']?(` + addr + `)[>"']?\s+((?:is|was|has|does|doesn't|could|couldn't|cannot|can't|not|unknown|unavailable|invalid)\b.*)$`),
-	regexp.MustCompile(`(?i)\b(?:message|mail|e-?mail) (?:[a-z]+ ){0,4}to\s+[<"']?(` + addr + `)[>"']?\s+((?:is|was|has|could|couldn't|cannot|can't|did)\b.*)$`),
-	regexp.MustCompile(`\bSMTP[=:](` + addr + `)(.*)$`),
-	regexp.MustCompile(`(?i)\b(?:un)?deliver[a-z]*\b[^<@\n]{0,40}\b(?:to|for)\s*:?\s+(` + addr + `)(.*)$`),
-	regexp.MustCompile(`(?i)\b(?:failed |intended |invalid |final |original |bad |email |mail )?(?:recipients?|address|to address|address\(es\)|recipient\(s\)|mailbox|user|attempts|undeliverable)[^:\n]{0,60}:\s*(` + addr + `)(.*)$`),
-}
-
-// replyLines name a recipient inside an SMTP dialogue or a reply.
-var replyLines = []*regexp.Regexp{
-	regexp.MustCompile(`^[\s<>]*\d{3}[ \-](?:\d\.\d+\.\d+ )?<?(` + addr + `)>?(?:\.\.\.|:)\s*(.*)$`),
-	regexp.MustCompile(`(?i)RCPT TO:\s*<?(` + addr + `)>?()`),
-	regexp.MustCompile(`^[\s<>]*\d{3}[ \-].*?<(` + addr + `)>(.*)$`),
-}
-
-var (
-	smtpDialogue = regexp.MustCompile(`(?im)^\s*(>>>|<<<|Sent <<<|Received >>>|Sent >>>)\s*(RCPT|MAIL|DATA|[45]\d\d)\b`)
-	notRecipient = regexp.MustCompile(`(?i)^\s*\(?\s*(expanded from|if you|for more|to reach|questions|von|de|absender|expediteur|remitente|generated (?:from|by)|reason|contact|please|for (?:further )?assistance|from|sender|reply-to|mail from|e?smtp|by|message-id|cc|subject|sent)\b|MAIL FROM:|contact\b|mailto:[^>]*\?|assistance`)
-)
-
-// noticeRecipients finds the recipients that a notice names, each with what is
-// said up to the next one.
-func noticeRecipients(shown string) []Recipient {
-	lines := strings.Split(shown, "\n")
-	out := collect(lines, recipientLines, true)
-	if len(out) == 0 {
-		out = collect(lines, replyLines, false)
-	}
-	if len(out) == 0 {
-		out = looseRecipients(lines)
-	}
-
-	return out
-}
-
-// maxAfter is how many lines behind the one that says so a failed address may
-// stand.
-const maxAfter = 6
-
-// looseRecipients finds the addresses that stand in or shortly behind a line
-// that says that mail failed, in whatever words and language.
-func looseRecipients(lines []string) (out []Recipient) {
-	named := map[string]bool{}
-	after := 0
-	for _, line := range lines {
-		if len(line) > maxNoticeLine {
-			continue
-		}
-		low := folded(line)
-		switch {
-		case failureWords.in(low) || delayWords.in(low):
-			after = maxAfter
-		case after > 0:
-			after--
-		}
-
-		if after == 0 || !strings.Contains(line, "@") {
-			if len(out) > 0 {
-				appendText(&out[len(out)-1], line)
-			}
-			continue
-		}
-		as := addressIn.FindAllString(line, 2)
-		if len(as) != 1 || notRecipient.MatchString(line) || !isAddress(as[0]) || helpDesk.MatchString(as[0]) || len(out) >= maxRecipients {
-			continue
-		}
-		if key := strings.ToLower(as[0]); !named[key] {
-			named[key] = true
-			out = append(out, Recipient{Final: as[0], Diagnostic: strings.TrimSpace(line) + "\n"})
-		}
-	}
-
-	return out
-}
-
-// helpDesk are addresses that notices name as places to ask.
-var helpDesk = regexp.MustCompile(`(?i)^(?:postmaster|mailer-daemon|abuse|support|help|helpdesk|admin|administrator|info|noreply|no-reply)@`)
-
-// sentBy ends a line when the next one names the sender.
-var sentBy = regexp.MustCompile(`(?i)(?:\b(?:sent by|message from|mail from|sender|from)|von|expediteur|remitente|mittente)\s*:?\s*$`)
-
-// collect takes what stands behind a recipient's line as said of it; a reply's
-// line (follow false) says all itself, unless it names nobody anew. Where nothing
-// follows, the line above counts, if it says something that is known.
-func collect(lines []string, patterns []*regexp.Regexp, follow bool) (out []Recipient) {
-	index := map[string]int{}
-	above := map[int]string{}
-	cur, before, last := -1, "", ""
-	for _, line := range lines {
-		line = strings.TrimRight(line, "\r ")
-		a, rest, ok := matchLine(line, patterns)
-		ok = ok && !sentBy.MatchString(before)
-		directlyAbove := last
-		last = line
-		if strings.TrimSpace(line) != "" {
-			before = line
-		}
-		if !ok {
-			if cur >= 0 && (follow || !strings.Contains(line, "...") && len(out) == 1) {
-				appendText(&out[cur], line)
-			}
-			continue
-		}
-
-		key := strings.ToLower(a)
-		i, seen := index[key]
-		if !seen && len(out) < maxRecipients {
-			i = len(out)
-			index[key] = i
-			above[i] = directlyAbove
-			out = append(out, Recipient{Final: a})
-		}
-		if cur = i; !seen || !strings.Contains(out[i].Diagnostic, strings.TrimSpace(line)) {
-			if strings.TrimSpace(rest) != "" || seen || !follow || bounce.Words(line, a).Found {
-				appendText(&out[i], line)
-			}
-		}
-	}
-
-	for i, line := range above {
-		if c := &out[i]; c.Diagnostic == "" && !strings.Contains(line, "@") && bounce.Words(line, c.Final).Found {
-			appendText(c, line)
-		}
-	}
-
-	return out
-}
-
-const maxDiagnostic = 4000
-
-func appendText(c *Recipient, line string) {
-	if line = strings.TrimSpace(line); line != "" && len(c.Diagnostic) < maxDiagnostic {
-		c.Diagnostic += line + "\n"
-	}
-}
-
-const maxNoticeLine = 2000
-
-func matchLine(line string, patterns []*regexp.Regexp) (address, rest string, ok bool) {
-	if len(line) > maxNoticeLine || !strings.Contains(line, "@") || notRecipient.MatchString(line) {
-		return "", "", false
-	}
-	for _, p := range patterns {
-		m := p.FindStringSubmatch(line)
-		if m == nil {
-			continue
-		}
-		if !isAddress(m[1]) {
-			continue
-		}
-		return m[1], m[2], true
-	}
-	return "", "", false
 }
 
 // noticeReply is the first SMTP reply that stands in a notice, with the lines
@@ -471,7 +243,9 @@ func noticeReply(shown string) string {
 		for end < len(lines) && end < i+6 && strings.TrimSpace(lines[end]) != "" {
 			end++
 		}
+
 		return strings.Join(lines[i:end], " ")
 	}
+
 	return ""
 }

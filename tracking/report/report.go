@@ -176,8 +176,10 @@ func reason(diagnostic string) string { return event.Clip(oneLine(diagnostic), m
 // afterData is how notices say that a message was refused once it had been
 // sent, and atRcpt that the recipient was.
 var (
-	afterData = regexp.MustCompile(`(?i)in reply to end of DATA|>>> DATA\s+<<< 5|after I sent the message|after end of data|TEXT command`)
-	atRcpt    = regexp.MustCompile(`(?i)in reply to RCPT|after RCPT TO|>>> RCPT To:\S+\s+<<< [45]`)
+	afterData = regexp.MustCompile(`(?i)` + anyOf(
+		"in reply to end of DATA", `>>> DATA\s+<<< 5`, "after I sent the message", "after end of data", "TEXT command",
+	))
+	atRcpt = regexp.MustCompile(`(?i)in reply to RCPT|after RCPT TO|>>> RCPT To:\S+\s+<<< [45]`)
 )
 
 func refusedAfterData(text string) bool {
@@ -185,7 +187,8 @@ func refusedAfterData(text string) bool {
 }
 
 // bareRefusal names the recipient, and no reason.
-var bareRefusal = regexp.MustCompile(`(?i)^5\d\d (?:5\.\d+\.\d+ )?<?(?:` + addr + `)>?:? (?:recipient )?(?:address )?rejected\.?$`)
+var bareRefusal = regexp.MustCompile(`(?i)^5\d\d (?:5\.\d+\.\d+ )?` +
+	`<?(?:` + addr + `)>?:? (?:recipient )?(?:address )?rejected\.?$`)
 
 var unknownUser = regexp.MustCompile(`(?i)user unknown|unknown user`)
 
@@ -238,8 +241,12 @@ func serverText(diagnostic string) string {
 }
 
 // quotes are words in quotation marks behind what names a message: its subject.
-var quotes = regexp.MustCompile(`(?i)\b(?:message|mail|e-?mail|nachricht|courriel|mensaje|correo|messaggio|mensagem|bericht|wiadomo\S*|letter|subject|titled|entitled|regarding)\s*[:,]?\s*` +
-	`(?:"[^"\n]{1,400}"|'[^'\n]{1,400}'|“[^”\n]{1,400}”|„[^“”\n]{1,400}[“”]|«[^»\n]{1,400}»)|「[^」\n]{1,400}」|『[^』\n]{1,400}』|《[^》\n]{1,400}》`)
+var quotes = regexp.MustCompile(`(?i)\b` + anyOf(
+	"message", "e-?mail", "mail", "letter", "subject", "titled", "entitled", "regarding",
+	"nachricht", "courriel", "mensaje", "correo", "messaggio", "mensagem", "bericht", `wiadomo\S*`,
+) + `\s*[:,]?\s*` + anyOf(
+	`"[^"\n]{1,400}"`, `'[^'\n]{1,400}'`, `“[^”\n]{1,400}”`, `„[^“”\n]{1,400}[“”]`, `«[^»\n]{1,400}»`,
+) + `|「[^」\n]{1,400}」|『[^』\n]{1,400}』|《[^》\n]{1,400}》`)
 
 // soft is what words come to that may be anybody's: a hard bounce never.
 func soft(said bounce.Said) bounce.Verdict {

@@ -144,7 +144,11 @@ func fromMailSystem(m *structure) bool {
 func (m *structure) fromGateway() bool {
 	subject := folded(m.get("Subject"))
 
-	return m.from().isRobot() && !m.isForward() && !m.header.Has("In-Reply-To") && (noticeSubject.MatchString(subject) || failureWords.in(subject))
+	if !m.from().isRobot() || m.isForward() || m.header.Has("In-Reply-To") {
+		return false
+	}
+
+	return noticeSubject.MatchString(subject) || failureWords.in(subject)
 }
 
 // isReport reports whether a mail is a multipart/report (RFC 6522).
@@ -165,7 +169,10 @@ func (m *structure) reportType() string {
 }
 
 // forwardedSubject begins the subject of what a person passes on or answers.
-var forwardedSubject = regexp.MustCompile(`(?i)^\s*(?:fwd?|wg|tr|rv|enc|i|doorst|pd|re|aw|antw|sv|vs|rif|r|res|odp|转发|轉寄|转寄|回复|回覆|答复|返信|転送)\s*[:：]`)
+var forwardedSubject = regexp.MustCompile(`(?i)^\s*` + anyOf(
+	"fwd?", "wg", "tr", "rv", "enc", "i", "doorst", "pd", "转发", "轉寄", "转寄", "転送",
+	"re", "aw", "antw", "sv", "vs", "rif", "r", "res", "odp", "回复", "回覆", "答复", "返信",
+) + `\s*[:：]`)
 
 // passedOn reports whether a person sends on or answers what a mail system
 // wrote: such a mail speaks of nothing that was sent back here.
@@ -201,7 +208,10 @@ func (m *structure) hasNullPath() bool {
 }
 
 // robotNames are parts of local parts that people do not have.
-var robotNames = regexp.MustCompile(`noreply|no-reply|no_reply|donotreply|bounce|mailer|daemon|system|admin|notif|robot|mail|smtp|report|return|abuse|feedback|fbl|complaint|filter|^\d+$|^root$|^nobody$`)
+var robotNames = regexp.MustCompile(anyOf(
+	"noreply", "no-reply", "no_reply", "donotreply", "bounce", "mail", "daemon", "system", "admin", "notif", "robot", "smtp",
+	"report", "return", "abuse", "feedback", "fbl", "complaint", "filter", `^\d+$`, "^root$", "^nobody$",
+))
 
 // gatewayNames are parts of the local parts of gateways and virus walls.
 var gatewayNames = regexp.MustCompile(`daemon|antivirus|virus|gateway|imss|scanner|smtp|inetgw|mailscan`)
