@@ -59,12 +59,14 @@ func (m *structure) decoded(name string) string {
 // daemonLocals are the local parts of mail systems.
 var daemonLocals = map[string]bool{
 	"mail-daemon":        true,
-	"mail.delivery":      true,
 	"mail-delivery":      true,
+	"mail.delivery":      true,
+	"mail_administrator": true,
 	"maildelivery":       true,
 	"mailer-daemon":      true,
 	"mailer_daemon":      true,
 	"mailerdaemon":       true,
+	"mailrouter":         true,
 	"mailsystem":         true,
 	"mdaemon":            true,
 	"mmdf":               true,
@@ -72,7 +74,6 @@ var daemonLocals = map[string]bool{
 	"post_master":        true,
 	"postmaster":         true,
 	"returnedmail":       true,
-	"mail_administrator": true,
 }
 
 // daemonNames begin the display names of mail systems; exactNames are names
@@ -96,7 +97,7 @@ var (
 
 // isDaemon reports whether the sender calls itself a mail system.
 func (s sender) isDaemon() bool {
-	if s.none || daemonLocals[s.local] || s.isMailer() {
+	if s.none || daemonLocals[s.local] || s.isMailer() || strings.HasPrefix(s.local, "postmaster") {
 		return true
 	}
 
@@ -107,7 +108,7 @@ func (s sender) isDaemon() bool {
 		}
 	}
 	for _, n := range exactNames {
-		if name == n {
+		if name == bounce.Fold(n) {
 			return true
 		}
 	}
@@ -118,7 +119,7 @@ func (s sender) isDaemon() bool {
 // isMailer reports whether the address is one that nothing but a mail system
 // writes from. Postmasters may be people.
 func (s sender) isMailer() bool {
-	for _, prefix := range []string{"mailer-daemon", "mailerdaemon", "mailer_daemon", "mail-daemon"} {
+	for _, prefix := range []string{"mailer-daemon", "mailerdaemon", "mailer_daemon", "mail-daemon", "microsoftexchange"} {
 		if strings.HasPrefix(s.local, prefix) {
 			return true
 		}
