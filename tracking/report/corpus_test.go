@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"math/big"
@@ -208,6 +209,40 @@ func TestCorpus(t *testing.T) {
 	for what, v := range map[string][2]float64{"files": {rate(all.filesRight, all.files), 0.97}, "status": {rate(all.statusRight, all.statuses), 0.93}, "hard": {rate(all.hardRight, all.hard), 0.95}} {
 		if v[0] < v[1] {
 			t.Errorf("%s: %.3f right, want %.2f", what, v[0], v[1])
+		}
+	}
+}
+
+// TestAddressesDecideNothing: another recipient in place of a report's own, with
+// words of every kind in its name, is refused for the same reason.
+func TestAddressesDecideNothing(t *testing.T) {
+	names, err := filepath.Glob("testdata/bounces/*.eml")
+	if err != nil || len(names) == 0 {
+		t.Fatal(names, err)
+	}
+
+	for _, name := range names {
+		if keptAside(name) {
+			continue
+		}
+		msg, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := Parse(msg)
+		if len(r.Recipients) != 1 || !isAddress(r.Recipients[0].Final) || r.Recipients[0].Original != "" {
+			continue
+		}
+
+		was := r.Recipients[0]
+		for _, other := range []string{"bachelor.no-such-user@spamhaus.example", "over-quota@disabled.example", "vacation@x.example"} {
+			changed := Parse(bytes.ReplaceAll(msg, []byte(was.Final), []byte(other)))
+			if len(changed.Recipients) != 1 {
+				continue // the address was part of something else
+			}
+			if is := changed.Recipients[0]; is.Class != was.Class || is.Hard != was.Hard {
+				t.Errorf("%s as %s: got %d %v, want %d %v: %.300s", name, other, is.Class, is.Hard, was.Class, was.Hard, is.Diagnostic)
+			}
 		}
 	}
 }
