@@ -77,6 +77,7 @@ func TestClassifyReadsNoNames(t *testing.T) {
 		{"a URL behind a colon", "spam-related", "5.7.1", "550 message blocked:http://example.com/user-unknown", "", vague},
 		{"a URL without a scheme", "", "5.7.1", "550 message blocked www.example.com/user-unknown", "", vague},
 		{"a quoted subject", "", "5.7.1", `550 5.7.1 message with subject "Our store has moved" blocked`, "", vague},
+		{"a subject in parentheses", "", "5.7.1", "554 5.7.1 The message with the subject of (Our user unknown sale) is blocked", "", vague},
 		{"a subject in a line", "", "5.7.1", "550 5.7.1 blocked\nSubject: This user does not exist", "", vague},
 		{"words at their boundaries", "", "5.7.1", "550 5.7.1 blocked by shelob", "", vague},
 		{"a blocklist that is named", "", "5.7.1", "550 5.7.1 blocked using zen.spamhaus.org", "", Verdict{SpamBlock, false}},

@@ -537,21 +537,20 @@ func cutSubject(text, low, name string) string {
 
 // subjectEnd returns where a quoted subject ends that may begin at a position.
 func subjectEnd(text string, from int) int {
-	i := from
-	for i < len(text) && (text[i] == ' ' || text[i] == '\t') {
-		i++
-	}
+	i := skipBlanks(text, from)
 	colon := i < len(text) && text[i] == ':'
-	if colon {
-		i++
-	}
-	for i < len(text) && (text[i] == ' ' || text[i] == '\t') {
-		i++
+	switch {
+	case colon:
+		i = skipBlanks(text, i+1)
+	case strings.HasPrefix(text[i:], "of "):
+		i = skipBlanks(text, i+3)
 	}
 
-	if i < len(text) && (text[i] == '"' || text[i] == '\'') {
-		if end := strings.IndexByte(text[i+1:], text[i]); end >= 0 {
-			return i + 1 + end + 1
+	if i < len(text) {
+		if closing, ok := quotation[text[i]]; ok {
+			if end := strings.IndexByte(text[i+1:], closing); end >= 0 {
+				return i + 1 + end + 1
+			}
 		}
 	}
 	if !colon {
@@ -562,6 +561,17 @@ func subjectEnd(text string, from int) int {
 	}
 
 	return len(text)
+}
+
+// quotation are the marks around a subject.
+var quotation = map[byte]byte{'"': '"', '\'': '\'', '(': ')', '[': ']', '<': '>'}
+
+func skipBlanks(text string, i int) int {
+	for i < len(text) && (text[i] == ' ' || text[i] == '\t') {
+		i++
+	}
+
+	return i
 }
 
 // letters are those that do not come apart into a letter and an accent.

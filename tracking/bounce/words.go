@@ -16,6 +16,7 @@ type list struct {
 	Verdict
 	first bool // believed before any status code
 	weak  bool // not believed beside a status code that speaks of policy
+	loose bool // people say so of other things, too: not believed without a code
 }
 
 // lists are in order of precedence: what is said of the sender comes before
@@ -23,7 +24,7 @@ type list struct {
 var lists = []list{
 	{file: "challenge", Verdict: Verdict{Class: ChallengeReply}},
 	{file: "auto_reply", Verdict: Verdict{Class: AutoReply}},
-	{file: "unsubscribed", Verdict: Verdict{Class: Unsubscribe, Hard: true}},
+	{file: "unsubscribed", Verdict: Verdict{Class: Unsubscribe, Hard: true}, loose: true},
 	{file: "subscription", Verdict: Verdict{Class: Subscribe}},
 	{file: "sender", Verdict: Verdict{Class: MailBlock}, first: true},
 	{file: "authentication", Verdict: Verdict{Class: MailBlock}, first: true},
@@ -37,7 +38,7 @@ var lists = []list{
 	{file: "relaying", Verdict: Verdict{Class: RelayingDenied}, first: true},
 	{file: "dns_temporary", Verdict: Verdict{Class: DNSFailure}},
 	{file: "no_domain", Verdict: Verdict{Class: DNSFailure, Hard: true}},
-	{file: "moved", Verdict: Verdict{Class: InvalidRecipient, Hard: true}},
+	{file: "moved", Verdict: Verdict{Class: InvalidRecipient, Hard: true}, loose: true},
 	{file: "inactive", Verdict: Verdict{Class: SoftBounce}},
 	{file: "no_valid_recipients", Verdict: Verdict{Class: NoRecipient, Hard: true}},
 	{file: "unknown_recipient", Verdict: Verdict{Class: InvalidRecipient, Hard: true}},
@@ -149,6 +150,7 @@ type Said struct {
 	Found bool // some phrase is known
 	First bool // to be believed before any status code
 	Weak  bool // not to be believed beside a status code that speaks of policy
+	Loose bool // not to be believed without a status or reply code
 }
 
 // Words returns what the words of a text say, names taken out. The recipient's
@@ -175,6 +177,7 @@ func search(text string) Said {
 		Found:   true,
 		First:   lists[i].first,
 		Weak:    lists[i].weak,
+		Loose:   lists[i].loose,
 	}
 }
 

@@ -207,8 +207,10 @@ func (c *Recipient) judge(said string, late bool) {
 	said = quotes.ReplaceAllString(said, " ")
 
 	v := bounce.Classify(bounce.Refusal{Status: c.Status, Text: serverText(said), Recipient: c.Address()})
-	if c.isContext && c.Status == "" {
-		v = soft(bounce.Words(said, c.Address()))
+	words := bounce.Words(said, c.Address())
+	codeless := c.Status == "" && c.ReplyCode == ""
+	if c.isContext && c.Status == "" || codeless && words.Loose {
+		v = soft(words)
 	}
 	if c.bare = v.Vague() && bareRefusal.MatchString(c.Diagnostic); c.bare {
 		v = bounce.Verdict{Class: bounce.InvalidRecipient, Hard: true}

@@ -155,3 +155,16 @@ func TestContextIsNeverHard(t *testing.T) {
 		})
 	}
 }
+
+// TestNewsletterWordsWithoutACode: what newsletters say of shops and offers makes
+// no hard bounce where neither a status nor a reply code stands beside it.
+func TestNewsletterWordsWithoutACode(t *testing.T) {
+	for _, said := range []string{"Our Berlin store has moved", "Please note our new address", "You have been unsubscribed", "This offer is no longer available"} {
+		t.Run(said, func(t *testing.T) {
+			r := Parse(crlf("From: MAILER-DAEMON@a.example\nSubject: failure notice\n\nYour message could not be delivered:\n\n<bob@b.example>:\n" + said + "\n"))
+			if len(r.Recipients) != 1 || r.Recipients[0].Hard || r.Recipients[0].Class == 10 || r.Recipients[0].Class == 90 {
+				t.Errorf("got %+v, want a soft bounce", r.Recipients)
+			}
+		})
+	}
+}
