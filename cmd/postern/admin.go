@@ -17,19 +17,34 @@ type admin struct {
 	mux   *http.ServeMux
 	ready atomic.Bool
 	check func(context.Context) error // whether mail can be taken now
+	alive func() error                // names the parts that are stuck
 }
 
 const readyTimeout = 5 * time.Second
 
-func newAdmin(reg *prometheus.Registry, check func(context.Context) error) *admin {
-	a := &admin{mux: http.NewServeMux(), check: check}
+func newAdmin(reg *prometheus.Registry, check func(context.Context) error, alive func() error) *admin {
+	a := &admin{
+		mux:   http.NewServeMux(),
+		check: check,
+		alive: alive,
+	}
 	a.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	a.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
+	a.mux.HandleFunc("GET /healthz", a.healthz)
 	a.mux.HandleFunc("GET /readyz", a.readyz)
 	a.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	a.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	a.mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return a
+}
+
+// healthz says 503, and names the part, where one shows no sign of life.
+func (a *admin) healthz(w http.ResponseWriter, _ *http.Request) {
+	if err := a.alive(); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+
+	_, _ = w.Write([]byte("ok\n"))
 }
 
 // readyz says 503 before the listeners are open, while the gateway drains, and

@@ -16,6 +16,7 @@ import (
 
 	"postern/certs"
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/logging"
 	"postern/dkim"
 	"postern/integration/ingestd"
 	"postern/integration/sink"
@@ -75,7 +76,11 @@ func (c *demoCmd) Run(e *env) error {
 		return f
 	}
 	level := new(slog.LevelVar)
-	g, err := newGateway(loaded, newLog(logTo, loaded.Log, level), level)
+	lc := logConfig(loaded.Log, level)
+	lc.Writer = logTo
+	out := logging.New(lc)
+	defer out.Close(flushWithin) //nolint:errcheck // there is nobody left to tell
+	g, err := newGateway(loaded, out.Logger(), level)
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func (g *gateway) build(l *config.Loaded) (*live, error) {
 		return nil, err
 	}
 	n.keys = keys
-	rec := recorder{g.spool}
+	rec := g.recorder()
 	if n.web, err = g.newWeb(n, rec); err != nil {
 		return nil, err
 	}
