@@ -227,7 +227,8 @@ func (d *demo) files(upstream, ingest string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := config.SetPassword(inDir("users.toml"), demoUser, hash); err != nil {
+		editor := config.UsersEditor{File: inDir("users.toml")}
+		if _, _, err := editor.SetPassword(demoUser, hash); err != nil {
 			return err
 		}
 	}

@@ -345,9 +345,7 @@ const (
 func checkSources(b *binder, l *Loaded) (out Problems) {
 	for i, s := range l.Submission.Sources {
 		key, known := keyOf("submission.source", i), s.RequireAuth
-		for _, u := range l.Users {
-			known = known || u.Name == s.User
-		}
+		known = known || findUser(l.Users, s.User) >= 0
 		if !known {
 			out = append(out, Problem{File: b.file, Line: b.line(key + ".user"), Key: key + ".user", Reason: fmt.Sprintf("no user %q in the users file; its settings would apply", s.User)})
 		}
