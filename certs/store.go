@@ -38,7 +38,17 @@ type configs struct {
 func NewStore(minVersion uint16, log *slog.Logger) *Store { return &Store{min: minVersion, log: log} }
 
 // Use takes certificates from now on; handshakes under way are not touched.
+// Files that were loaded before are no longer looked at.
 func (s *Store) Use(list ...tls.Certificate) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.pairs = nil
+	s.seen = nil
+	s.use(list)
+}
+
+func (s *Store) use(list []tls.Certificate) {
 	c := &configs{plain: ServerConfig(list, s.min), http: ServerConfig(list, s.min), expiry: func() time.Time { return firstExpiry(list) }}
 	c.http.NextProtos = []string{"h2", "http/1.1"}
 	s.now.Store(c)
@@ -65,13 +75,35 @@ func firstExpiry(list []tls.Certificate) time.Time {
 
 // Load reads pairs and uses them, all or none.
 func (s *Store) Load(pairs ...Pair) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.load(pairs)
+	use, err := s.Prepare(pairs...)
+	if err != nil {
+		return err
+	}
+
+	use()
+	return nil
 }
 
-func (s *Store) load(pairs []Pair) error {
+// Prepare reads pairs, all or none. They are in use, and their files are
+// looked at, once use is called.
+func (s *Store) Prepare(pairs ...Pair) (use func(), err error) {
 	seen := times(pairs)
+	list, err := readPairs(pairs)
+	if err != nil {
+		return nil, err
+	}
+
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+
+		s.pairs = pairs
+		s.seen = seen
+		s.use(list)
+	}, nil
+}
+
+func readPairs(pairs []Pair) ([]tls.Certificate, error) {
 	list := make([]tls.Certificate, len(pairs))
 	var errs []error
 	for i, p := range pairs {
@@ -79,13 +111,8 @@ func (s *Store) load(pairs []Pair) error {
 		list[i] = c
 		errs = append(errs, err)
 	}
-	s.seen = seen
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	s.pairs = pairs
-	s.Use(list...)
-	return nil
+
+	return list, errors.Join(errs...)
 }
 
 func times(pairs []Pair) map[string]time.Time {
@@ -136,10 +163,15 @@ func (s *Store) check() {
 	if !changed {
 		return
 	}
-	if err := s.load(s.pairs); err != nil {
+
+	s.seen = now // tried, whatever comes of it
+	list, err := readPairs(s.pairs)
+	if err != nil {
 		s.log.Error("changed certificate not taken, the old one goes on", "err", err)
 		return
 	}
+
+	s.use(list)
 	s.log.Info("certificate taken", "until", s.Expiry())
 }
 
