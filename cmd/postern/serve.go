@@ -131,8 +131,12 @@ type gateway struct {
 	webState   *web.State
 	notifier   *notifier
 	health     health.Registry
-	appends    health.Work    // of events
-	listeners  []net.Listener // all, to close where the start fails
+	appends    health.Work // of events
+	rounds     health.Work // of what looks after files and upstreams
+	totals     totals
+
+	connections config.Connections // of clients, at once
+	listeners   []net.Listener     // all, to close where the start fails
 
 	reloading sync.Mutex
 	live      atomic.Pointer[live]
@@ -161,7 +165,11 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 	}()
 	setLevel(level, l.Config)
 	g.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	g.reg.MustRegister(&g.totals)
 	if err := g.openSpools(); err != nil {
+		return g, err
+	}
+	if err := g.limitConnections(); err != nil {
 		return g, err
 	}
 	mail := l.Role == config.All
@@ -226,6 +234,7 @@ const (
 // are added when they are opened. Parts that say so themselves are asked.
 func (g *gateway) watchHealth() {
 	g.health.Watch("event spool", &g.appends, diskBound)
+	g.health.Watch("files and upstreams", &g.rounds, roundBound)
 
 	own := map[string]any{
 		"event spool writer": g.spool,
@@ -237,6 +246,34 @@ func (g *gateway) watchHealth() {
 			g.health.Watch(name, p, roundBound)
 		}
 	}
+}
+
+// limitConnections holds the connections of clients to what the limit of open
+// files allows.
+func (g *gateway) limitConnections() error {
+	limit, err := config.DescriptorLimit()
+	if err != nil {
+		return err
+	}
+
+	c, problems := g.c.Connections(limit)
+	if fatal := problems.Fatal(); len(fatal) > 0 {
+		return fatal
+	}
+	for _, p := range problems {
+		g.log.Warn("fewer connections than configured", "problem", p.Error())
+	}
+	g.connections = c
+
+	limits := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "postern_connections_limit",
+		Help: "Connections that a listener accepts at once, as far as the limit of open files allows.",
+	}, []string{"listener"})
+	limits.WithLabelValues("submission").Set(float64(c.Submission))
+	limits.WithLabelValues("reports").Set(float64(c.Reports))
+	limits.WithLabelValues("tracker").Set(float64(c.Tracker))
+	g.reg.MustRegister(limits)
+	return nil
 }
 
 // recorder returns what puts events into the spool.
@@ -303,7 +340,7 @@ func (g *gateway) newListener() {
 		Sources: sources, Directory: g.users, ProxyFrom: prefixes(c.ProxyProtocolFrom),
 		Budget:         budget,
 		MaxMessageSize: int64(c.MaxMessageSize), MaxRecipients: c.MaxRecipients,
-		MaxConnections: c.MaxConnections, MaxConnectionsPerSource: c.MaxConnectionsPerSource,
+		MaxConnections: g.connections.Submission, MaxConnectionsPerSource: g.connections.PerSource,
 		IdleTimeout: c.IdleTimeout.Std(), NormaliseLF: c.BareNewlines == "normalise",
 		Grace: g.c.ShutdownGrace.Std(), Log: g.log, Metrics: g.reg,
 	}
@@ -312,6 +349,7 @@ func (g *gateway) newListener() {
 		// Mail systems of all kinds report; what they send goes nowhere, so that
 		// a bare LF can do no harm.
 		sc.Reports, sc.NormaliseLF = g, true
+		sc.MaxConnections = g.connections.Reports
 		g.reports = smtpd.New(sc)
 	}
 }

@@ -318,6 +318,9 @@ func (b *binder) checkTracking(c *Config) {
 		b.warn("tracking.url", "links over plain http show mail programs' warnings; an https address is better")
 	}
 	w := &t.Web
+	if w.MaxConnections < 1 {
+		b.problem("tracking.web.max_connections", "must be greater than zero")
+	}
 	if err := oneOf(w.IPPrivacy, "full", "truncate"); err != nil {
 		b.problem("tracking.web.ip_privacy", "%v, not %q", err, w.IPPrivacy)
 	}
