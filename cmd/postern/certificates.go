@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"net"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -86,20 +84,10 @@ func (g *gateway) prepareCerts(l *config.Loaded) (use func(), err error) {
 	return g.certs.Prepare(pairs...)
 }
 
-// listenACME opens what answers challenges, where the tracker does not do so on
-// the same address.
-func (g *gateway) listenACME(open func(string, ...config.Addr) ([]net.Listener, error)) error {
-	own := func(a config.OptAddr) bool {
-		return a != "" && !slices.Contains(g.c.Tracking.Web.Listen, config.Addr(a))
-	}
-	var err1, err2 error
-	if a := g.c.Certs.ACMEHTTPListen; own(a) {
-		g.acmeHTTP, err1 = open("certs.acme_http_listen", config.Addr(a))
-	}
-	if a := g.c.Certs.ACMETLSListen; own(a) {
-		g.acmeTLS, err2 = open("certs.acme_tls_listen", config.Addr(a))
-	}
-	return errors.Join(err1, err2)
+// ownACME reports whether an address needs a listener of its own to answer
+// challenges: the tracker does not do so there.
+func (g *gateway) ownACME(a config.OptAddr) bool {
+	return a != "" && !slices.Contains(g.c.Tracking.Web.Listen, config.Addr(a))
 }
 
 // serveACME answers challenges and nothing else.

@@ -255,5 +255,5 @@ or with curl:
   curl --ssl-reqd --cacert %[8]s --url smtp://%[2]s --user %[3]s:%[4]s --mail-from news@%[6]s --mail-rcpt you@example.net --crlf --upload-file %[7]s
 
 Then look at the page. Ctrl-C ends it.
-`, g.adminListener.Addr(), g.submission[0].Addr(), demoUser, demoPassword, d.dir, demoDomain, d.sample, certs.CAFile(g.certsDir()))
+`, g.adminListeners[0].Addr(), g.submission[0].Addr(), demoUser, demoPassword, d.dir, demoDomain, d.sample, certs.CAFile(g.certsDir()))
 }

@@ -142,7 +142,7 @@ type gateway struct {
 	live      atomic.Pointer[live]
 
 	submission, submissionTLS, web, port25, acmeHTTP, acmeTLS []net.Listener
-	adminListener                                             net.Listener
+	adminListeners                                            []net.Listener
 }
 
 const ingestReader = "ingest"
@@ -405,7 +405,7 @@ func (g *gateway) Serve(ctx context.Context) error {
 		return err
 	}
 	g.admin.ready.Store(true)
-	g.log.Info("postern is up", "submission", addrs(g.submission), "submission_tls", addrs(g.submissionTLS), "tracker", addrs(g.web), "reports", addrs(g.port25), "admin", addrs([]net.Listener{g.adminListener}))
+	g.log.Info("postern is up", "submission", addrs(g.submission), "submission_tls", addrs(g.submissionTLS), "tracker", addrs(g.web), "reports", addrs(g.port25), "admin", addrs(g.adminListeners))
 	g.notifier.send("READY=1")
 	back.Go(func() { g.notifier.serveWatchdog(background, g.health.Check, g.log) })
 
@@ -461,10 +461,10 @@ func (g *gateway) serveBack(ctx context.Context, run runner) error {
 	if mail := g.c.Role == config.All; mail && g.c.Submission.Auth == "upstream" { // to know what it offers
 		run("", func() error { _ = g.Reachable(ctx); return nil })
 	}
-	if g.adminListener != nil {
+	for _, l := range g.adminListeners {
 		s := web.NewServer(g.admin.mux, g.log)
 		s.WriteTimeout = 0 // profiles and streams take their time
-		run("admin", func() error { return serveHTTP(ctx, s, g.adminListener, time.Second) })
+		run("admin", func() error { return serveHTTP(ctx, s, l, time.Second) })
 	}
 	if g.uploader != nil {
 		reader, err := g.spool.Reader(ingestReader)
