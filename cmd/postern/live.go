@@ -183,7 +183,9 @@ func (g *gateway) signingKeys(l *config.Loaded) ([]dkim.Key, error) {
 		if err != nil {
 			g.log.Warn("RSA signs with crypto/rsa", "domain", k.Domain, "selector", k.Selector, "err", err)
 		}
-		fast.NotBefore, fast.NotAfter, fast.Successor = k.NotBefore.Time, k.NotAfter.Time, k.Successor
+		fast.NotBefore = k.NotBefore.Time
+		fast.NotAfter = k.NotAfter.End()
+		fast.Successor = k.Successor
 		out = append(out, fast)
 	}
 	return out, nil

@@ -385,6 +385,9 @@ func (b *binder) checkDKIM(d *DKIM, word func(string, string, ...string)) {
 			b.warn(key+".key_file", "an RSA key of %d bits: receivers want %d (RFC 8301 section 3.2)", pub.N.BitLen(), goodRSA)
 		}
 	}
+
+	b.checkSuccessors(d.Keys)
+	b.checkSpans(d.Keys, time.Now())
 }
 
 // goodRSA is the size of RSA keys that signers should use, in bits (RFC 8301

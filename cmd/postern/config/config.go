@@ -226,8 +226,8 @@ type DKIMKey struct {
 	Domain   string `toml:"domain"`
 	Selector string `toml:"selector"`
 	KeyFile  string `toml:"key_file"`
-	// NotBefore and NotAfter bound the time in which the key signs; Successor
-	// is the selector of the key that takes its place.
+	// NotBefore and NotAfter are the first and the last day (or moment) on which
+	// the key signs; Successor is the selector of the key that takes its place.
 	NotBefore Date   `toml:"not_before"`
 	NotAfter  Date   `toml:"not_after"`
 	Successor string `toml:"successor"`
