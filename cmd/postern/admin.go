@@ -47,13 +47,18 @@ func (a *admin) healthz(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write([]byte("ok\n"))
 }
 
-// readyz says 503 before the listeners are open, while the gateway drains, and
-// while mail cannot be handed on.
+// readyz says 503 before the listeners are open, while the gateway drains, while
+// a part of it is stuck, and while mail cannot be handed on.
 func (a *admin) readyz(w http.ResponseWriter, r *http.Request) {
 	if !a.ready.Load() {
 		http.Error(w, "starting or stopping", http.StatusServiceUnavailable)
 		return
 	}
+	if err := a.alive(); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
 	if err := a.check(ctx); err != nil {

@@ -110,7 +110,7 @@ func (g *gateway) buildRelay(n *live, rec recorder) error {
 		Headers: relay.HeaderNames{MessageID: string(l.Relay.MessageIDHeader), Job: string(l.Relay.JobHeader),
 			VirtualMTA: string(l.Relay.VirtualMTAHeader), Subaccount: string(l.Relay.SubaccountHeader)},
 		Tracking: relay.Tracking{URL: string(l.Tracking.URL), Open: l.Tracking.Open, InitialOpen: l.Tracking.InitialOpen, Click: l.Tracking.Click},
-		Keys:     n.keys, Signer: dkim.NewSigner(signing), Upstream: n.pool, Events: rec, IDs: g.ids, Queue: g.queue, QueueAlways: l.Relay.Queue == "always",
+		Keys:     n.keys, Signer: dkim.NewSigner(signing), Upstream: n.pool, Events: rec, IDs: g.ids, Queue: watchedQueue{g.queue, &g.puts}, QueueAlways: l.Relay.Queue == "always",
 		AnswerWithin: l.Relay.AnswerWithin.Std(), MsysAPI: l.Relay.MsysAPI, VERPDomain: l.Relay.VERPDomain, MaxRecipients: l.Submission.MaxRecipients,
 		ListUnsubscribe: l.Tracking.ListUnsub, UnsubscribeBy: unsubscribeMailbox(l.Config), MaxLinkLength: l.Tracking.MaxLinkLength, TextLinks: l.Tracking.TextLinks, Convert8Bit: l.Relay.Convert8Bit,
 		RequireSignature: l.DKIM.Require, SignatureLife: l.DKIM.Expire.Std(), Log: g.log, Metrics: n.metrics,

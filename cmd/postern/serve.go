@@ -132,6 +132,8 @@ type gateway struct {
 	notifier   *notifier
 	health     health.Registry
 	appends    health.Work // of events
+	puts       health.Work // of the retry spool
+	commits    health.Work // of the uploader's cursor
 	rounds     health.Work // of what looks after files and upstreams
 	totals     totals
 
@@ -234,12 +236,14 @@ const (
 // are added when they are opened. Parts that say so themselves are asked.
 func (g *gateway) watchHealth() {
 	g.health.Watch("event spool", &g.appends, diskBound)
+	g.health.Watch("retry spool", &g.puts, diskBound)
+	g.health.Watch("cursor of uploads", &g.commits, diskBound)
 	g.health.Watch("files and upstreams", &g.rounds, roundBound)
 
 	own := map[string]any{
-		"event spool writer": g.spool,
-		"retry spool":        g.queue,
-		"uploader":           g.uploader,
+		"event spool writer":  g.spool,
+		"retry spool's queue": g.queue,
+		"uploader":            g.uploader,
 	}
 	for name, part := range own {
 		if p, ok := part.(health.Part); ok && !reflect.ValueOf(part).IsNil() {
@@ -471,7 +475,7 @@ func (g *gateway) serveBack(ctx context.Context, run runner) error {
 		if err != nil {
 			return err
 		}
-		run("ingest", func() error { return g.uploader.Serve(ctx, reader) })
+		run("ingest", func() error { return g.uploader.Serve(ctx, watchedSource{reader, &g.commits}) })
 	}
 	return nil
 }
