@@ -230,8 +230,12 @@ func FuzzUsersEditor(f *testing.F) {
 		}
 
 		after, _ := LoadUsers(file, noEnv)
-		if got, want := without(after, name), without(before, name); !reflect.DeepEqual(got, want) && len(before) > 0 {
-			t.Errorf("got others %+v, want %+v", got, want)
+		others := after
+		if !remove {
+			others = without(after, name)
+		}
+		if want := without(before, name); len(others) != len(want) || len(want) > 0 && !reflect.DeepEqual(others, want) {
+			t.Errorf("got others %+v, want %+v", others, want)
 		}
 		if i := findUser(after, name); !remove && (i < 0 || after[i].Password != hash) {
 			t.Errorf("got %+v, want %q to have the password", after, name)
