@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -24,7 +25,8 @@ type Store struct {
 	log   *slog.Logger
 	mu    sync.Mutex // of loading
 	pairs []Pair
-	seen  map[string]time.Time // modification times of the files that were tried last
+	seen  map[string]stamp // the files that were tried last
+	moved map[string]stamp // what the last look saw, where that is news
 	now   atomic.Pointer[configs]
 }
 
@@ -45,6 +47,7 @@ func (s *Store) Use(list ...tls.Certificate) {
 
 	s.pairs = nil
 	s.seen = nil
+	s.moved = nil
 	s.use(list)
 }
 
@@ -87,7 +90,7 @@ func (s *Store) Load(pairs ...Pair) error {
 // Prepare reads pairs, all or none. They are in use, and their files are
 // looked at, once use is called.
 func (s *Store) Prepare(pairs ...Pair) (use func(), err error) {
-	seen := times(pairs)
+	seen := stamps(pairs)
 	list, err := readPairs(pairs)
 	if err != nil {
 		return nil, err
@@ -99,6 +102,7 @@ func (s *Store) Prepare(pairs ...Pair) (use func(), err error) {
 
 		s.pairs = pairs
 		s.seen = seen
+		s.moved = nil
 		s.use(list)
 	}, nil
 }
@@ -115,12 +119,18 @@ func readPairs(pairs []Pair) ([]tls.Certificate, error) {
 	return list, errors.Join(errs...)
 }
 
-func times(pairs []Pair) map[string]time.Time {
-	seen := map[string]time.Time{}
+// stamp tells one state of a file from another.
+type stamp struct {
+	modified time.Time
+	size     int64
+}
+
+func stamps(pairs []Pair) map[string]stamp {
+	seen := map[string]stamp{}
 	for _, p := range pairs {
 		for _, f := range []string{p.CertFile, p.KeyFile} {
 			if i, err := os.Stat(f); err == nil {
-				seen[f] = i.ModTime()
+				seen[f] = stamp{modified: i.ModTime(), size: i.Size()}
 			}
 		}
 	}
@@ -130,7 +140,8 @@ func times(pairs []Pair) map[string]time.Time {
 const warnBefore = 14 * 24 * time.Hour
 
 // Watch looks at the files every now and then until ctx ends, and takes what
-// changed. A half-written pair is not taken: the old one goes on.
+// changed and stood still since the look before. A pair that does not fit is
+// not taken: the old one goes on.
 func (s *Store) Watch(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -155,15 +166,18 @@ func (s *Store) check() {
 	if len(s.pairs) == 0 {
 		return
 	}
-	now := times(s.pairs)
-	changed := len(now) != len(s.seen)
-	for f, t := range now {
-		changed = changed || !s.seen[f].Equal(t)
+
+	now := stamps(s.pairs)
+	if maps.Equal(now, s.seen) {
+		s.moved = nil
+		return
 	}
-	if !changed {
+	if s.moved == nil || !maps.Equal(now, s.moved) { // it may be one that is being written
+		s.moved = now
 		return
 	}
 
+	s.moved = nil
 	s.seen = now // tried, whatever comes of it
 	list, err := readPairs(s.pairs)
 	if err != nil {

@@ -132,6 +132,7 @@ func TestStoreReloads(t *testing.T) {
 	}
 	later(1)
 	s.check()
+	s.check()
 	if got := serial(t, s, &tls.Config{ServerName: "mail.example"}); got != 1 {
 		t.Errorf("a half-written pair was taken: certificate %d", got)
 	}
@@ -141,6 +142,10 @@ func TestStoreReloads(t *testing.T) {
 	later(2)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
+	s.check()
+	if got := serial(t, s, &tls.Config{ServerName: "mail.example"}); got != 1 {
+		t.Errorf("got certificate %d at the first look, want the old one until the files stand still", got)
+	}
 	s.Watch(ctx, time.Hour)
 	if got := serial(t, s, &tls.Config{ServerName: "mail.example"}); got != 2 {
 		t.Errorf("certificate %d after the key came, want 2", got)
@@ -266,6 +271,7 @@ func TestStoreForgetsFilesThatAreNoLongerInUse(t *testing.T) {
 	s.Use(cert)
 	later(t, old.CertFile, old.KeyFile)
 	s.check()
+	s.check()
 
 	if got := serial(t, s, &tls.Config{ServerName: "mail.example"}); got != 2 {
 		t.Errorf("got certificate %d after the old files changed, want 2", got)
@@ -289,6 +295,7 @@ func TestPrepareChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	later(t, old.CertFile, old.KeyFile)
+	s.check()
 	s.check()
 	if got := serial(t, s, client); got != 1 {
 		t.Errorf("got certificate %d before use, want 1", got)

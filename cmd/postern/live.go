@@ -289,6 +289,10 @@ func (g *gateway) reload() {
 		return
 	}
 
+	for _, p := range problems {
+		g.log.Warn("in the configuration", "problem", p.Error())
+	}
+	g.checkDescriptors(l)
 	for _, key := range kept {
 		g.log.Warn("this change takes effect at the next start", "key", key)
 	}

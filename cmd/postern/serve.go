@@ -280,6 +280,21 @@ func (g *gateway) limitConnections() error {
 	return nil
 }
 
+// checkDescriptors warns where a reload wants more connections upstream than
+// were left for them at the start.
+func (g *gateway) checkDescriptors(l *config.Loaded) {
+	limit, err := config.DescriptorLimit()
+	if err != nil {
+		return
+	}
+
+	c, _ := l.Connections(limit)
+	if c.Submission < g.connections.Submission || c.Reports < g.connections.Reports || c.Tracker < g.connections.Tracker {
+		g.log.Warn("relay.max_connections leaves too few descriptors for the connections of clients, "+
+			"whose limits change at the next start", "open_files", limit)
+	}
+}
+
 // recorder returns what puts events into the spool.
 func (g *gateway) recorder() recorder { return recorder{spool: g.spool, work: &g.appends} }
 

@@ -13,7 +13,7 @@ const (
 
 	// AdminConnections and ACMEConnections bound the connections to the admin
 	// listener, and to those that only answer ACME's challenges.
-	AdminConnections = 16
+	AdminConnections = 64
 	ACMEConnections  = 16
 
 	// leastConnections is what a listener needs to be of use.
@@ -101,7 +101,8 @@ func (l *Loaded) Connections(limit uint64) (Connections, Problems) {
 	cut.PerSource = min(c.PerSource, max(1, cut.Submission/2))
 
 	text := fmt.Sprintf("the limit of open files is %d, and %d are kept for disk, upstream and administration: "+
-		"%d connections of submission, %d of reports and %d of the tracker at once, not %d, %d and %d; raise it to %d (LimitNOFILE=, ulimit -n)",
+		"%d connections of submission, %d of reports and %d of the tracker at once, not %d, %d and %d; "+
+		"raise it to %d (LimitNOFILE=, ulimit -n)",
 		limit, kept, cut.Submission, cut.Reports, cut.Tracker, c.Submission, c.Reports, c.Tracker, kept+wanted)
 	p := l.problem("submission.max_connections", text)
 	p.Warn = enough(cut.Submission, c.Submission) && enough(cut.Reports, c.Reports) && enough(cut.Tracker, c.Tracker)
