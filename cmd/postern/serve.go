@@ -424,7 +424,12 @@ func (g *gateway) Serve(ctx context.Context) error {
 		return err
 	}
 	g.admin.ready.Store(true)
-	g.log.Info("postern is up", "submission", addrs(g.submission), "submission_tls", addrs(g.submissionTLS), "tracker", addrs(g.web), "reports", addrs(g.port25), "admin", addrs(g.adminListeners))
+	g.log.Info("postern is up",
+		"submission", addrs(g.submission),
+		"submission_tls", addrs(g.submissionTLS),
+		"tracker", addrs(g.web),
+		"reports", addrs(g.port25),
+		"admin", addrs(g.adminListeners))
 	g.notifier.send("READY=1")
 	back.Go(func() { g.notifier.serveWatchdog(background, g.health.Check, g.log) })
 
