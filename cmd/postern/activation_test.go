@@ -117,6 +117,7 @@ func TestNetworkOfAnAddress(t *testing.T) {
 		{"[::]:25", []string{"127.0.0.1:25"}, "tcp6"},
 		{"[::]:0", []string{"0.0.0.0:0"}, "tcp"},
 		{":25", nil, "tcp"},
+		{":25", []string{"0.0.0.0:25"}, "tcp6"},
 		{"localhost:25", nil, "tcp"},
 	} {
 		t.Run(c.addr+strings.Join(c.others, " "), func(t *testing.T) {

@@ -129,11 +129,15 @@ func (b binding) network(all []binding, given *inherited) string {
 	return "tcp"
 }
 
-// literal reads an address whose host is an IP address.
+// literal reads an address whose host is an IP address. An empty host is [::].
 func literal(addr string) (ip netip.Addr, port string, ok bool) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		return ip, "", false
+	}
+
+	if host == "" {
+		return netip.IPv6Unspecified(), port, true
 	}
 
 	ip, err = netip.ParseAddr(host)

@@ -125,7 +125,7 @@ func TestRunExitStatus(t *testing.T) {
 		{"unknown flag", []string{"version", "--loud"}, exitUsage, "", "postern: unknown flag --loud"},
 		{"missing flag", []string{"serve"}, exitUsage, "", "postern: missing flags: --config=FILE"},
 		{"wrong value", []string{"serve", "--config=x", "--role=cook"}, exitUsage, "", "postern: --role must be one of"},
-		{"it does not work", []string{"check", "--config", missing}, exitFailed, "", "postern: 1 problems"},
+		{"it does not work", []string{"check", "--config", missing}, exitFailed, "", "postern: 1 error in the configuration"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			code, stdout, stderr := execute(t, "", c.args...)
