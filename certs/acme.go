@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -37,16 +38,18 @@ const ALPN = "acme-tls/1"
 
 // ACME obtains and renews certificates. It is safe for concurrent use.
 type ACME struct {
-	c      ACMEConfig
-	cache  *certmagic.Cache
-	magic  *certmagic.Config
-	issuer *certmagic.ACMEIssuer
+	c       ACMEConfig
+	interim atomic.Pointer[tls.Certificate]
+	cache   *certmagic.Cache
+	magic   *certmagic.Config
+	issuer  *certmagic.ACMEIssuer
 }
 
 // NewACME makes an ACME; nothing is asked of the service before Serve.
 func NewACME(c ACMEConfig) *ACME {
 	log := zap.New(slogCore{c.Log})
 	a := &ACME{c: c}
+	a.UseInterim(c.Interim)
 	a.cache = certmagic.NewCache(certmagic.CacheOptions{GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return a.magic, nil }, Logger: log})
 	// SMTP clients often send no name: they get the first domain's.
 	a.magic = certmagic.New(a.cache, certmagic.Config{Storage: &certmagic.FileStorage{Path: c.Dir}, DefaultServerName: c.Domains[0], FallbackServerName: c.Domains[0], Logger: log})
@@ -99,8 +102,11 @@ func (a *ACME) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 	if len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == ALPN {
 		return nil, err
 	}
-	return &a.c.Interim, nil
+	return a.interim.Load(), nil
 }
+
+// UseInterim replaces the interim certificate, before it runs out.
+func (a *ACME) UseInterim(c tls.Certificate) { a.interim.Store(&c) }
 
 // HTTPHandler answers challenges and leaves all else to next.
 func (a *ACME) HTTPHandler(next http.Handler) http.Handler {
@@ -112,7 +118,7 @@ func (a *ACME) HTTPHandler(next http.Handler) http.Handler {
 func (a *ACME) Expiry() time.Time {
 	var first time.Time
 	for _, d := range a.c.Domains {
-		end := a.c.Interim.Leaf.NotAfter
+		end := a.interim.Load().Leaf.NotAfter
 		for _, c := range a.cache.AllMatchingCertificates(d) {
 			if c.Leaf != nil {
 				end = c.Leaf.NotAfter

@@ -101,3 +101,33 @@ func TestSelfSignedIsKept(t *testing.T) {
 		t.Errorf("after a new CA: %v", err)
 	}
 }
+
+func TestSelfSignedMakesNoOtherCAWhereTheOldCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := SelfSigned(dir, "a.example", time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(dir, "ca.key")
+	if err := os.Rename(key, key+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(key, 0o700); err != nil { // which no read succeeds on
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(CAFile(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	if _, err := SelfSigned(dir, "a.example", time.Now()); err == nil {
+		t.Error("got no error")
+	}
+
+	after, err := os.ReadFile(CAFile(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(after) != string(before) {
+		t.Error("got another CA, want the old one")
+	}
+}

@@ -11,11 +11,14 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
 	"time"
+
+	"postern/tracking/spool/atomicfile"
 )
 
 const (
@@ -43,6 +46,9 @@ func SelfSigned(dir, host string, now time.Time) (tls.Certificate, error) {
 	}
 	certFile, keyFile := filepath.Join(dir, "self-signed.crt"), filepath.Join(dir, "self-signed.key")
 	c, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if unreadable(err) {
+		return none, fmt.Errorf("certs: %w", err)
+	}
 	if err == nil && c.Leaf != nil && c.Leaf.VerifyHostname(host) == nil && now.Add(renewLocal).Before(c.Leaf.NotAfter) && c.Leaf.CheckSignatureFrom(ca.Leaf) == nil {
 		return c, nil
 	}
@@ -61,6 +67,9 @@ func SelfSigned(dir, host string, now time.Time) (tls.Certificate, error) {
 func localCA(dir string, now time.Time) (tls.Certificate, error) {
 	certFile, keyFile := CAFile(dir), filepath.Join(dir, "ca.key")
 	c, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if unreadable(err) { // a new CA would be one that no client trusts
+		return c, fmt.Errorf("certs: %w", err)
+	}
 	if err == nil && c.Leaf != nil && c.Leaf.IsCA && now.Add(localLife).Before(c.Leaf.NotAfter) {
 		return c, nil
 	}
@@ -72,6 +81,13 @@ func localCA(dir string, now time.Time) (tls.Certificate, error) {
 		return c, err
 	}
 	return Files(certFile, keyFile)
+}
+
+// unreadable reports whether a file is there and could not be read, which
+// says nothing of what it holds.
+func unreadable(err error) bool {
+	var path *fs.PathError
+	return errors.As(err, &path) && !errors.Is(err, fs.ErrNotExist)
 }
 
 // writePair makes a key and its certificate, signed by ca or, where that is
@@ -100,8 +116,17 @@ func writePair(certFile, keyFile string, tmpl *x509.Certificate, ca *tls.Certifi
 	if ca != nil {
 		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Certificate[0]})...)
 	}
-	if err := errors.Join(os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), 0o600), os.WriteFile(certFile, chain, 0o644)); err != nil {
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
+
+	// A reader sees each file whole. Where a crash leaves one of the two, they
+	// do not fit, and the next call makes both anew.
+	err = errors.Join(
+		atomicfile.Write(keyFile, keyPEM, atomicfile.Options{}),
+		atomicfile.Write(certFile, chain, atomicfile.Options{Perm: 0o644}),
+	)
+	if err != nil {
 		return fmt.Errorf("certs: %w", err)
 	}
+
 	return nil
 }

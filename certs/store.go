@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -24,7 +25,8 @@ type Store struct {
 	log   *slog.Logger
 	mu    sync.Mutex // of loading
 	pairs []Pair
-	seen  map[string]time.Time // modification times of the files that were tried last
+	seen  map[string]stamp // the files that were tried last
+	moved map[string]stamp // what the last look saw, where that is news
 	now   atomic.Pointer[configs]
 }
 
@@ -38,7 +40,18 @@ type configs struct {
 func NewStore(minVersion uint16, log *slog.Logger) *Store { return &Store{min: minVersion, log: log} }
 
 // Use takes certificates from now on; handshakes under way are not touched.
+// Files that were loaded before are no longer looked at.
 func (s *Store) Use(list ...tls.Certificate) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.pairs = nil
+	s.seen = nil
+	s.moved = nil
+	s.use(list)
+}
+
+func (s *Store) use(list []tls.Certificate) {
 	c := &configs{plain: ServerConfig(list, s.min), http: ServerConfig(list, s.min), expiry: func() time.Time { return firstExpiry(list) }}
 	c.http.NextProtos = []string{"h2", "http/1.1"}
 	s.now.Store(c)
@@ -65,13 +78,36 @@ func firstExpiry(list []tls.Certificate) time.Time {
 
 // Load reads pairs and uses them, all or none.
 func (s *Store) Load(pairs ...Pair) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.load(pairs)
+	use, err := s.Prepare(pairs...)
+	if err != nil {
+		return err
+	}
+
+	use()
+	return nil
 }
 
-func (s *Store) load(pairs []Pair) error {
-	seen := times(pairs)
+// Prepare reads pairs, all or none. They are in use, and their files are
+// looked at, once use is called.
+func (s *Store) Prepare(pairs ...Pair) (use func(), err error) {
+	seen := stamps(pairs)
+	list, err := readPairs(pairs)
+	if err != nil {
+		return nil, err
+	}
+
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+
+		s.pairs = pairs
+		s.seen = seen
+		s.moved = nil
+		s.use(list)
+	}, nil
+}
+
+func readPairs(pairs []Pair) ([]tls.Certificate, error) {
 	list := make([]tls.Certificate, len(pairs))
 	var errs []error
 	for i, p := range pairs {
@@ -79,21 +115,22 @@ func (s *Store) load(pairs []Pair) error {
 		list[i] = c
 		errs = append(errs, err)
 	}
-	s.seen = seen
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	s.pairs = pairs
-	s.Use(list...)
-	return nil
+
+	return list, errors.Join(errs...)
 }
 
-func times(pairs []Pair) map[string]time.Time {
-	seen := map[string]time.Time{}
+// stamp tells one state of a file from another.
+type stamp struct {
+	modified time.Time
+	size     int64
+}
+
+func stamps(pairs []Pair) map[string]stamp {
+	seen := map[string]stamp{}
 	for _, p := range pairs {
 		for _, f := range []string{p.CertFile, p.KeyFile} {
 			if i, err := os.Stat(f); err == nil {
-				seen[f] = i.ModTime()
+				seen[f] = stamp{modified: i.ModTime(), size: i.Size()}
 			}
 		}
 	}
@@ -103,7 +140,8 @@ func times(pairs []Pair) map[string]time.Time {
 const warnBefore = 14 * 24 * time.Hour
 
 // Watch looks at the files every now and then until ctx ends, and takes what
-// changed. A half-written pair is not taken: the old one goes on.
+// changed and stood still since the look before. A pair that does not fit is
+// not taken: the old one goes on.
 func (s *Store) Watch(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -128,18 +166,26 @@ func (s *Store) check() {
 	if len(s.pairs) == 0 {
 		return
 	}
-	now := times(s.pairs)
-	changed := len(now) != len(s.seen)
-	for f, t := range now {
-		changed = changed || !s.seen[f].Equal(t)
-	}
-	if !changed {
+
+	now := stamps(s.pairs)
+	if maps.Equal(now, s.seen) {
+		s.moved = nil
 		return
 	}
-	if err := s.load(s.pairs); err != nil {
+	if s.moved == nil || !maps.Equal(now, s.moved) { // it may be one that is being written
+		s.moved = now
+		return
+	}
+
+	s.moved = nil
+	s.seen = now // tried, whatever comes of it
+	list, err := readPairs(s.pairs)
+	if err != nil {
 		s.log.Error("changed certificate not taken, the old one goes on", "err", err)
 		return
 	}
+
+	s.use(list)
 	s.log.Info("certificate taken", "until", s.Expiry())
 }
 

@@ -132,6 +132,7 @@ func TestStoreReloads(t *testing.T) {
 	}
 	later(1)
 	s.check()
+	s.check()
 	if got := serial(t, s, &tls.Config{ServerName: "mail.example"}); got != 1 {
 		t.Errorf("a half-written pair was taken: certificate %d", got)
 	}
@@ -141,6 +142,10 @@ func TestStoreReloads(t *testing.T) {
 	later(2)
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
+	s.check()
+	if got := serial(t, s, &tls.Config{ServerName: "mail.example"}); got != 1 {
+		t.Errorf("got certificate %d at the first look, want the old one until the files stand still", got)
+	}
 	s.Watch(ctx, time.Hour)
 	if got := serial(t, s, &tls.Config{ServerName: "mail.example"}); got != 2 {
 		t.Errorf("certificate %d after the key came, want 2", got)
@@ -236,5 +241,88 @@ func TestACMEInterim(t *testing.T) {
 	}
 	if _, err := a.GetCertificate(&tls.ClientHelloInfo{Conn: conn, ServerName: "a.example", SupportedProtos: []string{ALPN}}); err == nil {
 		t.Error("a challenge that nobody set is answered")
+	}
+}
+
+// later changes the time of files, as their renewal would.
+func later(t *testing.T, files ...string) {
+	t.Helper()
+	at := time.Now().Add(time.Hour)
+	for _, f := range files {
+		if err := os.Chtimes(f, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestStoreForgetsFilesThatAreNoLongerInUse(t *testing.T) {
+	dir := t.TempDir()
+	s := NewStore(tls.VersionTLS12, slog.New(slog.DiscardHandler))
+	old := makePair(t, dir, "old", "mail.example", "ecdsa", 1)
+	if err := s.Load(old); err != nil {
+		t.Fatal(err)
+	}
+	now := makePair(t, dir, "now", "mail.example", "ecdsa", 2)
+	cert, err := Files(now.CertFile, now.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	s.Use(cert)
+	later(t, old.CertFile, old.KeyFile)
+	s.check()
+	s.check()
+
+	if got := serial(t, s, &tls.Config{ServerName: "mail.example"}); got != 2 {
+		t.Errorf("got certificate %d after the old files changed, want 2", got)
+	}
+}
+
+func TestPrepareChangesNothing(t *testing.T) {
+	dir := t.TempDir()
+	s := NewStore(tls.VersionTLS12, slog.New(slog.DiscardHandler))
+	old := makePair(t, dir, "old", "mail.example", "ecdsa", 1)
+	if err := s.Load(old); err != nil {
+		t.Fatal(err)
+	}
+	client := &tls.Config{ServerName: "mail.example"}
+
+	if _, err := s.Prepare(old, Pair{"missing.crt", "missing.key"}); err == nil {
+		t.Error("got no error for a pair that is missing")
+	}
+	use, err := s.Prepare(makePair(t, dir, "now", "mail.example", "ecdsa", 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	later(t, old.CertFile, old.KeyFile)
+	s.check()
+	s.check()
+	if got := serial(t, s, client); got != 1 {
+		t.Errorf("got certificate %d before use, want 1", got)
+	}
+
+	use()
+	if got := serial(t, s, client); got != 2 {
+		t.Errorf("got certificate %d after use, want 2", got)
+	}
+}
+
+func TestACMEInterimIsRenewed(t *testing.T) {
+	dir := t.TempDir()
+	old, err := SelfSigned(dir, "a.example", time.Now().Add(-localLife))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := NewACME(ACMEConfig{Dir: filepath.Join(dir, "acme"), Domains: []string{"a.example"}, HTTPListen: "127.0.0.1:1", Interim: old, Log: slog.New(slog.DiscardHandler)})
+	defer a.cache.Stop()
+
+	renewed, err := SelfSigned(dir, "a.example", time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.UseInterim(renewed)
+
+	if got := a.Expiry(); !got.Equal(renewed.Leaf.NotAfter) || got.Before(time.Now()) {
+		t.Errorf("got expiry %v, want the renewed one's %v", got, renewed.Leaf.NotAfter)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/logging"
 	"postern/tracking/accounting"
 	"postern/tracking/event"
 )
@@ -54,7 +55,8 @@ func (c *accountingCmd) pipe(e *env) error {
 		}
 		return errors.New("no state_dir to write records to")
 	}
-	return accounting.Pipe(e.ctx, e.stdin, pipeDir(l.Config), slog.New(slog.NewTextHandler(e.stderr, nil)))
+	log := e.useLog(logging.Config{}).Logger() // PowerMTA need not read it
+	return accounting.Pipe(e.ctx, e.stdin, pipeDir(l.Config), log)
 }
 
 func pipeDir(c *config.Config) string { return filepath.Join(c.StateDir, "accounting", "pipe") }

@@ -17,14 +17,19 @@ type admin struct {
 	mux   *http.ServeMux
 	ready atomic.Bool
 	check func(context.Context) error // whether mail can be taken now
+	alive func() error                // names the parts that are stuck
 }
 
 const readyTimeout = 5 * time.Second
 
-func newAdmin(reg *prometheus.Registry, check func(context.Context) error) *admin {
-	a := &admin{mux: http.NewServeMux(), check: check}
+func newAdmin(reg *prometheus.Registry, check func(context.Context) error, alive func() error) *admin {
+	a := &admin{
+		mux:   http.NewServeMux(),
+		check: check,
+		alive: alive,
+	}
 	a.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	a.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("ok\n")) })
+	a.mux.HandleFunc("GET /healthz", a.healthz)
 	a.mux.HandleFunc("GET /readyz", a.readyz)
 	a.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	a.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -32,13 +37,28 @@ func newAdmin(reg *prometheus.Registry, check func(context.Context) error) *admi
 	return a
 }
 
-// readyz says 503 before the listeners are open, while the gateway drains, and
-// while mail cannot be handed on.
+// healthz says 503, and names the part, where one shows no sign of life.
+func (a *admin) healthz(w http.ResponseWriter, _ *http.Request) {
+	if err := a.alive(); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+
+	_, _ = w.Write([]byte("ok\n"))
+}
+
+// readyz says 503 before the listeners are open, while the gateway drains, while
+// a part of it is stuck, and while mail cannot be handed on.
 func (a *admin) readyz(w http.ResponseWriter, r *http.Request) {
 	if !a.ready.Load() {
 		http.Error(w, "starting or stopping", http.StatusServiceUnavailable)
 		return
 	}
+	if err := a.alive(); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
 	if err := a.check(ctx); err != nil {

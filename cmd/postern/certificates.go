@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"errors"
-	"net"
 	"net/http"
 	"path/filepath"
 	"slices"
@@ -21,12 +19,16 @@ func (g *gateway) startCerts() error {
 		version = tls.VersionTLS13
 	}
 	g.certs = certs.NewStore(version, g.log)
-	load := g.loadCerts
 	if g.c.Certs.Mode == "acme" {
-		load = g.startACME
-	}
-	if err := load(g.c); err != nil {
-		return err
+		if err := g.startACME(g.c); err != nil {
+			return err
+		}
+	} else {
+		use, err := g.prepareCerts(g.c)
+		if err != nil {
+			return err
+		}
+		use()
 	}
 	g.certs.Register(g.reg)
 	if g.c.Certs.Mode == "self-signed" {
@@ -38,7 +40,7 @@ func (g *gateway) startCerts() error {
 // startACME prepares certificates from an ACME service. Until they are there
 // one of the local CA serves.
 func (g *gateway) startACME(l *config.Loaded) error {
-	interim, err := certs.SelfSigned(g.certsDir(), string(l.Hostname), time.Now())
+	interim, err := g.localCert(l)
 	if err != nil {
 		return err
 	}
@@ -59,39 +61,33 @@ func (g *gateway) startACME(l *config.Loaded) error {
 
 func (g *gateway) certsDir() string { return filepath.Join(g.c.StateDir, "certs") }
 
-// loadCerts takes the certificates that a configuration names.
-func (g *gateway) loadCerts(l *config.Loaded) error {
-	switch l.Certs.Mode {
-	case "acme": // renews by itself
-		return nil
-	case "self-signed":
-		cert, err := certs.SelfSigned(g.certsDir(), string(l.Hostname), time.Now())
-		if err == nil {
-			g.certs.Use(cert)
+// localCert returns a certificate of the local CA.
+func (g *gateway) localCert(l *config.Loaded) (tls.Certificate, error) {
+	return certs.SelfSigned(g.certsDir(), string(l.Hostname), time.Now())
+}
+
+// prepareCerts reads the certificates that a configuration names, which is not
+// one with ACME. They are in use once use is called.
+func (g *gateway) prepareCerts(l *config.Loaded) (use func(), err error) {
+	if l.Certs.Mode == "self-signed" {
+		cert, err := g.localCert(l)
+		if err != nil {
+			return nil, err
 		}
-		return err
+		return func() { g.certs.Use(cert) }, nil
 	}
+
 	var pairs []certs.Pair
 	for _, p := range l.Certs.AllPairs() {
 		pairs = append(pairs, certs.Pair(p))
 	}
-	return g.certs.Load(pairs...)
+	return g.certs.Prepare(pairs...)
 }
 
-// listenACME opens what answers challenges, where the tracker does not do so on
-// the same address.
-func (g *gateway) listenACME(open func(string, ...config.Addr) ([]net.Listener, error)) error {
-	own := func(a config.OptAddr) bool {
-		return a != "" && !slices.Contains(g.c.Tracking.Web.Listen, config.Addr(a))
-	}
-	var err1, err2 error
-	if a := g.c.Certs.ACMEHTTPListen; own(a) {
-		g.acmeHTTP, err1 = open("certs.acme_http_listen", config.Addr(a))
-	}
-	if a := g.c.Certs.ACMETLSListen; own(a) {
-		g.acmeTLS, err2 = open("certs.acme_tls_listen", config.Addr(a))
-	}
-	return errors.Join(err1, err2)
+// ownACME reports whether an address needs a listener of its own to answer
+// challenges: the tracker does not do so there.
+func (g *gateway) ownACME(a config.OptAddr) bool {
+	return a != "" && !slices.Contains(g.c.Tracking.Web.Listen, config.Addr(a))
 }
 
 // serveACME answers challenges and nothing else.

@@ -35,6 +35,9 @@ func (c *checkCmd) Run(e *env) error {
 		return fmt.Errorf("%s in the configuration", count(fatal, "error"))
 	}
 
+	for _, p := range checkLimits(l) {
+		fmt.Fprintln(e.stderr, p) // no matter for --strict: it is this shell's
+	}
 	printSummary(e.stdout, l)
 	if c.Online {
 		if err := runOnline(e, l, c.DNS); err != nil {
@@ -64,4 +67,20 @@ func printSummary(out io.Writer, l *config.Loaded) {
 			fmt.Fprintf(out, "  %s\n", line)
 		}
 	}
+}
+
+// checkLimits warns of connections that the limit of open files does not
+// allow. That is the limit here; the one of the service may differ.
+func checkLimits(l *config.Loaded) config.Problems {
+	limit, err := config.DescriptorLimit()
+	if err != nil {
+		return nil
+	}
+
+	_, problems := l.Connections(limit)
+	for i := range problems {
+		problems[i].Warn = true
+		problems[i].Reason = "if the service has the limits of this shell: " + problems[i].Reason
+	}
+	return problems
 }

@@ -41,7 +41,8 @@ func (c *tokenKeygenCmd) Help() string {
 }
 
 func (c *tokenKeygenCmd) Run(e *env) error {
-	id, err := token.AddKey(c.File, time.Now())
+	file := token.KeyFile{Path: c.File, OwnerLost: e.ownerLost(c.File)}
+	id, err := file.Add(time.Now())
 	if err != nil {
 		return err
 	}

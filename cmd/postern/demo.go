@@ -16,6 +16,7 @@ import (
 
 	"postern/certs"
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/logging"
 	"postern/dkim"
 	"postern/integration/ingestd"
 	"postern/integration/sink"
@@ -75,7 +76,11 @@ func (c *demoCmd) Run(e *env) error {
 		return f
 	}
 	level := new(slog.LevelVar)
-	g, err := newGateway(loaded, newLog(logTo, loaded.Log, level), level)
+	lc := logConfig(loaded.Log, level)
+	lc.Writer = logTo
+	out := logging.New(lc)
+	defer out.Close(flushWithin) //nolint:errcheck // there is nobody left to tell
+	g, err := newGateway(loaded, out.Logger(), level)
 	if err != nil {
 		return err
 	}
@@ -222,7 +227,8 @@ func (d *demo) files(upstream, ingest string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := config.SetPassword(inDir("users.toml"), demoUser, hash); err != nil {
+		editor := config.UsersEditor{File: inDir("users.toml")}
+		if _, _, err := editor.SetPassword(demoUser, hash); err != nil {
 			return err
 		}
 	}
@@ -249,5 +255,5 @@ or with curl:
   curl --ssl-reqd --cacert %[8]s --url smtp://%[2]s --user %[3]s:%[4]s --mail-from news@%[6]s --mail-rcpt you@example.net --crlf --upload-file %[7]s
 
 Then look at the page. Ctrl-C ends it.
-`, g.adminListener.Addr(), g.submission[0].Addr(), demoUser, demoPassword, d.dir, demoDomain, d.sample, certs.CAFile(g.certsDir()))
+`, g.adminListeners[0].Addr(), g.submission[0].Addr(), demoUser, demoPassword, d.dir, demoDomain, d.sample, certs.CAFile(g.certsDir()))
 }

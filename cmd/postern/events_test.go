@@ -3,7 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"flag"
+	goflag "flag"
 	"fmt"
 	"os"
 	"strings"
@@ -13,7 +13,7 @@ import (
 	"postern/tracking/event"
 )
 
-var update = flag.Bool("update", false, "write generated parts of documents anew")
+var update = goflag.Bool("update", false, "write generated parts of documents anew")
 
 // section replaces what stands between two markers of a document, and returns
 // what stood there.

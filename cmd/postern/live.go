@@ -5,8 +5,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"os"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -37,6 +35,15 @@ type live struct {
 	intake  *report.Intake
 	geo     *web.Geo // nil: none
 	metrics *collected
+
+	useCerts func() // puts its certificates to use; nil: they stay
+}
+
+// discard gives back what build took, where it is not put to use.
+func (n *live) discard() {
+	if n.pool != nil {
+		n.pool.Close()
+	}
 }
 
 // collected takes metrics that are exported once their owner goes live.
@@ -51,8 +58,21 @@ func (c *collected) MustRegister(ms ...prometheus.Collector) { c.list = append(c
 
 func (c *collected) Unregister(prometheus.Collector) bool { return false }
 
-// build makes everything that a configuration can change while the gateway
-// runs. Nothing of it is in use yet.
+// prepare makes everything that a configuration can change while the gateway
+// runs. Nothing of it is in use before swap.
+func (g *gateway) prepare(l *config.Loaded) (*live, error) {
+	n, err := g.build(l)
+	if err == nil && g.certs != nil && g.acme == nil {
+		n.useCerts, err = g.prepareCerts(l)
+	}
+	if err != nil && n != nil {
+		n.discard()
+	}
+
+	return n, err
+}
+
+// build is prepare without certificates, which the first start has loaded.
 func (g *gateway) build(l *config.Loaded) (*live, error) {
 	n := &live{c: l, metrics: &collected{}}
 	keys, err := token.ReadKeys(l.Tracking.KeyFile)
@@ -60,7 +80,7 @@ func (g *gateway) build(l *config.Loaded) (*live, error) {
 		return nil, err
 	}
 	n.keys = keys
-	rec := recorder{g.spool}
+	rec := g.recorder()
 	if n.web, err = g.newWeb(n, rec); err != nil {
 		return nil, err
 	}
@@ -90,7 +110,7 @@ func (g *gateway) buildRelay(n *live, rec recorder) error {
 		Headers: relay.HeaderNames{MessageID: string(l.Relay.MessageIDHeader), Job: string(l.Relay.JobHeader),
 			VirtualMTA: string(l.Relay.VirtualMTAHeader), Subaccount: string(l.Relay.SubaccountHeader)},
 		Tracking: relay.Tracking{URL: string(l.Tracking.URL), Open: l.Tracking.Open, InitialOpen: l.Tracking.InitialOpen, Click: l.Tracking.Click},
-		Keys:     n.keys, Signer: dkim.NewSigner(signing), Upstream: n.pool, Events: rec, IDs: g.ids, Queue: g.queue, QueueAlways: l.Relay.Queue == "always",
+		Keys:     n.keys, Signer: dkim.NewSigner(signing), Upstream: n.pool, Events: rec, IDs: g.ids, Queue: watchedQueue{g.queue, &g.puts}, QueueAlways: l.Relay.Queue == "always",
 		AnswerWithin: l.Relay.AnswerWithin.Std(), MsysAPI: l.Relay.MsysAPI, VERPDomain: l.Relay.VERPDomain, MaxRecipients: l.Submission.MaxRecipients,
 		ListUnsubscribe: l.Tracking.ListUnsub, UnsubscribeBy: unsubscribeMailbox(l.Config), MaxLinkLength: l.Tracking.MaxLinkLength, TextLinks: l.Tracking.TextLinks, Convert8Bit: l.Relay.Convert8Bit,
 		RequireSignature: l.DKIM.Require, SignatureLife: l.DKIM.Expire.Std(), Log: g.log, Metrics: n.metrics,
@@ -163,7 +183,9 @@ func (g *gateway) signingKeys(l *config.Loaded) ([]dkim.Key, error) {
 		if err != nil {
 			g.log.Warn("RSA signs with crypto/rsa", "domain", k.Domain, "selector", k.Selector, "err", err)
 		}
-		fast.NotBefore, fast.NotAfter, fast.Successor = k.NotBefore.Time, k.NotAfter.Time, k.Successor
+		fast.NotBefore = k.NotBefore.Time
+		fast.NotAfter = k.NotAfter.End()
+		fast.Successor = k.Successor
 		out = append(out, fast)
 	}
 	return out, nil
@@ -214,26 +236,25 @@ func upstreamConfig(l *config.Loaded) (upstream.Config, error) {
 	return c, nil
 }
 
-// swap puts a configuration to use.
+// swap puts a configuration to use. Where it returns an error nothing has
+// changed.
 func (g *gateway) swap(n *live) error {
 	if g.users != nil {
 		if err := g.users.Replace(userEntries(n.c.Users)); err != nil {
 			return err
 		}
 	}
+
+	if n.useCerts != nil {
+		n.useCerts()
+	}
 	setLevel(g.level, n.c.Config)
 	old := g.live.Swap(n)
-	if old != nil {
-		if old.pool != nil {
-			old.pool.Retire()
-		}
-		for _, m := range old.metrics.list {
-			g.reg.Unregister(m)
-		}
+	g.totals.use(n.metrics, time.Now())
+	if old != nil && old.pool != nil {
+		old.pool.Retire()
 	}
-	for _, m := range n.metrics.list {
-		g.reg.MustRegister(m)
-	}
+
 	return nil
 }
 
@@ -255,102 +276,83 @@ func (g *gateway) reload() {
 	if len(problems.Fatal()) > 0 {
 		return
 	}
-	n, err := g.build(l)
-	if err == nil && g.certs != nil && (l.Certs.Mode == "acme") == (g.acme != nil) {
-		err = g.loadCerts(l)
-	}
+
+	kept := l.KeepFrom(g.c.Config)
+	n, err := g.prepare(l)
 	if err == nil {
-		err = g.swap(n)
+		if err = g.swap(n); err != nil {
+			n.discard()
+		}
 	}
 	if err != nil {
 		g.log.Error("reload refused, the old configuration goes on", "err", err)
 		return
 	}
-	for _, key := range atNextStart(g.c.Config, l.Config) {
+
+	for _, p := range problems {
+		g.log.Warn("in the configuration", "problem", p.Error())
+	}
+	g.checkDescriptors(l)
+	for _, key := range kept {
 		g.log.Warn("this change takes effect at the next start", "key", key)
 	}
 	g.log.Info("configuration reloaded", "file", l.File)
 }
 
-// atNextStart names what a reload leaves as it was.
-func atNextStart(old, now *config.Config) []string {
-	var out []string
-	for _, k := range []struct {
-		key  string
-		a, b any
-	}{
-		{"hostname", old.Hostname, now.Hostname}, {"state_dir", old.StateDir, now.StateDir}, {"memory_budget", old.MemoryBudget, now.MemoryBudget},
-		{"shutdown_grace", old.ShutdownGrace, now.ShutdownGrace}, {"log.format", old.Log.Format, now.Log.Format},
-		{"submission (but for users_file and received_header)", listenerKeys(old), listenerKeys(now)},
-		{"certs.mode and acme_*", acmeKeys(old), acmeKeys(now)},
-		{"certs.min_version", old.Certs.MinVersion, now.Certs.MinVersion},
-		{"relay.retry_after", old.Relay.RetryAfter, now.Relay.RetryAfter}, {"relay.bounce_after", old.Relay.BounceAfter, now.Relay.BounceAfter},
-		{"tracking.web.listen", old.Tracking.Web.Listen, now.Tracking.Web.Listen}, {"tracking.web.tls", old.Tracking.Web.TLS, now.Tracking.Web.TLS},
-		{"reports.listen", reportListen(old), reportListen(now)}, {"accounting", old.Accounting, now.Accounting},
-		{"events", old.Events, now.Events}, {"signals", old.Signals, now.Signals}, {"admin", old.Admin, now.Admin},
-	} {
-		if !reflect.DeepEqual(k.a, k.b) {
-			out = append(out, k.key)
-		}
-	}
-	return out
-}
-
-// acmeKeys are what a change of cannot be taken up by a store that serves.
-func acmeKeys(c *config.Config) any {
-	a := c.Certs
-	if a.Mode != "acme" {
-		return "" // files and self-signed change places freely
-	}
-	a.CertFile, a.KeyFile, a.Pairs, a.MinVersion = "", "", nil, ""
-	return []any{a, c.Names()}
-}
-
-// reportListen is nothing where no domain is named: then nobody listens.
-func reportListen(c *config.Config) []config.Addr {
-	if !c.Reports.On() {
-		return nil
-	}
-	return c.Reports.Listen
-}
-
-func listenerKeys(c *config.Config) config.Submission {
-	s := c.Submission
-	s.UsersFile, s.ReceivedHeader = "", ""
-	return s
-}
-
 // watchEvery is how often files are looked at that are taken when they change.
 const watchEvery = 5 * time.Second
 
-// watchFiles takes the users file and the GeoIP database when they change; a bad
-// one is not taken.
+// renewEvery is how often the certificates of the local CA are looked at.
+const renewEvery = 24 * time.Hour
+
+// watchFiles takes the users file and the GeoIP database when they change, and
+// renews certificates of the local CA, until ctx ends.
 func (g *gateway) watchFiles(ctx context.Context) {
-	seen := modified(g.live.Load().c.Submission.UsersFile)
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	local := time.Now()
+
+	users := usersWatch{}
+	renewed := time.Now()
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
-		n := g.live.Load()
-		if n.c.Certs.Mode == "self-signed" && g.certs != nil && time.Since(local) > 24*time.Hour { // it may run out
-			if local = time.Now(); g.loadCerts(n.c) != nil {
-				g.log.Error("certificate of the local CA not renewed")
-			}
+
+		end := g.rounds.Begin()
+		if time.Since(renewed) > renewEvery {
+			renewed = time.Now()
+			g.renewLocal()
 		}
-		if n.geo != nil {
+		if n := g.live.Load(); n.geo != nil {
 			n.geo.Refresh()
 		}
-		file := n.c.Submission.UsersFile
-		if now := modified(file); g.users != nil && !now.Equal(seen) {
-			seen = now
-			g.takeUsers(file)
-		}
+		g.lookAtUsers(&users)
+		end()
 	}
+}
+
+// renewLocal renews what the local CA has signed, where it runs out soon.
+func (g *gateway) renewLocal() {
+	g.reloading.Lock()
+	defer g.reloading.Unlock()
+
+	l := g.live.Load().c
+	if g.certs == nil || l.Certs.Mode == "files" {
+		return
+	}
+
+	cert, err := g.localCert(l)
+	if err != nil {
+		g.log.Error("certificate of the local CA not renewed", "err", err)
+		return
+	}
+	if g.acme != nil {
+		g.acme.UseInterim(cert)
+		return
+	}
+	g.certs.Use(cert)
 }
 
 // checkTimeout is for one look at all that were away: one that takes the
@@ -364,33 +366,16 @@ func (g *gateway) checkUpstreams(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
+			end := g.rounds.Begin()
 			c, cancel := context.WithTimeout(ctx, checkTimeout)
 			g.live.Load().pool.Check(c)
 			cancel()
+			g.queue.Len() // which hangs where the queue does
+			end()
 		case <-ctx.Done():
 			return
 		}
 	}
-}
-
-func (g *gateway) takeUsers(file string) {
-	users, problems := config.LoadUsers(file, os.Getenv)
-	err := error(problems.Fatal())
-	if len(problems.Fatal()) == 0 {
-		err = g.users.Replace(userEntries(users))
-	}
-	if err != nil {
-		g.log.Error("changed users file not taken, the old users go on", "err", err)
-		return
-	}
-	g.log.Info("users file taken", "users", len(users))
-}
-
-func modified(file string) time.Time {
-	if i, err := os.Stat(file); err == nil {
-		return i.ModTime()
-	}
-	return time.Time{}
 }
 
 // addRoutes fills in what the lists of tables say.

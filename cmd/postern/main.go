@@ -12,10 +12,12 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/logging"
 )
 
 // cli is the command line. Exit status: 0, 1 (it did not work), 2 (wrong
@@ -36,12 +38,13 @@ type cli struct {
 	Version    versionCmd    `cmd:"" help:"Version, commit and Go version."`
 }
 
-// env is what commands get of the world.
+// env is what a command gets of the world.
 type env struct {
 	ctx    context.Context
 	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
+	log    *logging.Log // nil: the command writes to stderr itself
 }
 
 const (
@@ -56,48 +59,82 @@ func main() {
 	os.Exit(code)
 }
 
-func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) (code int) {
+// run executes a command line and returns the exit status. A panic in a
+// command is the caller's, so that the runtime ends the process with a stack
+// trace and a status that is not 0.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var c cli
-	type exited int
-	defer func() {
-		if e, ok := recover().(exited); ok {
-			code = int(e)
-		} else if e != 0 {
-			panic(e)
-		}
-	}()
+	helped := false
 	parser, err := kong.New(&c, kong.Name("postern"),
 		kong.Description("Postern is an SMTP injection gateway in front of PowerMTA."),
-		kong.UsageOnError(), kong.Writers(stdout, stderr), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Exit(func(code int) { panic(exited(code)) }))
+		kong.Writers(stdout, stderr), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Exit(func(int) { helped = true })) // only --help exits
 	if err != nil {
-		panic(err)
+		fmt.Fprintf(stderr, "postern: %v\n", err)
+		return exitFailed
 	}
+
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
 	k, err := parser.Parse(args)
+	if helped {
+		return 0
+	}
 	if err != nil {
 		fmt.Fprintf(stderr, "postern: %v\nTry: postern --help\n", err)
 		return exitUsage
 	}
-	if err := k.Run(&env{ctx, stdin, stdout, stderr}); err != nil {
-		var ps config.Problems
-		if errors.As(err, &ps) {
-			fmt.Fprintln(stderr, ps)
-		} else {
-			fmt.Fprintf(stderr, "postern: %v\n", err)
-		}
+
+	e := &env{
+		ctx:    ctx,
+		stdin:  stdin,
+		stdout: stdout,
+		stderr: stderr,
+	}
+	defer e.flush()
+
+	if err := k.Run(e); err != nil {
+		e.report(err)
 		return exitFailed
 	}
+
 	return 0
 }
 
-// newLog makes the log that the configuration asks for.
-func newLog(w io.Writer, c config.Log, level *slog.LevelVar) *slog.Logger {
-	o := &slog.HandlerOptions{Level: level}
-	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, o))
+// report says on standard error why a command failed.
+func (e *env) report(err error) {
+	var ps config.Problems
+	if errors.As(err, &ps) {
+		fmt.Fprintln(e.stderr, ps)
+		return
 	}
-	return slog.New(slog.NewTextHandler(w, o))
+
+	fmt.Fprintf(e.stderr, "postern: %v\n", err)
+}
+
+// flushWithin bounds the time in which the log is written at the end.
+const flushWithin = 2 * time.Second
+
+// useLog starts the log of a command that runs for long, and sends what the
+// command writes to standard error through it: whoever reads that may stop
+// reading, or go away, without stopping the command.
+func (e *env) useLog(c logging.Config) *logging.Log {
+	signal.Ignore(syscall.SIGPIPE) // else the runtime ends the process on EPIPE there
+
+	c.Writer = e.stderr
+	e.log = logging.New(c)
+	e.stderr = e.log
+	return e.log
+}
+
+func (e *env) flush() {
+	if e.log != nil {
+		_ = e.log.Close(flushWithin) // there is nobody left to tell
+	}
+}
+
+// logConfig is the log that a configuration asks for.
+func logConfig(c config.Log, level slog.Leveler) logging.Config {
+	return logging.Config{JSON: c.Format == "json", Level: level}
 }

@@ -2,44 +2,111 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// notify tells systemd how things are (sd_notify(3)): READY=1, RELOADING=1,
-// STOPPING=1, WATCHDOG=1. Where nobody listens it does nothing.
-func notify(state string) {
-	socket := os.Getenv("NOTIFY_SOCKET")
-	if socket == "" {
+// notifier tells the service manager how things are, as in sd_notify(3):
+// READY=1, RELOADING=1, STOPPING=1, WATCHDOG=1. Where there is none, it does
+// nothing.
+type notifier struct {
+	socket   string        // empty: nobody listens
+	watchdog time.Duration // within which a sign of life is expected; 0: none is
+}
+
+// notifyTimeout bounds the wait for a service manager that does not read.
+const notifyTimeout = time.Second
+
+// newNotifier reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID. A watchdog
+// that is meant for another process is none, as in sd_watchdog_enabled(3).
+func newNotifier(getenv func(string) string) *notifier {
+	n := &notifier{socket: getenv("NOTIFY_SOCKET")}
+	if n.socket != "" && n.socket[0] == '@' { // an abstract name
+		n.socket = "\x00" + n.socket[1:]
+	}
+
+	usec, err := strconv.ParseInt(getenv("WATCHDOG_USEC"), 10, 64)
+	pid := getenv("WATCHDOG_PID")
+	if err == nil && usec > 0 && (pid == "" || pid == strconv.Itoa(os.Getpid())) {
+		n.watchdog = time.Duration(usec) * time.Microsecond
+	}
+
+	return n
+}
+
+// send sends one message. Errors are nobody's concern: the service manager
+// notices what it does not hear.
+func (n *notifier) send(state string) {
+	if n == nil || n.socket == "" {
 		return
 	}
-	if socket[0] == '@' { // an abstract name
-		socket = "\x00" + socket[1:]
-	}
-	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
+
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: n.socket, Net: "unixgram"})
 	if err != nil {
 		return
 	}
 	defer c.Close()
-	c.Write([]byte(state))
+
+	_ = c.SetWriteDeadline(time.Now().Add(notifyTimeout))
+	_, _ = c.Write([]byte(state))
 }
 
-// watchdog pings as often as systemd's WatchdogSec wants, and half again.
-func watchdog(ctx context.Context) {
-	usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
-	if err != nil || usec <= 0 {
+// reloading says that a reload begins. Type=notify-reload wants the time on
+// the monotonic clock with it.
+func (n *notifier) reloading() {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		n.send("RELOADING=1")
 		return
 	}
-	tick := time.NewTicker(time.Duration(usec) * time.Microsecond / 2)
+
+	n.send(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", now.Nano()/1000))
+}
+
+// serveWatchdog gives a sign of life twice in the time that the watchdog
+// allows, as long as alive returns nil, until ctx ends. What alive complains
+// of is logged when it begins and when it ends.
+func (n *notifier) serveWatchdog(ctx context.Context, alive func() error, log *slog.Logger) {
+	every := healthEvery
+	if n.watchdog > 0 {
+		every = min(every, n.watchdog/2)
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
+
+	stuck := false
 	for {
 		select {
 		case <-tick.C:
-			notify("WATCHDOG=1")
 		case <-ctx.Done():
 			return
 		}
+
+		stuck = n.beat(alive(), stuck, log)
 	}
+}
+
+// healthEvery is how often the parts are looked at without a watchdog.
+const healthEvery = 10 * time.Second
+
+// beat is one round of serveWatchdog; it returns whether a part is stuck.
+func (n *notifier) beat(err error, wasStuck bool, log *slog.Logger) bool {
+	switch {
+	case err != nil && !wasStuck:
+		log.Error("a part of the gateway is stuck, the watchdog is not told that all is well", "err", err)
+	case err == nil && wasStuck:
+		log.Info("all parts of the gateway go on again")
+	}
+
+	if err == nil && n.watchdog > 0 {
+		n.send("WATCHDOG=1")
+	}
+
+	return err != nil
 }

@@ -47,12 +47,22 @@ func (c *passwdCmd) Run(e *env) error {
 	if c.User == "" {
 		return errors.New("name a user, or --list")
 	}
+
+	editor := config.UsersEditor{File: file, OwnerLost: e.ownerLost(file)}
 	if c.Delete {
-		if err := config.DeleteUser(file, c.User); err != nil {
+		left, err := editor.Delete(c.User)
+		if err != nil {
 			return err
 		}
 		fmt.Fprintf(e.stdout, "%s: %s removed\n", file, c.User)
+		if left == 0 {
+			fmt.Fprintln(e.stderr, "No user is left. A gateway that runs takes a list without users only on SIGHUP, or at its next start.")
+		}
 		return nil
+	}
+
+	if err := config.CheckUserName(c.User); err != nil { // before the password is asked for
+		return fmt.Errorf("the name %w", err)
 	}
 	password, err := readPassword(e)
 	if err != nil {
@@ -62,16 +72,27 @@ func (c *passwdCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	added, err := config.SetPassword(file, c.User, hash)
+	name, added, err := editor.SetPassword(c.User, hash)
 	if err != nil {
 		return err
 	}
+
 	what := "changed"
 	if added {
 		what = "added"
 	}
-	fmt.Fprintf(e.stdout, "%s: %s %s\n", file, c.User, what)
+	fmt.Fprintf(e.stdout, "%s: %s %s\n", file, name, what)
 	return nil
+}
+
+// ownerLost returns what says that a file that was replaced now belongs to
+// who runs the command.
+func (e *env) ownerLost(file string) func(uid, gid int, err error) {
+	return func(uid, gid int, err error) {
+		fmt.Fprintf(e.stderr, "%s: belonged to user %d, group %d, and that could not be kept (%v); "+
+			"a gateway that runs as that user may not be able to read it: chown %d:%d %s\n",
+			file, uid, gid, err, uid, gid, file)
+	}
 }
 
 // readPassword asks twice on a terminal, else takes one line.

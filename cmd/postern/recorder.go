@@ -3,12 +3,16 @@ package main
 import (
 	"context"
 
+	"postern/cmd/postern/health"
 	"postern/tracking/event"
 	"postern/tracking/spool"
 )
 
 // recorder puts events into the spool for the relay and the tracker.
-type recorder struct{ spool *spool.Spool }
+type recorder struct {
+	spool *spool.Spool
+	work  *health.Work // appends that are under way; nil: nobody asks
+}
 
 // eventRoom is what is reserved for one event, in bytes on disk.
 const eventRoom = 4 << 10
@@ -21,6 +25,10 @@ func (r recorder) Record(ctx context.Context, events ...*event.Event) error {
 			return err
 		}
 		records[i] = b
+	}
+
+	if r.work != nil {
+		defer r.work.Begin()()
 	}
 	return r.spool.Append(ctx, records...)
 }

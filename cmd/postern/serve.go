@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,7 @@ import (
 
 	"postern/certs"
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/health"
 	"postern/relay"
 	"postern/relay/envelope"
 	"postern/relay/queue"
@@ -41,31 +43,57 @@ type serveCmd struct {
 func (c *serveCmd) Help() string { return "Example: postern serve --config /etc/postern/postern.toml" }
 
 func (c *serveCmd) Run(e *env) error {
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP) // first: until then it would end the process
+	defer signal.Stop(hup)
+
 	l, problems := config.Load(c.Config, config.Role(c.Role))
+	level := new(slog.LevelVar)
+	out := e.useLog(logConfig(l.Log, level))
 	for _, p := range problems {
 		fmt.Fprintln(e.stderr, p)
 	}
 	if n := len(problems.Fatal()); n > 0 {
 		return fmt.Errorf("%d problems in the configuration", n)
 	}
-	level := new(slog.LevelVar)
-	log := newLog(e.stderr, l.Log, level)
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
-	g, err := newGateway(l, log, level)
+
+	slog.SetDefault(out.Logger()) // libraries that know no other log must not block either
+	g, err := newGateway(l, out.Logger(), level)
 	if err != nil {
 		return err
 	}
-	go func() {
-		for range hup {
-			notify("RELOADING=1")
-			g.reload()
-			notify("READY=1")
-		}
-	}()
+	out.Register(g.reg)
+
 	boundHeap(int64(l.MemoryBudget))
-	return g.Serve(e.ctx)
+	return g.serveWithReload(e.ctx, hup)
+}
+
+// serveWithReload serves, and reloads on each signal, until ctx ends.
+func (g *gateway) serveWithReload(ctx context.Context, hup <-chan os.Signal) error {
+	inner, cancel := context.WithCancel(ctx)
+	var reloads sync.WaitGroup
+	reloads.Go(func() {
+		for {
+			select {
+			case <-hup:
+				g.reloadFor(g.notifier)
+			case <-inner.Done():
+				return
+			}
+		}
+	})
+
+	err := g.Serve(ctx)
+	cancel()
+	reloads.Wait()
+	return err
+}
+
+// reloadFor reloads, and tells the service manager when it begins and ends.
+func (g *gateway) reloadFor(n *notifier) {
+	n.reloading()
+	g.reload()
+	n.send("READY=1")
 }
 
 // besidesMessages is room for what is not a message in flight: thousands of idle
@@ -101,20 +129,37 @@ type gateway struct {
 	ids        *event.IDs
 	tracker    *http.Server
 	webState   *web.State
-	listeners  []net.Listener // all, to close where the start fails
+	notifier   *notifier
+	health     health.Registry
+	appends    health.Work // of events
+	puts       health.Work // of the retry spool
+	commits    health.Work // of the uploader's cursor
+	rounds     health.Work // of what looks after files and upstreams
+	totals     totals
+
+	connections config.Connections // of clients, at once
+	listeners   []net.Listener     // all, to close where the start fails
 
 	reloading sync.Mutex
 	live      atomic.Pointer[live]
 
 	submission, submissionTLS, web, port25, acmeHTTP, acmeTLS []net.Listener
-	adminListener                                             net.Listener
+	adminListeners                                            []net.Listener
 }
 
 const ingestReader = "ingest"
 
 // newGateway builds everything and opens the listeners.
 func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *gateway, err error) {
-	g = &gateway{c: l, log: log, level: level, reg: prometheus.NewRegistry(), ids: event.NewIDs(), webState: web.NewState()}
+	g = &gateway{
+		c:        l,
+		log:      log,
+		level:    level,
+		reg:      prometheus.NewRegistry(),
+		ids:      event.NewIDs(),
+		webState: web.NewState(),
+		notifier: newNotifier(os.Getenv),
+	}
 	defer func() {
 		if err != nil {
 			g.close()
@@ -122,7 +167,11 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 	}()
 	setLevel(level, l.Config)
 	g.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	g.reg.MustRegister(&g.totals)
 	if err := g.openSpools(); err != nil {
+		return g, err
+	}
+	if err := g.limitConnections(); err != nil {
 		return g, err
 	}
 	mail := l.Role == config.All
@@ -162,18 +211,92 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 			return g, err
 		}
 	}
-	g.admin = newAdmin(g.reg, g.Reachable)
+	g.admin = newAdmin(g.reg, g.Reachable, g.health.Check)
 	g.admin.eventRoutes(g.spool)
 	if mail {
 		// A pipe may bring records at any time, so that there is always a follower.
 		if g.accounting, err = accounting.New(accounting.Config{Globs: l.Accounting.Files, Dir: filepath.Join(l.StateDir, "accounting"), PipeDir: pipeDir(l.Config),
-			Classes: l.Accounting.BounceClass, Verify: g.ourID, Events: recorder{g.spool}, Log: log, Metrics: g.reg}); err != nil {
+			Classes: l.Accounting.BounceClass, Verify: g.ourID, Events: g.recorder(), Log: log, Metrics: g.reg}); err != nil {
 			return g, err
 		}
 		g.admin.queueRoutes(g.queue)
 	}
+	g.watchHealth()
 	return g, g.listen()
 }
+
+// How old the last sign of life of a part may be.
+const (
+	diskBound   = 2 * time.Minute // an append, with its fsync
+	acceptBound = time.Minute     // from one connection to the next Accept
+	roundBound  = 5 * time.Minute // a round of what looks after things now and then
+)
+
+// watchHealth names the parts that have to show signs of life; the listeners
+// are added when they are opened. Parts that say so themselves are asked.
+func (g *gateway) watchHealth() {
+	g.health.Watch("event spool", &g.appends, diskBound)
+	g.health.Watch("retry spool", &g.puts, diskBound)
+	g.health.Watch("cursor of uploads", &g.commits, diskBound)
+	g.health.Watch("files and upstreams", &g.rounds, roundBound)
+
+	own := map[string]any{
+		"event spool writer":  g.spool,
+		"retry spool's queue": g.queue,
+		"uploader":            g.uploader,
+	}
+	for name, part := range own {
+		if p, ok := part.(health.Part); ok && !reflect.ValueOf(part).IsNil() {
+			g.health.Watch(name, p, roundBound)
+		}
+	}
+}
+
+// limitConnections holds the connections of clients to what the limit of open
+// files allows.
+func (g *gateway) limitConnections() error {
+	limit, err := config.DescriptorLimit()
+	if err != nil {
+		return err
+	}
+
+	c, problems := g.c.Connections(limit)
+	if fatal := problems.Fatal(); len(fatal) > 0 {
+		return fatal
+	}
+	for _, p := range problems {
+		g.log.Warn("fewer connections than configured", "problem", p.Error())
+	}
+	g.connections = c
+
+	limits := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "postern_connections_limit",
+		Help: "Connections that a listener accepts at once, as far as the limit of open files allows.",
+	}, []string{"listener"})
+	limits.WithLabelValues("submission").Set(float64(c.Submission))
+	limits.WithLabelValues("reports").Set(float64(c.Reports))
+	limits.WithLabelValues("tracker").Set(float64(c.Tracker))
+	g.reg.MustRegister(limits)
+	return nil
+}
+
+// checkDescriptors warns where a reload wants more connections upstream than
+// were left for them at the start.
+func (g *gateway) checkDescriptors(l *config.Loaded) {
+	limit, err := config.DescriptorLimit()
+	if err != nil {
+		return
+	}
+
+	c, _ := l.Connections(limit)
+	if c.Submission < g.connections.Submission || c.Reports < g.connections.Reports || c.Tracker < g.connections.Tracker {
+		g.log.Warn("relay.max_connections leaves too few descriptors for the connections of clients, "+
+			"whose limits change at the next start", "open_files", limit)
+	}
+}
+
+// recorder returns what puts events into the spool.
+func (g *gateway) recorder() recorder { return recorder{spool: g.spool, work: &g.appends} }
 
 func (g *gateway) eventsDir() string { return eventsDir(g.c.Config) }
 
@@ -236,7 +359,7 @@ func (g *gateway) newListener() {
 		Sources: sources, Directory: g.users, ProxyFrom: prefixes(c.ProxyProtocolFrom),
 		Budget:         budget,
 		MaxMessageSize: int64(c.MaxMessageSize), MaxRecipients: c.MaxRecipients,
-		MaxConnections: c.MaxConnections, MaxConnectionsPerSource: c.MaxConnectionsPerSource,
+		MaxConnections: g.connections.Submission, MaxConnectionsPerSource: g.connections.PerSource,
 		IdleTimeout: c.IdleTimeout.Std(), NormaliseLF: c.BareNewlines == "normalise",
 		Grace: g.c.ShutdownGrace.Std(), Log: g.log, Metrics: g.reg,
 	}
@@ -245,6 +368,7 @@ func (g *gateway) newListener() {
 		// Mail systems of all kinds report; what they send goes nowhere, so that
 		// a bare LF can do no harm.
 		sc.Reports, sc.NormaliseLF = g, true
+		sc.MaxConnections = g.connections.Reports
 		g.reports = smtpd.New(sc)
 	}
 }
@@ -277,38 +401,47 @@ func (g *gateway) Serve(ctx context.Context) error {
 	defer cancel()
 	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBackground()
-	failed := make(chan error, 16)
+
 	var front, back sync.WaitGroup
+	var mu sync.Mutex
+	var failed []error
 	run := func(wg *sync.WaitGroup, what string, f func() error) {
 		wg.Go(func() {
 			if err := f(); err != nil {
-				failed <- fmt.Errorf("%s: %w", what, err)
+				mu.Lock()
+				failed = append(failed, fmt.Errorf("%s: %w", what, err))
+				mu.Unlock()
 				cancel()
 			}
 		})
 	}
 	g.serveFront(inner, func(what string, f func() error) { run(&front, what, f) })
 	if err := g.serveBack(background, func(what string, f func() error) { run(&back, what, f) }); err != nil {
+		cancel()
+		front.Wait()
+		stopBackground()
+		back.Wait()
 		return err
 	}
 	g.admin.ready.Store(true)
-	g.log.Info("postern is up", "submission", addrs(g.submission), "submission_tls", addrs(g.submissionTLS), "tracker", addrs(g.web), "reports", addrs(g.port25), "admin", addrs([]net.Listener{g.adminListener}))
-	notify("READY=1")
-	back.Go(func() { watchdog(background) })
+	g.log.Info("postern is up",
+		"submission", addrs(g.submission),
+		"submission_tls", addrs(g.submissionTLS),
+		"tracker", addrs(g.web),
+		"reports", addrs(g.port25),
+		"admin", addrs(g.adminListeners))
+	g.notifier.send("READY=1")
+	back.Go(func() { g.notifier.serveWatchdog(background, g.health.Check, g.log) })
+
 	<-inner.Done()
-	notify("STOPPING=1")
+	g.notifier.send("STOPPING=1")
 	g.admin.ready.Store(false)
 	g.log.Info("stopping")
 	front.Wait()
 	stopBackground()
 	back.Wait()
-	close(failed)
-	var errs []error
-	for err := range failed {
-		errs = append(errs, err)
-	}
 	g.log.Info("stopped")
-	return errors.Join(errs...)
+	return errors.Join(failed...)
 }
 
 // runner starts a part of the gateway; an error that it returns ends the whole.
@@ -352,17 +485,17 @@ func (g *gateway) serveBack(ctx context.Context, run runner) error {
 	if mail := g.c.Role == config.All; mail && g.c.Submission.Auth == "upstream" { // to know what it offers
 		run("", func() error { _ = g.Reachable(ctx); return nil })
 	}
-	if g.adminListener != nil {
+	for _, l := range g.adminListeners {
 		s := web.NewServer(g.admin.mux, g.log)
 		s.WriteTimeout = 0 // profiles and streams take their time
-		run("admin", func() error { return serveHTTP(ctx, s, g.adminListener, time.Second) })
+		run("admin", func() error { return serveHTTP(ctx, s, l, time.Second) })
 	}
 	if g.uploader != nil {
 		reader, err := g.spool.Reader(ingestReader)
 		if err != nil {
 			return err
 		}
-		run("ingest", func() error { return g.uploader.Serve(ctx, reader) })
+		run("ingest", func() error { return g.uploader.Serve(ctx, watchedSource{reader, &g.commits}) })
 	}
 	return nil
 }

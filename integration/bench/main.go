@@ -345,7 +345,8 @@ listen = %q
 	if err != nil {
 		return nil, err
 	}
-	if _, err := config.SetPassword(file("users.toml"), "bench", hash); err != nil {
+	editor := config.UsersEditor{File: file("users.toml")}
+	if _, _, err := editor.SetPassword("bench", hash); err != nil {
 		return nil, err
 	}
 	c := exec.Command(o.binary, "serve", "--config", file("postern.toml"))

@@ -24,7 +24,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +31,8 @@ import (
 	"time"
 
 	"github.com/tink-crypto/tink-go/v2/daead/subtle"
+
+	"postern/tracking/spool/atomicfile"
 )
 
 const maxKeys = 255
@@ -66,6 +67,9 @@ func ReadKeys(file string) (*Keys, error) {
 	return k, nil
 }
 
+// errNoKey: the file is empty, or holds comments alone.
+var errNoKey = errors.New("1: no key in the file; `postern token keygen` makes one")
+
 func parseKeys(data []byte) (*Keys, error) {
 	k := &Keys{}
 	sc := bufio.NewScanner(bytes.NewReader(data))
@@ -89,7 +93,7 @@ func parseKeys(data []byte) (*Keys, error) {
 		return nil, fmt.Errorf("1: %w", err)
 	}
 	if len(k.keys) == 0 {
-		return nil, errors.New("1: no key in the file; `postern token keygen` makes one")
+		return nil, errNoKey
 	}
 	for i := range k.keys {
 		k.byID[k.keys[i].id] = &k.keys[i]
@@ -128,36 +132,77 @@ const keyFileHead = `# Postern's token keys: ID DATE KEY, the newest last. The l
 # Whoever loses this file orphans every link already sent; whoever has it can forge them.
 `
 
-// AddKey makes a key file with one key, or adds a newer key to an existing
-// file, and returns the key's id. The file is replaced in one step.
-func AddKey(file string, now time.Time) (byte, error) {
-	data, err := os.ReadFile(file)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		data = []byte(keyFileHead)
-	case err != nil:
+// KeyFile is a key file that is to be changed.
+type KeyFile struct {
+	Path string
+
+	// OwnerLost, where set, is told that the file's owner could not be kept.
+	OwnerLost func(uid, gid int, err error)
+}
+
+// AddKey is KeyFile.Add for a file whose owner does not matter.
+func AddKey(file string, now time.Time) (byte, error) { return KeyFile{Path: file}.Add(now) }
+
+// Add makes a key file with one key, or adds a newer key to an existing file,
+// and returns the key's id. The file is replaced in one step, where a symbolic
+// link leads to, and keeps its mode and owner. Processes that add keys at the
+// same time wait for each other.
+func (f KeyFile) Add(now time.Time) (byte, error) {
+	unlock, err := atomicfile.Lock(f.Path)
+	if err != nil {
+		return 0, fmt.Errorf("token: %w", err)
+	}
+	defer unlock()
+
+	data, err := os.ReadFile(f.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		data, err = []byte(keyFileHead), nil
+	}
+	if err != nil {
 		return 0, fmt.Errorf("token: read keys: %w", err)
 	}
-	next := 1
-	if err == nil {
-		old, err := parseKeys(data)
-		if err != nil {
-			return 0, fmt.Errorf("token: %s:%w", file, err)
-		}
-		if next, err = old.freeID(); err != nil {
-			return 0, fmt.Errorf("token: %s: %w", file, err)
-		}
-		if !bytes.HasSuffix(data, []byte("\n")) {
-			data = append(data, '\n')
-		}
+
+	data, id, err := appendKey(data, now)
+	if err != nil {
+		return 0, fmt.Errorf("token: %s:%w", f.Path, err)
 	}
-	raw := make([]byte, subtle.AESSIVKeySize)
-	rand.Read(raw)
-	data = fmt.Appendf(data, "%d %s %s\n", next, now.UTC().Format(time.DateOnly), base64.StdEncoding.EncodeToString(raw))
-	if err := replaceFile(file, data); err != nil {
+	if err := atomicfile.Write(f.Path, data, atomicfile.Options{OwnerLost: f.OwnerLost}); err != nil {
 		return 0, fmt.Errorf("token: write keys: %w", err)
 	}
-	return byte(next), nil
+
+	return id, nil
+}
+
+// appendKey returns the content of a key file with a newer key at its end.
+func appendKey(data []byte, now time.Time) ([]byte, byte, error) {
+	old, err := parseKeys(data)
+	if err != nil && !errors.Is(err, errNoKey) {
+		return nil, 0, err
+	}
+
+	id := 1
+	if err == nil {
+		if id, err = old.freeID(); err != nil {
+			return nil, 0, fmt.Errorf("1: %w", err)
+		}
+	}
+
+	raw := make([]byte, subtle.AESSIVKeySize)
+	rand.Read(raw)
+	if len(data) > 0 && !bytes.HasSuffix(data, []byte("\n")) {
+		data = append(data, '\n')
+	}
+	data = fmt.Appendf(data, "%d %s %s\n", id, now.UTC().Format(time.DateOnly), base64.StdEncoding.EncodeToString(raw))
+
+	grown, err := parseKeys(data)
+	if err != nil {
+		return nil, 0, err
+	}
+	if int(grown.newest().id) != id || old != nil && len(grown.keys) != len(old.keys)+1 {
+		return nil, 0, errors.New("1: the file would not read as intended; add the key by hand")
+	}
+
+	return data, byte(id), nil
 }
 
 // freeID is the first id after the newest key's that no key has.
@@ -171,25 +216,4 @@ func (k *Keys) freeID() (int, error) {
 		}
 	}
 	return 0, errors.New("the file holds 255 keys; remove the oldest")
-}
-
-// replaceFile writes data beside file and renames it, so that a reader sees
-// the old keys or the new, and a crash leaves one of the two.
-func replaceFile(file string, data []byte) error {
-	tmp, err := os.CreateTemp(filepath.Dir(file), ".keys-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(data)
-	if err == nil {
-		err = tmp.Sync()
-	}
-	if e := tmp.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = os.Rename(tmp.Name(), file)
-	}
-	return err
 }

@@ -318,6 +318,9 @@ func (b *binder) checkTracking(c *Config) {
 		b.warn("tracking.url", "links over plain http show mail programs' warnings; an https address is better")
 	}
 	w := &t.Web
+	if w.MaxConnections < 1 {
+		b.problem("tracking.web.max_connections", "must be greater than zero")
+	}
 	if err := oneOf(w.IPPrivacy, "full", "truncate"); err != nil {
 		b.problem("tracking.web.ip_privacy", "%v, not %q", err, w.IPPrivacy)
 	}
@@ -382,6 +385,9 @@ func (b *binder) checkDKIM(d *DKIM, word func(string, string, ...string)) {
 			b.warn(key+".key_file", "an RSA key of %d bits: receivers want %d (RFC 8301 section 3.2)", pub.N.BitLen(), goodRSA)
 		}
 	}
+
+	b.checkSuccessors(d.Keys)
+	b.checkSpans(d.Keys, time.Now())
 }
 
 // goodRSA is the size of RSA keys that signers should use, in bits (RFC 8301
@@ -418,30 +424,47 @@ type User struct {
 
 func (u *User) setDefaults() { u.Tracking = true }
 
+// usersTable is the users file.
+type usersTable struct {
+	Users []User `toml:"user"`
+}
+
 // LoadUsers reads a users file.
 func LoadUsers(file string, env func(string) string) ([]User, Problems) {
 	b := newBinder(file, env)
-	var f struct {
-		Users []User `toml:"user"`
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		b.problem("", "there is no users file yet; `postern passwd --config FILE NAME` makes it, with a first user")
+		return nil, b.problems
 	}
-	b.load(&f)
-	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
-		return nil, Problems{{File: file, Line: 1, Reason: "there is no users file yet; " +
-			"`postern passwd --config FILE NAME` makes it, with a first user"}}
+	if err != nil {
+		b.problem("", "%v", errors.Unwrap(err))
+		return nil, b.problems
 	}
+
 	b.warnReadable("", file, "the users' password hashes")
-	seen := map[string]bool{}
+	users, problems := parseUsers(file, data, env)
+	return users, append(b.problems, problems...)
+}
+
+// parseUsers reads the text of a users file.
+func parseUsers(file string, data []byte, env func(string) string) ([]User, Problems) {
+	b := newBinder(file, env)
+	var f usersTable
+	b.bind(data, &f)
+
+	seen := map[string]int{} // folded names to lines
 	for i, u := range f.Users {
 		key := keyOf("user", i)
-		switch {
-		case u.Name == "":
-			b.problem(key+".name", "missing")
-		case strings.ContainsAny(u.Name, "\x00\r\n") || strings.Contains(u.Name, ":X-MSYS-SUBACCOUNT="):
-			b.problem(key+".name", "must not hold control characters or :X-MSYS-SUBACCOUNT=")
-		case seen[u.Name]:
-			b.problem(key+".name", "there is another user of this name, %q", u.Name)
+
+		if err := CheckUserName(u.Name); err != nil {
+			b.problem(key+".name", "%v", err)
+		} else if line, twice := seen[foldName(u.Name)]; twice {
+			b.problem(key+".name", "%q is in line %d already; case does not count", u.Name, line)
+		} else {
+			seen[foldName(u.Name)] = b.line(key + ".name")
 		}
-		seen[u.Name] = true
+
 		if u.Password != "" {
 			if err := smtpd.CheckHash(u.Password); err != nil {
 				b.problem(key+".password", "%v", err)

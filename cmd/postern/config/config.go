@@ -201,6 +201,7 @@ type Web struct {
 	Listen         []Addr   `toml:"listen"`
 	TLS            bool     `toml:"tls"`
 	TrustedProxies []Prefix `toml:"trusted_proxies"`
+	MaxConnections int      `toml:"max_connections"`
 	GeoIPDB        string   `toml:"geoip_db"`
 	ExpiredURL     URL      `toml:"expired_url"`
 	// IPPrivacy is "full" or "truncate": the last byte of an IPv4 address, all
@@ -225,8 +226,8 @@ type DKIMKey struct {
 	Domain   string `toml:"domain"`
 	Selector string `toml:"selector"`
 	KeyFile  string `toml:"key_file"`
-	// NotBefore and NotAfter bound the time in which the key signs; Successor
-	// is the selector of the key that takes its place.
+	// NotBefore and NotAfter are the first and the last day (or moment) on which
+	// the key signs; Successor is the selector of the key that takes its place.
 	NotBefore Date   `toml:"not_before"`
 	NotAfter  Date   `toml:"not_after"`
 	Successor string `toml:"successor"`
@@ -310,7 +311,7 @@ func Default() *Config {
 		MaxMessages: 1000, Queue: "partial", AnswerWithin: seconds(240), RetryAfter: []Duration{seconds(60), seconds(300), seconds(900), seconds(3600)}, BounceAfter: seconds(108 * 3600), MessageIDHeader: "X-Sp-Message-Id", VirtualMTAHeader: "X-Virtual-MTA",
 		JobHeader: "X-Job", SubaccountHeader: "X-Sp-Subaccount-Id", MsysAPI: true}
 	c.Tracking = Tracking{Open: true, InitialOpen: true, Click: true, LinkExpiry: seconds(365 * 86400), MaxLinkLength: 2000, KeyFile: "token.keys",
-		Web: Web{Listen: []Addr{"0.0.0.0:8080"}, IPPrivacy: "full", EventsPerClient: Rate{N: 6000, Per: seconds(60).Std()}}}
+		Web: Web{Listen: []Addr{"0.0.0.0:8080"}, MaxConnections: 10000, IPPrivacy: "full", EventsPerClient: Rate{N: 6000, Per: seconds(60).Std()}}}
 	c.Reports = Reports{Listen: []Addr{"0.0.0.0:25"}}
 	c.DKIM = DKIM{RSA: "auto"}
 	c.Events = Events{Keep: seconds(86400)}
@@ -329,6 +330,11 @@ type Loaded struct {
 	File  string
 	Role  Role
 	Users []User
+
+	// UsersStamp is the state of the users file that Users were read from.
+	UsersStamp FileStamp
+
+	binder *binder // which knows the lines of the configuration
 }
 
 // Role is which part of a configuration a process runs. What others need is
@@ -345,9 +351,7 @@ const (
 func checkSources(b *binder, l *Loaded) (out Problems) {
 	for i, s := range l.Submission.Sources {
 		key, known := keyOf("submission.source", i), s.RequireAuth
-		for _, u := range l.Users {
-			known = known || u.Name == s.User
-		}
+		known = known || findUser(l.Users, s.User) >= 0
 		if !known {
 			out = append(out, Problem{File: b.file, Line: b.line(key + ".user"), Key: key + ".user", Reason: fmt.Sprintf("no user %q in the users file; its settings would apply", s.User)})
 		}
@@ -378,14 +382,13 @@ func load(file string, role Role, env func(string) string) (*Loaded, Problems) {
 	if len(b.problems) == 0 || len(b.lines) > 0 {
 		b.check(l.Config, role)
 	}
+	l.binder = b
 	problems := b.problems.byLine()
 	if role == All && len(b.lines) > 0 && l.needsUsers() {
-		users, more := LoadUsers(l.Submission.UsersFile, b.env)
+		more := l.loadUsers()
 		if l.Submission.UsersFile != "" {
 			problems = append(problems, more...)
 		}
-		l.Users = users
-		problems = append(problems, checkSources(b, l)...)
 	}
 	return l, problems
 }

@@ -249,45 +249,6 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-func TestPasswordFile(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "users.toml")
-	if err := os.WriteFile(file, []byte("# ours\n[[user]]\nname = \"a\" # first\njob = \"x\"\n\n[[user]]\nname = \"b\"\npassword = old\n"), 0o640); err != nil {
-		t.Fatal(err)
-	}
-	hash, err := smtpd.HashPassword("x")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := SetPassword(file, "a", hash); err == nil {
-		t.Error("changed a file that does not read")
-	}
-	if err := os.WriteFile(file, []byte("# ours\n[[user]]\nname = \"a\" # first\njob = \"x\"\n\n[[user]]\nname = \"b\"\n"), 0o640); err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"a", "b", "c \"quoted\""} {
-		if _, err := SetPassword(file, name, hash); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := DeleteUser(file, "b"); err != nil {
-		t.Fatal(err)
-	}
-	if err := DeleteUser(file, "b"); err == nil {
-		t.Error("removed a user that is not there")
-	}
-	users, problems := LoadUsers(file, noEnv)
-	if len(problems.Fatal()) > 0 || len(users) != 2 || users[0].Name != "a" || users[0].Job != "x" || users[0].Password != hash || users[1].Name != `c "quoted"` {
-		t.Errorf("got %+v, %v", users, problems)
-	}
-	data, _ := os.ReadFile(file)
-	if !strings.HasPrefix(string(data), "# ours\n[[user]]\n") || !strings.Contains(string(data), "# first") {
-		t.Errorf("comments are lost:\n%s", data)
-	}
-	if i, _ := os.Stat(file); i.Mode().Perm() != 0o640 {
-		t.Errorf("mode %v", i.Mode())
-	}
-}
-
 func FuzzLoad(f *testing.F) {
 	example, err := os.ReadFile("../example/postern.toml")
 	if err != nil {

@@ -134,6 +134,8 @@ func (l *Loaded) summariseDomains(now time.Time) Section {
 		switch {
 		case !k.NotBefore.IsZero() && k.NotBefore.After(now):
 			state = ", from " + day(k.NotBefore.Time) + " on"
+		case !k.NotAfter.IsZero() && !k.NotAfter.End().After(now):
+			state = ", ended on " + day(k.NotAfter.Time)
 		case !k.NotAfter.IsZero():
 			state = ", until " + day(k.NotAfter.Time)
 		}

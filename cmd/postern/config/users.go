@@ -1,12 +1,20 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"reflect"
+	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+
+	"postern/tracking/spool/atomicfile"
 )
 
 // UsersFile finds the users file that a configuration names, whatever else is
@@ -21,89 +29,322 @@ func UsersFile(file string) (string, error) {
 	return b.Path(c.Submission.UsersFile), nil
 }
 
-// SetPassword gives a user a password hash in the users file, which keeps
-// every other line, or adds the user. The file is replaced in one step.
-func SetPassword(file, name, hash string) (added bool, err error) {
-	lines, begin, end, err := findUser(file, name)
-	if err != nil {
-		return false, err
+// reservedName is what stands in a login between a user's name and a
+// subaccount, so that no name may hold it.
+const reservedName = ":X-MSYS-SUBACCOUNT="
+
+// CheckUserName returns why a name cannot be a user's, or nil.
+func CheckUserName(name string) error {
+	switch {
+	case name == "":
+		return errors.New("missing")
+	case !utf8.ValidString(name):
+		return errors.New("must be UTF-8")
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return errors.New("must not hold control characters")
+	case strings.Contains(foldName(name), foldName(reservedName)):
+		return errors.New("must not hold " + reservedName)
 	}
-	entry := fmt.Sprintf("password = %q", hash)
-	if begin < 0 {
-		if n := len(lines); n > 0 && lines[n-1] != "" {
-			lines = append(lines, "")
-		}
-		return true, replaceLines(file, append(lines, "[[user]]", fmt.Sprintf("name     = %q", name), entry, ""))
-	}
-	for i := begin; i < end; i++ {
-		key, _, ok := strings.Cut(lines[i], "=")
-		if ok && strings.TrimSpace(key) == "password" {
-			lines[i] = key + "= " + fmt.Sprintf("%q", hash)
-			return false, replaceLines(file, lines)
-		}
-	}
-	lines = append(lines[:begin+1], append([]string{entry}, lines[begin+1:]...)...)
-	return false, replaceLines(file, lines)
+
+	return nil
 }
 
-// DeleteUser takes a user's table out of the users file.
-func DeleteUser(file, name string) error {
-	lines, begin, end, err := findUser(file, name)
+// foldName returns what names of users are compared by: their case in ASCII
+// does not count.
+func foldName(name string) string {
+	return strings.Map(func(r rune) rune {
+		if 'A' <= r && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, name)
+}
+
+// findUser returns the index of a user, or -1.
+func findUser(users []User, name string) int {
+	return slices.IndexFunc(users, func(u User) bool { return foldName(u.Name) == foldName(name) })
+}
+
+// UsersEditor changes one user of a users file and keeps every other byte of
+// it. Editors of several processes wait for each other. The file is replaced
+// in one step, where a symbolic link leads to, and keeps its mode and owner.
+type UsersEditor struct {
+	File string
+
+	// OwnerLost, where set, is told that the owner could not be kept.
+	OwnerLost func(uid, gid int, err error)
+}
+
+// errInline: there is no place for a line of a user's own.
+var errInline = errors.New("the users are written in one line, user = [...]; " +
+	"write each as a table, [[user]], to have them changed here")
+
+// SetPassword gives a user a password hash, or adds the user. It returns the
+// name as the file has it.
+func (e UsersEditor) SetPassword(name, hash string) (written string, added bool, err error) {
+	if err := CheckUserName(name); err != nil {
+		return "", false, fmt.Errorf("the name %w", err)
+	}
+
+	err = e.edit(func(f *usersText) error {
+		i := findUser(f.users, name)
+		if i < 0 {
+			written, added = name, true
+			return f.add(name, hash)
+		}
+
+		written = f.users[i].Name
+		return f.setPassword(i, hash)
+	})
+	return written, added, err
+}
+
+// Delete removes a user's table, and returns how many users are left.
+// Comments that stand before or after it stay.
+func (e UsersEditor) Delete(name string) (left int, err error) {
+	err = e.edit(func(f *usersText) error {
+		i := findUser(f.users, name)
+		if i < 0 {
+			return fmt.Errorf("no user %q", name)
+		}
+
+		left = len(f.users) - 1
+		return f.remove(i)
+	})
+	return left, err
+}
+
+// edit reads the file, has it changed, and replaces it where the new text
+// reads as the change intends.
+func (e UsersEditor) edit(change func(*usersText) error) error {
+	unlock, err := atomicfile.Lock(e.File)
 	if err != nil {
 		return err
 	}
-	if begin < 0 {
-		return fmt.Errorf("%s: no user %q", file, name)
+	defer unlock()
+
+	data, err := os.ReadFile(e.File)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	return replaceLines(file, append(lines[:begin], lines[end:]...))
+	f, err := parseUsersText(e.File, data)
+	if err != nil {
+		return err
+	}
+	_, before := parseUsers(e.File, data, os.Getenv)
+
+	if err := change(f); err != nil {
+		return fmt.Errorf("%s: %w", e.File, err)
+	}
+	if err := f.verify(e.File, len(before.Fatal())); err != nil {
+		return fmt.Errorf("%s: not changed: %w", e.File, err)
+	}
+
+	return atomicfile.Write(e.File, f.text, atomicfile.Options{OwnerLost: e.OwnerLost})
 }
 
-// findUser gives the file's lines and the range of a user's table; begin is -1
-// where there is none. Only a file that reads well is changed.
-func findUser(file, name string) (lines []string, begin, end int, err error) {
-	data, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, -1, -1, nil
-	}
-	if err != nil {
-		return nil, 0, 0, err
-	}
+// usersText is a users file that is being changed: its text, and the users
+// that this text is meant to hold.
+type usersText struct {
+	text   []byte
+	users  []User
+	places []userPlace // of the users, in the text as it was read
+	inline bool        // user = [...]
+}
+
+// userPlace says where a user stands, in offsets. A user of an inline table
+// has only a password's place.
+type userPlace struct {
+	begin, body, end           int // of the header's line, of what follows it, and of the last key's line
+	passwordBegin, passwordEnd int // of the value; equal: there is none
+}
+
+// parseUsersText reads a file that is to be changed. What is wrong with single
+// users is no error: the change may mend it.
+func parseUsersText(file string, data []byte) (*usersText, error) {
 	b := newBinder(file, os.Getenv)
-	var f struct {
-		Users []User `toml:"user"`
-	}
-	b.bind(data, &f)
+	var t usersTable
+	b.bind(data, &t)
 	if p := b.problems.Fatal(); len(p) > 0 {
-		return nil, 0, 0, p
+		return nil, p
 	}
-	lines = strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
-	begin, end = -1, len(lines)
-	for i, u := range f.Users {
-		line := b.line(keyOf("user", i)) - 1
-		switch {
-		case begin >= 0:
-			return lines, begin, line, nil
-		case u.Name == name:
-			begin = line
-		}
+
+	f := &usersText{text: data, users: t.Users}
+	f.locate()
+	if len(f.places) != len(f.users) {
+		return nil, fmt.Errorf("%s: the users are written in a way that cannot be changed here", file)
 	}
-	return lines, begin, end, nil
+	return f, nil
 }
 
-func replaceLines(file string, lines []string) error {
-	mode := fs.FileMode(0o600)
-	if i, err := os.Stat(file); err == nil {
-		mode = i.Mode().Perm()
+// locate finds the places of the users.
+func (f *usersText) locate() {
+	p := unstable.Parser{}
+	p.Reset(f.text)
+
+	for p.NextExpression() {
+		e := p.Expression()
+		key := keyPath(e)
+
+		switch {
+		case e.Kind == unstable.ArrayTable && key == "user":
+			at := e.Child().Raw.Offset
+			begin, end := f.lineAround(int(at), int(at))
+			f.places = append(f.places, userPlace{begin: begin, body: end, end: end})
+
+		case e.Kind == unstable.KeyValue && len(f.places) > 0 && !f.inline:
+			f.places[len(f.places)-1].add(f, e, key)
+
+		case e.Kind == unstable.KeyValue && key == "user":
+			f.inline = true
+			f.locateInline(e.Value())
+		}
 	}
-	tmp, err := os.CreateTemp(filepath.Dir(file), ".users-*")
-	if err != nil {
-		return err
+}
+
+// add notes one key of a user's table.
+func (u *userPlace) add(f *usersText, kv *unstable.Node, key string) {
+	raw := kv.Raw
+	_, u.end = f.lineAround(int(raw.Offset), int(raw.Offset+raw.Length))
+
+	if v := kv.Value(); key == "password" && v.Kind == unstable.String {
+		u.passwordBegin = int(v.Raw.Offset)
+		u.passwordEnd = int(v.Raw.Offset + v.Raw.Length)
 	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.WriteString(strings.TrimSuffix(strings.Join(lines, "\n"), "\n") + "\n")
-	err = errors.Join(err, tmp.Chmod(mode), tmp.Sync(), tmp.Close())
-	if err == nil {
-		err = os.Rename(tmp.Name(), file)
+}
+
+// locateInline finds the users of a list of inline tables.
+func (f *usersText) locateInline(list *unstable.Node) {
+	for tables := list.Children(); tables.Next(); {
+		var u userPlace
+		for keys := tables.Node().Children(); keys.Next(); {
+			if kv := keys.Node(); kv.Kind == unstable.KeyValue {
+				u.add(f, kv, keyPath(kv))
+			}
+		}
+		f.places = append(f.places, u)
 	}
-	return err
+}
+
+// keyPath returns a key with its parts joined by dots; empty for what has none.
+func keyPath(e *unstable.Node) string {
+	if e.Kind != unstable.KeyValue && e.Kind != unstable.Table && e.Kind != unstable.ArrayTable {
+		return ""
+	}
+
+	var parts []string
+	for it := e.Key(); it.Next(); {
+		if it.Node().Kind == unstable.Key {
+			parts = append(parts, string(it.Node().Data))
+		}
+	}
+	return strings.Join(parts, ".")
+}
+
+// lineAround returns where the line of the first offset begins, and where the
+// line of the second ends, its line end included.
+func (f *usersText) lineAround(first, last int) (begin, end int) {
+	begin = bytes.LastIndexByte(f.text[:first], '\n') + 1
+
+	if n := bytes.IndexByte(f.text[last:], '\n'); n >= 0 {
+		return begin, last + n + 1
+	}
+	return begin, len(f.text)
+}
+
+// newline is the line end that the file has.
+func (f *usersText) newline() string {
+	if bytes.Contains(f.text, []byte("\r\n")) {
+		return "\r\n"
+	}
+	return "\n"
+}
+
+// splice replaces a part of the text.
+func (f *usersText) splice(begin, end int, with string) {
+	f.text = slices.Concat(f.text[:begin], []byte(with), f.text[end:])
+}
+
+// endLine makes the text in front of an offset end with a line end, and
+// returns the offset behind that.
+func (f *usersText) endLine(at int) int {
+	if at == 0 || f.text[at-1] == '\n' {
+		return at
+	}
+
+	f.splice(at, at, f.newline())
+	return at + len(f.newline())
+}
+
+func (f *usersText) setPassword(i int, hash string) error {
+	f.users[i].Password = hash
+
+	p := f.places[i]
+	if p.passwordBegin < p.passwordEnd {
+		f.splice(p.passwordBegin, p.passwordEnd, tomlString(hash))
+		return nil
+	}
+	if f.inline {
+		return errInline
+	}
+
+	at := f.endLine(p.body)
+	f.splice(at, at, "password = "+tomlString(hash)+f.newline())
+	return nil
+}
+
+func (f *usersText) add(name, hash string) error {
+	if f.inline {
+		return errInline
+	}
+
+	u := User{Name: name, Password: hash}
+	u.setDefaults()
+	f.users = append(f.users, u)
+
+	end := f.endLine(len(f.text))
+	nl := f.newline()
+	lines := []string{"[[user]]", "name     = " + tomlString(name), "password = " + tomlString(hash), ""}
+	if end > 0 && !bytes.HasSuffix(f.text, []byte(nl+nl)) {
+		lines = slices.Insert(lines, 0, "")
+	}
+	f.splice(end, end, strings.Join(lines, nl))
+	return nil
+}
+
+func (f *usersText) remove(i int) error {
+	if f.inline {
+		return errInline
+	}
+	f.users = slices.Delete(f.users, i, i+1)
+
+	p := f.places[i]
+	end := p.end
+	nl := []byte(f.newline())
+	if above := f.text[:p.begin]; len(above) == 0 || bytes.HasSuffix(above, slices.Concat(nl, nl)) {
+		for bytes.HasPrefix(f.text[end:], nl) { // one empty line is enough
+			end += len(nl)
+		}
+	}
+	f.splice(p.begin, end, "")
+	return nil
+}
+
+// tomlString writes a basic string. What it gets holds no control characters.
+func tomlString(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+}
+
+// verify reads the new text as LoadUsers would, and compares it with what was
+// intended. What was wrong before may be wrong after, and nothing else.
+func (f *usersText) verify(file string, faults int) error {
+	after, problems := parseUsers(file, f.text, os.Getenv)
+	if !reflect.DeepEqual(append([]User{}, after...), append([]User{}, f.users...)) {
+		return errors.New("the new text would not read as intended; change the file by hand")
+	}
+	if p := problems.Fatal(); len(p) > faults {
+		return p
+	}
+
+	return nil
 }

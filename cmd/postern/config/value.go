@@ -87,16 +87,32 @@ func (d Duration) String() string {
 func (d Duration) Std() time.Duration { return time.Duration(d) }
 
 // Date is a day, "2026-12-31", or a time, "2026-12-31T12:00:00Z", in UTC.
-type Date struct{ time.Time }
+type Date struct {
+	time.Time      // of a day, its first moment
+	day       bool // the whole day is meant
+}
 
 func (d *Date) parse(v string) error {
-	for _, layout := range []string{time.DateOnly, time.RFC3339} {
-		if t, err := time.ParseInLocation(layout, v, time.UTC); err == nil {
-			d.Time = t
-			return nil
-		}
+	if t, err := time.ParseInLocation(time.DateOnly, v, time.UTC); err == nil {
+		*d = Date{Time: t, day: true}
+		return nil
 	}
+	if t, err := time.ParseInLocation(time.RFC3339, v, time.UTC); err == nil {
+		*d = Date{Time: t}
+		return nil
+	}
+
 	return errors.New(`not a date, write for example "2026-12-31"`)
+}
+
+// End returns the first moment after the date: a day is over when the next one
+// begins. The zero Date has no end.
+func (d Date) End() time.Time {
+	if d.day {
+		return d.AddDate(0, 0, 1)
+	}
+
+	return d.Time
 }
 
 // Rate is a number of events in a period: "5/min", "3/5m".

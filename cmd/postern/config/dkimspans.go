@@ -1,0 +1,117 @@
+package config
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// warnBeforeLastKey is how long before its end a domain's last key is named.
+const warnBeforeLastKey = 14 * 24 * time.Hour
+
+// checkSuccessors wants each successor to be another key of the domain, and no
+// key to come back by its successors: all of such a circle would be replaced.
+func (b *binder) checkSuccessors(keys []DKIMKey) {
+	find := func(domain, selector string) int {
+		return slices.IndexFunc(keys, func(k DKIMKey) bool {
+			return strings.EqualFold(k.Domain, domain) && k.Selector == selector
+		})
+	}
+
+	for i, k := range keys {
+		key := keyOf("dkim.key", i) + ".successor"
+		if k.Successor != "" && find(k.Domain, k.Successor) < 0 {
+			b.warn(key, "%s has no key with selector %s", k.Domain, k.Successor)
+			continue
+		}
+
+		next := i
+		for range keys {
+			if next < 0 || keys[next].Successor == "" {
+				break
+			}
+			next = find(k.Domain, keys[next].Successor)
+			if next == i {
+				b.problem(key, "leads back to selector %s: none of these keys would sign", k.Selector)
+				break
+			}
+		}
+	}
+}
+
+// span is the time in which a key signs; a zero end is none.
+type span struct {
+	begin, end time.Time
+	key        string
+}
+
+// checkSpans warns of each time to come in which a domain has keys and none of
+// them signs, and of a last key that ends soon.
+func (b *binder) checkSpans(keys []DKIMKey, now time.Time) {
+	domains := map[string][]span{}
+	var order []string
+	for i, k := range keys {
+		s := span{
+			begin: k.NotBefore.Time,
+			end:   k.NotAfter.End(),
+			key:   keyOf("dkim.key", i),
+		}
+		if !s.end.IsZero() && !s.begin.Before(s.end) {
+			b.problem(s.key+".not_after", "before not_before: the key would never sign")
+			continue
+		}
+
+		domain := strings.ToLower(k.Domain)
+		if domains[domain] == nil {
+			order = append(order, domain)
+		}
+		domains[domain] = append(domains[domain], s)
+	}
+
+	for _, domain := range order {
+		b.checkSpansOf(domain, domains[domain], now)
+	}
+}
+
+func (b *binder) checkSpansOf(domain string, spans []span, now time.Time) {
+	slices.SortStableFunc(spans, func(a, c span) int { return a.begin.Compare(c.begin) })
+	covered := now // up to here some key signs, or it was said that none does
+	last := slices.MaxFunc(spans, func(a, c span) int { return compareEnds(a.end, c.end) })
+
+	for _, s := range spans {
+		if s.begin.After(covered) {
+			b.warn(s.key+".not_before", "no key of %s signs from %s to %s: mail goes out unsigned",
+				domain, moment(covered), moment(s.begin))
+			covered = s.begin
+		}
+		if s.end.IsZero() {
+			return
+		}
+		if s.end.After(covered) {
+			covered = s.end
+		}
+	}
+
+	switch {
+	case !last.end.After(now):
+		b.warn(last.key+".not_after", "no key of %s signs since %s: mail goes out unsigned", domain, moment(last.end))
+	case last.end.Sub(now) < warnBeforeLastKey:
+		b.warn(last.key+".not_after", "the last key of %s ends at %s, and no other follows", domain, moment(last.end))
+	}
+}
+
+// compareEnds compares ends of spans; none is the latest.
+func compareEnds(a, b time.Time) int {
+	switch {
+	case a.IsZero() && b.IsZero():
+		return 0
+	case a.IsZero():
+		return 1
+	case b.IsZero():
+		return -1
+	}
+
+	return a.Compare(b)
+}
+
+func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
