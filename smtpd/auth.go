@@ -80,7 +80,7 @@ func (ss *session) login(name, password string) error {
 		return smtpError(envelope.ReplyFor(err))
 	}
 	ss.s.logins.WithLabelValues("ok").Inc()
-	ss.user, ss.who, ss.bySource, ss.conn.locked = &who.User, who, false, true
+	ss.user, ss.who, ss.bySource, ss.conn.authed = &who.User, who, false, true
 	ss.conn.phase(0)
 	ss.conn.trust()
 	return nil

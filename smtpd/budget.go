@@ -61,7 +61,7 @@ func (ss *session) hold(n int64) error {
 	return nil
 }
 
-func (ss *session) letGo() {
+func (ss *session) releaseBudget() {
 	ss.s.c.Budget.used.Add(-ss.held)
 	ss.held = 0
 }

@@ -62,7 +62,7 @@ func FuzzMessageReader(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in string, step, read byte) {
 		w := &wire{in: []byte(in), step: 1 + int(step)}
-		c := newConn(w, nil, false, func() {}, func(error) {})
+		c := newConn(w, connConfig{release: func() {}})
 		c.mode, c.lineStart = modeData, true
 		var got []byte
 		buf := make([]byte, 1+int(read))

@@ -59,7 +59,12 @@ type Config struct {
 	phases phases // zero: the default; tests have less time
 }
 
-const writeTimeout = time.Minute
+const (
+	writeTimeout = time.Minute
+	// maxCommands is how many commands a client that is not authenticated may
+	// give for each message, beside its recipients.
+	maxCommands = 200
+)
 
 // phases are how long a client may take for what, all in all.
 type phases struct {
@@ -216,9 +221,17 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		l.s.connections.WithLabelValues("accepted").Inc()
 		remote := raw.RemoteAddr().String()
-		c := newConn(raw, l.s.c.TLS, l.implicit, func() { l.s.leave(source) }, func(err error) {
-			l.s.connections.WithLabelValues("tls_failed").Inc()
-			l.s.c.Log.Info("TLS handshake failed", "remote", remote, "err", err)
+		c := newConn(raw, connConfig{
+			tls:         l.s.c.TLS,
+			implicit:    l.implicit,
+			idle:        l.s.c.IdleTimeout,
+			maxMessage:  l.s.c.MaxMessageSize,
+			maxCommands: maxCommands + l.s.c.MaxRecipients,
+			release:     func() { l.s.leave(source) },
+			onFail: func(err error) {
+				l.s.connections.WithLabelValues("tls_failed").Inc()
+				l.s.c.Log.Info("TLS handshake failed", "remote", remote, "err", err)
+			},
 		})
 		c.phase(l.s.c.phases.greeting)
 		return c, nil

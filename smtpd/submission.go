@@ -90,7 +90,8 @@ func refuse(code int, a, b, c int, text string) error {
 // Reset implements smtp.Session.
 func (ss *session) Reset() {
 	ss.env, ss.hasFrom = envelope.Envelope{}, false
-	ss.letGo()
+	ss.conn.inMail = false
+	ss.releaseBudget()
 	if ss.user != nil || ss.s.c.Reports != nil {
 		ss.conn.phase(0)
 	}
@@ -106,7 +107,7 @@ func (ss *session) Reset() {
 // Logout implements smtp.Session.
 func (ss *session) Logout() error {
 	ss.cancel()
-	ss.letGo()
+	ss.releaseBudget()
 	if ss.who != nil && ss.who.Close != nil {
 		ss.who.Close()
 	}
@@ -136,7 +137,7 @@ func (ss *session) endWhenIdle() bool {
 }
 
 func (ss *session) sayGoodbye() {
-	ss.conn.say("421 4.3.2 Shutting down, try again later")
+	ss.conn.writeReply("421 4.3.2 Shutting down, try again later")
 	ss.conn.Close()
 }
 
@@ -174,7 +175,7 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 		ss.conn.closeAfterReply()
 		return refuse(421, 4, 3, 2, "Shutting down, try again later")
 	}
-	ss.hasFrom = true
+	ss.hasFrom, ss.conn.inMail = true, true
 	ss.conn.phase(ss.s.c.phases.envelope)
 	ss.env = envelope.Envelope{From: a, Params: envelope.MailParams{
 		Size: o.Size, UTF8: o.UTF8, Return: string(o.Return), EnvelopeID: o.EnvelopeID}}
@@ -204,19 +205,32 @@ func (ss *session) Rcpt(to string, o *smtp.RcptOptions) error {
 	return nil
 }
 
-// Data implements smtp.Session, for DATA and BDAT. A message after DATA is
-// read from the connection, which finds its end itself.
-func (ss *session) Data(r io.Reader) error {
-	_, chunked := r.(*io.PipeReader)
-	if !chunked {
-		r = ss.conn.message()
-	}
-	msg, err := envelope.ReadMessage(&phaseReader{r: r, conn: ss.conn, phases: ss.s.c.phases, start: time.Now()}, envelope.ReadConfig{
-		MaxBytes: ss.s.c.MaxMessageSize, NormaliseLF: ss.s.c.NormaliseLF, SizeHint: ss.env.Params.Size, Grow: ss.hold})
-	ss.conn.phase(0) // the upstream's time is not the client's
+// readMessage reads a message from the connection, which finds its end itself.
+func (ss *session) readMessage() ([]byte, error) {
+	ss.conn.sendGoAhead()
+
+	return envelope.ReadMessage(&phaseReader{
+		r:     ss.conn.message(),
+		conn:  ss.conn,
+		limit: ss.s.c.phases,
+		start: time.Now(),
+	}, envelope.ReadConfig{
+		MaxBytes:    ss.s.c.MaxMessageSize,
+		NormaliseLF: ss.s.c.NormaliseLF,
+		SizeHint:    ss.env.Params.Size,
+		Grow:        ss.hold,
+	})
+}
+
+// Data implements smtp.Session, for DATA and BDAT: the connection gives the
+// library the one for the other. It does not read the library's reader.
+func (ss *session) Data(io.Reader) error {
+	chunked := ss.conn.mode == modeChunks
+	msg, err := ss.readMessage()
 	if err != nil {
 		return ss.dataError(err, chunked)
 	}
+	ss.conn.phase(0) // the upstream's time is not the client's
 	ss.sent++
 	if ss.s.c.Reports != nil {
 		return ss.takeReport(msg, time.Now())
@@ -236,7 +250,7 @@ func (ss *session) Data(r io.Reader) error {
 
 func (ss *session) answer(r envelope.Reply) error {
 	if r.Code/100 == 2 {
-		ss.conn.taken()
+		ss.conn.forgetErrors()
 	}
 	ss.s.messages.WithLabelValues(strconv.Itoa(r.Code/100) + "xx").Inc()
 	return smtpError(r)
@@ -257,34 +271,27 @@ func (ss *session) protocol() string {
 	return p
 }
 
-// dataError answers a message that could not be read whole. After a bare CR,
-// or a chunk that was refused, the connection closes: two readers may not
-// agree where such a message ends.
+// dataError answers a message that could not be read whole. What it held is
+// released before the rest of it is passed over. After a bare CR in DATA the
+// connection closes: two readers may not agree where such a message ends.
 func (ss *session) dataError(err error, chunked bool) error {
+	ss.releaseBudget()
+	if errors.Is(err, errAborted) {
+		return smtpError(envelope.ReplyFor(err)) // which the connection omits
+	}
+
 	cut := errors.Is(err, envelope.ErrCut)
-	ss.s.c.Log.Warn("message not read", "session", ss.id, "user", ss.userName(), "remote", ss.remote.Addr().String(), "cut", cut, "err", err)
+	ss.s.c.Log.Warn("message not read", "session", ss.id, "user", ss.userName(),
+		"remote", ss.remote.String(), "cut", cut, "err", err)
 	switch {
+	case cut && isTimeout(err):
+		ss.conn.closeAfterRefusal()
+		return ss.answer(envelope.Reply{Code: 421, Enhanced: [3]int{4, 4, 2}, Text: "Timeout, closing connection"})
 	case cut:
 		ss.conn.drop()
-	case chunked, errors.Is(err, envelope.ErrBareCR):
+	case !chunked && errors.Is(err, envelope.ErrBareCR):
 		ss.conn.closeAfterRefusal()
 	}
+
 	return ss.answer(envelope.ReplyFor(err))
-}
-
-// phaseReader holds a message's arrival to a minimum rate.
-type phaseReader struct {
-	r      io.Reader
-	conn   *conn
-	phases phases
-	start  time.Time
-	n      int64
-}
-
-func (p *phaseReader) Read(b []byte) (int, error) {
-	left := p.phases.message + time.Duration(p.n/p.phases.minRate)*time.Second - time.Since(p.start)
-	p.conn.phase(max(left, time.Millisecond))
-	n, err := p.r.Read(b)
-	p.n += int64(n)
-	return n, err
 }
