@@ -406,11 +406,13 @@ func (c *conn) sendGoAhead() {
 }
 
 // refuseData takes the 354 back: DATA is answered with a refusal, and nothing
-// of the message is asked for.
+// of the message is asked for. A chunk comes all the same.
 func (c *conn) refuseData() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.goAhead, c.mode = nil, modeDot
+	if c.mode == modeData {
+		c.goAhead, c.mode = nil, modeDot
+	}
 }
 
 // omitReply keeps the library's next reply back.

@@ -350,6 +350,16 @@ func TestPhases(t *testing.T) {
 	}{
 		{"silent", phases{short, long, long, 1}, func(p *player) {}},
 		{"crawling before AUTH", phases{short, long, long, 1}, func(p *player) { crawl(p, "NOOP\r\n") }},
+		{"crawling on port 25", phases{long, short, long, 0}, func(p *player) {
+			p.reply()
+			p.say("EHLO mx.example.net", "250", "MAIL FROM:<>", "250")
+			crawl(p, "RSET\r\n")
+		}},
+		{"a large message on port 25", phases{long, long, short, 0}, func(p *player) {
+			p.reply()
+			p.say("EHLO x", "250", "MAIL FROM:<>", "250", "RCPT TO:<x@bounces.example.com>", "250", "DATA", "354")
+			p.send(strings.Repeat("0123456789\r\n", 500))
+		}},
 		{"half a line", phases{short, long, long, 1}, func(p *player) { p.send("EHLO clie") }},
 		{"crawling through an envelope", phases{long, short, long, 1}, func(p *player) {
 			p.check("login")
@@ -366,7 +376,12 @@ func TestPhases(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := startServer(t, func(conf *Config) { conf.phases = c.phases }, false)
+			r := startServer(t, func(conf *Config) {
+				conf.phases = c.phases
+				if c.minRate == 0 {
+					conf.Reports = conf.Submit.(*submitter)
+				}
+			}, false)
 			p := &player{t: t, at: c.name, serv: r}
 			p.dial()
 			defer p.raw.Close()
@@ -383,6 +398,59 @@ func TestPhases(t *testing.T) {
 				t.Errorf("%d messages", n)
 			}
 		})
+	}
+}
+
+// TestIdleWithinMessage: a peer that stops in the middle of a message is gone
+// after the idle timeout, however long the message as a whole may take.
+func TestIdleWithinMessage(t *testing.T) {
+	for _, c := range []struct{ name, send string }{
+		{"after DATA", "DATA\r\n"},
+		{"between chunks", "BDAT 21\r\nFrom: a@example.com\r\n"},
+		{"within a chunk", "BDAT 22\r\nFrom: a@example.com\r\nBDAT 1\r\n"},
+		{"in the rest of a message that was refused", "BDAT 3\r\na\nbBDAT 20\r\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := NewBudget(1 << 20)
+			r := startServer(t, func(c *Config) { c.IdleTimeout, c.Budget = 2*time.Second, b }, true)
+			p := dialTLS(t, r)
+			p.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250")
+			p.send(c.send)
+			for {
+				got := p.reply()
+				if strings.HasPrefix(got, "421 4.4.2") {
+					break
+				}
+				if got[0] == '2' && got[:3] != "250" {
+					t.Fatalf("got %q", got)
+				}
+			}
+			p.check("closed")
+			if got := b.Used(); got != 0 {
+				t.Errorf("%d bytes reserved", got)
+			}
+			if n := len(r.submit.submissions()); n != 0 {
+				t.Errorf("%d messages", n)
+			}
+		})
+	}
+}
+
+// TestDefaultPhases: what promises and the configuration say.
+func TestDefaultPhases(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		config Config
+		want   phases
+	}{
+		{"submission", Config{}, phases{2 * time.Minute, 10 * time.Minute, 10 * time.Minute, 16 << 10}},
+		{"message_timeout", Config{MessageTimeout: time.Minute}, phases{2 * time.Minute, 10 * time.Minute, time.Minute, 16 << 10}},
+		{"port 25", Config{Reports: &submitter{}, MessageTimeout: time.Hour}, phases{2 * time.Minute, 10 * time.Minute, 10 * time.Minute, 0}},
+	} {
+		if got := c.config.defaultPhases(); got != c.want {
+			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
+		}
 	}
 }
 

@@ -45,12 +45,13 @@ type Config struct {
 	Sources                 []SourceRule
 	Directory               Directory      // for the users of source rules
 	ProxyFrom               []netip.Prefix // whose PROXY header is believed, and wanted
-	Budget                  *Budget        // of bytes in flight; nil: no limit
+	Budget                  *Budget        // of bytes in flight; one source of port 25 gets a quarter; nil: no limit
 	MaxMessageSize          int64          // bytes
 	MaxRecipients           int
 	MaxConnections          int
 	MaxConnectionsPerSource int
 	IdleTimeout             time.Duration
+	MessageTimeout          time.Duration // for a submission, beside its size at 16 KiB/s
 	NormaliseLF             bool
 	Grace                   time.Duration // for sessions in a transaction, at the end
 	Log                     *slog.Logger
@@ -69,21 +70,44 @@ const (
 // phases are how long a client may take for what, all in all.
 type phases struct {
 	greeting time.Duration // from the connection to AUTH's success
-	envelope time.Duration // from MAIL to DATA
+	envelope time.Duration // from MAIL to DATA; on port 25 from one message to the next
 	message  time.Duration // for a message, and its size at minRate beside
-	minRate  int64         // bytes a second
+	minRate  int64         // bytes a second; 0: no time for the size
 }
 
-var defaultPhases = phases{greeting: 2 * time.Minute, envelope: 10 * time.Minute, message: 2 * time.Minute, minRate: 2 << 10}
+// Default times. A message of port 25 gets messageTime, however large.
+const (
+	greetingTime = 2 * time.Minute
+	envelopeTime = 10 * time.Minute
+	messageTime  = 10 * time.Minute
+	minRate      = 16 << 10
+)
+
+func (c *Config) defaultPhases() phases {
+	p := phases{greeting: greetingTime, envelope: envelopeTime, message: messageTime}
+	if c.Reports != nil {
+		return p
+	}
+
+	p.minRate = minRate
+	if c.MessageTimeout > 0 {
+		p.message = c.MessageTimeout
+	}
+
+	return p
+}
 
 // Server listens for submissions, or for reports.
 type Server struct {
-	c    Config
-	smtp *smtp.Server
+	c     Config
+	smtp  *smtp.Server
+	cost  int64 // of a byte of a message
+	share int64 // of the budget, for one source; 0: no bound
 
 	mu       sync.Mutex
 	sessions map[*session]struct{}
 	sources  map[netip.Addr]int
+	held     map[netip.Addr]int64 // of the budget, where share bounds it
 	open     int
 	draining bool
 
@@ -104,15 +128,24 @@ func New(c Config) *Server {
 		c.IdleTimeout = 5 * time.Minute
 	}
 	if c.phases == (phases{}) {
-		c.phases = defaultPhases
+		c.phases = c.defaultPhases()
 	}
 	if c.Budget == nil {
 		c.Budget = NewBudget(0)
 	}
-	s := &Server{c: c, sessions: map[*session]struct{}{}, sources: map[netip.Addr]int{},
+	s := &Server{
+		c:           c,
+		cost:        submissionCost,
+		sessions:    map[*session]struct{}{},
+		sources:     map[netip.Addr]int{},
+		held:        map[netip.Addr]int64{},
 		connections: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_smtpd_connections_total", Help: "Connections by what became of them at the door."}, []string{"result"}),
 		messages:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_smtpd_messages_total", Help: "Messages by class of the answer."}, []string{"class"}),
 		logins:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_smtpd_logins_total", Help: "AUTH attempts by result."}, []string{"result"}),
+	}
+	if c.Reports != nil {
+		s.cost = reportCost
+		s.share = c.Budget.limit / sourceShare
 	}
 	if c.Metrics != nil {
 		name := "submission"

@@ -37,6 +37,7 @@ type session struct {
 
 	env     envelope.Envelope
 	hasFrom bool
+	whole   bool  // the message of this transaction arrived whole
 	held    int64 // bytes of the memory budget
 
 	mu   sync.Mutex // the fields below are drain's too
@@ -56,10 +57,12 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	}
 	ss.ctx, ss.cancel = context.WithCancel(context.Background())
 	ss.user = s.sourceUser(ss.remote.Addr())
-	if ss.bySource = ss.user != nil; ss.bySource || s.c.Reports != nil {
+	ss.bySource = ss.user != nil
+	switch {
+	case ss.reports():
+		ss.conn.phase(s.c.phases.envelope)
+	case ss.bySource:
 		ss.conn.phase(0)
-	}
-	if ss.bySource {
 		ss.conn.trust()
 	}
 	s.sessions[ss] = struct{}{}
@@ -92,9 +95,14 @@ func (ss *session) Reset() {
 	ss.env, ss.hasFrom = envelope.Envelope{}, false
 	ss.conn.inMail = false
 	ss.releaseBudget()
-	if ss.user != nil || ss.s.c.Reports != nil {
+	switch {
+	case ss.reports() && ss.whole: // a stranger's time begins anew with a message, not with RSET
+		ss.conn.phase(ss.s.c.phases.envelope)
+	case ss.user != nil:
 		ss.conn.phase(0)
 	}
+	ss.whole = false
+
 	ss.mu.Lock()
 	ss.busy = false
 	end := ss.end
@@ -141,11 +149,17 @@ func (ss *session) sayGoodbye() {
 	ss.conn.Close()
 }
 
+// reports reports whether the session is one of port 25.
+func (ss *session) reports() bool { return ss.s.c.Reports != nil }
+
+// source is what limits count the client by.
+func (ss *session) source() netip.Addr { return sourceAddr(ss.remote.Addr()) }
+
 func (ss *session) secure() bool { return ss.conn.secured != nil }
 
 // Mail implements smtp.Session.
 func (ss *session) Mail(from string, o *smtp.MailOptions) error {
-	reports := ss.s.c.Reports != nil
+	reports := ss.reports()
 	switch {
 	case ss.s.c.RequireTLS && !ss.secure() && !ss.bySource && !reports:
 		return refuse(530, 5, 7, 0, "Must issue a STARTTLS command first")
@@ -164,9 +178,6 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 	if max := ss.s.c.MaxMessageSize; max > 0 && o.Size > max {
 		return refuse(552, 5, 3, 4, "Message exceeds the maximum size")
 	}
-	if err := ss.hold(o.Size); err != nil {
-		return smtpError(envelope.ReplyFor(err))
-	}
 	ss.mu.Lock()
 	ending := ss.end
 	ss.busy = !ending
@@ -176,7 +187,9 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 		return refuse(421, 4, 3, 2, "Shutting down, try again later")
 	}
 	ss.hasFrom, ss.conn.inMail = true, true
-	ss.conn.phase(ss.s.c.phases.envelope)
+	if !reports {
+		ss.conn.phase(ss.s.c.phases.envelope)
+	}
 	ss.env = envelope.Envelope{From: a, Params: envelope.MailParams{
 		Size: o.Size, UTF8: o.UTF8, Return: string(o.Return), EnvelopeID: o.EnvelopeID}}
 	return nil
@@ -206,7 +219,18 @@ func (ss *session) Rcpt(to string, o *smtp.RcptOptions) error {
 }
 
 // readMessage reads a message from the connection, which finds its end itself.
-func (ss *session) readMessage() ([]byte, error) {
+// Memory for a declared SIZE is reserved before the 354, for clients that may
+// submit, and for nobody else: theirs is reserved as it arrives, as that of a
+// message in chunks, of which the first has arrived when its size is known.
+func (ss *session) readMessage(chunked bool) ([]byte, error) {
+	var hint int64
+	if !chunked && !ss.reports() {
+		hint = ss.env.Params.Size
+		if err := ss.reserveBudget(envelope.FirstBuffer(hint)); err != nil {
+			ss.conn.refuseData()
+			return nil, err
+		}
+	}
 	ss.conn.sendGoAhead()
 
 	return envelope.ReadMessage(&phaseReader{
@@ -217,8 +241,8 @@ func (ss *session) readMessage() ([]byte, error) {
 	}, envelope.ReadConfig{
 		MaxBytes:    ss.s.c.MaxMessageSize,
 		NormaliseLF: ss.s.c.NormaliseLF,
-		SizeHint:    ss.env.Params.Size,
-		Grow:        ss.hold,
+		SizeHint:    hint,
+		Grow:        ss.reserveBudget,
 	})
 }
 
@@ -226,13 +250,14 @@ func (ss *session) readMessage() ([]byte, error) {
 // library the one for the other. It does not read the library's reader.
 func (ss *session) Data(io.Reader) error {
 	chunked := ss.conn.mode == modeChunks
-	msg, err := ss.readMessage()
+	msg, err := ss.readMessage(chunked)
 	if err != nil {
 		return ss.dataError(err, chunked)
 	}
 	ss.conn.phase(0) // the upstream's time is not the client's
+	ss.whole = true
 	ss.sent++
-	if ss.s.c.Reports != nil {
+	if ss.reports() {
 		return ss.takeReport(msg, time.Now())
 	}
 	sub := &relay.Submission{

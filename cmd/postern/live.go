@@ -286,7 +286,10 @@ func atNextStart(old, now *config.Config) []string {
 		{"certs.min_version", old.Certs.MinVersion, now.Certs.MinVersion},
 		{"relay.retry_after", old.Relay.RetryAfter, now.Relay.RetryAfter}, {"relay.bounce_after", old.Relay.BounceAfter, now.Relay.BounceAfter},
 		{"tracking.web.listen", old.Tracking.Web.Listen, now.Tracking.Web.Listen}, {"tracking.web.tls", old.Tracking.Web.TLS, now.Tracking.Web.TLS},
-		{"reports.listen", reportListen(old), reportListen(now)}, {"accounting", old.Accounting, now.Accounting},
+		{"reports.listen", reportListen(old), reportListen(now)},
+		{"reports.memory_budget", old.Reports.MemoryBudget, now.Reports.MemoryBudget},
+		{"reports.max_message_size", old.Reports.MaxMessageSize, now.Reports.MaxMessageSize},
+		{"accounting", old.Accounting, now.Accounting},
 		{"events", old.Events, now.Events}, {"signals", old.Signals, now.Signals}, {"admin", old.Admin, now.Admin},
 	} {
 		if !reflect.DeepEqual(k.a, k.b) {

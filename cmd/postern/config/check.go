@@ -120,7 +120,8 @@ func (b *binder) checkSubmission(s *Submission, word func(string, string, ...str
 		b.problem("submission.users_file", "must not be empty")
 	}
 	for key, n := range map[string]int64{"max_message_size": int64(s.MaxMessageSize), "max_recipients": int64(s.MaxRecipients),
-		"max_connections": int64(s.MaxConnections), "max_connections_per_source": int64(s.MaxConnectionsPerSource), "idle_timeout": int64(s.IdleTimeout)} {
+		"max_connections": int64(s.MaxConnections), "max_connections_per_source": int64(s.MaxConnectionsPerSource), "idle_timeout": int64(s.IdleTimeout),
+		"message_timeout": int64(s.MessageTimeout)} {
 		if n <= 0 {
 			b.problem("submission."+key, "must be greater than zero")
 		}
@@ -350,6 +351,14 @@ func (b *binder) checkReports(c *Config) {
 	}
 	if !r.On() {
 		return
+	}
+	if r.MaxMessageSize <= 0 {
+		b.problem("reports.max_message_size", `must be greater than zero, for example "10MiB"`)
+	}
+	// One source may hold a quarter, and a message takes its size and a little more.
+	if r.MemoryBudget > 0 && r.MemoryBudget < 4*(r.MaxMessageSize+64<<10) {
+		b.problem("reports.memory_budget",
+			"less than four times reports.max_message_size and 64KiB: such a message could never come in")
 	}
 	if len(r.Listen) == 0 {
 		b.problem("reports.listen", `is empty, write for example ["0.0.0.0:25"]`)

@@ -55,6 +55,7 @@ type Submission struct {
 	MaxConnections          int      `toml:"max_connections"`
 	MaxConnectionsPerSource int      `toml:"max_connections_per_source"`
 	IdleTimeout             Duration `toml:"idle_timeout"`
+	MessageTimeout          Duration `toml:"message_timeout"`
 	ProxyProtocolFrom       []Prefix `toml:"proxy_protocol_from"`
 	ReceivedHeader          string   `toml:"received_header"`
 	BareNewlines            string   `toml:"bare_newlines"`
@@ -234,10 +235,12 @@ type DKIMKey struct {
 
 // Reports is the listener for bounces and complaints.
 type Reports struct {
-	Listen        []Addr   `toml:"listen"`
-	BounceDomains []string `toml:"bounce_domains"`
-	FBLDomains    []string `toml:"fbl_domains"`
-	Keep          string   `toml:"keep"`
+	Listen         []Addr   `toml:"listen"`
+	BounceDomains  []string `toml:"bounce_domains"`
+	FBLDomains     []string `toml:"fbl_domains"`
+	MemoryBudget   Size     `toml:"memory_budget"` // of port 25 alone
+	MaxMessageSize Size     `toml:"max_message_size"`
+	Keep           string   `toml:"keep"`
 }
 
 // On tells whether any domain is named.
@@ -304,14 +307,18 @@ func Default() *Config {
 	c.Log = Log{Level: "info", Format: "text"}
 	c.Submission = Submission{Listen: []Addr{"0.0.0.0:587"}, RequireTLS: true, Auth: "users", UsersFile: "users.toml",
 		AuthFailureRate: Rate{N: 5, Per: seconds(60).Std()}, MaxMessageSize: 50 * mebi, MaxRecipients: 1000,
-		MaxConnections: 10000, MaxConnectionsPerSource: 200, IdleTimeout: seconds(300), ReceivedHeader: "full", BareNewlines: "refuse"}
+		MaxConnections: 10000, MaxConnectionsPerSource: 200, IdleTimeout: seconds(300), MessageTimeout: seconds(600), ReceivedHeader: "full", BareNewlines: "refuse"}
 	c.Certs = Certs{Mode: "files", CertFile: "fullchain.pem", KeyFile: "privkey.pem", MinVersion: "1.2", ACMEHTTPListen: "0.0.0.0:80", ACMETLSListen: "0.0.0.0:443"}
 	c.Relay = Relay{Upstream: []Addr{"127.0.0.1:2525"}, UpstreamKind: "powermta", TLS: "opportunistic", MaxConnections: 64,
 		MaxMessages: 1000, Queue: "partial", AnswerWithin: seconds(240), RetryAfter: []Duration{seconds(60), seconds(300), seconds(900), seconds(3600)}, BounceAfter: seconds(108 * 3600), MessageIDHeader: "X-Sp-Message-Id", VirtualMTAHeader: "X-Virtual-MTA",
 		JobHeader: "X-Job", SubaccountHeader: "X-Sp-Subaccount-Id", MsysAPI: true}
 	c.Tracking = Tracking{Open: true, InitialOpen: true, Click: true, LinkExpiry: seconds(365 * 86400), MaxLinkLength: 2000, KeyFile: "token.keys",
 		Web: Web{Listen: []Addr{"0.0.0.0:8080"}, IPPrivacy: "full", EventsPerClient: Rate{N: 6000, Per: seconds(60).Std()}}}
-	c.Reports = Reports{Listen: []Addr{"0.0.0.0:25"}}
+	c.Reports = Reports{
+		Listen:         []Addr{"0.0.0.0:25"},
+		MemoryBudget:   64 * mebi,
+		MaxMessageSize: 10 * mebi,
+	}
 	c.DKIM = DKIM{RSA: "auto"}
 	c.Events = Events{Keep: seconds(86400)}
 	c.Signals = Signals{UploadURL: "https://api.sparkpost.com/api/v1/ingest/events", EnableSignals: Yes,

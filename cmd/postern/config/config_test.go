@@ -192,6 +192,16 @@ func TestProblems(t *testing.T) {
 		{"no geoip_db, no well-known file", smallest + "[tracking.web]\ngeoip_db = \"x.mmdb\"\nassetlinks = \"x.json\"\nip_privacy = \"some\"\n", []string{"5: tracking.web.geoip_db: web: geo:", "6: tracking.web.assetlinks: web: open", "7: tracking.web.ip_privacy: want one of"}},
 		{"machines", smallest + "[signals]\nprefetch = \"hide\"\n", []string{`5: signals.prefetch: want one of mark, drop, person, not "hide"`}},
 		{"VERP leads elsewhere", smallest + "[relay]\nverp_domain = \"b.example\"\n[reports]\nbounce_domains = [\"*.b.example\"]\n", []string{"5: relay.verp_domain: b.example is not among reports.bounce_domains"}},
+		{
+			"port 25 without memory for a message",
+			smallest + "[reports]\nbounce_domains = [\"b.example\"]\nmemory_budget = \"39MiB\"\n",
+			[]string{"6: reports.memory_budget: less than four times reports.max_message_size"},
+		},
+		{
+			"no time and no size for a message",
+			smallest + "[submission]\nmessage_timeout = \"0s\"\n[reports]\nbounce_domains = [\"b.example\"]\nmax_message_size = 0\n",
+			[]string{"5: submission.message_timeout: want more", "8: reports.max_message_size: must be greater than zero"},
+		},
 		{"syntax", "hostname = \n", []string{"1: "}},
 		{"twice", "hostname = \"a\"\nhostname = \"b\"\n", []string{"2: "}},
 		{"missing hostname and url", "[log]\nlevel = \"info\"\n", []string{"1: hostname: missing", "1: tracking.url: missing"}},
