@@ -76,7 +76,8 @@ func (ss *session) login(name, password string) error {
 			result = "deferred"
 		}
 		ss.s.logins.WithLabelValues(result).Inc()
-		ss.s.c.Log.Warn("login refused", "session", ss.id, "user", name, "remote", ss.remote.Addr().String(), "err", err)
+		ss.s.c.Log.Warn("login refused", "session", ss.id, "user", name[:min(len(name), maxLoginName)],
+			"remote", ss.remote.String(), "err", err)
 		return smtpError(envelope.ReplyFor(err))
 	}
 	ss.s.logins.WithLabelValues("ok").Inc()
@@ -100,7 +101,7 @@ func (p *plainServer) Next(response []byte) ([]byte, bool, error) {
 		p.asked = true
 		return nil, false, nil
 	}
-	parts := bytes.Split(response, []byte{0})
+	parts := bytes.SplitN(response, []byte{0}, 3) // a NUL in the password is the Authenticator's to refuse
 	if len(parts) != 3 || len(parts[1]) == 0 {
 		return nil, false, errSASL
 	}
@@ -132,6 +133,15 @@ func (l *loginServer) Next(response []byte) ([]byte, bool, error) {
 		return []byte("Password:"), false, nil
 	}
 	return nil, true, l.login(*l.name, string(response))
+}
+
+// errNotBegun answers an attempt that was not looked at.
+func errNotBegun(err error) error {
+	if errors.Is(err, errLocked) {
+		return errNotNow("Too many failed logins, try again later", err)
+	}
+
+	return errNotNow("Temporary authentication failure", err)
 }
 
 // errNotNow is 454 while a source or user is locked, or the server is busy.

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/relay"
 	"postern/relay/envelope"
 )
 
@@ -146,45 +147,13 @@ func (c *closing) Close() error {
 func (c *closing) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
 func (c *closing) LocalAddr() net.Addr  { return &net.TCPAddr{} }
 
-func TestThrottle(t *testing.T) {
-	now := time.Unix(1000, 0)
-	th := newThrottle(Rate{N: 2, Per: time.Minute}, func() time.Time { return now })
-	home, away, third := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")
-	th.succeeded(home, "alice")
-	th.fail(away, "alice")
-	if th.locked(away, "alice") {
-		t.Error("locked after one failure of two")
-	}
-	now = now.Add(50 * time.Second)
-	th.fail(away, "alice")
-	for _, c := range []struct {
-		name   string
-		source netip.Addr
-		user   string
-		want   bool
-	}{
-		{"the source", away, "bob", true},
-		{"the user from elsewhere", third, "alice", true},
-		{"the user from where it logged in before", home, "alice", false},
-		{"another user from elsewhere", third, "bob", false},
-	} {
-		if got := th.locked(c.source, c.user); got != c.want {
-			t.Errorf("%s: locked %v, want %v", c.name, got, c.want)
-		}
-	}
-	now = now.Add(10 * time.Second) // a minute after the first failure
-	if th.locked(away, "alice") {
-		t.Error("still locked when the period, counted from the first failure, is over")
-	}
-}
-
 func TestUsers(t *testing.T) {
 	users, err := NewUsers(Rate{N: 100, Per: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
 	users.delay = func(context.Context, time.Duration) {}
-	if err := users.Replace(append(testUsers(), UserEntry{Password: bcryptSecret}, UserEntry{})); err != nil {
+	if err := users.Replace(append(testUsers(), UserEntry{User: relay.User{Name: "carol"}, Password: bcryptSecret})); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {

@@ -58,6 +58,9 @@ func (c *passwdCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+	if err := smtpd.CheckPassword(password); err != nil {
+		return fmt.Errorf("password: %w", err)
+	}
 	hash, err := smtpd.HashPassword(password)
 	if err != nil {
 		return err

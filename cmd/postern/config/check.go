@@ -439,18 +439,17 @@ func LoadUsers(file string, env func(string) string) ([]User, Problems) {
 			"`postern passwd --config FILE NAME` makes it, with a first user"}}
 	}
 	b.warnReadable("", file, "the users' password hashes")
-	seen := map[string]bool{}
+	seen := map[string]int{} // the line of each name
 	for i, u := range f.Users {
 		key := keyOf("user", i)
-		switch {
-		case u.Name == "":
-			b.problem(key+".name", "missing")
-		case strings.ContainsAny(u.Name, "\x00\r\n") || strings.Contains(u.Name, ":X-MSYS-SUBACCOUNT="):
-			b.problem(key+".name", "must not hold control characters or :X-MSYS-SUBACCOUNT=")
-		case seen[u.Name]:
-			b.problem(key+".name", "there is another user of this name, %q", u.Name)
+		folded := smtpd.FoldName(u.Name)
+		if err := smtpd.CheckName(u.Name); err != nil {
+			b.problem(key+".name", "%v", err)
+		} else if line := seen[folded]; line > 0 {
+			b.problem(key+".name", "there is another user of this name in line %d, %q; names are compared without case", line, u.Name)
+		} else {
+			seen[folded] = b.line(key + ".name")
 		}
-		seen[u.Name] = true
 		if u.Password != "" {
 			if err := smtpd.CheckHash(u.Password); err != nil {
 				b.problem(key+".password", "%v", err)

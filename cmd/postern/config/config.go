@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 
+	"postern/smtpd"
 	"postern/tracking/event"
 )
 
@@ -49,6 +50,7 @@ type Submission struct {
 	RequireTLS              bool     `toml:"require_tls"`
 	Auth                    string   `toml:"auth"`
 	UsersFile               string   `toml:"users_file"`
+	DefaultUser             string   `toml:"default_user"` // with auth = "upstream", for logins that UsersFile lacks
 	AuthFailureRate         Rate     `toml:"auth_failure_rate"`
 	MaxMessageSize          Size     `toml:"max_message_size"`
 	MaxRecipients           int      `toml:"max_recipients"`
@@ -352,15 +354,42 @@ const (
 func checkSources(b *binder, l *Loaded) (out Problems) {
 	for i, s := range l.Submission.Sources {
 		key, known := keyOf("submission.source", i), s.RequireAuth
-		for _, u := range l.Users {
-			known = known || u.Name == s.User
-		}
-		if !known {
+		if !known && !l.hasUser(s.User) {
 			out = append(out, Problem{File: b.file, Line: b.line(key + ".user"), Key: key + ".user", Reason: fmt.Sprintf("no user %q in the users file; its settings would apply", s.User)})
 		}
 	}
 	return out
 }
+
+// hasUser reports whether the users file lists a user.
+func (l *Loaded) hasUser(name string) bool {
+	return slices.ContainsFunc(l.Users, func(u User) bool {
+		return smtpd.FoldName(u.Name) == smtpd.FoldName(name)
+	})
+}
+
+// checkLogins says what becomes of logins that the users file does not list,
+// where the upstream decides about passwords.
+func checkLogins(b *binder, l *Loaded) Problems {
+	const key = "submission.default_user"
+	s := &l.Submission
+	p := Problem{File: b.file, Line: b.line(key), Key: key}
+	switch {
+	case s.DefaultUser != "" && s.Auth != "upstream":
+		p.Reason = `has a meaning with submission.auth = "upstream" only`
+	case s.DefaultUser != "" && !l.hasUser(s.DefaultUser):
+		p.Reason = fmt.Sprintf("no user %q in the users file; its settings would apply", s.DefaultUser)
+	case s.DefaultUser == "" && s.Auth == "upstream" && slices.ContainsFunc(l.Users, heldToDomains):
+		p.Warn = true
+		p.Reason = "not set, and the users file holds users to from_domains: logins that it does not list are refused"
+	default:
+		return nil
+	}
+
+	return Problems{p}
+}
+
+func heldToDomains(u User) bool { return len(u.FromDomains) > 0 }
 
 // Load reads and checks a configuration file and the users file that it names.
 // The problems hold all that is wrong with either.
@@ -371,7 +400,7 @@ func Load(file string, role Role) (*Loaded, Problems) {
 // needsUsers: with auth = "upstream" the users file is there for settings, if it
 // is there at all.
 func (l *Loaded) needsUsers() bool {
-	if l.Submission.Auth == "upstream" && len(l.Submission.Sources) == 0 {
+	if l.Submission.Auth == "upstream" && len(l.Submission.Sources) == 0 && l.Submission.DefaultUser == "" {
 		_, err := os.Stat(l.Submission.UsersFile)
 		return err == nil
 	}
@@ -393,6 +422,7 @@ func load(file string, role Role, env func(string) string) (*Loaded, Problems) {
 		}
 		l.Users = users
 		problems = append(problems, checkSources(b, l)...)
+		problems = append(problems, checkLogins(b, l)...)
 	}
 	return l, problems
 }

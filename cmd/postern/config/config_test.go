@@ -202,6 +202,21 @@ func TestProblems(t *testing.T) {
 			smallest + "[submission]\nmessage_timeout = \"0s\"\n[reports]\nbounce_domains = [\"b.example\"]\nmax_message_size = 0\n",
 			[]string{"5: submission.message_timeout: want more", "8: reports.max_message_size: must be greater than zero"},
 		},
+		{
+			"default user without upstream logins",
+			smallest + "[submission]\ndefault_user = \"A\"\n",
+			[]string{"5: submission.default_user: has a meaning with submission.auth"},
+		},
+		{
+			"default user that is not there",
+			smallest + "[submission]\nauth = \"upstream\"\ndefault_user = \"b\"\n",
+			[]string{`6: submission.default_user: no user "b" in the users file`},
+		},
+		{
+			"default user in another case",
+			smallest + "[submission]\nauth = \"upstream\"\ndefault_user = \"A\"\n[[submission.source]]\nnetwork = \"10.0.0.0/8\"\nrequire_auth = false\nuser = \"A\"\n",
+			nil,
+		},
 		{"syntax", "hostname = \n", []string{"1: "}},
 		{"twice", "hostname = \"a\"\nhostname = \"b\"\n", []string{"2: "}},
 		{"missing hostname and url", "[log]\nlevel = \"info\"\n", []string{"1: hostname: missing", "1: tracking.url: missing"}},
@@ -279,7 +294,13 @@ func TestPasswordFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := DeleteUser(file, "b"); err != nil {
+	if added, err := SetPassword(file, "B", hash); added || err != nil {
+		t.Errorf("B in the place of b: added %v, %v", added, err)
+	}
+	if _, err := SetPassword(file, "a\nb", hash); err == nil {
+		t.Error("added a name with a line end")
+	}
+	if err := DeleteUser(file, "B"); err != nil {
 		t.Fatal(err)
 	}
 	if err := DeleteUser(file, "b"); err == nil {
@@ -295,6 +316,41 @@ func TestPasswordFile(t *testing.T) {
 	}
 	if i, _ := os.Stat(file); i.Mode().Perm() != 0o640 {
 		t.Errorf("mode %v", i.Mode())
+	}
+}
+
+func TestUserNames(t *testing.T) {
+	for _, c := range []struct{ name, text, want string }{
+		{"in another case", "[[user]]\nname = \"Ann\"\n\n[[user]]\nname = \"aNN\"\n", `5: user[1].name: there is another user of this name in line 2, "aNN"`},
+		{"control character", "[[user]]\nname = \"a\\u0007\"\n", "2: user[0].name: must not hold control characters"},
+		{"subaccount", "[[user]]\nname = \"a:x-msys-subaccount=1\"\n", "2: user[0].name: must not hold :X-MSYS-SUBACCOUNT="},
+		{"empty", "[[user]]\nname = \"\"\n", "2: user[0].name: missing"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "users.toml")
+			if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, problems := LoadUsers(file, noEnv)
+			if fatal := problems.Fatal(); len(fatal) != 1 || !strings.HasPrefix(fatal[0].Error(), file+":"+c.want) {
+				t.Errorf("got %v, want %s", fatal, c.want)
+			}
+		})
+	}
+}
+
+// TestUnlistedLoginsAreExplained: what check says of logins that the users file
+// does not list.
+func TestUnlistedLoginsAreExplained(t *testing.T) {
+	dir := folder(t)
+	if err := os.WriteFile(filepath.Join(dir, "users.toml"), []byte("[[user]]\nname = \"a\"\nfrom_domains = [\"a.example\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file := write(t, dir, smallest+"[submission]\nauth = \"upstream\"\n")
+	_, problems := load(file, All, noEnv)
+	want := "submission.default_user: warning: not set, and the users file holds users to from_domains"
+	if len(problems.Fatal()) > 0 || !strings.Contains(problems.Error(), want) {
+		t.Errorf("got %v, want %s", problems, want)
 	}
 }
 

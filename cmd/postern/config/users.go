@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"postern/smtpd"
 )
 
 // UsersFile finds the users file that a configuration names, whatever else is
@@ -24,6 +26,10 @@ func UsersFile(file string) (string, error) {
 // SetPassword gives a user a password hash in the users file, which keeps
 // every other line, or adds the user. The file is replaced in one step.
 func SetPassword(file, name, hash string) (added bool, err error) {
+	if err := smtpd.CheckName(name); err != nil {
+		return false, fmt.Errorf("user name: %w", err)
+	}
+
 	lines, begin, end, err := findUser(file, name)
 	if err != nil {
 		return false, err
@@ -83,7 +89,7 @@ func findUser(file, name string) (lines []string, begin, end int, err error) {
 		switch {
 		case begin >= 0:
 			return lines, begin, line, nil
-		case u.Name == name:
+		case smtpd.FoldName(u.Name) == smtpd.FoldName(name):
 			begin = line
 		}
 	}
