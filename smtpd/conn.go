@@ -71,11 +71,11 @@ type connConfig struct {
 	tls         *tls.Config // nil: no STARTTLS
 	implicit    bool        // TLS begins at once
 	idle        time.Duration
-	maxMessage  int64                         // bytes; 0: no limit
-	maxCommands int                           // without a message, of a client that is not trusted; 0: no limit
-	handshakes  func() (done func(), ok bool) // asked before a handshake; nil: as many as there are
-	release     func()                        // frees the connection's place
-	onFail      func(error)                   // told of a failed handshake
+	maxMessage  int64                                 // bytes; 0: no limit
+	maxCommands int                                   // without a message, of a client that is not trusted; 0: no limit
+	beforeTLS   func(context.Context) (func(), error) // asked before a handshake, and told of its end; may be nil
+	release     func()                                // frees the connection's place
+	onFail      func(error)                           // told of a failed handshake
 }
 
 type mode int
@@ -333,10 +333,22 @@ func (c *conn) startTLS(params bool) error {
 	return c.handshake()
 }
 
+func (c *conn) waitHandshake(ctx context.Context) error {
+	if c.beforeTLS != nil {
+		done, err := c.beforeTLS(ctx)
+		if err != nil {
+			return fmt.Errorf("too many TLS handshakes from this source: %w", err)
+		}
+		defer done()
+	}
+
+	return c.secured.HandshakeContext(ctx)
+}
+
 func (c *conn) handshake() error {
 	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
 	defer cancel()
-	err := c.secured.HandshakeContext(ctx)
+	err := c.waitHandshake(ctx)
 	if err != nil {
 		c.onFail(err)
 		c.drop()
