@@ -198,17 +198,18 @@ func TestPort25LeavesSubmissionAlone(t *testing.T) {
 }
 
 func TestPort25BoundsCommandsWithoutMessage(t *testing.T) {
+	const most = maxCommands + reportRecipients
 	r := startServer(t, func(c *Config) { c.Reports = c.Submit.(*submitter) }, false)
 	p := dialFrom(t, r, "127.0.0.1")
 	p.say("EHLO mx.example.net", "250")
 	message := func() {
 		p.say("MAIL FROM:<>", "250", "RCPT TO:<x@bounces.example.com>", "250", "DATA", "354", "Subject: x\r\n\r\n.", "250")
 	}
-	for range maxCommands - 10 {
+	for range most - 10 {
 		p.say("NOOP", "250")
 	}
 	message()
-	for range maxCommands - 10 {
+	for range most - 10 {
 		p.say("RSET", "250")
 	}
 	message()
@@ -218,7 +219,7 @@ func TestPort25BoundsCommandsWithoutMessage(t *testing.T) {
 		if got := p.reply(); strings.HasPrefix(got, "421 4.7.0") {
 			break
 		}
-		if n > maxCommands+10 {
+		if n > most {
 			t.Fatalf("%d commands without a message, and still there", n)
 		}
 	}

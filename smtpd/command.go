@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Limits on commands.
@@ -35,7 +37,20 @@ func parseCommand(line []byte) command {
 	s := strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r")
 	verb, arg, _ := strings.Cut(s, " ")
 
-	return command{verb: strings.ToUpper(verb), arg: strings.TrimSpace(arg)}
+	return command{verb: upper(verb), arg: strings.Trim(arg, " \t")}
+}
+
+// upper returns s with its ASCII letters in upper case: other letters that have
+// one of them as their capital are not it.
+func upper(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c >= 'a' && c <= 'z' {
+			b[i] = c - ('a' - 'A')
+		}
+	}
+
+	return string(b)
 }
 
 // line writes the command for the library.
@@ -58,7 +73,7 @@ func parseChunk(arg string) (chunk, error) {
 	if len(f) == 0 || len(f) > 2 {
 		return chunk{}, errBadChunk
 	}
-	if len(f) == 2 && !strings.EqualFold(f[1], "LAST") {
+	if len(f) == 2 && upper(f[1]) != "LAST" {
 		return chunk{}, errBadChunk
 	}
 
@@ -147,8 +162,13 @@ func (c *conn) countCommand(verb string) error {
 }
 
 func (c *conn) examineHello(cmd command) ([]byte, error) {
-	if domain, _, _ := strings.Cut(cmd.arg, " "); len(domain) > maxDomain {
+	domain, _, _ := strings.Cut(cmd.arg, " ")
+	switch {
+	case len(domain) > maxDomain:
 		c.writeReply("501 5.5.4 Domain is longer than 255 octets")
+		return nil, nil
+	case !utf8.ValidString(domain) || strings.ContainsFunc(domain, unicode.IsControl):
+		c.writeReply("501 5.5.4 Malformed domain")
 		return nil, nil
 	}
 	if cmd.arg != "" {

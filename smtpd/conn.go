@@ -461,7 +461,8 @@ func (c *conn) flushLocked() error {
 		c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 		_, err := c.Conn.Write(c.out)
 		c.out = c.out[:0]
-		if err != nil {
+		if err != nil { // nobody knows how much of the replies arrived
+			c.Conn.Close()
 			return err
 		}
 	}

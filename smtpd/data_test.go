@@ -1,10 +1,18 @@
 package smtpd
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/netip"
 	"strings"
 	"testing"
+	"time"
+
+	"postern/relay"
+	"postern/relay/envelope"
 )
 
 // strictChunks reads what follows RCPT as RFC 3030 says, for lines that are
@@ -102,3 +110,61 @@ func TestParseChunk(t *testing.T) {
 		})
 	}
 }
+
+// FuzzSession throws bytes at a session that may submit: what comes through has
+// lines that end with CRLF, and nothing is left reserved.
+func FuzzSession(f *testing.F) {
+	const begin = "EHLO a\r\nMAIL FROM:<a@b.example> SIZE=100\r\nRCPT TO:<c@d.example>\r\n"
+	for _, s := range []string{
+		"DATA\r\n",
+		"BDAT 20\r\nFrom: a@b.example\r\n\nBDAT 0 LAST\r\n",
+		"BDAT 19\r\nFrom: a@b.example\r\nNOOP\r\nBDAT 2 LAST\r\n\r\nQUIT\r\n",
+		"BDAT 19\r\nFrom: a@b.example\r\nRSET\r\nBDAT 4 LAST\r\nRSET",
+		"BDAT 5000 LAST\r\n",
+		"BDAT 2147483647\r\nxEHLO b\r\n",
+		"BDAT 19\r\nFrom: a@b.example\r\nEHLO b\r\nDATA\r\n",
+		"STARTTLS\r\nAUTH LOGIN bDAt\r\n*\r\n",
+	} {
+		f.Add(s)
+	}
+	users, err := NewUsers(Rate{})
+	if err != nil {
+		f.Fatal(err)
+	}
+	users.delay = func(context.Context, time.Duration) {}
+	f.Fuzz(func(t *testing.T, in string) {
+		sub, budget := &submitter{reply: envelope.Reply{Code: 250}}, NewBudget(10_000)
+		s := New(Config{
+			Hostname:       "x",
+			Auth:           users,
+			Submit:         sub,
+			Directory:      anybody{},
+			Sources:        []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8")}},
+			Budget:         budget,
+			MaxMessageSize: 1000,
+			Log:            quiet,
+			Grace:          time.Second,
+		})
+		l := &oneConn{c: &wire{in: []byte(begin + in), step: 100}, done: make(chan struct{})}
+		if err := s.Serve(context.Background(), l, false); !errors.Is(err, net.ErrClosed) {
+			t.Fatal(err)
+		}
+
+		for _, got := range sub.submissions() {
+			if err := envelope.Check(got.Message); err != nil || len(got.Message) > 1000 {
+				t.Errorf("submitted %q: %v", got.Message, err)
+			}
+		}
+		if n := budget.Used(); n != 0 {
+			t.Errorf("%d bytes are left reserved", n)
+		}
+		if s.open.Load() != 0 || len(s.sources) != 0 {
+			t.Errorf("%d connections open, of %v", s.open.Load(), s.sources)
+		}
+	})
+}
+
+// anybody is a Directory that knows everybody.
+type anybody struct{}
+
+func (anybody) Lookup(name string) (relay.User, bool) { return relay.User{Name: name}, true }

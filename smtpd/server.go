@@ -68,6 +68,9 @@ const (
 	// maxCommands is how many commands a client that is not authenticated may
 	// give for each message, beside its recipients.
 	maxCommands = 200
+	// reportRecipients is how many recipients a report may have: as many as
+	// every server has to take (RFC 5321 section 4.5.3.1.8).
+	reportRecipients = 100
 )
 
 // phases are how long a client may take for what, all in all.
@@ -144,6 +147,9 @@ func New(c Config) *Server {
 }
 
 func (c *Config) setDefaults() {
+	if c.Reports != nil {
+		c.MaxRecipients = reportRecipients
+	}
 	if c.MaxConnections == 0 {
 		c.MaxConnections = 10000
 	}
@@ -237,6 +243,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error
 	go func() { served <- s.smtp.Serve(&listener{Listener: l, s: s, implicit: implicit}) }()
 	select {
 	case err := <-served:
+		s.drain()
 		return err
 	case <-ctx.Done():
 	}

@@ -204,8 +204,12 @@ func (ss *session) Rcpt(to string, o *smtp.RcptOptions) error {
 	if !a.IsASCII() && !ss.env.Params.UTF8 {
 		return refuse(553, 5, 6, 7, "International recipient address without SMTPUTF8")
 	}
-	if r := ss.s.c.Reports; r != nil && !r.Takes(a.Domain) {
-		return refuseRelaying(a)
+	if r := ss.s.c.Reports; r != nil {
+		if !r.Takes(a.Domain) {
+			return refuseRelaying(a)
+		}
+		ss.env.Recipients = append(ss.env.Recipients, envelope.Recipient{Address: a}) // and nothing that is long
+		return nil
 	}
 	r := envelope.Recipient{Address: a, Original: o.OriginalRecipient}
 	for _, n := range o.Notify {
