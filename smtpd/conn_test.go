@@ -18,11 +18,12 @@ import (
 	"postern/relay/envelope"
 )
 
-// wire is a connection that gives prepared bytes, some at a time.
+// wire is a connection that gives prepared bytes: so many at a time, or a line
+// at a time, as a client that waits for its answers.
 type wire struct {
 	net.Conn
 	in   []byte
-	step int
+	step int // 0: a line
 	out  bytes.Buffer
 }
 
@@ -30,7 +31,13 @@ func (w *wire) Read(p []byte) (int, error) {
 	if len(w.in) == 0 {
 		return 0, io.EOF
 	}
-	n := copy(p[:min(len(p), w.step)], w.in)
+	step := w.step
+	if step == 0 {
+		if step = bytes.IndexByte(w.in, '\n') + 1; step == 0 {
+			step = len(w.in)
+		}
+	}
+	n := copy(p[:min(len(p), step)], w.in)
 	w.in = w.in[n:]
 	return n, nil
 }
@@ -103,7 +110,7 @@ func FuzzCommands(f *testing.F) {
 	users.delay = func(context.Context, time.Duration) {}
 	f.Fuzz(func(t *testing.T, in string) {
 		s := New(Config{Hostname: "x", Auth: users, Submit: sub, MaxMessageSize: 1000, Log: quiet, Grace: time.Second})
-		l := &oneConn{c: &wire{in: []byte(in), step: 100}, done: make(chan struct{})}
+		l := &oneConn{c: &wire{in: []byte(in)}, done: make(chan struct{})}
 		if err := s.Serve(context.Background(), l, false); !errors.Is(err, net.ErrClosed) {
 			t.Fatal(err)
 		}
