@@ -379,6 +379,10 @@ func checkLogins(b *binder, l *Loaded) Problems {
 		p.Reason = `has a meaning with submission.auth = "upstream" only`
 	case s.DefaultUser != "" && !l.hasUser(s.DefaultUser):
 		p.Reason = fmt.Sprintf("no user %q in the users file; its settings would apply", s.DefaultUser)
+	case b.given("submission.users_file") && !l.needsUsers():
+		p.Key, p.Line = "submission.users_file", b.line("submission.users_file")
+		p.Warn = true
+		p.Reason = fmt.Sprintf("%s is not there: no login has settings or limits", s.UsersFile)
 	case s.DefaultUser == "" && s.Auth == "upstream" && slices.ContainsFunc(l.Users, heldToDomains):
 		p.Warn = true
 		p.Reason = "not set, and the users file holds users to from_domains: logins that it does not list are refused"
@@ -397,8 +401,8 @@ func Load(file string, role Role) (*Loaded, Problems) {
 	return load(file, role, os.Getenv)
 }
 
-// needsUsers: with auth = "upstream" the users file is there for settings, if it
-// is there at all.
+// needsUsers reports whether the users file has to be there. With auth =
+// "upstream" it holds settings, and may be missing.
 func (l *Loaded) needsUsers() bool {
 	if l.Submission.Auth == "upstream" && len(l.Submission.Sources) == 0 && l.Submission.DefaultUser == "" {
 		_, err := os.Stat(l.Submission.UsersFile)
@@ -422,6 +426,8 @@ func load(file string, role Role, env func(string) string) (*Loaded, Problems) {
 		}
 		l.Users = users
 		problems = append(problems, checkSources(b, l)...)
+	}
+	if role == All && len(b.lines) > 0 {
 		problems = append(problems, checkLogins(b, l)...)
 	}
 	return l, problems

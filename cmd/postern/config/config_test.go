@@ -354,6 +354,24 @@ func TestUnlistedLoginsAreExplained(t *testing.T) {
 	}
 }
 
+// TestMissingUsersFileIsExplained where the upstream decides about passwords and
+// nothing else says that the file is not there.
+func TestMissingUsersFileIsExplained(t *testing.T) {
+	dir := folder(t)
+	upstream := smallest + "[submission]\nauth = \"upstream\"\n"
+	if err := os.Remove(filepath.Join(dir, "users.toml")); err != nil {
+		t.Fatal(err)
+	}
+	const want = "submission.users_file: warning: "
+	if _, problems := load(write(t, dir, upstream), All, noEnv); strings.Contains(problems.Error(), want) {
+		t.Errorf("not named: %v", problems)
+	}
+	_, problems := load(write(t, dir, upstream+"users_file = \"users.toml\"\n"), All, noEnv)
+	if !strings.Contains(problems.Error(), ":6: "+want) || len(problems.Fatal()) > 0 {
+		t.Errorf("named: got %v, want a warning in line 6", problems)
+	}
+}
+
 func FuzzLoad(f *testing.F) {
 	example, err := os.ReadFile("../example/postern.toml")
 	if err != nil {
