@@ -75,6 +75,7 @@ func (p *Passthrough) Authenticate(ctx context.Context, l Login) (*Identity, err
 	if err != nil {
 		return nil, errNotBegun(err)
 	}
+	defer a.withdraw() // where nobody knows whether it was right
 	if malformed != nil {
 		return nil, p.fail(ctx, a, errFailed.Reply, malformed)
 	}
@@ -82,17 +83,14 @@ func (p *Passthrough) Authenticate(ctx context.Context, l Login) (*Identity, err
 	via, end, reply, err := p.c.Login(ctx, name.user, l.Password)
 	switch {
 	case err != nil:
-		a.withdraw()
 		return nil, errNotNow("Temporary authentication failure", err)
 	case reply.Code == 235:
 		return p.accept(ctx, a, name, via, end)
 	case reply.Code/100 == 5 && !ours(reply.Code):
 		return nil, p.fail(ctx, a, reply, fmt.Errorf("upstream answered %s", reply))
 	case reply.Code/100 == 4:
-		a.withdraw()
 		return nil, &envelope.Fault{Class: envelope.Temporary, Reply: reply, Err: fmt.Errorf("upstream answered %s", reply)}
 	}
-	a.withdraw()
 
 	return nil, errNotNow("Temporary authentication failure", fmt.Errorf("upstream answered %s", reply))
 }

@@ -38,7 +38,7 @@ type counter struct {
 }
 
 // attempt is a login that is being looked at. It ends with succeed, fail or
-// withdraw.
+// withdraw, of which the first counts.
 type attempt struct {
 	t      *throttle
 	source netip.Addr

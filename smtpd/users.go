@@ -237,17 +237,12 @@ func (u *Users) verify(ctx context.Context, l Login, key string, set userSet, di
 		return errNotBegun(err)
 	}
 
-	select {
-	case u.hashing <- struct{}{}:
-	case <-ctx.Done():
-		a.withdraw()
-		return errNotBegun(ctx.Err())
-	}
-	start := u.now()
-	right := match(digest, set.dummy, l.Password)
-	took := u.now().Sub(start)
-	<-u.hashing
+	defer a.withdraw() // where nobody knows whether it was right
 
+	right, took, err := u.match(ctx, digest, set.dummy, l.Password)
+	if err != nil {
+		return errNotBegun(err)
+	}
 	if right {
 		a.succeed()
 		return nil
@@ -257,14 +252,25 @@ func (u *Users) verify(ctx context.Context, l Login, key string, set userSet, di
 	return errFailed
 }
 
-// match compares a password with a digest, or takes as long with another.
-func match(digest, dummy algorithm.Digest, password string) bool {
-	if digest == nil {
-		dummy.Match(password)
-		return false
+// match compares a password with a digest, or takes as long with dummy, when
+// there is a place for that. It returns how long the comparison took.
+func (u *Users) match(ctx context.Context, digest, dummy algorithm.Digest, password string) (bool, time.Duration, error) {
+	select {
+	case u.hashing <- struct{}{}:
+		defer func() { <-u.hashing }()
+	case <-ctx.Done():
+		return false, 0, ctx.Err()
 	}
 
-	return digest.Match(password)
+	start := u.now()
+	right := false
+	if digest == nil {
+		dummy.Match(password)
+	} else {
+		right = digest.Match(password)
+	}
+
+	return right, u.now().Sub(start), nil
 }
 
 // cacheLine is what the cache knows a login by, under a key that is drawn
