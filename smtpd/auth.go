@@ -69,7 +69,7 @@ func (ss *session) Auth(mech string) (sasl.Server, error) {
 }
 
 func (ss *session) login(name, password string) error {
-	who, err := ss.s.c.Auth.Authenticate(ss.ctx, Login{Name: name, Password: password, Source: sourceAddr(ss.remote.Addr())})
+	who, err := ss.s.c.Auth.Authenticate(ss.ctx, Login{Name: name, Password: password, Source: ss.source()})
 	if err != nil {
 		result := "failed"
 		if r := envelope.ReplyFor(err); r.Code/100 == 4 {
@@ -87,7 +87,11 @@ func (ss *session) login(name, password string) error {
 	return nil
 }
 
-var errSASL = &smtp.SMTPError{Code: 501, EnhancedCode: smtp.EnhancedCode{5, 5, 2}, Message: "Malformed authentication response"}
+var errSASL = &smtp.SMTPError{
+	Code:         501,
+	EnhancedCode: smtp.EnhancedCode{5, 5, 2},
+	Message:      "Malformed authentication response",
+}
 
 // plainServer is PLAIN (RFC 4616). An authorization identity other than the
 // user's own name is refused.
@@ -146,7 +150,7 @@ func errNotBegun(err error) error {
 
 // errNotNow is 454 while a source or user is locked, or the server is busy.
 func errNotNow(text string, cause error) error {
-	return &envelope.Fault{Class: envelope.Temporary, Err: cause, Reply: envelope.Reply{Code: 454, Enhanced: [3]int{4, 7, 0}, Text: text}}
+	return envelope.Defer(454, [3]int{4, 7, 0}, text, cause)
 }
 
 var errLocked = errors.New("too many failed logins")

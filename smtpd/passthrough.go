@@ -27,7 +27,7 @@ type Passthrough struct {
 type PassthroughConfig struct {
 	// Login asks the upstream; reply is its answer, 235 where it takes the
 	// credentials, and the error says that it could not be asked.
-	Login func(ctx context.Context, user, password string) (via relay.Sender, close func(), reply envelope.Reply, err error)
+	Login func(ctx context.Context, user, password string) (via relay.Sender, end func(), reply envelope.Reply, err error)
 	// Offered are the upstream's mechanisms, as it offered them last.
 	Offered func() (mechanisms []string, known bool)
 	Users   Settings // settings of users, where it has them; may be nil
@@ -85,7 +85,7 @@ func (p *Passthrough) Authenticate(ctx context.Context, l Login) (*Identity, err
 	case err != nil:
 		return nil, errNotNow("Temporary authentication failure", err)
 	case reply.Code == 235:
-		return p.accept(ctx, a, name, via, end)
+		return p.accept(ctx, a, name, &Identity{Via: via, Close: end})
 	case reply.Code/100 == 5 && !ours(reply.Code):
 		return nil, p.fail(ctx, a, reply, fmt.Errorf("upstream answered %s", reply))
 	case reply.Code/100 == 4:
@@ -109,18 +109,19 @@ func (p *Passthrough) fail(ctx context.Context, a *attempt, reply envelope.Reply
 }
 
 // accept lets a login in that the upstream took, if there are settings for it.
-func (p *Passthrough) accept(ctx context.Context, a *attempt, name loginName, via relay.Sender, end func()) (*Identity, error) {
+func (p *Passthrough) accept(ctx context.Context, a *attempt, name loginName, who *Identity) (*Identity, error) {
 	user, ok := p.settings(name)
 	if !ok {
-		if end != nil {
-			end()
+		if who.Close != nil {
+			who.Close()
 		}
 		return nil, p.fail(ctx, a, errFailed.Reply,
 			errors.New("the upstream took the login, but users_file does not list it, and there is no default_user"))
 	}
 	a.succeed()
+	who.User = user
 
-	return &Identity{User: user, Via: via, Close: end}, nil
+	return who, nil
 }
 
 // settings returns those of a login. Where any user is held to domains, one

@@ -1,9 +1,9 @@
-// Package smtpd is what faces SMTP clients, on emersion/go-smtp: the
-// submission listener takes mail from who may submit and hands it to the
-// relay; the one for reports takes mail for bounce and feedback domains. It is
-// one implementation with two policies. Where the library's limits do not reach (deadlines of a phase, plain
-// text after STARTTLS, connections per source, guesses), a listener and a
-// connection of our own stand under it.
+// Package smtpd implements the submission and report servers on top of go-smtp:
+// the one takes mail from authenticated clients and hands it to the relay, the
+// other takes mail for bounce and feedback domains. It is one implementation
+// with two policies. Where the library's limits do not reach (the time of a
+// phase, plain text after STARTTLS, chunks, connections and memory per source,
+// guesses), a listener and a connection of our own are under it.
 //
 // A Server is safe for concurrent use; each session belongs to its connection.
 package smtpd

@@ -122,8 +122,14 @@ func (ss *session) Logout() error {
 	ss.s.mu.Lock()
 	delete(ss.s.sessions, ss)
 	ss.s.mu.Unlock()
-	ss.s.c.Log.Info("session", "session", ss.id, "user", ss.userName(), "remote", ss.remote.String(), "helo", ss.c.Hostname(),
-		"tls", ss.conn.protection(), "messages", ss.sent, "took", time.Since(ss.start).Round(time.Millisecond))
+	ss.s.c.Log.Info("session",
+		"session", ss.id,
+		"user", ss.userName(),
+		"remote", ss.remote.String(),
+		"helo", ss.c.Hostname(),
+		"tls", ss.conn.protection(),
+		"messages", ss.sent,
+		"took", time.Since(ss.start).Round(time.Millisecond))
 	return nil
 }
 

@@ -239,7 +239,7 @@ func (u *Users) verify(ctx context.Context, l Login, key string, set userSet, di
 
 	defer a.withdraw() // where nobody knows whether it was right
 
-	right, took, err := u.match(ctx, digest, set.dummy, l.Password)
+	start, right, err := u.match(ctx, digest, set.dummy, l.Password)
 	if err != nil {
 		return errNotBegun(err)
 	}
@@ -247,19 +247,20 @@ func (u *Users) verify(ctx context.Context, l Login, key string, set userSet, di
 		a.succeed()
 		return nil
 	}
+	took := u.now().Sub(start)
 	u.delay(ctx, delayFor(a.fail())+max(0, set.slowest-took))
 
 	return errFailed
 }
 
 // match compares a password with a digest, or takes as long with dummy, when
-// there is a place for that. It returns how long the comparison took.
-func (u *Users) match(ctx context.Context, digest, dummy algorithm.Digest, password string) (bool, time.Duration, error) {
+// there is a place for that. It returns when the comparison began.
+func (u *Users) match(ctx context.Context, digest, dummy algorithm.Digest, password string) (time.Time, bool, error) {
 	select {
 	case u.hashing <- struct{}{}:
 		defer func() { <-u.hashing }()
 	case <-ctx.Done():
-		return false, 0, ctx.Err()
+		return time.Time{}, false, ctx.Err()
 	}
 
 	start := u.now()
@@ -270,7 +271,7 @@ func (u *Users) match(ctx context.Context, digest, dummy algorithm.Digest, passw
 		right = digest.Match(password)
 	}
 
-	return right, u.now().Sub(start), nil
+	return start, right, nil
 }
 
 // cacheLine is what the cache knows a login by, under a key that is drawn

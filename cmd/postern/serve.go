@@ -224,7 +224,8 @@ func (g *gateway) authenticator() smtpd.Authenticator {
 	if g.c.Submission.Auth != "upstream" {
 		return g.users
 	}
-	return smtpd.NewPassthrough(smtpd.PassthroughConfig{Users: g.users, DefaultUser: g.c.Submission.DefaultUser, Rate: smtpd.Rate(g.c.Submission.AuthFailureRate),
+	return smtpd.NewPassthrough(smtpd.PassthroughConfig{Users: g.users, DefaultUser: g.c.Submission.DefaultUser,
+		Rate:    smtpd.Rate(g.c.Submission.AuthFailureRate),
 		Offered: func() ([]string, bool) { return g.live.Load().pool.Mechanisms() },
 		Login: func(ctx context.Context, user, password string) (relay.Sender, func(), envelope.Reply, error) {
 			l, reply, err := g.live.Load().pool.Login(ctx, user, password)

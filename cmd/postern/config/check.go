@@ -120,8 +120,8 @@ func (b *binder) checkSubmission(s *Submission, word func(string, string, ...str
 		b.problem("submission.users_file", "must not be empty")
 	}
 	for key, n := range map[string]int64{"max_message_size": int64(s.MaxMessageSize), "max_recipients": int64(s.MaxRecipients),
-		"max_connections": int64(s.MaxConnections), "max_connections_per_source": int64(s.MaxConnectionsPerSource), "idle_timeout": int64(s.IdleTimeout),
-		"message_timeout": int64(s.MessageTimeout)} {
+		"max_connections": int64(s.MaxConnections), "max_connections_per_source": int64(s.MaxConnectionsPerSource),
+		"idle_timeout": int64(s.IdleTimeout), "message_timeout": int64(s.MessageTimeout)} {
 		if n <= 0 {
 			b.problem("submission."+key, "must be greater than zero")
 		}

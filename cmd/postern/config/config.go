@@ -309,7 +309,8 @@ func Default() *Config {
 	c.Log = Log{Level: "info", Format: "text"}
 	c.Submission = Submission{Listen: []Addr{"0.0.0.0:587"}, RequireTLS: true, Auth: "users", UsersFile: "users.toml",
 		AuthFailureRate: Rate{N: 5, Per: seconds(60).Std()}, MaxMessageSize: 50 * mebi, MaxRecipients: 1000,
-		MaxConnections: 10000, MaxConnectionsPerSource: 200, IdleTimeout: seconds(300), MessageTimeout: seconds(600), ReceivedHeader: "full", BareNewlines: "refuse"}
+		MaxConnections: 10000, MaxConnectionsPerSource: 200, IdleTimeout: seconds(300), MessageTimeout: seconds(600),
+		ReceivedHeader: "full", BareNewlines: "refuse"}
 	c.Certs = Certs{Mode: "files", CertFile: "fullchain.pem", KeyFile: "privkey.pem", MinVersion: "1.2", ACMEHTTPListen: "0.0.0.0:80", ACMETLSListen: "0.0.0.0:443"}
 	c.Relay = Relay{Upstream: []Addr{"127.0.0.1:2525"}, UpstreamKind: "powermta", TLS: "opportunistic", MaxConnections: 64,
 		MaxMessages: 1000, Queue: "partial", AnswerWithin: seconds(240), RetryAfter: []Duration{seconds(60), seconds(300), seconds(900), seconds(3600)}, BounceAfter: seconds(108 * 3600), MessageIDHeader: "X-Sp-Message-Id", VirtualMTAHeader: "X-Virtual-MTA",
