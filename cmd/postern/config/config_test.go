@@ -200,7 +200,7 @@ func TestProblems(t *testing.T) {
 		{
 			"no time and no size for a message",
 			smallest + "[submission]\nmessage_timeout = \"0s\"\n[reports]\nbounce_domains = [\"b.example\"]\nmax_message_size = 0\n",
-			[]string{"5: submission.message_timeout: want more", "8: reports.max_message_size: must be greater than zero"},
+			[]string{"5: submission.message_timeout: must be greater than zero", "8: reports.max_message_size: must be greater than zero"},
 		},
 		{
 			"default user without upstream logins",
