@@ -149,7 +149,7 @@ func TestAuthUpstreamHoldsUsers(t *testing.T) {
 		code                       int
 		reply                      string
 	}{
-		{"not listed", "other", text, "a@allowed.example", 0, "535 Authentication credentials invalid"},
+		{"not listed", "other", text, "a@allowed.example", 0, "535 5.7.8 Authentication credentials invalid"},
 		{"listed in capitals, of another domain", "ANN", text, "a@example.com", 550, "may not send"},
 		{
 			"by the default user, of another domain", "other",
