@@ -128,3 +128,47 @@ func TestAuthUpstream(t *testing.T) {
 	}
 	g.stop(t)
 }
+
+// TestAuthUpstreamHoldsUsers: where a user is held to domains, no other name, and
+// no other spelling of its own, gets out of that.
+func TestAuthUpstreamHoldsUsers(t *testing.T) {
+	s := startSink(t, sink.Config{Password: "ann:open sesame"})
+	g := newGateway(t, s.addr, "")
+	text := strings.Replace(readFile(t, g.config), "[submission]\n", "[submission]\nauth = \"upstream\"\n", 1)
+	writeFile(t, g.config, text)
+	users := func(name string) {
+		writeFile(t, filepath.Join(g.dir, "users.toml"), fmt.Sprintf("[[user]]\nname = %q\nfrom_domains = [\"allowed.example\"]\n", name))
+	}
+	submit := func(from string) (int, string) {
+		c := &client{addr: g.submission, user: "ann", pass: "open sesame"}
+		defer c.close()
+		return c.send(from, []string{"b@example.net"}, strings.Replace(newsletter, "news@example.com", from, 1))
+	}
+	for _, c := range []struct {
+		name, listed, config, from string
+		code                       int
+		reply                      string
+	}{
+		{"not listed", "other", text, "a@allowed.example", 0, "535 5.7.8 Authentication credentials invalid"},
+		{"listed in capitals, of another domain", "ANN", text, "a@example.com", 550, "may not send"},
+		{
+			"by the default user, of another domain", "other",
+			strings.Replace(text, "[submission]\n", "[submission]\ndefault_user = \"Other\"\n", 1),
+			"a@example.com", 550, "may not send",
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			users(c.listed)
+			writeFile(t, g.config, c.config)
+			g.start(t)
+			code, reply := submit(c.from)
+			if code != c.code || !strings.Contains(reply, c.reply) {
+				t.Errorf("%d %s, want %d %s", code, reply, c.code, c.reply)
+			}
+			g.stop(t)
+		})
+	}
+	if n := len(s.messages()); n != 0 {
+		t.Errorf("%d messages at the sink", n)
+	}
+}

@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"net"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -125,6 +126,45 @@ func TestPort25(t *testing.T) {
 	}
 	for _, e := range g.ingest.Events() {
 		t.Errorf("event %+v", e.Event)
+	}
+}
+
+// TestPort25LeavesSubmissionItsMemory: strangers that announce large messages,
+// and hold on to what they may, take nothing from who submits.
+func TestPort25LeavesSubmissionItsMemory(t *testing.T) {
+	s := startSink(t, sink.Config{})
+	port25, extra := withReports(t, "")
+	g := newGateway(t, s.addr, extra)
+	writeFile(t, g.config, "memory_budget = \"128MiB\"\n"+readFile(t, g.config))
+	g.start(t)
+	for range 40 {
+		c, err := net.Dial("tcp", port25)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		p := &session{}
+		p.use(c)
+		if err := p.expect("220"); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range []string{"EHLO mx.example.net", "MAIL FROM:<> SIZE=10000000", "RCPT TO:<x@bounces.example.com>"} {
+			if code, reply, err := p.command(line); err != nil || code != 250 {
+				t.Fatalf("%s: %d %s, %v", line, code, reply, err)
+			}
+		}
+		if code, reply, err := p.command("DATA"); err != nil || code != 354 {
+			t.Fatalf("DATA: %d %s, %v", code, reply, err)
+		}
+		p.w.WriteString("Subject: x\r\n\r\n" + strings.Repeat("0123456789\r\n", 40_000))
+		if err := p.w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	g.submit(t, "a@example.com", "b@example.net", newsletter)
+	if m := s.wait(t, 1); m.To != "b@example.net" {
+		t.Errorf("%+v", m)
 	}
 }
 

@@ -69,24 +69,29 @@ func (ss *session) Auth(mech string) (sasl.Server, error) {
 }
 
 func (ss *session) login(name, password string) error {
-	who, err := ss.s.c.Auth.Authenticate(ss.ctx, Login{Name: name, Password: password, Source: sourceAddr(ss.remote.Addr())})
+	who, err := ss.s.c.Auth.Authenticate(ss.ctx, Login{Name: name, Password: password, Source: ss.source()})
 	if err != nil {
 		result := "failed"
 		if r := envelope.ReplyFor(err); r.Code/100 == 4 {
 			result = "deferred"
 		}
 		ss.s.logins.WithLabelValues(result).Inc()
-		ss.s.c.Log.Warn("login refused", "session", ss.id, "user", name, "remote", ss.remote.Addr().String(), "err", err)
+		ss.s.c.Log.Warn("login refused", "session", ss.id, "user", name[:min(len(name), maxLoginName)],
+			"remote", ss.remote.String(), "err", err)
 		return smtpError(envelope.ReplyFor(err))
 	}
 	ss.s.logins.WithLabelValues("ok").Inc()
-	ss.user, ss.who, ss.bySource, ss.conn.locked = &who.User, who, false, true
+	ss.user, ss.who, ss.bySource, ss.conn.authed = &who.User, who, false, true
 	ss.conn.phase(0)
 	ss.conn.trust()
 	return nil
 }
 
-var errSASL = &smtp.SMTPError{Code: 501, EnhancedCode: smtp.EnhancedCode{5, 5, 2}, Message: "Malformed authentication response"}
+var errSASL = &smtp.SMTPError{
+	Code:         501,
+	EnhancedCode: smtp.EnhancedCode{5, 5, 2},
+	Message:      "Malformed authentication response",
+}
 
 // plainServer is PLAIN (RFC 4616). An authorization identity other than the
 // user's own name is refused.
@@ -100,7 +105,7 @@ func (p *plainServer) Next(response []byte) ([]byte, bool, error) {
 		p.asked = true
 		return nil, false, nil
 	}
-	parts := bytes.Split(response, []byte{0})
+	parts := bytes.SplitN(response, []byte{0}, 3) // a NUL in the password is the Authenticator's to refuse
 	if len(parts) != 3 || len(parts[1]) == 0 {
 		return nil, false, errSASL
 	}
@@ -134,9 +139,18 @@ func (l *loginServer) Next(response []byte) ([]byte, bool, error) {
 	return nil, true, l.login(*l.name, string(response))
 }
 
+// errNotBegun answers an attempt that was not looked at.
+func errNotBegun(err error) error {
+	if errors.Is(err, errLocked) {
+		return errNotNow("Too many failed logins, try again later", err)
+	}
+
+	return errNotNow("Temporary authentication failure", err)
+}
+
 // errNotNow is 454 while a source or user is locked, or the server is busy.
 func errNotNow(text string, cause error) error {
-	return &envelope.Fault{Class: envelope.Temporary, Err: cause, Reply: envelope.Reply{Code: 454, Enhanced: [3]int{4, 7, 0}, Text: text}}
+	return envelope.Defer(454, [3]int{4, 7, 0}, text, cause)
 }
 
 var errLocked = errors.New("too many failed logins")

@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"net/netip"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -8,60 +9,110 @@ import (
 	"postern/relay/envelope"
 )
 
-// Budget bounds the bytes of messages in flight, of all listeners together. It
-// is asked and never waited for. It is safe for concurrent use.
+// Budget bounds the bytes of messages in flight. Reservations never block. It
+// is safe for concurrent use.
 type Budget struct {
-	max  int64
-	used atomic.Int64
+	limit int64
+	used  atomic.Int64
 }
 
-// NewBudget makes a budget of max bytes; 0 is no limit.
-func NewBudget(max int64) *Budget { return &Budget{max: max} }
+// NewBudget returns a budget of limit bytes; 0 is no limit.
+func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
 
-// Used is how many bytes are taken now.
+// Used returns how many bytes are reserved now.
 func (b *Budget) Used() int64 { return b.used.Load() }
 
-// Register exports the budget.
-func (b *Budget) Register(r prometheus.Registerer) {
-	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "postern_memory_budget_used_bytes", Help: "Of memory_budget, taken by messages in flight."},
-		func() float64 { return float64(b.Used()) }))
-}
-
-func (b *Budget) take(n int64) bool {
-	if b.used.Add(n) > b.max && b.max > 0 {
+// Reserve reserves n bytes and reports whether there were so many left. What
+// was reserved is given back with Release.
+func (b *Budget) Reserve(n int64) bool {
+	if b.used.Add(n) > b.limit && b.limit > 0 {
 		b.used.Add(-n)
 		return false
 	}
+
 	return true
 }
 
-// perByte is what a byte of a message costs while it is in flight: itself, and
-// the copy that is rendered of it.
+// Release gives back n bytes that Reserve reserved.
+func (b *Budget) Release(n int64) { b.used.Add(-n) }
+
+// Register exports the budget as a metric.
+func (b *Budget) Register(r prometheus.Registerer, name, help string) {
+	r.MustRegister(prometheus.NewGaugeFunc(
+		prometheus.GaugeOpts{Name: name, Help: help},
+		func() float64 { return float64(b.Used()) },
+	))
+}
+
+// What a byte of a message costs while it is in flight. A submission is
+// rendered for each recipient: it costs itself and a copy. A report is looked
+// at, and no more.
 const (
-	perByte  = 2
-	heldStep = 256 << 10
+	submissionCost = 2
+	reportCost     = 1
 )
 
-var errMemory = &envelope.Fault{Class: envelope.Overloaded,
-	Reply: envelope.Reply{Code: 452, Enhanced: [3]int{4, 3, 1}, Text: "Too many messages in flight, try again later"}}
+// sourceShare is the part of port 25's budget that one source may hold: a
+// quarter. Whoever submits is known, and may take what there is.
+const sourceShare = 4
 
-// hold makes sure that the session holds budget for a message of n bytes.
-func (ss *session) hold(n int64) error {
-	need := n * perByte
+var errMemory = &envelope.Fault{
+	Class: envelope.Overloaded,
+	Reply: envelope.Reply{
+		Code:     452,
+		Enhanced: [3]int{4, 3, 1},
+		Text:     "Too many messages in flight, try again later",
+	},
+}
+
+// reserve reserves n bytes for a source.
+func (s *Server) reserve(source netip.Addr, n int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.share > 0 && s.held[source]+n > s.share {
+		return false
+	}
+	if !s.c.Budget.Reserve(n) {
+		return false
+	}
+	if s.share > 0 {
+		s.held[source] += n
+	}
+
+	return true
+}
+
+func (s *Server) release(source netip.Addr, n int64) {
+	s.c.Budget.Release(n)
+	if s.share == 0 {
+		return
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held[source] -= n; s.held[source] <= 0 {
+		delete(s.held, source)
+	}
+}
+
+// reserveBudget makes sure that the session holds budget for n bytes of a
+// message.
+func (ss *session) reserveBudget(n int64) error {
+	need := n * ss.s.cost
 	if need <= ss.held {
 		return nil
 	}
-	if ss.held > 0 || n < heldStep { // it grows: not one byte at a time
-		need = (need/heldStep + 1) * heldStep
-	}
-	if !ss.s.c.Budget.take(need - ss.held) {
+	if !ss.s.reserve(ss.source(), need-ss.held) {
 		return errMemory
 	}
 	ss.held = need
+
 	return nil
 }
 
-func (ss *session) letGo() {
-	ss.s.c.Budget.used.Add(-ss.held)
-	ss.held = 0
+func (ss *session) releaseBudget() {
+	if ss.held > 0 {
+		ss.s.release(ss.source(), ss.held)
+		ss.held = 0
+	}
 }

@@ -10,7 +10,7 @@ import (
 const (
 	maxHeaderBytes = 1 << 20
 	maxHeaderLine  = 998 // without CRLF (RFC 5322 section 2.1.1)
-	maxReceived    = 30  // as a loop's sign
+	maxReceived    = 100 // more are a loop (RFC 5321 section 6.3)
 )
 
 func bad(format string, args ...any) error {

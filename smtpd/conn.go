@@ -6,24 +6,23 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 )
 
 // conn stands between the socket and go-smtp, which sees a plain connection:
-// TLS ends here. It decides what the library cannot (library-faults.md):
+// TLS ends here. It does what the library cannot:
 //
 //   - whole lines only, of a bounded length; a line that ran into a deadline
 //     is never executed; what a phase may take in total
-//   - STARTTLS: exactly that word, nothing sent in plain behind it, the
-//     connection closed where the handshake fails, EHLO anew after it
-//   - the end of a message: CRLF.CRLF and nothing else. The session reads the
-//     message from here, in bulk; the library, which would look at each byte,
-//     then gets its final dot
+//   - one reading of each command, whose line the library gets written anew
+//   - STARTTLS: exactly that word, nothing sent in plain behind it, nothing of
+//     before used after it, the connection closed where the handshake fails
+//   - the end of a message: CRLF.CRLF and nothing else after DATA, the last
+//     chunk after BDAT. The session reads the message from here, in bulk; the
+//     library, which would look at each byte and read chunks in a goroutine of
+//     their own, knows of DATA alone and gets its final dot
 //   - a BDAT that cannot be understood ends the connection, since its chunk
 //     would be run as commands
 //   - commands behind one whose answer has to be waited for (EHLO, AUTH, DATA),
@@ -33,32 +32,50 @@ import (
 // Reading belongs to one goroutine at a time, as in go-smtp; writing and
 // closing may come from others.
 type conn struct {
-	net.Conn             // the transport: the socket, or TLS over it
-	conf     *tls.Config // nil: no STARTTLS
-	release  func()      // gives the connection's place back
-	onFail   func(error) // hears of a failed handshake
-	secured  *tls.Conn   // nil: plain text
+	net.Conn // the transport: the socket, or TLS over it
+	connConfig
+	secured *tls.Conn // nil: plain text
 
 	in        []byte // read from the transport, not given out yet
 	buf       []byte
 	rest      []byte // of a command line that the library takes in parts
+	pushed    []byte // a command line that ended a message, to be run after it
 	mode      mode
-	chunk     int64 // bytes of a BDAT chunk still to pass
+	chunk     chunk // what is still to come of the chunk under way
+	received  int64 // bytes of a message in chunks
 	lineStart bool  // the next byte of a message is the first of its line
 	afterCR   bool  // the last byte of a message was a CR
 	needEHLO  bool  // after STARTTLS
-	locked    bool  // STARTTLS is over: authenticated, or in a transaction
+	authed    bool
+	inMail    bool // in a transaction
+	unknown   int  // unknown commands so far
 	rerr      error
 
 	mu       sync.Mutex
 	phaseEnd time.Time // no read deadline is later than this; zero: none
 	out      []byte    // replies that have not left yet
-	last     bool      // close once they have
+	goAhead  []byte    // the 354 that the session has to release
+	omit     bool      // the next reply is not sent: nobody asked for it
+	sasl     bool      // the next line is a response of AUTH
+	last     bool      // close once the replies are out
 	refusal  bool      // the next refusal is the last reply
 	verb     string    // the last command's
-	trusted  bool      // refused recipients are a list's bad addresses, not a crawler's
+	trusted  bool      // authenticated clients: refused recipients are a list's bad addresses
 	errors   int       // refusals since a message was taken
+	commands int       // and commands
 	once     sync.Once
+}
+
+// connConfig is what a conn is told by its listener.
+type connConfig struct {
+	tls         *tls.Config // nil: no STARTTLS
+	implicit    bool        // TLS begins at once
+	idle        time.Duration
+	maxMessage  int64                                 // bytes; 0: no limit
+	maxCommands int                                   // without a message, of a client that is not trusted; 0: no limit
+	beforeTLS   func(context.Context) (func(), error) // asked before a handshake, and told of its end; may be nil
+	release     func()                                // frees the connection's place
+	onFail      func(error)                           // told of a failed handshake
 }
 
 type mode int
@@ -66,11 +83,11 @@ type mode int
 const (
 	modeCommand mode = iota
 	modeData         // a message is to come, up to its final dot
+	modeChunks       // a message is to come, up to its last chunk
 	modeDot          // the message was read; the library gets its final dot
 )
 
 const (
-	maxCommandLine   = 12288 + 2 // an AUTH response (RFC 4954 section 4)
 	readSize         = 16 << 10
 	handshakeTimeout = 30 * time.Second
 	maxOut           = 32 << 10
@@ -78,21 +95,16 @@ const (
 	tooManyErrors    = "421 4.7.0 Too many errors, closing connection\r\n"
 )
 
-var (
-	errLineTooLong = errors.New("smtpd: command line too long")
-	errInjection   = errors.New("smtpd: plain text behind STARTTLS")
-	errBadChunk    = errors.New("smtpd: BDAT that cannot be understood")
-	errEarly       = errors.New("smtpd: commands sent before they may be")
-	errClosed      = errors.New("smtpd: closed after the last reply")
-)
+var errClosed = errors.New("smtpd: closed after the last reply")
 
-// newConn wraps a socket. implicit: TLS begins at once.
-func newConn(sock net.Conn, conf *tls.Config, implicit bool, release func(), onFail func(error)) *conn {
-	c := &conn{Conn: sock, conf: conf, release: release, onFail: onFail}
-	if implicit {
-		c.secured = tls.Server(sock, conf)
+// newConn wraps a socket.
+func newConn(sock net.Conn, cfg connConfig) *conn {
+	c := &conn{Conn: sock, connConfig: cfg}
+	if cfg.implicit {
+		c.secured = tls.Server(sock, cfg.tls)
 		c.Conn = c.secured
 	}
+
 	return c
 }
 
@@ -132,9 +144,29 @@ func (c *conn) closeAfterRefusal() {
 	c.mu.Unlock()
 }
 
-// over sends the last reply, where there has been one: what was sent behind it
-// is not read.
-func (c *conn) over() error {
+// endNow sends the replies of before and closes; it returns why, or what went
+// wrong with that.
+func (c *conn) endNow(why error) error {
+	c.closeAfterReply()
+	if err := c.flush(); err != nil && err != errClosed {
+		return err
+	}
+
+	return why
+}
+
+// closeAfterErrors tells a client that its errors were too many.
+func (c *conn) closeAfterErrors() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.last {
+		c.out, c.last = append(c.out, tooManyErrors...), true
+	}
+}
+
+// flushFinal sends the last reply, where there has been one: what was sent
+// behind it is not read.
+func (c *conn) flushFinal() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.last {
@@ -143,52 +175,85 @@ func (c *conn) over() error {
 	if err := c.flushLocked(); err != nil {
 		return err
 	}
+
 	return errClosed
 }
 
-// Read gives the library one command line, a part of a chunk, or its final dot.
+// Read gives the library one command line, or its final dot.
 func (c *conn) Read(p []byte) (int, error) {
-	switch {
-	case len(c.rest) > 0:
-		n := copy(p, c.rest)
-		c.rest = c.rest[n:]
-		return n, nil
-	case c.chunk > 0:
-		return c.readChunk(p)
-	case c.mode == modeData: // the session left some of the message
-		if _, err := io.Copy(io.Discard, c.message()); err != nil {
-			return 0, err
-		}
-		fallthrough
-	case c.mode == modeDot:
-		c.mode = modeCommand
-		return copy(p, ".\r\n"), nil
+	if len(c.rest) > 0 {
+		return c.give(p, c.rest), nil
 	}
+	if err := c.flushFinal(); err != nil {
+		return 0, err
+	}
+	if c.mode == modeData || c.mode == modeChunks { // the session left some of the message
+		if err := c.finishMessage(); err != nil {
+			return 0, err
+		}
+		c.mode = modeDot
+	}
+	if c.mode == modeDot {
+		c.mode = modeCommand
+		return copy(p, endDot), nil
+	}
+
 	for {
-		if err := c.over(); err != nil {
-			return 0, err
-		}
-		line, err := c.line()
+		line, err := c.command()
 		if err != nil {
 			return 0, err
 		}
-		give, err := c.examine(line)
-		if err != nil {
-			return 0, err
+		if line != nil {
+			return c.give(p, line), nil
 		}
-		if give {
-			if len(line) > len(p) { // the library's buffer is 4096
-				n := copy(p, line)
-				c.rest = line[n:]
-				return n, nil
-			}
-			return copy(p, line), nil
+		if err := c.flushFinal(); err != nil {
+			return 0, err
 		}
 	}
 }
 
-// fill reads more from the transport. What was to be said is said before, and
-// before that TLS begins, where it does so with the connection.
+// give copies what fits: the library's buffer is 4096 bytes.
+func (c *conn) give(p, line []byte) int {
+	n := copy(p, line)
+	c.rest = line[n:]
+
+	return n
+}
+
+// command reads a command and returns what the library gets of it; nil where
+// it was answered here.
+func (c *conn) command() ([]byte, error) {
+	if line := c.pushed; line != nil {
+		c.pushed = nil
+		return c.examine(line)
+	}
+	if err := c.discardChunk(); err != nil { // of a BDAT that was refused
+		return nil, err
+	}
+
+	line, err := c.line()
+	if err != nil {
+		return nil, err
+	}
+	if c.isResponse() {
+		return line, nil
+	}
+
+	return c.examine(line)
+}
+
+// isResponse reports whether the line belongs to AUTH, and is no command.
+func (c *conn) isResponse() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	response := c.sasl
+	c.sasl = false
+
+	return response
+}
+
+// fill reads more from the transport. Pending replies are flushed first; with
+// implicit TLS the handshake comes before that.
 func (c *conn) fill() error {
 	if c.rerr != nil {
 		return c.rerr
@@ -228,10 +293,8 @@ func (c *conn) line() ([]byte, error) {
 			return line, nil
 		}
 		if len(c.in) >= maxCommandLine {
-			c.say("500 5.5.2 Line too long")
-			c.closeAfterReply()
-			c.flush()
-			return nil, errLineTooLong
+			c.writeReply("500 5.5.2 Line too long")
+			return nil, c.endNow(errLineTooLong)
 		}
 		if err := c.fill(); err != nil {
 			return nil, err
@@ -239,126 +302,53 @@ func (c *conn) line() ([]byte, error) {
 	}
 }
 
-// examine looks at a command before the library does. give is false where it
-// was answered here.
-func (c *conn) examine(line []byte) (give bool, err error) {
-	f := strings.Fields(string(line[:min(len(line), 64)]))
-	if len(f) == 0 {
-		return true, nil
-	}
-	verb := strings.ToUpper(f[0])
-	c.mu.Lock()
-	c.verb = verb
-	c.mu.Unlock()
-	switch verb {
-	case "EHLO", "HELO":
-		c.needEHLO = false
-		return true, c.alone()
-	case "STARTTLS":
-		return false, c.startTLS(len(f) > 1)
-	case "XMRG", "XDFN", "XPRT", "XACK": // PowerMTA's mail merge
-		c.say("502 5.5.1 Mail merge is not offered")
-		return false, nil
-	case "BDAT":
-		n, err := chunkSize(f)
-		if err != nil {
-			c.say("501 5.5.4 Malformed BDAT")
-			c.closeAfterReply()
-			c.flush()
-			return false, errBadChunk
-		}
-		c.chunk = n
-	case "MAIL", "RCPT", "DATA", "AUTH":
-		if c.needEHLO {
-			c.say("503 5.5.1 EHLO first")
-			return false, nil
-		}
-		if verb == "DATA" || verb == "AUTH" {
-			return true, c.alone()
-		}
-	default:
-		if strings.HasPrefix(verb, "STARTTLS") { // the library takes the beginning for the word
-			c.say("500 5.5.2 Unknown command")
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-// alone wants nothing behind a command whose answer decides what may follow
-// (RFC 2920 section 3.1): who does not wait for it is no mail client.
-func (c *conn) alone() error {
-	if len(c.in) == 0 {
-		return nil
-	}
-	c.say("503 5.5.1 Improper use of command pipelining")
-	c.closeAfterReply()
-	c.flush()
-	return errEarly
-}
-
-const maxChunk = 1<<31 - 1
-
-// chunkSize reads BDAT as the library will.
-func chunkSize(f []string) (int64, error) {
-	if len(f) < 2 || len(f) > 3 || len(f) == 3 && !strings.EqualFold(f[2], "LAST") {
-		return 0, errBadChunk
-	}
-	n, err := strconv.ParseUint(f[1], 10, 32)
-	if err != nil || n > maxChunk {
-		return 0, errBadChunk
-	}
-	return int64(n), nil
-}
-
-// readChunk passes a chunk's bytes through.
-func (c *conn) readChunk(p []byte) (int, error) {
-	if len(c.in) == 0 {
-		if err := c.fill(); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(p[:min(int64(len(p)), c.chunk)], c.in)
-	c.in = c.in[n:]
-	c.chunk -= int64(n)
-	return n, nil
-}
-
 // startTLS answers STARTTLS and does the handshake.
 func (c *conn) startTLS(params bool) error {
 	switch {
 	case params:
-		c.say("501 5.5.4 STARTTLS takes no parameters")
+		c.writeReply("501 5.5.4 STARTTLS takes no parameters")
 		return nil
-	case c.conf == nil:
-		c.say("502 5.5.1 TLS not supported")
+	case c.tls == nil:
+		c.writeReply("502 5.5.1 TLS not supported")
 		return nil
 	case c.secured != nil:
-		c.say("503 5.5.1 TLS is on already")
+		c.writeReply("503 5.5.1 TLS is on already")
 		return nil
-	case c.locked:
-		c.say("503 5.5.1 Too late for STARTTLS")
+	case c.authed, c.inMail: // nothing of before TLS may be used in it (RFC 3207 section 4.2)
+		c.writeReply("503 5.5.1 Too late for STARTTLS")
 		return nil
 	case len(c.in) > 0: // sent before the handshake: never read
 		c.Close()
 		return errInjection
 	}
-	c.say("220 2.0.0 Ready to start TLS")
+	c.writeReply("220 2.0.0 Ready to start TLS")
 	if err := c.flush(); err != nil {
 		return err
 	}
 	c.mu.Lock()
-	c.secured = tls.Server(c.Conn, c.conf)
+	c.secured = tls.Server(c.Conn, c.tls)
 	c.Conn = c.secured
 	c.mu.Unlock()
 	c.needEHLO = true
 	return c.handshake()
 }
 
+func (c *conn) waitHandshake(ctx context.Context) error {
+	if c.beforeTLS != nil {
+		done, err := c.beforeTLS(ctx)
+		if err != nil {
+			return fmt.Errorf("too many TLS handshakes from this source: %w", err)
+		}
+		defer done()
+	}
+
+	return c.secured.HandshakeContext(ctx)
+}
+
 func (c *conn) handshake() error {
 	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
 	defer cancel()
-	err := c.secured.HandshakeContext(ctx)
+	err := c.waitHandshake(ctx)
 	if err != nil {
 		c.onFail(err)
 		c.drop()
@@ -366,111 +356,98 @@ func (c *conn) handshake() error {
 	return err
 }
 
-// message reads the message after DATA, dots unstuffed, up to CRLF.CRLF. A
-// transport that ends before is io.ErrUnexpectedEOF.
-func (c *conn) message() io.Reader { return (*messageReader)(c) }
+// writeReply queues a reply of our own.
+func (c *conn) writeReply(line string) { c.Write([]byte(line + "\r\n")) }
 
-type messageReader conn
-
-var (
-	crlf   = []byte("\r\n")
-	endDot = []byte(".\r\n")
-	newDot = []byte("\r\n.")
-)
-
-// Read implements io.Reader.
-func (m *messageReader) Read(p []byte) (int, error) {
-	c := (*conn)(m)
-	n := 0
-	for n < len(p) {
-		if c.mode != modeData {
-			return n, io.EOF
-		}
-		if len(c.in) == 0 || c.lineStart && len(c.in) < len(endDot) && bytes.HasPrefix(endDot, c.in) {
-			if n > 0 {
-				return n, nil
-			}
-			if err := c.fill(); err == io.EOF {
-				return 0, io.ErrUnexpectedEOF
-			} else if err != nil {
-				return 0, err
-			}
-			continue
-		}
-		if c.lineStart && c.in[0] == '.' {
-			c.lineStart = false
-			if bytes.HasPrefix(c.in, endDot) {
-				c.in, c.mode = c.in[len(endDot):], modeDot
-				continue
-			}
-			c.in = c.in[1:]
-			continue
-		}
-		n += c.take(p[n:])
-	}
-	return n, nil
-}
-
-// take copies input as far as the next line that begins with a dot.
-func (c *conn) take(p []byte) int {
-	out := c.in
-	if c.afterCR && out[0] == '\n' {
-		out = out[:1]
-	} else if i := bytes.Index(out, newDot); i >= 0 {
-		out = out[:i+len(crlf)]
-	}
-	k := copy(p, out)
-	out, c.in = out[:k], c.in[k:]
-	c.lineStart = bytes.HasSuffix(out, crlf) || k == 1 && c.afterCR && out[0] == '\n'
-	c.afterCR = out[k-1] == '\r'
-	return k
-}
-
-// say queues a reply of our own.
-func (c *conn) say(line string) { c.Write([]byte(line + "\r\n")) }
-
-// Write queues a reply line. The library's EHLO knows nothing of the TLS that
-// is on offer here.
+// Write queues a reply line of the library's, or what stands for it here.
 func (c *conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	written := len(p)
-	if bytes.HasPrefix(p, []byte("500 5.5.1 Too many errors")) { // the library's, which then closes
-		p, c.last = []byte(tooManyErrors), true
-	}
-	c.out = append(c.out, p...)
-	if len(p) > 3 && p[0] >= '4' && p[3] == ' ' && !(c.trusted && c.verb == "RCPT") {
-		if c.errors++; c.errors >= maxErrors && !c.last {
-			c.out, c.last = append(c.out, tooManyErrors...), true
-		}
-	}
+	p = corrected(p)
+
 	switch {
-	case bytes.HasPrefix(p, []byte("250-PIPELINING")) && c.conf != nil && c.secured == nil:
-		c.out = append(c.out, "250-STARTTLS\r\n"...)
-	case c.verb == "DATA" && bytes.HasPrefix(p, []byte("354 ")):
+	case c.omit:
+		c.omit = len(p) > 3 && p[3] == '-'
+		return written, nil
+	case c.verb == "DATA" && isReply(p, '3'):
 		c.mode, c.lineStart, c.afterCR = modeData, true, false
+		c.goAhead = bytes.Clone(p)
+		return written, nil
+	case c.verb == "BDAT" && isReply(p, '3'): // the library's; a chunk waits for nothing
+		c.mode, c.received = modeChunks, 0
+		return written, nil
+	case c.verb == "AUTH" && isReply(p, '3'):
+		c.sasl = true
 	}
-	if c.refusal && len(p) > 3 && p[0] >= '4' && p[3] == ' ' {
-		c.last = true
+
+	c.out = append(c.out, p...)
+	if bytes.HasPrefix(p, []byte("250-PIPELINING")) && c.tls != nil && c.secured == nil {
+		c.out = append(c.out, "250-STARTTLS\r\n"...) // the library knows nothing of it
 	}
+	c.countRefusal(p)
 	if len(c.out) > maxOut {
 		return written, c.flushLocked()
 	}
+
 	return written, nil
 }
 
-// trust: who submits may have bad addresses among many.
+// countRefusal closes the connection after the refusal that is to be the last,
+// and after too many. Called under mu.
+func (c *conn) countRefusal(p []byte) {
+	if !isRefusal(p) {
+		return
+	}
+	if c.refusal {
+		c.last = true
+	}
+	if c.trusted && c.verb == "RCPT" {
+		return
+	}
+	if c.errors++; c.errors >= maxErrors && !c.last {
+		c.out, c.last = append(c.out, tooManyErrors...), true
+	}
+}
+
+// sendGoAhead releases the 354 of DATA.
+func (c *conn) sendGoAhead() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.out, c.goAhead = append(c.out, c.goAhead...), nil
+}
+
+// refuseData takes the 354 back: DATA is answered with a refusal, and nothing
+// of the message is asked for. A chunk comes all the same.
+func (c *conn) refuseData() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.mode == modeData {
+		c.goAhead, c.mode = nil, modeDot
+	}
+}
+
+// omitReply keeps the library's next reply back.
+func (c *conn) omitReply() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.omit = true
+}
+
+// trust marks the client as one that may submit: it may have bad addresses
+// among many, and may be idle.
 func (c *conn) trust() {
 	c.mu.Lock()
 	c.trusted = true
 	c.mu.Unlock()
 }
 
-// taken forgets refusals: who gets a message through is no crawler.
-func (c *conn) taken() {
+// forgetErrors forgets refusals and commands: a client that gets a message
+// through is not a crawler.
+func (c *conn) forgetErrors() {
 	c.mu.Lock()
-	c.errors = 0
-	c.mu.Unlock()
+	defer c.mu.Unlock()
+	c.errors, c.commands = 0, 0
 }
 
 func (c *conn) flush() error {
@@ -484,7 +461,8 @@ func (c *conn) flushLocked() error {
 		c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 		_, err := c.Conn.Write(c.out)
 		c.out = c.out[:0]
-		if err != nil {
+		if err != nil { // nobody knows how much of the replies arrived
+			c.Conn.Close()
 			return err
 		}
 	}

@@ -14,14 +14,16 @@ import (
 	"testing"
 	"time"
 
+	"postern/relay"
 	"postern/relay/envelope"
 )
 
-// wire is a connection that gives prepared bytes, some at a time.
+// wire is a connection that gives prepared bytes: so many at a time, or a line
+// at a time, as a client that waits for its answers.
 type wire struct {
 	net.Conn
 	in   []byte
-	step int
+	step int // 0: a line
 	out  bytes.Buffer
 }
 
@@ -29,7 +31,13 @@ func (w *wire) Read(p []byte) (int, error) {
 	if len(w.in) == 0 {
 		return 0, io.EOF
 	}
-	n := copy(p[:min(len(p), w.step)], w.in)
+	step := w.step
+	if step == 0 {
+		if step = bytes.IndexByte(w.in, '\n') + 1; step == 0 {
+			step = len(w.in)
+		}
+	}
+	n := copy(p[:min(len(p), step)], w.in)
 	w.in = w.in[n:]
 	return n, nil
 }
@@ -62,7 +70,7 @@ func FuzzMessageReader(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in string, step, read byte) {
 		w := &wire{in: []byte(in), step: 1 + int(step)}
-		c := newConn(w, nil, false, func() {}, func(error) {})
+		c := newConn(w, connConfig{release: func() {}})
 		c.mode, c.lineStart = modeData, true
 		var got []byte
 		buf := make([]byte, 1+int(read))
@@ -102,7 +110,7 @@ func FuzzCommands(f *testing.F) {
 	users.delay = func(context.Context, time.Duration) {}
 	f.Fuzz(func(t *testing.T, in string) {
 		s := New(Config{Hostname: "x", Auth: users, Submit: sub, MaxMessageSize: 1000, Log: quiet, Grace: time.Second})
-		l := &oneConn{c: &wire{in: []byte(in), step: 100}, done: make(chan struct{})}
+		l := &oneConn{c: &wire{in: []byte(in)}, done: make(chan struct{})}
 		if err := s.Serve(context.Background(), l, false); !errors.Is(err, net.ErrClosed) {
 			t.Fatal(err)
 		}
@@ -146,45 +154,13 @@ func (c *closing) Close() error {
 func (c *closing) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
 func (c *closing) LocalAddr() net.Addr  { return &net.TCPAddr{} }
 
-func TestThrottle(t *testing.T) {
-	now := time.Unix(1000, 0)
-	th := newThrottle(Rate{N: 2, Per: time.Minute}, func() time.Time { return now })
-	home, away, third := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2"), netip.MustParseAddr("192.0.2.3")
-	th.succeeded(home, "alice")
-	th.fail(away, "alice")
-	if th.locked(away, "alice") {
-		t.Error("locked after one failure of two")
-	}
-	now = now.Add(50 * time.Second)
-	th.fail(away, "alice")
-	for _, c := range []struct {
-		name   string
-		source netip.Addr
-		user   string
-		want   bool
-	}{
-		{"the source", away, "bob", true},
-		{"the user from elsewhere", third, "alice", true},
-		{"the user from where it logged in before", home, "alice", false},
-		{"another user from elsewhere", third, "bob", false},
-	} {
-		if got := th.locked(c.source, c.user); got != c.want {
-			t.Errorf("%s: locked %v, want %v", c.name, got, c.want)
-		}
-	}
-	now = now.Add(10 * time.Second) // a minute after the first failure
-	if th.locked(away, "alice") {
-		t.Error("still locked when the period, counted from the first failure, is over")
-	}
-}
-
 func TestUsers(t *testing.T) {
 	users, err := NewUsers(Rate{N: 100, Per: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
 	users.delay = func(context.Context, time.Duration) {}
-	if err := users.Replace(append(testUsers(), UserEntry{Password: bcryptSecret}, UserEntry{})); err != nil {
+	if err := users.Replace(append(testUsers(), UserEntry{User: relay.User{Name: "carol"}, Password: bcryptSecret})); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -350,6 +326,16 @@ func TestPhases(t *testing.T) {
 	}{
 		{"silent", phases{short, long, long, 1}, func(p *player) {}},
 		{"crawling before AUTH", phases{short, long, long, 1}, func(p *player) { crawl(p, "NOOP\r\n") }},
+		{"crawling on port 25", phases{long, short, long, 0}, func(p *player) {
+			p.reply()
+			p.say("EHLO mx.example.net", "250", "MAIL FROM:<>", "250")
+			crawl(p, "RSET\r\n")
+		}},
+		{"a large message on port 25", phases{long, long, short, 0}, func(p *player) {
+			p.reply()
+			p.say("EHLO x", "250", "MAIL FROM:<>", "250", "RCPT TO:<x@bounces.example.com>", "250", "DATA", "354")
+			p.send(strings.Repeat("0123456789\r\n", 500))
+		}},
 		{"half a line", phases{short, long, long, 1}, func(p *player) { p.send("EHLO clie") }},
 		{"crawling through an envelope", phases{long, short, long, 1}, func(p *player) {
 			p.check("login")
@@ -366,7 +352,12 @@ func TestPhases(t *testing.T) {
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := startServer(t, func(conf *Config) { conf.phases = c.phases }, false)
+			r := startServer(t, func(conf *Config) {
+				conf.phases = c.phases
+				if c.minRate == 0 {
+					conf.Reports = conf.Submit.(*submitter)
+				}
+			}, false)
 			p := &player{t: t, at: c.name, serv: r}
 			p.dial()
 			defer p.raw.Close()
@@ -383,6 +374,59 @@ func TestPhases(t *testing.T) {
 				t.Errorf("%d messages", n)
 			}
 		})
+	}
+}
+
+// TestIdleWithinMessage: a peer that stops in the middle of a message is gone
+// after the idle timeout, however long the message as a whole may take.
+func TestIdleWithinMessage(t *testing.T) {
+	for _, c := range []struct{ name, send string }{
+		{"after DATA", "DATA\r\n"},
+		{"between chunks", "BDAT 21\r\nFrom: a@example.com\r\n"},
+		{"within a chunk", "BDAT 22\r\nFrom: a@example.com\r\nBDAT 1\r\n"},
+		{"in the rest of a message that was refused", "BDAT 3\r\na\nbBDAT 20\r\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := NewBudget(1 << 20)
+			r := startServer(t, func(c *Config) { c.IdleTimeout, c.Budget = 2*time.Second, b }, true)
+			p := dialTLS(t, r)
+			p.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250")
+			p.send(c.send)
+			for {
+				got := p.reply()
+				if strings.HasPrefix(got, "421 4.4.2") {
+					break
+				}
+				if got[0] == '2' && got[:3] != "250" {
+					t.Fatalf("got %q", got)
+				}
+			}
+			p.check("closed")
+			if got := b.Used(); got != 0 {
+				t.Errorf("%d bytes reserved", got)
+			}
+			if n := len(r.submit.submissions()); n != 0 {
+				t.Errorf("%d messages", n)
+			}
+		})
+	}
+}
+
+// TestDefaultPhases: what promises and the configuration say.
+func TestDefaultPhases(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		config Config
+		want   phases
+	}{
+		{"submission", Config{}, phases{2 * time.Minute, 10 * time.Minute, 10 * time.Minute, 16 << 10}},
+		{"message_timeout", Config{MessageTimeout: time.Minute}, phases{2 * time.Minute, 10 * time.Minute, time.Minute, 16 << 10}},
+		{"port 25", Config{Reports: &submitter{}, MessageTimeout: time.Hour}, phases{2 * time.Minute, 10 * time.Minute, 10 * time.Minute, 0}},
+	} {
+		if got := c.config.defaultPhases(); got != c.want {
+			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
+		}
 	}
 }
 

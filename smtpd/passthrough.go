@@ -2,9 +2,9 @@ package smtpd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/emersion/go-sasl"
@@ -27,17 +27,27 @@ type Passthrough struct {
 type PassthroughConfig struct {
 	// Login asks the upstream; reply is its answer, 235 where it takes the
 	// credentials, and the error says that it could not be asked.
-	Login func(ctx context.Context, user, password string) (via relay.Sender, close func(), reply envelope.Reply, err error)
+	Login func(ctx context.Context, user, password string) (via relay.Sender, end func(), reply envelope.Reply, err error)
 	// Offered are the upstream's mechanisms, as it offered them last.
 	Offered func() (mechanisms []string, known bool)
-	Users   Directory // settings of users, where it has them
-	Rate    Rate
+	Users   Settings // settings of users, where it has them; may be nil
+	// DefaultUser names the user whose settings a login gets that Users does
+	// not list. Empty: its own, unless any user is held to domains.
+	DefaultUser string
+	Rate        Rate
+}
+
+// Settings finds the settings of users; *Users is one.
+type Settings interface {
+	Directory
+	// HasFromDomains reports whether any user is held to domains.
+	HasFromDomains() bool
 }
 
 // loginTimeout is how long a client may wait for the upstream's word.
 const loginTimeout = time.Minute
 
-// NewPassthrough makes a Passthrough.
+// NewPassthrough returns a Passthrough.
 func NewPassthrough(c PassthroughConfig) *Passthrough {
 	return &Passthrough{c: c, throttle: newThrottle(c.Rate, time.Now), delay: wait}
 }
@@ -54,35 +64,85 @@ func (p *Passthrough) Mechanisms() (out []string) {
 	return out
 }
 
-// Authenticate implements Authenticator.
+// Authenticate implements Authenticator. The upstream gets the name as the
+// client gave it, without a subaccount's suffix.
 func (p *Passthrough) Authenticate(ctx context.Context, l Login) (*Identity, error) {
-	name, suffix, _ := strings.Cut(l.Name, subaccountSuffix)
-	if p.throttle.locked(l.Source, name) {
-		return nil, errNotNow("Too many failed logins, try again later", errLocked)
+	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
+	defer cancel()
+
+	name, malformed := parseLogin(l)
+	a, err := p.throttle.begin(ctx, l.Source, name.key())
+	if err != nil {
+		return nil, errNotBegun(err)
 	}
-	user := relay.User{Name: name, Tracking: true}
-	if p.c.Users != nil {
-		if u, ok := p.c.Users.Lookup(name); ok {
-			user = u
-		}
+	defer a.withdraw() // where nobody knows whether it was right
+	if malformed != nil {
+		return nil, p.fail(ctx, a, errFailed.Reply, malformed)
 	}
-	if !withSubaccount(&user, l.Name, suffix) {
-		return nil, errFailed
-	}
-	asking, cancel := context.WithTimeout(ctx, loginTimeout)
-	via, end, reply, err := p.c.Login(asking, name, l.Password)
-	cancel()
+
+	via, end, reply, err := p.c.Login(ctx, name.user, l.Password)
 	switch {
 	case err != nil:
 		return nil, errNotNow("Temporary authentication failure", err)
 	case reply.Code == 235:
-		p.throttle.succeeded(l.Source, name)
-		return &Identity{User: user, Via: via, Close: end}, nil
-	case reply.Code/100 == 5:
-		p.delay(ctx, delayFor(max(1, p.throttle.fail(l.Source, name))))
-		return nil, &envelope.Fault{Class: envelope.Permanent, Reply: reply, Err: fmt.Errorf("upstream answered %s", reply)}
+		return p.accept(ctx, a, name, &Identity{Via: via, Close: end})
+	case reply.Code/100 == 5 && !ours(reply.Code):
+		return nil, p.fail(ctx, a, reply, fmt.Errorf("upstream answered %s", reply))
 	case reply.Code/100 == 4:
 		return nil, &envelope.Fault{Class: envelope.Temporary, Reply: reply, Err: fmt.Errorf("upstream answered %s", reply)}
 	}
+
 	return nil, errNotNow("Temporary authentication failure", fmt.Errorf("upstream answered %s", reply))
+}
+
+// ours reports whether a refusal of AUTH is between the upstream and us: it
+// does not know the command or the mechanism, or wants TLS (RFC 4954 section 6).
+func ours(code int) bool {
+	return slices.Contains([]int{500, 502, 503, 504, 530, 534, 538}, code)
+}
+
+// fail counts a failure and answers it, a little later each time.
+func (p *Passthrough) fail(ctx context.Context, a *attempt, reply envelope.Reply, cause error) error {
+	p.delay(ctx, delayFor(a.fail()))
+
+	return &envelope.Fault{Class: envelope.Permanent, Reply: reply, Err: cause}
+}
+
+// accept lets a login in that the upstream took, if there are settings for it.
+func (p *Passthrough) accept(ctx context.Context, a *attempt, name loginName, who *Identity) (*Identity, error) {
+	user, ok := p.settings(name)
+	if !ok {
+		if who.Close != nil {
+			who.Close()
+		}
+		return nil, p.fail(ctx, a, errFailed.Reply,
+			errors.New("the upstream took the login, but users_file does not list it, and there is no default_user"))
+	}
+	a.succeed()
+	who.User = user
+
+	return who, nil
+}
+
+// settings returns those of a login. Where any user is held to domains, one
+// that is not listed has none, but for those of the default user: a limit must
+// not end with another spelling of a name.
+func (p *Passthrough) settings(name loginName) (relay.User, bool) {
+	user := relay.User{Name: name.key(), Tracking: true}
+	if p.c.Users != nil {
+		listed, ok := p.c.Users.Lookup(name.user)
+		switch {
+		case ok:
+			user = listed
+		case p.c.DefaultUser != "":
+			if user, ok = p.c.Users.Lookup(p.c.DefaultUser); !ok {
+				return relay.User{}, false
+			}
+			user.Name = name.key()
+		case p.c.Users.HasFromDomains():
+			return relay.User{}, false
+		}
+	}
+
+	return name.withSubaccount(user), true
 }

@@ -3,8 +3,11 @@ package smtpd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -133,5 +136,149 @@ func TestPassthroughSession(t *testing.T) {
 	}
 	if !f.way.closed {
 		t.Error("the connection was not closed")
+	}
+}
+
+// TestPassthroughGuessesAtOnce: guesses that are made at the same moment are
+// not looked at more often than those made one after the other.
+func TestPassthroughGuessesAtOnce(t *testing.T) {
+	var asked atomic.Int32
+	enough := make(chan struct{})
+	p := NewPassthrough(PassthroughConfig{
+		Login: func(context.Context, string, string) (relay.Sender, func(), envelope.Reply, error) {
+			asked.Add(1)
+			<-enough
+			return nil, nil, envelope.Reply{Code: 535, Text: "no"}, nil
+		},
+		Rate: Rate{N: 5, Per: time.Hour},
+	})
+	p.delay = func(context.Context, time.Duration) {}
+
+	var wg sync.WaitGroup
+	var locked atomic.Int32
+	for i := range 60 {
+		wg.Go(func() {
+			name := fmt.Sprintf("user%d", i)
+			_, err := p.Authenticate(context.Background(), Login{Name: name, Password: "x", Source: home})
+			if envelope.ReplyFor(err).Code == 454 {
+				locked.Add(1)
+			}
+		})
+	}
+	eventually(t, "five are asked", func() bool { return asked.Load() == 5 })
+	close(enough)
+	wg.Wait()
+	if asked.Load() != 5 || locked.Load() != 55 {
+		t.Errorf("the upstream was asked %d times, %d were locked; want 5, 55", asked.Load(), locked.Load())
+	}
+}
+
+// TestPassthroughLoginsAtOnce: a client that opens many connections at once,
+// with the right password, is let in on all.
+func TestPassthroughLoginsAtOnce(t *testing.T) {
+	p := NewPassthrough(PassthroughConfig{
+		Login: func(context.Context, string, string) (relay.Sender, func(), envelope.Reply, error) {
+			return nil, nil, envelope.Reply{Code: 235}, nil
+		},
+		Rate: Rate{N: 2, Per: time.Hour},
+	})
+	var wg sync.WaitGroup
+	for range 60 {
+		wg.Go(func() {
+			if _, err := p.Authenticate(context.Background(), Login{Name: "ann", Password: "x", Source: home}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestPassthroughUnlistedUsers: no spelling of a name takes a limit away.
+func TestPassthroughUnlistedUsers(t *testing.T) {
+	held := UserEntry{User: relay.User{Name: "tester", FromDomains: []string{"allowed.example"}}}
+	free := UserEntry{User: relay.User{Name: "free", Job: "j"}}
+	others := UserEntry{User: relay.User{Name: "others", Job: "o", FromDomains: []string{"others.example"}, Subaccount: 3}}
+	for _, c := range []struct {
+		name, login string
+		users       []UserEntry
+		standard    string
+		want        string // name, job and domains; empty: refused
+	}{
+		{"listed", "tester", []UserEntry{held}, "", "tester  [allowed.example]"},
+		{"listed, in capitals", "TESTER", []UserEntry{held}, "", "tester  [allowed.example]"},
+		{"listed, with a subaccount", "Tester:X-MSYS-SUBACCOUNT=9", []UserEntry{held}, "", "tester  [allowed.example]"},
+		{"unlisted, nobody held", "Someone", []UserEntry{free}, "", "someone  []"},
+		{"unlisted, somebody held", "someone", []UserEntry{free, held}, "", ""},
+		{"another spelling", "tester ", []UserEntry{held}, "", ""},
+		{"full width letters", "ｔｅｓｔｅｒ", []UserEntry{held}, "", ""},
+		{"unlisted, with a default", "Someone", []UserEntry{held, others}, "Others", "someone o [others.example]"},
+		{"unlisted, the default is gone", "someone", []UserEntry{free}, "others", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			users, err := NewUsers(Rate{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := users.Replace(c.users); err != nil {
+				t.Fatal(err)
+			}
+			f := &fakeUpstream{reply: envelope.Reply{Code: 235}}
+			conf := f.config()
+			conf.Users, conf.DefaultUser = users, c.standard
+			p := NewPassthrough(conf)
+			p.delay = func(context.Context, time.Duration) {}
+
+			who, err := p.Authenticate(context.Background(), Login{Name: c.login, Password: "x", Source: home})
+			if c.want == "" {
+				if r := envelope.ReplyFor(err); err == nil || r.String() != errFailed.Reply.String() {
+					t.Errorf("%+v, %v; want %v", who, err, errFailed.Reply)
+				}
+				if f.way == nil || !f.way.closed {
+					t.Error("the login at the upstream was left open")
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := fmt.Sprintf("%s %s %v", who.User.Name, who.User.Job, who.User.FromDomains); got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// TestPassthroughHandsOnTheName as the client gave it.
+func TestPassthroughHandsOnTheName(t *testing.T) {
+	var got string
+	p := NewPassthrough(PassthroughConfig{
+		Login: func(_ context.Context, user, _ string) (relay.Sender, func(), envelope.Reply, error) {
+			got = user
+			return nil, nil, envelope.Reply{Code: 235}, nil
+		},
+	})
+	for login, want := range map[string]string{"Ann": "Ann", "Ann:x-msys-subaccount=7": "Ann"} {
+		if _, err := p.Authenticate(context.Background(), Login{Name: login, Password: "x"}); err != nil || got != want {
+			t.Errorf("%s: the upstream was given %q, %v; want %q", login, got, err, want)
+		}
+	}
+}
+
+// TestPassthroughOwnTrouble: what the upstream wants of us is not the client's
+// fault.
+func TestPassthroughOwnTrouble(t *testing.T) {
+	for _, code := range []int{500, 502, 503, 504, 530, 534, 538} {
+		f := &fakeUpstream{reply: envelope.Reply{Code: code, Text: "Must issue a STARTTLS command first"}}
+		p := NewPassthrough(f.config())
+		p.delay = func(context.Context, time.Duration) {}
+		for range 4 { // more than the failures of a period
+			_, err := p.Authenticate(context.Background(), Login{Name: "ann", Password: "x", Source: home})
+			if got, want := envelope.ReplyFor(err).String(), "454 4.7.0 Temporary authentication failure"; got != want {
+				t.Errorf("upstream %d: %s, want %s", code, got, want)
+			}
+		}
+		if f.asked != 4 {
+			t.Errorf("upstream %d: asked %d times, want 4", code, f.asked)
+		}
 	}
 }

@@ -32,7 +32,16 @@ func (ss *session) takeReport(msg []byte, start time.Time) error {
 	if err := ss.s.c.Reports.Take(ss.ctx, recipients, msg); err != nil {
 		reply = envelope.Reply{Code: 452, Enhanced: [3]int{4, 3, 1}, Text: "Cannot take mail now, try again later"}
 	}
-	ss.s.c.Log.Info("mail for reports", "session", ss.id, "remote", ss.remote.String(), "helo", ss.c.Hostname(), "tls", ss.conn.protection(),
-		"from", ss.env.From.String(), "recipients", len(recipients), "to", recipients[0], "bytes", len(msg), "answer", reply.Code, "took", time.Since(start).Round(time.Microsecond))
+	ss.s.c.Log.Info("mail for reports",
+		"session", ss.id,
+		"remote", ss.remote.String(),
+		"helo", ss.c.Hostname(),
+		"tls", ss.conn.protection(),
+		"from", ss.env.From.String(),
+		"recipients", len(recipients),
+		"to", recipients[0],
+		"bytes", len(msg),
+		"answer", reply.Code,
+		"took", time.Since(start).Round(time.Microsecond))
 	return ss.answer(reply)
 }

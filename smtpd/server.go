@@ -1,9 +1,9 @@
-// Package smtpd is what faces SMTP clients, on emersion/go-smtp: the
-// submission listener takes mail from who may submit and hands it to the
-// relay; the one for reports takes mail for bounce and feedback domains. It is
-// one implementation with two policies. Where the library's limits do not reach (deadlines of a phase, plain
-// text after STARTTLS, connections per source, guesses), a listener and a
-// connection of our own stand under it.
+// Package smtpd implements the submission and report servers on top of go-smtp:
+// the one takes mail from authenticated clients and hands it to the relay, the
+// other takes mail for bounce and feedback domains. It is one implementation
+// with two policies. Where the library's limits do not reach (the time of a
+// phase, plain text after STARTTLS, chunks, connections and memory per source,
+// guesses), a listener and a connection of our own are under it.
 //
 // A Server is safe for concurrent use; each session belongs to its connection.
 package smtpd
@@ -12,10 +12,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -45,12 +48,13 @@ type Config struct {
 	Sources                 []SourceRule
 	Directory               Directory      // for the users of source rules
 	ProxyFrom               []netip.Prefix // whose PROXY header is believed, and wanted
-	Budget                  *Budget        // of bytes in flight; nil: no limit
+	Budget                  *Budget        // of bytes in flight; one source of port 25 gets a quarter; nil: no limit
 	MaxMessageSize          int64          // bytes
 	MaxRecipients           int
 	MaxConnections          int
 	MaxConnectionsPerSource int
 	IdleTimeout             time.Duration
+	MessageTimeout          time.Duration // for a submission, beside its size at 16 KiB/s
 	NormaliseLF             bool
 	Grace                   time.Duration // for sessions in a transaction, at the end
 	Log                     *slog.Logger
@@ -59,27 +63,60 @@ type Config struct {
 	phases phases // zero: the default; tests have less time
 }
 
-const writeTimeout = time.Minute
+const (
+	writeTimeout = time.Minute
+	// maxCommands is how many commands a client that is not authenticated may
+	// give for each message, beside its recipients.
+	maxCommands = 200
+	// reportRecipients is how many recipients a report may have: as many as
+	// every server has to take (RFC 5321 section 4.5.3.1.8).
+	reportRecipients = 100
+)
 
 // phases are how long a client may take for what, all in all.
 type phases struct {
 	greeting time.Duration // from the connection to AUTH's success
-	envelope time.Duration // from MAIL to DATA
+	envelope time.Duration // from MAIL to DATA; on port 25 from one message to the next
 	message  time.Duration // for a message, and its size at minRate beside
-	minRate  int64         // bytes a second
+	minRate  int64         // bytes a second; 0: no time for the size
 }
 
-var defaultPhases = phases{greeting: 2 * time.Minute, envelope: 10 * time.Minute, message: 2 * time.Minute, minRate: 2 << 10}
+// Default times. A message of port 25 gets messageTime, however large.
+const (
+	greetingTime = 2 * time.Minute
+	envelopeTime = 10 * time.Minute
+	messageTime  = 10 * time.Minute
+	minRate      = 16 << 10
+)
+
+func (c *Config) defaultPhases() phases {
+	p := phases{greeting: greetingTime, envelope: envelopeTime, message: messageTime}
+	if c.Reports != nil {
+		return p
+	}
+
+	p.minRate = minRate
+	if c.MessageTimeout > 0 {
+		p.message = c.MessageTimeout
+	}
+
+	return p
+}
 
 // Server listens for submissions, or for reports.
 type Server struct {
-	c    Config
-	smtp *smtp.Server
+	c     Config
+	smtp  *smtp.Server
+	cost  int64    // of a byte of a message
+	share int64    // of the budget, for one source; 0: no bound
+	rare  *rareLog // what may be said too often
+	slots *handshakeSlots
 
+	open     atomic.Int64 // connections
 	mu       sync.Mutex
 	sessions map[*session]struct{}
 	sources  map[netip.Addr]int
-	open     int
+	held     map[netip.Addr]int64 // of the budget, where share bounds it
 	draining bool
 
 	connections *prometheus.CounterVec
@@ -87,71 +124,126 @@ type Server struct {
 	logins      *prometheus.CounterVec
 }
 
-// New makes a server.
+// New returns a server.
 func New(c Config) *Server {
+	c.setDefaults()
+	s := &Server{
+		c:        c,
+		cost:     submissionCost,
+		rare:     newRareLog(c.Log, time.Now),
+		slots:    newHandshakeSlots(max(minHandshakes, c.MaxConnectionsPerSource/4)),
+		sessions: map[*session]struct{}{},
+		sources:  map[netip.Addr]int{},
+		held:     map[netip.Addr]int64{},
+	}
+	if c.Reports != nil {
+		s.cost = reportCost
+		s.share = c.Budget.limit / sourceShare
+	}
+	s.newMetrics()
+	s.smtp = s.newLibraryServer()
+
+	return s
+}
+
+func (c *Config) setDefaults() {
+	if c.Reports != nil {
+		c.MaxRecipients = reportRecipients
+	}
 	if c.MaxConnections == 0 {
 		c.MaxConnections = 10000
 	}
 	if c.MaxConnectionsPerSource == 0 {
 		c.MaxConnectionsPerSource = 200
 	}
+	c.MaxConnectionsPerSource = min(c.MaxConnectionsPerSource, mostPerSource(c.MaxConnections))
 	if c.IdleTimeout == 0 {
 		c.IdleTimeout = 5 * time.Minute
 	}
 	if c.phases == (phases{}) {
-		c.phases = defaultPhases
+		c.phases = c.defaultPhases()
 	}
 	if c.Budget == nil {
 		c.Budget = NewBudget(0)
 	}
-	s := &Server{c: c, sessions: map[*session]struct{}{}, sources: map[netip.Addr]int{},
-		connections: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_smtpd_connections_total", Help: "Connections by what became of them at the door."}, []string{"result"}),
-		messages:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_smtpd_messages_total", Help: "Messages by class of the answer."}, []string{"class"}),
-		logins:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_smtpd_logins_total", Help: "AUTH attempts by result."}, []string{"result"}),
+}
+
+// newMetrics makes the metrics, and registers them where there is a registry.
+func (s *Server) newMetrics() {
+	counter := func(name, label, help string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{label})
 	}
-	if c.Metrics != nil {
-		name := "submission"
-		if c.Reports != nil {
-			name = "reports"
-		}
-		prometheus.WrapRegistererWith(prometheus.Labels{"listener": name}, c.Metrics).MustRegister(s.connections, s.messages, s.logins, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "postern_smtpd_open_connections", Help: "Connections of clients now open."}, func() float64 {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			return float64(s.open)
-		}))
+	s.connections = counter("postern_smtpd_connections_total", "result",
+		"Connections by what became of them: accepted, refused, tls_failed, accept_failed.")
+	s.messages = counter("postern_smtpd_messages_total", "class", "Messages by class of the answer.")
+	s.logins = counter("postern_smtpd_logins_total", "result", "AUTH attempts by result.")
+	if s.c.Metrics == nil {
+		return
 	}
-	s.smtp = smtp.NewServer(smtp.BackendFunc(s.newSession))
-	s.smtp.Domain = c.Hostname
-	s.smtp.AllowInsecureAuth = true // TLS ends in conn: the session decides
-	s.smtp.MaxRecipients = c.MaxRecipients
-	s.smtp.MaxMessageBytes = c.MaxMessageSize
-	s.smtp.MaxLineLength = maxCommandLine
-	s.smtp.ReadTimeout = c.IdleTimeout
-	s.smtp.EnableDSN = true
-	s.smtp.EnableSMTPUTF8 = true
-	s.smtp.ErrorLog = libraryLog{c.Log}
-	return s
+
+	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "postern_smtpd_open_connections",
+		Help: "Connections of clients now open.",
+	}, func() float64 { return float64(s.open.Load()) })
+	name := "submission"
+	if s.c.Reports != nil {
+		name = "reports"
+	}
+	labelled := prometheus.WrapRegistererWith(prometheus.Labels{"listener": name}, s.c.Metrics)
+	labelled.MustRegister(s.connections, s.messages, s.logins, open)
+}
+
+func (s *Server) newLibraryServer() *smtp.Server {
+	l := smtp.NewServer(smtp.BackendFunc(s.newSession))
+	l.Domain = s.c.Hostname
+	l.AllowInsecureAuth = true // TLS ends in conn: the session decides
+	l.MaxRecipients = s.c.MaxRecipients
+	l.MaxMessageBytes = s.c.MaxMessageSize
+	l.MaxLineLength = maxCommandLine
+	l.ReadTimeout = s.c.IdleTimeout
+	l.EnableDSN = true
+	l.EnableSMTPUTF8 = true
+	l.ErrorLog = libraryLog{s.c.Log}
+
+	return l
 }
 
 // libraryLog takes what the library has to say, which is about clients that
-// went away.
+// went away, and about panics of ours.
 type libraryLog struct{ log *slog.Logger }
 
-func (l libraryLog) Printf(format string, v ...any) { l.log.Debug("smtp: "+format, "args", v) }
-func (l libraryLog) Println(v ...any)               { l.log.Debug("smtp", "args", v) }
+// libraryPanic begins the format of the library's line about a panic.
+const libraryPanic = "panic serving"
+
+// Printf implements smtp.Logger.
+func (l libraryLog) Printf(format string, v ...any) {
+	level := slog.LevelDebug
+	if strings.HasPrefix(format, libraryPanic) {
+		level = slog.LevelError
+	}
+	l.log.Log(context.Background(), level, "go-smtp", "text", fmt.Sprintf(format, v...))
+}
+
+// Println implements smtp.Logger.
+func (l libraryLog) Println(v ...any) {
+	l.log.Debug("go-smtp", "text", strings.TrimSuffix(fmt.Sprintln(v...), "\n"))
+}
 
 // Serve accepts connections on l until ctx ends, then drains: idle sessions
 // get 421, those in a transaction may finish within Grace. implicit says that
 // TLS begins with the connection (port 465).
 func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error {
+	l = newSteadyListener(l, s.acceptFailed)
+	l = &countingListener{Listener: l, s: s, implicit: implicit}
 	if len(s.c.ProxyFrom) > 0 {
 		l = newProxied(l, s.c.ProxyFrom, s.c.Log)
 	}
+
 	served := make(chan error, 1)
 	go func() { served <- s.smtp.Serve(&listener{Listener: l, s: s, implicit: implicit}) }()
 	select {
 	case err := <-served:
+		s.drain()
 		return err
 	case <-ctx.Done():
 	}
@@ -191,85 +283,5 @@ func (s *Server) drain() {
 	s.mu.Unlock()
 	for _, ss := range left {
 		ss.c.Conn().Close()
-	}
-}
-
-// listener counts connections per source and turns away who is too many.
-type listener struct {
-	net.Listener
-	s        *Server
-	implicit bool
-}
-
-func (l *listener) Accept() (net.Conn, error) {
-	for {
-		raw, err := l.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		source := sourceOf(raw.RemoteAddr())
-		if reason := l.s.admit(source); reason != "" {
-			l.s.connections.WithLabelValues("refused").Inc()
-			l.s.c.Log.Warn("connection refused", "remote", raw.RemoteAddr().String(), "reason", reason)
-			go turnAway(raw, reason, l.implicit)
-			continue
-		}
-		l.s.connections.WithLabelValues("accepted").Inc()
-		remote := raw.RemoteAddr().String()
-		c := newConn(raw, l.s.c.TLS, l.implicit, func() { l.s.leave(source) }, func(err error) {
-			l.s.connections.WithLabelValues("tls_failed").Inc()
-			l.s.c.Log.Info("TLS handshake failed", "remote", remote, "err", err)
-		})
-		c.phase(l.s.c.phases.greeting)
-		return c, nil
-	}
-}
-
-func turnAway(c net.Conn, reason string, implicit bool) {
-	if !implicit {
-		c.SetDeadline(time.Now().Add(5 * time.Second))
-		c.Write([]byte("421 4.7.0 " + reason + ", try again later\r\n"))
-	}
-	c.Close()
-}
-
-// sourceOf is what limits count by: an IPv4 address, or an IPv6 /64.
-func sourceOf(a net.Addr) netip.Addr {
-	t, ok := a.(*net.TCPAddr)
-	if !ok {
-		return netip.Addr{}
-	}
-	return sourceAddr(t.AddrPort().Addr())
-}
-
-func sourceAddr(ip netip.Addr) netip.Addr {
-	ip = ip.Unmap().WithZone("")
-	if ip.Is6() {
-		p, _ := ip.Prefix(64)
-		return p.Addr()
-	}
-	return ip
-}
-
-func (s *Server) admit(source netip.Addr) (refusal string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.open >= s.c.MaxConnections:
-		return "Too many connections"
-	case s.sources[source] >= s.c.MaxConnectionsPerSource:
-		return "Too many connections from your address"
-	}
-	s.open++
-	s.sources[source]++
-	return ""
-}
-
-func (s *Server) leave(source netip.Addr) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.open--
-	if s.sources[source]--; s.sources[source] <= 0 {
-		delete(s.sources, source)
 	}
 }

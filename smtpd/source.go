@@ -96,9 +96,11 @@ func (p *proxied) accept() {
 		wg.Go(func() {
 			c := raw
 			if p.trusted(raw.RemoteAddr()) {
-				pc := proxyproto.NewConn(raw, proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(proxyHeaderTimeout))
+				pc := proxyproto.NewConn(raw,
+					proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(proxyHeaderTimeout))
 				if pc.ProxyHeader() == nil {
-					p.log.Warn("connection refused", "remote", raw.RemoteAddr().String(), "reason", "no PROXY header from a trusted proxy")
+					p.log.Warn("connection refused", "remote", raw.RemoteAddr().String(),
+						"reason", "no PROXY header from a trusted proxy")
 					raw.Close()
 					return
 				}

@@ -37,6 +37,7 @@ type session struct {
 
 	env     envelope.Envelope
 	hasFrom bool
+	whole   bool  // the message of this transaction arrived whole
 	held    int64 // bytes of the memory budget
 
 	mu   sync.Mutex // the fields below are drain's too
@@ -56,10 +57,12 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	}
 	ss.ctx, ss.cancel = context.WithCancel(context.Background())
 	ss.user = s.sourceUser(ss.remote.Addr())
-	if ss.bySource = ss.user != nil; ss.bySource || s.c.Reports != nil {
+	ss.bySource = ss.user != nil
+	switch {
+	case ss.reports():
+		ss.conn.phase(s.c.phases.envelope)
+	case ss.bySource:
 		ss.conn.phase(0)
-	}
-	if ss.bySource {
 		ss.conn.trust()
 	}
 	s.sessions[ss] = struct{}{}
@@ -90,10 +93,16 @@ func refuse(code int, a, b, c int, text string) error {
 // Reset implements smtp.Session.
 func (ss *session) Reset() {
 	ss.env, ss.hasFrom = envelope.Envelope{}, false
-	ss.letGo()
-	if ss.user != nil || ss.s.c.Reports != nil {
+	ss.conn.inMail = false
+	ss.releaseBudget()
+	switch {
+	case ss.reports() && ss.whole: // a stranger's time begins anew with a message, not with RSET
+		ss.conn.phase(ss.s.c.phases.envelope)
+	case ss.user != nil:
 		ss.conn.phase(0)
 	}
+	ss.whole = false
+
 	ss.mu.Lock()
 	ss.busy = false
 	end := ss.end
@@ -106,15 +115,21 @@ func (ss *session) Reset() {
 // Logout implements smtp.Session.
 func (ss *session) Logout() error {
 	ss.cancel()
-	ss.letGo()
+	ss.releaseBudget()
 	if ss.who != nil && ss.who.Close != nil {
 		ss.who.Close()
 	}
 	ss.s.mu.Lock()
 	delete(ss.s.sessions, ss)
 	ss.s.mu.Unlock()
-	ss.s.c.Log.Info("session", "session", ss.id, "user", ss.userName(), "remote", ss.remote.String(), "helo", ss.c.Hostname(),
-		"tls", ss.conn.protection(), "messages", ss.sent, "took", time.Since(ss.start).Round(time.Millisecond))
+	ss.s.c.Log.Info("session",
+		"session", ss.id,
+		"user", ss.userName(),
+		"remote", ss.remote.String(),
+		"helo", ss.c.Hostname(),
+		"tls", ss.conn.protection(),
+		"messages", ss.sent,
+		"took", time.Since(ss.start).Round(time.Millisecond))
 	return nil
 }
 
@@ -136,15 +151,21 @@ func (ss *session) endWhenIdle() bool {
 }
 
 func (ss *session) sayGoodbye() {
-	ss.conn.say("421 4.3.2 Shutting down, try again later")
+	ss.conn.writeReply("421 4.3.2 Shutting down, try again later")
 	ss.conn.Close()
 }
+
+// reports reports whether the session is one of port 25.
+func (ss *session) reports() bool { return ss.s.c.Reports != nil }
+
+// source is what limits count the client by.
+func (ss *session) source() netip.Addr { return sourceAddr(ss.remote.Addr()) }
 
 func (ss *session) secure() bool { return ss.conn.secured != nil }
 
 // Mail implements smtp.Session.
 func (ss *session) Mail(from string, o *smtp.MailOptions) error {
-	reports := ss.s.c.Reports != nil
+	reports := ss.reports()
 	switch {
 	case ss.s.c.RequireTLS && !ss.secure() && !ss.bySource && !reports:
 		return refuse(530, 5, 7, 0, "Must issue a STARTTLS command first")
@@ -163,9 +184,6 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 	if max := ss.s.c.MaxMessageSize; max > 0 && o.Size > max {
 		return refuse(552, 5, 3, 4, "Message exceeds the maximum size")
 	}
-	if err := ss.hold(o.Size); err != nil {
-		return smtpError(envelope.ReplyFor(err))
-	}
 	ss.mu.Lock()
 	ending := ss.end
 	ss.busy = !ending
@@ -174,8 +192,10 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 		ss.conn.closeAfterReply()
 		return refuse(421, 4, 3, 2, "Shutting down, try again later")
 	}
-	ss.hasFrom = true
-	ss.conn.phase(ss.s.c.phases.envelope)
+	ss.hasFrom, ss.conn.inMail = true, true
+	if !reports {
+		ss.conn.phase(ss.s.c.phases.envelope)
+	}
 	ss.env = envelope.Envelope{From: a, Params: envelope.MailParams{
 		Size: o.Size, UTF8: o.UTF8, Return: string(o.Return), EnvelopeID: o.EnvelopeID}}
 	return nil
@@ -190,8 +210,12 @@ func (ss *session) Rcpt(to string, o *smtp.RcptOptions) error {
 	if !a.IsASCII() && !ss.env.Params.UTF8 {
 		return refuse(553, 5, 6, 7, "International recipient address without SMTPUTF8")
 	}
-	if r := ss.s.c.Reports; r != nil && !r.Takes(a.Domain) {
-		return refuseRelaying(a)
+	if r := ss.s.c.Reports; r != nil {
+		if !r.Takes(a.Domain) {
+			return refuseRelaying(a)
+		}
+		ss.env.Recipients = append(ss.env.Recipients, envelope.Recipient{Address: a}) // and nothing that is long
+		return nil
 	}
 	r := envelope.Recipient{Address: a, Original: o.OriginalRecipient}
 	for _, n := range o.Notify {
@@ -204,21 +228,46 @@ func (ss *session) Rcpt(to string, o *smtp.RcptOptions) error {
 	return nil
 }
 
-// Data implements smtp.Session, for DATA and BDAT. A message after DATA is
-// read from the connection, which finds its end itself.
-func (ss *session) Data(r io.Reader) error {
-	_, chunked := r.(*io.PipeReader)
-	if !chunked {
-		r = ss.conn.message()
+// readMessage reads a message from the connection, which finds its end itself.
+// Memory for a declared SIZE is reserved before the 354, for clients that may
+// submit, and for nobody else: theirs is reserved as it arrives, as that of a
+// message in chunks, of which the first has arrived when its size is known.
+func (ss *session) readMessage(chunked bool) ([]byte, error) {
+	var hint int64
+	if !chunked && !ss.reports() {
+		hint = ss.env.Params.Size
+		if err := ss.reserveBudget(envelope.FirstBuffer(hint)); err != nil {
+			ss.conn.refuseData()
+			return nil, err
+		}
 	}
-	msg, err := envelope.ReadMessage(&phaseReader{r: r, conn: ss.conn, phases: ss.s.c.phases, start: time.Now()}, envelope.ReadConfig{
-		MaxBytes: ss.s.c.MaxMessageSize, NormaliseLF: ss.s.c.NormaliseLF, SizeHint: ss.env.Params.Size, Grow: ss.hold})
-	ss.conn.phase(0) // the upstream's time is not the client's
+	ss.conn.sendGoAhead()
+
+	return envelope.ReadMessage(&phaseReader{
+		r:     ss.conn.message(),
+		conn:  ss.conn,
+		limit: ss.s.c.phases,
+		start: time.Now(),
+	}, envelope.ReadConfig{
+		MaxBytes:    ss.s.c.MaxMessageSize,
+		NormaliseLF: ss.s.c.NormaliseLF,
+		SizeHint:    hint,
+		Grow:        ss.reserveBudget,
+	})
+}
+
+// Data implements smtp.Session, for DATA and BDAT: the connection gives the
+// library the one for the other. It does not read the library's reader.
+func (ss *session) Data(io.Reader) error {
+	chunked := ss.conn.mode == modeChunks
+	msg, err := ss.readMessage(chunked)
 	if err != nil {
 		return ss.dataError(err, chunked)
 	}
+	ss.conn.phase(0) // the upstream's time is not the client's
+	ss.whole = true
 	ss.sent++
-	if ss.s.c.Reports != nil {
+	if ss.reports() {
 		return ss.takeReport(msg, time.Now())
 	}
 	sub := &relay.Submission{
@@ -236,7 +285,7 @@ func (ss *session) Data(r io.Reader) error {
 
 func (ss *session) answer(r envelope.Reply) error {
 	if r.Code/100 == 2 {
-		ss.conn.taken()
+		ss.conn.forgetErrors()
 	}
 	ss.s.messages.WithLabelValues(strconv.Itoa(r.Code/100) + "xx").Inc()
 	return smtpError(r)
@@ -257,34 +306,27 @@ func (ss *session) protocol() string {
 	return p
 }
 
-// dataError answers a message that could not be read whole. After a bare CR,
-// or a chunk that was refused, the connection closes: two readers may not
-// agree where such a message ends.
+// dataError answers a message that could not be read whole. What it held is
+// released before the rest of it is passed over. After a bare CR in DATA the
+// connection closes: two readers may not agree where such a message ends.
 func (ss *session) dataError(err error, chunked bool) error {
+	ss.releaseBudget()
+	if errors.Is(err, errAborted) {
+		return smtpError(envelope.ReplyFor(err)) // which the connection omits
+	}
+
 	cut := errors.Is(err, envelope.ErrCut)
-	ss.s.c.Log.Warn("message not read", "session", ss.id, "user", ss.userName(), "remote", ss.remote.Addr().String(), "cut", cut, "err", err)
+	ss.s.c.Log.Warn("message not read", "session", ss.id, "user", ss.userName(),
+		"remote", ss.remote.String(), "cut", cut, "err", err)
 	switch {
+	case cut && isTimeout(err):
+		ss.conn.closeAfterRefusal()
+		return ss.answer(envelope.Reply{Code: 421, Enhanced: [3]int{4, 4, 2}, Text: "Timeout, closing connection"})
 	case cut:
 		ss.conn.drop()
-	case chunked, errors.Is(err, envelope.ErrBareCR):
+	case !chunked && errors.Is(err, envelope.ErrBareCR):
 		ss.conn.closeAfterRefusal()
 	}
+
 	return ss.answer(envelope.ReplyFor(err))
-}
-
-// phaseReader holds a message's arrival to a minimum rate.
-type phaseReader struct {
-	r      io.Reader
-	conn   *conn
-	phases phases
-	start  time.Time
-	n      int64
-}
-
-func (p *phaseReader) Read(b []byte) (int, error) {
-	left := p.phases.message + time.Duration(p.n/p.phases.minRate)*time.Second - time.Since(p.start)
-	p.conn.phase(max(left, time.Millisecond))
-	n, err := p.r.Read(b)
-	p.n += int64(n)
-	return n, err
 }

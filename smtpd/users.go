@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -37,12 +36,24 @@ type Users struct {
 	throttle *throttle
 	hashing  chan struct{} // a place for each password that is hashed now
 	delay    func(context.Context, time.Duration)
+	now      func() time.Time
+	standIn  algorithm.Digest // where no user has a password
 
 	mu       sync.RWMutex
-	users    map[string]userEntry
+	set      userSet
 	cacheKey [32]byte
 	cache    map[[sha256.Size]byte]struct{}
-	dummy    algorithm.Digest
+}
+
+// userSet is what a users file says, by folded name.
+type userSet struct {
+	users       map[string]userEntry
+	fromDomains bool // any user is held to domains
+	// Names that are not there, and users without a password, are verified
+	// against dummy, whose kind is the slowest in the file; slowest is how long
+	// that takes where there are several kinds, which no failure undercuts.
+	dummy   algorithm.Digest
+	slowest time.Duration
 }
 
 type userEntry struct {
@@ -56,17 +67,25 @@ const (
 	maxDelay    = 3 * time.Second
 )
 
-// NewUsers makes an empty set of users with its throttle.
+// NewUsers returns an empty set of users with its throttle.
 func NewUsers(rate Rate) (*Users, error) {
-	dummy, err := HashPassword(rand.Text())
+	hash, err := HashPassword(rand.Text())
 	if err != nil {
 		return nil, err
 	}
-	digest, err := decodeHash(dummy)
+	digest, err := decodeHash(hash)
 	if err != nil {
 		return nil, err
 	}
-	u := &Users{throttle: newThrottle(rate, time.Now), hashing: make(chan struct{}, min(runtime.NumCPU(), maxHashing)), delay: wait, dummy: digest}
+
+	u := &Users{
+		throttle: newThrottle(rate, time.Now),
+		hashing:  make(chan struct{}, min(runtime.NumCPU(), maxHashing)),
+		delay:    wait,
+		now:      time.Now,
+		standIn:  digest,
+	}
+
 	return u, u.Replace(nil)
 }
 
@@ -82,7 +101,8 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Replace swaps in other users and forgets what was verified.
+// Replace swaps in other users and forgets what was verified. Two users whose
+// names differ in ASCII case only are an error.
 func (u *Users) Replace(entries []UserEntry) error {
 	users := make(map[string]userEntry, len(entries))
 	for _, e := range entries {
@@ -94,96 +114,164 @@ func (u *Users) Replace(entries []UserEntry) error {
 			}
 			n.digest = d
 		}
-		users[e.Name] = n
+		key := FoldName(e.Name)
+		if other, ok := users[key]; ok {
+			return fmt.Errorf("smtpd: users %s and %s have the same name", other.Name, e.Name)
+		}
+		users[key] = n
 	}
+	set := u.measure(users)
+
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.users, u.cache = users, map[[sha256.Size]byte]struct{}{}
+	u.set = set
+	u.cache = map[[sha256.Size]byte]struct{}{}
 	rand.Read(u.cacheKey[:])
+
 	return nil
 }
 
-// Lookup finds a user's settings by name.
+// measure finds out which kind of hash is the slowest, where there are several.
+func (u *Users) measure(users map[string]userEntry) userSet {
+	set := userSet{users: users, dummy: u.standIn}
+	kinds := map[string]algorithm.Digest{}
+	for _, e := range users {
+		if len(e.FromDomains) > 0 {
+			set.fromDomains = true
+		}
+		if e.digest != nil {
+			kinds[hashKind(e.digest)] = e.digest
+		}
+	}
+
+	for _, d := range kinds {
+		if len(kinds) == 1 {
+			set.dummy = d
+			break
+		}
+		start := u.now()
+		d.Match("a password that nobody has")
+		if took := u.now().Sub(start); took > set.slowest {
+			set.slowest, set.dummy = took, d
+		}
+	}
+
+	return set
+}
+
+// hashKind returns the algorithm and the parameters of a hash, which is all of
+// it but the last two fields: salt and key, in bcrypt in one.
+func hashKind(d algorithm.Digest) string {
+	f := strings.Split(d.Encode(), "$")
+	if len(f) < 4 {
+		return d.Encode()
+	}
+	if strings.HasPrefix(f[1], "2") { // bcrypt
+		return strings.Join(f[:3], "$")
+	}
+
+	return strings.Join(f[:len(f)-2], "$")
+}
+
+// Lookup implements Directory.
 func (u *Users) Lookup(name string) (relay.User, bool) {
 	u.mu.RLock()
 	defer u.mu.RUnlock()
-	e, ok := u.users[name]
+	e, ok := u.set.users[FoldName(name)]
+
 	return e.User, ok
 }
 
-const subaccountSuffix = ":X-MSYS-SUBACCOUNT="
+// HasFromDomains implements Settings.
+func (u *Users) HasFromDomains() bool {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+
+	return u.set.fromDomains
+}
 
 // Authenticate implements Authenticator. Unknown users and those without a
 // password take as long as known ones.
 func (u *Users) Authenticate(ctx context.Context, l Login) (*Identity, error) {
-	name, suffix, _ := strings.Cut(l.Name, subaccountSuffix)
-	if u.throttle.locked(l.Source, name) {
-		return nil, errNotNow("Too many failed logins, try again later", errLocked)
-	}
+	name, malformed := parseLogin(l)
+	key := name.key()
+
 	u.mu.RLock()
-	e, known := u.users[name]
-	key := u.cacheLine(name, l.Password)
-	_, verified := u.cache[key]
+	set := u.set
+	line := u.cacheLine(key, l.Password)
+	_, verified := u.cache[line]
 	u.mu.RUnlock()
-	if !verified {
-		failed, err := u.verify(ctx, l, name, e.digest)
-		if err != nil {
-			return nil, err
+
+	entry, known := set.users[key]
+	identity := &Identity{User: name.withSubaccount(entry.User)}
+	if verified && malformed == nil {
+		if u.throttle.locked(l.Source, key) {
+			return nil, errNotBegun(errLocked)
 		}
-		if failed > 0 {
-			u.delay(ctx, delayFor(failed))
-			return nil, errFailed
-		}
-		u.remember(key, name, e)
+		u.throttle.succeeded(l.Source, key)
+		return identity, nil
 	}
-	if !known {
-		return nil, errFailed
+
+	digest := entry.digest
+	if malformed != nil || !known {
+		digest = nil
 	}
-	u.throttle.succeeded(l.Source, name)
-	user := e.User
-	if !withSubaccount(&user, l.Name, suffix) {
-		return nil, errFailed
+	if err := u.verify(ctx, l, key, set, digest); err != nil {
+		return nil, err
 	}
-	return &Identity{User: user}, nil
+	u.remember(line, key, entry)
+
+	return identity, nil
 }
 
 // Mechanisms implements Authenticator.
 func (u *Users) Mechanisms() []string { return []string{sasl.Plain, sasl.Login} }
 
-// withSubaccount takes the subaccount that a login's name ends with, unless the
-// user has its own, which is the account's boundary.
-func withSubaccount(user *relay.User, login, suffix string) bool {
-	if !strings.Contains(login, subaccountSuffix) {
-		return true
+// verify looks at a password, with its failure counted before. A digest of nil
+// is that of nobody.
+func (u *Users) verify(ctx context.Context, l Login, key string, set userSet, digest algorithm.Digest) error {
+	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
+	defer cancel()
+	a, err := u.throttle.begin(ctx, l.Source, key)
+	if err != nil {
+		return errNotBegun(err)
 	}
-	n, err := strconv.ParseUint(suffix, 10, 32)
-	if err != nil || n == 0 {
-		return false
+
+	defer a.withdraw() // where nobody knows whether it was right
+
+	start, right, err := u.match(ctx, digest, set.dummy, l.Password)
+	if err != nil {
+		return errNotBegun(err)
 	}
-	if user.Subaccount == 0 {
-		user.Subaccount = uint32(n)
+	if right {
+		a.succeed()
+		return nil
 	}
-	return true
+	took := u.now().Sub(start)
+	u.delay(ctx, delayFor(a.fail())+max(0, set.slowest-took))
+
+	return errFailed
 }
 
-// verify hashes the password. failed is 0 where it is right, else how many
-// failures the source has.
-func (u *Users) verify(ctx context.Context, l Login, name string, d algorithm.Digest) (failed int, err error) {
+// match compares a password with a digest, or takes as long with dummy, when
+// there is a place for that. It returns when the comparison began.
+func (u *Users) match(ctx context.Context, digest, dummy algorithm.Digest, password string) (time.Time, bool, error) {
 	select {
 	case u.hashing <- struct{}{}:
 		defer func() { <-u.hashing }()
 	case <-ctx.Done():
-		return 0, errNotNow("Temporary authentication failure", ctx.Err())
+		return time.Time{}, false, ctx.Err()
 	}
-	if u.throttle.locked(l.Source, name) { // by guesses that were being looked at
-		return 0, errNotNow("Too many failed logins, try again later", errLocked)
+
+	start := u.now()
+	right := false
+	if digest == nil {
+		dummy.Match(password)
+	} else {
+		right = digest.Match(password)
 	}
-	if d == nil {
-		u.dummy.Match(l.Password)
-	} else if d.Match(l.Password) {
-		return 0, nil
-	}
-	return max(1, u.throttle.fail(l.Source, name)), nil
+
+	return start, right, nil
 }
 
 // cacheLine is what the cache knows a login by, under a key that is drawn
@@ -198,7 +286,7 @@ func (u *Users) cacheLine(name, password string) (key [sha256.Size]byte) {
 func (u *Users) remember(key [sha256.Size]byte, name string, e userEntry) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if now, ok := u.users[name]; !ok || now.digest != e.digest { // replaced meanwhile
+	if now, ok := u.set.users[name]; !ok || now.digest != e.digest { // replaced meanwhile
 		return
 	}
 	if len(u.cache) >= maxVerified {

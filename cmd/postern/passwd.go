@@ -61,12 +61,15 @@ func (c *passwdCmd) Run(e *env) error {
 		return nil
 	}
 
-	if err := config.CheckUserName(c.User); err != nil { // before the password is asked for
+	if err := smtpd.CheckName(c.User); err != nil { // before the password is asked for
 		return fmt.Errorf("the name %w", err)
 	}
 	password, err := readPassword(e)
 	if err != nil {
 		return err
+	}
+	if err := smtpd.CheckPassword(password); err != nil {
+		return fmt.Errorf("password: %w", err)
 	}
 	hash, err := smtpd.HashPassword(password)
 	if err != nil {

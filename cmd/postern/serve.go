@@ -64,7 +64,7 @@ func (c *serveCmd) Run(e *env) error {
 	}
 	out.Register(g.reg)
 
-	boundHeap(int64(l.MemoryBudget))
+	boundHeap(heapBudget(l.Config))
 	return g.serveWithReload(e.ctx, hup)
 }
 
@@ -109,6 +109,16 @@ func boundHeap(budget int64) {
 	}
 }
 
+// heapBudget is the memory of all messages in flight; 0 is no limit.
+func heapBudget(c *config.Config) int64 {
+	total := int64(c.MemoryBudget)
+	if total > 0 && c.Reports.On() {
+		total += int64(c.Reports.MemoryBudget)
+	}
+
+	return total
+}
+
 // gateway is everything that `serve` runs, wired. What a reload can change is
 // in live; the rest stays as it was at the start.
 type gateway struct {
@@ -118,6 +128,7 @@ type gateway struct {
 	reg        *prometheus.Registry
 	spool      *spool.Spool
 	queue      *queue.Queue
+	budget     *smtpd.Budget // of submissions, and of what is retried
 	users      *smtpd.Users
 	certs      *certs.Store
 	acme       *certs.ACME // nil: not in that mode
@@ -166,6 +177,7 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 		}
 	}()
 	setLevel(level, l.Config)
+	g.budget = smtpd.NewBudget(int64(l.MemoryBudget))
 	g.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	g.reg.MustRegister(&g.totals)
 	if err := g.openSpools(); err != nil {
@@ -335,7 +347,8 @@ func (g *gateway) authenticator() smtpd.Authenticator {
 	if g.c.Submission.Auth != "upstream" {
 		return g.users
 	}
-	return smtpd.NewPassthrough(smtpd.PassthroughConfig{Users: g.users, Rate: smtpd.Rate(g.c.Submission.AuthFailureRate),
+	return smtpd.NewPassthrough(smtpd.PassthroughConfig{Users: g.users, DefaultUser: g.c.Submission.DefaultUser,
+		Rate:    smtpd.Rate(g.c.Submission.AuthFailureRate),
 		Offered: func() ([]string, bool) { return g.live.Load().pool.Mechanisms() },
 		Login: func(ctx context.Context, user, password string) (relay.Sender, func(), envelope.Reply, error) {
 			l, reply, err := g.live.Load().pool.Login(ctx, user, password)
@@ -352,15 +365,14 @@ func (g *gateway) newListener() {
 	for _, r := range c.Sources {
 		sources = append(sources, smtpd.SourceRule{Network: netip.Prefix(r.Network), RequireAuth: r.RequireAuth, User: r.User})
 	}
-	budget := smtpd.NewBudget(int64(g.c.MemoryBudget))
-	budget.Register(g.reg)
+	g.budget.Register(g.reg, "postern_memory_budget_used_bytes", "Of memory_budget, reserved by messages in flight.")
 	sc := smtpd.Config{
 		Hostname: string(g.c.Hostname), TLS: g.certs.Config(false), RequireTLS: c.RequireTLS, Auth: g.authenticator(), Submit: g,
 		Sources: sources, Directory: g.users, ProxyFrom: prefixes(c.ProxyProtocolFrom),
-		Budget:         budget,
+		Budget:         g.budget,
 		MaxMessageSize: int64(c.MaxMessageSize), MaxRecipients: c.MaxRecipients,
 		MaxConnections: g.connections.Submission, MaxConnectionsPerSource: g.connections.PerSource,
-		IdleTimeout: c.IdleTimeout.Std(), NormaliseLF: c.BareNewlines == "normalise",
+		IdleTimeout: c.IdleTimeout.Std(), MessageTimeout: c.MessageTimeout.Std(), NormaliseLF: c.BareNewlines == "normalise",
 		Grace: g.c.ShutdownGrace.Std(), Log: g.log, Metrics: g.reg,
 	}
 	g.smtp = smtpd.New(sc)
@@ -369,6 +381,10 @@ func (g *gateway) newListener() {
 		// a bare LF can do no harm.
 		sc.Reports, sc.NormaliseLF = g, true
 		sc.MaxConnections = g.connections.Reports
+		sc.MaxMessageSize = int64(g.c.Reports.MaxMessageSize)
+		sc.Budget = smtpd.NewBudget(int64(g.c.Reports.MemoryBudget))
+		sc.Budget.Register(g.reg, "postern_reports_memory_budget_used_bytes",
+			"Of reports.memory_budget, reserved by messages in flight.")
 		g.reports = smtpd.New(sc)
 	}
 }

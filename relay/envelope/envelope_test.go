@@ -100,6 +100,25 @@ func TestReadMessage(t *testing.T) {
 	}
 }
 
+func TestReadMessageAsksBeforeItAllocates(t *testing.T) {
+	in := strings.Repeat("0123456789abcd\r\n", 5000)
+	var asked []int64
+	got, err := ReadMessage(strings.NewReader(in), ReadConfig{
+		MaxBytes: 100_000,
+		Grow:     func(n int64) error { asked = append(asked, n); return nil },
+	})
+	if err != nil || string(got) != in {
+		t.Fatalf("got %d bytes, %v", len(got), err)
+	}
+	last := asked[len(asked)-1]
+	if int64(cap(got)) != last {
+		t.Errorf("allocated %d bytes, asked for %d", cap(got), last)
+	}
+	if last > 100_000+64<<10 {
+		t.Errorf("asked for %d bytes for a message of at most 100000", last)
+	}
+}
+
 func TestReadMessageCut(t *testing.T) {
 	for _, cause := range []error{io.ErrUnexpectedEOF, io.ErrClosedPipe} {
 		_, err := ReadMessage(io.MultiReader(strings.NewReader("A: b\r\n"), iotest.ErrReader(cause)), ReadConfig{})

@@ -21,12 +21,20 @@ var (
 type ReadConfig struct {
 	MaxBytes    int64 // 0: no limit here
 	NormaliseLF bool  // a bare LF becomes CRLF; else it is refused
-	SizeHint    int64 // SIZE of the MAIL command, to allocate once; capped
-	// Grow, where set, is asked before the message becomes n bytes long.
+	SizeHint    int64 // bytes to allocate at once, where Grow allows them; capped
+	// Grow, where set, is asked before memory for n bytes is allocated.
 	Grow func(n int64) error
 }
 
-const maxSizeHint = 64 << 20
+const (
+	minBuffer   = 4096
+	maxSizeHint = 64 << 20
+	readSize    = 32 << 10
+)
+
+// FirstBuffer returns how many bytes ReadMessage allocates for a message that is
+// said to have size bytes.
+func FirstBuffer(size int64) int64 { return min(max(size, minBuffer), maxSizeHint) + 512 }
 
 // ReadMessage reads a message whose end the transport has found already (dots
 // unstuffed, EOF at the end) and holds it to RFC 5321 section 2.3.8: CR and LF
@@ -34,14 +42,18 @@ const maxSizeHint = 64 << 20
 // anything but io.EOF gave us a part of a message: that is ErrCut, whatever
 // the size. The returned slice is the caller's.
 func ReadMessage(r io.Reader, c ReadConfig) ([]byte, error) {
-	s := scanner{normalise: c.NormaliseLF, out: make([]byte, 0, min(max(c.SizeHint, 4096), maxSizeHint)+512)}
-	buf := make([]byte, 32<<10)
+	s := scanner{normalise: c.NormaliseLF}
+	if c.SizeHint > 0 {
+		if err := s.allocate(FirstBuffer(c.SizeHint), c.Grow); err != nil {
+			return nil, err
+		}
+	}
+
+	buf := make([]byte, readSize)
 	for {
 		n, err := r.Read(buf)
-		if c.Grow != nil {
-			if e := c.Grow(int64(len(s.out) + n)); e != nil {
-				return nil, e
-			}
+		if e := s.makeRoom(buf[:n], c); e != nil {
+			return nil, e
 		}
 		if e := s.add(buf[:n]); e != nil {
 			return nil, e
@@ -69,6 +81,39 @@ type scanner struct {
 	normalise bool
 	pendingCR bool
 	out       []byte
+}
+
+// makeRoom makes sure that p can be added. The buffer grows with what arrives,
+// by half of itself at a time, and hardly beyond the largest message.
+func (s *scanner) makeRoom(p []byte, c ReadConfig) error {
+	need := len(s.out) + len(p) + 1 // and a CR that waits
+	if s.normalise {
+		need += bytes.Count(p, []byte("\n"))
+	}
+	if need <= cap(s.out) {
+		return nil
+	}
+
+	size := int64(cap(s.out) + cap(s.out)/2)
+	if c.MaxBytes > 0 {
+		size = min(size, c.MaxBytes+readSize)
+	}
+
+	return s.allocate(max(size, int64(need), minBuffer), c.Grow)
+}
+
+func (s *scanner) allocate(size int64, grow func(int64) error) error {
+	if grow != nil {
+		if err := grow(size); err != nil {
+			return err
+		}
+	}
+
+	next := make([]byte, len(s.out), size)
+	copy(next, s.out)
+	s.out = next
+
+	return nil
 }
 
 func refuseBytes(cause error, text string) error {

@@ -104,6 +104,13 @@ func (b *binder) warn(key, format string, args ...any) {
 	b.problems = append(b.problems, Problem{File: b.file, Line: b.line(key), Key: key, Reason: fmt.Sprintf(format, args...), Warn: true})
 }
 
+// given reports whether the file has a key.
+func (b *binder) given(key string) bool {
+	_, ok := b.lines[key]
+
+	return ok
+}
+
 // line is where a key stands, else where its table begins, else 1.
 func (b *binder) line(key string) int {
 	for {

@@ -120,7 +120,8 @@ func (b *binder) checkSubmission(s *Submission, word func(string, string, ...str
 		b.problem("submission.users_file", "must not be empty")
 	}
 	for key, n := range map[string]int64{"max_message_size": int64(s.MaxMessageSize), "max_recipients": int64(s.MaxRecipients),
-		"max_connections": int64(s.MaxConnections), "max_connections_per_source": int64(s.MaxConnectionsPerSource), "idle_timeout": int64(s.IdleTimeout)} {
+		"max_connections": int64(s.MaxConnections), "max_connections_per_source": int64(s.MaxConnectionsPerSource),
+		"idle_timeout": int64(s.IdleTimeout), "message_timeout": int64(s.MessageTimeout)} {
 		if n <= 0 {
 			b.problem("submission."+key, "must be greater than zero")
 		}
@@ -354,6 +355,14 @@ func (b *binder) checkReports(c *Config) {
 	if !r.On() {
 		return
 	}
+	if r.MaxMessageSize <= 0 {
+		b.problem("reports.max_message_size", `must be greater than zero, for example "10MiB"`)
+	}
+	// One source may hold a quarter, and a message takes its size and a little more.
+	if r.MemoryBudget > 0 && r.MemoryBudget < 4*(r.MaxMessageSize+64<<10) {
+		b.problem("reports.memory_budget",
+			"less than four times reports.max_message_size and 64KiB: such a message could never come in")
+	}
 	if len(r.Listen) == 0 {
 		b.problem("reports.listen", `is empty, write for example ["0.0.0.0:25"]`)
 	}
@@ -457,12 +466,12 @@ func parseUsers(file string, data []byte, env func(string) string) ([]User, Prob
 	for i, u := range f.Users {
 		key := keyOf("user", i)
 
-		if err := CheckUserName(u.Name); err != nil {
+		if err := smtpd.CheckName(u.Name); err != nil {
 			b.problem(key+".name", "%v", err)
-		} else if line, twice := seen[foldName(u.Name)]; twice {
-			b.problem(key+".name", "%q is in line %d already; case does not count", u.Name, line)
+		} else if line, twice := seen[smtpd.FoldName(u.Name)]; twice {
+			b.problem(key+".name", "there is another user of this name in line %d, %q; names are compared without case", line, u.Name)
 		} else {
-			seen[foldName(u.Name)] = b.line(key + ".name")
+			seen[smtpd.FoldName(u.Name)] = b.line(key + ".name")
 		}
 
 		if u.Password != "" {

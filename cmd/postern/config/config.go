@@ -49,12 +49,14 @@ type Submission struct {
 	RequireTLS              bool     `toml:"require_tls"`
 	Auth                    string   `toml:"auth"`
 	UsersFile               string   `toml:"users_file"`
+	DefaultUser             string   `toml:"default_user"` // with auth = "upstream", for logins that UsersFile lacks
 	AuthFailureRate         Rate     `toml:"auth_failure_rate"`
 	MaxMessageSize          Size     `toml:"max_message_size"`
 	MaxRecipients           int      `toml:"max_recipients"`
 	MaxConnections          int      `toml:"max_connections"`
 	MaxConnectionsPerSource int      `toml:"max_connections_per_source"`
 	IdleTimeout             Duration `toml:"idle_timeout"`
+	MessageTimeout          Duration `toml:"message_timeout"`
 	ProxyProtocolFrom       []Prefix `toml:"proxy_protocol_from"`
 	ReceivedHeader          string   `toml:"received_header"`
 	BareNewlines            string   `toml:"bare_newlines"`
@@ -235,10 +237,12 @@ type DKIMKey struct {
 
 // Reports is the listener for bounces and complaints.
 type Reports struct {
-	Listen        []Addr   `toml:"listen"`
-	BounceDomains []string `toml:"bounce_domains"`
-	FBLDomains    []string `toml:"fbl_domains"`
-	Keep          string   `toml:"keep"`
+	Listen         []Addr   `toml:"listen"`
+	BounceDomains  []string `toml:"bounce_domains"`
+	FBLDomains     []string `toml:"fbl_domains"`
+	MemoryBudget   Size     `toml:"memory_budget"` // of port 25 alone
+	MaxMessageSize Size     `toml:"max_message_size"`
+	Keep           string   `toml:"keep"`
 }
 
 // On tells whether any domain is named.
@@ -305,14 +309,19 @@ func Default() *Config {
 	c.Log = Log{Level: "info", Format: "text"}
 	c.Submission = Submission{Listen: []Addr{"0.0.0.0:587"}, RequireTLS: true, Auth: "users", UsersFile: "users.toml",
 		AuthFailureRate: Rate{N: 5, Per: seconds(60).Std()}, MaxMessageSize: 50 * mebi, MaxRecipients: 1000,
-		MaxConnections: 10000, MaxConnectionsPerSource: 200, IdleTimeout: seconds(300), ReceivedHeader: "full", BareNewlines: "refuse"}
+		MaxConnections: 10000, MaxConnectionsPerSource: 200, IdleTimeout: seconds(300), MessageTimeout: seconds(600),
+		ReceivedHeader: "full", BareNewlines: "refuse"}
 	c.Certs = Certs{Mode: "files", CertFile: "fullchain.pem", KeyFile: "privkey.pem", MinVersion: "1.2", ACMEHTTPListen: "0.0.0.0:80", ACMETLSListen: "0.0.0.0:443"}
 	c.Relay = Relay{Upstream: []Addr{"127.0.0.1:2525"}, UpstreamKind: "powermta", TLS: "opportunistic", MaxConnections: 64,
 		MaxMessages: 1000, Queue: "partial", AnswerWithin: seconds(240), RetryAfter: []Duration{seconds(60), seconds(300), seconds(900), seconds(3600)}, BounceAfter: seconds(108 * 3600), MessageIDHeader: "X-Sp-Message-Id", VirtualMTAHeader: "X-Virtual-MTA",
 		JobHeader: "X-Job", SubaccountHeader: "X-Sp-Subaccount-Id", MsysAPI: true}
 	c.Tracking = Tracking{Open: true, InitialOpen: true, Click: true, LinkExpiry: seconds(365 * 86400), MaxLinkLength: 2000, KeyFile: "token.keys",
 		Web: Web{Listen: []Addr{"0.0.0.0:8080"}, MaxConnections: 10000, IPPrivacy: "full", EventsPerClient: Rate{N: 6000, Per: seconds(60).Std()}}}
-	c.Reports = Reports{Listen: []Addr{"0.0.0.0:25"}}
+	c.Reports = Reports{
+		Listen:         []Addr{"0.0.0.0:25"},
+		MemoryBudget:   64 * mebi,
+		MaxMessageSize: 10 * mebi,
+	}
 	c.DKIM = DKIM{RSA: "auto"}
 	c.Events = Events{Keep: seconds(86400)}
 	c.Signals = Signals{UploadURL: "https://api.sparkpost.com/api/v1/ingest/events", EnableSignals: Yes,
@@ -351,13 +360,44 @@ const (
 func checkSources(b *binder, l *Loaded) (out Problems) {
 	for i, s := range l.Submission.Sources {
 		key, known := keyOf("submission.source", i), s.RequireAuth
-		known = known || findUser(l.Users, s.User) >= 0
-		if !known {
+		if !known && !l.hasUser(s.User) {
 			out = append(out, Problem{File: b.file, Line: b.line(key + ".user"), Key: key + ".user", Reason: fmt.Sprintf("no user %q in the users file; its settings would apply", s.User)})
 		}
 	}
 	return out
 }
+
+// hasUser reports whether the users file lists a user.
+func (l *Loaded) hasUser(name string) bool {
+	return findUser(l.Users, name) >= 0
+}
+
+// checkLogins says what becomes of logins that the users file does not list,
+// where the upstream decides about passwords.
+func checkLogins(b *binder, l *Loaded) Problems {
+	const key = "submission.default_user"
+	s := &l.Submission
+	p := Problem{File: b.file, Line: b.line(key), Key: key}
+	switch {
+	case s.DefaultUser != "" && s.Auth != "upstream":
+		p.Reason = `has a meaning with submission.auth = "upstream" only`
+	case s.DefaultUser != "" && !l.hasUser(s.DefaultUser):
+		p.Reason = fmt.Sprintf("no user %q in the users file; its settings would apply", s.DefaultUser)
+	case b.given("submission.users_file") && !l.needsUsers():
+		p.Key, p.Line = "submission.users_file", b.line("submission.users_file")
+		p.Warn = true
+		p.Reason = fmt.Sprintf("%s is not there: no login has settings or limits", s.UsersFile)
+	case s.DefaultUser == "" && s.Auth == "upstream" && slices.ContainsFunc(l.Users, heldToDomains):
+		p.Warn = true
+		p.Reason = "not set, and the users file holds users to from_domains: logins that it does not list are refused"
+	default:
+		return nil
+	}
+
+	return Problems{p}
+}
+
+func heldToDomains(u User) bool { return len(u.FromDomains) > 0 }
 
 // Load reads and checks a configuration file and the users file that it names.
 // The problems hold all that is wrong with either.
@@ -365,10 +405,10 @@ func Load(file string, role Role) (*Loaded, Problems) {
 	return load(file, role, os.Getenv)
 }
 
-// needsUsers: with auth = "upstream" the users file is there for settings, if it
-// is there at all.
+// needsUsers reports whether the users file has to be there. With auth =
+// "upstream" it holds settings, and may be missing.
 func (l *Loaded) needsUsers() bool {
-	if l.Submission.Auth == "upstream" && len(l.Submission.Sources) == 0 {
+	if l.Submission.Auth == "upstream" && len(l.Submission.Sources) == 0 && l.Submission.DefaultUser == "" {
 		_, err := os.Stat(l.Submission.UsersFile)
 		return err == nil
 	}
@@ -389,6 +429,9 @@ func load(file string, role Role, env func(string) string) (*Loaded, Problems) {
 		if l.Submission.UsersFile != "" {
 			problems = append(problems, more...)
 		}
+	}
+	if role == All && len(b.lines) > 0 {
+		problems = append(problems, checkLogins(b, l)...)
 	}
 	return l, problems
 }

@@ -192,6 +192,31 @@ func TestProblems(t *testing.T) {
 		{"no geoip_db, no well-known file", smallest + "[tracking.web]\ngeoip_db = \"x.mmdb\"\nassetlinks = \"x.json\"\nip_privacy = \"some\"\n", []string{"5: tracking.web.geoip_db: web: geo:", "6: tracking.web.assetlinks: web: open", "7: tracking.web.ip_privacy: want one of"}},
 		{"machines", smallest + "[signals]\nprefetch = \"hide\"\n", []string{`5: signals.prefetch: want one of mark, drop, person, not "hide"`}},
 		{"VERP leads elsewhere", smallest + "[relay]\nverp_domain = \"b.example\"\n[reports]\nbounce_domains = [\"*.b.example\"]\n", []string{"5: relay.verp_domain: b.example is not among reports.bounce_domains"}},
+		{
+			"port 25 without memory for a message",
+			smallest + "[reports]\nbounce_domains = [\"b.example\"]\nmemory_budget = \"39MiB\"\n",
+			[]string{"6: reports.memory_budget: less than four times reports.max_message_size"},
+		},
+		{
+			"no time and no size for a message",
+			smallest + "[submission]\nmessage_timeout = \"0s\"\n[reports]\nbounce_domains = [\"b.example\"]\nmax_message_size = 0\n",
+			[]string{"5: submission.message_timeout: must be greater than zero", "8: reports.max_message_size: must be greater than zero"},
+		},
+		{
+			"default user without upstream logins",
+			smallest + "[submission]\ndefault_user = \"A\"\n",
+			[]string{"5: submission.default_user: has a meaning with submission.auth"},
+		},
+		{
+			"default user that is not there",
+			smallest + "[submission]\nauth = \"upstream\"\ndefault_user = \"b\"\n",
+			[]string{`6: submission.default_user: no user "b" in the users file`},
+		},
+		{
+			"default user in another case",
+			smallest + "[submission]\nauth = \"upstream\"\ndefault_user = \"A\"\n[[submission.source]]\nnetwork = \"10.0.0.0/8\"\nrequire_auth = false\nuser = \"A\"\n",
+			nil,
+		},
 		{"syntax", "hostname = \n", []string{"1: "}},
 		{"twice", "hostname = \"a\"\nhostname = \"b\"\n", []string{"2: "}},
 		{"missing hostname and url", "[log]\nlevel = \"info\"\n", []string{"1: hostname: missing", "1: tracking.url: missing"}},
@@ -246,6 +271,59 @@ func TestSecrets(t *testing.T) {
 				t.Errorf("got %v, want %s", problems, c.bad)
 			}
 		})
+	}
+}
+
+func TestUserNames(t *testing.T) {
+	for _, c := range []struct{ name, text, want string }{
+		{"in another case", "[[user]]\nname = \"Ann\"\n\n[[user]]\nname = \"aNN\"\n", `5: user[1].name: there is another user of this name in line 2, "aNN"`},
+		{"control character", "[[user]]\nname = \"a\\u0007\"\n", "2: user[0].name: must not hold control characters"},
+		{"subaccount", "[[user]]\nname = \"a:x-msys-subaccount=1\"\n", "2: user[0].name: must not hold :X-MSYS-SUBACCOUNT="},
+		{"empty", "[[user]]\nname = \"\"\n", "2: user[0].name: missing"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "users.toml")
+			if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, problems := LoadUsers(file, noEnv)
+			if fatal := problems.Fatal(); len(fatal) != 1 || !strings.HasPrefix(fatal[0].Error(), file+":"+c.want) {
+				t.Errorf("got %v, want %s", fatal, c.want)
+			}
+		})
+	}
+}
+
+// TestUnlistedLoginsAreExplained: what check says of logins that the users file
+// does not list.
+func TestUnlistedLoginsAreExplained(t *testing.T) {
+	dir := folder(t)
+	if err := os.WriteFile(filepath.Join(dir, "users.toml"), []byte("[[user]]\nname = \"a\"\nfrom_domains = [\"a.example\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file := write(t, dir, smallest+"[submission]\nauth = \"upstream\"\n")
+	_, problems := load(file, All, noEnv)
+	want := "submission.default_user: warning: not set, and the users file holds users to from_domains"
+	if len(problems.Fatal()) > 0 || !strings.Contains(problems.Error(), want) {
+		t.Errorf("got %v, want %s", problems, want)
+	}
+}
+
+// TestMissingUsersFileIsExplained where the upstream decides about passwords and
+// nothing else says that the file is not there.
+func TestMissingUsersFileIsExplained(t *testing.T) {
+	dir := folder(t)
+	upstream := smallest + "[submission]\nauth = \"upstream\"\n"
+	if err := os.Remove(filepath.Join(dir, "users.toml")); err != nil {
+		t.Fatal(err)
+	}
+	const want = "submission.users_file: warning: "
+	if _, problems := load(write(t, dir, upstream), All, noEnv); strings.Contains(problems.Error(), want) {
+		t.Errorf("not named: %v", problems)
+	}
+	_, problems := load(write(t, dir, upstream+"users_file = \"users.toml\"\n"), All, noEnv)
+	if !strings.Contains(problems.Error(), ":6: "+want) || len(problems.Fatal()) > 0 {
+		t.Errorf("named: got %v, want a warning in line 6", problems)
 	}
 }
 

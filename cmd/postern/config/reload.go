@@ -172,7 +172,7 @@ func StampFile(file string) FileStamp {
 func (l *Loaded) WithUsers() (*Loaded, Problems) {
 	n := *l
 	problems := n.loadUsers()
-	return &n, problems
+	return &n, append(problems, checkLogins(l.binder, &n)...)
 }
 
 // loadUsers reads and checks the users file.

@@ -9,11 +9,10 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 
+	"postern/smtpd"
 	"postern/tracking/spool/atomicfile"
 )
 
@@ -29,40 +28,9 @@ func UsersFile(file string) (string, error) {
 	return b.Path(c.Submission.UsersFile), nil
 }
 
-// reservedName is what stands in a login between a user's name and a
-// subaccount, so that no name may hold it.
-const reservedName = ":X-MSYS-SUBACCOUNT="
-
-// CheckUserName returns why a name cannot be a user's, or nil.
-func CheckUserName(name string) error {
-	switch {
-	case name == "":
-		return errors.New("missing")
-	case !utf8.ValidString(name):
-		return errors.New("must be UTF-8")
-	case strings.ContainsFunc(name, unicode.IsControl):
-		return errors.New("must not hold control characters")
-	case strings.Contains(foldName(name), foldName(reservedName)):
-		return errors.New("must not hold " + reservedName)
-	}
-
-	return nil
-}
-
-// foldName returns what names of users are compared by: their case in ASCII
-// does not count.
-func foldName(name string) string {
-	return strings.Map(func(r rune) rune {
-		if 'A' <= r && r <= 'Z' {
-			return r + 'a' - 'A'
-		}
-		return r
-	}, name)
-}
-
 // findUser returns the index of a user, or -1.
 func findUser(users []User, name string) int {
-	return slices.IndexFunc(users, func(u User) bool { return foldName(u.Name) == foldName(name) })
+	return slices.IndexFunc(users, func(u User) bool { return smtpd.FoldName(u.Name) == smtpd.FoldName(name) })
 }
 
 // UsersEditor changes one user of a users file and keeps every other byte of
@@ -82,7 +50,7 @@ var errInline = errors.New("the users are written in one line, user = [...]; " +
 // SetPassword gives a user a password hash, or adds the user. It returns the
 // name as the file has it.
 func (e UsersEditor) SetPassword(name, hash string) (written string, added bool, err error) {
-	if err := CheckUserName(name); err != nil {
+	if err := smtpd.CheckName(name); err != nil {
 		return "", false, fmt.Errorf("the name %w", err)
 	}
 

@@ -143,7 +143,7 @@ func TestLoadUsersHoldsNamesToTheEditorsRule(t *testing.T) {
 		{"control", "[[user]]\nname = \"a\\u0085\"\n", "users.toml:2: user[0].name: must not hold control characters"},
 		{"reserved", "[[user]]\nname = \"a:x-msys-subaccount=1\"\n", "must not hold :X-MSYS-SUBACCOUNT="},
 		{"none", "[[user]]\njob = \"j\"\n", "user[0].name: missing"},
-		{"twice", "[[user]]\nname = \"App\"\n[[user]]\nname = \"aPP\"\n", `users.toml:4: user[1].name: "aPP" is in line 2 already; case does not count`},
+		{"twice", "[[user]]\nname = \"App\"\n[[user]]\nname = \"aPP\"\n", `users.toml:4: user[1].name: there is another user of this name in line 2, "aPP"; names are compared without case`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, problems := LoadUsers(usersFile(t, c.text), noEnv)

@@ -1,0 +1,227 @@
+package smtpd
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/relay/envelope"
+)
+
+// eventually waits for what another goroutine does.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within 20 s: %s", what)
+		}
+	}
+}
+
+// dialFrom connects from a loopback address of its own.
+func dialFrom(t *testing.T, r *running, source string) *player {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
+	raw, err := d.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { raw.Close() })
+	p := &player{t: t, at: "from " + source, raw: raw, serv: r}
+	p.use(raw)
+	p.expect("220")
+
+	return p
+}
+
+// expect reads a reply that begins so.
+func (p *player) expect(prefix string) {
+	p.t.Helper()
+	if got := p.reply(); !strings.HasPrefix(got[strings.LastIndexByte(got, '\n')+1:], prefix) {
+		p.t.Fatalf("%s: got %q, want %q", p.at, got, prefix)
+	}
+}
+
+// say sends lines, each of which gets its reply.
+func (p *player) say(pairs ...string) {
+	p.t.Helper()
+	for i := 0; i < len(pairs); i += 2 {
+		p.send(pairs[i] + "\r\n")
+		p.expect(pairs[i+1])
+	}
+}
+
+func reportsWith(b *Budget) func(*Config) {
+	return func(c *Config) {
+		c.Reports, c.Budget = c.Submit.(*submitter), b
+	}
+}
+
+func TestPort25ReservesWhatArrives(t *testing.T) {
+	b := NewBudget(1 << 20)
+	r := startServer(t, reportsWith(b), false)
+	p := dialFrom(t, r, "127.0.0.1")
+	p.say("EHLO mx.example.net", "250")
+	for range 3 {
+		p.say("MAIL FROM:<> SIZE=9999", "250", "RSET", "250")
+	}
+	p.say("MAIL FROM:<> SIZE=9999", "250", "RCPT TO:<x@bounces.example.com>", "250", "DATA", "354")
+	if got := b.Used(); got != 0 {
+		t.Errorf("%d bytes reserved for a message of which none has come", got)
+	}
+
+	p.send("Subject: x\r\n\r\n" + strings.Repeat("0123456789\r\n", 500))
+	eventually(t, "what arrived is reserved", func() bool { return b.Used() >= 6000 })
+	if got := b.Used(); got > 20000 {
+		t.Errorf("%d bytes reserved for 6014", got)
+	}
+
+	p.send(".\r\n")
+	p.expect("250")
+	p.say("NOOP", "250")
+	if got := b.Used(); got != 0 {
+		t.Errorf("%d bytes reserved after the message", got)
+	}
+}
+
+func TestPort25SourceHoldsAQuarter(t *testing.T) {
+	b := NewBudget(36000) // 9000 for a source
+	r := startServer(t, reportsWith(b), false)
+	body := "Subject: x\r\n\r\n" + strings.Repeat("0123456789\r\n", 500)
+	begin := func(p *player) {
+		p.say("EHLO mx.example.net", "250", "MAIL FROM:<>", "250", "RCPT TO:<x@bounces.example.com>", "250", "DATA", "354")
+		p.send(body)
+	}
+
+	first := dialFrom(t, r, "127.0.0.1")
+	begin(first)
+	eventually(t, "the first message is held", func() bool { return b.Used() >= int64(len(body)) })
+
+	second := dialFrom(t, r, "127.0.0.1")
+	begin(second)
+	second.send(".\r\n")
+	second.expect("452 4.3.1")
+
+	other := dialFrom(t, r, "127.0.0.2")
+	begin(other)
+	other.send(".\r\n")
+	other.expect("250")
+
+	first.send(".\r\n")
+	first.expect("250")
+	begin(second)
+	second.send(".\r\n")
+	second.expect("250")
+}
+
+func TestSubmissionReservesDeclaredSizeAtData(t *testing.T) {
+	b := NewBudget(1 << 20)
+	r := startServer(t, func(c *Config) { c.Budget = b }, true)
+	p := dialTLS(t, r)
+	for range 3 {
+		p.say("MAIL FROM:<a@example.com> SIZE=9999", "250", "RSET", "250")
+	}
+	p.say("MAIL FROM:<a@example.com> SIZE=9999", "250", "RCPT TO:<b@example.net>", "250")
+	if got := b.Used(); got != 0 {
+		t.Errorf("%d bytes reserved before DATA", got)
+	}
+
+	p.say("DATA", "354")
+	if got, want := b.Used(), submissionCost*envelope.FirstBuffer(9999); got != want {
+		t.Errorf("%d bytes reserved at DATA, want %d", got, want)
+	}
+
+	p.send("From: a@example.com\r\n\r\na\nb")
+	eventually(t, "a refused message's memory is released before its end", func() bool { return b.Used() == 0 })
+	p.send("\r\n.\r\n")
+	p.expect("550")
+}
+
+func TestSubmissionReservesNothingForChunksToCome(t *testing.T) {
+	b := NewBudget(1 << 20)
+	r := startServer(t, func(c *Config) { c.Budget = b }, true)
+	p := dialTLS(t, r)
+	p.say("MAIL FROM:<a@example.com> SIZE=9999", "250", "RCPT TO:<b@example.net>", "250")
+	p.send("BDAT 21\r\nFrom: a@example.com\r\n")
+	p.expect("250")
+	if got, most := b.Used(), int64(submissionCost*4096); got == 0 || got > most {
+		t.Errorf("%d bytes reserved after 21, want at most %d", got, most)
+	}
+
+	p.say("RSET", "250")
+	if got := b.Used(); got != 0 {
+		t.Errorf("%d bytes reserved after RSET", got)
+	}
+}
+
+func TestSubmissionRefusesDataWithoutMemory(t *testing.T) {
+	b := NewBudget(30000)
+	r := startServer(t, func(c *Config) { c.Budget = b }, true)
+	p := dialTLS(t, r)
+	if !b.Reserve(29000) {
+		t.Fatal("nothing could be reserved")
+	}
+	p.say("MAIL FROM:<a@example.com> SIZE=9999", "250", "RCPT TO:<b@example.net>", "250", "DATA", "452 4.3.1")
+	p.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250")
+	p.send("BDAT 21 LAST\r\nFrom: a@example.com\r\n")
+	p.expect("452 4.3.1")
+
+	b.Release(29000)
+	p.say("MAIL FROM:<a@example.com> SIZE=9999", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354")
+	p.send("From: a@example.com\r\n\r\n.\r\n")
+	p.expect("250")
+	p.say("NOOP", "250")
+	if got := b.Used(); got != 0 {
+		t.Errorf("%d bytes reserved after the message", got)
+	}
+}
+
+// TestPort25LeavesSubmissionAlone: whatever strangers hold, clients that may
+// submit have a budget of their own.
+func TestPort25LeavesSubmissionAlone(t *testing.T) {
+	own, theirs := NewBudget(1<<20), NewBudget(32000)
+	reports := startServer(t, reportsWith(theirs), false)
+	submission := startServer(t, func(c *Config) { c.Budget = own }, true)
+	for i := 2; i < 6; i++ {
+		p := dialFrom(t, reports, fmt.Sprintf("127.0.0.%d", i))
+		p.say("EHLO mx.example.net", "250", "MAIL FROM:<>", "250", "RCPT TO:<x@bounces.example.com>", "250", "DATA", "354")
+		p.send(strings.Repeat("0123456789\r\n", 300))
+	}
+	eventually(t, "strangers hold what they may", func() bool { return theirs.Used() >= 4*3600 })
+
+	p := dialTLS(t, submission)
+	p.say("MAIL FROM:<a@example.com> SIZE=9000", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354")
+	p.send("From: a@example.com\r\n\r\n.\r\n")
+	p.expect("250")
+}
+
+func TestPort25BoundsCommandsWithoutMessage(t *testing.T) {
+	const most = maxCommands + reportRecipients
+	r := startServer(t, func(c *Config) { c.Reports = c.Submit.(*submitter) }, false)
+	p := dialFrom(t, r, "127.0.0.1")
+	p.say("EHLO mx.example.net", "250")
+	message := func() {
+		p.say("MAIL FROM:<>", "250", "RCPT TO:<x@bounces.example.com>", "250", "DATA", "354", "Subject: x\r\n\r\n.", "250")
+	}
+	for range most - 10 {
+		p.say("NOOP", "250")
+	}
+	message()
+	for range most - 10 {
+		p.say("RSET", "250")
+	}
+	message()
+
+	for n := 0; ; n++ {
+		p.send("NOOP\r\n")
+		if got := p.reply(); strings.HasPrefix(got, "421 4.7.0") {
+			break
+		}
+		if n > most {
+			t.Fatalf("%d commands without a message, and still there", n)
+		}
+	}
+	p.check("closed")
+}

@@ -1,0 +1,318 @@
+package smtpd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// faultyListener fails before it accepts.
+type faultyListener struct {
+	net.Listener
+	mu     sync.Mutex
+	errors []error
+}
+
+func (l *faultyListener) Accept() (net.Conn, error) {
+	l.mu.Lock()
+	if len(l.errors) > 0 {
+		err := l.errors[0]
+		l.errors = l.errors[1:]
+		l.mu.Unlock()
+		return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", err)}
+	}
+	l.mu.Unlock()
+
+	return l.Listener.Accept()
+}
+
+func counterValue(t *testing.T, reg *prometheus.Registry, name, label string) (n float64) {
+	t.Helper()
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			for _, l := range m.GetLabel() {
+				if f.GetName() == name && l.GetValue() == label {
+					n += m.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+
+	return n
+}
+
+// TestAcceptGoesOn after errors that pass, whatever listeners there are.
+func TestAcceptGoesOn(t *testing.T) {
+	passing := []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.ECONNABORTED, syscall.EPROTO}
+	for _, c := range []struct {
+		name   string
+		change func(*Config)
+		hello  string
+	}{
+		{"plain", func(*Config) {}, ""},
+		{"behind a proxy", options["proxy"], "PROXY TCP4 192.0.2.7 192.0.2.1 1234 587\r\n"},
+		{"port 25", options["reports"], ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			reg := prometheus.NewRegistry()
+			out := &lockedBuffer{}
+			config := Config{
+				Hostname: "x.example",
+				Submit:   &submitter{},
+				Log:      slog.New(slog.NewTextHandler(out, nil)),
+				Metrics:  reg,
+			}
+			c.change(&config)
+			raw, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan error, 1)
+			go func() { done <- New(config).Serve(ctx, &faultyListener{Listener: raw, errors: passing}, false) }()
+
+			for range 3 {
+				conn, err := net.Dial("tcp", raw.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				p := &player{t: t, at: c.name}
+				p.use(conn)
+				p.send(c.hello)
+				p.expect("220 x.example")
+				conn.Close()
+			}
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			if got := counterValue(t, reg, "postern_smtpd_connections_total", "accept_failed"); got != float64(len(passing)) {
+				t.Errorf("%v failures counted, want %d", got, len(passing))
+			}
+			if n := strings.Count(out.String(), "cannot accept connections"); n != 1 {
+				t.Errorf("%d lines in the log, want 1 a minute:\n%s", n, out)
+			}
+		})
+	}
+}
+
+// TestAcceptEnds with an error that does not pass.
+func TestAcceptEnds(t *testing.T) {
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	s := New(Config{Submit: &submitter{}, Log: quiet})
+	got := s.Serve(context.Background(), &faultyListener{Listener: raw, errors: []error{syscall.EINVAL}}, false)
+	if !errors.Is(got, syscall.EINVAL) {
+		t.Errorf("got %v, want %v", got, syscall.EINVAL)
+	}
+}
+
+// TestSteadyListenerStops while it waits.
+func TestSteadyListenerStops(t *testing.T) {
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var many []error
+	for range 1000 {
+		many = append(many, syscall.EMFILE)
+	}
+	failed := make(chan struct{}, len(many))
+	l := newSteadyListener(&faultyListener{Listener: raw, errors: many}, func(error) { failed <- struct{}{} })
+	done := make(chan error, 1)
+	go func() {
+		_, err := l.Accept()
+		done <- err
+	}()
+	<-failed
+	l.Close()
+	if err := <-done; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("got %v, want %v", err, net.ErrClosed)
+	}
+}
+
+func TestConnectionsAboveTheLimitAreRefused(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(*Config)
+	}{
+		{"submission", func(c *Config) { c.MaxConnections = 4 }},
+		{"port 25", func(c *Config) { c.MaxConnections, c.Reports = 4, c.Submit.(*submitter) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := startServer(t, c.change, false)
+			dial := func(source, want string) *player {
+				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
+				raw, err := d.Dial("tcp", r.addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { raw.Close() })
+				p := &player{t: t, at: "from " + source, raw: raw, serv: r}
+				p.use(raw)
+				p.expect(want)
+				return p
+			}
+
+			first := dial("127.0.0.1", "220")
+			dial("127.0.0.1", "220")
+			dial("127.0.0.1", "220")
+			dial("127.0.0.1", "421 4.7.0").check("closed") // one place is left for others
+			dial("127.0.0.2", "220")
+			dial("127.0.0.3", "421 4.3.2").check("closed")
+
+			first.say("QUIT", "221")
+			first.check("closed")
+			for tries := 0; ; tries++ { // its place is free in a moment
+				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP("127.0.0.3")}}
+				raw, err := d.Dial("tcp", r.addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer raw.Close()
+				p := &player{t: t, at: "afterwards", raw: raw, serv: r}
+				p.use(raw)
+				if got := p.reply(); strings.HasPrefix(got, "220") {
+					break
+				} else if tries > 2000 {
+					t.Fatalf("the place is not given back: %s", got)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+}
+
+// TestProxiesCountBeforeTheirHeader: connections that say nothing take places
+// as others do.
+func TestProxiesCountBeforeTheirHeader(t *testing.T) {
+	r := startServer(t, func(c *Config) { options["proxy"](c); c.MaxConnections = 2 }, false)
+	for range 2 {
+		raw, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer raw.Close()
+	}
+	raw, err := net.Dial("tcp", r.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	p := &player{t: t, at: "the third", raw: raw, serv: r}
+	p.use(raw)
+	p.expect("421 4.3.2")
+}
+
+func TestMostPerSource(t *testing.T) {
+	for _, c := range []struct{ all, want int }{{1, 1}, {2, 1}, {4, 3}, {200, 175}, {10000, 8750}} {
+		if got := mostPerSource(c.all); got != c.want {
+			t.Errorf("of %d: %d, want %d", c.all, got, c.want)
+		}
+	}
+}
+
+func TestHandshakesOfASourceWait(t *testing.T) {
+	h := newHandshakeSlots(2)
+	ctx, cancel := context.WithCancel(context.Background())
+	var done []func()
+	for range 2 {
+		end, err := h.acquire(ctx, home)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done = append(done, end)
+	}
+	other, err := h.acquire(ctx, away)
+	if err != nil {
+		t.Fatalf("another source: %v", err)
+	}
+	other()
+
+	third := make(chan error, 1)
+	go func() {
+		end, err := h.acquire(ctx, home)
+		if err == nil {
+			end()
+		}
+		third <- err
+	}()
+	done[0]()
+	if err := <-third; err != nil {
+		t.Errorf("after one was done: %v", err)
+	}
+
+	end, err := h.acquire(ctx, home)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := h.acquire(ctx, home); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want %v", err, context.Canceled)
+	}
+	end()
+	done[1]()
+	if len(h.queues) != 0 {
+		t.Errorf("%d sources remembered", len(h.queues))
+	}
+}
+
+func TestRareLog(t *testing.T) {
+	var out bytes.Buffer
+	now := time.Unix(1000, 0)
+	r := newRareLog(slog.New(slog.NewTextHandler(&out, nil)), func() time.Time { return now })
+	for range 5 {
+		r.log(slog.LevelWarn, "too many", "n", 1)
+	}
+	r.log(slog.LevelWarn, "something else")
+	now = now.Add(rareEvery)
+	r.log(slog.LevelWarn, "too many", "n", 2)
+
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	wants := []string{`msg="too many" n=1`, `msg="something else"`, `msg="too many" n=2 more_since_last_line=4`}
+	if len(lines) != len(wants) {
+		t.Fatalf("got %d lines, want %d:\n%s", len(lines), len(wants), &out)
+	}
+	for i, want := range wants {
+		if !strings.HasSuffix(lines[i], want) {
+			t.Errorf("line %d: %s, want %s", i, lines[i], want)
+		}
+	}
+}
+
+func TestLibraryLogIsFormatted(t *testing.T) {
+	var out bytes.Buffer
+	l := libraryLog{slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	l.Printf("error handling %v: %s", netip.MustParseAddrPort("192.0.2.1:25"), fmt.Errorf("gone\nforged"))
+	l.Printf("panic serving %v: %v\n%s", "192.0.2.1:25", "oh", "stack")
+	l.Println("closed", 3)
+
+	for _, want := range []string{
+		`level=DEBUG msg=go-smtp text="error handling 192.0.2.1:25: gone\nforged"`,
+		`level=ERROR msg=go-smtp text="panic serving 192.0.2.1:25: oh\nstack"`,
+		`level=DEBUG msg=go-smtp text="closed 3"`,
+	} {
+		if !strings.Contains(out.String(), want+"\n") {
+			t.Errorf("no %s in\n%s", want, &out)
+		}
+	}
+}
