@@ -3,7 +3,6 @@ package relay
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -62,10 +61,10 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
 	if m.policy, err = r.applyPolicy(header, s.User); err != nil {
 		return nil, err
 	}
-	if err := r.maySend(s, &m.policy, header); err != nil {
+	if err := r.maySend(s, m.policy.origin); err != nil {
 		return nil, err
 	}
-	m.report, m.policy.subaccount = r.reporting(m.policy.virtualMTA, m.policy.sender, m.policy.subaccount)
+	m.report, m.policy.subaccount = r.reporting(s.User, &m.policy)
 	if separated {
 		m.policy.complete(r.c.Hostname, now)
 	}
@@ -107,19 +106,22 @@ func (r *Relay) makePlan(m *message, sevenBit bool) {
 }
 
 // dropBroken removes signatures that the rewriting breaks, where they are of a
-// domain that we sign for; others' stay, for they tell of others.
+// domain that we sign for and that is the user's to sign for; signatures of
+// other domains are kept.
 func (r *Relay) dropBroken(m *message) (dropped bool) {
 	if r.c.Signer == nil {
 		return false
 	}
+
 	out := make([]byte, 0, len(m.policy.header))
 	for _, f := range envelope.Fields(m.policy.header) {
-		if f.Is("DKIM-Signature") && r.c.Signer.Has(dkim.SigningDomain(f.Value())) {
+		if f.Is("DKIM-Signature") && r.signsFor(m.s.User, dkim.SigningDomain(f.Value())) {
 			dropped = true
 			continue
 		}
 		out = append(out, f.Raw...)
 	}
+
 	if dropped {
 		m.policy.header = out
 	}
@@ -127,37 +129,39 @@ func (r *Relay) dropBroken(m *message) (dropped bool) {
 }
 
 // maySend holds a message to the domains that its user may send from: MAIL
-// FROM (but for the null path), From and Sender.
-func (r *Relay) maySend(s *Submission, p *policy, header []byte) error {
+// FROM (but for the null path), From and Sender. Where one of the two fields is
+// not understood, nobody can say what a recipient will see in it.
+func (r *Relay) maySend(s *Submission, o originators) error {
 	if len(s.User.FromDomains) == 0 {
 		return nil
 	}
-	allowed := func(domain string) bool {
-		return slices.ContainsFunc(s.User.FromDomains, func(pattern string) bool { return envelope.MatchDomain(pattern, domain) })
+
+	if from := s.Envelope.From; !from.IsNull() && !s.User.maySendFrom(from.Domain) {
+		return refuseOriginator("MAIL FROM", from)
 	}
-	refuse := func(what string) error {
-		return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send as this "+what)
+	if o.unclear != "" {
+		return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send as this "+o.unclear+
+			": its addresses cannot be told for certain; write it once, as name <user@domain>")
 	}
-	if from := s.Envelope.From; !from.IsNull() && !allowed(from.Domain) {
-		return refuse("MAIL FROM")
+	if len(o.from) == 0 {
+		return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send without a From")
 	}
-	for _, f := range envelope.Fields(header) {
-		for _, name := range []string{"From", "Sender"} {
-			if !f.Is(name) {
-				continue
-			}
-			domains := addressDomains(f.Value())
-			if len(domains) == 0 {
-				return refuse(name)
-			}
-			for _, d := range domains {
-				if !allowed(d) {
-					return refuse(name)
-				}
-			}
+
+	for _, a := range o.from {
+		if !s.User.maySendFrom(a.Domain) {
+			return refuseOriginator("From", a)
+		}
+	}
+	for _, a := range o.sender {
+		if !s.User.maySendFrom(a.Domain) {
+			return refuseOriginator("Sender", a)
 		}
 	}
 	return nil
+}
+
+func refuseOriginator(field string, a envelope.Address) error {
+	return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send as this "+field+": "+envelope.CleanText(a.String()))
 }
 
 // addCopies gives each recipient one copy, however often they are named, and
@@ -195,38 +199,6 @@ func (r *Relay) addCopies(m *message, now time.Time) error {
 	}
 	if r.c.MaxRecipients > 0 && len(m.copies) > r.c.MaxRecipients {
 		return envelope.Refuse(550, [3]int{5, 5, 3}, "Too many recipients with those of X-MSYS-API")
-	}
-	return nil
-}
-
-// chooseKeys finds the keys that sign: those of the From domain, or the one
-// that X-MSYS-API asks for, where it is of a domain that the user may use.
-func (r *Relay) chooseKeys(m *message) error {
-	if r.c.Signer == nil {
-		return nil
-	}
-	m.keys = r.c.Signer.KeysFor(envelope.ASCIIDomain(m.policy.from.Domain), m.at)
-	if name := m.s.User.DKIMKey; name != "" {
-		if k, ok := r.c.Signer.Named(name, m.at); ok {
-			m.keys = []dkim.Key{k}
-		} else {
-			r.c.Log.Error("the user's dkim_key is not there; the From domain's signs", "user", m.s.User.Name, "dkim_key", name)
-		}
-	}
-	if api := m.policy.api; api != nil && api.Options.DKIMKey != "" {
-		k, ok := r.c.Signer.Named(api.Options.DKIMKey, m.at)
-		domains := m.s.User.FromDomains
-		allowed := len(domains) == 0 || slices.ContainsFunc(domains, func(p string) bool { return envelope.MatchDomain(p, k.Domain) })
-		if !ok || !allowed {
-			return msysRefusal("no such dkim_key for you")
-		}
-		m.keys = []dkim.Key{k}
-	}
-	if len(m.keys) == 0 {
-		if r.c.RequireSignature {
-			return envelope.Refuse(550, [3]int{5, 7, 20}, "No DKIM key for the domain of From")
-		}
-		r.unsigned.Inc()
 	}
 	return nil
 }

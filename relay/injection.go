@@ -27,7 +27,7 @@ func (r *Relay) injection(m *message, c *copyOf) *event.Event {
 	e := &event.Event{
 		Type: event.Injection, ID: r.c.IDs.Next(), MessageID: c.id.String(), Timestamp: event.Timestamp{Time: at},
 		RecvMethod: "esmtp", CampaignID: m.policy.job,
-		FriendlyFrom: m.policy.from.String(), MsgFrom: m.s.Envelope.From.String(), MsgSize: strconv.Itoa(c.size),
+		FriendlyFrom: m.policy.origin.author().String(), MsgFrom: m.s.Envelope.From.String(), MsgSize: strconv.Itoa(c.size),
 		OpenTracking: &t.Open, ClickTracking: &t.Click, InitialPixel: &t.InitialOpen,
 		RcptTo: c.recipient.Address.String(), RoutingDomain: routingDomain(c.recipient.Address),
 		SubaccountID: m.policy.subaccount, Subject: decodeText(m.policy.subject, maxSubject),

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"net/mail"
 	"strconv"
 	"strings"
 	"time"
@@ -27,9 +26,8 @@ var neverLeave = []string{"X-MSYS-API", "X-DKIM-Key", "X-DKIM-Options", "Bcc", "
 
 // policy is what the header policy made of a message's header block.
 type policy struct {
-	header     []byte           // the new block, but for what differs between copies
-	from       envelope.Address // the first From address
-	sender     string           // the sending domain: Sender, else From
+	header     []byte // the new block, but for what differs between copies
+	origin     originators
 	subject    string
 	job        string
 	virtualMTA string
@@ -48,7 +46,7 @@ type policy struct {
 // counts, the others go; so for X-Virtual-MTA.
 func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
 	p := policy{header: make([]byte, 0, len(header)+256), subaccount: u.Subaccount}
-	var sender, from string
+	var sender, from []string
 	for _, f := range envelope.Fields(header) {
 		switch {
 		case f.Name == "":
@@ -84,10 +82,10 @@ func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
 			p.vmtaSeen, p.virtualMTA = true, f.Value()
 		case f.Is("X-Envid"):
 			p.envid = f.Value()
-		case f.Is("From") && from == "":
-			from = f.Value()
-		case f.Is("Sender") && sender == "":
-			sender = f.Value()
+		case f.Is("From"):
+			from = append(from, f.Value())
+		case f.Is("Sender"):
+			sender = append(sender, f.Value())
 		case f.Is("Subject") && p.subject == "":
 			p.subject = f.Value()
 		case f.Is("Date"):
@@ -99,11 +97,7 @@ func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
 		}
 		p.header = append(p.header, f.Raw...)
 	}
-	p.from = firstAddress(from)
-	p.sender = strings.ToLower(p.from.Domain)
-	if a := firstAddress(sender); !a.IsNull() {
-		p.sender = strings.ToLower(a.Domain)
-	}
+	p.origin = readOriginators(from, sender)
 	return p, r.addFields(&p, u)
 }
 
@@ -213,53 +207,4 @@ func (p *policy) complete(hostname string, now time.Time) {
 		rand.Read(b[:])
 		p.add("Message-ID", "<"+hex.EncodeToString(b[:])+"@"+hostname+">")
 	}
-}
-
-// addressDomains are the domains of all mailboxes of an address list; nil where
-// it cannot be read for certain.
-func addressDomains(list string) []string {
-	if len(list) > maxAddressField {
-		return nil
-	}
-	as, err := (&mail.AddressParser{WordDecoder: lenientWords}).ParseList(list)
-	if err != nil {
-		return nil
-	}
-	var out []string
-	for _, a := range as {
-		_, domain, _ := cutLast(a.Address, "@")
-		out = append(out, domain)
-	}
-	return out
-}
-
-// maxAddressField bounds what is given to the address parser.
-const maxAddressField = 16 << 10
-
-// firstAddress is the first mailbox of an address list. A list that the parser
-// does not read is looked at leniently, as mail programs do: what stands in
-// angle brackets, else the first word with an @.
-func firstAddress(list string) envelope.Address {
-	if list == "" {
-		return envelope.Address{}
-	}
-	if len(list) <= maxAddressField {
-		if as, err := (&mail.AddressParser{WordDecoder: lenientWords}).ParseList(list); err == nil && len(as) > 0 {
-			if a, err := envelope.FromUnquoted(as[0].Address); err == nil {
-				return a
-			}
-		}
-	}
-	if i := strings.LastIndexByte(list, '<'); i >= 0 {
-		in, _, _ := strings.Cut(list[i+1:], ">")
-		if a, err := envelope.Parse(strings.TrimSpace(in)); err == nil {
-			return a
-		}
-	}
-	for _, w := range strings.FieldsFunc(list, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' }) {
-		if a, err := envelope.Parse(strings.Trim(w, "<>\"")); err == nil {
-			return a
-		}
-	}
-	return envelope.Address{}
 }

@@ -105,6 +105,8 @@ type Config struct {
 	Convert8Bit   bool // encode 8-bit content, whatever the upstream takes
 	Keys          *token.Keys
 	Signer        *dkim.Signer
+	// Holders knows the domains that users are held to; nil: no user is.
+	Holders DomainHolders
 	// RequireSignature refuses what cannot be signed; else it goes unsigned.
 	RequireSignature bool
 	SignatureLife    time.Duration // x= of the signatures; 0: none
@@ -124,6 +126,7 @@ type Config struct {
 type Relay struct {
 	c       Config
 	buffers sync.Pool
+	notes   notes
 
 	copies   *prometheus.CounterVec
 	skipped  *prometheus.CounterVec

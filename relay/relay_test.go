@@ -449,23 +449,6 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-func TestFirstAddress(t *testing.T) {
-	for _, c := range []struct{ in, want string }{
-		{"News <news@example.com>", "news@example.com"},
-		{"a@b.example, c@d.example", "a@b.example"},
-		{`"Doe, John" <john@example.com>`, "john@example.com"},
-		{"=?utf-8?q?=C3=A9?= <e@example.com>", "e@example.com"},
-		{"broken, <x@example.com", "x@example.com"},
-		{"not <an> address @ all", ""},
-		{"", ""},
-		{`"odd one"@example.com`, `"odd one"@example.com`},
-	} {
-		if got := firstAddress(c.in).String(); got != c.want {
-			t.Errorf("%q: got %q, want %q", c.in, got, c.want)
-		}
-	}
-}
-
 func BenchmarkPolicy(b *testing.B) {
 	r := newBench(b, nil).relay
 	header := []byte(strings.SplitAfter(htmlMessage, "\r\n\r\n")[0])

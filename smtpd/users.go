@@ -40,6 +40,7 @@ type Users struct {
 
 	mu       sync.RWMutex
 	users    map[string]userEntry
+	held     *relay.HeldDomains
 	cacheKey [32]byte
 	cache    map[[sha256.Size]byte]struct{}
 	dummy    algorithm.Digest
@@ -85,6 +86,7 @@ func wait(ctx context.Context, d time.Duration) {
 // Replace swaps in other users and forgets what was verified.
 func (u *Users) Replace(entries []UserEntry) error {
 	users := make(map[string]userEntry, len(entries))
+	var patterns []string
 	for _, e := range entries {
 		n := userEntry{User: e.User}
 		if e.Password != "" {
@@ -95,9 +97,13 @@ func (u *Users) Replace(entries []UserEntry) error {
 			n.digest = d
 		}
 		users[e.Name] = n
+		patterns = append(patterns, e.FromDomains...)
 	}
+	held := relay.NewHeldDomains(patterns)
+
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.held = held
 	u.users, u.cache = users, map[[sha256.Size]byte]struct{}{}
 	rand.Read(u.cacheKey[:])
 	return nil
@@ -109,6 +115,13 @@ func (u *Users) Lookup(name string) (relay.User, bool) {
 	defer u.mu.RUnlock()
 	e, ok := u.users[name]
 	return e.User, ok
+}
+
+// Held implements relay.DomainHolders by the from_domains of all users.
+func (u *Users) Held(domain string) bool {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	return u.held.Held(domain)
 }
 
 const subaccountSuffix = ":X-MSYS-SUBACCOUNT="
