@@ -386,6 +386,7 @@ func load(file string, role Role, env func(string) string) (*Loaded, Problems) {
 		}
 		l.Users = users
 		problems = append(problems, checkSources(b, l)...)
+		problems = append(problems, checkHeldKeys(b, l)...)
 	}
 	return l, problems
 }
