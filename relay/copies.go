@@ -10,6 +10,7 @@ import (
 	"postern/dkim"
 	"postern/relay/envelope"
 	"postern/relay/upstream"
+	"postern/tracking/event"
 	"postern/tracking/rewrite"
 	"postern/tracking/token"
 )
@@ -31,6 +32,9 @@ type message struct {
 	params   envelope.MailParams
 	copies   []*copyOf
 	longest  int // recipient, as bytes of a token
+
+	event     event.Event // what the copies' events have in common
+	eventSize int         // bounds an encoded event
 }
 
 // copyOf is one recipient's copy.
@@ -79,6 +83,7 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
 	if err := r.chooseKeys(m); err != nil {
 		return nil, err
 	}
+	m.event = r.template(m)
 	m.received = r.receivedField(s, now)
 	m.eightBit = has8bit(s.Message)
 	m.params.NeedsUTF8 = m.params.UTF8 && has8bit(header)

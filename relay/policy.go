@@ -118,11 +118,14 @@ func (r *Relay) addFields(p *policy, u User) error {
 			p.virtualMTA = p.api.Options.IPPool
 		}
 		if p.virtualMTA != "" && !isToken(p.virtualMTA) {
-			return msysRefusal("ip_pool is no name of a VirtualMTA")
+			return msysRefusal("ip_pool is not the name of a VirtualMTA")
 		}
 		if p.virtualMTA != "" && r.c.PowerMTA {
 			p.add(r.c.Headers.VirtualMTA, p.virtualMTA)
 		}
+	}
+	if len(p.virtualMTA) > maxVirtualMTA {
+		return envelope.Refuse(550, [3]int{5, 6, 0}, fmt.Sprintf("The name of a VirtualMTA is longer than %d bytes", maxVirtualMTA))
 	}
 	if p.virtualMTA != "" && !r.knownVirtualMTA(p.virtualMTA) {
 		return envelope.Refuse(550, [3]int{5, 6, 0}, envelope.CleanText(fmt.Sprintf("Unknown VirtualMTA %.100q", p.virtualMTA)))
@@ -132,6 +135,9 @@ func (r *Relay) addFields(p *policy, u User) error {
 	}
 	return nil
 }
+
+// maxVirtualMTA bounds the name of a VirtualMTA or pool, in bytes.
+const maxVirtualMTA = 255
 
 // isToken: printable ASCII without white space, as VirtualMTA names are.
 func isToken(s string) bool {

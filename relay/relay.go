@@ -66,8 +66,8 @@ type Upstream interface {
 // Recorder makes events durable before it returns, and holds room for them.
 type Recorder interface {
 	Record(context.Context, ...*event.Event) error
-	// Reserve holds room for n events until release is called.
-	Reserve(n int) (release func(), err error)
+	// Reserve holds room for encoded events of n bytes until release is called.
+	Reserve(n int64) (release func(), err error)
 }
 
 // Tracking says what a message gets, where nothing more specific speaks.
@@ -182,12 +182,24 @@ func (r *Relay) Submit(ctx context.Context, s *Submission) envelope.Reply {
 }
 
 // reserve holds room for all that a transaction may have to write, before
-// anything goes upstream.
+// anything goes upstream: for each copy an injection event, and a bounce event
+// for what a mixed answer leaves over.
 func (r *Relay) reserve(m *message) (release func(), err error) {
-	events, err := r.c.Events.Reserve(2 * len(m.copies)) // injection, and a bounce for what a mixed answer leaves over
+	injection, bounce, err := r.eventSizes(m)
 	if err != nil {
 		return nil, err
 	}
+	m.eventSize = bounce
+
+	perCopy := int64(injection + bounce)
+	if !m.report {
+		perCopy = 0
+	}
+	events, err := r.c.Events.Reserve(perCopy * int64(len(m.copies)))
+	if err != nil {
+		return nil, err
+	}
+
 	shared := len(m.s.Message)
 	own := len(m.copies) * (4096 + m.plan.OwnSize() + len(m.s.Envelope.From.String()))
 	room, err := r.c.Queue.Reserve(queue.Room(2*shared, own)) // a DSN may carry the message again
@@ -296,28 +308,39 @@ func (r *Relay) refused(ctx context.Context, s *Submission, err error) envelope.
 	return reply
 }
 
-// recordInjections writes the event of each copy that the upstream took, in
-// one go. The copies are gone: a failure is told to the operator and not to
-// the client, who would send them twice.
+// recordInjections writes the events of the copies that the upstream took, or
+// that wait or have failed, in pieces of a bounded size. The copies are gone: a
+// failure is told to the operator and not to the client, who would send them
+// twice.
 func (r *Relay) recordInjections(ctx context.Context, m *message) {
 	if !m.report {
 		return
 	}
+
+	most := max(1, batchSize/m.eventSize)
 	var events []*event.Event
-	for _, c := range m.copies {
-		if c.out.Accepted() || c.queued {
+	for i, c := range m.copies {
+		if c.out.Accepted() || c.queued || c.bounced {
 			events = append(events, r.injection(m, c))
 		}
 		if c.bounced {
-			events = append(events, r.injection(m, c), r.bounce(m, c))
+			events = append(events, r.bounce(m, c))
+		}
+		if len(events) >= most || i == len(m.copies)-1 {
+			r.record(ctx, m.s.Session, events)
+			events = events[:0]
 		}
 	}
+}
+
+// record writes events of copies that are gone.
+func (r *Relay) record(ctx context.Context, session string, events []*event.Event) {
 	if len(events) == 0 {
 		return
 	}
 	if err := r.c.Events.Record(context.WithoutCancel(ctx), events...); err != nil {
 		r.unsaved.Add(float64(len(events)))
-		r.c.Log.Error("injection events lost", "session", m.s.Session, "events", len(events), "err", err)
+		r.c.Log.Error("injection events lost", "session", session, "events", len(events), "err", err)
 	}
 }
 

@@ -57,10 +57,13 @@ func replied(code int, text string) upstream.Outcome {
 
 // fakeRecorder keeps events.
 type fakeRecorder struct {
-	mu     sync.Mutex
-	events []*event.Event
-	full   bool
-	broken bool
+	mu       sync.Mutex
+	events   []*event.Event
+	most     int   // encoded bytes of one call
+	encoded  int64 // bytes of all calls
+	reserved int64
+	full     bool
+	broken   bool
 }
 
 func (f *fakeRecorder) Record(_ context.Context, es ...*event.Event) error {
@@ -70,10 +73,20 @@ func (f *fakeRecorder) Record(_ context.Context, es ...*event.Event) error {
 		return errors.New("disk on fire")
 	}
 	f.events = append(f.events, es...)
+	n := 0
+	for _, e := range es {
+		line, err := e.Encode()
+		if err != nil {
+			return err
+		}
+		n += len(line)
+	}
+	f.most, f.encoded = max(f.most, n), f.encoded+int64(n)
 	return nil
 }
 
-func (f *fakeRecorder) Reserve(int) (func(), error) {
+func (f *fakeRecorder) Reserve(n int64) (func(), error) {
+	f.reserved = n
 	if f.full {
 		return nil, errors.New("no space")
 	}

@@ -155,6 +155,7 @@ func (r *Relay) recordFailure(ctx context.Context, typ event.Type, t *queue.Tran
 // setFailure fills in what an SMTP answer says: CODE, an enhanced status code
 // where there is one, and words.
 func setFailure(e *event.Event, reply string) {
+	reply = event.Clip(reply, maxReason)
 	e.RawReason, e.Reason = reply, reply
 	status := ""
 	for i, word := range strings.Fields(reply) {
