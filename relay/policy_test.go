@@ -466,11 +466,21 @@ func TestVerdict(t *testing.T) {
 		{"later", upstream.Outcome{Reply: envelope.Reply{Code: 451}}, false, false},
 		{"refused", upstream.Outcome{Reply: envelope.Reply{Code: 550}}, false, true},
 		{"no login of ours", upstream.Outcome{Reply: envelope.Reply{Code: 530, Enhanced: [3]int{5, 7, 0}}}, false, false},
+		{"no session for us", upstream.Outcome{Upstream: "a:25", Err: fmt.Errorf("%w: %w", upstream.ErrSession, envelope.Defer(451, [3]int{4, 4, 1}, "later", nil))}, false, false},
 		{"8-bit", upstream.Outcome{Err: &envelope.Fault{Class: envelope.Permanent, Err: upstream.ErrEightBit}}, false, false},
-		{"lost", upstream.Outcome{Err: errors.New("lost")}, false, false},
+		{"lost", upstream.Outcome{Upstream: "a:25", Err: errors.New("lost")}, false, false},
 	} {
-		if v := verdict(c.out); v.Done != c.done || v.Failed != c.failed {
+		if v := verdict(c.out); v.Done != c.done || v.Failed != c.failed || v.Away {
 			t.Errorf("%s: %+v", c.name, v)
 		}
+	}
+}
+
+// TestVerdictIsClean: the retry spool keeps nothing of an upstream's bytes that
+// could end a line.
+func TestVerdictIsClean(t *testing.T) {
+	v := verdict(upstream.Outcome{Reply: envelope.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no \rsuch\x00 \u00fcser"}})
+	if want := "550 5.1.1 no ?such? ??ser"; v.Reply != want {
+		t.Errorf("got %q, want %q", v.Reply, want)
 	}
 }

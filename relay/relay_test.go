@@ -219,7 +219,7 @@ func TestSubmitOne(t *testing.T) {
 
 // TestAnswers is the house's "many recipients, one answer".
 func TestAnswers(t *testing.T) {
-	no, later := replied(550, "no"), replied(450, "later")
+	no, later, login := replied(550, "no"), replied(450, "later"), replied(530, "login")
 	gone := upstream.Outcome{Err: envelope.Defer(451, [3]int{4, 4, 2}, "lost", nil)}
 	type answers = map[string]upstream.Outcome
 	for _, c := range []struct {
@@ -241,6 +241,8 @@ func TestAnswers(t *testing.T) {
 		{name: "some refused, nobody wants to know", answers: answers{"b": no}, quiet: true, code: 250, injections: 3, bounces: 1},
 		{name: "some temporary", answers: answers{"b": later, "c": gone}, code: 250, injections: 3, queued: "bc"},
 		{name: "one of each", answers: answers{"b": later, "c": no}, code: 250, injections: 3, bounces: 1, queued: "b", dsn: "c"},
+		{name: "all of our login", answers: answers{"a": login, "b": login, "c": login}, code: 451},
+		{name: "some of our login", answers: answers{"b": login}, code: 250, injections: 3, queued: "b"},
 		{name: "some temporary, and the spool fails", answers: answers{"b": later}, queueBroken: true, code: 452, injections: 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -383,6 +385,8 @@ func TestOneAnswer(t *testing.T) {
 		{"upstream's words", replied(550, "no such user\nreally"), "550 5.1.1 no such user\nreally"},
 		{"cleaned", replied(550, "a\x1b[2Jb\rc"), "550 5.1.1 a?[2Jb?c"},
 		{"421 is the upstream's session, not the client's", upstream.Outcome{Reply: envelope.Reply{Code: 421, Text: "bye"}}, "451 bye"},
+		{"530 is about our login, not the mail", replied(530, "login"), "451 4.4.1 Upstream does not take mail now, try again later"},
+		{"502 is about our session, not the mail", upstream.Outcome{Reply: envelope.Reply{Code: 502, Text: "what"}}, "451 4.4.1 Upstream does not take mail now, try again later"},
 		{"unclassified", upstream.Outcome{Err: errors.New("x")}, "451 4.3.0 Internal error, try again later"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

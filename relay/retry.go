@@ -74,17 +74,20 @@ func (r *Relay) waiting(m *message, copies []*copyOf) (*queue.Transaction, error
 
 // verdict is what the queue hears of an outcome.
 func verdict(o upstream.Outcome) queue.Verdict {
-	// Another upstream may take 8-bit content, or this one when it is set up so;
-	// 530 (RFC 4954 section 6) wants a login of ours, and says nothing of the mail.
-	failed := o.Permanent() && !errors.Is(o.Err, upstream.ErrEightBit) && !(o.Err == nil && o.Reply.Code == 530)
-	v := queue.Verdict{Done: o.Accepted(), Failed: failed, Upstream: o.Upstream}
-	if o.Err != nil {
-		v.Reply = envelope.ReplyFor(o.Err).String()
+	v := queue.Verdict{
+		Done:     o.Accepted(),
+		Upstream: o.Upstream,
+		Reply:    cleanReply(o).String(),
+		// Another upstream may take 8-bit content, or this one when it is set up so.
+		Failed: o.Permanent() && !errors.Is(o.Err, upstream.ErrEightBit),
+	}
+
+	// An upstream that refuses our session is reachable: its copies wait for
+	// their time, not for the upstream.
+	if o.Err != nil && !errors.Is(o.Err, upstream.ErrSession) {
 		var f *envelope.Fault
 		v.Away = o.Upstream == "" || errors.As(o.Err, &f) && f.Reply.Enhanced == [3]int{4, 4, 1}
-		return v
 	}
-	v.Reply = o.Reply.String()
 	return v
 }
 
