@@ -466,12 +466,32 @@ func TestVerdict(t *testing.T) {
 		{"later", upstream.Outcome{Reply: envelope.Reply{Code: 451}}, false, false},
 		{"refused", upstream.Outcome{Reply: envelope.Reply{Code: 550}}, false, true},
 		{"no login of ours", upstream.Outcome{Reply: envelope.Reply{Code: 530, Enhanced: [3]int{5, 7, 0}}}, false, false},
-		{"no session for us", upstream.Outcome{Upstream: "a:25", Err: fmt.Errorf("%w: %w", upstream.ErrSession, envelope.Defer(451, [3]int{4, 4, 1}, "later", nil))}, false, false},
 		{"8-bit", upstream.Outcome{Err: &envelope.Fault{Class: envelope.Permanent, Err: upstream.ErrEightBit}}, false, false},
 		{"lost", upstream.Outcome{Upstream: "a:25", Err: errors.New("lost")}, false, false},
 	} {
-		if v := verdict(c.out); v.Done != c.done || v.Failed != c.failed || v.Away {
+		if v := verdict(c.out); v.Done != c.done || v.Failed != c.failed {
 			t.Errorf("%s: %+v", c.name, v)
+		}
+	}
+}
+
+// TestVerdictAway: copies wait for an upstream that cannot be reached, and for
+// their time where it answers and does not want us.
+func TestVerdictAway(t *testing.T) {
+	away := envelope.Defer(451, [3]int{4, 4, 1}, "later", nil)
+
+	for _, c := range []struct {
+		name string
+		out  upstream.Outcome
+		away bool
+	}{
+		{"not reachable", upstream.Outcome{Upstream: "a:25", Err: away}, true},
+		{"no session for us", upstream.Outcome{Upstream: "a:25", Err: fmt.Errorf("%w: %w", upstream.ErrSession, away)}, false},
+		{"lost", upstream.Outcome{Upstream: "a:25", Err: errors.New("lost")}, false},
+		{"later", upstream.Outcome{Upstream: "a:25", Reply: envelope.Reply{Code: 450}}, false},
+	} {
+		if v := verdict(c.out); v.Away != c.away || v.Failed {
+			t.Errorf("%s: %+v, want away %v and not failed", c.name, v, c.away)
 		}
 	}
 }
