@@ -49,6 +49,9 @@ type copyOf struct {
 	bounced   bool // its sender gets a DSN
 }
 
+// tried reports whether the copy was handed to an upstream, or would have been.
+func (c *copyOf) tried() bool { return c.out.Err != nil || c.out.Reply.Code != 0 }
+
 func (c *copyOf) envelopeID(m *message) string {
 	if m.params.EnvelopeID != "" {
 		return m.params.EnvelopeID

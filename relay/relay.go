@@ -10,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -200,9 +201,11 @@ func (r *Relay) reserve(m *message) (release func(), err error) {
 		return nil, err
 	}
 
-	shared := len(m.s.Message)
+	// Each transaction of the retry spool has what its copies share, and a DSN
+	// may have the message again.
+	shared := len(m.s.Message) * (2 + len(m.copies)/m.copiesAtOnce())
 	own := len(m.copies) * (4096 + m.plan.OwnSize() + len(m.s.Envelope.From.String()))
-	room, err := r.c.Queue.Reserve(queue.Room(2*shared, own)) // a DSN may carry the message again
+	room, err := r.c.Queue.Reserve(queue.Room(shared, own))
 	if err != nil {
 		events()
 		return nil, err
@@ -218,7 +221,7 @@ func (r *Relay) passThrough(ctx context.Context, m *message) envelope.Reply {
 	overdue := sending.Err() == context.DeadlineExceeded && ctx.Err() == nil
 	plan := decide(m.copies, overdue)
 	if len(plan.queue)+len(plan.bounce) > 0 {
-		if err := r.leaveOver(ctx, m, plan); err != nil {
+		if err := r.queueRemainder(ctx, m, plan); err != nil {
 			// Losing a copy is worse than sending another twice.
 			r.c.Log.Error("copies of a mixed answer could not be queued, the client sends again", "session", m.s.Session, "err", err)
 			plan.reply = envelope.ReplyFor(&envelope.Fault{Class: envelope.Overloaded})
@@ -228,46 +231,36 @@ func (r *Relay) passThrough(ctx context.Context, m *message) envelope.Reply {
 	return plan.reply
 }
 
-// leaveOver puts what a mixed answer leaves over where it is safe: the
+// queueRemainder puts what a mixed answer leaves over where it is safe: the
 // temporary failures into the retry spool, the permanent ones into one DSN.
-func (r *Relay) leaveOver(ctx context.Context, m *message, p decision) error {
-	var ts []*queue.Transaction
-	if len(p.queue) > 0 {
-		// One transaction for each way the first attempt went, for each has a
-		// time of its own for the next.
-		byReply := map[string][]*copyOf{}
-		for _, c := range p.queue {
-			key := verdict(c.out).Reply
-			byReply[key] = append(byReply[key], c)
-		}
-		for _, copies := range byReply {
-			t, err := r.waiting(m, copies)
-			if err != nil {
-				return err
-			}
-			v := verdict(copies[0].out)
-			t.Tried = &v
-			ts = append(ts, t)
-		}
+func (r *Relay) queueRemainder(ctx context.Context, m *message, p decision) error {
+	if err := r.queueCopies(ctx, m, p.queue); err != nil {
+		return err
 	}
-	if len(p.bounce) > 0 {
-		d := &dsnReport{to: m.s.Envelope.From, params: m.params, original: m.s.Message, arrived: r.c.Now()}
-		for _, c := range p.bounce {
-			d.failed = append(d.failed, dsnRecipient{c.recipient, copyReply(c).String(), c.out.Upstream, false})
-		}
-		if t := r.dsn(d); t != nil {
-			ts = append(ts, t)
-		}
+	if len(p.bounce) == 0 {
+		return nil
 	}
-	if len(ts) > 0 {
-		if err := r.c.Queue.Put(context.WithoutCancel(ctx), ts...); err != nil {
+
+	d := &dsnReport{
+		to:       m.s.Envelope.From,
+		params:   m.params,
+		original: newOriginal(m.policy.header, m.body, m.whole),
+		arrived:  r.c.Now(),
+	}
+	for _, c := range p.bounce {
+		d.failed = append(d.failed, dsnRecipient{
+			recipient: c.recipient,
+			reply:     copyReply(c).String(),
+			upstream:  c.out.Upstream,
+		})
+	}
+	if t := r.dsn(d); t != nil {
+		if err := r.c.Queue.Put(context.WithoutCancel(ctx), t); err != nil {
 			return err
 		}
 	}
-	// Only now: what is not on disk is neither queued nor bounced, and has no event.
-	for _, c := range p.queue {
-		c.queued = true
-	}
+
+	// Only now: what is not on disk is not bounced, and has no event.
 	for _, c := range p.bounce {
 		c.bounced = true
 	}
@@ -276,19 +269,43 @@ func (r *Relay) leaveOver(ctx context.Context, m *message, p decision) error {
 
 // storeAndForward: 250 once every copy is on disk; the retry spool sends them.
 func (r *Relay) storeAndForward(ctx context.Context, m *message) envelope.Reply {
-	t, err := r.waiting(m, m.copies)
-	if err == nil {
-		err = r.c.Queue.Put(context.WithoutCancel(ctx), t)
-	}
+	err := r.queueCopies(ctx, m, m.copies)
+	r.recordInjections(ctx, m)
 	if err != nil {
 		r.c.Log.Error("message not queued", "session", m.s.Session, "err", err)
 		return envelope.ReplyFor(&envelope.Fault{Class: envelope.Overloaded, Err: err})
 	}
-	for _, c := range m.copies {
-		c.queued, c.at = true, r.c.Now()
-	}
-	r.recordInjections(ctx, m)
 	return envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok: queued as " + m.s.Session}
+}
+
+// maxQueued bounds the bytes of their own that the copies of one transaction of
+// the retry spool have: they are in memory at once.
+const maxQueued = 16 << 20
+
+// copiesAtOnce is how many of a message's copies one transaction of the retry
+// spool may have.
+func (m *message) copiesAtOnce() int { return max(1, maxQueued/(1024+m.plan.OwnSize())) }
+
+// queueCopies puts copies into the retry spool, in transactions of a bounded
+// size.
+func (r *Relay) queueCopies(ctx context.Context, m *message, copies []*copyOf) error {
+	if m.eightBit && !r.c.Upstream.TakesEightBit() {
+		r.makePlan(m, true)
+	}
+
+	for part := range slices.Chunk(copies, m.copiesAtOnce()) {
+		t, err := r.waiting(m, part)
+		if err == nil {
+			err = r.c.Queue.Put(context.WithoutCancel(ctx), t)
+		}
+		if err != nil {
+			return err
+		}
+		for _, c := range part {
+			c.queued = true
+		}
+	}
+	return nil
 }
 
 // Reject tells of a message that is refused before Submit, by the listener.

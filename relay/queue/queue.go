@@ -233,7 +233,7 @@ func (q *Queue) add(t *Transaction, at spool.Position, size int) {
 	q.segments[at.Segment]++
 	for i, c := range t.Copies {
 		s := &copyState{e: e, index: i, messageID: c.MessageID, recipient: c.Recipient.Address.String(), next: q.c.Now(), heapIndex: -1}
-		if v := t.Tried; v != nil {
+		if v := c.Tried; v != nil {
 			s.tries, s.next, s.lastTry, s.reply = 1, q.nextTry(1), q.c.Now(), v.Reply
 			q.setAway(s, v.Away)
 		}
