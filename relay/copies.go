@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
@@ -25,6 +26,7 @@ type message struct {
 	report   bool // its events are reported
 	tracking Tracking
 	keys     []dkim.Key
+	signing  sharedHeader
 	received []byte
 	at       time.Time // of the signatures
 	from     envelope.Address
@@ -72,9 +74,7 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
 		return nil, err
 	}
 	m.report, m.policy.subaccount = r.reporting(s.User, &m.policy)
-	if separated {
-		m.policy.complete(r.c.Hostname, now)
-	}
+	m.policy.complete(r.c.Hostname, now)
 	if m.params.EnvelopeID == "" && isPrintable(m.policy.envid) {
 		m.params.EnvelopeID = m.policy.envid
 	}
@@ -331,12 +331,35 @@ func (r *Relay) render(m *message, c *copyOf, buf *copyBuffer) (signature []byte
 	if len(m.keys) == 0 {
 		return nil, nil
 	}
+
 	header, body, _ := envelope.Split(buf.b)
-	signature, err = dkim.Sign(m.keys, header, body, dkim.Times{Signed: m.at, Expire: r.c.SignatureLife})
+	shared := m.signing.prepare(header[len(head):])
+	signature, err = shared.Sign(m.keys, head, body, dkim.Times{Signed: m.at, Expire: r.c.SignatureLife})
 	if err != nil {
 		return nil, envelope.Defer(451, [3]int{4, 7, 0}, "Message could not be signed, try again later", err)
 	}
 	return signature, nil
+}
+
+// sharedHeader is the header that the copies of a message have in common, prepared
+// for their signatures once. It is safe for concurrent use.
+type sharedHeader struct {
+	mu       sync.Mutex
+	header   []byte
+	prepared *dkim.Header
+}
+
+// prepare returns the prepared form of a copy's header without its own fields.
+// Another header than the last one is prepared anew.
+func (s *sharedHeader) prepare(header []byte) *dkim.Header {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.prepared == nil || !bytes.Equal(s.header, header) {
+		s.header = bytes.Clone(header)
+		s.prepared = dkim.NewHeader(header)
+	}
+	return s.prepared
 }
 
 // stamper makes one copy's URLs.

@@ -331,6 +331,7 @@ func TestEventsAreBounded(t *testing.T) {
 
 	for _, recipients := range []int{250, 1000} {
 		b := newBench(t, func(c *Config) { c.MsysAPI, c.Signer = true, nil })
+		b.up.forget = true
 		s := submission(message)
 		for i := range recipients {
 			name := fmt.Sprintf("\"%060d", i)

@@ -41,13 +41,20 @@ type policy struct {
 	jobSeen, vmtaSeen bool
 }
 
+// maxFields bounds the number of a message's header fields.
+const maxFields = 2000
+
 // applyPolicy walks over the header once: each field stays as it is, but for
 // those that the gateway removes or changes. Of several X-Job the first
 // counts, the others go; so for X-Virtual-MTA.
 func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
 	p := policy{header: make([]byte, 0, len(header)+256), subaccount: u.Subaccount}
 	var sender, from []string
-	for _, f := range envelope.Fields(header) {
+	fields := envelope.Fields(header)
+	if len(fields) > maxFields {
+		return p, envelope.Refuse(550, [3]int{5, 6, 0}, fmt.Sprintf("Message has more than %d header fields", maxFields))
+	}
+	for _, f := range fields {
 		switch {
 		case f.Name == "":
 		case r.c.MsysAPI && f.Is("X-MSYS-API"):
@@ -196,15 +203,19 @@ func (p *policy) appendJob(r *Relay, f envelope.Field) {
 
 // add appends a field; value is printable ASCII by then.
 func (p *policy) add(name, value string) {
-	if n := len(p.header); n > 0 && !bytes.HasSuffix(p.header, []byte("\r\n")) {
+	if len(p.header) > 0 && !bytes.HasSuffix(p.header, []byte("\r\n")) {
 		p.header = append(p.header, "\r\n"...)
 	}
 	p.header = append(p.header, name+": "+value+"\r\n"...)
 }
 
 // complete adds what a submission server adds where it is missing (RFC 6409
-// sections 8.2 and 8.3).
+// sections 8.2 and 8.3), for whoever adds it later would break the signature,
+// and the end of the last line.
 func (p *policy) complete(hostname string, now time.Time) {
+	if len(p.header) > 0 && !bytes.HasSuffix(p.header, []byte("\r\n")) {
+		p.header = append(p.header, "\r\n"...)
+	}
 	if !p.hasDate {
 		p.add("Date", now.Format(time.RFC1123Z))
 	}
