@@ -281,8 +281,14 @@ func (c *copyBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// send renders a copy, signs it and hands it over.
+// send renders a copy, signs it and hands it over. A copy whose time is over is
+// left as one that could not be handed over.
 func (r *Relay) send(ctx context.Context, m *message, c *copyOf) {
+	if err := ctx.Err(); err != nil {
+		c.out = upstream.Outcome{Err: envelope.Defer(451, [3]int{4, 4, 1}, "Upstream did not answer in time, try again later", err)}
+		return
+	}
+
 	buf := r.buffers.Get().(*copyBuffer)
 	defer func() {
 		if cap(buf.b) <= maxKeptBuffer {

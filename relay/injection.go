@@ -54,7 +54,8 @@ func (r *Relay) injection(m *message, c *copyOf) *event.Event {
 	}
 
 	e := m.event
-	e.ID, e.MessageID, e.Timestamp = r.c.IDs.Next(), c.id.String(), event.Timestamp{Time: at}
+	e.MessageID, e.Timestamp = c.id.String(), event.Timestamp{Time: at}
+	e.ID = event.StableID(string(e.Type), e.MessageID)
 	e.MsgSize = strconv.Itoa(c.size)
 	e.RcptTo, e.RoutingDomain = c.recipient.Address.String(), routingDomain(c.recipient.Address)
 	return &e
@@ -64,6 +65,7 @@ func (r *Relay) injection(m *message, c *copyOf) *event.Event {
 func (r *Relay) bounce(m *message, c *copyOf) *event.Event {
 	e := r.injection(m, c)
 	e.Type, e.DelvMethod = event.Bounce, "esmtp"
+	e.ID = event.StableID(string(e.Type), e.MessageID)
 	setFailure(e, copyReply(c).String())
 	return e
 }

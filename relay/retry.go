@@ -123,6 +123,9 @@ func (r *Relay) Deliver(ctx context.Context, t *queue.Transaction, i int, tries 
 	}
 	tr.Params.EnvelopeID = c.EnvelopeID
 
+	if t.Recovered && tries == 0 {
+		r.recordOwed(ctx, t, i)
+	}
 	start := r.c.Now()
 	out := r.c.Upstream.Send(ctx, tr)
 	if errors.Is(out.Err, upstream.ErrEightBit) && isDSN(t) {
@@ -138,6 +141,23 @@ func (r *Relay) Deliver(ctx context.Context, t *queue.Transaction, i int, tries 
 		r.recordFailure(ctx, event.Delay, t, i, tries+1, v)
 	}
 	return v
+}
+
+// recordOwed writes the injection event of a copy that a previous run put into
+// the retry spool, and may not have written the event of any more. Its id is
+// that of the copy: where it was written, it is the same event.
+func (r *Relay) recordOwed(ctx context.Context, t *queue.Transaction, i int) {
+	var in info
+	if json.Unmarshal(t.Info, &in) != nil || in.Injected == nil {
+		return
+	}
+
+	e, c := *in.Injected, t.Copies[i]
+	e.MessageID = c.MessageID
+	e.ID = event.StableID(string(e.Type), e.MessageID)
+	e.RcptTo, e.RoutingDomain = c.Recipient.Address.String(), routingDomain(c.Recipient.Address)
+	e.MsgSize = strconv.Itoa(len(t.Message(i)))
+	r.record(ctx, in.Session, []*event.Event{&e})
 }
 
 // isDSN reports whether a transaction is a notification of ours.

@@ -25,6 +25,9 @@ type Transaction struct {
 	// SharedLengths are those of Shared.
 	SharedLengths []int `json:"shared"`
 
+	// Recovered says that a previous run put the transaction here. It may have
+	// ended before it wrote what else there was to be written.
+	Recovered bool `json:"-"`
 	// Shared are the parts of the message that all copies have. A copy is
 	// Own[0], Shared[0], Own[1], Shared[1] ... Own[n].
 	Shared [][]byte `json:"-"`
