@@ -51,8 +51,10 @@ func (r *Relay) keysFor(m *message) (keys []dkim.Key, why string, err error) {
 		if k, ok := r.c.Signer.Named(user.DKIMKey, m.at); ok {
 			return []dkim.Key{k}, "", nil
 		}
-		r.c.Log.Error("the user's dkim_key is not there; the From domain's signs",
-			"user", user.Name, "dkim_key", user.DKIMKey)
+		if r.notes.due("dkim_key of "+user.Name, r.c.Now()) {
+			r.c.Log.Error("the user's dkim_key is not there; the From domain's signs",
+				"user", user.Name, "dkim_key", user.DKIMKey)
+		}
 	}
 
 	author := m.policy.origin.author()
@@ -91,7 +93,7 @@ func (r *Relay) signsFor(u User, domain string) bool {
 // minute for each domain.
 func (r *Relay) noteUnsigned(m *message, why string) {
 	domain := envelope.ASCIIDomain(m.policy.origin.author().Domain)
-	if !r.notes.due(domain, r.c.Now()) {
+	if !r.notes.due("unsigned "+domain, r.c.Now()) {
 		return
 	}
 	r.c.Log.Warn("message relayed without a DKIM signature", "session", m.s.Session, "user", m.s.User.Name,

@@ -455,6 +455,21 @@ func TestBrokenSignatures(t *testing.T) {
 	}
 }
 
+// TestBrokenSignatureOfOthers: a signature of a domain that the user may not sign
+// for is kept, though there is a key.
+func TestBrokenSignatureOfOthers(t *testing.T) {
+	old := "DKIM-Signature: v=1; d=example.com; s=x; b=old\r\n"
+	for _, held := range []string{"example.com", "other.example"} {
+		b := newBench(t, func(c *Config) { c.Holders = NewHeldDomains([]string{held}) })
+		b.relay.Submit(context.Background(), submission(old+withFields("")+"<body>x</body>\r\n", "a"))
+
+		kept := strings.Contains(string(b.up.got[0].Message[0]), "b=old")
+		if want := held == "example.com"; kept != want {
+			t.Errorf("%s is held: signature of example.com kept: %v, want %v", held, kept, want)
+		}
+	}
+}
+
 // TestVerdict: what ends a waiting copy, and what leaves it waiting.
 func TestVerdict(t *testing.T) {
 	for _, c := range []struct {
