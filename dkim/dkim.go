@@ -23,6 +23,8 @@ import (
 	"sort"
 	"strings"
 	"time"
+
+	"postern/relay/envelope"
 )
 
 // Key is one signing key: RSA or Ed25519.
@@ -50,8 +52,17 @@ func (k Key) Kind() string {
 	return "unknown"
 }
 
-// ReadKey reads a PEM file, PKCS#1 or PKCS#8.
+// ReadKey reads a PEM file, PKCS#1 or PKCS#8. An international domain may be
+// given in either of its forms; the key has its A-labels.
 func ReadKey(domain, selector, file string) (Key, error) {
+	ascii, err := ParseDomain(domain)
+	if err != nil {
+		return Key{}, err
+	}
+	if err := CheckSelector(selector); err != nil {
+		return Key{}, err
+	}
+
 	data, err := os.ReadFile(file)
 	if err != nil {
 		return Key{}, fmt.Errorf("dkim: read key: %w", err)
@@ -64,11 +75,32 @@ func ReadKey(domain, selector, file string) (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("dkim: read %s: %w", file, err)
 	}
-	return Key{Domain: strings.ToLower(domain), Selector: selector, Private: private}, nil
+	return Key{Domain: ascii, Selector: selector, Private: private}, nil
+}
+
+// ParseDomain returns a signing domain as d= has it, with A-labels and in lower
+// case (RFC 6376 section 3.5), or an error that says what is wrong with it.
+func ParseDomain(domain string) (string, error) {
+	ascii, err := envelope.ParseDomain(domain)
+	if err != nil {
+		return "", fmt.Errorf("dkim: %q is not a domain", domain)
+	}
+	return ascii, nil
+}
+
+// CheckSelector reports what is wrong with a selector: it is one or several
+// labels of a domain name, in ASCII (RFC 6376 section 3.1).
+func CheckSelector(selector string) error {
+	ascii, err := envelope.ParseDomain(selector)
+	if err != nil || !strings.EqualFold(ascii, selector) {
+		return fmt.Errorf("dkim: %q is not a selector; write for example \"s2026\"", selector)
+	}
+	return nil
 }
 
 const minRSA = 1024 // bits; verifiers refuse less (RFC 8301)
 
+// parsePrivate reads a key that verifiers will take a signature of.
 func parsePrivate(block *pem.Block) (crypto.Signer, error) {
 	switch block.Type {
 	case "CERTIFICATE":
@@ -78,13 +110,18 @@ func parsePrivate(block *pem.Block) (crypto.Signer, error) {
 	case "ENCRYPTED PRIVATE KEY":
 		return nil, errors.New("the private key is encrypted; `openssl pkey -in FILE -out NEW` decrypts it")
 	}
+
+	var k any
+	var err error
 	if block.Type == "RSA PRIVATE KEY" {
-		return x509.ParsePKCS1PrivateKey(block.Bytes)
+		k, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	} else {
+		k, err = x509.ParsePKCS8PrivateKey(block.Bytes)
 	}
-	k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
 		return nil, err
 	}
+
 	switch k := k.(type) {
 	case *rsa.PrivateKey:
 		if k.N.BitLen() < minRSA {
@@ -161,6 +198,7 @@ type Signer struct{ byDomain map[string][]Key }
 func NewSigner(keys []Key) *Signer {
 	s := &Signer{byDomain: map[string][]Key{}}
 	for _, k := range keys {
+		k.Domain = envelope.ASCIIDomain(k.Domain)
 		s.byDomain[k.Domain] = append(s.byDomain[k.Domain], k)
 	}
 	for _, list := range s.byDomain {
@@ -202,7 +240,7 @@ func active(list []Key, now time.Time) []Key {
 // KeysFor finds the keys that sign for a From domain: its own, else those of
 // the nearest parent, whose d= aligns in relaxed mode (RFC 7489 section 3.1.1).
 func (s *Signer) KeysFor(domain string, now time.Time) []Key {
-	domain = strings.ToLower(domain)
+	domain = envelope.ASCIIDomain(domain)
 	for {
 		if keys := active(s.byDomain[domain], now); len(keys) > 0 {
 			return keys
@@ -216,7 +254,7 @@ func (s *Signer) KeysFor(domain string, now time.Time) []Key {
 }
 
 // Has tells whether there is a key of that very domain.
-func (s *Signer) Has(domain string) bool { return len(s.byDomain[strings.ToLower(domain)]) > 0 }
+func (s *Signer) Has(domain string) bool { return len(s.byDomain[envelope.ASCIIDomain(domain)]) > 0 }
 
 // SigningDomain is the d= of a DKIM-Signature's value; empty: none.
 func SigningDomain(value string) string { return tags(value)["d"] }
@@ -224,7 +262,13 @@ func SigningDomain(value string) string { return tags(value)["d"] }
 // Named finds a key by SELECTOR, SELECTOR._domainkey.DOMAIN or DOMAIN. A bare
 // selector that several domains have names none of them.
 func (s *Signer) Named(name string, now time.Time) (found Key, ok bool) {
-	name = strings.ToLower(strings.TrimSuffix(name, "."))
+	name = strings.TrimSuffix(name, ".")
+	if selector, domain, ok := strings.Cut(name, "._domainkey."); ok {
+		name = strings.ToLower(RecordName(envelope.ASCIIDomain(domain), selector))
+	} else {
+		name = envelope.ASCIIDomain(name)
+	}
+
 	if keys := active(s.byDomain[name], now); len(keys) > 0 {
 		return keys[0], true
 	}

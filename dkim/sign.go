@@ -8,6 +8,9 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"hash"
+	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,15 +19,57 @@ import (
 	"postern/relay/envelope"
 )
 
-// Fields that are signed where they occur, and those signed once more than
-// they occur, so that adding one breaks the signature (promises, Security 11).
+// Fields that are signed where they occur, and those signed once more than they
+// occur, so that adding one breaks the signature.
 var (
-	overSigned = []string{"From", "To", "Cc", "Subject", "Date", "Reply-To", "Message-ID", "Content-Type", "MIME-Version"}
-	signed     = []string{"Sender", "In-Reply-To", "References", "Content-Transfer-Encoding",
-		"Resent-From", "Resent-To", "Resent-Cc", "Resent-Date", "Resent-Message-ID",
-		"List-Id", "List-Help", "List-Subscribe", "List-Post", "List-Owner", "List-Archive",
-		"List-Unsubscribe", "List-Unsubscribe-Post", "Feedback-ID"}
+	overSigned = []string{
+		"From",
+		"To",
+		"Cc",
+		"Subject",
+		"Date",
+		"Reply-To",
+		"Message-ID",
+		"Content-Type",
+		"MIME-Version",
+	}
+	signed = []string{
+		"Sender",
+		"In-Reply-To",
+		"References",
+		"Content-Transfer-Encoding",
+		"Resent-From",
+		"Resent-To",
+		"Resent-Cc",
+		"Resent-Date",
+		"Resent-Message-ID",
+		"List-Id",
+		"List-Help",
+		"List-Subscribe",
+		"List-Post",
+		"List-Owner",
+		"List-Archive",
+		"List-Unsubscribe",
+		"List-Unsubscribe-Post",
+		"Feedback-ID",
+	}
+
+	// signedNames are all of them in the order of h=, and signOrder the place of
+	// each, by its name in lower case.
+	signedNames = slices.Concat(overSigned, signed)
+	signOrder   = places(signedNames)
 )
+
+// signable is the number of names that are signed.
+const signable = 27
+
+func places(names []string) map[string]int {
+	m := make(map[string]int, len(names))
+	for i, n := range names {
+		m[strings.ToLower(n)] = i
+	}
+	return m
+}
 
 // Times are the t= and x= of a signature.
 type Times struct {
@@ -32,33 +77,99 @@ type Times struct {
 	Expire time.Duration // 0: no x=
 }
 
-// Sign gives the DKIM-Signature fields for a message, the first key's first,
+// Sign returns the DKIM-Signature fields for a message, the first key's first,
 // each with its CRLF, to be put before the message. The body has no line ends
 // but CRLF. The same arguments make the same bytes.
 func Sign(keys []Key, header, body []byte, t Times) ([]byte, error) {
+	return NewHeader(header).Sign(keys, nil, body, t)
+}
+
+// Header is a header that is shared by several messages, prepared for their
+// signatures. It is immutable and safe for concurrent use.
+type Header struct {
+	fields [signable]canonicalFields
+}
+
+// canonicalFields are the fields of one name, in relaxed canonicalization and in
+// the order in which they are signed: of several the last comes first (RFC 6376
+// section 5.4.2).
+type canonicalFields struct {
+	n    int
+	data []byte
+}
+
+// NewHeader prepares a header. It keeps no reference to it.
+func NewHeader(header []byte) *Header {
+	h := &Header{}
 	fields := envelope.Fields(header)
+
+	for i := len(fields) - 1; i >= 0; i-- {
+		at, ok := signOrder[strings.ToLower(fields[i].Name)]
+		if !ok {
+			continue
+		}
+		f := &h.fields[at]
+		f.n++
+		f.data = append(appendRelaxedField(f.data, fields[i].Raw), crlf...)
+	}
+	return h
+}
+
+// Sign returns the DKIM-Signature fields for a message that has the prepared
+// header below fields of its own, as Sign does for the whole.
+func (h *Header) Sign(keys []Key, own, body []byte, t Times) ([]byte, error) {
 	b := hashers.Get().(*bodyHasher)
 	defer hashers.Put(b)
 	b.h.Reset()
 	b.relaxed(body)
 	var sum [sha256.Size]byte
 	bodyHash := base64.StdEncoding.EncodeToString(b.h.Sum(sum[:0]))
-	names, data := selectFields(fields, b.buf[:0])
+
+	b.h.Reset()
+	names := h.hash(b.h, NewHeader(own))
+	prefix, err := b.h.(hash.Cloner).Clone()
+	if err != nil {
+		return nil, fmt.Errorf("dkim: %w", err)
+	}
+
 	var out []byte
-	for _, k := range keys {
-		mark := len(data)
+	for i, k := range keys {
+		state := prefix
+		if i < len(keys)-1 {
+			if state, err = prefix.Clone(); err != nil {
+				return nil, fmt.Errorf("dkim: %w", err)
+			}
+		}
+
 		field := signatureField(k, names, bodyHash, t)
-		data = appendRelaxedField(data, field)
-		digest := sha256.Sum256(data)
-		data = data[:mark]
-		sig, err := k.sign(digest[:])
+		b.buf = appendRelaxedField(b.buf[:0], field)
+		state.Write(b.buf)
+		sig, err := k.sign(state.Sum(sum[:0]))
 		if err != nil {
 			return nil, fmt.Errorf("dkim: %s: %w", RecordName(k.Domain, k.Selector), err)
 		}
 		out = appendFolded(append(out, field...), base64.StdEncoding.EncodeToString(sig))
 	}
-	b.buf = data[:0]
+	b.buf = b.buf[:0]
 	return out, nil
+}
+
+// hash hashes the fields that are signed, those of its own above the shared
+// ones, and returns their names for h=.
+func (h *Header) hash(w io.Writer, own *Header) (names []string) {
+	for i, name := range signedNames {
+		n := h.fields[i].n + own.fields[i].n
+		if i < len(overSigned) {
+			n++
+		}
+		for range n {
+			names = append(names, name)
+		}
+
+		w.Write(h.fields[i].data) // a hash does not fail
+		w.Write(own.fields[i].data)
+	}
+	return names
 }
 
 var hashers = sync.Pool{New: func() any { return &bodyHasher{h: sha256.New(), buf: make([]byte, 0, flushAt+4096)} }}
@@ -75,29 +186,6 @@ func (k Key) algorithm() string {
 		return "rsa-sha256"
 	}
 	return "ed25519-sha256"
-}
-
-// selectFields gives h= and the canonical form of what it names: of several
-// fields with one name the last is signed first (RFC 6376 section 5.4.2).
-func selectFields(fields []envelope.Field, dst []byte) (names []string, data []byte) {
-	add := func(name string, over bool) {
-		for i := len(fields) - 1; i >= 0; i-- {
-			if fields[i].Is(name) {
-				names = append(names, name)
-				dst = append(appendRelaxedField(dst, fields[i].Raw), crlf...)
-			}
-		}
-		if over {
-			names = append(names, name)
-		}
-	}
-	for _, n := range overSigned {
-		add(n, true)
-	}
-	for _, n := range signed {
-		add(n, false)
-	}
-	return names, dst
 }
 
 const foldAt = 76

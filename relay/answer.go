@@ -1,6 +1,9 @@
 package relay
 
-import "postern/relay/envelope"
+import (
+	"postern/relay/envelope"
+	"postern/relay/upstream"
+)
 
 // result names what became of a copy, for the metric.
 func (c *copyOf) result() string {
@@ -61,17 +64,25 @@ func decide(copies []*copyOf, overdue bool) decision {
 	return d
 }
 
-// copyReply is a copy's own answer: the upstream's, cleaned, or what became of
-// the connection. 421 would end the client's session, which the upstream does
-// not know: it becomes 451.
+// copyReply is a copy's own answer: the upstream's, or what became of the
+// connection. What the upstream says of our session with it says nothing of the
+// client's: 421 would end that one, and becomes 451.
 func copyReply(c *copyOf) envelope.Reply {
-	if c.out.Err != nil {
-		return envelope.ReplyFor(c.out.Err)
-	}
-	r := c.out.Reply
-	r.Text = envelope.CleanText(r.Text)
-	if r.Code == 421 {
+	return cleanReply(c.out)
+}
+
+// cleanReply returns what is passed on of an outcome: to the client, the retry
+// spool, events and delivery status notifications.
+func cleanReply(o upstream.Outcome) envelope.Reply {
+	r := o.Reply
+	switch {
+	case o.Err != nil:
+		r = envelope.ReplyFor(o.Err)
+	case r.Code/100 == 5 && !o.Permanent():
+		r = envelope.Reply{Code: 451, Enhanced: [3]int{4, 4, 1}, Text: "Upstream does not take mail now, try again later"}
+	case r.Code == 421:
 		r.Code = 451
 	}
+	r.Text = envelope.CleanText(r.Text)
 	return r
 }

@@ -1,9 +1,9 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -11,6 +11,7 @@ import (
 	"postern/dkim"
 	"postern/relay/envelope"
 	"postern/relay/upstream"
+	"postern/tracking/event"
 	"postern/tracking/rewrite"
 	"postern/tracking/token"
 )
@@ -25,6 +26,7 @@ type message struct {
 	report   bool // its events are reported
 	tracking Tracking
 	keys     []dkim.Key
+	signing  sharedHeader
 	received []byte
 	at       time.Time // of the signatures
 	from     envelope.Address
@@ -32,6 +34,9 @@ type message struct {
 	params   envelope.MailParams
 	copies   []*copyOf
 	longest  int // recipient, as bytes of a token
+
+	event     event.Event // what the copies' events have in common
+	eventSize int         // bounds an encoded event
 }
 
 // copyOf is one recipient's copy.
@@ -45,6 +50,9 @@ type copyOf struct {
 	queued    bool // in the retry spool
 	bounced   bool // its sender gets a DSN
 }
+
+// tried reports whether the copy was handed to an upstream, or would have been.
+func (c *copyOf) tried() bool { return c.out.Err != nil || c.out.Reply.Code != 0 }
 
 func (c *copyOf) envelopeID(m *message) string {
 	if m.params.EnvelopeID != "" {
@@ -62,13 +70,11 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
 	if m.policy, err = r.applyPolicy(header, s.User); err != nil {
 		return nil, err
 	}
-	if err := r.maySend(s, &m.policy, header); err != nil {
+	if err := r.maySend(s, m.policy.origin); err != nil {
 		return nil, err
 	}
-	m.report, m.policy.subaccount = r.reporting(m.policy.virtualMTA, m.policy.sender, m.policy.subaccount)
-	if separated {
-		m.policy.complete(r.c.Hostname, now)
-	}
+	m.report, m.policy.subaccount = r.reporting(s.User, &m.policy)
+	m.policy.complete(r.c.Hostname, now)
 	if m.params.EnvelopeID == "" && isPrintable(m.policy.envid) {
 		m.params.EnvelopeID = m.policy.envid
 	}
@@ -80,6 +86,7 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
 	if err := r.chooseKeys(m); err != nil {
 		return nil, err
 	}
+	m.event = r.template(m)
 	m.received = r.receivedField(s, now)
 	m.eightBit = has8bit(s.Message)
 	m.params.NeedsUTF8 = m.params.UTF8 && has8bit(header)
@@ -107,19 +114,22 @@ func (r *Relay) makePlan(m *message, sevenBit bool) {
 }
 
 // dropBroken removes signatures that the rewriting breaks, where they are of a
-// domain that we sign for; others' stay, for they tell of others.
+// domain that we sign for and that is the user's to sign for; signatures of
+// other domains are kept.
 func (r *Relay) dropBroken(m *message) (dropped bool) {
 	if r.c.Signer == nil {
 		return false
 	}
+
 	out := make([]byte, 0, len(m.policy.header))
 	for _, f := range envelope.Fields(m.policy.header) {
-		if f.Is("DKIM-Signature") && r.c.Signer.Has(dkim.SigningDomain(f.Value())) {
+		if f.Is("DKIM-Signature") && r.signsFor(m.s.User, dkim.SigningDomain(f.Value())) {
 			dropped = true
 			continue
 		}
 		out = append(out, f.Raw...)
 	}
+
 	if dropped {
 		m.policy.header = out
 	}
@@ -127,37 +137,39 @@ func (r *Relay) dropBroken(m *message) (dropped bool) {
 }
 
 // maySend holds a message to the domains that its user may send from: MAIL
-// FROM (but for the null path), From and Sender.
-func (r *Relay) maySend(s *Submission, p *policy, header []byte) error {
+// FROM (but for the null path), From and Sender. Where one of the two fields is
+// not understood, nobody can say what a recipient will see in it.
+func (r *Relay) maySend(s *Submission, o originators) error {
 	if len(s.User.FromDomains) == 0 {
 		return nil
 	}
-	allowed := func(domain string) bool {
-		return slices.ContainsFunc(s.User.FromDomains, func(pattern string) bool { return envelope.MatchDomain(pattern, domain) })
+
+	if from := s.Envelope.From; !from.IsNull() && !s.User.maySendFrom(from.Domain) {
+		return refuseOriginator("MAIL FROM", from)
 	}
-	refuse := func(what string) error {
-		return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send as this "+what)
+	if o.unclear != "" {
+		return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send as this "+o.unclear+
+			": its addresses cannot be told for certain; write it once, as name <user@domain>")
 	}
-	if from := s.Envelope.From; !from.IsNull() && !allowed(from.Domain) {
-		return refuse("MAIL FROM")
+	if len(o.from) == 0 {
+		return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send without a From")
 	}
-	for _, f := range envelope.Fields(header) {
-		for _, name := range []string{"From", "Sender"} {
-			if !f.Is(name) {
-				continue
-			}
-			domains := addressDomains(f.Value())
-			if len(domains) == 0 {
-				return refuse(name)
-			}
-			for _, d := range domains {
-				if !allowed(d) {
-					return refuse(name)
-				}
-			}
+
+	for _, a := range o.from {
+		if !s.User.maySendFrom(a.Domain) {
+			return refuseOriginator("From", a)
+		}
+	}
+	for _, a := range o.sender {
+		if !s.User.maySendFrom(a.Domain) {
+			return refuseOriginator("Sender", a)
 		}
 	}
 	return nil
+}
+
+func refuseOriginator(field string, a envelope.Address) error {
+	return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send as this "+field+": "+envelope.CleanText(a.String()))
 }
 
 // addCopies gives each recipient one copy, however often they are named, and
@@ -195,38 +207,6 @@ func (r *Relay) addCopies(m *message, now time.Time) error {
 	}
 	if r.c.MaxRecipients > 0 && len(m.copies) > r.c.MaxRecipients {
 		return envelope.Refuse(550, [3]int{5, 5, 3}, "Too many recipients with those of X-MSYS-API")
-	}
-	return nil
-}
-
-// chooseKeys finds the keys that sign: those of the From domain, or the one
-// that X-MSYS-API asks for, where it is of a domain that the user may use.
-func (r *Relay) chooseKeys(m *message) error {
-	if r.c.Signer == nil {
-		return nil
-	}
-	m.keys = r.c.Signer.KeysFor(envelope.ASCIIDomain(m.policy.from.Domain), m.at)
-	if name := m.s.User.DKIMKey; name != "" {
-		if k, ok := r.c.Signer.Named(name, m.at); ok {
-			m.keys = []dkim.Key{k}
-		} else {
-			r.c.Log.Error("the user's dkim_key is not there; the From domain's signs", "user", m.s.User.Name, "dkim_key", name)
-		}
-	}
-	if api := m.policy.api; api != nil && api.Options.DKIMKey != "" {
-		k, ok := r.c.Signer.Named(api.Options.DKIMKey, m.at)
-		domains := m.s.User.FromDomains
-		allowed := len(domains) == 0 || slices.ContainsFunc(domains, func(p string) bool { return envelope.MatchDomain(p, k.Domain) })
-		if !ok || !allowed {
-			return msysRefusal("no such dkim_key for you")
-		}
-		m.keys = []dkim.Key{k}
-	}
-	if len(m.keys) == 0 {
-		if r.c.RequireSignature {
-			return envelope.Refuse(550, [3]int{5, 7, 20}, "No DKIM key for the domain of From")
-		}
-		r.unsigned.Inc()
 	}
 	return nil
 }
@@ -301,8 +281,14 @@ func (c *copyBuffer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// send renders a copy, signs it and hands it over.
+// send renders a copy, signs it and hands it over. A copy whose time is over is
+// left as one that could not be handed over.
 func (r *Relay) send(ctx context.Context, m *message, c *copyOf) {
+	if err := ctx.Err(); err != nil {
+		c.out = upstream.Outcome{Err: envelope.Defer(451, [3]int{4, 4, 1}, "Upstream did not answer in time, try again later", err)}
+		return
+	}
+
 	buf := r.buffers.Get().(*copyBuffer)
 	defer func() {
 		if cap(buf.b) <= maxKeptBuffer {
@@ -351,12 +337,35 @@ func (r *Relay) render(m *message, c *copyOf, buf *copyBuffer) (signature []byte
 	if len(m.keys) == 0 {
 		return nil, nil
 	}
+
 	header, body, _ := envelope.Split(buf.b)
-	signature, err = dkim.Sign(m.keys, header, body, dkim.Times{Signed: m.at, Expire: r.c.SignatureLife})
+	shared := m.signing.prepare(header[len(head):])
+	signature, err = shared.Sign(m.keys, head, body, dkim.Times{Signed: m.at, Expire: r.c.SignatureLife})
 	if err != nil {
 		return nil, envelope.Defer(451, [3]int{4, 7, 0}, "Message could not be signed, try again later", err)
 	}
 	return signature, nil
+}
+
+// sharedHeader is the header that the copies of a message have in common, prepared
+// for their signatures once. It is safe for concurrent use.
+type sharedHeader struct {
+	mu       sync.Mutex
+	header   []byte
+	prepared *dkim.Header
+}
+
+// prepare returns the prepared form of a copy's header without its own fields.
+// Another header than the last one is prepared anew.
+func (s *sharedHeader) prepare(header []byte) *dkim.Header {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.prepared == nil || !bytes.Equal(s.header, header) {
+		s.header = bytes.Clone(header)
+		s.prepared = dkim.NewHeader(header)
+	}
+	return s.prepared
 }
 
 // stamper makes one copy's URLs.

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,160 +22,328 @@ import (
 type dsnReport struct {
 	to       envelope.Address
 	params   envelope.MailParams
-	original []byte
+	original original
 	arrived  time.Time
 	failed   []dsnRecipient
 }
 
+// dsnRecipient is a recipient that a message did not reach.
 type dsnRecipient struct {
 	recipient envelope.Recipient
-	reply     string
-	upstream  string
-	expired   bool
+	reply     string // the last answer, as envelope.Reply writes it
+	upstream  string // host:port; empty: none answered
+	expired   bool   // given up after answers that were temporary
 }
 
-// wanted: NOTIFY without FAILURE asks for silence (RFC 3461 section 4.1).
+// original is the message that a notification is about, without the fields that
+// nobody gets to see.
+type original struct {
+	header []byte
+	body   []byte
+	whole  bool // there is an empty line between the two
+}
+
+// newOriginal leaves the fields out of a header that never leave.
+func newOriginal(header, body []byte, separated bool) original {
+	o := original{header: make([]byte, 0, len(header)), body: body, whole: separated}
+	for _, f := range envelope.Fields(header) {
+		if !slices.ContainsFunc(neverLeave, f.Is) {
+			o.header = append(o.header, f.Raw...)
+		}
+	}
+	return o
+}
+
+// full returns the whole message.
+func (o original) full() []byte {
+	if !o.whole {
+		return o.header
+	}
+	return slices.Concat(o.header, []byte("\r\n"), o.body)
+}
+
+// wanted reports whether the sender wants to hear of it: NOTIFY without FAILURE
+// asks for silence (RFC 3461 section 4.1).
 func (d dsnRecipient) wanted() bool {
 	return len(d.recipient.Notify) == 0 || slices.Contains(d.recipient.Notify, "FAILURE")
 }
 
-// status is the enhanced status code in a reply, else X.0.0.
+// maxDSNReply bounds what is returned of an answer, in bytes.
+const maxDSNReply = 1000
+
+// status returns the enhanced status code (RFC 3463): that of the answer, else
+// 5.0.0.
 func (d dsnRecipient) status() string {
-	for _, w := range strings.Fields(d.reply) {
-		if len(w) >= 5 && (w[0] == '5' || w[0] == '4') && strings.Count(w, ".") == 2 && strings.Trim(w, "0123456789.") == "" {
-			if d.expired {
-				return "4.4.7"
-			}
-			return w
-		}
+	if d.expired {
+		return "4.4.7"
+	}
+	if _, status := replyCodes(d.reply); status != "" && status[0] != '2' {
+		return status
 	}
 	return "5.0.0"
 }
 
+// replyCodes reads the codes at the beginning of an answer as envelope.Reply
+// writes it. What is further behind is the other server's text, and not looked
+// at. Either may be empty.
+func replyCodes(reply string) (code, status string) {
+	first, rest, _ := strings.Cut(reply, " ")
+	if n, err := strconv.Atoi(first); err == nil && len(first) == 3 && n >= 200 && n <= 599 {
+		code = first
+		first, _, _ = strings.Cut(rest, " ")
+	}
+
+	parts := strings.Split(first, ".")
+	if len(parts) != 3 || len(parts[0]) != 1 || strings.IndexByte("245", parts[0][0]) < 0 {
+		return code, ""
+	}
+	for _, p := range parts {
+		if p == "" || len(p) > 3 || strings.Trim(p, "0123456789") != "" {
+			return code, ""
+		}
+	}
+	return code, first
+}
+
 // dsn writes a DSN (RFC 3464) as a transaction of its own; nil where nobody is
-// to get one: the null path, or NOTIFY.
+// to get one: the null path, or NOTIFY. Where it cannot be written as wanted, a
+// plainer one is.
 func (r *Relay) dsn(d *dsnReport) *queue.Transaction {
 	d.failed = slices.DeleteFunc(d.failed, func(f dsnRecipient) bool { return !f.wanted() })
 	if d.to.IsNull() || len(d.failed) == 0 {
 		return nil
 	}
-	now := r.c.Now()
-	id := r.c.Keys.NewID(now).String()
-	body, err := r.dsnBytes(d, id, now)
-	if err != nil {
-		r.c.Log.Error("DSN not written", "to", d.to.String(), "err", err)
-		return nil
+	for i := range d.failed {
+		d.failed[i].reply = cutReply(d.failed[i].reply)
 	}
+
+	now := r.c.Now()
+	w := dsnWriter{
+		dsnReport: d,
+		id:        r.c.Keys.NewID(now).String(),
+		hostname:  r.c.Hostname,
+		now:       now,
+		eightBit:  r.c.Upstream.TakesEightBit(),
+	}
+	body, err := w.report(d.params.Return == "FULL")
+	if err != nil {
+		r.c.Log.Warn("DSN is written without the message", "to", d.to.String(), "err", err)
+		body = w.plain()
+	}
+
 	raw, _ := json.Marshal(info{DSN: true})
-	return &queue.Transaction{ID: id, Created: now, Info: raw, EightBit: has8bit(body),
-		Copies: []queue.Copy{{Recipient: envelope.Recipient{Address: d.to}, MessageID: id, Own: [][]byte{body}}}}
+	return &queue.Transaction{
+		ID:       w.id,
+		Created:  now,
+		Info:     raw,
+		EightBit: has8bit(body),
+		Copies: []queue.Copy{{
+			Recipient: envelope.Recipient{Address: d.to},
+			MessageID: w.id,
+			Own:       [][]byte{body},
+		}},
+	}
 }
 
-func (r *Relay) dsnBytes(d *dsnReport, id string, now time.Time) ([]byte, error) {
-	var h gomessage.Header
-	h.SetContentType("multipart/report", map[string]string{"report-type": "delivery-status", "boundary": "postern-" + id})
-	h.Set("From", "Mail Delivery System <mailer-daemon@"+r.c.Hostname+">")
-	h.Set("To", d.to.String())
-	h.Set("Subject", "Undelivered mail: returned to sender")
-	h.Set("Date", now.Format(time.RFC1123Z))
-	h.Set("Message-ID", "<"+id+"@"+r.c.Hostname+">")
-	h.Set("Auto-Submitted", "auto-replied")
-	h.Set("MIME-Version", "1.0")
+// cutReply cleans an answer, whatever it went through, and cuts it.
+func cutReply(reply string) string {
+	reply = envelope.CleanText(reply)
+	return reply[:min(len(reply), maxDSNReply)]
+}
+
+// dsnWriter writes one notification.
+type dsnWriter struct {
+	*dsnReport
+	id       string
+	hostname string
+	now      time.Time
+	eightBit bool // the upstream takes 8-bit content
+}
+
+// report writes the notification as multipart/report (RFC 3462), with the whole
+// message where full asks for it. A message with 8-bit content is cut to its
+// header where the upstream does not take any: message/rfc822 may not be
+// encoded (RFC 2046 section 5.2.1), and the header will do (RFC 3461 section
+// 4.3).
+func (d *dsnWriter) report(full bool) ([]byte, error) {
 	var out bytes.Buffer
-	w, err := gomessage.CreateWriter(&out, h)
+	w, err := gomessage.CreateWriter(&out, d.header())
 	if err != nil {
 		return nil, err
 	}
-	part := func(kind, encoding string, write func(io.Writer) error) error {
-		var ph gomessage.Header
-		ph.Set("Content-Type", kind)
-		if encoding != "" {
-			ph.Set("Content-Transfer-Encoding", encoding)
-		}
-		pw, err := w.CreatePart(ph)
-		if err != nil {
-			return err
-		}
-		if err := write(pw); err != nil {
-			return err
-		}
-		return pw.Close()
-	}
-	charset, words := "us-ascii", ""
+
+	charset := "us-ascii"
 	if slices.ContainsFunc(d.failed, func(f dsnRecipient) bool { return !f.recipient.Address.IsASCII() }) {
-		charset, words = "utf-8", "8bit"
+		charset = "utf-8"
 	}
-	if err := part("text/plain; charset="+charset, words, func(w io.Writer) error { return d.words(w, r.c.Hostname) }); err != nil {
+	var words, fields bytes.Buffer
+	d.words(&words)
+	if err := d.fields(&fields); err != nil {
 		return nil, err
 	}
-	if err := part("message/delivery-status", "", func(w io.Writer) error { return d.fields(w, r.c.Hostname) }); err != nil {
-		return nil, err
+
+	kind, returned := "text/rfc822-headers", d.original.header
+	if whole := d.original.full(); full && (d.eightBit || !has8bit(whole)) {
+		kind, returned = "message/rfc822", whole
 	}
-	kind, original := "text/rfc822-headers", d.original
-	if header, _, ok := envelope.Split(d.original); d.params.Return == "FULL" {
-		kind = "message/rfc822"
-	} else if ok {
-		original = header
+
+	for _, part := range []struct {
+		kind string
+		body []byte
+	}{
+		{"text/plain; charset=" + charset, words.Bytes()},
+		{"message/delivery-status", fields.Bytes()},
+		{kind, returned},
+	} {
+		if err := d.part(w, part.kind, part.body); err != nil {
+			return nil, err
+		}
 	}
-	encoding := "7bit"
-	if has8bit(original) {
-		encoding = "8bit"
-	}
-	if err := part(kind, encoding, func(w io.Writer) error { _, err := w.Write(original); return err }); err != nil {
-		return nil, err
-	}
+
 	if err := w.Close(); err != nil {
 		return nil, err
 	}
-	return out.Bytes(), nil
+	return out.Bytes(), envelope.Check(out.Bytes())
+}
+
+// header returns the notification's own header.
+func (d *dsnWriter) header() gomessage.Header {
+	var h gomessage.Header
+	h.SetContentType("multipart/report", map[string]string{"report-type": "delivery-status", "boundary": "postern-" + d.id})
+	h.Set("From", "Mail Delivery System <mailer-daemon@"+d.hostname+">")
+	h.Set("To", d.to.String())
+	h.Set("Subject", "Undelivered mail: returned to sender")
+	h.Set("Date", d.now.Format(time.RFC1123Z))
+	h.Set("Message-ID", "<"+d.id+"@"+d.hostname+">")
+	h.Set("Auto-Submitted", "auto-replied")
+	h.Set("MIME-Version", "1.0")
+	return h
+}
+
+// part writes one part, encoded where it has to be.
+func (d *dsnWriter) part(w *gomessage.Writer, kind string, body []byte) error {
+	var h gomessage.Header
+	h.Set("Content-Type", kind)
+	switch {
+	case !has8bit(body):
+		h.Set("Content-Transfer-Encoding", "7bit")
+	case d.eightBit:
+		h.Set("Content-Transfer-Encoding", "8bit")
+	default:
+		h.Set("Content-Transfer-Encoding", "quoted-printable")
+	}
+
+	pw, err := w.CreatePart(h)
+	if err != nil {
+		return err
+	}
+	if _, err := pw.Write(body); err != nil {
+		return err
+	}
+	return pw.Close()
+}
+
+// plain writes the notification as text alone, of nothing that could keep it
+// from being written.
+func (d *dsnWriter) plain() []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "From: Mail Delivery System <mailer-daemon@%s>\r\nTo: %s\r\n", oneLine(d.hostname), d.to.String())
+	fmt.Fprintf(&b, "Subject: Undelivered mail: returned to sender\r\nDate: %s\r\nMessage-ID: <%s@%s>\r\n",
+		d.now.Format(time.RFC1123Z), d.id, oneLine(d.hostname))
+	b.WriteString("Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n")
+
+	var words bytes.Buffer
+	d.words(&words)
+	b.Write(asciiOnly(words.Bytes()))
+	return b.Bytes()
 }
 
 // words are for people.
-func (d *dsnReport) words(w io.Writer, hostname string) error {
-	fmt.Fprintf(w, "This is the mail gateway at %s.\r\n\r\nYour message could not be delivered to:\r\n", hostname)
+func (d *dsnWriter) words(w *bytes.Buffer) {
+	fmt.Fprintf(w, "This is the mail gateway at %s.\r\n\r\nYour message could not be delivered to:\r\n", oneLine(d.hostname))
 	for _, f := range d.failed {
 		fmt.Fprintf(w, "\r\n  %s\r\n", f.recipient.Address)
 		for _, line := range strings.Split(f.reply, "\n") {
 			fmt.Fprintf(w, "    %s\r\n", line)
 		}
 	}
-	_, err := fmt.Fprint(w, "\r\nIt will not be tried again.\r\n")
-	return err
+	w.WriteString("\r\nIt will not be tried again.\r\n")
 }
 
-// fields are RFC 3464 section 2.
-func (d *dsnReport) fields(w io.Writer, hostname string) error {
-	block := func(fields ...[2]string) error {
-		var h textproto.Header
-		for _, f := range slices.Backward(fields) { // Add puts a field in front
-			if f[1] != "" {
-				h.Add(f[0], f[1])
-			}
-		}
-		return textproto.WriteHeader(w, h)
-	}
-	if err := block([2]string{"Reporting-MTA", "dns; " + hostname}, [2]string{"Original-Envelope-Id", d.params.EnvelopeID},
-		[2]string{"Arrival-Date", d.arrived.Format(time.RFC1123Z)}); err != nil {
+// fields are those of RFC 3464 section 2.
+func (d *dsnWriter) fields(w io.Writer) error {
+	err := writeBlock(w, []dsnField{
+		{"Reporting-MTA", "dns; " + d.hostname},
+		{"Original-Envelope-Id", oneLine(d.params.EnvelopeID)},
+		{"Arrival-Date", d.arrived.Format(time.RFC1123Z)},
+	})
+	if err != nil {
 		return err
 	}
+
 	for _, f := range d.failed {
-		original := ""
-		if f.recipient.Original != "" {
-			original = f.recipient.OriginalType + ";" + f.recipient.Original
-			if f.recipient.OriginalType == "utf-8" {
-				original = "utf-8;" + envelope.UTF8Xtext(f.recipient.Original)
-			}
-		}
-		remote := ""
-		if f.upstream != "" {
-			host, _, _ := strings.Cut(f.upstream, ":")
-			remote = "dns; " + host
-		}
-		if err := block([2]string{"Original-Recipient", original}, [2]string{"Final-Recipient", f.recipient.Address.Typed()},
-			[2]string{"Action", "failed"}, [2]string{"Status", f.status()}, [2]string{"Remote-MTA", remote},
-			[2]string{"Diagnostic-Code", "smtp; " + strings.ReplaceAll(f.reply, "\n", " ")}); err != nil {
+		err := writeBlock(w, []dsnField{
+			{"Original-Recipient", f.original()},
+			{"Final-Recipient", f.recipient.Address.Typed()},
+			{"Action", "failed"},
+			{"Status", f.status()},
+			{"Remote-MTA", f.remote()},
+			{"Diagnostic-Code", "smtp; " + oneLine(strings.ReplaceAll(f.reply, "\n", " "))},
+		})
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// original returns ORCPT, which may decode to anything.
+func (d dsnRecipient) original() string {
+	o := d.recipient.Original
+	switch {
+	case o == "":
+		return ""
+	case d.recipient.OriginalType == "utf-8":
+		return "utf-8;" + envelope.UTF8Xtext(o)
+	}
+	return oneLine(d.recipient.OriginalType) + ";" + oneLine(o)
+}
+
+// remote returns the upstream without its port.
+func (d dsnRecipient) remote() string {
+	if d.upstream == "" {
+		return ""
+	}
+	host, _, err := net.SplitHostPort(d.upstream)
+	if err != nil {
+		host = d.upstream
+	}
+	return "dns; " + oneLine(host)
+}
+
+// dsnField is a field of a delivery status; one without a value is left out.
+type dsnField struct{ name, value string }
+
+func writeBlock(w io.Writer, fields []dsnField) error {
+	var h textproto.Header
+	for _, f := range slices.Backward(fields) { // Add puts a field in front
+		if f.value != "" {
+			h.Add(f.name, f.value)
+		}
+	}
+	return textproto.WriteHeader(w, h)
+}
+
+// oneLine makes others' text fit for a field of its own.
+func oneLine(s string) string { return envelope.CleanLine(s, maxDSNReply) }
+
+// asciiOnly puts a question mark in the place of each byte that is not ASCII.
+func asciiOnly(b []byte) []byte {
+	out := bytes.Clone(b)
+	for i, c := range out {
+		if c >= 0x80 {
+			out[i] = '?'
+		}
+	}
+	return out
 }

@@ -16,22 +16,29 @@ import (
 
 var lenientWords = &mime.WordDecoder{CharsetReader: charset.Reader}
 
-const maxSubject = 998 // bytes in an event
+// Limits on what events hold of others' text, in bytes.
+const (
+	maxSubject = 998
+	maxReason  = 1000
+)
 
-// injection is the event of a copy that the upstream took.
-func (r *Relay) injection(m *message, c *copyOf) *event.Event {
-	t, at := m.tracking, c.at
-	if at.IsZero() {
-		at = m.at
+// template returns what the events of a message's copies have in common: an
+// injection event without the copy's own facts.
+func (r *Relay) template(m *message) event.Event {
+	t := &m.tracking
+	e := event.Event{
+		Type:          event.Injection,
+		RecvMethod:    "esmtp",
+		CampaignID:    m.policy.job,
+		FriendlyFrom:  m.policy.origin.author().String(),
+		MsgFrom:       m.s.Envelope.From.String(),
+		OpenTracking:  &t.Open,
+		ClickTracking: &t.Click,
+		InitialPixel:  &t.InitialOpen,
+		SubaccountID:  m.policy.subaccount,
+		Subject:       decodeText(m.policy.subject, maxSubject),
 	}
-	e := &event.Event{
-		Type: event.Injection, ID: r.c.IDs.Next(), MessageID: c.id.String(), Timestamp: event.Timestamp{Time: at},
-		RecvMethod: "esmtp", CampaignID: m.policy.job,
-		FriendlyFrom: m.policy.from.String(), MsgFrom: m.s.Envelope.From.String(), MsgSize: strconv.Itoa(c.size),
-		OpenTracking: &t.Open, ClickTracking: &t.Click, InitialPixel: &t.InitialOpen,
-		RcptTo: c.recipient.Address.String(), RoutingDomain: routingDomain(c.recipient.Address),
-		SubaccountID: m.policy.subaccount, Subject: decodeText(m.policy.subject, maxSubject),
-	}
+
 	e.Binding, e.BindingGroup, e.SendingIP = r.binding(m.policy.virtualMTA)
 	if api := m.policy.api; api != nil {
 		e.RcptMeta, e.RcptTags = api.Metadata, api.Tags
@@ -39,12 +46,56 @@ func (r *Relay) injection(m *message, c *copyOf) *event.Event {
 	return e
 }
 
-// bounce is the event of a copy that a mixed answer leaves refused.
+// injection returns the event of a copy that the upstream took.
+func (r *Relay) injection(m *message, c *copyOf) *event.Event {
+	at := c.at
+	if at.IsZero() {
+		at = m.at
+	}
+
+	e := m.event
+	e.MessageID, e.Timestamp = c.id.String(), event.Timestamp{Time: at}
+	e.ID = event.StableID(string(e.Type), e.MessageID)
+	e.MsgSize = strconv.Itoa(c.size)
+	e.RcptTo, e.RoutingDomain = c.recipient.Address.String(), routingDomain(c.recipient.Address)
+	return &e
+}
+
+// bounce returns the event of a copy that a mixed answer leaves refused.
 func (r *Relay) bounce(m *message, c *copyOf) *event.Event {
 	e := r.injection(m, c)
 	e.Type, e.DelvMethod = event.Bounce, "esmtp"
+	e.ID = event.StableID(string(e.Type), e.MessageID)
 	setFailure(e, copyReply(c).String())
 	return e
+}
+
+// Bounds on what a copy's events have beyond their template when they are
+// encoded, in bytes.
+const (
+	ownFields = 512                    // ids, times, numbers, names of fields
+	ownReason = 2 * (2*maxReason + 64) // a reply, twice, each character escaped
+	batchSize = 1 << 20                // encoded events that are written at once
+)
+
+// eventSizes returns bounds for the encoded length of an injection event of the
+// message, and of a bounce event, whoever of its recipients it is for.
+func (r *Relay) eventSizes(m *message) (injection, bounce int, err error) {
+	e := m.event
+	e.ID, e.MessageID, e.Timestamp = "0", "0", event.Timestamp{Time: m.at}
+
+	encoded, err := e.Encode()
+	if err != nil {
+		return 0, 0, err
+	}
+	// An address and its domain; quotes and backslashes are escaped, and so are
+	// two characters of three bytes, as six.
+	longest := 0
+	for _, c := range m.copies {
+		longest = max(longest, len(c.recipient.Address.String()))
+	}
+	injection = len(encoded) + 2*2*longest + ownFields
+	return injection, injection + ownReason, nil
 }
 
 // recordRejections writes a policy_rejection event for each recipient of a
@@ -52,16 +103,26 @@ func (r *Relay) bounce(m *message, c *copyOf) *event.Event {
 func (r *Relay) recordRejections(ctx context.Context, s *Submission, reply envelope.Reply) {
 	now := r.c.Now()
 	events := make([]*event.Event, 0, len(s.Envelope.Recipients))
+
 	for _, rcpt := range s.Envelope.Recipients {
-		e := &event.Event{Type: event.PolicyRejection, ID: r.c.IDs.Next(), MessageID: r.c.Keys.NewID(now).String(),
-			Timestamp: event.Timestamp{Time: now}, RecvMethod: "esmtp", RcptTo: rcpt.Address.String(), RawRcptTo: rcpt.Address.String(),
-			SubaccountID: s.User.Subaccount}
+		address := rcpt.Address.String()
+		e := &event.Event{
+			Type:         event.PolicyRejection,
+			ID:           r.c.IDs.Next(),
+			MessageID:    r.c.Keys.NewID(now).String(),
+			Timestamp:    event.Timestamp{Time: now},
+			RecvMethod:   "esmtp",
+			RcptTo:       address,
+			RawRcptTo:    address,
+			SubaccountID: s.User.Subaccount,
+		}
 		setFailure(e, reply.String())
 		events = append(events, e)
 	}
 	if len(events) == 0 {
 		return
 	}
+
 	if err := r.c.Events.Record(context.WithoutCancel(ctx), events...); err != nil {
 		r.unsaved.Add(float64(len(events)))
 		r.c.Log.Error("rejection events lost", "session", s.Session, "events", len(events), "err", err)
@@ -70,15 +131,13 @@ func (r *Relay) recordRejections(ctx context.Context, s *Submission, reply envel
 
 func routingDomain(a envelope.Address) string { return strings.ToLower(a.Domain) }
 
-// decodeText undoes encoded words (RFC 2047) for people to read.
+// decodeText undoes encoded words (RFC 2047) for people to read, and cuts the
+// text to n bytes at a character boundary.
 func decodeText(s string, n int) string {
 	if d, err := lenientWords.DecodeHeader(s); err == nil {
 		s = d
 	}
-	if len(s) > n {
-		s = s[:n]
-	}
-	return strings.ToValidUTF8(s, "\uFFFD")
+	return event.Clip(strings.ToValidUTF8(s, "\uFFFD"), n)
 }
 
 // receivedField is the trace field of RFC 5321 section 4.4, as the

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"postern/relay/envelope"
 )
@@ -47,10 +48,13 @@ func (a *msysAddress) UnmarshalJSON(b []byte) error {
 	return err
 }
 
-// Limits of the SMTP API.
+// Limits on X-MSYS-API. What the events of a message hold is in the event of
+// each of its recipients.
 const (
-	maxCampaign  = 64 // bytes
+	maxCampaign  = 64     // bytes
+	maxMetadata  = 10_000 // bytes of JSON without white space
 	maxTags      = 10
+	maxTag       = 255 // bytes
 	maxMsysRcpts = 1000
 )
 
@@ -76,21 +80,46 @@ func parseMsysAPI(raw []byte) (*msysAPI, error) {
 	if _, err := d.Token(); err != io.EOF {
 		return nil, msysRefusal("something follows the JSON")
 	}
-	meta := bytes.TrimSpace(m.Metadata)
+	if err := m.checkMetadata(); err != nil {
+		return nil, err
+	}
 	switch {
 	case len(m.CampaignID) > maxCampaign:
 		return nil, msysRefusal("campaign_id is longer than %d bytes", maxCampaign)
-	case len(meta) > 0 && meta[0] != '{' && string(meta) != "null":
-		return nil, msysRefusal("metadata must be an object")
 	case len(m.Tags) > maxTags:
 		return nil, msysRefusal("more than %d tags", maxTags)
+	case slices.ContainsFunc(m.Tags, func(tag string) bool { return len(tag) > maxTag }):
+		return nil, msysRefusal("a tag is longer than %d bytes", maxTag)
 	case len(m.CC)+len(m.BCC)+len(m.Archive) > maxMsysRcpts:
 		return nil, msysRefusal("more than %d recipients in cc, bcc and archive", maxMsysRcpts)
 	}
-	if string(meta) == "null" {
-		m.Metadata = nil
-	}
 	return m, nil
+}
+
+// checkMetadata holds metadata to an object of a bounded size, and leaves it in
+// the form that events have it in: without white space, and in UTF-8.
+func (m *msysAPI) checkMetadata() error {
+	if len(m.Metadata) == 0 {
+		return nil
+	}
+
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, bytes.ToValidUTF8(m.Metadata, []byte("\uFFFD"))); err != nil {
+		return msysRefusal("%v", err)
+	}
+	meta := compact.Bytes()
+
+	switch {
+	case string(meta) == "null":
+		m.Metadata = nil
+		return nil
+	case meta[0] != '{':
+		return msysRefusal("metadata must be an object")
+	case len(meta) > maxMetadata:
+		return msysRefusal("metadata is longer than %d bytes", maxMetadata)
+	}
+	m.Metadata = meta
+	return nil
 }
 
 // unfoldOneSpace undoes folding: a line end and the white space behind it

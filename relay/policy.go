@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"net/mail"
 	"strconv"
 	"strings"
 	"time"
@@ -27,9 +26,8 @@ var neverLeave = []string{"X-MSYS-API", "X-DKIM-Key", "X-DKIM-Options", "Bcc", "
 
 // policy is what the header policy made of a message's header block.
 type policy struct {
-	header     []byte           // the new block, but for what differs between copies
-	from       envelope.Address // the first From address
-	sender     string           // the sending domain: Sender, else From
+	header     []byte // the new block, but for what differs between copies
+	origin     originators
 	subject    string
 	job        string
 	virtualMTA string
@@ -43,13 +41,20 @@ type policy struct {
 	jobSeen, vmtaSeen bool
 }
 
+// maxFields bounds the number of a message's header fields.
+const maxFields = 2000
+
 // applyPolicy walks over the header once: each field stays as it is, but for
 // those that the gateway removes or changes. Of several X-Job the first
 // counts, the others go; so for X-Virtual-MTA.
 func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
 	p := policy{header: make([]byte, 0, len(header)+256), subaccount: u.Subaccount}
-	var sender, from string
-	for _, f := range envelope.Fields(header) {
+	var sender, from []string
+	fields := envelope.Fields(header)
+	if len(fields) > maxFields {
+		return p, envelope.Refuse(550, [3]int{5, 6, 0}, fmt.Sprintf("Message has more than %d header fields", maxFields))
+	}
+	for _, f := range fields {
 		switch {
 		case f.Name == "":
 		case r.c.MsysAPI && f.Is("X-MSYS-API"):
@@ -84,10 +89,10 @@ func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
 			p.vmtaSeen, p.virtualMTA = true, f.Value()
 		case f.Is("X-Envid"):
 			p.envid = f.Value()
-		case f.Is("From") && from == "":
-			from = f.Value()
-		case f.Is("Sender") && sender == "":
-			sender = f.Value()
+		case f.Is("From"):
+			from = append(from, f.Value())
+		case f.Is("Sender"):
+			sender = append(sender, f.Value())
 		case f.Is("Subject") && p.subject == "":
 			p.subject = f.Value()
 		case f.Is("Date"):
@@ -99,11 +104,7 @@ func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
 		}
 		p.header = append(p.header, f.Raw...)
 	}
-	p.from = firstAddress(from)
-	p.sender = strings.ToLower(p.from.Domain)
-	if a := firstAddress(sender); !a.IsNull() {
-		p.sender = strings.ToLower(a.Domain)
-	}
+	p.origin = readOriginators(from, sender)
 	return p, r.addFields(&p, u)
 }
 
@@ -124,11 +125,14 @@ func (r *Relay) addFields(p *policy, u User) error {
 			p.virtualMTA = p.api.Options.IPPool
 		}
 		if p.virtualMTA != "" && !isToken(p.virtualMTA) {
-			return msysRefusal("ip_pool is no name of a VirtualMTA")
+			return msysRefusal("ip_pool is not the name of a VirtualMTA")
 		}
 		if p.virtualMTA != "" && r.c.PowerMTA {
 			p.add(r.c.Headers.VirtualMTA, p.virtualMTA)
 		}
+	}
+	if len(p.virtualMTA) > maxVirtualMTA {
+		return envelope.Refuse(550, [3]int{5, 6, 0}, fmt.Sprintf("The name of a VirtualMTA is longer than %d bytes", maxVirtualMTA))
 	}
 	if p.virtualMTA != "" && !r.knownVirtualMTA(p.virtualMTA) {
 		return envelope.Refuse(550, [3]int{5, 6, 0}, envelope.CleanText(fmt.Sprintf("Unknown VirtualMTA %.100q", p.virtualMTA)))
@@ -138,6 +142,9 @@ func (r *Relay) addFields(p *policy, u User) error {
 	}
 	return nil
 }
+
+// maxVirtualMTA bounds the name of a VirtualMTA or pool, in bytes.
+const maxVirtualMTA = 255
 
 // isToken: printable ASCII without white space, as VirtualMTA names are.
 func isToken(s string) bool {
@@ -196,15 +203,19 @@ func (p *policy) appendJob(r *Relay, f envelope.Field) {
 
 // add appends a field; value is printable ASCII by then.
 func (p *policy) add(name, value string) {
-	if n := len(p.header); n > 0 && !bytes.HasSuffix(p.header, []byte("\r\n")) {
+	if len(p.header) > 0 && !bytes.HasSuffix(p.header, []byte("\r\n")) {
 		p.header = append(p.header, "\r\n"...)
 	}
 	p.header = append(p.header, name+": "+value+"\r\n"...)
 }
 
 // complete adds what a submission server adds where it is missing (RFC 6409
-// sections 8.2 and 8.3).
+// sections 8.2 and 8.3), for whoever adds it later would break the signature,
+// and the end of the last line.
 func (p *policy) complete(hostname string, now time.Time) {
+	if len(p.header) > 0 && !bytes.HasSuffix(p.header, []byte("\r\n")) {
+		p.header = append(p.header, "\r\n"...)
+	}
 	if !p.hasDate {
 		p.add("Date", now.Format(time.RFC1123Z))
 	}
@@ -213,53 +224,4 @@ func (p *policy) complete(hostname string, now time.Time) {
 		rand.Read(b[:])
 		p.add("Message-ID", "<"+hex.EncodeToString(b[:])+"@"+hostname+">")
 	}
-}
-
-// addressDomains are the domains of all mailboxes of an address list; nil where
-// it cannot be read for certain.
-func addressDomains(list string) []string {
-	if len(list) > maxAddressField {
-		return nil
-	}
-	as, err := (&mail.AddressParser{WordDecoder: lenientWords}).ParseList(list)
-	if err != nil {
-		return nil
-	}
-	var out []string
-	for _, a := range as {
-		_, domain, _ := cutLast(a.Address, "@")
-		out = append(out, domain)
-	}
-	return out
-}
-
-// maxAddressField bounds what is given to the address parser.
-const maxAddressField = 16 << 10
-
-// firstAddress is the first mailbox of an address list. A list that the parser
-// does not read is looked at leniently, as mail programs do: what stands in
-// angle brackets, else the first word with an @.
-func firstAddress(list string) envelope.Address {
-	if list == "" {
-		return envelope.Address{}
-	}
-	if len(list) <= maxAddressField {
-		if as, err := (&mail.AddressParser{WordDecoder: lenientWords}).ParseList(list); err == nil && len(as) > 0 {
-			if a, err := envelope.FromUnquoted(as[0].Address); err == nil {
-				return a
-			}
-		}
-	}
-	if i := strings.LastIndexByte(list, '<'); i >= 0 {
-		in, _, _ := strings.Cut(list[i+1:], ">")
-		if a, err := envelope.Parse(strings.TrimSpace(in)); err == nil {
-			return a
-		}
-	}
-	for _, w := range strings.FieldsFunc(list, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' }) {
-		if a, err := envelope.Parse(strings.Trim(w, "<>\"")); err == nil {
-			return a
-		}
-	}
-	return envelope.Address{}
 }

@@ -455,6 +455,21 @@ func TestBrokenSignatures(t *testing.T) {
 	}
 }
 
+// TestBrokenSignatureOfOthers: a signature of a domain that the user may not sign
+// for is kept, though there is a key.
+func TestBrokenSignatureOfOthers(t *testing.T) {
+	old := "DKIM-Signature: v=1; d=example.com; s=x; b=old\r\n"
+	for _, held := range []string{"example.com", "other.example"} {
+		b := newBench(t, func(c *Config) { c.Holders = NewHeldDomains([]string{held}) })
+		b.relay.Submit(context.Background(), submission(old+withFields("")+"<body>x</body>\r\n", "a"))
+
+		kept := strings.Contains(string(b.up.got[0].Message[0]), "b=old")
+		if want := held == "example.com"; kept != want {
+			t.Errorf("%s is held: signature of example.com kept: %v, want %v", held, kept, want)
+		}
+	}
+}
+
 // TestVerdict: what ends a waiting copy, and what leaves it waiting.
 func TestVerdict(t *testing.T) {
 	for _, c := range []struct {
@@ -467,10 +482,40 @@ func TestVerdict(t *testing.T) {
 		{"refused", upstream.Outcome{Reply: envelope.Reply{Code: 550}}, false, true},
 		{"no login of ours", upstream.Outcome{Reply: envelope.Reply{Code: 530, Enhanced: [3]int{5, 7, 0}}}, false, false},
 		{"8-bit", upstream.Outcome{Err: &envelope.Fault{Class: envelope.Permanent, Err: upstream.ErrEightBit}}, false, false},
-		{"lost", upstream.Outcome{Err: errors.New("lost")}, false, false},
+		{"lost", upstream.Outcome{Upstream: "a:25", Err: errors.New("lost")}, false, false},
 	} {
 		if v := verdict(c.out); v.Done != c.done || v.Failed != c.failed {
 			t.Errorf("%s: %+v", c.name, v)
 		}
+	}
+}
+
+// TestVerdictAway: copies wait for an upstream that cannot be reached, and for
+// their time where it answers and does not want us.
+func TestVerdictAway(t *testing.T) {
+	away := envelope.Defer(451, [3]int{4, 4, 1}, "later", nil)
+
+	for _, c := range []struct {
+		name string
+		out  upstream.Outcome
+		away bool
+	}{
+		{"not reachable", upstream.Outcome{Upstream: "a:25", Err: away}, true},
+		{"no session for us", upstream.Outcome{Upstream: "a:25", Err: fmt.Errorf("%w: %w", upstream.ErrSession, away)}, false},
+		{"lost", upstream.Outcome{Upstream: "a:25", Err: errors.New("lost")}, false},
+		{"later", upstream.Outcome{Upstream: "a:25", Reply: envelope.Reply{Code: 450}}, false},
+	} {
+		if v := verdict(c.out); v.Away != c.away || v.Failed {
+			t.Errorf("%s: %+v, want away %v and not failed", c.name, v, c.away)
+		}
+	}
+}
+
+// TestVerdictIsClean: the retry spool keeps nothing of an upstream's bytes that
+// could end a line.
+func TestVerdictIsClean(t *testing.T) {
+	v := verdict(upstream.Outcome{Reply: envelope.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no \rsuch\x00 \u00fcser"}})
+	if want := "550 5.1.1 no ?such? ??ser"; v.Reply != want {
+		t.Errorf("got %q, want %q", v.Reply, want)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -66,8 +67,8 @@ type Upstream interface {
 // Recorder makes events durable before it returns, and holds room for them.
 type Recorder interface {
 	Record(context.Context, ...*event.Event) error
-	// Reserve holds room for n events until release is called.
-	Reserve(n int) (release func(), err error)
+	// Reserve holds room for encoded events of n bytes until release is called.
+	Reserve(n int64) (release func(), err error)
 }
 
 // Tracking says what a message gets, where nothing more specific speaks.
@@ -105,6 +106,8 @@ type Config struct {
 	Convert8Bit   bool // encode 8-bit content, whatever the upstream takes
 	Keys          *token.Keys
 	Signer        *dkim.Signer
+	// Holders knows the domains that users are held to; nil: no user is.
+	Holders DomainHolders
 	// RequireSignature refuses what cannot be signed; else it goes unsigned.
 	RequireSignature bool
 	SignatureLife    time.Duration // x= of the signatures; 0: none
@@ -124,6 +127,7 @@ type Config struct {
 type Relay struct {
 	c       Config
 	buffers sync.Pool
+	notes   notes
 
 	copies   *prometheus.CounterVec
 	skipped  *prometheus.CounterVec
@@ -179,15 +183,29 @@ func (r *Relay) Submit(ctx context.Context, s *Submission) envelope.Reply {
 }
 
 // reserve holds room for all that a transaction may have to write, before
-// anything goes upstream.
+// anything goes upstream: for each copy an injection event, and a bounce event
+// for what a mixed answer leaves over.
 func (r *Relay) reserve(m *message) (release func(), err error) {
-	events, err := r.c.Events.Reserve(2 * len(m.copies)) // injection, and a bounce for what a mixed answer leaves over
+	injection, bounce, err := r.eventSizes(m)
 	if err != nil {
 		return nil, err
 	}
-	shared := len(m.s.Message)
+	m.eventSize = bounce
+
+	perCopy := int64(injection + bounce)
+	if !m.report {
+		perCopy = 0
+	}
+	events, err := r.c.Events.Reserve(perCopy * int64(len(m.copies)))
+	if err != nil {
+		return nil, err
+	}
+
+	// Each transaction of the retry spool has what its copies share, and a DSN
+	// may have the message again.
+	shared := len(m.s.Message) * (2 + len(m.copies)/m.copiesAtOnce())
 	own := len(m.copies) * (4096 + m.plan.OwnSize() + len(m.s.Envelope.From.String()))
-	room, err := r.c.Queue.Reserve(queue.Room(2*shared, own)) // a DSN may carry the message again
+	room, err := r.c.Queue.Reserve(queue.Room(shared, own))
 	if err != nil {
 		events()
 		return nil, err
@@ -203,7 +221,7 @@ func (r *Relay) passThrough(ctx context.Context, m *message) envelope.Reply {
 	overdue := sending.Err() == context.DeadlineExceeded && ctx.Err() == nil
 	plan := decide(m.copies, overdue)
 	if len(plan.queue)+len(plan.bounce) > 0 {
-		if err := r.leaveOver(ctx, m, plan); err != nil {
+		if err := r.queueRemainder(ctx, m, plan); err != nil {
 			// Losing a copy is worse than sending another twice.
 			r.c.Log.Error("copies of a mixed answer could not be queued, the client sends again", "session", m.s.Session, "err", err)
 			plan.reply = envelope.ReplyFor(&envelope.Fault{Class: envelope.Overloaded})
@@ -213,46 +231,36 @@ func (r *Relay) passThrough(ctx context.Context, m *message) envelope.Reply {
 	return plan.reply
 }
 
-// leaveOver puts what a mixed answer leaves over where it is safe: the
+// queueRemainder puts what a mixed answer leaves over where it is safe: the
 // temporary failures into the retry spool, the permanent ones into one DSN.
-func (r *Relay) leaveOver(ctx context.Context, m *message, p decision) error {
-	var ts []*queue.Transaction
-	if len(p.queue) > 0 {
-		// One transaction for each way the first attempt went, for each has a
-		// time of its own for the next.
-		byReply := map[string][]*copyOf{}
-		for _, c := range p.queue {
-			key := verdict(c.out).Reply
-			byReply[key] = append(byReply[key], c)
-		}
-		for _, copies := range byReply {
-			t, err := r.waiting(m, copies)
-			if err != nil {
-				return err
-			}
-			v := verdict(copies[0].out)
-			t.Tried = &v
-			ts = append(ts, t)
-		}
+func (r *Relay) queueRemainder(ctx context.Context, m *message, p decision) error {
+	if err := r.queueCopies(ctx, m, p.queue); err != nil {
+		return err
 	}
-	if len(p.bounce) > 0 {
-		d := &dsnReport{to: m.s.Envelope.From, params: m.params, original: m.s.Message, arrived: r.c.Now()}
-		for _, c := range p.bounce {
-			d.failed = append(d.failed, dsnRecipient{c.recipient, copyReply(c).String(), c.out.Upstream, false})
-		}
-		if t := r.dsn(d); t != nil {
-			ts = append(ts, t)
-		}
+	if len(p.bounce) == 0 {
+		return nil
 	}
-	if len(ts) > 0 {
-		if err := r.c.Queue.Put(context.WithoutCancel(ctx), ts...); err != nil {
+
+	d := &dsnReport{
+		to:       m.s.Envelope.From,
+		params:   m.params,
+		original: newOriginal(m.policy.header, m.body, m.whole),
+		arrived:  r.c.Now(),
+	}
+	for _, c := range p.bounce {
+		d.failed = append(d.failed, dsnRecipient{
+			recipient: c.recipient,
+			reply:     copyReply(c).String(),
+			upstream:  c.out.Upstream,
+		})
+	}
+	if t := r.dsn(d); t != nil {
+		if err := r.c.Queue.Put(context.WithoutCancel(ctx), t); err != nil {
 			return err
 		}
 	}
-	// Only now: what is not on disk is neither queued nor bounced, and has no event.
-	for _, c := range p.queue {
-		c.queued = true
-	}
+
+	// Only now: what is not on disk is not bounced, and has no event.
 	for _, c := range p.bounce {
 		c.bounced = true
 	}
@@ -261,19 +269,43 @@ func (r *Relay) leaveOver(ctx context.Context, m *message, p decision) error {
 
 // storeAndForward: 250 once every copy is on disk; the retry spool sends them.
 func (r *Relay) storeAndForward(ctx context.Context, m *message) envelope.Reply {
-	t, err := r.waiting(m, m.copies)
-	if err == nil {
-		err = r.c.Queue.Put(context.WithoutCancel(ctx), t)
-	}
+	err := r.queueCopies(ctx, m, m.copies)
+	r.recordInjections(ctx, m)
 	if err != nil {
 		r.c.Log.Error("message not queued", "session", m.s.Session, "err", err)
 		return envelope.ReplyFor(&envelope.Fault{Class: envelope.Overloaded, Err: err})
 	}
-	for _, c := range m.copies {
-		c.queued, c.at = true, r.c.Now()
-	}
-	r.recordInjections(ctx, m)
 	return envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok: queued as " + m.s.Session}
+}
+
+// maxQueued bounds the bytes of their own that the copies of one transaction of
+// the retry spool have: they are in memory at once.
+const maxQueued = 16 << 20
+
+// copiesAtOnce is how many of a message's copies one transaction of the retry
+// spool may have.
+func (m *message) copiesAtOnce() int { return max(1, maxQueued/(1024+m.plan.OwnSize())) }
+
+// queueCopies puts copies into the retry spool, in transactions of a bounded
+// size.
+func (r *Relay) queueCopies(ctx context.Context, m *message, copies []*copyOf) error {
+	if m.eightBit && !r.c.Upstream.TakesEightBit() {
+		r.makePlan(m, true)
+	}
+
+	for part := range slices.Chunk(copies, m.copiesAtOnce()) {
+		t, err := r.waiting(m, part)
+		if err == nil {
+			err = r.c.Queue.Put(context.WithoutCancel(ctx), t)
+		}
+		if err != nil {
+			return err
+		}
+		for _, c := range part {
+			c.queued = true
+		}
+	}
+	return nil
 }
 
 // Reject tells of a message that is refused before Submit, by the listener.
@@ -293,28 +325,39 @@ func (r *Relay) refused(ctx context.Context, s *Submission, err error) envelope.
 	return reply
 }
 
-// recordInjections writes the event of each copy that the upstream took, in
-// one go. The copies are gone: a failure is told to the operator and not to
-// the client, who would send them twice.
+// recordInjections writes the events of the copies that the upstream took, or
+// that wait or have failed, in pieces of a bounded size. The copies are gone: a
+// failure is told to the operator and not to the client, who would send them
+// twice.
 func (r *Relay) recordInjections(ctx context.Context, m *message) {
 	if !m.report {
 		return
 	}
+
+	most := max(1, batchSize/m.eventSize)
 	var events []*event.Event
-	for _, c := range m.copies {
-		if c.out.Accepted() || c.queued {
+	for i, c := range m.copies {
+		if c.out.Accepted() || c.queued || c.bounced {
 			events = append(events, r.injection(m, c))
 		}
 		if c.bounced {
-			events = append(events, r.injection(m, c), r.bounce(m, c))
+			events = append(events, r.bounce(m, c))
+		}
+		if len(events) >= most || i == len(m.copies)-1 {
+			r.record(ctx, m.s.Session, events)
+			events = events[:0]
 		}
 	}
+}
+
+// record writes events of copies that are gone.
+func (r *Relay) record(ctx context.Context, session string, events []*event.Event) {
 	if len(events) == 0 {
 		return
 	}
 	if err := r.c.Events.Record(context.WithoutCancel(ctx), events...); err != nil {
 		r.unsaved.Add(float64(len(events)))
-		r.c.Log.Error("injection events lost", "session", m.s.Session, "events", len(events), "err", err)
+		r.c.Log.Error("injection events lost", "session", session, "events", len(events), "err", err)
 	}
 }
 

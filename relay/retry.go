@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"postern/relay/envelope"
@@ -31,30 +30,40 @@ type info struct {
 
 // waiting makes the queue's transaction of some of a message's copies: what
 // all have is there once, and each copy's own bytes as they go out. They are
-// signed by then, so that 8-bit content is encoded now where the upstream may
-// not take it.
+// signed by then.
 func (r *Relay) waiting(m *message, copies []*copyOf) (*queue.Transaction, error) {
-	if m.eightBit && !r.c.Upstream.TakesEightBit() {
-		r.makePlan(m, true)
-	}
-	in := r.injection(m, copies[0])
-	in.ID, in.RcptTo, in.RoutingDomain, in.MessageID = "", "", "", ""
-	if !m.report {
-		in = nil
-	}
-	raw, err := json.Marshal(info{Injected: in, Session: m.s.Session, User: m.s.User.Name})
+	raw, err := json.Marshal(r.info(m))
 	if err != nil {
 		return nil, err
 	}
-	t := &queue.Transaction{ID: copies[0].id.String(), Created: r.c.Now(), From: m.s.Envelope.From, Params: m.params, EightBit: m.eightBit, Info: raw}
+	t := &queue.Transaction{
+		ID:       copies[0].id.String(),
+		Created:  r.c.Now(),
+		From:     m.s.Envelope.From,
+		Params:   m.params,
+		EightBit: m.eightBit,
+		Info:     raw,
+	}
+
 	buf := &copyBuffer{}
 	for i, c := range copies {
-		own := queue.Copy{Recipient: c.recipient, MessageID: c.id.String(), EnvelopeID: c.envelopeID(m), From: r.verp(m.from, c.id.String())}
+		own := queue.Copy{
+			Recipient:  c.recipient,
+			MessageID:  c.id.String(),
+			EnvelopeID: c.envelopeID(m),
+			From:       r.verp(m.from, c.id.String()),
+		}
+		if c.tried() {
+			v := verdict(c.out)
+			own.Tried = &v
+		}
+
 		signature, err := r.render(m, c, buf)
 		if err != nil {
 			return nil, err
 		}
-		c.size = len(signature) + len(buf.b)
+		c.size, c.at = len(signature)+len(buf.b), t.Created
+
 		head := append(signature, m.head(r, c)...)
 		m.plan.Split(r.stamper(m, c), func(b []byte, mine bool) {
 			if mine {
@@ -72,29 +81,59 @@ func (r *Relay) waiting(m *message, copies []*copyOf) (*queue.Transaction, error
 	return t, nil
 }
 
+// info is what the retry spool is to know of a message's copies.
+func (r *Relay) info(m *message) info {
+	in := info{Session: m.s.Session, User: m.s.User.Name}
+	if m.report {
+		e := m.event
+		e.Timestamp = event.Timestamp{Time: r.c.Now()}
+		in.Injected = &e
+	}
+	return in
+}
+
 // verdict is what the queue hears of an outcome.
 func verdict(o upstream.Outcome) queue.Verdict {
-	// Another upstream may take 8-bit content, or this one when it is set up so;
-	// 530 (RFC 4954 section 6) wants a login of ours, and says nothing of the mail.
-	failed := o.Permanent() && !errors.Is(o.Err, upstream.ErrEightBit) && !(o.Err == nil && o.Reply.Code == 530)
-	v := queue.Verdict{Done: o.Accepted(), Failed: failed, Upstream: o.Upstream}
-	if o.Err != nil {
-		v.Reply = envelope.ReplyFor(o.Err).String()
+	v := queue.Verdict{
+		Done:     o.Accepted(),
+		Upstream: o.Upstream,
+		Reply:    cleanReply(o).String(),
+		// Another upstream may take 8-bit content, or this one when it is set up so.
+		Failed: o.Permanent() && !errors.Is(o.Err, upstream.ErrEightBit),
+	}
+
+	// An upstream that refuses our session is reachable: its copies wait for
+	// their time, not for the upstream.
+	if o.Err != nil && !errors.Is(o.Err, upstream.ErrSession) {
 		var f *envelope.Fault
 		v.Away = o.Upstream == "" || errors.As(o.Err, &f) && f.Reply.Enhanced == [3]int{4, 4, 1}
-		return v
 	}
-	v.Reply = o.Reply.String()
 	return v
 }
 
 // Deliver implements queue.Deliverer.
 func (r *Relay) Deliver(ctx context.Context, t *queue.Transaction, i int, tries int) queue.Verdict {
 	c := t.Copies[i]
-	tr := &upstream.Transaction{From: c.From, Recipient: c.Recipient, Params: t.Params, Message: [][]byte{t.Message(i)}, EightBit: t.EightBit}
+	tr := &upstream.Transaction{
+		From:      c.From,
+		Recipient: c.Recipient,
+		Params:    t.Params,
+		Message:   [][]byte{t.Message(i)},
+		EightBit:  t.EightBit,
+	}
 	tr.Params.EnvelopeID = c.EnvelopeID
+
+	if t.Recovered && tries == 0 {
+		r.recordOwed(ctx, t, i)
+	}
 	start := r.c.Now()
 	out := r.c.Upstream.Send(ctx, tr)
+	if errors.Is(out.Err, upstream.ErrEightBit) && isDSN(t) {
+		// Nobody would hear of one that waits until it is given up.
+		tr.Message, tr.EightBit = [][]byte{asciiOnly(tr.Message[0])}, false
+		out = r.c.Upstream.Send(ctx, tr)
+	}
+
 	v := verdict(out)
 	r.c.Log.Info("retry", "message_id", c.MessageID, "to", c.Recipient.Address.String(), "attempt", tries+1, "upstream", out.Upstream,
 		"reply", v.Reply, "took", r.c.Now().Sub(start).Round(time.Microsecond))
@@ -104,22 +143,56 @@ func (r *Relay) Deliver(ctx context.Context, t *queue.Transaction, i int, tries 
 	return v
 }
 
+// recordOwed writes the injection event of a copy that a previous run put into
+// the retry spool, and may not have written the event of any more. Its id is
+// that of the copy: where it was written, it is the same event.
+func (r *Relay) recordOwed(ctx context.Context, t *queue.Transaction, i int) {
+	var in info
+	if json.Unmarshal(t.Info, &in) != nil || in.Injected == nil {
+		return
+	}
+
+	e, c := *in.Injected, t.Copies[i]
+	e.MessageID = c.MessageID
+	e.ID = event.StableID(string(e.Type), e.MessageID)
+	e.RcptTo, e.RoutingDomain = c.Recipient.Address.String(), routingDomain(c.Recipient.Address)
+	e.MsgSize = strconv.Itoa(len(t.Message(i)))
+	r.record(ctx, in.Session, []*event.Event{&e})
+}
+
+// isDSN reports whether a transaction is a notification of ours.
+func isDSN(t *queue.Transaction) bool {
+	var in info
+	return json.Unmarshal(t.Info, &in) == nil && in.DSN
+}
+
 // Reachable implements queue.Deliverer.
 func (r *Relay) Reachable(ctx context.Context) error { return r.c.Upstream.Ping(ctx) }
 
 // GiveUp implements queue.Deliverer: a bounce event, and a DSN to the sender.
 func (r *Relay) GiveUp(ctx context.Context, t *queue.Transaction, i int, tries int, v queue.Verdict) []*queue.Transaction {
 	if !v.Failed {
-		v.Reply = fmt.Sprintf("4.4.7 not delivered in %s, last answer: %s", r.c.Now().Sub(t.Created).Round(time.Minute), v.Reply)
+		waited := r.c.Now().Sub(t.Created).Round(time.Minute)
+		v.Reply = fmt.Sprintf("4.4.7 not delivered in %s, last answer: %s", waited, v.Reply)
 	}
 	r.recordFailure(ctx, event.Bounce, t, i, tries, v)
-	var in info
-	if json.Unmarshal(t.Info, &in) != nil || in.DSN {
+	if isDSN(t) {
 		return nil
 	}
+
 	c := t.Copies[i]
-	dsn := r.dsn(&dsnReport{to: t.From, params: t.Params, original: t.Message(i), arrived: t.Created,
-		failed: []dsnRecipient{{c.Recipient, v.Reply, v.Upstream, !v.Failed}}})
+	dsn := r.dsn(&dsnReport{
+		to:       t.From,
+		params:   t.Params,
+		original: newOriginal(envelope.Split(t.Message(i))),
+		arrived:  t.Created,
+		failed: []dsnRecipient{{
+			recipient: c.Recipient,
+			reply:     v.Reply,
+			upstream:  v.Upstream,
+			expired:   !v.Failed,
+		}},
+	})
 	if dsn == nil {
 		return nil
 	}
@@ -155,17 +228,10 @@ func (r *Relay) recordFailure(ctx context.Context, typ event.Type, t *queue.Tran
 // setFailure fills in what an SMTP answer says: CODE, an enhanced status code
 // where there is one, and words.
 func setFailure(e *event.Event, reply string) {
+	reply = event.Clip(reply, maxReason)
 	e.RawReason, e.Reason = reply, reply
-	status := ""
-	for i, word := range strings.Fields(reply) {
-		if n, err := strconv.Atoi(word); i == 0 && err == nil && n >= 200 && n <= 599 {
-			e.ErrorCode = word
-			continue
-		}
-		if strings.Count(word, ".") == 2 && strings.Trim(word, "0123456789.") == "" {
-			status = word
-		}
-		break
-	}
+
+	code, status := replyCodes(reply)
+	e.ErrorCode = code
 	e.BounceClass = strconv.Itoa(event.BounceClass("", status, reply, nil))
 }

@@ -111,11 +111,13 @@ func (r *Relay) binding(name string) (binding, group, ip string) {
 
 // trackingFor decides opens, initial opens and clicks, each by the first that
 // speaks: the user's "no", X-MSYS-API, the rule of the sending domain,
-// [tracking] (house, section 7).
+// [tracking]. A rule's tracking host is for those only who may send as the
+// domain.
 func (r *Relay) trackingFor(u User, p *policy) Tracking {
 	t := r.c.Tracking
-	if rule := mostSpecific(r.c.TrackingRules, p.sender, func(t TrackingRule) string { return t.Pattern }); rule != nil {
-		if rule.URL != "" {
+	domain := p.origin.domain()
+	if rule := mostSpecific(r.c.TrackingRules, domain, func(t TrackingRule) string { return t.Pattern }); rule != nil {
+		if rule.URL != "" && r.mayUse(u, domain) {
 			t.URL = rule.URL
 		}
 		choose(&t.Open, rule.Open)
@@ -150,7 +152,7 @@ func mostSpecific[T any](rules []T, domain string, pattern func(T) string) *T {
 		p := pattern(rules[i])
 		switch {
 		case !envelope.MatchDomain(p, domain):
-		case strings.EqualFold(p, domain):
+		case envelope.ASCIIDomain(p) == envelope.ASCIIDomain(domain):
 			return &rules[i]
 		case best == nil || len(p) > len(pattern(*best)):
 			best = &rules[i]

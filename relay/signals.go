@@ -26,11 +26,14 @@ type Signals struct {
 	Filters    []SignalsFilter
 }
 
-// reporting tells whether a message's events are reported, and its subaccount
-// where neither the user nor the message named one (house, section 7): the
-// first of VirtualMTA, pool and [signals] that says something decides; where it
-// says "filter", the most specific pattern does, none meaning no.
-func (r *Relay) reporting(vmta, sender string, subaccount uint32) (report bool, sub uint32) {
+// reporting reports whether a message's events are reported, and its subaccount
+// where neither the user nor the message named one: the first of VirtualMTA,
+// pool and [signals] that says something decides; where it says "filter", the
+// most specific pattern does, none meaning no. A filter's subaccount is for
+// those only who may send as the domain.
+func (r *Relay) reporting(u User, p *policy) (report bool, sub uint32) {
+	vmta, sender, subaccount := p.virtualMTA, p.origin.domain(), p.subaccount
+
 	type level struct {
 		enable     Enable
 		subaccount uint32
@@ -58,7 +61,7 @@ func (r *Relay) reporting(vmta, sender string, subaccount uint32) (report bool, 
 		if report = l.enable == EnableTrue; l.enable == EnableFilter {
 			if f := mostSpecific(r.c.Signals.Filters, sender, func(f SignalsFilter) string { return f.Pattern }); f != nil {
 				report = f.Enable
-				if subaccount == 0 {
+				if subaccount == 0 && r.mayUse(u, sender) {
 					subaccount = f.Subaccount
 				}
 			}

@@ -26,12 +26,21 @@ func TestReporting(t *testing.T) {
 						}
 					}
 					want := map[Enable]bool{EnableUnset: true, EnableTrue: true, EnableFalse: false, EnableFilter: f != nil && f.Enable}[first]
-					if got, _ := r.reporting("v", sender, 0); got != want {
+					if got, _ := r.reporting(User{}, sentFrom("v", sender, 0)); got != want {
 						t.Errorf("%s: %v, want %v", name, got, want)
 					}
 				}
 			}
 		}
+	}
+}
+
+// sentFrom is what a message from a domain comes to.
+func sentFrom(vmta, domain string, subaccount uint32) *policy {
+	return &policy{
+		virtualMTA: vmta,
+		subaccount: subaccount,
+		origin:     readOriginators([]string{"a@" + domain}, nil),
 	}
 }
 
@@ -54,7 +63,7 @@ func TestReportingSubaccount(t *testing.T) {
 		{"the exact pattern, then the longest, then *", "", "strange.example", 0, false, 40},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			report, sub := (&Relay{c: full}).reporting(c.vmta, c.sender, c.given)
+			report, sub := (&Relay{c: full}).reporting(User{}, sentFrom(c.vmta, c.sender, c.given))
 			if report != c.report || sub != c.want {
 				t.Errorf("%v, %d", report, sub)
 			}

@@ -49,6 +49,7 @@ type Users struct {
 type userSet struct {
 	users       map[string]userEntry
 	fromDomains bool // any user is held to domains
+	held        *relay.HeldDomains
 	// Names that are not there, and users without a password, are verified
 	// against dummy, whose kind is the slowest in the file; slowest is how long
 	// that takes where there are several kinds, which no failure undercuts.
@@ -105,6 +106,7 @@ func wait(ctx context.Context, d time.Duration) {
 // names differ in ASCII case only are an error.
 func (u *Users) Replace(entries []UserEntry) error {
 	users := make(map[string]userEntry, len(entries))
+	var patterns []string
 	for _, e := range entries {
 		n := userEntry{User: e.User}
 		if e.Password != "" {
@@ -119,8 +121,10 @@ func (u *Users) Replace(entries []UserEntry) error {
 			return fmt.Errorf("smtpd: users %s and %s have the same name", other.Name, e.Name)
 		}
 		users[key] = n
+		patterns = append(patterns, e.FromDomains...)
 	}
 	set := u.measure(users)
+	set.held = relay.NewHeldDomains(patterns)
 
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -188,6 +192,14 @@ func (u *Users) HasFromDomains() bool {
 	defer u.mu.RUnlock()
 
 	return u.set.fromDomains
+}
+
+// Held implements relay.DomainHolders by the from_domains of all users.
+func (u *Users) Held(domain string) bool {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+
+	return u.set.held.Held(domain)
 }
 
 // Authenticate implements Authenticator. Unknown users and those without a

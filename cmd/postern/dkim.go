@@ -31,6 +31,14 @@ func (c *dkimKeygenCmd) Help() string {
 }
 
 func (c *dkimKeygenCmd) Run(e *env) error {
+	domain, err := dkim.ParseDomain(c.Domain)
+	if err == nil {
+		err = dkim.CheckSelector(c.Selector)
+	}
+	if err != nil {
+		return err
+	}
+
 	key, pem, err := dkim.Generate(c.Type)
 	if err != nil {
 		return err
@@ -43,7 +51,7 @@ func (c *dkimKeygenCmd) Run(e *env) error {
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return printRecord(e, dkim.Key{Domain: c.Domain, Selector: c.Selector, Private: key}, false)
+	return printRecord(e, dkim.Key{Domain: domain, Selector: c.Selector, Private: key}, false)
 }
 
 // keyArgs name a key on disk.

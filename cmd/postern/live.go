@@ -115,6 +115,9 @@ func (g *gateway) buildRelay(n *live, rec recorder) error {
 		ListUnsubscribe: l.Tracking.ListUnsub, UnsubscribeBy: unsubscribeMailbox(l.Config), MaxLinkLength: l.Tracking.MaxLinkLength, TextLinks: l.Tracking.TextLinks, Convert8Bit: l.Relay.Convert8Bit,
 		RequireSignature: l.DKIM.Require, SignatureLife: l.DKIM.Expire.Std(), Log: g.log, Metrics: n.metrics,
 	}
+	if g.users != nil {
+		c.Holders = g.users
+	}
 	addRoutes(&c, l.Config)
 	n.relay = relay.New(c)
 	return nil

@@ -14,9 +14,7 @@ type recorder struct {
 	work  *health.Work // appends that are under way; nil: nobody asks
 }
 
-// eventRoom is what is reserved for one event, in bytes on disk.
-const eventRoom = 4 << 10
-
+// Record implements relay.Recorder and web.Recorder.
 func (r recorder) Record(ctx context.Context, events ...*event.Event) error {
 	records := make([][]byte, len(events))
 	for i, e := range events {
@@ -33,8 +31,9 @@ func (r recorder) Record(ctx context.Context, events ...*event.Event) error {
 	return r.spool.Append(ctx, records...)
 }
 
-func (r recorder) Reserve(n int) (release func(), err error) {
-	room, err := r.spool.Reserve(int64(n) * eventRoom)
+// Reserve implements relay.Recorder.
+func (r recorder) Reserve(n int64) (release func(), err error) {
+	room, err := r.spool.Reserve(n)
 	if err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ const (
 	maxLocal  = 64
 	maxDomain = 255
 	maxPath   = 256 // with the angle brackets
+	maxName   = 253 // a domain name in the DNS, RFC 1035 section 2.3.4
 )
 
 // ErrAddress is wrapped by every error about the syntax of an address.
@@ -262,6 +263,21 @@ func MatchDomain(pattern, domain string) bool {
 	}
 	suffix, ok := strings.CutPrefix(pattern, "*")
 	return ok && strings.HasPrefix(suffix, ".") && len(domain) > len(suffix) && strings.HasSuffix(domain, suffix)
+}
+
+// ParseDomain returns the ASCII form of a domain name, in lower case. It fails
+// with ErrAddress on what is not one, address literals and names with a trailing
+// dot included.
+func ParseDomain(s string) (string, error) {
+	if strings.HasPrefix(s, "[") || !isDomain(s) || !hasASCIIForm(s) {
+		return "", fmt.Errorf("%w: %q is not a domain name", ErrAddress, s)
+	}
+
+	ascii := ASCIIDomain(s)
+	if len(ascii) > maxName {
+		return "", fmt.Errorf("%w: %.64q... is longer than a domain name may be", ErrAddress, s)
+	}
+	return ascii, nil
 }
 
 // ASCIIDomain is a name in lower case and, where it is an international one, in

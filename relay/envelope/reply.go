@@ -41,23 +41,25 @@ const (
 // CleanText makes another server's text fit to be passed on: printable ASCII
 // only, at most 10 lines of 500 bytes.
 func CleanText(s string) string {
-	lines := strings.Split(strings.ReplaceAll(s, "\r\n", "\n"), "\n")
-	if len(lines) > maxReplyLines {
-		lines = lines[:maxReplyLines]
-	}
+	lines := strings.SplitN(strings.ReplaceAll(s, "\r\n", "\n"), "\n", maxReplyLines+1)
+	lines = lines[:min(len(lines), maxReplyLines)]
+
 	for i, l := range lines {
-		b := []byte(l)
-		if len(b) > maxReplyColumn {
-			b = b[:maxReplyColumn]
-		}
-		for j, c := range b {
-			if c < ' ' || c > '~' {
-				b[j] = '?'
-			}
-		}
-		lines[i] = string(b)
+		lines[i] = CleanLine(l, maxReplyColumn)
 	}
 	return strings.Join(lines, "\n")
+}
+
+// CleanLine returns the first n bytes of a text, with a question mark for each
+// byte that is not printable ASCII, line ends included.
+func CleanLine(s string, n int) string {
+	b := []byte(s[:min(len(s), n)])
+	for i, c := range b {
+		if c < ' ' || c > '~' {
+			b[i] = '?'
+		}
+	}
+	return string(b)
 }
 
 func (r Reply) String() string {

@@ -98,6 +98,8 @@ type entry struct {
 	created time.Time
 	from    string
 	copies  map[string]*copyState // by message id; those not done
+
+	recovered bool // of a previous run
 }
 
 type copyState struct {
@@ -183,6 +185,7 @@ func (q *Queue) load(at spool.Position, b []byte, n int) bool {
 			return true
 		}
 		q.add(t, at, n)
+		q.entries[t.ID].recovered = true
 	case kindState:
 		var s stateRecord
 		if c := q.find(b, &s, func() (string, string) { return s.ID, s.Copy }); c != nil {
@@ -233,7 +236,7 @@ func (q *Queue) add(t *Transaction, at spool.Position, size int) {
 	q.segments[at.Segment]++
 	for i, c := range t.Copies {
 		s := &copyState{e: e, index: i, messageID: c.MessageID, recipient: c.Recipient.Address.String(), next: q.c.Now(), heapIndex: -1}
-		if v := t.Tried; v != nil {
+		if v := c.Tried; v != nil {
 			s.tries, s.next, s.lastTry, s.reply = 1, q.nextTry(1), q.c.Now(), v.Reply
 			q.setAway(s, v.Away)
 		}
@@ -419,11 +422,12 @@ func (q *Queue) takeDue() (*copyState, time.Duration) {
 // attempt sends one copy.
 func (q *Queue) attempt(ctx context.Context, c *copyState) {
 	q.mu.Lock()
-	at, size, tries := c.e.at, c.e.size, c.tries
+	at, size, tries, recovered := c.e.at, c.e.size, c.tries, c.e.recovered
 	q.mu.Unlock()
 	t, err := q.read(at, size)
 	index := -1
 	if err == nil {
+		t.Recovered = recovered
 		if index = t.find(c.messageID); index < 0 {
 			err = errRecord
 		}

@@ -25,9 +25,9 @@ type Transaction struct {
 	// SharedLengths are those of Shared.
 	SharedLengths []int `json:"shared"`
 
-	// Tried, where set, is what came of the copies' first attempt, before they
-	// were put here.
-	Tried *Verdict `json:"-"`
+	// Recovered says that a previous run put the transaction here. It may have
+	// ended before it wrote what else there was to be written.
+	Recovered bool `json:"-"`
 	// Shared are the parts of the message that all copies have. A copy is
 	// Own[0], Shared[0], Own[1], Shared[1] ... Own[n].
 	Shared [][]byte `json:"-"`
@@ -42,7 +42,10 @@ type Copy struct {
 	MessageID  string             `json:"message_id"`
 	EnvelopeID string             `json:"envid,omitempty"`
 	OwnLengths []int              `json:"own"`
-	Own        [][]byte           `json:"-"`
+	// Tried, where set, is what came of the first attempt, before the copy was
+	// put here.
+	Tried *Verdict `json:"-"`
+	Own   [][]byte `json:"-"`
 }
 
 // find gives the index of a copy, or -1.

@@ -65,8 +65,16 @@ const (
 
 var errReply = errors.New("upstream: answer is no SMTP reply")
 
-// readReply reads one reply, however many lines (RFC 5321 section 4.2.1).
+// readReply reads one reply (RFC 5321 section 4.2.1). Its text is clean from here
+// on: printable ASCII, of a bounded length.
 func (c *conn) readReply() (envelope.Reply, error) {
+	r, err := c.readLines()
+	r.Text = envelope.CleanText(r.Text)
+	return r, err
+}
+
+// readLines reads one reply, however many lines, in printable ASCII.
+func (c *conn) readLines() (envelope.Reply, error) {
 	var r envelope.Reply
 	total := 0
 	for first := true; ; first = false {
@@ -93,7 +101,7 @@ func (c *conn) readReply() (envelope.Reply, error) {
 			return r, errReply
 		}
 		more := len(line) > 3 && line[3] == '-'
-		text := string(line[min(4, len(line)):])
+		text := envelope.CleanLine(string(line[min(4, len(line)):]), maxReplyLine)
 		if first {
 			r.Code = code
 			r.Enhanced, text = cutEnhanced(code, text)
@@ -133,40 +141,47 @@ func cutEnhanced(code int, text string) ([3]int, string) {
 
 // command sends one line and reads its reply.
 func (c *conn) command(line string) (envelope.Reply, error) {
-	c.raw.SetDeadline(time.Now().Add(c.t.Command))
-	if _, err := c.w.WriteString(line + "\r\n"); err != nil {
-		c.broken = true
-		return envelope.Reply{}, err
-	}
-	if err := c.w.Flush(); err != nil {
-		c.broken = true
+	if err := c.writeCommand(line); err != nil {
 		return envelope.Reply{}, err
 	}
 	return c.readReply()
 }
 
+// writeCommand sends one line.
+func (c *conn) writeCommand(line string) error {
+	c.raw.SetDeadline(time.Now().Add(c.t.Command))
+	if _, err := c.w.WriteString(line + "\r\n"); err != nil {
+		c.broken = true
+		return err
+	}
+	if err := c.w.Flush(); err != nil {
+		c.broken = true
+		return err
+	}
+	return nil
+}
+
 // setupError is a refusal before any mail command: never the message's fault,
 // so whatever the code it is temporary for the client.
-func setupError(phase string, r envelope.Reply) error {
+func setupError(phase string, r envelope.Reply) *envelope.Fault {
+	r.Text = envelope.CleanText(r.Text)
 	return &envelope.Fault{Class: envelope.Temporary, Err: fmt.Errorf("upstream: %s answered %s", phase, r),
 		Reply: envelope.Reply{Code: 451, Enhanced: [3]int{4, 4, 1}, Text: "Upstream does not take mail now, try again later"}}
 }
 
-// dial opens a connection: greeting, EHLO, STARTTLS, EHLO, AUTH.
-func (p *Pool) dial(ctx context.Context, addr string) (*conn, error) {
-	return p.dialAs(ctx, addr, func(c *conn) error {
-		if p.c.Username == "" {
-			return nil
-		}
-		r, err := p.auth(c, p.c.Username, p.c.Password)
-		if err == nil && r.Code != 235 {
-			err = setupError("AUTH", r)
-		}
-		return err
-	})
+// login logs in with the pool's own credentials, where it has any.
+func (p *Pool) login(c *conn) error {
+	if p.c.Username == "" {
+		return nil
+	}
+	r, err := p.auth(c, p.c.Username, p.c.Password)
+	if err == nil && r.Code != 235 {
+		err = setupError("AUTH", r)
+	}
+	return err
 }
 
-// dialAs is dial with another login, which follows EHLO.
+// dialAs opens a connection: greeting, EHLO, STARTTLS, EHLO, login.
 func (p *Pool) dialAs(ctx context.Context, addr string, login func(*conn) error) (*conn, error) {
 	d := net.Dialer{Timeout: p.c.Timeouts.Connect}
 	raw, err := d.DialContext(ctx, "tcp", addr)
@@ -225,7 +240,10 @@ func (p *Pool) setup(c *conn, addr string, login func(*conn) error) error {
 }
 
 func (p *Pool) ehlo(c *conn) error {
-	r, err := c.command("EHLO " + p.c.Hostname)
+	if err := c.writeCommand("EHLO " + p.c.Hostname); err != nil {
+		return err
+	}
+	r, err := c.readLines() // extensions may be many
 	if err != nil {
 		return err
 	}

@@ -48,11 +48,13 @@ func (l *Login) open(ctx context.Context) (envelope.Reply, error) {
 			return envelope.Reply{}, last
 		}
 		var reply envelope.Reply
-		c, err := l.p.dialAs(ctx, lease.h.addr, func(c *conn) (err error) {
+		c, err := l.p.dialFor(ctx, lease.h, func(c *conn) (err error) {
 			reply, err = l.p.auth(c, l.user, l.pass)
+			if err == nil && reply.Code != 535 && concernsSession(phaseMail, reply) {
+				err = setupError("AUTH", reply) // it would say so to anybody
+			}
 			return err
 		})
-		l.p.dialled(lease.h, c, err)
 		switch {
 		case err != nil:
 			l.p.release(lease.h, nil)
@@ -83,6 +85,9 @@ func (l *Login) Send(ctx context.Context, t *Transaction) Outcome {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for again := false; ; again = true {
+		if err := ctx.Err(); err != nil {
+			return Outcome{Err: unreachable(err)}
+		}
 		if l.closed {
 			return Outcome{Err: unreachable(errors.New("session is over"))}
 		}
@@ -101,13 +106,18 @@ func (l *Login) Send(ctx context.Context, t *Transaction) Outcome {
 		}
 		out := l.c.transaction(ctx, t)
 		out.Upstream = l.h.addr
-		if errors.Is(out.Err, errStale) {
+		stale, session := errors.Is(out.Err, errStale), errors.Is(out.Err, ErrSession)
+		if (stale || session) && !fresh && !again {
 			l.letGo()
-			if !fresh && !again {
-				continue
-			}
+			continue
+		}
+		if stale {
+			l.letGo()
 			out.Err = unreachable(fmt.Errorf("%s: closed before it answered MAIL", out.Upstream))
 			return out
+		}
+		if out.Err == nil {
+			l.p.hear(l.h)
 		}
 		l.p.count(out)
 		return out

@@ -75,6 +75,7 @@ type host struct {
 	spoken    bool // it has been reached, and sevenBit is what it said last
 	sevenBit  bool // it does not offer 8BITMIME
 	notBefore time.Time
+	heard     time.Time // when it last answered as it should
 }
 
 // New makes a pool. It opens nothing yet.
@@ -99,7 +100,7 @@ func New(c Config) *Pool {
 		dials: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_upstream_connections_total",
 			Help: "Connections opened to an upstream, by result."}, []string{"upstream", "result"}),
 		replies: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_upstream_replies_total",
-			Help: "Outcomes of transactions, by class of the final reply, \"lost\" where none came, or \"doubtful\" where none came after the whole message."}, []string{"upstream", "class"}),
+			Help: "Outcomes of transactions, by class of the final reply, \"session\" where it refused us and not the message, \"lost\" where none came, or \"doubtful\" where none came after the whole message."}, []string{"upstream", "class"}),
 	}
 	for _, a := range c.Addrs {
 		p.hosts = append(p.hosts, &host{addr: a})
@@ -240,6 +241,9 @@ func (p *Pool) release(h *host, c *conn) {
 	keep := c != nil && !c.broken && c.messages < p.c.MaxMessages && time.Since(c.born) < p.c.MaxAge
 	p.mu.Lock()
 	h.busy--
+	if c != nil && !c.broken {
+		h.heard = time.Now()
+	}
 	keep = keep && !p.retired
 	if keep {
 		c.idle = time.Now()
@@ -255,21 +259,47 @@ func (p *Pool) release(h *host, c *conn) {
 	}
 }
 
+// dialFor opens a connection on a host and notes how that went.
+func (p *Pool) dialFor(ctx context.Context, h *host, login func(*conn) error) (*conn, error) {
+	start := time.Now()
+	c, err := p.dialAs(ctx, h.addr, login)
+
+	result := dialOK
+	switch {
+	case err == nil:
+	case ctx.Err() != nil && time.Since(start) < p.c.Timeouts.Connect:
+		result = dialGivenUp // by the caller, before the host had its time
+	default:
+		result = dialFailed
+	}
+	p.dialled(h, c, result)
+	return c, err
+}
+
+// dialResult is how a dial went, as the metric counts it.
+type dialResult string
+
+const (
+	dialOK      dialResult = "ok"
+	dialFailed  dialResult = "failed"
+	dialGivenUp dialResult = "given_up"
+)
+
 // dialled notes how a dial went: a host that failed is tried after the others
 // until its pause is over.
-func (p *Pool) dialled(h *host, c *conn, err error) {
-	result := "ok"
+func (p *Pool) dialled(h *host, c *conn, result dialResult) {
 	p.mu.Lock()
-	if err == nil {
-		h.failures, h.notBefore = 0, time.Time{}
+	switch result {
+	case dialOK:
+		h.failures, h.notBefore, h.heard = 0, time.Time{}, time.Now()
 		h.spoken, h.sevenBit = true, !c.ext.Has("8BITMIME")
-	} else {
-		result = "failed"
+	case dialFailed:
 		h.failures++
 		h.notBefore = time.Now().Add(min(time.Second<<min(h.failures-1, 5), 30*time.Second))
 	}
 	p.mu.Unlock()
-	p.dials.WithLabelValues(h.addr, result).Inc()
+
+	p.dials.WithLabelValues(h.addr, string(result)).Inc()
 }
 
 // Check dials upstreams that failed last and whose pause is over, so that no
@@ -286,8 +316,7 @@ func (p *Pool) Check(ctx context.Context) {
 	}
 	p.mu.Unlock()
 	for _, h := range ill {
-		c, err := p.dial(ctx, h.addr)
-		p.dialled(h, c, err)
+		c, _ := p.dialFor(ctx, h, p.login)
 		p.release(h, c)
 	}
 }
@@ -312,69 +341,96 @@ func (p *Pool) TakesEightBit() bool {
 var errStale = errors.New("upstream: kept connection was closed")
 
 // Send hands one transaction to an upstream, another one where the first is
-// not reachable or does not take 8-bit content. Nothing of the transaction has been accepted by the one that
-// is left, so nothing is doubled.
+// not reachable, does not want us or does not take 8-bit content. Nothing of
+// the transaction has been accepted by the one that is left, so nothing is
+// doubled. A transaction whose ctx is over takes no connection.
 func (p *Pool) Send(ctx context.Context, t *Transaction) Outcome {
 	skip := map[*host]bool{}
-	var lastErr error
-	var lacking *Outcome // an upstream could be reached, and lacks 8BITMIME
+	last := Outcome{Err: unreachable(errors.New("no upstream"))}
+	lacking := false // last is of one that could be reached and lacks an extension
 	fresh := false
+
 	for {
+		if err := ctx.Err(); err != nil {
+			return Outcome{Err: unreachable(err)}
+		}
 		l, err := p.acquire(ctx, fresh, skip)
 		if err != nil {
 			return Outcome{Err: err}
 		}
 		if l.h == nil {
-			if lacking != nil {
-				return *lacking
-			}
-			return Outcome{Err: lastErr}
+			return last
 		}
-		c, reused := l.c, l.c != nil
-		if c == nil {
-			c, err = p.dial(ctx, l.h.addr)
-			p.dialled(l.h, c, err)
-			if err != nil {
-				p.release(l.h, nil)
-				p.c.Log.Warn("upstream: not usable", "upstream", l.h.addr, "err", err)
-				skip[l.h], lastErr = true, fmt.Errorf("%s: %w", l.h.addr, err)
-				continue
-			}
-		}
-		out := c.transaction(ctx, t)
-		out.Upstream = l.h.addr
-		p.release(l.h, c)
-		if errors.Is(out.Err, errStale) {
-			if reused {
-				fresh = true
-				continue
-			}
-			out.Err = unreachable(fmt.Errorf("%s: closed before it answered MAIL", l.h.addr))
-			skip[l.h], lastErr = true, out.Err
+
+		reused := l.c != nil
+		out := p.sendOver(ctx, l, t)
+		switch {
+		case reused && (errors.Is(out.Err, errStale) || errors.Is(out.Err, ErrSession)):
+			fresh = true // the host may well take it over a new connection
 			continue
-		}
-		if errors.Is(out.Err, ErrEightBit) || errors.Is(out.Err, errUTF8) { // another may offer it
-			skip[l.h], lacking = true, &out
+		case errors.Is(out.Err, errStale):
+			out = Outcome{Err: unreachable(fmt.Errorf("%s: closed before it answered MAIL", l.h.addr))}
+		case errors.Is(out.Err, ErrEightBit), errors.Is(out.Err, errUTF8): // another may offer it
+			skip[l.h], last, lacking = true, out, true
 			continue
+		case errors.Is(out.Err, ErrSession):
+			p.count(out)
+		case errors.Is(out.Err, errDial):
+		default:
+			p.count(out)
+			return out
 		}
-		p.count(out)
-		return out
+
+		p.c.Log.Warn("upstream: not usable", "upstream", l.h.addr, "err", out.Err)
+		skip[l.h] = true
+		if !lacking {
+			last = out
+		}
 	}
 }
 
+// sendOver runs a transaction over a lease's connection, or over a new one.
+func (p *Pool) sendOver(ctx context.Context, l lease, t *Transaction) Outcome {
+	c := l.c
+	if c == nil {
+		var err error
+		if c, err = p.dialFor(ctx, l.h, p.login); err != nil {
+			p.release(l.h, nil)
+			return Outcome{Err: fmt.Errorf("%w: %s: %w", errDial, l.h.addr, err)}
+		}
+	}
+
+	out := c.transaction(ctx, t)
+	out.Upstream = l.h.addr
+	p.release(l.h, c)
+	return out
+}
+
+// errDial marks a connection that could not be opened.
+var errDial = errors.New("not dialled")
+
 func (p *Pool) count(o Outcome) {
 	class := "lost"
-	if o.Doubtful {
+	switch {
+	case o.Doubtful:
 		class = "doubtful"
-	} else if o.Err == nil {
+	case errors.Is(o.Err, ErrSession):
+		class = "session"
+	case o.Err == nil:
 		class = fmt.Sprintf("%dxx", o.Reply.Code/100)
 	}
 	p.replies.WithLabelValues(o.Upstream, class).Inc()
 }
 
 // Ping asks any upstream whether it takes mail: over a kept connection that
-// still answers, else over a new one, which is then kept.
+// still answers, else over a new one, which is then kept. Where all connections
+// are busy, an upstream that answered lately is well, and one that did not is
+// asked over a connection beyond the limit: a probe must not wait behind mail.
 func (p *Pool) Ping(ctx context.Context) error {
+	if h := p.saturated(); h != nil {
+		return p.pingBusy(ctx, h)
+	}
+
 	for fresh := false; ; fresh = true {
 		l, err := p.acquire(ctx, fresh, nil)
 		if err != nil {
@@ -382,11 +438,11 @@ func (p *Pool) Ping(ctx context.Context) error {
 		}
 		c := l.c
 		if c == nil {
-			c, err = p.dial(ctx, l.h.addr)
-			p.dialled(l.h, c, err)
+			c, err = p.dialFor(ctx, l.h, p.login)
 			p.release(l.h, c)
 			return err
 		}
+
 		r, err := c.command("NOOP")
 		if err == nil && r.Code == 421 {
 			c.broken, err = true, errStale
@@ -396,4 +452,45 @@ func (p *Pool) Ping(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// hear notes that a host answered as it should.
+func (p *Pool) hear(h *host) {
+	p.mu.Lock()
+	h.heard = time.Now()
+	p.mu.Unlock()
+}
+
+// saturated returns the host that was heard last where each connection of all
+// hosts is in use; nil where one is free.
+func (p *Pool) saturated() *host {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+
+	var last *host
+	for _, h := range p.hosts {
+		if len(h.idle) > 0 || h.open < p.c.MaxConnections || p.closed {
+			return nil
+		}
+		if last == nil || h.heard.After(last.heard) {
+			last = h
+		}
+	}
+	return last
+}
+
+// pingBusy asks a host of which all connections are in use.
+func (p *Pool) pingBusy(ctx context.Context, h *host) error {
+	p.mu.Lock()
+	heard := h.heard
+	p.mu.Unlock()
+	if time.Since(heard) < p.c.Wait {
+		return nil
+	}
+
+	c, err := p.dialFor(ctx, h, p.login)
+	if err == nil {
+		c.quit()
+	}
+	return err
 }

@@ -19,7 +19,7 @@ func Probe(ctx context.Context, c Config, addr string) (Found, error) {
 	p := New(c)
 	defer p.Close()
 
-	conn, err := p.dial(ctx, addr)
+	conn, err := p.dialAs(ctx, addr, p.login)
 	if err != nil {
 		return Found{}, err
 	}

@@ -34,14 +34,14 @@ type Outcome struct {
 // Accepted tells whether the upstream took the message.
 func (o Outcome) Accepted() bool { return o.Err == nil && o.Reply.Code/100 == 2 }
 
-// Permanent tells whether it was refused for good, by the upstream or because
+// Permanent reports whether it was refused for good, by the upstream or because
 // the upstream lacks what it needs.
 func (o Outcome) Permanent() bool {
 	var f *envelope.Fault
 	if errors.As(o.Err, &f) {
 		return f.Class == envelope.Permanent
 	}
-	return o.Err == nil && o.Reply.Code/100 == 5
+	return o.Err == nil && o.Reply.Code/100 == 5 && !concernsSession(phaseFinalDot, o.Reply)
 }
 
 func (t *Transaction) size() int {
@@ -92,9 +92,9 @@ func (t *Transaction) rcptCommand(ext Extensions) string {
 }
 
 // lost is a connection that ended in a phase: temporary, whatever the phase.
-func lost(phase string, err error) error {
+func lost(p phase, err error) error {
 	return envelope.Defer(451, [3]int{4, 4, 2}, "Connection to the upstream was lost, try again later",
-		fmt.Errorf("upstream: %s: %w", phase, err))
+		fmt.Errorf("upstream: %s: %w", p, err))
 }
 
 // ErrEightBit says that a message has 8-bit content and the upstream does not
@@ -137,12 +137,30 @@ func (c *conn) transaction(ctx context.Context, t *Transaction) Outcome {
 			c.broken = true
 		}
 	}()
-	reply, data, err := c.envelope(ctx, t)
-	if err != nil || !data {
-		c.close421(reply)
-		return Outcome{Reply: reply, Err: err}
+	refusal, err := c.envelope(ctx, t)
+	if err != nil {
+		return Outcome{Err: err}
+	}
+	if refusal != nil {
+		c.close421(refusal.reply)
+		return c.checkSession(refused(refusal.phase, refusal.reply))
 	}
 	return c.data(ctx, t)
+}
+
+// checkSession lets no further transaction go over a connection on which the
+// upstream does not want us.
+func (c *conn) checkSession(o Outcome) Outcome {
+	if errors.Is(o.Err, ErrSession) {
+		c.broken = true
+	}
+	return o
+}
+
+// refusal is a reply that ends a transaction before its message was sent.
+type refusal struct {
+	phase phase
+	reply envelope.Reply
 }
 
 // close421: a server that says 421 closes (RFC 5321 section 3.8).
@@ -162,65 +180,82 @@ func (c *conn) deadline(ctx context.Context, d time.Duration) {
 	}
 }
 
-// envelope sends MAIL, RCPT and DATA, in one flight where it may. data is true
-// once the upstream waits for the message; else reply is its refusal.
-func (c *conn) envelope(ctx context.Context, t *Transaction) (reply envelope.Reply, data bool, err error) {
+// envelope sends MAIL, RCPT and DATA, in one flight where it may. Without a
+// refusal and an error the upstream waits for the message.
+func (c *conn) envelope(ctx context.Context, t *Transaction) (*refusal, error) {
 	commands := [3]string{t.mailCommand(c.ext), t.rcptCommand(c.ext), "DATA"}
-	phases := [3]string{"MAIL", "RCPT", "DATA"}
+	phases := [3]phase{phaseMail, phaseRcpt, phaseData}
 	pipelined := c.ext.Has("PIPELINING")
+
 	c.deadline(ctx, c.t.Command)
-	var refusal *envelope.Reply
+	var first *refusal
 	sent, waiting := 0, false
-	for i := range commands {
+	for i, p := range phases {
 		if sent <= i {
 			n := i + 1
 			if pipelined {
 				n = len(commands)
 			}
-			for ; sent < n; sent++ {
-				c.w.WriteString(commands[sent])
-				c.w.WriteString("\r\n")
+			if err := c.flight(commands[sent:n]); err != nil {
+				return nil, notTaken(p, err)
 			}
-			if err := c.w.Flush(); err != nil {
-				c.broken = true
-				if i == 0 {
-					return reply, false, errStale
-				}
-				return reply, false, lost(phases[i], err)
-			}
+			sent = n
 		}
+
 		r, err := c.readReply()
 		switch {
 		case err != nil && i == 0 && !isTimeout(err) && !errors.Is(err, errReply):
-			return r, false, errStale
+			return nil, errStale
 		case err != nil:
-			return r, false, lost(phases[i], err)
+			return nil, lost(p, err)
 		case i == 0 && r.Code == 421 && c.messages > 1:
 			// The upstream ends the connection between two transactions.
 			c.broken = true
-			return r, false, errStale
-		case i < 2 && r.Code/100 == 2:
+			return nil, errStale
+		case p != phaseData && r.Code/100 == 2:
 			continue
-		case i == 2 && r.Code == 354:
+		case p == phaseData && r.Code == 354:
 			waiting = true
 			continue
-		}
-		if r.Code/100 < 4 { // 251 and the like are above; a 354 to MAIL is nonsense
+		case r.Code/100 < 4: // 251 and the like are above; a 354 to MAIL is nonsense
 			c.broken = true
-			return r, false, lost(phases[i], fmt.Errorf("unexpected answer %s", r))
+			return nil, lost(p, fmt.Errorf("unexpected answer %s", r))
 		}
-		if refusal == nil {
-			refusal = &r
+
+		if first == nil {
+			first = &refusal{phase: p, reply: r}
 		}
 		if !pipelined || r.Code == 421 {
 			break
 		}
 	}
-	if refusal == nil {
-		return reply, true, nil
+
+	if first != nil {
+		c.afterRefusal(first.reply.Code == 421 || waiting)
 	}
-	c.afterRefusal(refusal.Code == 421 || waiting)
-	return *refusal, false, nil
+	return first, nil
+}
+
+// flight sends commands without waiting for their replies.
+func (c *conn) flight(commands []string) error {
+	for _, line := range commands {
+		c.w.WriteString(line) // bufio keeps the first error
+		c.w.WriteString("\r\n")
+	}
+	if err := c.w.Flush(); err != nil {
+		c.broken = true
+		return err
+	}
+	return nil
+}
+
+// notTaken is the error of a phase whose command could not be sent. Before MAIL
+// the connection was dead already.
+func notTaken(p phase, err error) error {
+	if p == phaseMail {
+		return errStale
+	}
+	return lost(p, err)
 }
 
 // afterRefusal brings the connection back to where a new MAIL may come. One
@@ -255,19 +290,22 @@ func (c *conn) data(ctx context.Context, t *Transaction) Outcome {
 	}
 	if err != nil {
 		c.broken = true
-		return Outcome{Err: lost("message", err)}
+		return Outcome{Err: lost(phaseMessage, err)}
 	}
 	c.deadline(ctx, c.t.FinalDot)
 	r, err := c.readReply()
 	if err != nil {
-		return Outcome{Err: lost("final dot", err), Doubtful: true}
+		return Outcome{Err: lost(phaseFinalDot, err), Doubtful: true}
 	}
 	if r.Code/100 != 2 && r.Code/100 < 4 {
 		c.broken = true
-		return Outcome{Err: lost("final dot", fmt.Errorf("unexpected answer %s", r)), Doubtful: true}
+		return Outcome{Err: lost(phaseFinalDot, fmt.Errorf("unexpected answer %s", r)), Doubtful: true}
 	}
 	c.close421(r)
-	return Outcome{Reply: r}
+	if r.Code/100 == 2 {
+		return Outcome{Reply: r}
+	}
+	return c.checkSession(refused(phaseFinalDot, r))
 }
 
 // deadlineWriter gives each block the time that RFC 5321 section 4.5.3.2.5

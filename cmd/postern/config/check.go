@@ -2,7 +2,6 @@ package config
 
 import (
 	"bytes"
-	"crypto/rsa"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -16,7 +15,6 @@ import (
 	"time"
 
 	"postern/certs"
-	"postern/dkim"
 	"postern/relay/envelope"
 	"postern/smtpd"
 	"postern/tracking/event"
@@ -58,7 +56,7 @@ func (b *binder) check(c *Config, role Role) {
 		b.checkRelay(&c.Relay, word)
 		b.checkPassthrough(c)
 		b.checkRoutes(c)
-		b.checkDKIM(&c.DKIM, word)
+		b.checkDKIM(c, word)
 		b.checkReports(c)
 	} else if len(c.Tracking.Web.Listen) == 0 {
 		b.problem("tracking.web.listen", `is empty, write for example ["0.0.0.0:8080"]`)
@@ -371,38 +369,6 @@ func (b *binder) checkReports(c *Config) {
 	}
 }
 
-func (b *binder) checkDKIM(d *DKIM, word func(string, string, ...string)) {
-	word("dkim.rsa", d.RSA, "auto", "go")
-	seen := map[string]bool{}
-	for i := range d.Keys {
-		k, key := &d.Keys[i], keyOf("dkim.key", i)
-		k.KeyFile = b.Path(k.KeyFile)
-		switch {
-		case k.Domain == "" || k.Selector == "" || k.KeyFile == "":
-			b.problem(key, "a key wants domain, selector and key_file")
-			continue
-		case seen[strings.ToLower(k.Domain+" "+k.Selector)]:
-			b.problem(key+".selector", "%s has a key with selector %s already", k.Domain, k.Selector)
-		}
-		seen[strings.ToLower(k.Domain+" "+k.Selector)] = true
-		private, err := dkim.ReadKey(k.Domain, k.Selector, k.KeyFile)
-		if err != nil {
-			b.problem(key+".key_file", "%v", err)
-			continue
-		}
-		if pub, ok := private.Private.Public().(*rsa.PublicKey); ok && pub.N.BitLen() < goodRSA {
-			b.warn(key+".key_file", "an RSA key of %d bits: receivers want %d (RFC 8301 section 3.2)", pub.N.BitLen(), goodRSA)
-		}
-	}
-
-	b.checkSuccessors(d.Keys)
-	b.checkSpans(d.Keys, time.Now())
-}
-
-// goodRSA is the size of RSA keys that signers should use, in bits (RFC 8301
-// section 3.2).
-const goodRSA = 2048
-
 // tokenKeyAdvice says what to do about a token key file that cannot be used. A
 // new one is advised only where there is none: it opens no link of before.
 func tokenKeyAdvice(file string, err error) string {
@@ -479,8 +445,15 @@ func parseUsers(file string, data []byte, env func(string) string) ([]User, Prob
 				b.problem(key+".password", "%v", err)
 			}
 		}
+		for j, pattern := range u.FromDomains {
+			if !isDomainPattern(pattern) {
+				b.problem(keyOf(key+".from_domains", j), `%q is not a domain; write for example "example.com", `+
+					`"*.example.com" for what is below, or "*" for any`, pattern)
+			}
+		}
 		if len(f.Users) > 1 && len(u.FromDomains) == 0 {
-			b.warn(key+".from_domains", "%s may send as anybody and gets everybody's signature; name the domains it may send from", u.Name)
+			b.warn(key+".from_domains", "%s may send as anybody, and gets every signature of domains that no other user "+
+				"is held to; name the domains it may send from", u.Name)
 		}
 	}
 	return f.Users, b.problems

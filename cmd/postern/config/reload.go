@@ -181,7 +181,8 @@ func (l *Loaded) loadUsers() Problems {
 	users, problems := LoadUsers(l.Submission.UsersFile, l.binder.env)
 	l.Users = users
 
-	return append(problems, checkSources(l.binder, l)...)
+	problems = append(problems, checkSources(l.binder, l)...)
+	return append(problems, checkHeldKeys(l.binder, l)...)
 }
 
 // inode tells one file from another of the same name.

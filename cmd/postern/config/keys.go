@@ -1,0 +1,114 @@
+package config
+
+import (
+	"crypto/rsa"
+	"fmt"
+	"strings"
+	"time"
+
+	"postern/dkim"
+	"postern/relay"
+	"postern/relay/envelope"
+)
+
+// expireSlack is what a signature has to outlive relay.bounce_after by: the way
+// from the upstream to the last recipient.
+const expireSlack = 24 * time.Hour
+
+// checkDKIM reads the keys, so that `check` says what `serve` would.
+func (b *binder) checkDKIM(c *Config, word func(string, string, ...string)) {
+	d := &c.DKIM
+	word("dkim.rsa", d.RSA, "auto", "go")
+
+	if least := c.Relay.BounceAfter.Std() + expireSlack; d.Expire > 0 && d.Expire.Std() < least {
+		b.problem("dkim.expire", "shorter than relay.bounce_after and a day (%s): mail that waits in the retry spool "+
+			"would go out with an expired signature", least)
+	}
+
+	seen := map[string]bool{}
+	for i := range d.Keys {
+		k, key := &d.Keys[i], keyOf("dkim.key", i)
+		k.KeyFile = b.Path(k.KeyFile)
+		if k.Domain == "" || k.Selector == "" || k.KeyFile == "" {
+			b.problem(key, "a key wants domain, selector and key_file")
+			continue
+		}
+		b.checkKey(*k, key, seen)
+	}
+
+	b.checkSuccessors(d.Keys)
+	b.checkSpans(d.Keys, time.Now())
+}
+
+// checkKey checks one key. seen holds the keys before it.
+func (b *binder) checkKey(k DKIMKey, key string, seen map[string]bool) {
+	domain, err := dkim.ParseDomain(k.Domain)
+	if err != nil {
+		b.problem(key+".domain", "%v", err)
+	}
+	selectorErr := dkim.CheckSelector(k.Selector)
+	if selectorErr != nil {
+		b.problem(key+".selector", "%v", selectorErr)
+	}
+	if err != nil || selectorErr != nil {
+		return
+	}
+
+	name := strings.ToLower(dkim.RecordName(domain, k.Selector))
+	if seen[name] {
+		b.problem(key+".selector", "%s has a key with selector %s already", k.Domain, k.Selector)
+	}
+	seen[name] = true
+
+	private, err := dkim.ReadKey(k.Domain, k.Selector, k.KeyFile)
+	if err != nil {
+		b.problem(key+".key_file", "%v", err)
+		return
+	}
+	if pub, ok := private.Private.Public().(*rsa.PublicKey); ok && pub.N.BitLen() < goodRSA {
+		b.warn(key+".key_file", "an RSA key of %d bits: receivers want %d (RFC 8301 section 3.2)", pub.N.BitLen(), goodRSA)
+	}
+}
+
+// goodRSA is the size of RSA keys that signers should use, in bits (RFC 8301
+// section 3.2).
+const goodRSA = 2048
+
+// checkHeldKeys warns of the keys that users without from_domains do not get,
+// because other users are held to their domains.
+func checkHeldKeys(b *binder, l *Loaded) (out Problems) {
+	var patterns, free []string
+	for _, u := range l.Users {
+		patterns = append(patterns, u.FromDomains...)
+		if len(u.FromDomains) == 0 {
+			free = append(free, u.Name)
+		}
+	}
+	if len(free) == 0 {
+		return nil
+	}
+
+	held := relay.NewHeldDomains(patterns)
+	for i, k := range l.DKIM.Keys {
+		if !held.Held(k.Domain) {
+			continue
+		}
+		key := keyOf("dkim.key", i) + ".domain"
+		out = append(out, Problem{
+			File: b.file,
+			Line: b.line(key),
+			Key:  key,
+			Reason: fmt.Sprintf("the key %s signs nothing of users without from_domains (%s), for another user is held to %s; "+
+				"give them from_domains, or the key as dkim_key", k.Selector, strings.Join(free, ", "), k.Domain),
+			Warn: true,
+		})
+	}
+	return out
+}
+
+// isDomainPattern reports whether s is what from_domains, rules and filters may
+// name: a domain, "*.domain" or "*".
+func isDomainPattern(s string) bool {
+	_, err := envelope.ParseDomain(strings.TrimPrefix(s, "*."))
+	return s == "*" || err == nil
+}

@@ -1,0 +1,417 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"mime"
+	"mime/multipart"
+	"mime/quotedprintable"
+	"net/mail"
+	"slices"
+	"strings"
+	"testing"
+
+	"postern/relay/envelope"
+	"postern/relay/queue"
+	"postern/relay/upstream"
+	"postern/tracking/event"
+)
+
+// secretFields are fields that nobody gets to see, in odd spellings, too.
+const secretFields = "Bcc: hidden-one@secret.example\r\n" +
+	"X-DKIM-Key: -----BEGIN RSA PRIVATE KEY-----\r\n MIIsecret\r\n" +
+	"x-dkim-options : secret\r\n" +
+	"X-MSYS-API: {\"campaign_id\":\"c\",\"metadata\":{\"token\":\"tok-secret\"}}\r\n" +
+	"RESENT-BCC: hidden-two@secret.example\r\n" +
+	"Return-Path: <secret@secret.example>\r\n"
+
+// dsnParts reads a DSN as a mail program does: the type and the decoded body of
+// each part.
+func dsnParts(t *testing.T, dsn []byte) (types, bodies []string) {
+	t.Helper()
+	if err := envelope.Check(dsn); err != nil {
+		t.Error(err)
+	}
+	msg, err := mail.ReadMessage(bytes.NewReader(dsn))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kind, params, err := mime.ParseMediaType(msg.Header.Get("Content-Type"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kind == "text/plain" {
+		body, _ := io.ReadAll(msg.Body)
+		return []string{kind}, []string{string(body)}
+	}
+
+	r := multipart.NewReader(msg.Body, params["boundary"])
+	for {
+		p, err := r.NextRawPart()
+		if err == io.EOF {
+			return types, bodies
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var body io.Reader = p
+		if p.Header.Get("Content-Transfer-Encoding") == "quoted-printable" {
+			body = quotedprintable.NewReader(p)
+		}
+		b, err := io.ReadAll(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kind, _, _ := mime.ParseMediaType(p.Header.Get("Content-Type"))
+		types, bodies = append(types, kind), append(bodies, string(b))
+	}
+}
+
+// findDSN returns the DSN among what was queued.
+func findDSN(t *testing.T, ts []*queue.Transaction) []byte {
+	t.Helper()
+	i := slices.IndexFunc(ts, isDSN)
+	if i < 0 {
+		t.Fatalf("no DSN among %d transactions", len(ts))
+	}
+	return ts[i].Message(0)
+}
+
+// TestDSNKeepsSecrets: what nobody gets to see is not returned, either.
+func TestDSNKeepsSecrets(t *testing.T) {
+	message := "Subject: hello\r\n" + secretFields + "From: a@example.com\r\n\r\nthe body\r\n"
+
+	for _, ret := range []string{"", "HDRS", "FULL"} {
+		for _, way := range []string{"mixed answer", "retried", "stored by another version"} {
+			t.Run(way+" "+ret, func(t *testing.T) {
+				b := newBench(t, func(c *Config) { c.MsysAPI, c.QueueAlways = true, way != "mixed answer" })
+				b.up.answers["b"] = replied(550, "no")
+				s := submission(message, "a", "b")
+				s.Envelope.Params.Return = ret
+				b.relay.Submit(context.Background(), s)
+
+				queued := b.queue.got
+				if way != "mixed answer" {
+					tr := queued[0]
+					if way != "retried" {
+						tr.Copies[1].Own[0] = slices.Concat([]byte(secretFields), tr.Copies[1].Own[0])
+					}
+					queued = b.relay.GiveUp(context.Background(), tr, 1, 1, queue.Verdict{Failed: true, Reply: "550 5.1.1 no"})
+				}
+
+				dsn := string(findDSN(t, queued))
+				if strings.Contains(strings.ToLower(dsn), "secret") {
+					t.Errorf("secrets in\n%s", dsn)
+				}
+				types, bodies := dsnParts(t, []byte(dsn))
+				want := "text/rfc822-headers"
+				if ret == "FULL" {
+					want = "message/rfc822"
+				}
+				if len(types) != 3 || types[2] != want || !strings.Contains(bodies[2], "Subject: hello\r\n") ||
+					strings.Contains(bodies[2], "the body") != (ret == "FULL") {
+					t.Errorf("got parts %q, the last %q, want %s", types, bodies[len(bodies)-1], want)
+				}
+			})
+		}
+	}
+}
+
+// TestDSNAlwaysArrives: whatever an upstream or a client wrote, the sender hears
+// of a message that was taken and did not arrive.
+func TestDSNAlwaysArrives(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		reply  string
+		rcpt   envelope.Recipient
+		params envelope.MailParams
+	}{
+		{name: "CR in the answer", reply: "550 5.1.1 no \rsuch user"},
+		{name: "line ends in the answer", reply: "550 5.1.1 no\r\nBcc: x@example.com\r\n\r\nsuch user"},
+		{name: "NUL and 8-bit in the answer", reply: "550 5.1.1 \x00\xff\u00fc"},
+		{name: "no text", reply: "550"},
+		{name: "long answer", reply: "550 " + strings.Repeat("x", 100_000)},
+		{name: "line end in ORCPT", reply: "550 no", rcpt: envelope.Recipient{OriginalType: "rfc822", Original: "a@b\r\nBcc: x@y"}},
+		{name: "8-bit ORCPT", reply: "550 no", rcpt: envelope.Recipient{OriginalType: "utf-8", Original: "\u00fc@b\r\n"}},
+		{name: "line end in the type of ORCPT", reply: "550 no", rcpt: envelope.Recipient{OriginalType: "x\r\ny", Original: "a"}},
+		{name: "line end in ENVID", reply: "550 no", params: envelope.MailParams{EnvelopeID: "a\r\nBcc: x@y"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, func(conf *Config) { conf.QueueAlways = true })
+			s := submission(htmlMessage, "a")
+			c.rcpt.Address = s.Envelope.Recipients[0].Address
+			s.Envelope.Recipients[0], s.Envelope.Params = c.rcpt, c.params
+			b.relay.Submit(context.Background(), s)
+
+			about := b.relay.GiveUp(context.Background(), b.queue.got[0], 0, 1, queue.Verdict{Failed: true, Reply: c.reply})
+			types, bodies := dsnParts(t, findDSN(t, about))
+			if len(types) != 3 || types[1] != "message/delivery-status" {
+				t.Fatalf("parts %q", types)
+			}
+			if strings.Contains(bodies[1], "\nBcc:") || strings.Contains(bodies[1], "\ny") || has8bit([]byte(bodies[1])) {
+				t.Errorf("delivery status:\n%s", bodies[1])
+			}
+			if !strings.Contains(bodies[1], "Final-Recipient: rfc822;a@Example.NET\r\n") {
+				t.Errorf("no recipient in\n%s", bodies[1])
+			}
+		})
+	}
+}
+
+// TestDSNPlainer: a notification that cannot be written as wanted is written as
+// text.
+func TestDSNPlainer(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.Hostname = "gw\r\nexample" })
+	d := &dsnReport{
+		to:     envelope.Address{Local: "a", Domain: "example.com"},
+		failed: []dsnRecipient{{recipient: envelope.Recipient{Address: envelope.Address{Local: "\u00fc", Domain: "example.net"}}, reply: "550 no"}},
+	}
+
+	tr := b.relay.dsn(d)
+	if tr == nil {
+		t.Fatal("no DSN")
+	}
+	types, bodies := dsnParts(t, tr.Message(0))
+	if types[0] != "text/plain" || tr.EightBit || !strings.Contains(bodies[0], "??@example.net\r\n    550 no\r\n") {
+		t.Errorf("got %q %q", types, bodies)
+	}
+}
+
+// TestDSNForSevenBitUpstream: a DSN has 8-bit content only where the upstream
+// takes it.
+func TestDSNForSevenBitUpstream(t *testing.T) {
+	message := "From: a@example.com\r\nSubject: gr\u00fcn\r\nContent-Type: text/plain; charset=utf-8\r\n\r\ngr\u00fcn\r\n"
+
+	for _, takes := range []bool{true, false} {
+		for _, ret := range []string{"HDRS", "FULL"} {
+			t.Run(fmt.Sprint(ret, ", upstream takes it: ", takes), func(t *testing.T) {
+				b := newBench(t, nil)
+				if !takes {
+					b.relay.c.Upstream = &sevenBitUpstream{b.up}
+				}
+				tr := b.relay.dsn(&dsnReport{
+					to:       envelope.Address{Local: "a", Domain: "example.com"},
+					params:   envelope.MailParams{Return: ret},
+					original: newOriginal(envelope.Split([]byte(message))),
+					failed:   []dsnRecipient{{recipient: submission("", "b").Envelope.Recipients[0], reply: "550 no"}},
+				})
+				if tr.EightBit != takes || has8bit(tr.Message(0)) != takes {
+					t.Errorf("EightBit %v, 8-bit content %v, want %v", tr.EightBit, has8bit(tr.Message(0)), takes)
+				}
+				if v := b.relay.Deliver(context.Background(), tr, 0, 0); !v.Done {
+					t.Errorf("not delivered: %+v", v)
+				}
+
+				types, bodies := dsnParts(t, tr.Message(0))
+				want := "text/rfc822-headers"
+				if ret == "FULL" && takes {
+					want = "message/rfc822"
+				}
+				if types[2] != want || !strings.Contains(bodies[2], "Subject: gr\u00fcn\r\n") {
+					t.Errorf("got %s %q, want %s", types[2], bodies[2], want)
+				}
+			})
+		}
+	}
+}
+
+// TestWaitingDSNForSevenBitUpstream: one that waits with 8-bit content is sent
+// without where the upstream turns out not to take it.
+func TestWaitingDSNForSevenBitUpstream(t *testing.T) {
+	b := newBench(t, nil)
+	raw, _ := json.Marshal(info{DSN: true})
+	tr := &queue.Transaction{
+		EightBit: true,
+		Info:     raw,
+		Copies:   []queue.Copy{{Recipient: submission("", "a").Envelope.Recipients[0], Own: [][]byte{[]byte("Subject: gr\u00fcn\r\n\r\n")}}},
+	}
+	b.relay.c.Upstream = &sevenBitUpstream{b.up}
+
+	v := b.relay.Deliver(context.Background(), tr, 0, 0)
+	if !v.Done || string(b.up.got[0].Message[0]) != "Subject: gr??n\r\n\r\n" {
+		t.Errorf("%+v, sent %q", v, b.up.got[0].Message)
+	}
+}
+
+// TestReplyCodes: codes are read where they belong, never out of the text.
+func TestReplyCodes(t *testing.T) {
+	for _, c := range []struct{ reply, code, status, bounced string }{
+		{"550 5.1.1 no such user", "550", "5.1.1", "5.1.1"},
+		{"450 4.2.0 later", "450", "4.2.0", "4.2.0"},
+		{"550 no such user 5.1.1", "550", "", "5.0.0"},
+		{"550 see 4.4.7 below", "550", "", "5.0.0"},
+		{"550 10.0.0.1 is listed", "550", "", "5.0.0"},
+		{"550 5.1.1", "550", "5.1.1", "5.1.1"},
+		{"550 5.1.1234 x", "550", "", "5.0.0"},
+		{"550 5..1 x", "550", "", "5.0.0"},
+		{"4.4.7 not delivered", "", "4.4.7", "4.4.7"},
+		{"550", "550", "", "5.0.0"},
+		{"", "", "", "5.0.0"},
+		{"999 5.1.1 x", "", "", "5.0.0"},
+	} {
+		code, status := replyCodes(c.reply)
+		if got := (dsnRecipient{reply: c.reply}).status(); code != c.code || status != c.status || got != c.bounced {
+			t.Errorf("%q: got %q, %q and Status %q, want %q, %q and %q", c.reply, code, status, got, c.code, c.status, c.bounced)
+		}
+	}
+	if got := (dsnRecipient{reply: "451 4.3.0 later", expired: true}).status(); got != "4.4.7" {
+		t.Errorf("given up after temporary answers: Status %q, want 4.4.7", got)
+	}
+}
+
+// TestManyAnswersOneTransaction: copies that were refused in as many ways wait
+// in one transaction, each with its own answer.
+func TestManyAnswersOneTransaction(t *testing.T) {
+	b := newBench(t, nil)
+	to := []string{"taken"}
+	for i := range 50 {
+		name := fmt.Sprint("r", i)
+		to = append(to, name)
+		b.up.answers[name] = upstream.Outcome{Upstream: "up", Reply: envelope.Reply{Code: 450, Text: "later, " + name}}
+	}
+
+	if reply := b.relay.Submit(context.Background(), submission(htmlMessage, to...)); reply.Code != 250 {
+		t.Fatal(reply)
+	}
+	if len(b.queue.got) != 1 || len(b.queue.got[0].Copies) != 50 {
+		t.Fatalf("%d transactions, want 1 with 50 copies", len(b.queue.got))
+	}
+	for _, c := range b.queue.got[0].Copies {
+		if want := "450 later, " + c.Recipient.Address.Local; c.Tried == nil || c.Tried.Reply != want {
+			t.Errorf("%s waits with %+v, want %q", c.Recipient.Address, c.Tried, want)
+		}
+	}
+}
+
+// TestQueuedInParts: what is put together in memory for the retry spool is
+// bounded, however many recipients there are.
+func TestQueuedInParts(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.QueueAlways = true })
+	var body strings.Builder
+	for i := range 4000 {
+		fmt.Fprintf(&body, "<a href=\"https://example.com/%d\">x</a>\r\n", i)
+	}
+	message := "From: a@example.com\r\nContent-Type: text/html\r\n\r\n<body>" + body.String() + "</body>\r\n"
+	to := make([]string, 20)
+	for i := range to {
+		to[i] = fmt.Sprint("r", i)
+	}
+
+	if reply := b.relay.Submit(context.Background(), submission(message, to...)); reply.Code != 250 {
+		t.Fatal(reply)
+	}
+	copies := 0
+	for _, tr := range b.queue.got {
+		own := 0
+		for i := range tr.Copies {
+			for _, o := range tr.Copies[i].Own {
+				own += len(o)
+			}
+		}
+		copies += len(tr.Copies)
+		if own > maxQueued {
+			t.Errorf("a transaction has %d bytes of its copies' own, want at most %d", own, maxQueued)
+		}
+	}
+	if copies != len(to) || len(b.queue.got) < 2 || len(b.rec.events) != len(to) {
+		t.Errorf("%d copies in %d transactions, %d events", copies, len(b.queue.got), len(b.rec.events))
+	}
+}
+
+// TestEventsAreBounded: the events of a message stay within what was reserved
+// for them, and are written in pieces, however much the message says.
+func TestEventsAreBounded(t *testing.T) {
+	metadata := `{"k":"` + strings.Repeat("m", 9_900) + `"}`
+	tag := strings.Repeat("\\\"", 120)
+	message := "From: a@example.com\r\nSubject: " + strings.Repeat("\"", 990) + "\r\nX-MSYS-API: {\"metadata\":" + metadata +
+		",\r\n \"tags\":[\"" + tag + "\",\"" + tag + "\"]}\r\n\r\n" + strings.Repeat("x", 880_000) + "\r\n"
+
+	for _, recipients := range []int{250, 1000} {
+		b := newBench(t, func(c *Config) { c.MsysAPI, c.Signer = true, nil })
+		b.up.forget = true
+		s := submission(message)
+		for i := range recipients {
+			name := fmt.Sprintf("\"%060d", i)
+			s.Envelope.Recipients = append(s.Envelope.Recipients, envelope.Recipient{Address: envelope.Address{Local: name, Domain: "example.net"}})
+			if i > 0 {
+				b.up.answers[name] = replied(550, strings.Repeat("\"\\", 3000))
+			}
+		}
+
+		if reply := b.relay.Submit(context.Background(), s); reply.Code != 250 {
+			t.Fatal(reply)
+		}
+		if want := 2*recipients - 1; len(b.rec.events) != want {
+			t.Errorf("%d events, want %d", len(b.rec.events), want)
+		}
+		if b.rec.encoded > b.rec.reserved {
+			t.Errorf("%d recipients: %d bytes of events, and %d reserved", recipients, b.rec.encoded, b.rec.reserved)
+		}
+		if most := int64(2*recipients) * 18_000; b.rec.encoded > most {
+			t.Errorf("%d recipients: %d bytes of events, want at most %d", recipients, b.rec.encoded, most)
+		}
+		if most := batchSize + 64<<10; b.rec.most > most {
+			t.Errorf("%d recipients: %d bytes of events at once, want at most %d", recipients, b.rec.most, most)
+		}
+	}
+}
+
+// TestLongMetadata: what would stand in each recipient's event is bounded.
+func TestLongMetadata(t *testing.T) {
+	object := func(n int) string { return `{"k":"` + strings.Repeat("m", n-8) + `"}` }
+
+	for _, c := range []struct {
+		name, api string
+		code      int
+	}{
+		{"metadata of 10,000 bytes", `{"metadata":` + object(10_000) + `}`, 250},
+		{"metadata of 10,001 bytes", `{"metadata":` + object(10_001) + `}`, 550},
+		{"white space does not count", `{"metadata":` + strings.Repeat(" ", 20_000) + `{ "k" : 1 }}`, 250},
+		{"metadata of 0.9 MB", `{"metadata":` + object(900_000) + `}`, 550},
+		{"tag of 255 bytes", `{"tags":["` + strings.Repeat("t", 255) + `"]}`, 250},
+		{"tag of 256 bytes", `{"tags":["` + strings.Repeat("t", 256) + `"]}`, 550},
+		{"long ip_pool", `{"options":{"ip_pool":"` + strings.Repeat("p", 256) + `"}}`, 550},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, func(conf *Config) { conf.MsysAPI = true })
+			reply := b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: "+c.api+"\r\n"), "a"))
+			if reply.Code != c.code || c.code == 550 && reply.Enhanced != [3]int{5, 6, 0} {
+				t.Errorf("got %v, want %d", reply, c.code)
+			}
+		})
+	}
+
+	b := newBench(t, nil)
+	reply := b.relay.Submit(context.Background(), submission(withFields("X-Virtual-MTA: "+strings.Repeat("v", 900)+"\r\n"), "a"))
+	if reply.Code != 550 {
+		t.Errorf("VirtualMTA of 900 bytes: %v, want 550", reply)
+	}
+}
+
+// TestMetadataIsUTF8: an event is text, whatever a message says.
+func TestMetadataIsUTF8(t *testing.T) {
+	b := newBench(t, func(conf *Config) { conf.MsysAPI = true })
+	b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: {\"metadata\":{\"k\" : \"\xff\"}}\r\n"), "a"))
+	if got := string(b.rec.events[0].RcptMeta); got != "{\"k\":\"\uFFFD\"}" {
+		t.Errorf("metadata %q", got)
+	}
+}
+
+// TestSubjectIsCutAtCharacters: a cut never leaves half a character.
+func TestSubjectIsCutAtCharacters(t *testing.T) {
+	got := decodeText("x"+strings.Repeat("\u00fc", 600), maxSubject)
+	if want := "x" + strings.Repeat("\u00fc", 498); got != want {
+		t.Errorf("got %d bytes ending in %q, want %d", len(got), got[len(got)-4:], len(want))
+	}
+	if got := decodeText("\xff\xfe", maxSubject); got != "\uFFFD" {
+		t.Errorf("got %q", got)
+	}
+	var e event.Event
+	setFailure(&e, "550 "+strings.Repeat("x", 5000))
+	if len(e.Reason) != maxReason || len(e.RawReason) != maxReason {
+		t.Errorf("reason of %d bytes, want %d", len(e.Reason), maxReason)
+	}
+}

@@ -1,0 +1,357 @@
+package envelope
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/net/idna"
+)
+
+// ErrMailboxes is wrapped by every error of ParseMailboxes.
+var ErrMailboxes = errors.New("address list not understood")
+
+const (
+	// maxMailboxList bounds the value of a field that ParseMailboxes reads.
+	maxMailboxList = 16 << 10
+	// maxFieldLocal bounds a local part in a header field. It may be longer
+	// than in SMTP, for it need not be an address that takes mail.
+	maxFieldLocal = 255
+)
+
+// ParseMailboxes reads the value of a From or Sender field (RFC 5322 sections
+// 3.4 and 3.6.2, groups as in RFC 6854) and returns its mailboxes in order.
+//
+// It reads only what all mail programs read alike, and fails on the rest:
+// obsolete routes, white space or comments inside an address, comments and
+// quoted local parts with an at sign or an angle bracket in them, text outside
+// of the grammar, domains that are not domains, and lists without a mailbox.
+// Beyond the grammar it accepts bytes above 0x7f and square brackets in a
+// display name, and an address in the place of a display name where it is the
+// very address that follows.
+func ParseMailboxes(list string) ([]Address, error) {
+	if len(list) > maxMailboxList {
+		return nil, fmt.Errorf("%w: longer than %d bytes", ErrMailboxes, maxMailboxList)
+	}
+
+	p := mailboxParser{s: list}
+	out, err := p.list(p.groupOrMailbox)
+	if err != nil {
+		return nil, err
+	}
+
+	if p.at < len(p.s) {
+		return nil, p.fail("unexpected text")
+	}
+	if len(out) == 0 {
+		return nil, p.fail("no mailbox")
+	}
+	return out, nil
+}
+
+// mailboxParser is a place in an address list.
+type mailboxParser struct {
+	s  string
+	at int
+}
+
+// word is a word of a display name, or a local part.
+type word struct {
+	text   string
+	quoted bool
+	end    int // where it ends in the list
+}
+
+func (p *mailboxParser) fail(what string) error {
+	return fmt.Errorf("%w: %s at byte %d", ErrMailboxes, what, p.at)
+}
+
+// peek returns the next byte, 0 at the end.
+func (p *mailboxParser) peek() byte {
+	if p.at == len(p.s) {
+		return 0
+	}
+	return p.s[p.at]
+}
+
+// list reads items with commas between them.
+func (p *mailboxParser) list(item func() ([]Address, error)) ([]Address, error) {
+	var out []Address
+
+	for {
+		mailboxes, err := item()
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, mailboxes...)
+
+		if err := p.skipComments(); err != nil {
+			return nil, err
+		}
+		if p.peek() != ',' {
+			return out, nil
+		}
+		p.at++
+	}
+}
+
+// groupOrMailbox reads `Name: mailboxes;` or one mailbox.
+func (p *mailboxParser) groupOrMailbox() ([]Address, error) {
+	words, err := p.words()
+	if err != nil {
+		return nil, err
+	}
+	if p.peek() != ':' || len(words) == 0 {
+		return p.mailbox(words)
+	}
+	p.at++
+
+	if err := p.skipComments(); err != nil {
+		return nil, err
+	}
+	var members []Address
+	if p.peek() != ';' {
+		members, err = p.list(p.member)
+		if err != nil {
+			return nil, err
+		}
+	}
+
+	if p.peek() != ';' {
+		return nil, p.fail("group without its end")
+	}
+	p.at++
+	return members, nil
+}
+
+// member reads a mailbox of a group.
+func (p *mailboxParser) member() ([]Address, error) {
+	words, err := p.words()
+	if err != nil {
+		return nil, err
+	}
+	return p.mailbox(words)
+}
+
+// mailbox reads the rest of a mailbox that begins with words: a display name,
+// or the local part of an address without brackets.
+func (p *mailboxParser) mailbox(words []word) ([]Address, error) {
+	switch p.peek() {
+	case '<':
+		a, err := p.angle()
+		return []Address{a}, err
+	case '@':
+	default:
+		return nil, p.fail("no address")
+	}
+
+	if len(words) != 1 || words[0].end != p.at {
+		return nil, p.fail("at sign in a display name")
+	}
+	a, err := p.afterLocal(words[0])
+	if err != nil {
+		return nil, err
+	}
+
+	if err := p.skipComments(); err != nil {
+		return nil, err
+	}
+	if p.peek() != '<' {
+		return []Address{a}, nil
+	}
+
+	again, err := p.angle()
+	if err == nil && (again.Local != a.Local || ASCIIDomain(again.Domain) != ASCIIDomain(a.Domain)) {
+		err = p.fail("two addresses without a comma")
+	}
+	return []Address{again}, err
+}
+
+// angle reads an address in angle brackets.
+func (p *mailboxParser) angle() (Address, error) {
+	p.at++ // the bracket
+	p.skipBlanks()
+
+	local, err := p.word()
+	if err != nil {
+		return Address{}, err
+	}
+	a, err := p.afterLocal(local)
+	if err != nil {
+		return Address{}, err
+	}
+
+	p.skipBlanks()
+	if p.peek() != '>' {
+		return Address{}, p.fail("no closing bracket")
+	}
+	p.at++
+	return a, nil
+}
+
+// afterLocal reads the at sign and the domain behind a local part.
+func (p *mailboxParser) afterLocal(local word) (Address, error) {
+	if err := local.isLocal(); err != "" {
+		return Address{}, p.fail(err)
+	}
+	if p.peek() != '@' {
+		return Address{}, p.fail("no at sign")
+	}
+	p.at++
+
+	begin := p.at
+	literal := p.peek() == '['
+	for p.at < len(p.s) && isDomainByte(p.s[p.at], literal) {
+		p.at++
+	}
+	domain := p.s[begin:p.at]
+
+	if !isDomain(domain) || len(domain) > maxDomain || !hasASCIIForm(domain) {
+		return Address{}, p.fail("bad domain")
+	}
+	return Address{Local: local.text, Domain: domain}, nil
+}
+
+// isLocal reports what keeps a word from being a local part; empty: nothing.
+func (w word) isLocal() string {
+	switch {
+	case w.text == "" || len(w.text) > maxFieldLocal:
+		return "local part empty or too long"
+	case !w.quoted && !isDotString(w.text):
+		return "bad local part"
+	case strings.ContainsAny(w.text, "@<>"):
+		return "at sign or bracket in the local part"
+	}
+
+	if !utf8.ValidString(w.text) {
+		return "local part is neither ASCII nor UTF-8"
+	}
+	for _, c := range w.text {
+		if c < ' ' || c == 0x7f || c >= 0x80 && !unicode.IsGraphic(c) {
+			return "control character in the local part"
+		}
+	}
+	return ""
+}
+
+// isDomainByte reports whether c may be in a domain, or in an address literal.
+func isDomainByte(c byte, literal bool) bool {
+	if literal {
+		return c == '[' || c == ']' || c == ':' || c == '.' || c == '-' || isAlnum(c)
+	}
+	return c == '.' || c == '-' || c == '_' || c >= 0x80 || isAlnum(c)
+}
+
+// hasASCIIForm reports whether a domain is ASCII or has an A-label form.
+func hasASCIIForm(domain string) bool {
+	if (Address{Domain: domain}).IsASCII() {
+		return true
+	}
+	ascii, err := idna.Lookup.ToASCII(domain)
+	return err == nil && utf8.ValidString(domain) && isDomain(ascii)
+}
+
+// words reads the words that stand before a bracket, a colon or an at sign.
+func (p *mailboxParser) words() ([]word, error) {
+	var words []word
+
+	for {
+		if err := p.skipComments(); err != nil {
+			return nil, err
+		}
+		if c := p.peek(); c != '"' && !isWordByte(c) {
+			return words, nil
+		}
+
+		w, err := p.word()
+		if err != nil {
+			return nil, err
+		}
+		words = append(words, w)
+	}
+}
+
+// word reads an atom, dots in it, or a quoted string.
+func (p *mailboxParser) word() (word, error) {
+	if p.peek() == '"' {
+		return p.quoted()
+	}
+
+	begin := p.at
+	for isWordByte(p.peek()) {
+		p.at++
+	}
+	return word{text: p.s[begin:p.at], end: p.at}, nil
+}
+
+func isWordByte(c byte) bool {
+	return isAlnum(c) || c >= 0x80 || c != 0 && strings.IndexByte("!#$%&'*+-/=?^_`{|}~.[]", c) >= 0
+}
+
+// quoted reads a quoted string and undoes its quoting.
+func (p *mailboxParser) quoted() (word, error) {
+	p.at++ // the quote
+	var text strings.Builder
+
+	for p.at < len(p.s) {
+		c := p.s[p.at]
+		p.at++
+
+		if c == '"' {
+			return word{text: text.String(), quoted: true, end: p.at}, nil
+		}
+		if c == '\\' && p.at < len(p.s) {
+			c = p.s[p.at]
+			p.at++
+		}
+		if isControl(c) {
+			return word{}, p.fail("control character in a quoted string")
+		}
+		text.WriteByte(c)
+	}
+	return word{}, p.fail("quoted string without its end")
+}
+
+func isControl(c byte) bool { return c < ' ' && c != '\t' || c == 0x7f }
+
+func (p *mailboxParser) skipBlanks() {
+	for p.peek() == ' ' || p.peek() == '\t' {
+		p.at++
+	}
+}
+
+// skipComments skips white space and comments (RFC 5322 section 3.2.2).
+func (p *mailboxParser) skipComments() error {
+	depth := 0
+
+	for p.at < len(p.s) {
+		c := p.s[p.at]
+		switch {
+		case c == '(':
+			depth++
+		case c == ' ' || c == '\t':
+		case depth == 0:
+			return nil
+		case c == ')':
+			depth--
+		case c == '@' || c == '<' || c == '>':
+			return p.fail("at sign or bracket in a comment")
+		case isControl(c):
+			return p.fail("control character in a comment")
+		case c == '\\':
+			p.at++
+			if p.at < len(p.s) && (isControl(p.s[p.at]) || strings.IndexByte("@<>", p.s[p.at]) >= 0) {
+				return p.fail("at sign, bracket or control character in a comment")
+			}
+		}
+		p.at++
+	}
+
+	p.at = min(p.at, len(p.s))
+	if depth > 0 {
+		return p.fail("comment without its end")
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"postern/relay/envelope"
+)
+
+// TestTooManyFields: the number of header fields is bounded.
+func TestTooManyFields(t *testing.T) {
+	for _, c := range []struct{ fields, code int }{{maxFields, 250}, {maxFields + 1, 550}, {100_000, 550}} {
+		b := newBench(t, nil)
+		message := "From: a@example.com\r\n" + strings.Repeat("X: y\r\n", c.fields-1) + "\r\nx\r\n"
+
+		reply := b.relay.Submit(context.Background(), submission(message, "a"))
+		if reply.Code != c.code || c.code == 550 && reply.Enhanced != [3]int{5, 6, 0} {
+			t.Errorf("%d fields: %v, want %d", c.fields, reply, c.code)
+		}
+	}
+}
+
+// TestHeaderOnly: a message that ends with its header is completed, too, so that
+// the fields of its signature are there.
+func TestHeaderOnly(t *testing.T) {
+	for _, message := range []string{
+		"From: a@example.com\r\nSubject: x\r\n",
+		"From: a@example.com\r\nSubject: x",
+		"From: a@example.com\r\nSubject: x\r\nDate: x\r\nMessage-ID: <1@x>",
+		"From: a@example.com\r\nSubject: x\r\n\r\n",
+	} {
+		b := newBench(t, nil)
+		if reply := b.relay.Submit(context.Background(), submission(message, "a")); reply.Code != 250 {
+			t.Fatal(reply)
+		}
+
+		msg := string(b.up.got[0].Message[0])
+		header, _, _ := envelope.Split([]byte(msg))
+		for _, name := range []string{"Date", "Message-ID", "Subject", "From"} {
+			fields := 0
+			for _, f := range envelope.Fields(header) {
+				if f.Is(name) {
+					fields++
+				}
+			}
+			if fields != 1 {
+				t.Errorf("%q: %d fields %s in\n%s", message, fields, name, msg)
+			}
+		}
+		if !strings.HasSuffix(msg, "\r\n") {
+			t.Errorf("%q: no line end at the end of %q", message, msg)
+		}
+		if signed := regexp.MustCompile(`(?s)h=.*?;`).FindString(msg); strings.Count(signed, "Date") != 2 || strings.Count(signed, "Message-ID") != 2 {
+			t.Errorf("%q: signed %s", message, signed)
+		}
+	}
+}
+
+// BenchmarkCopies submits a message with much of one thing for many recipients.
+func BenchmarkCopies(b *testing.B) {
+	const size = 1_000_000
+	for name, message := range map[string]string{
+		"body":   "From: a@example.com\r\n\r\n" + strings.Repeat("x\r\n", size/3),
+		"fields": "From: a@example.com\r\n" + strings.Repeat("X: "+strings.Repeat("y", size/1990-5)+"\r\n", 1990) + "\r\nx\r\n",
+		"signed": "From: a@example.com\r\n" + strings.Repeat("Feedback-ID: "+strings.Repeat("y", size/1990-15)+"\r\n", 1990) + "\r\nx\r\n",
+	} {
+		b.Run(name, func(b *testing.B) {
+			bench := newBench(b, nil)
+			bench.up.forget = true
+			to := make([]string, 100)
+			for i := range to {
+				to[i] = fmt.Sprint("r", i)
+			}
+			for b.Loop() {
+				if reply := bench.relay.Submit(context.Background(), submission(message, to...)); reply.Code != 250 {
+					b.Fatal(reply)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,74 @@
+package queue
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+)
+
+// recoveredDeliverer notes which transactions are of a previous run, and what
+// became of each copy before it was put into the queue.
+type recoveredDeliverer struct {
+	*fakeDeliverer
+	mu        sync.Mutex
+	recovered map[string]bool
+}
+
+func (r *recoveredDeliverer) Deliver(ctx context.Context, t *Transaction, i, tries int) Verdict {
+	r.mu.Lock()
+	r.recovered[t.ID] = t.Recovered
+	r.mu.Unlock()
+	return r.fakeDeliverer.Deliver(ctx, t, i, tries)
+}
+
+// TestRecovered: a transaction of a previous run is marked as one.
+func TestRecovered(t *testing.T) {
+	dir := t.TempDir()
+	q := open(t, dir, nil)
+	if err := q.Put(context.Background(), transaction("old", "a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := q.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	q = open(t, dir, nil)
+	defer q.Close()
+	if err := q.Put(context.Background(), transaction("new", "b")); err != nil {
+		t.Fatal(err)
+	}
+	d := &recoveredDeliverer{fakeDeliverer: newFake(), recovered: map[string]bool{}}
+	stop := serve(q, d)
+	d.attempts(t, 2)
+	stop()
+
+	if !d.recovered["old"] || d.recovered["new"] {
+		t.Errorf("recovered %v, want old alone", d.recovered)
+	}
+}
+
+// TestTriedByCopy: the copies of a transaction wait with their own answers.
+func TestTriedByCopy(t *testing.T) {
+	q := open(t, t.TempDir(), func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} })
+	defer q.Close()
+	tr := transaction("t", "a", "b", "c")
+	tr.Copies[0].Tried = &Verdict{Reply: "450 a"}
+	tr.Copies[1].Tried = &Verdict{Reply: "451 4.4.1 b", Away: true}
+	if err := q.Put(context.Background(), tr); err != nil {
+		t.Fatal(err)
+	}
+
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, want := range []struct {
+		copy, reply string
+		tries       int
+		away        bool
+	}{{"t-a", "450 a", 1, false}, {"t-b", "451 4.4.1 b", 1, true}, {"t-c", "", 0, false}} {
+		c := q.entries["t"].copies[want.copy]
+		if c.reply != want.reply || c.tries != want.tries || c.isAway != want.away {
+			t.Errorf("%s: reply %q, tries %d, away %v, want %+v", want.copy, c.reply, c.tries, c.isAway, want)
+		}
+	}
+}
