@@ -152,9 +152,14 @@ func (z *scanner) tag(t *htmlToken) bool {
 	return ok
 }
 
+// maxAttributes is how many attributes of a tag are looked at: a tag with more
+// is left alone.
+const maxAttributes = 500
+
 // walkAttributes goes over a tag's attributes from i on, behind its name, and
 // returns where the tag ends; ok is false where the document ends first. It
-// appends the attributes to list, where that is not nil, by offsets into d.
+// appends the attributes to list, where that is not nil, by offsets into d, and
+// stops appending behind maxAttributes.
 func walkAttributes(d []byte, i int, list *[]attr) (end int, ok bool) {
 	for {
 		for i < len(d) && (isSpace(d[i]) || d[i] == '/') {
@@ -181,15 +186,18 @@ func walkAttributes(d []byte, i int, list *[]attr) (end int, ok bool) {
 		if j < len(d) && d[j] == '=' {
 			i = a.value(d, j+1)
 		}
-		if list != nil {
+		if list != nil && len(*list) <= maxAttributes {
 			*list = append(*list, a)
 		}
 	}
 }
 
-// rawNames are the elements whose content is text to the tokenizer.
-var rawNames = [][]byte{[]byte("style"), []byte("title"), []byte("script"), []byte("textarea"), []byte("noscript"),
-	[]byte("xmp"), []byte("iframe"), []byte("noembed"), []byte("noframes"), []byte("plaintext")}
+// rawNames are the elements whose content is text to the tokenizer. The content
+// of noscript is not: mail programs run no scripts and show it.
+var rawNames = [][]byte{
+	[]byte("style"), []byte("title"), []byte("script"), []byte("textarea"), []byte("xmp"), []byte("iframe"),
+	[]byte("noembed"), []byte("noframes"), []byte("plaintext"),
+}
 
 func rawName(name []byte) []byte {
 	if len(name) < 3 {
@@ -243,12 +251,40 @@ func (z *scanner) skipRaw() {
 func (z *scanner) rawToEnd() { z.pos, z.cut = len(z.data), z.lastStart }
 
 // scriptLength is how long the text of a script is whose start tag is just
-// over. The tokenizer is told of a script that begins there.
+// over. Where a comment begins in it, the tokenizer is told of a script that
+// begins there.
 func scriptLength(d []byte) int {
+	for at := 0; ; {
+		i := bytes.IndexByte(d[at:], '<')
+		if i < 0 {
+			return len(d)
+		}
+		at += i
+
+		if bytes.HasPrefix(d[at:], []byte("<!--")) {
+			break
+		}
+		if endsScript(d[at:]) {
+			return at
+		}
+		at++
+	}
+
 	t := html.NewTokenizer(io.MultiReader(strings.NewReader("<script>"), bytes.NewReader(d)))
 	t.Next()
 	if t.Next() != html.TextToken {
 		return 0
 	}
 	return len(t.Raw())
+}
+
+// endsScript reports whether d begins with the end tag of a script.
+func endsScript(d []byte) bool {
+	const tag = "</script"
+	if len(d) <= len(tag) || !asciiFold(d[:len(tag)], tag) {
+		return false
+	}
+
+	c := d[len(tag)]
+	return isSpace(c) || c == '/' || c == '>'
 }

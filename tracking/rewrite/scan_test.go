@@ -64,6 +64,9 @@ func theirs(data []byte) []string {
 			return out
 		case html.StartTagToken, html.SelfClosingTagToken:
 			name, more := z.TagName()
+			if string(name) == "noscript" {
+				z.NextIsNotRawText() // mail programs run no scripts
+			}
 			line := fmt.Sprintf("start %d-%d %s", start, at, name)
 			for more {
 				var k, v []byte
