@@ -39,8 +39,8 @@ type places struct {
 	link      bool // an <a> is open
 	leafName  []byte
 	leafState leafState
-	leaves    textEnds // of elements that hold nothing but text
-	linked    textEnds // of such elements in links, for want of others
+	leaves    textEnds // of blocks that hold nothing but text
+	words     textEnds // of such elements in lines or in links, for want of blocks
 }
 
 // textEnds are the places where the first and the last of some texts end; -1:
@@ -73,7 +73,7 @@ func newPlaces(length int) places {
 		template:      -1,
 		selectAt:      -1,
 		leaves:        textEnds{-1, -1},
-		linked:        textEnds{-1, -1},
+		words:         textEnds{-1, -1},
 	}
 }
 
@@ -108,7 +108,7 @@ func (p *places) pixels() (first, last place, ok bool) {
 
 	ends := p.leaves
 	if ends.first < 0 {
-		ends = p.linked
+		ends = p.words
 	}
 	if p.crowded && ends.first >= 0 {
 		last = place{at: ends.last, form: inlinePixel}
@@ -288,8 +288,8 @@ func (p *places) endTag(t htmlToken, name []byte) {
 func (p *places) addLeaf(at int) {
 	switch {
 	case !p.isGood():
-	case p.link:
-		p.linked.add(at)
+	case p.link, !oneOf(p.leafName, blockLeaves):
+		p.words.add(at)
 	default:
 		p.leaves.add(at)
 	}
@@ -303,13 +303,13 @@ func closesItself(open, name []byte) bool {
 
 func endsDocument(name []byte) bool { return asciiFold(name, "body") || asciiFold(name, "html") }
 
-// isLeafTag reports whether an element may hold a pixel behind its text.
-func isLeafTag(name []byte) bool {
-	return oneOf(name, []string{
-		"p", "td", "th", "div", "span", "li", "a", "b", "i", "em", "strong", "font", "center",
-		"h1", "h2", "h3", "h4", "h5", "h6",
-	})
-}
+// The elements that may hold a pixel behind their text.
+var (
+	blockLeaves  = []string{"p", "td", "th", "div", "li", "center", "h1", "h2", "h3", "h4", "h5", "h6"}
+	inlineLeaves = []string{"a", "b", "i", "em", "span", "font", "strong"}
+)
+
+func isLeafTag(name []byte) bool { return oneOf(name, blockLeaves) || oneOf(name, inlineLeaves) }
 
 // isHidden reports whether a start tag looks like one of an element that is not
 // shown, such as the preview text of a newsletter.

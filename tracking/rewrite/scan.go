@@ -1,12 +1,6 @@
 package rewrite
 
-import (
-	"bytes"
-	"io"
-	"strings"
-
-	"golang.org/x/net/html"
-)
+import "bytes"
 
 // tokenKind says what a token of HTML is. Text is what lies between tokens.
 type tokenKind byte
@@ -26,8 +20,8 @@ type htmlToken struct {
 
 // scanner finds the tags and comments of an HTML document as the HTML
 // standard's tokenizer does, and no more than that: it makes no copies and no
-// names. What a script holds it leaves to golang.org/x/net/html, whose tokens
-// its own are compared with over the corpus and by fuzzing (scan_test.go).
+// names. Its tokens are compared with those of golang.org/x/net/html over the
+// corpus and by fuzzing (scan_test.go).
 type scanner struct {
 	data []byte
 	pos  int
@@ -250,37 +244,57 @@ func (z *scanner) skipRaw() {
 
 func (z *scanner) rawToEnd() { z.pos, z.cut = len(z.data), z.lastStart }
 
+// scriptState is a group of the tokenizer's states for scripts (HTML standard,
+// sections 13.2.5.4 and 13.2.5.15 to 13.2.5.31).
+type scriptState byte
+
+const (
+	scriptData    scriptState = iota
+	scriptEscaped             // behind <!--
+	scriptDouble              // behind <script in that, where an end tag ends that alone
+)
+
 // scriptLength is how long the text of a script is whose start tag is just
-// over. Where a comment begins in it, the tokenizer is told of a script that
-// begins there.
+// over.
 func scriptLength(d []byte) int {
-	for at := 0; ; {
-		i := bytes.IndexByte(d[at:], '<')
-		if i < 0 {
-			return len(d)
+	state := scriptData
+	dashes := 0
+	for i := 0; i < len(d); i++ {
+		if state == scriptData {
+			next := bytes.IndexByte(d[i:], '<')
+			if next < 0 {
+				return len(d)
+			}
+			i += next
 		}
-		at += i
 
-		if bytes.HasPrefix(d[at:], []byte("<!--")) {
-			break
+		switch c := d[i]; {
+		case c == '-':
+			dashes++
+			continue
+		case c == '>' && dashes >= 2:
+			state = scriptData
+		case c != '<':
+		case state == scriptData && bytes.HasPrefix(d[i:], []byte("<!--")):
+			state = scriptEscaped
+			dashes = 2
+			i += len("<!--") - 1
+			continue
+		case state != scriptDouble && hasTag(d[i:], "</script"):
+			return i
+		case state == scriptEscaped && hasTag(d[i:], "<script"):
+			state = scriptDouble
+		case state == scriptDouble && hasTag(d[i:], "</script"):
+			state = scriptEscaped
 		}
-		if endsScript(d[at:]) {
-			return at
-		}
-		at++
+		dashes = 0
 	}
 
-	t := html.NewTokenizer(io.MultiReader(strings.NewReader("<script>"), bytes.NewReader(d)))
-	t.Next()
-	if t.Next() != html.TextToken {
-		return 0
-	}
-	return len(t.Raw())
+	return len(d)
 }
 
-// endsScript reports whether d begins with the end tag of a script.
-func endsScript(d []byte) bool {
-	const tag = "</script"
+// hasTag reports whether d begins with a tag of that name.
+func hasTag(d []byte, tag string) bool {
 	if len(d) <= len(tag) || !asciiFold(d[:len(tag)], tag) {
 		return false
 	}
