@@ -70,13 +70,16 @@ type qpLine struct {
 // readQPLine reads the line that begins at an offset.
 func readQPLine(raw []byte, at int) qpLine {
 	l := qpLine{start: at, end: lineEnd(raw, at, len(raw))}
-	line := raw[l.start:l.end]
-	l.text = bytes.TrimRight(line, " \t\r\n")
-	if n := len(l.text); n > 0 && l.text[n-1] == '=' {
-		l.soft = true
-		l.text = l.text[:n-1]
+	n := l.end
+	for n > at && (isSpace(raw[n-1]) && raw[n-1] != '\f') {
+		n--
 	}
-	l.hard = !l.soft && bytes.HasSuffix(line, crlf)
+	if n > at && raw[n-1] == '=' {
+		l.soft = true
+		n--
+	}
+	l.text = raw[at:n]
+	l.hard = !l.soft && bytes.HasSuffix(raw[at:l.end], crlf)
 
 	return l
 }
@@ -299,34 +302,62 @@ func (e encoding) encode(dst, data []byte, continued bool) []byte {
 
 const hexDigits = "0123456789ABCDEF"
 
+// qpLiteral are the bytes that stand for themselves in quoted-printable, white
+// space only in front of others.
+var qpLiteral = func() (table [256]bool) {
+	for c := range table {
+		table[c] = c >= ' ' && c <= '~' && c != '=' || c == '\t'
+	}
+
+	return table
+}()
+
+// encodeQP encodes in lines of at most encodedLine characters. White space at
+// the end of a line is escaped, at the end of data too unless it is continued.
 func encodeQP(dst, data []byte, continued bool) []byte {
+	const room = encodedLine - 1 // for the = of a soft break
 	column := 0
-	for i := 0; i < len(data); i++ {
-		c := data[i]
-		if c == '\r' && i+1 < len(data) && data[i+1] == '\n' {
-			dst = append(dst, crlf...)
-			column = 0
-			i++
+	for i := 0; i < len(data); {
+		n := literalRun(data[i:min(len(data), i+room-column)])
+		if end := i + n; n > 0 && (data[end-1] == ' ' || data[end-1] == '\t') {
+			if end == len(data) && !continued || bytes.HasPrefix(data[end:], crlf) {
+				n--
+			}
+		}
+		if n > 0 {
+			dst = append(dst, data[i:i+n]...)
+			column += n
+			i += n
 			continue
 		}
-		atEnd := i+1 == len(data) && !continued || i+2 < len(data) && data[i+1] == '\r' && data[i+2] == '\n'
-		literal := c > ' ' && c <= '~' && c != '=' || (c == ' ' || c == '\t') && !atEnd
-		width := 3
-		if literal {
-			width = 1
-		}
-		if column+width > encodedLine-1 { // room for the = of a soft break
-			dst = append(dst, "=\r\n"...)
+
+		c := data[i]
+		switch {
+		case c == '\r' && bytes.HasPrefix(data[i:], crlf):
+			dst = append(dst, crlf...)
 			column = 0
-		}
-		column += width
-		if literal {
-			dst = append(dst, c)
-		} else {
+			i += len(crlf)
+		case column+len("=XX") > room: // also where a literal finds no room
+			dst = append(dst, softBreak...)
+			column = 0
+		default:
 			dst = append(dst, '=', hexDigits[c>>4], hexDigits[c&15])
+			column += len("=XX")
+			i++
 		}
 	}
+
 	return dst
+}
+
+func literalRun(b []byte) int {
+	for i, c := range b {
+		if !qpLiteral[c] {
+			return i
+		}
+	}
+
+	return len(b)
 }
 
 func encodeBase64(dst, data []byte) []byte {
