@@ -120,15 +120,24 @@ func charsetKey(name string) string {
 	}
 
 	k := strings.TrimPrefix(string(key), "cs")
-	for _, alias := range [][2]string{{"xcp125", "windows125"}, {"cp125", "windows125"}, {"win125", "windows125"}, {"cp", "ibm"}} {
+	if _, known := multiByte[k]; known {
+		return k
+	}
+	for _, alias := range charsetAliases {
 		if rest, ok := strings.CutPrefix(k, alias[0]); ok {
-			if _, known := multiByte[k]; !known {
-				return alias[1] + rest
-			}
+			return alias[1] + rest
 		}
 	}
 
 	return k
+}
+
+// charsetAliases are other beginnings of names in the table singleByte.
+var charsetAliases = [][2]string{
+	{"xcp125", "windows125"},
+	{"cp125", "windows125"},
+	{"win125", "windows125"},
+	{"cp", "ibm"},
 }
 
 // readCharset reports what is known of the bytes of a part with a charset

@@ -256,7 +256,7 @@ func (s *htmlScan) startTag(t htmlToken, content contentKind) {
 	case asciiFold(name, "svg"), asciiFold(name, "math"):
 		s.foreign++
 	}
-	if content == shownContent && s.templates == 0 {
+	if content == shownContent && s.templates == 0 && t.start >= s.cdataEnd {
 		s.places.startTag(s.data, t, name)
 	}
 

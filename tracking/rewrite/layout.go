@@ -143,7 +143,8 @@ func (l *layout) leaf(lf *leaf, d decodedLeaf, wish pixelWish) {
 		e = edits{}
 	}
 
-	content, enc := []op(nil), lf.content.encoding
+	var content []op
+	var enc encoding
 	if len(e.list) > 0 {
 		content, enc = l.edited(lf, d.content, e.list)
 	} else {
@@ -180,13 +181,18 @@ func (l *layout) edited(lf *leaf, content decoded, list []edit) ([]op, encoding)
 
 	enc := lf.content.encoding
 	switch {
-	case enc == identity && (longLine(content.data, list, l.opts) || l.opts.SevenBit && !isASCII(content.data)):
+	case enc == identity && l.mustBeEncoded(content.data, list):
 		return whole(quotedPrintable, content.data, list), quotedPrintable
 	case enc != identity && tooLongLine(lf.body.bytes):
 		return whole(enc, content.data, list), enc
 	}
 
 	return content.ops(lf.body.bytes, list), enc
+}
+
+// mustBeEncoded is mustEncode for data with edits.
+func (l *layout) mustBeEncoded(data []byte, list []edit) bool {
+	return longLine(data, list, l.opts) || l.opts.SevenBit && !isASCII(data)
 }
 
 // whole is a part's content encoded as one region.

@@ -124,8 +124,13 @@ type child struct {
 }
 
 func (w *walker) multipart(h contentHeader, header, body span, depth int) {
-	if h.boundary == "" || depth >= maxDepth {
-		w.skip(reasonIf(h.boundary == "", BadBoundary, TooDeep))
+	switch {
+	case h.boundary == "":
+		w.skip(BadBoundary)
+		w.leaf(unreadLeaf, h, header, body)
+		return
+	case depth >= maxDepth:
+		w.skip(TooDeep)
 		w.leaf(unreadLeaf, h, header, body)
 		return
 	}
@@ -140,14 +145,6 @@ func (w *walker) multipart(h contentHeader, header, body span, depth int) {
 	if h.mediaType == "multipart/related" {
 		w.setAside(children, h.start)
 	}
-}
-
-func reasonIf(first bool, a, b Reason) Reason {
-	if first {
-		return a
-	}
-
-	return b
 }
 
 // children walks over the parts between the delimiters (RFC 2046 section

@@ -55,6 +55,7 @@ func TestPlacesOfPixels(t *testing.T) {
 		{"end of a body in an attribute", `<body>[1]a<p title="</body>">b[2]`},
 		{"end of a body in a script", `<body>[1]a<script>"</body>"</script>b[2]</body>`},
 		{"end of a body in CDATA", `<body>[1]a<svg><![CDATA[ > </body> ]]></svg>b[2]`},
+		{"table in CDATA", `<body>[1]a<svg><![CDATA[ > <table> ]]></svg>b[2]</body>`},
 		{"tag that is cut off", "<body>[1]a[2]<p title='"},
 		{"comment that is cut off", "<body>[1]a[2]<!-- x"},
 

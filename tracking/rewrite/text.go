@@ -134,90 +134,99 @@ type extent struct {
 	end   int
 	next  int  // what stands before it holds no other URL
 	clear bool // all mail programs let it end there
+
+	query                bool // a ? was seen
+	round, square, curly int  // brackets that the URL opened
 }
 
 // extent finds the end of the URL that begins at an offset.
 func (s *textScan) extent(from int) extent {
-	d := s.data
 	u := extent{clear: true}
-	var round, square, curly int // brackets that the URL opened
-	query := false
-	i := from + bytes.Index(d[from:], []byte("://")) + len("://")
-loop:
-	for i < len(d) {
-		c := d[i]
-		if c >= utf8.RuneSelf {
-			r, size := s.rune(i)
-			switch classOf(r) {
-			case endsURL:
-				break loop
-			case mayEndURL:
-				u.clear = u.clear && s.endsAt(i+size)
-				if u.clear {
-					break loop
-				}
-			default:
-				u.clear = false
-			}
-			i += size
-			continue
-		}
-
-		switch c {
-		case '<', '>', '"', '`', 0x7f:
-			break loop
-		case '?':
-			query = true
-		case '(', '[', ',', ';', '|':
-			if c == '[' && bytes.HasPrefix(d[i:], msysOpening) {
-				break loop
-			}
-			another := indexURL(d[i+1:min(len(d), i+1+len("https://"))]) == 0
-			if another && !query {
-				break loop
-			}
-			if another || c == '|' && !s.endsAt(i+1) {
-				u.clear = false // in a query the other may be a part of that
-			}
-		case '{', '\\', '^':
-			u.clear = false
-		}
-		if c <= ' ' || closesOther(c, &round, &square, &curly) {
+	i := from + bytes.Index(s.data[from:], []byte("://")) + len("://")
+	for i < len(s.data) {
+		size := s.step(i, &u)
+		if size == 0 {
 			break
 		}
-		i++
+		i += size
 	}
 
-	u.end, u.next = i, i
-	if s.flow == joinedLines && bytes.HasPrefix(d[i:], []byte(" \r\n")) {
+	if s.flow == joinedLines && bytes.HasPrefix(s.data[i:], []byte(" \r\n")) {
 		u.clear = false // the text goes on behind the line break
 	}
+	u.end = i
+	u.next = i
 
 	return u
 }
 
+// step looks at the character at an offset and returns its length in bytes, 0
+// where it ends the URL.
+func (s *textScan) step(at int, u *extent) int {
+	c := s.data[at]
+	switch {
+	case c >= utf8.RuneSelf:
+		return s.stepRune(at, u)
+	case c <= ' ', strings.IndexByte("<>\"`\x7f", c) >= 0, bytes.HasPrefix(s.data[at:], msysOpening):
+		return 0
+	case strings.IndexByte("([,;|", c) >= 0 && s.beginsURL(at+1):
+		if !u.query {
+			return 0
+		}
+		u.clear = false // in a query it may be a part of that
+	case c == '|' && !s.endsAt(at+1), c == '{', c == '\\', c == '^':
+		u.clear = false
+	case c == '?':
+		u.query = true
+	}
+	if u.closesOther(c) {
+		return 0
+	}
+
+	return 1
+}
+
+// stepRune is step for a character above 0x7f.
+func (s *textScan) stepRune(at int, u *extent) int {
+	r, size := s.rune(at)
+	switch classOf(r) {
+	case endsURL:
+		return 0
+	case mayEndURL:
+		u.clear = u.clear && s.endsAt(at+size)
+		if u.clear {
+			return 0
+		}
+	default:
+		u.clear = false
+	}
+
+	return size
+}
+
+func (s *textScan) beginsURL(at int) bool {
+	return indexURL(s.data[at:min(len(s.data), at+len("https://"))]) == 0
+}
+
 // closesOther counts brackets and reports whether c closes one that the URL did
 // not open.
-func closesOther(c byte, round, square, curly *int) bool {
-	var open *int
+func (u *extent) closesOther(c byte) bool {
 	switch c {
-	case '(', ')':
-		open = round
-	case '[', ']':
-		open = square
-	case '{', '}':
-		open = curly
-	default:
-		return false
+	case '(':
+		u.round++
+	case '[':
+		u.square++
+	case '{':
+		u.curly++
+	case ')':
+		u.round--
+	case ']':
+		u.square--
+	case '}':
+		u.curly--
 	}
 
-	if c == '(' || c == '[' || c == '{' {
-		*open++
-		return false
-	}
-	*open--
-
-	return *open < 0
+	return min(u.round, u.square, u.curly) < 0
 }
 
 // rune reads the character at an offset. Those of charsets that are not decoded
@@ -250,8 +259,8 @@ func (s *textScan) endsAt(at int) bool {
 type urlClass byte
 
 const (
-	unclearInURL urlClass = iota // letters: in the addresses of Wikipedia a part of it, in Japanese text not
-	mayEndURL                    // at the end of a word it ends a URL, inside of one it may belong to it
+	unclearInURL urlClass = iota // letters: part of an address of Wikipedia, but not in Japanese text
+	mayEndURL                    // ends a URL at the end of a word, inside of one it may belong to it
 	endsURL                      // spaces, punctuation and symbols
 )
 
@@ -265,7 +274,9 @@ func classOf(r rune) urlClass {
 		return unclearInURL
 	case strings.ContainsRune(dashes, r):
 		return mayEndURL
-	case unicode.IsSpace(r), unicode.IsPunct(r), unicode.IsSymbol(r), unicode.IsControl(r), r == '\u200b', r == '\ufeff':
+	case unicode.IsSpace(r), unicode.IsPunct(r), unicode.IsSymbol(r), unicode.IsControl(r):
+		return endsURL
+	case r == '\u200b', r == '\ufeff': // spaces without a width
 		return endsURL
 	}
 
@@ -310,7 +321,8 @@ func textAttributes(d []byte, at int) (l Link, track bool, after int) {
 			continue
 		}
 		if which := linkAttributeNamed(key[len(msysPrefix):]); which >= 0 && which != int(linkName) {
-			l, track = applyMsys(l, track, linkAttribute(which), strings.TrimSpace(string(inner[a.valStart:a.valEnd])))
+			value := strings.TrimSpace(string(inner[a.valStart:a.valEnd]))
+			l, track = applyMsys(l, track, linkAttribute(which), value)
 		}
 	}
 
