@@ -122,7 +122,7 @@ func (s *htmlScan) run(from, to int, content contentKind) {
 		if ok {
 			textEnd = t.start
 		}
-		if shown && s.templates == 0 {
+		if shown && s.templates == 0 && s.places.wantsText() {
 			s.places.text(s.data, at, textEnd)
 		}
 
@@ -139,7 +139,7 @@ func (s *htmlScan) run(from, to int, content contentKind) {
 
 		switch t.kind {
 		case startTag:
-			s.startTag(t, content)
+			s.startTag(t, z.raw, content)
 		case endTag:
 			s.endTag(t, content)
 		case comment:
@@ -217,16 +217,40 @@ func asciiFold(b []byte, lower string) bool {
 
 func (s *htmlScan) endTag(t htmlToken, content contentKind) {
 	name := s.data[t.nameFrom:t.nameTo]
-	switch {
-	case asciiFold(name, "template"):
+	switch nestingOf(name) {
+	case templateNesting:
 		s.templates = max(0, s.templates-1)
-	case asciiFold(name, "svg"), asciiFold(name, "math"):
+	case foreignNesting:
 		s.foreign = max(0, s.foreign-1)
 	}
 
 	if content == shownContent && s.templates == 0 && t.start >= s.cdataEnd {
 		s.places.endTag(t, name)
 	}
+}
+
+// nesting is a kind of element whose depth is followed.
+type nesting byte
+
+const (
+	noNesting nesting = iota
+	templateNesting
+	foreignNesting // svg and math
+)
+
+func nestingOf(name []byte) nesting {
+	switch len(name) {
+	case 3, 4:
+		if asciiFold(name, "svg") || asciiFold(name, "math") {
+			return foreignNesting
+		}
+	case 8:
+		if asciiFold(name, "template") {
+			return templateNesting
+		}
+	}
+
+	return noNesting
 }
 
 // isLink: <a>, <area>, and Outlook's VML shapes, v:*.
@@ -245,19 +269,21 @@ func isLink(name []byte) bool {
 	return len(name) > 2 && name[0]|0x20 == 'v' && name[1] == ':'
 }
 
-func (s *htmlScan) startTag(t htmlToken, content contentKind) {
+// startTag looks at a start tag; raw is the element's name where raw text
+// follows.
+func (s *htmlScan) startTag(t htmlToken, raw []byte, content contentKind) {
 	name := s.data[t.nameFrom:t.nameTo]
-	switch {
-	case asciiFold(name, "template"):
+	switch nestingOf(name) {
+	case templateNesting:
 		if s.templates == 0 && content == shownContent {
 			s.places.enterTemplate(t)
 		}
 		s.templates++
-	case asciiFold(name, "svg"), asciiFold(name, "math"):
+	case foreignNesting:
 		s.foreign++
 	}
 	if content == shownContent && s.templates == 0 && t.start >= s.cdataEnd {
-		s.places.startTag(s.data, t, name)
+		s.places.startTag(s.data, t, name, raw)
 	}
 
 	link := isLink(name) && s.templates == 0 && t.start >= s.cdataEnd && s.opts.Click

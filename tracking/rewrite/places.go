@@ -135,6 +135,9 @@ func (p *places) isGood() bool {
 	return p.selectAt < 0 && (len(p.tables) == 0 || p.tables[len(p.tables)-1])
 }
 
+// wantsText reports whether the text behind the last tag matters.
+func (p *places) wantsText() bool { return p.content < 0 || p.raw != nil || p.leafState == leafOpen }
+
 // text looks at the text between two tags.
 func (p *places) text(data []byte, from, to int) {
 	switch {
@@ -179,8 +182,8 @@ func oneOf(name []byte, list []string) bool {
 	return false
 }
 
-func (p *places) startTag(data []byte, t htmlToken, name []byte) {
-	p.raw = rawName(name)
+func (p *places) startTag(data []byte, t htmlToken, name, raw []byte) {
+	p.raw = raw
 	if p.leafState == leafWithText && closesItself(p.leafName, name) {
 		p.addLeaf(t.start)
 	}
@@ -196,6 +199,10 @@ func (p *places) startTag(data []byte, t htmlToken, name []byte) {
 		}
 	case 2, 3, 5, 7, 8:
 		p.startTableTag(t, name)
+	case 4:
+		if asciiFold(name, "body") {
+			p.crowded = p.crowded || hasLayout(data[t.start:t.end])
+		}
 	case 6:
 		if asciiFold(name, "select") && p.selectAt < 0 {
 			if p.isGood() {
@@ -205,9 +212,6 @@ func (p *places) startTag(data []byte, t htmlToken, name []byte) {
 		}
 	}
 
-	if asciiFold(name, "body") {
-		p.crowded = p.crowded || hasLayout(data[t.start:t.end])
-	}
 	if p.crowded && isLeafTag(name) && !isHidden(data[t.start:t.end]) {
 		p.leafName = name
 		p.leafState = leafOpen
@@ -267,15 +271,29 @@ func (p *places) endTag(t htmlToken, name []byte) {
 	}
 	p.leafState = noLeaf
 
+	switch len(name) {
+	case 1:
+		if name[0]|0x20 == 'a' {
+			p.link = false
+		}
+	case 4:
+		switch {
+		case asciiFold(name, "body"):
+			p.beforeBodyEnd = p.good(t.start)
+		case asciiFold(name, "html"):
+			p.beforeHTMLEnd = p.good(t.start)
+		}
+	case 6:
+		if asciiFold(name, "select") {
+			p.selectAt = -1
+		}
+	case 2, 3, 5, 7, 8:
+		p.endTableTag(t, name)
+	}
+}
+
+func (p *places) endTableTag(t htmlToken, name []byte) {
 	switch {
-	case asciiFold(name, "body"):
-		p.beforeBodyEnd = p.good(t.start)
-	case asciiFold(name, "html"):
-		p.beforeHTMLEnd = p.good(t.start)
-	case asciiFold(name, "a"):
-		p.link = false
-	case asciiFold(name, "select"):
-		p.selectAt = -1
 	case len(p.tables) == 0:
 	case asciiFold(name, "table"):
 		p.tables = p.tables[:len(p.tables)-1]
