@@ -451,22 +451,24 @@ func (s *htmlScan) addPixels() {
 	if !ok || s.out.overflow {
 		return
 	}
+	form := htmlPixel
 	if s.amp {
-		first.form, last.form = ampPixel, ampPixel
+		form = ampPixel
 	}
 
 	if s.opts.InitialOpen {
-		i := sort.Search(len(s.out.list), func(i int) bool { return s.out.list[i].start >= first.at })
-		s.out.insertPixel(i, first, slotInitialOpen)
+		i := sort.Search(len(s.out.list), func(i int) bool { return s.out.list[i].start >= first })
+		s.out.insertPixel(i, edit{start: first, end: first, kind: slotInitialOpen, pixel: form})
 	}
 	if s.opts.Open {
-		i := sort.Search(len(s.out.list), func(i int) bool { return s.out.list[i].start > last.at })
-		s.out.insertPixel(i, last, slotOpen)
+		i := sort.Search(len(s.out.list), func(i int) bool { return s.out.list[i].start > last })
+		s.out.insertPixel(i, edit{start: last, end: last, kind: slotOpen, pixel: form})
 	}
 }
 
-func (e *edits) insertPixel(i int, p place, kind slotKind) {
+// insertPixel is insert for the pixels, which go in whatever the list holds.
+func (e *edits) insertPixel(i int, pixel edit) {
 	e.list = append(e.list, edit{})
 	copy(e.list[i+1:], e.list[i:])
-	e.list[i] = edit{start: p.at, end: p.at, kind: kind, pixel: p.form}
+	e.list[i] = pixel
 }

@@ -4,9 +4,8 @@ package rewrite
 type pixelForm byte
 
 const (
-	blockPixel  pixelForm = iota // between blocks, at the start or the end of a body
-	inlinePixel                  // behind a text
-	ampPixel                     // in AMP for Email
+	htmlPixel pixelForm = iota
+	ampPixel            // in AMP for Email
 )
 
 // The HTML of a pixel on both sides of its URL.
@@ -16,9 +15,7 @@ const (
 // !important one of a style attribute. The declaration of all resets what is
 // not named. Where a mail program drops position, as Gmail does, a float whose
 // margins are as large as itself takes no room either; it is moved up and left
-// so that no page becomes longer by it. Word, which is Outlook's engine on
-// Windows, knows none of this and sets each picture between blocks in a line
-// of text: a conditional comment makes that line one pixel high.
+// so that no page becomes longer by it.
 //
 // AMP for Email has no amp-pixel; its pictures are amp-img, and !important is
 // not allowed there.
@@ -32,18 +29,14 @@ const (
 		`max-width:1px!important;max-height:1px!important;margin:-1px -1px 0 0!important;padding:0!important;` +
 		`border:0!important;opacity:0!important;pointer-events:none!important">`
 
-	wordBefore = `<!--[if mso]><div style="font-size:1px;line-height:1px;mso-line-height-rule:exactly"><![endif]-->`
-	wordAfter  = `<!--[if mso]></div><![endif]-->`
-
 	ampPixelBefore = `<amp-img src="`
 	ampPixelAfter  = `"` + "\r\n" + `width="1" height="1" layout="fixed" alt="" style="position:absolute"></amp-img>`
 )
 
 var pixelHTML = [...]struct{ before, after string }{
-	blockPixel:  {wordBefore + pixelImg, pixelStyle + wordAfter},
-	inlinePixel: {pixelImg, pixelStyle},
-	ampPixel:    {ampPixelBefore, ampPixelAfter},
+	htmlPixel: {pixelImg, pixelStyle},
+	ampPixel:  {ampPixelBefore, ampPixelAfter},
 }
 
 // maxPixelHTML is the length of the longest form without its URL, in bytes.
-const maxPixelHTML = len(wordBefore) + len(pixelImg) + len(pixelStyle) + len(wordAfter)
+const maxPixelHTML = len(pixelImg) + len(pixelStyle)

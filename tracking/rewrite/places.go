@@ -2,12 +2,6 @@ package rewrite
 
 import "bytes"
 
-// place is where a pixel may be put, and how it is written there.
-type place struct {
-	at   int
-	form pixelForm
-}
-
 // maxDetour is how far behind the start of the body the first pixel may be put,
 // in bytes: Gmail cuts messages at 102 KB.
 const maxDetour = 32 << 10
@@ -22,12 +16,12 @@ const maxDetour = 32 << 10
 // picture would be one of them. The pixels are then put behind the text of an
 // element that holds nothing but text, where they are nobody's sibling.
 type places struct {
-	limit         int   // nothing is put behind it: the document ends inside a tag
-	afterBody     place // behind the first <body ...>; at -1: there is none
-	content       int   // where a browser would open the body by itself; -1: not yet
-	beforeBodyEnd int   // the last </body>
-	beforeHTMLEnd int   // the last </html>
-	frames        bool  // a frameset takes the place of the body
+	limit         int  // nothing is put behind it: the document ends inside a tag
+	afterBody     int  // behind the first <body ...>; -1: there is none
+	content       int  // where a browser would open the body by itself; -1: not yet
+	beforeBodyEnd int  // the last </body>
+	beforeHTMLEnd int  // the last </html>
+	frames        bool // a frameset takes the place of the body
 
 	raw      []byte // the element whose raw text comes next
 	template int    // where the outermost template element began last
@@ -66,7 +60,7 @@ const (
 func newPlaces(length int) places {
 	return places{
 		limit:         length,
-		afterBody:     place{at: -1},
+		afterBody:     -1,
 		content:       -1,
 		beforeBodyEnd: -1,
 		beforeHTMLEnd: -1,
@@ -77,33 +71,33 @@ func newPlaces(length int) places {
 	}
 }
 
-func (p *places) hasBody() bool { return p.afterBody.at >= 0 && p.beforeBodyEnd >= 0 }
+func (p *places) hasBody() bool { return p.afterBody >= 0 && p.beforeBodyEnd >= 0 }
 
 // cut notes that what is put at or behind an offset would be inside a tag, a
 // comment or a text.
 func (p *places) cut(at int) { p.limit = min(p.limit, at) }
 
-// pixels returns the places of both pixels. ok is false for documents that
-// have none.
-func (p *places) pixels() (first, last place, ok bool) {
+// pixels returns the offsets of both pixels. ok is false for documents that
+// have no place for them.
+func (p *places) pixels() (first, last int, ok bool) {
 	if p.frames {
-		return first, last, false
+		return 0, 0, false
 	}
 
-	last.at = p.beforeBodyEnd
-	if last.at < 0 {
-		last.at = p.beforeHTMLEnd
+	last = p.beforeBodyEnd
+	if last < 0 {
+		last = p.beforeHTMLEnd
 	}
-	if last.at < 0 {
-		last.at = p.good(p.limit)
+	if last < 0 {
+		last = p.good(p.limit)
 	}
 
 	first = p.afterBody
-	if first.at < 0 {
-		first.at = p.content
+	if first < 0 {
+		first = p.content
 	}
-	if first.at < 0 {
-		first.at = last.at
+	if first < 0 {
+		first = last
 	}
 
 	ends := p.leaves
@@ -111,9 +105,9 @@ func (p *places) pixels() (first, last place, ok bool) {
 		ends = p.words
 	}
 	if p.crowded && ends.first >= 0 {
-		last = place{at: ends.last, form: inlinePixel}
-		if ends.first-first.at <= maxDetour {
-			first = place{at: ends.first, form: inlinePixel}
+		last = ends.last
+		if ends.first-first <= maxDetour {
+			first = ends.first
 		}
 	}
 
@@ -188,7 +182,7 @@ func (p *places) startTag(data []byte, t htmlToken, name, raw []byte) {
 		p.addLeaf(t.start)
 	}
 	p.leafState = noLeaf
-	if p.content < 0 || p.afterBody.at < 0 {
+	if p.content < 0 || p.afterBody < 0 {
 		p.opening(t, name)
 	}
 
@@ -222,11 +216,11 @@ func (p *places) startTag(data []byte, t htmlToken, name, raw []byte) {
 func (p *places) opening(t htmlToken, name []byte) {
 	switch {
 	case asciiFold(name, "body"):
-		if p.afterBody.at < 0 {
-			p.afterBody.at = p.good(t.end)
+		if p.afterBody < 0 {
+			p.afterBody = p.good(t.end)
 		}
 	case p.content >= 0 || oneOf(name, headTags):
-	case asciiFold(name, "frameset") && p.afterBody.at < 0:
+	case asciiFold(name, "frameset") && p.afterBody < 0:
 		p.frames = true
 	default:
 		p.content = t.start
