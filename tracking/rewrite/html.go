@@ -217,11 +217,8 @@ func asciiFold(b []byte, lower string) bool {
 
 func (s *htmlScan) endTag(t htmlToken, content contentKind) {
 	name := s.data[t.nameFrom:t.nameTo]
-	switch nestingOf(name) {
-	case templateNesting:
-		s.templates = max(0, s.templates-1)
-	case foreignNesting:
-		s.foreign = max(0, s.foreign-1)
+	if mayNest(name) {
+		s.leave(nestingOf(name))
 	}
 
 	if content == shownContent && s.templates == 0 && t.start >= s.cdataEnd {
@@ -237,6 +234,30 @@ const (
 	templateNesting
 	foreignNesting // svg and math
 )
+
+// mayNest is a quick look at a name before nestingOf.
+func mayNest(name []byte) bool { return len(name) == 3 || len(name) == 4 || len(name) == 8 }
+
+func (s *htmlScan) enter(n nesting, t htmlToken, content contentKind) {
+	switch n {
+	case templateNesting:
+		if s.templates == 0 && content == shownContent {
+			s.places.enterTemplate(t)
+		}
+		s.templates++
+	case foreignNesting:
+		s.foreign++
+	}
+}
+
+func (s *htmlScan) leave(n nesting) {
+	switch n {
+	case templateNesting:
+		s.templates = max(0, s.templates-1)
+	case foreignNesting:
+		s.foreign = max(0, s.foreign-1)
+	}
+}
 
 func nestingOf(name []byte) nesting {
 	switch len(name) {
@@ -273,14 +294,8 @@ func isLink(name []byte) bool {
 // follows.
 func (s *htmlScan) startTag(t htmlToken, raw []byte, content contentKind) {
 	name := s.data[t.nameFrom:t.nameTo]
-	switch nestingOf(name) {
-	case templateNesting:
-		if s.templates == 0 && content == shownContent {
-			s.places.enterTemplate(t)
-		}
-		s.templates++
-	case foreignNesting:
-		s.foreign++
+	if mayNest(name) {
+		s.enter(nestingOf(name), t, content)
 	}
 	if content == shownContent && s.templates == 0 && t.start >= s.cdataEnd {
 		s.places.startTag(s.data, t, name, raw)

@@ -192,7 +192,9 @@ func (p *places) startTag(data []byte, t htmlToken, name, raw []byte) {
 			p.link = true
 		}
 	case 2, 3, 5, 7, 8:
-		p.startTableTag(t, name)
+		if len(name) == len("table") || len(p.tables) > 0 {
+			p.startTableTag(t, name)
+		}
 	case 4:
 		if asciiFold(name, "body") {
 			p.crowded = p.crowded || hasLayout(data[t.start:t.end])
@@ -282,13 +284,14 @@ func (p *places) endTag(t htmlToken, name []byte) {
 			p.selectAt = -1
 		}
 	case 2, 3, 5, 7, 8:
-		p.endTableTag(t, name)
+		if len(p.tables) > 0 {
+			p.endTableTag(t, name)
+		}
 	}
 }
 
 func (p *places) endTableTag(t htmlToken, name []byte) {
 	switch {
-	case len(p.tables) == 0:
 	case asciiFold(name, "table"):
 		p.tables = p.tables[:len(p.tables)-1]
 	case oneOf(name, cellTags), oneOf(name, gapTags):
