@@ -31,7 +31,7 @@ const maxEdits = 10_000
 type edits struct {
 	list     []edit   // in order, at most maxEdits and the pixels
 	skipped  []Reason // one for each link that was left alone for a reason
-	overflow bool     // there were more than maxEdits: nothing is to be edited
+	overflow bool     // there were more than maxEdits of either: nothing is to be edited
 }
 
 // pixelWish says whether a part gets the open pixels.
@@ -126,7 +126,7 @@ func (s *htmlScan) run(from, to int, content contentKind) {
 			s.places.text(s.data, at, textEnd)
 		}
 
-		if !ok {
+		if !ok || s.out.overflow {
 			if shown && z.cut >= 0 {
 				s.places.cut(z.cut)
 			}
@@ -342,11 +342,14 @@ func (s *htmlScan) link(href attr, l Link) {
 	s.out.insert(i, edit{start: href.valStart, end: href.valEnd, kind: slotLink, link: l})
 }
 
-// skip notes that a link was left alone.
+// skip notes that a link was left alone, unless the list is full.
 func (e *edits) skip(why Reason) {
-	if len(e.skipped) < maxEdits {
-		e.skipped = append(e.skipped, why)
+	if len(e.skipped) >= maxEdits {
+		e.overflow = true
+		return
 	}
+
+	e.skipped = append(e.skipped, why)
 }
 
 // insert puts an edit at an index of the list, unless it is full.

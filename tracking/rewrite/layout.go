@@ -137,11 +137,11 @@ func (l *layout) leaf(lf *leaf, d decodedLeaf, wish pixelWish) {
 	case ampLeaf:
 		e = editHTML(d.content.data, l.opts, ampHTML, d.charset, wish)
 	}
-	l.skipped = append(l.skipped, e.skipped...)
-	if e.overflow || l.edits+len(e.list) > maxEdits {
+	if e.overflow || l.edits+len(e.list) > maxEdits || len(l.skipped)+len(e.skipped) > maxEdits {
 		l.skip(TooManyLinks)
 		e = edits{}
 	}
+	l.skipped = append(l.skipped, e.skipped...)
 
 	var content []op
 	var enc encoding

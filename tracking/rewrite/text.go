@@ -21,7 +21,7 @@ func editText(data []byte, o Options, cs textCharset, f flow) edits {
 	s := textScan{data: data, opts: o, charset: cs, targets: newTargets(o, cs), flow: f}
 	for at := 0; ; {
 		i := indexURL(data[at:])
-		if i < 0 {
+		if i < 0 || s.out.overflow {
 			return s.out
 		}
 		at = s.url(at + i)
