@@ -296,24 +296,9 @@ func TestChromium(t *testing.T) {
 				t.Errorf("%d pixels", nPixels)
 			}
 			links += nLinks
-			type seen struct {
-				Text     string
-				Elements int
-				Links    []string
-			}
-			look := func(url string) (v seen, shots [2][]byte) {
-				b.open(url)
-				b.eval(`({Text: document.body.innerText, Elements: document.querySelectorAll("*").length, Links: [...document.querySelectorAll("a[href],area[href]")].map(a => a.href)})`, &v)
-				for i, width := range []int{600, 320} {
-					shots[i] = b.screenshot(width)
-				}
-				return v, shots
-			}
-			was, shotsBefore := look("http://pages.test/before")
-			is, shotsAfter := look("http://pages.test/after")
-			if is.Text != was.Text {
-				t.Errorf("text differs:\n%q\n%q", was.Text, is.Text)
-			}
+			was, shotsBefore := b.view("http://pages.test/before")
+			is, shotsAfter := b.view("http://pages.test/after")
+			is.compare(t, was)
 			if is.Elements != was.Elements+nPixels {
 				t.Errorf("%d elements, before %d and %d pixels", is.Elements, was.Elements, nPixels)
 			}

@@ -42,17 +42,16 @@ func (a *attr) value(tag []byte, i int) int {
 	return i
 }
 
-// removal is the range that takes an attribute out of its tag: with the white
-// space before it, unless that is all that divides its neighbours.
-func (a *attr) removal(tag []byte) (from, to int) {
-	from, to = a.nameStart, a.end
-	if to < len(tag) && !isSpace(tag[to]) && tag[to] != '>' && tag[to] != '/' {
-		return from, to
+// removal is the range that takes an attribute out of its tag: with what
+// divides it from the attribute before, which ends at prevEnd, unless that is
+// needed to divide its neighbours. In front of a slash white space stays, for
+// the slash would become part of an unquoted value.
+func (a *attr) removal(tag []byte, prevEnd int) (from, to int) {
+	if next := a.end; next < len(tag) && !isSpace(tag[next]) && tag[next] != '>' {
+		return a.nameStart, next
 	}
-	for from > 0 && isSpace(tag[from-1]) {
-		from--
-	}
-	return from, to
+
+	return prevEnd, a.end
 }
 
 // attrValue undoes the character references of an attribute's value by the
@@ -65,14 +64,10 @@ func attrValue(raw []byte) string {
 	if plain, ok := onlyAmp(raw); ok { // as nearly every link that has any
 		return plain
 	}
-	quote := `"`
-	if bytes.IndexByte(raw, '"') >= 0 {
-		if bytes.IndexByte(raw, '\'') >= 0 {
-			return html.UnescapeString(string(raw)) // unquoted, with both: no URL has that
-		}
-		quote = "'"
-	}
-	z := html.NewTokenizer(strings.NewReader("<a b=" + quote + string(raw) + quote + ">"))
+
+	// A quote ends a reference as the ampersand of &quot; does.
+	raw = bytes.ReplaceAll(raw, []byte(`"`), []byte("&quot;"))
+	z := html.NewTokenizer(strings.NewReader(`<a b="` + string(raw) + `">`))
 	z.Next()
 	_, _ = z.TagName()
 	_, v, _ := z.TagAttr()

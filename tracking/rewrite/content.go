@@ -1,11 +1,9 @@
 package rewrite
 
 import (
-	"bytes"
 	"net/url"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"postern/relay/envelope"
 )
@@ -14,53 +12,123 @@ import (
 type contentHeader struct {
 	mediaType  string // lower case
 	boundary   string
-	charset    string // lower case
+	charset    string
+	start      string // of multipart/related: the Content-ID of its root
+	flow       flow
 	encoding   encoding
 	attachment bool
+	named      bool   // it has a file name
+	id         string // Content-ID, without angle brackets
 }
 
+// flow is how the lines of a text/plain part are joined when it is shown
+// (RFC 3676).
+type flow byte
+
+const (
+	fixedLines  flow = iota // or flowed ones that are joined with a space
+	joinedLines             // format=flowed; delsp=yes: the space at a soft line break goes
+)
+
 // readContentHeader reads the MIME fields. ok is false where they cannot be
-// told for certain: mail programs take the first or the last of two, so none
-// is taken.
+// told for certain: mail programs read the first or the last of two, so none is
+// read.
 func readContentHeader(header []byte, defaultType string) (h contentHeader, ok bool) {
 	h.mediaType = defaultType
-	var types, encodings, dispositions int
+	var types, encodings, dispositions, ids int
 	for _, f := range envelope.Fields(header) {
 		switch {
 		case f.Is("Content-Type"):
-			if types++; types > 1 {
+			types++
+			if !h.readType(f.Value()) {
 				return h, false
 			}
-			value, params, ok := splitParams(f.Value())
-			if !ok {
-				return h, false
-			}
-			if strings.Contains(value, "/") {
-				h.mediaType = strings.ToLower(value)
-			}
-			h.boundary, h.charset = params["boundary"], strings.ToLower(params["charset"])
 		case f.Is("Content-Transfer-Encoding"):
-			if encodings++; encodings > 1 {
-				return h, false
-			}
+			encodings++
 			value, _, _ := splitParams(f.Value())
 			h.encoding = encodingByName(strings.ToLower(value))
 		case f.Is("Content-Disposition"):
-			if dispositions++; dispositions > 1 {
-				return h, false
-			}
-			value, _, _ := splitParams(f.Value())
-			h.attachment = strings.EqualFold(value, "attachment")
+			dispositions++
+			h.readDisposition(f.Value())
+		case f.Is("Content-ID"):
+			ids++
+			h.id = trimAngles(f.Value())
 		}
 	}
-	return h, true
+
+	if ids > 1 {
+		h.id = ""
+	}
+
+	return h, types <= 1 && encodings <= 1 && dispositions <= 1
 }
+
+// readType reads a Content-Type. It returns false for values that mail programs
+// do not agree on.
+func (h *contentHeader) readType(field string) bool {
+	value, params, ok := splitParams(field)
+	if !ok {
+		return false
+	}
+
+	if strings.Contains(value, "/") {
+		h.mediaType = strings.ToLower(value)
+	}
+
+	_, named := params["name"]
+	h.named = h.named || named
+	h.boundary = params["boundary"]
+	h.charset = params["charset"]
+	h.start = trimAngles(params["start"])
+	if strings.EqualFold(params["format"], "flowed") && strings.EqualFold(params["delsp"], "yes") {
+		h.flow = joinedLines
+	}
+
+	return true
+}
+
+// readDisposition reads a Content-Disposition. What is not plainly inline is an
+// attachment (RFC 2183 section 2.8).
+func (h *contentHeader) readDisposition(field string) {
+	value, params, _ := splitParams(field)
+	_, named := params["filename"]
+	h.named = h.named || named
+	h.attachment = !strings.EqualFold(value, "inline")
+}
+
+// isMediaType reports whether s is two tokens with a slash between them
+// (RFC 2045 section 5.1).
+func isMediaType(s string) bool {
+	kind, sub, ok := strings.Cut(s, "/")
+	return ok && isToken(kind) && isToken(sub)
+}
+
+func isToken(s string) bool {
+	for _, c := range []byte(s) {
+		if c <= ' ' || c >= 0x7f || strings.IndexByte(`()<>@,;:\"/[]?=`, c) >= 0 {
+			return false
+		}
+	}
+
+	return s != ""
+}
+
+func trimAngles(s string) string {
+	s = strings.TrimSpace(s)
+	s = strings.TrimPrefix(s, "<")
+
+	return strings.TrimSuffix(s, ">")
+}
+
+// joinedParams are the parameters that are put together where they come in
+// pieces.
+var joinedParams = []string{"boundary", "charset", "name", "filename", "start", "format", "delsp"}
 
 // splitParams reads `value; name=word; name="quoted"` as RFC 2045 section 5.1
 // has it, with comments, leniently: a parameter that is no parameter is passed
 // over. Parameters in pieces, and those with a charset of their own, are put
 // together as RFC 2231 has it. ok is false for what would need guessing: a
-// parameter that stands twice, or whose pieces do not make a whole.
+// parameter that appears twice, or whose pieces do not make a whole.
 func splitParams(s string) (value string, params map[string]string, ok bool) {
 	s = stripComments(s)
 	value, rest, _ := strings.Cut(s, ";")
@@ -73,30 +141,35 @@ func splitParams(s string) (value string, params map[string]string, ok bool) {
 		if name == "" {
 			continue
 		}
+
+		into := params
 		if strings.IndexByte(name, '*') > 0 {
 			if pieces == nil {
 				pieces = map[string]string{}
 			}
-			if _, twice := pieces[name]; twice {
-				return value, params, false
-			}
-			pieces[name] = v
-			continue
+			into = pieces
 		}
-		if _, twice := params[name]; twice {
+		if _, twice := into[name]; twice {
 			return value, params, false
 		}
-		params[name] = v
+		into[name] = v
 	}
-	for _, base := range []string{"boundary", "charset"} {
+	if pieces == nil {
+		return value, params, true
+	}
+
+	for _, base := range joinedParams {
 		v, found, whole := joinPieces(pieces, base)
-		if _, twice := params[base]; !whole || found && twice {
+		_, twice := params[base]
+		isName := base == "name" || base == "filename" // only whether there is one matters
+		if !isName && (!whole || found && twice) {
 			return value, params, false
 		}
-		if found {
+		if found || isName && !whole {
 			params[base] = v
 		}
 	}
+
 	return value, params, true
 }
 
@@ -207,43 +280,4 @@ func stripComments(s string) string {
 		}
 	}
 	return b.String()
-}
-
-// Charsets in which every byte below 0x80 is the ASCII character, so that
-// markup can be found and edited in place.
-var asciiSupersets = []string{
-	"", "us-ascii", "ascii", "utf-8", "utf8", "iso-8859-", "iso8859-", "windows-125", "cp125",
-	"latin1", "koi8-", "macintosh", "euc-", "gb2312", "tis-620", "ks_c_5601",
-}
-
-// charsetAllows tells whether data in that charset may be edited in place, and
-// whether its bytes above 0x7f are UTF-8. Charsets that hide ASCII bytes inside
-// characters are left alone, unknown ones too unless the data is plain ASCII.
-func charsetAllows(charset string, data []byte) (isUTF8, ok bool) {
-	ascii := isASCII(data)
-	if ascii && bytes.IndexByte(data, 0x1b) < 0 {
-		// ISO-2022 needs its escapes; UTF-7, HZ and UTF-16 hide in plain ASCII.
-		switch {
-		case charset == "utf-7", strings.HasPrefix(charset, "hz"), strings.HasPrefix(charset, "utf-16"), strings.HasPrefix(charset, "utf-32"):
-			return false, false
-		}
-		return true, true
-	}
-	for _, name := range asciiSupersets {
-		if charset == name || strings.HasSuffix(name, "-") && strings.HasPrefix(charset, name) ||
-			strings.HasSuffix(name, "125") && strings.HasPrefix(charset, name) {
-			isUTF8 = (charset == "" || strings.HasPrefix(charset, "utf")) && utf8.Valid(data)
-			return isUTF8, true
-		}
-	}
-	return false, false
-}
-
-func isASCII(b []byte) bool {
-	for _, c := range b {
-		if c >= utf8.RuneSelf {
-			return false
-		}
-	}
-	return true
 }

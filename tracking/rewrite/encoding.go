@@ -3,7 +3,6 @@ package rewrite
 import (
 	"bytes"
 	"encoding/base64"
-	"sort"
 )
 
 // encoding is a Content-Transfer-Encoding (RFC 2045 section 6).
@@ -28,22 +27,24 @@ func encodingByName(name string) encoding {
 	return unknownEncoding
 }
 
+// String returns the name of an encoding that we write.
+func (e encoding) String() string {
+	if e == base64Encoding {
+		return "base64"
+	}
+
+	return "quoted-printable"
+}
+
 // encodedLine is the longest line written in an encoded part (RFC 2045
 // sections 6.7 and 6.8).
 const encodedLine = 76
 
-// decoded is a part's content with the way back to its encoded lines.
+// decoded is a part's content. Where its encoded lines begin is not kept, which
+// for millions of short lines would be much: ops finds out anew.
 type decoded struct {
-	enc   encoding
-	data  []byte
-	lines []codedLine // of an encoded part: in order, covering all of it
-}
-
-// codedLine says where an encoded line begins, raw and decoded.
-type codedLine struct {
-	raw, data int
-	soft      bool // quoted-printable: ends with a soft line break
-	aligned   bool // base64: begins with a whole group of four
+	enc  encoding
+	data []byte
 }
 
 func decodePart(enc encoding, raw []byte) (decoded, bool) {
@@ -58,35 +59,70 @@ func decodePart(enc encoding, raw []byte) (decoded, bool) {
 	return decoded{}, false
 }
 
+// qpLine is a line of quoted-printable text.
+type qpLine struct {
+	start, end int    // raw, with its line end
+	text       []byte // without white space at its end and the = of a soft line break
+	soft       bool   // it ends with a soft line break
+	hard       bool   // it ends with a line break that counts
+}
+
+// readQPLine reads the line that begins at an offset.
+func readQPLine(raw []byte, at int) qpLine {
+	l := qpLine{start: at, end: lineEnd(raw, at, len(raw))}
+	n := l.end
+	for n > at && (isSpace(raw[n-1]) && raw[n-1] != '\f') {
+		n--
+	}
+	if n > at && raw[n-1] == '=' {
+		l.soft = true
+		n--
+	}
+	l.text = raw[at:n]
+	l.hard = !l.soft && bytes.HasSuffix(raw[at:l.end], crlf)
+
+	return l
+}
+
+// decodedLen is how many bytes the line decodes to, where all its escapes are
+// whole.
+func (l qpLine) decodedLen() int {
+	n := len(l.text) - 2*bytes.Count(l.text, []byte("="))
+	if l.hard {
+		n += len(crlf)
+	}
+
+	return n
+}
+
 // decodeQP reads quoted-printable line by line. A = that begins no escape is
 // refused: what a mail program makes of it cannot be told.
 func decodeQP(raw []byte) (decoded, bool) {
-	d := decoded{enc: quotedPrintable, data: make([]byte, 0, len(raw)), lines: make([]codedLine, 0, bytes.Count(raw, crlf)+1)}
+	d := decoded{enc: quotedPrintable, data: make([]byte, 0, len(raw))}
 	for at := 0; at < len(raw); {
-		end := lineEnd(raw, at, len(raw))
-		line := raw[at:end]
-		text := bytes.TrimRight(line, " \t\r\n")
-		cl := codedLine{raw: at, data: len(d.data)}
-		if bytes.HasSuffix(text, []byte("=")) {
-			cl.soft, text = true, text[:len(text)-1]
-		}
-		for i := 0; i < len(text); i++ {
-			if text[i] != '=' {
-				d.data = append(d.data, text[i])
-				continue
+		l := readQPLine(raw, at)
+		at = l.end
+
+		text := l.text
+		for {
+			i := bytes.IndexByte(text, '=')
+			if i < 0 {
+				break
 			}
 			if i+2 >= len(text) || unhex(text[i+1]) < 0 || unhex(text[i+2]) < 0 {
 				return d, false
 			}
+			d.data = append(d.data, text[:i]...)
 			d.data = append(d.data, byte(unhex(text[i+1])<<4|unhex(text[i+2])))
-			i += 2
+			text = text[i+3:]
 		}
-		if !cl.soft && bytes.HasSuffix(line, crlf) {
+
+		d.data = append(d.data, text...)
+		if l.hard {
 			d.data = append(d.data, crlf...)
 		}
-		d.lines = append(d.lines, cl)
-		at = end
 	}
+
 	return d, true
 }
 
@@ -102,36 +138,22 @@ func unhex(c byte) int {
 	return -1
 }
 
-// decodeBase64 reads base64 lines. Anything but the alphabet, white space and
-// padding at the end is refused.
+// decodeBase64 reads base64. Anything but the alphabet, white space and padding
+// at the end is refused.
 func decodeBase64(raw []byte) (decoded, bool) {
-	d := decoded{enc: base64Encoding, lines: make([]codedLine, 0, bytes.Count(raw, crlf)+1)}
-	text := make([]byte, 0, len(raw))
-	padded := false
-	for at := 0; at < len(raw); {
-		end := lineEnd(raw, at, len(raw))
-		d.lines = append(d.lines, codedLine{raw: at, data: len(text) / 4 * 3, aligned: len(text)%4 == 0})
-		if line := bytes.TrimSuffix(raw[at:end], crlf); !padded && bytes.IndexByte(line, '=') < 0 && bytes.IndexByte(line, ' ') < 0 && bytes.IndexByte(line, '\t') < 0 {
-			text = append(text, line...) // what is no base64 fails to decode
-			at = end
-			continue
-		}
-		for _, c := range raw[at:end] {
-			switch {
-			case c == ' ' || c == '\t' || c == '\r' || c == '\n':
-				continue
-			case c == '=':
-				padded = true
-			case padded:
-				return d, false
+	d := decoded{enc: base64Encoding, data: make([]byte, base64.StdEncoding.DecodedLen(len(raw)))}
+	n, err := base64.StdEncoding.Decode(d.data, raw) // it passes over line ends
+	if err != nil && bytes.ContainsAny(raw, " \t") {
+		dense := make([]byte, 0, len(raw))
+		for _, c := range raw {
+			if c != ' ' && c != '\t' {
+				dense = append(dense, c)
 			}
-			text = append(text, c)
 		}
-		at = end
+		n, err = base64.StdEncoding.Decode(d.data, dense)
 	}
-	d.data = make([]byte, base64.StdEncoding.DecodedLen(len(text)))
-	n, err := base64.StdEncoding.Decode(d.data, text)
 	d.data = d.data[:n]
+
 	return d, err == nil
 }
 
@@ -147,7 +169,7 @@ func appendPieces(pieces []piece, data []byte, from, to int, edits []edit) []pie
 			pieces = append(pieces, piece{lit: data[at:e.start]})
 		}
 		if e.kind != slotNone {
-			pieces = append(pieces, piece{kind: e.kind, link: e.link})
+			pieces = append(pieces, piece{kind: e.kind, pixel: e.pixel, link: e.link})
 		}
 		at = e.end
 	}
@@ -166,62 +188,107 @@ func (d *decoded) ops(raw []byte, edits []edit) []op {
 	case base64Encoding:
 		return d.base64Ops(raw, edits)
 	}
+
+	return d.qpOps(raw, edits)
+}
+
+// qpCursor goes over the lines of a quoted-printable part.
+type qpCursor struct {
+	raw  []byte
+	line qpLine
+	data int // decoded offset of the line
+	next int // and of the line behind it
+}
+
+func newQPCursor(raw []byte) qpCursor {
+	c := qpCursor{raw: raw, line: readQPLine(raw, 0)}
+	c.next = c.line.decodedLen()
+
+	return c
+}
+
+// seek goes on to the last line that begins at decoded offset at or before.
+func (c *qpCursor) seek(at int) {
+	for c.next <= at && c.line.end < len(c.raw) {
+		c.line = readQPLine(c.raw, c.line.end)
+		c.data = c.next
+		c.next += c.line.decodedLen()
+	}
+}
+
+// has reports whether seek(at) would stay on the line.
+func (c *qpCursor) has(at int) bool { return at < c.next || c.line.end == len(c.raw) }
+
+func (d *decoded) qpOps(raw []byte, edits []edit) []op {
 	// An edit makes one region at most, and of pieces itself and one before and
 	// after it: room for all of them at once, since a link would else cost two
 	// allocations. regions must not grow, its elements are pointed to.
 	ops := make([]op, 0, 2*len(edits)+1)
 	regions := make([]region, 0, len(edits))
 	pieces := make([]piece, 0, 3*len(edits))
-	kept := 0 // lines before this one are laid out
+	c := newQPCursor(raw)
+	kept := 0 // raw bytes before this one are laid out
 	for len(edits) > 0 {
-		first, last := d.lineOf(edits[0].start), d.lineOf(edits[0].end)
+		c.seek(edits[0].start)
+		first, firstData := c.line.start, c.data
+		c.seek(edits[0].end)
 		n := 1
-		for n < len(edits) && d.lineOf(edits[n].start) <= last {
-			last = max(last, d.lineOf(edits[n].end))
+		for n < len(edits) && c.has(edits[n].start) {
+			c.seek(edits[n].end)
 			n++
 		}
+
 		if first > kept {
-			ops = append(ops, op{lit: raw[d.lines[kept].raw:d.lines[first].raw]})
+			ops = append(ops, op{lit: raw[kept:first]})
 		}
 		from := len(pieces)
-		pieces = appendPieces(pieces, d.data, d.lines[first].data, d.dataEnd(last), edits[:n])
-		regions = append(regions, region{enc: quotedPrintable, pieces: pieces[from:len(pieces):len(pieces)]})
-		r := &regions[len(regions)-1]
-		if d.lines[last].soft {
-			r.tail = []byte("=\r\n")
+		pieces = appendPieces(pieces, d.data, firstData, c.next, edits[:n])
+		r := region{enc: quotedPrintable, pieces: pieces[from:len(pieces):len(pieces)]}
+		if c.line.soft {
+			r.tail = softBreak
 		}
-		ops = append(ops, op{region: r})
-		edits, kept = edits[n:], last+1
+		regions = append(regions, r)
+		ops = append(ops, op{region: &regions[len(regions)-1]})
+
+		edits = edits[n:]
+		kept = c.line.end
 	}
-	if kept < len(d.lines) {
-		ops = append(ops, op{lit: raw[d.lines[kept].raw:]})
+
+	if kept < len(raw) {
+		ops = append(ops, op{lit: raw[kept:]})
 	}
+
 	return ops
 }
+
+var softBreak = []byte("=\r\n")
 
 // base64Ops re-encodes from the first edited line on: what follows an edit
 // shifts by a length that is rarely a multiple of three.
 func (d *decoded) base64Ops(raw []byte, edits []edit) []op {
-	first := d.lineOf(edits[0].start)
-	for !d.lines[first].aligned {
-		first--
-	}
+	first, firstData := alignedLine(raw, edits[0].start)
 	end := len(bytes.TrimRight(raw, " \t\r\n"))
-	r := &region{enc: base64Encoding, pieces: slice(d.data, d.lines[first].data, len(d.data), edits)}
-	return []op{{lit: raw[:d.lines[first].raw]}, {region: r}, {lit: raw[end:]}}
+	r := &region{enc: base64Encoding, pieces: slice(d.data, firstData, len(d.data), edits)}
+
+	return []op{{lit: raw[:first]}, {region: r}, {lit: raw[end:]}}
 }
 
-// lineOf finds the encoded line that holds decoded offset at: the last one
-// that begins there or before.
-func (d *decoded) lineOf(at int) int {
-	return max(0, sort.Search(len(d.lines), func(i int) bool { return d.lines[i].data > at })-1)
-}
+// alignedLine finds the last line of base64 that begins at decoded offset at or
+// before, and with a whole group of four characters.
+func alignedLine(raw []byte, at int) (line, data int) {
+	letters := 0
+	for start := 0; start < len(raw) && letters/4*3 <= at; {
+		if letters%4 == 0 {
+			line, data = start, letters/4*3
+		}
 
-func (d *decoded) dataEnd(line int) int {
-	if line+1 < len(d.lines) {
-		return d.lines[line+1].data
+		end := lineEnd(raw, start, len(raw))
+		text := bytes.TrimSuffix(raw[start:end], crlf)
+		letters += len(text) - bytes.Count(text, []byte(" ")) - bytes.Count(text, []byte("\t"))
+		start = end
 	}
-	return len(d.data)
+
+	return line, data
 }
 
 // encode appends data in the encoding. continued says that a soft line break
@@ -235,34 +302,62 @@ func (e encoding) encode(dst, data []byte, continued bool) []byte {
 
 const hexDigits = "0123456789ABCDEF"
 
+// qpLiteral are the bytes that stand for themselves in quoted-printable, white
+// space only in front of others.
+var qpLiteral = func() (table [256]bool) {
+	for c := range table {
+		table[c] = c >= ' ' && c <= '~' && c != '=' || c == '\t'
+	}
+
+	return table
+}()
+
+// encodeQP encodes in lines of at most encodedLine characters. White space at
+// the end of a line is escaped, at the end of data too unless it is continued.
 func encodeQP(dst, data []byte, continued bool) []byte {
+	const room = encodedLine - 1 // for the = of a soft break
 	column := 0
-	for i := 0; i < len(data); i++ {
-		c := data[i]
-		if c == '\r' && i+1 < len(data) && data[i+1] == '\n' {
-			dst = append(dst, crlf...)
-			column = 0
-			i++
+	for i := 0; i < len(data); {
+		n := literalRun(data[i:min(len(data), i+room-column)])
+		if end := i + n; n > 0 && (data[end-1] == ' ' || data[end-1] == '\t') {
+			if end == len(data) && !continued || bytes.HasPrefix(data[end:], crlf) {
+				n--
+			}
+		}
+		if n > 0 {
+			dst = append(dst, data[i:i+n]...)
+			column += n
+			i += n
 			continue
 		}
-		atEnd := i+1 == len(data) && !continued || i+2 < len(data) && data[i+1] == '\r' && data[i+2] == '\n'
-		literal := c > ' ' && c <= '~' && c != '=' || (c == ' ' || c == '\t') && !atEnd
-		width := 3
-		if literal {
-			width = 1
-		}
-		if column+width > encodedLine-1 { // room for the = of a soft break
-			dst = append(dst, "=\r\n"...)
+
+		c := data[i]
+		switch {
+		case c == '\r' && bytes.HasPrefix(data[i:], crlf):
+			dst = append(dst, crlf...)
 			column = 0
-		}
-		column += width
-		if literal {
-			dst = append(dst, c)
-		} else {
+			i += len(crlf)
+		case column+len("=XX") > room: // also where a literal finds no room
+			dst = append(dst, softBreak...)
+			column = 0
+		default:
 			dst = append(dst, '=', hexDigits[c>>4], hexDigits[c&15])
+			column += len("=XX")
+			i++
 		}
 	}
+
 	return dst
+}
+
+func literalRun(b []byte) int {
+	for i, c := range b {
+		if !qpLiteral[c] {
+			return i
+		}
+	}
+
+	return len(b)
 }
 
 func encodeBase64(dst, data []byte) []byte {

@@ -361,6 +361,47 @@ var bombs = []struct {
 	{"URLs in text", func(n int) string {
 		return "Content-Type: text/plain\r\n\r\n" + strings.Repeat("http://x.example/((((\r\n", n)
 	}},
+	{"attributes behind URLs on one line", func(n int) string {
+		return "Content-Type: text/plain\r\n\r\n" + strings.Repeat("http://a.b[[data-msys-x ", n)
+	}},
+	{"URLs in URLs", func(n int) string {
+		return "Content-Type: text/plain\r\n\r\n" + strings.Repeat("http://a.b?x,", n)
+	}},
+	{"unclear URLs", func(n int) string {
+		return "Content-Type: text/plain; charset=utf-8\r\n\r\n" + strings.Repeat("http://a.b/ü(", n)
+	}},
+	{"templates", func(n int) string { return "Content-Type: text/html\r\n\r\n" + strings.Repeat("<template>\r\n", n) }},
+	{"variables in URLs", func(n int) string {
+		return "Content-Type: text/html\r\n\r\n" + strings.Repeat("<a href='http://a.b/{{%%a'>\r\n", n)
+	}},
+	{"CDATA", func(n int) string {
+		return "Content-Type: text/html\r\n\r\n<svg>" + strings.Repeat("<![CDATA[>\r\n", n)
+	}},
+	{"tables", func(n int) string {
+		return "Content-Type: text/html\r\n\r\n" + strings.Repeat("<table><tr><td>\r\n", n)
+	}},
+	{"style sheets", func(n int) string {
+		return "Content-Type: text/html\r\n\r\n<style>" + strings.Repeat(" + ~ \r\n", n) + "</style>"
+	}},
+	{"scripts with comments", func(n int) string {
+		return "Content-Type: text/html\r\n\r\n" + strings.Repeat("<script><!--</script>\r\n", n)
+	}},
+	{"international hosts", func(n int) string {
+		return "Content-Type: text/html; charset=utf-8\r\n\r\n" + strings.Repeat("<a href=http://ü.example/>\r\n", n)
+	}},
+	{"preamble of long lines", func(n int) string {
+		return "Content-Type: multipart/mixed; boundary=b\r\n\r\n" + strings.Repeat("--b ", n) + "x\r\n--b--\r\n"
+	}},
+	{"part header of one line", func(n int) string {
+		return "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nX: " + strings.Repeat("y ", n) + "\r\n\r\nx\r\n--b--\r\n"
+	}},
+	{"short lines of quoted-printable", func(n int) string {
+		return "Content-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n<a href=3Dhttp://x.example/>=\r\n" +
+			strings.Repeat("=\r\n", n) + "<p>"
+	}},
+	{"short lines of base64", func(n int) string {
+		return "Content-Type: text/html\r\nContent-Transfer-Encoding: base64\r\n\r\n" + strings.Repeat("P\r\nG\r\nE\r\n+\r\n", n)
+	}},
 	{"brackets behind a URL", func(n int) string {
 		return "Content-Type: text/plain\r\n\r\nhttp://x.example/" + strings.Repeat(")", n)
 	}},

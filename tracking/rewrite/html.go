@@ -2,10 +2,8 @@ package rewrite
 
 import (
 	"bytes"
-	"net/url"
 	"sort"
 	"strings"
-	"unicode/utf8"
 )
 
 // edit replaces data[start:end] of a part's decoded content by a slot, or by
@@ -13,11 +11,9 @@ import (
 type edit struct {
 	start, end int
 	kind       slotKind
+	pixel      pixelForm
 	link       Link
 }
-
-// maxTarget is the longest target that is wrapped (reference, section 5).
-const maxTarget = 4096
 
 // htmlKind is the dialect of a part.
 type htmlKind byte
@@ -27,37 +23,67 @@ const (
 	ampHTML
 )
 
-// editHTML finds what changes in an HTML document, in order. utf8OK says that
-// its bytes above 0x7f are UTF-8; pixels, that the open pixels belong in it.
-// tooLong counts the links that were left alone for their length.
-func editHTML(data []byte, o Options, kind htmlKind, utf8OK, pixels bool) (edits []edit, tooLong int) {
-	s := htmlScan{data: data, opts: o, amp: kind == ampHTML, utf8OK: utf8OK, own: strings.TrimSuffix(o.Tracker, "/"), msys: hasMsys(data),
-		limit: len(data), afterBody: -1, beforeBodyEnd: -1, beforeHTMLEnd: -1, content: -1}
-	s.run(0, len(data), false)
-	if pixels {
+// maxEdits bounds the links and removed attributes of a part: no mail that
+// people read has as many, and each costs memory in every copy.
+const maxEdits = 10_000
+
+// edits is what changes in a part.
+type edits struct {
+	list     []edit   // in order, at most maxEdits and the pixels
+	skipped  []Reason // one for each link that was left alone for a reason
+	overflow bool     // there were more than maxEdits of either: nothing is to be edited
+}
+
+// pixelWish says whether a part gets the open pixels.
+type pixelWish byte
+
+const (
+	withoutPixels pixelWish = iota
+	withPixels
+)
+
+// editHTML finds what changes in an HTML document.
+func editHTML(data []byte, o Options, kind htmlKind, cs textCharset, pixels pixelWish) edits {
+	s := htmlScan{
+		data:    data,
+		opts:    o,
+		amp:     kind == ampHTML,
+		charset: cs,
+		targets: newTargets(o, cs),
+		msys:    hasMsys(data),
+		places:  newPlaces(len(data)),
+	}
+
+	start := 0
+	if bytes.HasPrefix(data, utf8BOM) {
+		start = len(utf8BOM) // a text in front of the doctype is not a byte order mark
+	}
+	s.run(start, len(data), shownContent)
+
+	if pixels == withPixels {
 		s.addPixels()
 	}
-	return s.edits, s.tooLong
+
+	return s.out
 }
+
+var utf8BOM = []byte("\xef\xbb\xbf")
 
 // htmlScan walks over the tags of a document.
 type htmlScan struct {
-	data   []byte
-	opts   Options
-	amp    bool
-	utf8OK bool
-	own    string // the tracker's URL without the slash at its end
-	msys   bool   // data-msys- occurs somewhere
-	attrs  []attr
-	edits  []edit
+	data    []byte
+	opts    Options
+	amp     bool
+	charset textCharset
+	targets targets
+	msys    bool // data-msys- occurs somewhere
+	attrs   []attr
+	out     edits
 
-	limit         int    // nothing is put behind it: the document ends inside a tag
-	tooLong       int    // links left alone for their length
-	afterBody     int    // offset after the first <body ...>
-	content       int    // offset where a browser would open the body by itself
-	within        string // the head element whose content this is
-	beforeBodyEnd int    // offset of the last </body>
-	beforeHTMLEnd int    // offset of the last </html>
+	templates int // depth of template elements
+	foreign   int // depth of svg and math elements
+	cdataEnd  int // of the last CDATA section of those
+	places    places
 }
 
 var msysPrefix = []byte("data-msys-")
@@ -70,16 +96,25 @@ func hasMsys(data []byte) bool {
 			return false
 		}
 		at += i + 1
+
 		if at >= 5 && len(data) >= at+5 && bytes.EqualFold(data[at-5:at+5], msysPrefix) {
 			return true
 		}
 	}
 }
 
-// run looks at data[from:to]. conditional says that it is what Outlook reads
-// of a conditional comment: links count there, places for pixels do not.
-func (s *htmlScan) run(from, to int, conditional bool) {
+// contentKind says who reads a stretch of a document.
+type contentKind byte
+
+const (
+	shownContent contentKind = iota
+	wordContent              // what Outlook alone reads of a conditional comment: no place for pixels
+)
+
+// run looks at data[from:to].
+func (s *htmlScan) run(from, to int, content contentKind) {
 	z := newScanner(s.data[:to], from)
+	shown := content == shownContent
 	at := from
 	for {
 		t, ok := z.next()
@@ -87,27 +122,28 @@ func (s *htmlScan) run(from, to int, conditional bool) {
 		if ok {
 			textEnd = t.start
 		}
-		if !conditional && s.content < 0 && s.within == "" && hasText(s.data[at:textEnd]) {
-			s.content = at
+		if shown && s.templates == 0 && s.places.wantsText() {
+			s.places.text(s.data, at, textEnd)
 		}
-		if !ok {
-			if z.cut >= 0 && !conditional {
-				s.limit = z.cut
+
+		if !ok || s.out.overflow {
+			if shown && z.cut >= 0 {
+				s.places.cut(z.cut)
+			}
+			if shown && s.templates > 0 {
+				s.places.cut(s.places.template)
 			}
 			return
 		}
 		at = t.end
+
 		switch t.kind {
 		case startTag:
-			s.startTag(t, conditional)
+			s.startTag(t, z.raw, content)
 		case endTag:
-			if !conditional {
-				s.endTag(t)
-			}
+			s.endTag(t, content)
 		case comment:
-			if a, b, ok := conditionalContent(s.data[t.start:t.end]); ok && !conditional {
-				s.run(t.start+a, t.start+b, true)
-			}
+			s.comment(t, content)
 		}
 	}
 }
@@ -118,34 +154,49 @@ func hasText(b []byte) bool {
 			return true
 		}
 	}
+
 	return false
+}
+
+func (s *htmlScan) comment(t htmlToken, content contentKind) {
+	text := s.data[t.start:t.end]
+	if s.foreign > 0 && bytes.HasPrefix(text, []byte("<![CDATA[")) && t.start >= s.cdataEnd {
+		s.cdataEnd = len(s.data)
+		if i := bytes.Index(s.data[t.start:], []byte("]]>")); i >= 0 {
+			s.cdataEnd = t.start + i
+		}
+	}
+
+	if content == wordContent {
+		return
+	}
+	s.places.comment()
+
+	from, to, ok := conditionalContent(text)
+	if !ok {
+		return
+	}
+
+	templates, foreign := s.templates, s.foreign
+	s.run(t.start+from, t.start+to, wordContent)
+	s.templates, s.foreign = templates, foreign
 }
 
 // conditionalContent finds what Outlook reads of a downlevel-hidden comment,
 // <!--[if EXPR]> ... <![endif]-->.
 func conditionalContent(c []byte) (from, to int, ok bool) {
 	const open = "<!--[if"
-	if len(c) < len(open) || !bytes.EqualFold(c[:len(open)], []byte(open)) {
+	if len(c) < len(open) || !asciiFold(c[:len(open)], open) {
 		return 0, 0, false
 	}
+
 	i := bytes.Index(c, []byte("]>"))
 	j := bytes.LastIndex(c, []byte("<![")) // of <![endif]
 	if i < 0 || j < i+2 {
 		return 0, 0, false
 	}
-	return i + 2, j, true
-}
 
-func (s *htmlScan) endTag(t htmlToken) {
-	name := s.data[t.nameFrom:t.nameTo]
-	switch {
-	case s.within != "" && asciiFold(name, s.within):
-		s.within = ""
-	case asciiFold(name, "body"):
-		s.beforeBodyEnd = t.start
-	case asciiFold(name, "html"):
-		s.beforeHTMLEnd = t.start
-	}
+	return i + 2, j, true
 }
 
 func asciiFold(b []byte, lower string) bool {
@@ -160,23 +211,67 @@ func asciiFold(b []byte, lower string) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
-// headTags do not open the body by themselves; contentTags are those of them
-// whose content is not the body's.
-var (
-	headTags    = []string{"html", "head", "title", "meta", "link", "base", "style", "script", "noscript", "template", "basefont", "bgsound"}
-	contentTags = []string{"title", "style", "script", "noscript", "template"}
+func (s *htmlScan) endTag(t htmlToken, content contentKind) {
+	name := s.data[t.nameFrom:t.nameTo]
+	if mayNest(name) {
+		s.leave(nestingOf(name))
+	}
+
+	if content == shownContent && s.templates == 0 && t.start >= s.cdataEnd {
+		s.places.endTag(t, name)
+	}
+}
+
+// nesting is a kind of element whose depth is followed.
+type nesting byte
+
+const (
+	noNesting nesting = iota
+	templateNesting
+	foreignNesting // svg and math
 )
 
-func oneOf(name []byte, list []string) string {
-	for _, n := range list {
-		if asciiFold(name, n) {
-			return n
+// mayNest is a quick look at a name before nestingOf.
+func mayNest(name []byte) bool { return len(name) == 3 || len(name) == 4 || len(name) == 8 }
+
+func (s *htmlScan) enter(n nesting, t htmlToken, content contentKind) {
+	switch n {
+	case templateNesting:
+		if s.templates == 0 && content == shownContent {
+			s.places.enterTemplate(t)
+		}
+		s.templates++
+	case foreignNesting:
+		s.foreign++
+	}
+}
+
+func (s *htmlScan) leave(n nesting) {
+	switch n {
+	case templateNesting:
+		s.templates = max(0, s.templates-1)
+	case foreignNesting:
+		s.foreign = max(0, s.foreign-1)
+	}
+}
+
+func nestingOf(name []byte) nesting {
+	switch len(name) {
+	case 3, 4:
+		if asciiFold(name, "svg") || asciiFold(name, "math") {
+			return foreignNesting
+		}
+	case 8:
+		if asciiFold(name, "template") {
+			return templateNesting
 		}
 	}
-	return ""
+
+	return noNesting
 }
 
 // isLink: <a>, <area>, and Outlook's VML shapes, v:*.
@@ -191,243 +286,207 @@ func isLink(name []byte) bool {
 			return true
 		}
 	}
+
 	return len(name) > 2 && name[0]|0x20 == 'v' && name[1] == ':'
 }
 
-func (s *htmlScan) startTag(t htmlToken, conditional bool) {
+// startTag looks at a start tag; raw is the element's name where raw text
+// follows.
+func (s *htmlScan) startTag(t htmlToken, raw []byte, content contentKind) {
 	name := s.data[t.nameFrom:t.nameTo]
-	if !conditional && (s.afterBody < 0 || s.content < 0) {
-		s.opening(t, name)
+	if mayNest(name) {
+		s.enter(nestingOf(name), t, content)
 	}
-	link := isLink(name) && s.within != "template"
+	if content == shownContent && s.templates == 0 && t.start >= s.cdataEnd {
+		s.places.startTag(s.data, t, name, raw)
+	}
+
+	link := isLink(name) && s.templates == 0 && t.start >= s.cdataEnd && s.opts.Click
 	if !link && !(s.msys && hasMsys(s.data[t.start:t.end])) {
 		return
 	}
+
 	s.attrs = s.attrs[:0]
 	walkAttributes(s.data[:t.end], t.nameTo, &s.attrs)
-	mark := len(s.edits)
-	href, l, track := s.readLink(t)
-	if link && track && href >= 0 && s.opts.Click {
-		a := s.attrs[href]
-		target, ok := s.target(s.data[a.valStart:a.valEnd])
-		if ok {
-			l.Target, l.AMP = target, s.amp
-			if s.opts.MaxLinkLength > 0 && s.opts.MaxURL(l) > s.opts.MaxLinkLength {
-				s.tooLong++
-				ok = false
-			}
-		}
-		if ok {
-			s.edits = append(s.edits, edit{start: a.valStart, end: a.valEnd, kind: slotLink, link: l})
-		}
+	if len(s.attrs) > maxAttributes {
+		return
 	}
-	if added := s.edits[mark:]; len(added) > 1 {
-		sort.SliceStable(added, func(i, j int) bool { return added[i].start < added[j].start })
+
+	r := s.readLink(t)
+	if link && r.track && !r.bound && r.href >= 0 {
+		s.link(s.attrs[r.href], r.link)
 	}
 }
 
-// opening notes where the body begins.
-func (s *htmlScan) opening(t htmlToken, name []byte) {
-	switch {
-	case asciiFold(name, "body"):
-		if s.afterBody < 0 {
-			s.afterBody = t.end
+// link wraps the href of a link, which stands behind the attributes that are
+// removed from its tag or between them.
+func (s *htmlScan) link(href attr, l Link) {
+	target, ok, why := s.targets.fromHref(s.data[href.valStart:href.valEnd])
+	if ok {
+		l.Target, l.AMP = target, s.amp
+		if s.opts.MaxLinkLength > 0 && s.opts.MaxURL(l) > s.opts.MaxLinkLength {
+			ok, why = false, LinkTooLong
 		}
-	case s.within != "":
-	case s.content < 0 && oneOf(name, headTags) == "":
-		s.content = t.start
-	default:
-		s.within = oneOf(name, contentTags)
 	}
+	if why != "" {
+		s.out.skip(why)
+	}
+	if !ok {
+		return
+	}
+
+	i := len(s.out.list)
+	for i > 0 && s.out.list[i-1].start >= href.valEnd {
+		i--
+	}
+	s.out.insert(i, edit{start: href.valStart, end: href.valEnd, kind: slotLink, link: l})
 }
 
-// readLink reads the attributes of a link, the first of each name counting,
-// and takes the data-msys-* ones out.
-func (s *htmlScan) readLink(t htmlToken) (href int, l Link, track bool) {
-	href, track = -1, true
-	var seen [4]bool
+// skip notes that a link was left alone, unless the list is full.
+func (e *edits) skip(why Reason) {
+	if len(e.skipped) >= maxEdits {
+		e.overflow = true
+		return
+	}
+
+	e.skipped = append(e.skipped, why)
+}
+
+// insert puts an edit at an index of the list, unless it is full.
+func (e *edits) insert(i int, added edit) {
+	if len(e.list) >= maxEdits {
+		e.overflow = true
+		return
+	}
+
+	e.list = append(e.list, edit{})
+	copy(e.list[i+1:], e.list[i:])
+	e.list[i] = added
+}
+
+// linkTag is what the attributes of a tag say.
+type linkTag struct {
+	href  int // index of the attribute; -1: none
+	link  Link
+	track bool
+	bound bool // AMP for Email sets the href, or adds to it, when it is shown
+}
+
+// readLink reads the attributes of a tag, the first of each name counting, and
+// takes the data-msys-* ones out.
+func (s *htmlScan) readLink(t htmlToken) linkTag {
+	r := linkTag{href: -1, track: true}
+	var seen [len(linkAttributes)]bool
 	tag := s.data[:t.end]
+	prevEnd := t.nameTo
 	for i := range s.attrs {
 		a := &s.attrs[i]
 		key := tag[a.nameStart:a.nameEnd]
-		if href < 0 && asciiFold(key, "href") {
-			href = i
+		if r.href < 0 && asciiFold(key, "href") {
+			r.href = i
 		}
-		if len(key) < len(msysPrefix) || !bytes.EqualFold(key[:len(msysPrefix)], msysPrefix) {
-			continue
-		}
-		from, to := a.removal(tag)
-		s.edits = append(s.edits, edit{start: from, end: to})
-		n := -1
-		for k, name := range []string{"clicktrack", "linkname", "unsubscribe", "sublink"} {
-			if asciiFold(key[len(msysPrefix):], name) && !seen[k] {
-				n, seen[k] = k, true
+		r.bound = r.bound || s.amp && bindsHref(key)
+
+		if len(key) >= len(msysPrefix) && bytes.EqualFold(key[:len(msysPrefix)], msysPrefix) {
+			from, to := a.removal(tag, prevEnd)
+			s.out.insert(len(s.out.list), edit{start: from, end: to})
+
+			which := linkAttributeNamed(key[len(msysPrefix):])
+			if which >= 0 && !seen[which] {
+				seen[which] = true
+				value := s.charset.text(attrValue(tag[a.valStart:a.valEnd]))
+				r.link, r.track = applyMsys(r.link, r.track, linkAttribute(which), strings.TrimSpace(value))
 			}
 		}
-		if n < 0 {
-			continue
-		}
-		value := strings.TrimSpace(attrValue(tag[a.valStart:a.valEnd]))
-		l, track = applyMsys(l, track, n, value)
+		prevEnd = a.end
 	}
-	return href, l, track
+
+	return r
 }
 
-// applyMsys takes one of the link attributes of the reference, section 5:
-// clicktrack, linkname, unsubscribe, sublink.
-func applyMsys(l Link, track bool, which int, value string) (Link, bool) {
-	switch which {
-	case 0:
-		track = value != "0"
-	case 1:
-		l.Name = cutName(value)
-	case 2:
-		l.Unsubscribe = value == "1"
-	case 3:
-		l.Sublink = cleanSublink(value)
-	}
-	return l, track
-}
-
-const maxSublink = 100
-
-// cleanSublink takes a path segment, or several, that a URL can hold as they
-// are; anything else is no sublink.
-func cleanSublink(s string) string {
-	s = strings.Trim(s, "/")
-	if len(s) > maxSublink {
-		return ""
-	}
-	for _, segment := range strings.Split(s, "/") {
-		if segment == "" || strings.Trim(segment, ".") == "" {
-			return ""
-		}
-		for i := 0; i < len(segment); i++ {
-			if c := segment[i]; !isLetter(c) && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' && c != '~' {
-				return ""
-			}
-		}
-	}
-	return s
-}
-
-// target reads an href as a browser does and tells whether it is wrapped: an
-// absolute http or https URL that does not lead to the tracker already.
-func (s *htmlScan) target(raw []byte) (string, bool) {
-	if !s.utf8OK && !isASCII(raw) {
-		return "", false // a browser would read these bytes in the document's charset
-	}
-	return s.check(attrValue(raw))
-}
-
-// rawTarget is target for a URL that stands in plain text.
-func (s *htmlScan) rawTarget(raw []byte) (string, bool) {
-	if !s.utf8OK && !isASCII(raw) {
-		return "", false
-	}
-	return s.check(string(raw))
-}
-
-func (s *htmlScan) check(t string) (string, bool) {
-	t = strings.Trim(t, "\x00\x01\x02\x03\x04\x05\x06\x07\x08\t\n\v\f\r\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f ")
-	if strings.ContainsAny(t, "\t\n\r") { // as the URL standard does
-		t = strings.NewReplacer("\t", "", "\n", "", "\r", "").Replace(t)
-	}
-	if len(t) > maxTarget || !hasWebScheme(t) || !utf8.ValidString(t) {
-		return "", false
-	}
-	for i := 0; i < len(t); i++ {
-		if t[i] < ' ' || t[i] == 0x7f {
-			return "", false
-		}
-	}
-	if !simpleURL(t) {
-		u, err := url.Parse(t)
-		if err != nil || u.Hostname() == "" {
-			return "", false
-		}
-	}
-	if n := len(s.own); n > 0 && len(t) > n && t[n] == '/' && strings.EqualFold(t[:n], s.own) {
-		return "", false
-	}
-	return t, true
-}
-
-// simpleURL tells without taking it apart that net/url reads a URL and finds a
-// host in it: the tracker will redirect to it.
-func simpleURL(t string) bool {
-	rest := t[strings.IndexByte(t, ':')+3:]
-	host := 0
-	for host < len(rest) && (isLetter(rest[host]) || rest[host] >= '0' && rest[host] <= '9' || rest[host] == '.' || rest[host] == '-') {
-		host++
-	}
-	if host == 0 || host < len(rest) && rest[host] != '/' && rest[host] != '?' && rest[host] != '#' {
-		return false
-	}
-	for i := host; i < len(rest); i++ {
-		if c := rest[i]; !isLetter(c) && (c < '0' || c > '9') && strings.IndexByte("-._~/?#@!$&'()*+,;=:", c) < 0 {
-			return false
-		}
-	}
-	return true
-}
-
-func hasWebScheme(t string) bool {
-	for _, p := range []string{"http://", "https://"} {
-		if len(t) > len(p) && strings.EqualFold(t[:len(p)], p) {
+// bindsHref reports whether an attribute of AMP for Email changes an href when
+// it is shown: amp-bind, and substitution of variables in links.
+func bindsHref(key []byte) bool {
+	for _, name := range []string{"[href]", "data-amp-bind-href", "data-amp-replace", "data-amp-addparams"} {
+		if asciiFold(key, name) {
 			return true
 		}
 	}
+
 	return false
 }
 
-// maxLinkName is where data-msys-linkname is cut, on a character boundary.
-const maxLinkName = 63
+// linkAttribute is one of the attributes data-msys-NAME of a link.
+type linkAttribute int
 
-func cutName(s string) string {
-	if len(s) <= maxLinkName {
-		return s
-	}
-	n := maxLinkName
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n]
+const (
+	clickTrack linkAttribute = iota
+	linkName
+	unsubscribe
+	sublink
+)
+
+var linkAttributes = [...]string{
+	clickTrack:  "clicktrack",
+	linkName:    "linkname",
+	unsubscribe: "unsubscribe",
+	sublink:     "sublink",
 }
 
+func linkAttributeNamed(name []byte) int {
+	for i, n := range linkAttributes {
+		if asciiFold(name, n) {
+			return i
+		}
+	}
+
+	return -1
+}
+
+// applyMsys reads one attribute of a link.
+func applyMsys(l Link, track bool, which linkAttribute, value string) (Link, bool) {
+	switch which {
+	case clickTrack:
+		track = value != "0"
+	case linkName:
+		l.Name = cutName(value)
+	case unsubscribe:
+		l.Unsubscribe = value == "1"
+	case sublink:
+		l.Sublink = cleanSublink(value)
+	}
+
+	return l, track
+}
+
+// addPixels inserts the open pixels.
 func (s *htmlScan) addPixels() {
-	n := s.limit
-	if s.amp && (s.afterBody < 0 || s.beforeBodyEnd < 0 || !strings.HasPrefix(strings.ToLower(s.opts.Tracker), "https://")) {
+	if s.amp && !(s.places.hasBody() && strings.HasPrefix(strings.ToLower(s.opts.Tracker), "https://")) {
 		return // AMP for Email wants a body, and https for pictures
 	}
+
+	first, last, ok := s.places.pixels()
+	if !ok || s.out.overflow {
+		return
+	}
+	form := htmlPixel
+	if s.amp {
+		form = ampPixel
+	}
+
 	if s.opts.InitialOpen {
-		at := s.afterBody
-		for _, p := range []int{s.content, s.beforeBodyEnd, s.beforeHTMLEnd, n} {
-			if at < 0 {
-				at = p
-			}
-		}
-		s.insert(at, slotInitialOpen)
+		i := sort.Search(len(s.out.list), func(i int) bool { return s.out.list[i].start >= first })
+		s.out.insertPixel(i, edit{start: first, end: first, kind: slotInitialOpen, pixel: form})
 	}
 	if s.opts.Open {
-		at := s.beforeBodyEnd
-		for _, p := range []int{s.beforeHTMLEnd, n} {
-			if at < 0 {
-				at = p
-			}
-		}
-		s.insert(at, slotOpen)
+		i := sort.Search(len(s.out.list), func(i int) bool { return s.out.list[i].start > last })
+		s.out.insertPixel(i, edit{start: last, end: last, kind: slotOpen, pixel: form})
 	}
 }
 
-// insert puts a pixel at an offset, behind what is already edited there.
-func (s *htmlScan) insert(at int, kind slotKind) {
-	i := sort.Search(len(s.edits), func(i int) bool { return s.edits[i].start > at })
-	e := edit{start: at, end: at, kind: kind, link: Link{AMP: s.amp}}
-	if kind == slotInitialOpen { // before the first link, should one begin here
-		i = sort.Search(len(s.edits), func(i int) bool { return s.edits[i].start >= at })
-	}
-	s.edits = append(s.edits, edit{})
-	copy(s.edits[i+1:], s.edits[i:])
-	s.edits[i] = e
+// insertPixel is insert for the pixels, which go in whatever the list holds.
+func (e *edits) insertPixel(i int, pixel edit) {
+	e.list = append(e.list, edit{})
+	copy(e.list[i+1:], e.list[i:])
+	e.list[i] = pixel
 }

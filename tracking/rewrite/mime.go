@@ -14,165 +14,222 @@ const (
 	maxHTMLPart = 16 << 20
 )
 
-// walker goes through the parts of a body and collects patches, in order.
+// maxLine is RFC 5321's limit without the CRLF (section 4.5.3.1.6).
+const maxLine = 998
+
+// span is a stretch of the message. at is its offset in the body, or noOffset
+// for the header of the message itself.
+type span struct {
+	at    int
+	bytes []byte
+}
+
+const noOffset = -1
+
+func (s span) end() int { return s.at + len(s.bytes) }
+
+// leafKind says what may be done with a stretch of a message.
+type leafKind byte
+
+const (
+	opaqueLeaf    leafKind = iota // a part that may be encoded as a whole, and is not edited
+	textLeaf                      // text/plain whose links are wrapped
+	htmlLeaf                      // text/html
+	ampLeaf                       // text/x-amp-html
+	unreadLeaf                    // what cannot be told to be a part: long lines are folded
+	betweenLeaf                   // preamble and epilogue, which nobody is shown
+	untouchedLeaf                 // signed, encrypted, or a message: nothing may change
+)
+
+// leaf is a stretch of the message that is laid out by itself, in order.
+type leaf struct {
+	kind    leafKind
+	content contentHeader
+	header  span // empty for stretches that have none
+	body    span
+
+	// aside: of a multipart/related, and not in its root, which alone is shown
+	// (RFC 2387 section 3.1).
+	aside bool
+}
+
+// walker goes through the parts of a body and collects its leaves, in order.
 type walker struct {
 	opts    Options
 	body    []byte
 	parts   int
-	patches []patch
+	leaves  []leaf
 	skipped []Reason
-	links   int
-	pixels  int
-	pixeled bool // the first HTML body part has been found
 }
 
-// patch replaces body[start:end].
-type patch struct {
-	start, end int
-	ops        []op
+func newWalker(body []byte, o Options) *walker { return &walker{body: body, opts: o} }
+
+func (w *walker) skip(r Reason) { w.skipped = append(w.skipped, r) }
+
+func (w *walker) leaf(kind leafKind, h contentHeader, header, body span) {
+	w.leaves = append(w.leaves, leaf{kind: kind, content: h, header: header, body: body})
 }
 
-func (w *walker) skip(r Reason) []byte {
-	w.skipped = append(w.skipped, r)
-	return nil
+// between adds a stretch of the body that belongs to no part.
+func (w *walker) between(kind leafKind, start, end int) {
+	if start < end {
+		w.leaf(kind, contentHeader{}, span{at: start}, span{at: start, bytes: w.body[start:end]})
+	}
 }
 
-// entity looks at one entity whose content is body[start:end]. It returns a
-// new header block where the entity's own header has to change, else nil.
-func (w *walker) entity(header []byte, start, end, depth int, defaultType string) []byte {
-	h, ok := readContentHeader(header, defaultType)
+// entity looks at one entity and returns what its header says.
+func (w *walker) entity(header, body span, depth int, defaultType string) contentHeader {
+	h, ok := readContentHeader(header.bytes, defaultType)
+	tooLarge := len(body.bytes) > maxHTMLPart
 	switch {
 	case !ok:
-		return w.skip(BadHeader)
+		w.skip(BadHeader)
+		w.leaf(unreadLeaf, contentHeader{}, header, body)
 	case h.mediaType == "multipart/signed":
-		return w.skip(Signed)
+		w.skip(Signed)
+		w.leaf(untouchedLeaf, h, header, body)
 	case h.mediaType == "multipart/encrypted", strings.HasSuffix(h.mediaType, "pkcs7-mime"):
-		return w.skip(Encrypted)
+		w.skip(Encrypted)
+		w.leaf(untouchedLeaf, h, header, body)
 	case strings.HasPrefix(h.mediaType, "multipart/"):
-		return w.multipart(h, start, end, depth)
-	case h.mediaType == "text/plain" && w.opts.TextLinks && w.opts.Click && !h.attachment && end-start <= maxHTMLPart:
-		return w.text(h, header, start, end)
+		w.multipart(h, header, body, depth)
+	case strings.HasPrefix(h.mediaType, "message/"): // must not be encoded (RFC 2046 section 5.2.1)
+		w.leaf(untouchedLeaf, h, header, body)
+	case h.mediaType == "text/plain" && w.opts.TextLinks && w.opts.Click && !h.attachment && !tooLarge:
+		w.leaf(textLeaf, h, header, body)
+	case strings.HasPrefix(h.mediaType, "text/html") && !isMediaType(h.mediaType):
+		w.skip(BadHeader) // some mail programs read it as text/html
+		w.leaf(opaqueLeaf, h, header, body)
 	case h.mediaType != "text/html" && h.mediaType != "text/x-amp-html" || !w.opts.any():
-		return w.leaf(h, header, start, end)
+		w.leaf(opaqueLeaf, h, header, body)
 	case h.attachment:
 		w.skip(Attachment)
-		return w.leaf(h, header, start, end)
-	case end-start > maxHTMLPart:
+		w.leaf(opaqueLeaf, h, header, body)
+	case tooLarge:
 		w.skip(TooLarge)
-		return w.leaf(h, header, start, end)
+		w.leaf(opaqueLeaf, h, header, body)
+	case h.mediaType == "text/x-amp-html":
+		w.leaf(ampLeaf, h, header, body)
+	default:
+		w.leaf(htmlLeaf, h, header, body)
 	}
-	return w.html(h, header, start, end)
+
+	return h
 }
 
-// mustEncode tells whether bytes cannot go out as they are: a line is too long
-// (RFC 5321 section 4.5.3.1.6), or they are 8-bit and must not be.
-func mustEncode(raw []byte, o Options) bool {
-	return tooLongLine(raw) || o.SevenBit && !isASCII(raw)
+// child is a part of a multipart: its leaves, and its Content-ID.
+type child struct {
+	id       string
+	from, to int // indices of the walker's leaves
 }
 
-func tooLongLine(raw []byte) bool {
-	for len(raw) > maxLine {
-		// The CRLF of a line that is just short enough ends at byte 1000.
-		i := bytes.LastIndexByte(raw[:min(len(raw), maxLine+2)], '\n')
-		if i < 0 {
-			return true
-		}
-		raw = raw[i+1:]
+func (w *walker) multipart(h contentHeader, header, body span, depth int) {
+	switch {
+	case h.boundary == "":
+		w.skip(BadBoundary)
+		w.leaf(unreadLeaf, h, header, body)
+		return
+	case depth >= maxDepth:
+		w.skip(TooDeep)
+		w.leaf(unreadLeaf, h, header, body)
+		return
 	}
-	return false
-}
 
-// leaf encodes a part that is not edited but cannot go out as it is: text in
-// quoted-printable, anything else in base64.
-func (w *walker) leaf(h contentHeader, header []byte, start, end int) []byte {
-	raw := w.body[start:end]
-	if !mustEncode(raw, w.opts) {
-		return nil
-	}
-	if strings.HasPrefix(h.mediaType, "message/") { // must not be encoded (RFC 2046 section 5.2.1)
-		return w.skip(LongLine)
-	}
-	dec, ok := decodePart(h.encoding, raw)
-	if !ok {
-		return w.skip(BadEncoding)
-	}
-	name := ""
-	if h.encoding == identity {
-		if h.encoding, name = base64Encoding, "base64"; strings.HasPrefix(h.mediaType, "text/") {
-			h.encoding, name = quotedPrintable, "quoted-printable"
-		}
-	}
-	w.encodeWhole(h.encoding, dec.data, nil, start, end)
-	if name == "" {
-		return nil
-	}
-	return withEncoding(header, name)
-}
-
-func (w *walker) encodeWhole(enc encoding, data []byte, edits []edit, start, end int) {
-	whole := region{enc: enc, pieces: slice(data, 0, len(data), edits)}
-	w.patches = append(w.patches, patch{start, end, []op{{region: &whole}}})
-}
-
-func (w *walker) multipart(h contentHeader, start, end, depth int) []byte {
-	if h.boundary == "" {
-		return w.skip(BadBoundary)
-	}
-	if depth >= maxDepth {
-		return w.skip(TooDeep)
-	}
+	w.leaf(untouchedLeaf, h, header, span{at: body.at}) // for long lines in the header
 	childType := "text/plain"
 	if h.mediaType == "multipart/digest" {
 		childType = "message/rfc822"
 	}
+
+	children := w.children(h, body, depth, childType)
+	if h.mediaType == "multipart/related" {
+		w.setAside(children, h.start)
+	}
+}
+
+// children walks over the parts between the delimiters (RFC 2046 section
+// 5.1.1).
+func (w *walker) children(h contentHeader, body span, depth int, childType string) (children []child) {
 	delim := []byte("--" + h.boundary)
+	end := body.end()
+	between := body.at // where a stretch begins that is no part
 	partStart := -1
-	for at := start; at < end; {
+	for at := body.at; at < end; {
 		line := lineEnd(w.body, at, end)
 		kind := delimiter(w.body[at:line], delim)
 		if kind != notDelimiter && partStart >= 0 {
 			partEnd := at
 			if partEnd > partStart && bytes.HasSuffix(w.body[partStart:partEnd], crlf) {
-				partEnd -= len(crlf) // it belongs to the delimiter (RFC 2046 section 5.1.1)
+				partEnd -= len(crlf) // it belongs to the delimiter
 			}
-			w.part(partStart, partEnd, depth+1, childType)
+			children = append(children, w.part(partStart, partEnd, depth+1, childType))
+			between = at
 			partStart = -1
 		}
+
 		switch kind {
 		case closing:
-			return nil
+			w.between(betweenLeaf, between, at)
+			w.between(betweenLeaf, line, end)
+			return children
 		case opening:
+			w.between(betweenLeaf, between, at)
 			if w.parts++; w.parts > maxParts {
-				return w.skip(TooManyParts)
+				w.skip(TooManyParts)
+				w.between(unreadLeaf, line, end)
+				return children
 			}
 			partStart = line
 		}
 		at = line
 	}
+
 	if partStart >= 0 { // unterminated: mail programs show the rest
-		w.part(partStart, end, depth+1, childType)
+		return append(children, w.part(partStart, end, depth+1, childType))
 	}
-	return nil
+	w.between(betweenLeaf, between, end)
+
+	return children
+}
+
+// setAside marks what a mail program does not show of a multipart/related: all
+// but its root, which is the part that start names, else the first.
+func (w *walker) setAside(children []child, start string) {
+	root := 0
+	for i, c := range children {
+		if start != "" && c.id == start {
+			root = i
+			break
+		}
+	}
+
+	for i, c := range children {
+		for j := c.from; j < c.to && i != root; j++ {
+			w.leaves[j].aside = true
+		}
+	}
 }
 
 // part splits a body part into header and content and looks at it.
-func (w *walker) part(start, end, depth int, defaultType string) {
+func (w *walker) part(start, end, depth int, defaultType string) child {
+	c := child{from: len(w.leaves)}
 	header, content, separated := envelope.Split(w.body[start:end])
-	if !separated {
-		return
+	if separated {
+		h := w.entity(span{start, header}, span{end - len(content), content}, depth, defaultType)
+		c.id = h.id
+	} else {
+		w.between(unreadLeaf, start, end)
 	}
-	mark := len(w.patches)
-	newHeader := w.entity(header, end-len(content), end, depth, defaultType)
-	if newHeader != nil {
-		head := patch{start, start + len(header), []op{{lit: newHeader}}}
-		w.patches = append(w.patches[:mark], append([]patch{head}, w.patches[mark:]...)...)
-	}
+	c.to = len(w.leaves)
+
+	return c
 }
 
 func lineEnd(b []byte, at, end int) int {
 	if i := bytes.IndexByte(b[at:end], '\n'); i >= 0 {
 		return at + i + 1
 	}
+
 	return end
 }
 
@@ -191,6 +248,7 @@ func delimiter(line, delim []byte) delimiterKind {
 	if !ok {
 		return notDelimiter
 	}
+
 	kind := opening
 	if after, ok := bytes.CutPrefix(rest, []byte("--")); ok {
 		kind, rest = closing, after
@@ -198,113 +256,6 @@ func delimiter(line, delim []byte) delimiterKind {
 	if len(bytes.Trim(rest, " \t\r\n")) > 0 {
 		return notDelimiter
 	}
+
 	return kind
-}
-
-// html edits one text/html part.
-func (w *walker) html(h contentHeader, header []byte, start, end int) []byte {
-	raw := w.body[start:end]
-	dec, ok := decodePart(h.encoding, raw)
-	if !ok {
-		return w.skip(BadEncoding)
-	}
-	if len(dec.data) == 0 {
-		return nil
-	}
-	utf8OK, ok := charsetAllows(h.charset, dec.data)
-	if !ok {
-		w.skip(Charset)
-		return w.leaf(h, header, start, end)
-	}
-	if bytes.Contains(dec.data, pgpMark) {
-		w.skip(PGP)
-		return w.leaf(h, header, start, end)
-	}
-	kind, pixels := plainHTML, !w.pixeled
-	if h.mediaType == "text/x-amp-html" { // it has opens of its own
-		kind, pixels = ampHTML, true
-	} else {
-		w.pixeled = true
-	}
-	edits, tooLong := editHTML(dec.data, w.opts, kind, utf8OK, pixels)
-	for range tooLong {
-		w.skip(LinkTooLong)
-	}
-	return w.edited(h, header, start, end, dec, edits)
-}
-
-// pgpMark begins the lines of OpenPGP's ASCII armour (RFC 9580 section 6.2):
-// an edit would break the signature inside.
-var pgpMark = []byte("-----BEGIN PGP ")
-
-// edited lays edits over a part.
-func (w *walker) edited(h contentHeader, header []byte, start, end int, dec decoded, edits []edit) []byte {
-	raw := w.body[start:end]
-	if len(edits) == 0 {
-		return w.leaf(h, header, start, end)
-	}
-	for _, e := range edits {
-		switch e.kind {
-		case slotLink:
-			w.links++
-		case slotOpen, slotInitialOpen:
-			w.pixels++
-		}
-	}
-	switch {
-	case h.encoding == identity && (longLine(dec.data, edits, w.opts) || w.opts.SevenBit && !isASCII(dec.data)):
-		w.encodeWhole(quotedPrintable, dec.data, edits, start, end)
-		return withEncoding(header, "quoted-printable")
-	case h.encoding != identity && tooLongLine(raw):
-		w.encodeWhole(h.encoding, dec.data, edits, start, end)
-		return nil
-	}
-	w.patches = append(w.patches, patch{start, end, dec.ops(raw, edits)})
-	return nil
-}
-
-// maxLine is RFC 5321's limit without the CRLF (section 4.5.3.1.6).
-const maxLine = 998
-
-// longLine tells whether a line could pass the limit once the slots are filled.
-func longLine(data []byte, edits []edit, o Options) bool {
-	column := 0
-	for _, pc := range slice(data, 0, len(data), edits) {
-		if pc.kind != slotNone {
-			column += pc.maxLen(o)
-		}
-		for rest := pc.lit; len(rest) > 0; {
-			i := bytes.IndexByte(rest, '\n')
-			if i < 0 {
-				column += len(rest)
-				break
-			}
-			if column+i > maxLine+1 {
-				return true
-			}
-			column, rest = 0, rest[i+1:]
-		}
-		if column > maxLine {
-			return true
-		}
-	}
-	return false
-}
-
-// withEncoding gives a header block another Content-Transfer-Encoding.
-func withEncoding(header []byte, encoding string) []byte {
-	field := "Content-Transfer-Encoding: " + encoding + "\r\n"
-	out := make([]byte, 0, len(header)+len(field))
-	done := false
-	for _, f := range envelope.Fields(header) {
-		if !f.Is("Content-Transfer-Encoding") {
-			out = append(out, f.Raw...)
-			continue
-		}
-		out, done = append(out, field...), true
-	}
-	if !done {
-		out = append(out, field...)
-	}
-	return out
 }

@@ -71,8 +71,13 @@ const (
 	BadEncoding  Reason = "broken_transfer_encoding"
 	Charset      Reason = "charset"
 	PGP          Reason = "pgp"
-	LinkTooLong  Reason = "link_too_long"
 	LongLine     Reason = "long_line_in_untouchable_part"
+	TooManyLinks Reason = "too_many_links"
+
+	// Of single links.
+	LinkTooLong    Reason = "link_too_long"
+	TemplateSyntax Reason = "template_syntax"
+	UnclearURL     Reason = "unclear_url_in_text"
 )
 
 // Plan is a message with slots.
@@ -85,19 +90,26 @@ type Plan struct {
 	changed bool
 }
 
-// Changed tells whether a rendered message differs from the one that was parsed.
+// Changed reports whether a rendered message differs from the one that was parsed.
 func (p *Plan) Changed() bool { return p.changed }
 
-// Tracked tells whether the rendered message differs between recipients.
+// Tracked reports whether the rendered message differs between recipients.
 func (p *Plan) Tracked() bool { return p.Links+p.Pixels > 0 }
 
+// linkRoom and pixelRoom are how many bytes links and pixels are taken to need
+// in a rendered copy.
+const (
+	linkRoom  = 320
+	pixelRoom = maxPixelHTML*4/3 + linkRoom
+)
+
 // Size estimates the length of a rendered copy, in bytes.
-func (p *Plan) Size() int { return p.size + 320*(p.Links+p.Pixels) }
+func (p *Plan) Size() int { return p.size + linkRoom*p.Links + pixelRoom*p.Pixels }
 
 // OwnSize estimates how much of a rendered copy is not shared with the others,
 // in bytes.
 func (p *Plan) OwnSize() int {
-	n := 320 * (p.Links + p.Pixels)
+	n := linkRoom*p.Links + pixelRoom*p.Pixels
 	for i := range p.ops {
 		if r := p.ops[i].region; r != nil {
 			for j := range r.pieces {
@@ -133,46 +145,25 @@ const (
 
 // piece is literal decoded bytes, or a slot.
 type piece struct {
-	lit  []byte
-	kind slotKind
-	link Link
+	lit   []byte
+	kind  slotKind
+	pixel pixelForm
+	link  Link
 }
-
-// Pixel HTML on both sides of its URL. It takes no room (block, for mail
-// programs that know no position), has no alternative text, and is hidden from
-// screen readers. AMP for Email has no amp-pixel; its pictures are amp-img.
-const (
-	pixelBefore    = `<img src="`
-	pixelAfter     = `" width="1" height="1" border="0" alt="" aria-hidden="true" style="position:absolute;display:block;width:1px;height:1px;border:0;margin:0;padding:0">`
-	ampPixelBefore = `<amp-img src="`
-	ampPixelAfter  = `" width="1" height="1" layout="fixed" alt=""></amp-img>`
-)
 
 func (pc *piece) appendTo(dst []byte, s Stamper) []byte {
 	switch pc.kind {
 	case slotLink:
 		return append(dst, s.Link(pc.link)...)
 	case slotOpen, slotInitialOpen:
-		before, after := pixelBefore, pixelAfter
-		if pc.link.AMP {
-			before, after = ampPixelBefore, ampPixelAfter
-		}
-		dst = append(dst, before...)
-		dst = append(dst, s.Pixel(pc.kind == slotInitialOpen, pc.link.AMP)...)
-		return append(dst, after...)
-	}
-	return append(dst, pc.lit...)
-}
+		form := pixelHTML[pc.pixel]
+		dst = append(dst, form.before...)
+		dst = append(dst, s.Pixel(pc.kind == slotInitialOpen, pc.pixel == ampPixel)...)
 
-// maxLen bounds the piece's rendered length, counting line ends as content.
-func (pc *piece) maxLen(o Options) int {
-	switch pc.kind {
-	case slotLink:
-		return o.MaxURL(pc.link)
-	case slotOpen, slotInitialOpen:
-		return len(pixelBefore) + o.MaxURL(Link{}) + len(pixelAfter)
+		return append(dst, form.after...)
 	}
-	return len(pc.lit)
+
+	return append(dst, pc.lit...)
 }
 
 var scratch = sync.Pool{New: func() any { return new(buffers) }}
@@ -234,24 +225,32 @@ func Parse(header, body []byte, separated bool, o Options) *Plan {
 		}
 		return p
 	}
-	w := walker{opts: o, body: body}
-	newHeader := w.entity(header, 0, len(body), 0, "text/plain")
-	if newHeader == nil {
-		newHeader = header
-	} else if _, ok := envelope.First(envelope.Fields(newHeader), "MIME-Version"); !ok {
-		newHeader = append(newHeader, "MIME-Version: 1.0\r\n"...) // for the encoding to count
+
+	w := newWalker(body, o)
+	w.entity(span{at: noOffset, bytes: header}, span{at: 0, bytes: body}, 0, "text/plain")
+	laid := layOut(w.leaves, body, o)
+
+	newHeader := header
+	if laid.header != nil {
+		newHeader = laid.header
+		if _, ok := envelope.First(envelope.Fields(newHeader), "MIME-Version"); !ok {
+			newHeader = append(newHeader, "MIME-Version: 1.0\r\n"...) // for the encoding to count
+		}
 	}
+
 	p.literal(newHeader)
 	p.literal(crlf)
 	at := 0
-	for _, pt := range w.patches {
+	for _, pt := range laid.patches {
 		p.literal(body[at:pt.start])
 		p.ops = append(p.ops, pt.ops...)
 		at = pt.end
 	}
 	p.literal(body[at:])
-	p.Links, p.Pixels, p.Skipped = w.links, w.pixels, w.skipped
-	p.changed = len(w.patches) > 0
+
+	p.Links, p.Pixels = laid.links, laid.pixels
+	p.Skipped = append(w.skipped, laid.skipped...)
+	p.changed = len(laid.patches) > 0
 	for i := range p.ops {
 		p.size += len(p.ops[i].lit)
 		if r := p.ops[i].region; r != nil {
@@ -263,7 +262,7 @@ func Parse(header, body []byte, separated bool, o Options) *Plan {
 	return p
 }
 
-// EightBit tells whether a rendered copy has bytes above 0x7f.
+// EightBit reports whether a rendered copy has bytes above 0x7f.
 func (p *Plan) EightBit() bool {
 	for i := range p.ops {
 		if !isASCII(p.ops[i].lit) {

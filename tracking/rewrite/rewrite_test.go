@@ -26,8 +26,8 @@ func all() Options {
 		MaxURL: func(l Link) int { return len(tracker) + 4 + len(l.Name) + 5 }}
 }
 
-func pixelHTML(initial bool) string {
-	return pixelBefore + stamps{}.Pixel(initial, false) + pixelAfter
+func pixelOf(initial bool) string {
+	return pixelHTML[htmlPixel].before + stamps{}.Pixel(initial, false) + pixelHTML[htmlPixel].after
 }
 
 func render(t testing.TB, msg string, o Options) (string, *Plan) {
@@ -86,7 +86,7 @@ func TestHTML(t *testing.T) {
 }
 
 func TestPixels(t *testing.T) {
-	first, last := pixelHTML(true), pixelHTML(false)
+	first, last := pixelOf(true), pixelOf(false)
 	for _, c := range []struct{ name, in, want string }{
 		{"body", `<html><body class="x">a</body></html>`, `<html><body class="x">` + first + `a` + last + `</body></html>`},
 		{"no body tag", `<html><head><title>t</title></head><p>a</p></html>`, `<html><head><title>t</title></head>` + first + `<p>a</p>` + last + `</html>`},
@@ -105,7 +105,7 @@ func TestPixels(t *testing.T) {
 
 func TestMultipartKeepsTheRest(t *testing.T) {
 	msg := "Content-Type: multipart/alternative; boundary=\"b==\"\r\n\r\npreamble\r\n--b==\r\n\r\ntext\r\n--b==  \r\nContent-Type: TEXT/HTML\r\n\r\n<body>x</body>\r\n--b==--\r\nepilogue"
-	want := strings.Replace(msg, "<body>x</body>", "<body>"+pixelHTML(true)+"x"+pixelHTML(false)+"</body>", 1)
+	want := strings.Replace(msg, "<body>x</body>", "<body>"+pixelOf(true)+"x"+pixelOf(false)+"</body>", 1)
 	if got, _ := render(t, msg, all()); got != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
@@ -204,7 +204,7 @@ func TestLongLineBecomesQuotedPrintable(t *testing.T) {
 	if head != "Content-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\nX: y\r\nMIME-Version: 1.0" {
 		t.Errorf("header %q", head)
 	}
-	want := "<body>" + pixelHTML(true) + strings.Repeat("x", 970) + pixelHTML(false) + "</body>\r\n"
+	want := "<body>" + pixelOf(true) + strings.Repeat("x", 970) + pixelOf(false) + "</body>\r\n"
 	if got := decodeBody(t, "quoted-printable", body); got != want {
 		t.Errorf("got %q", got)
 	}

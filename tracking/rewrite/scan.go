@@ -1,12 +1,6 @@
 package rewrite
 
-import (
-	"bytes"
-	"io"
-	"strings"
-
-	"golang.org/x/net/html"
-)
+import "bytes"
 
 // tokenKind says what a token of HTML is. Text is what lies between tokens.
 type tokenKind byte
@@ -26,8 +20,8 @@ type htmlToken struct {
 
 // scanner finds the tags and comments of an HTML document as the HTML
 // standard's tokenizer does, and no more than that: it makes no copies and no
-// names. What a script holds it leaves to golang.org/x/net/html, whose tokens
-// its own are compared with over the corpus and by fuzzing (scan_test.go).
+// names. Its tokens are compared with those of golang.org/x/net/html over the
+// corpus and by fuzzing (scan_test.go).
 type scanner struct {
 	data []byte
 	pos  int
@@ -152,9 +146,14 @@ func (z *scanner) tag(t *htmlToken) bool {
 	return ok
 }
 
+// maxAttributes is how many attributes of a tag are looked at: a tag with more
+// is left alone.
+const maxAttributes = 500
+
 // walkAttributes goes over a tag's attributes from i on, behind its name, and
 // returns where the tag ends; ok is false where the document ends first. It
-// appends the attributes to list, where that is not nil, by offsets into d.
+// appends the attributes to list, where that is not nil, by offsets into d, and
+// stops appending behind maxAttributes.
 func walkAttributes(d []byte, i int, list *[]attr) (end int, ok bool) {
 	for {
 		for i < len(d) && (isSpace(d[i]) || d[i] == '/') {
@@ -181,15 +180,18 @@ func walkAttributes(d []byte, i int, list *[]attr) (end int, ok bool) {
 		if j < len(d) && d[j] == '=' {
 			i = a.value(d, j+1)
 		}
-		if list != nil {
+		if list != nil && len(*list) <= maxAttributes {
 			*list = append(*list, a)
 		}
 	}
 }
 
-// rawNames are the elements whose content is text to the tokenizer.
-var rawNames = [][]byte{[]byte("style"), []byte("title"), []byte("script"), []byte("textarea"), []byte("noscript"),
-	[]byte("xmp"), []byte("iframe"), []byte("noembed"), []byte("noframes"), []byte("plaintext")}
+// rawNames are the elements whose content is text to the tokenizer. The content
+// of noscript is not: mail programs run no scripts and show it.
+var rawNames = [][]byte{
+	[]byte("style"), []byte("title"), []byte("script"), []byte("textarea"), []byte("xmp"), []byte("iframe"),
+	[]byte("noembed"), []byte("noframes"), []byte("plaintext"),
+}
 
 func rawName(name []byte) []byte {
 	if len(name) < 3 {
@@ -242,13 +244,61 @@ func (z *scanner) skipRaw() {
 
 func (z *scanner) rawToEnd() { z.pos, z.cut = len(z.data), z.lastStart }
 
+// scriptState is a group of the tokenizer's states for scripts (HTML standard,
+// sections 13.2.5.4 and 13.2.5.15 to 13.2.5.31).
+type scriptState byte
+
+const (
+	scriptData    scriptState = iota
+	scriptEscaped             // behind <!--
+	scriptDouble              // behind <script in that, where an end tag ends that alone
+)
+
 // scriptLength is how long the text of a script is whose start tag is just
-// over. The tokenizer is told of a script that begins there.
+// over.
 func scriptLength(d []byte) int {
-	t := html.NewTokenizer(io.MultiReader(strings.NewReader("<script>"), bytes.NewReader(d)))
-	t.Next()
-	if t.Next() != html.TextToken {
-		return 0
+	state := scriptData
+	dashes := 0
+	for i := 0; i < len(d); i++ {
+		if state == scriptData {
+			next := bytes.IndexByte(d[i:], '<')
+			if next < 0 {
+				return len(d)
+			}
+			i += next
+		}
+
+		switch c := d[i]; {
+		case c == '-':
+			dashes++
+			continue
+		case c == '>' && dashes >= 2:
+			state = scriptData
+		case c != '<':
+		case state == scriptData && bytes.HasPrefix(d[i:], []byte("<!--")):
+			state = scriptEscaped
+			dashes = 2
+			i += len("<!--") - 1
+			continue
+		case state != scriptDouble && hasTag(d[i:], "</script"):
+			return i
+		case state == scriptEscaped && hasTag(d[i:], "<script"):
+			state = scriptDouble
+		case state == scriptDouble && hasTag(d[i:], "</script"):
+			state = scriptEscaped
+		}
+		dashes = 0
 	}
-	return len(t.Raw())
+
+	return len(d)
+}
+
+// hasTag reports whether d begins with a tag of that name.
+func hasTag(d []byte, tag string) bool {
+	if len(d) <= len(tag) || !asciiFold(d[:len(tag)], tag) {
+		return false
+	}
+
+	c := d[len(tag)]
+	return isSpace(c) || c == '/' || c == '>'
 }

@@ -3,67 +3,78 @@ package rewrite
 import (
 	"bytes"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
-// text wraps the URLs of one text/plain part.
-func (w *walker) text(h contentHeader, header []byte, start, end int) []byte {
-	dec, ok := decodePart(h.encoding, w.body[start:end])
-	if !ok {
-		return w.skip(BadEncoding)
-	}
-	utf8OK, ok := charsetAllows(h.charset, dec.data)
-	if !ok {
-		w.skip(Charset)
-		return w.leaf(h, header, start, end)
-	}
-	if bytes.Contains(dec.data, pgpMark) {
-		w.skip(PGP)
-		return w.leaf(h, header, start, end)
-	}
-	edits, tooLong := editText(dec.data, w.opts, utf8OK)
-	for range tooLong {
-		w.skip(LinkTooLong)
-	}
-	return w.edited(h, header, start, end, dec, edits)
-}
-
-// editText finds URLs as mail programs do: from http:// or https:// to white
-// space, an angle bracket or a quote, less the punctuation that ends a
-// sentence and a closing bracket that the URL does not open itself. Behind a
-// URL, [[data-msys-clicktrack="0"]] and its kin are honoured and go (reference,
-// section 5). A line of format=flowed text is only made longer, which RFC 3676
+// editText finds the URLs of a text/plain part as mail programs do: from
+// http:// or https:// to white space, a quote, an angle bracket, a bracket that
+// the URL does not open itself or typographic punctuation, less the punctuation
+// that ends a sentence. Mail programs do not agree on where every URL ends: one
+// whose end is not the same for all of them is left alone, so that no text
+// vanishes and no link is cut.
+//
+// Behind a URL, [[data-msys-clicktrack="0"]] and its kin are honoured and
+// removed. A line of format=flowed text is only made longer, which RFC 3676
 // allows; where that passes SMTP's limit the part turns into quoted-printable.
-func editText(data []byte, o Options, utf8OK bool) (edits []edit, tooLong int) {
-	s := htmlScan{data: data, opts: o, own: strings.TrimSuffix(o.Tracker, "/"), utf8OK: utf8OK}
+func editText(data []byte, o Options, cs textCharset, f flow) edits {
+	s := textScan{data: data, opts: o, charset: cs, targets: newTargets(o, cs), flow: f}
 	for at := 0; ; {
 		i := indexURL(data[at:])
-		if i < 0 {
-			return edits, tooLong
+		if i < 0 || s.out.overflow {
+			return s.out
 		}
-		from := at + i
-		to := from
-		for to < len(data) && !endsURL(data[to]) && !bytes.HasPrefix(data[to:], []byte("[[data-msys-")) {
-			to++
+		at = s.url(at + i)
+	}
+}
+
+// textScan walks over the URLs of a text.
+type textScan struct {
+	data    []byte
+	opts    Options
+	charset textCharset
+	targets targets
+	flow    flow
+	out     edits
+}
+
+// url looks at the URL that begins at an offset and returns where to go on.
+func (s *textScan) url(from int) int {
+	u := s.extent(from)
+	l, track, after := textAttributes(s.data, u.end)
+	removed := edit{start: u.end, end: after}
+	if after == u.end && u.clear {
+		u.end = trimURL(s.data, from, u.end)
+	}
+
+	if track && !s.insideWord(from) {
+		s.wrap(from, u, after, l)
+	}
+	if removed.end > removed.start {
+		s.out.insert(len(s.out.list), removed)
+	}
+
+	return max(after, u.next)
+}
+
+// wrap adds the edit for a URL, where its target is wrapped. after is where the
+// attributes behind it end.
+func (s *textScan) wrap(from int, u extent, after int, l Link) {
+	var why Reason
+	var ok bool
+	if l.Target, ok, why = s.targets.check(string(s.data[from:u.end])); ok {
+		switch {
+		case !u.clear || s.inBrokenBrackets(from, after) || isEmphasized(s.data, from, u.end):
+			ok, why = false, UnclearURL
+		case s.opts.MaxLinkLength > 0 && s.opts.MaxURL(l) > s.opts.MaxLinkLength:
+			ok, why = false, LinkTooLong
 		}
-		l, track, after := textAttributes(data, to)
-		attributesAt := to
-		if after == to {
-			to = trimURL(data, from, to)
-		}
-		at = max(after, to)
-		if track && (from == 0 || !isWord(data[from-1])) {
-			target, ok := s.rawTarget(data[from:to])
-			if l.Target = target; ok && o.MaxLinkLength > 0 && o.MaxURL(l) > o.MaxLinkLength {
-				tooLong++
-				ok = false
-			}
-			if ok {
-				edits = append(edits, edit{start: from, end: to, kind: slotLink, link: l})
-			}
-		}
-		if after > attributesAt {
-			edits = append(edits, edit{start: attributesAt, end: after})
-		}
+	}
+	if why != "" {
+		s.out.skip(why)
+	}
+	if ok {
+		s.out.insert(len(s.out.list), edit{start: from, end: u.end, kind: slotLink, link: l})
 	}
 }
 
@@ -74,8 +85,9 @@ func indexURL(b []byte) int {
 			return -1
 		}
 		i += at
+
 		for _, scheme := range []string{"https", "http"} {
-			if i >= len(scheme) && strings.EqualFold(string(b[i-len(scheme):i]), scheme) {
+			if i >= len(scheme) && asciiFold(b[i-len(scheme):i], scheme) {
 				return i - len(scheme)
 			}
 		}
@@ -83,62 +95,236 @@ func indexURL(b []byte) int {
 	}
 }
 
-func isWord(c byte) bool { return isLetter(c) || c >= '0' && c <= '9' || c >= 0x80 }
+// insideWord reports whether what stands before a URL makes it a part of
+// something else.
+func (s *textScan) insideWord(from int) bool {
+	if from == 0 {
+		return false
+	}
 
-func endsURL(c byte) bool {
-	return c <= ' ' || c == '<' || c == '>' || c == '"' || c == 0x7f || c == '`'
+	c := s.data[from-1]
+	if c < utf8.RuneSelf {
+		return isAlnum(c) || strings.IndexByte("/=&?%@#+", c) >= 0
+	}
+
+	r, _ := s.rune(from - 1)
+	if s.charset.utf8Bytes {
+		r, _ = utf8.DecodeLastRune(s.data[:from])
+	}
+
+	// Chinese and Japanese have no spaces in front of a URL.
+	return r == utf8.RuneError || r < 0x2e80 && (unicode.IsLetter(r) || unicode.IsNumber(r))
 }
 
-// trimURL takes off what ends a sentence, and a bracket without its opening.
-func trimURL(d []byte, from, to int) int {
-	var counts [256]int
-	counted := false
-	for to > from {
-		switch c := d[to-1]; c {
-		case '.', ',', ';', ':', '!', '?', '\'', '*', '_', '|':
-		case ')', ']', '}':
-			if !counted {
-				counted = true
-				for _, b := range d[from:to] {
-					counts[b]++
-				}
-			}
-			if counts[map[byte]byte{')': '(', ']': '[', '}': '{'}[c]] >= counts[c] {
-				return to
-			}
-			counts[c]--
-		default:
-			return to
+// inBrokenBrackets reports whether a URL begins behind an angle bracket that is
+// not closed behind it: some programs look for the bracket on the next line.
+func (s *textScan) inBrokenBrackets(from, after int) bool {
+	opened := from > 0 && s.data[from-1] == '<'
+	return opened && (after >= len(s.data) || s.data[after] != '>')
+}
+
+// isEmphasized reports whether a URL stands between two of the characters that
+// mark bold and underlined text: whether the second belongs to it is unclear.
+func isEmphasized(d []byte, from, to int) bool {
+	return from > 0 && strings.IndexByte("*_~", d[from-1]) >= 0 && d[to-1] == d[from-1]
+}
+
+// extent is where a URL ends.
+type extent struct {
+	end   int
+	next  int  // what stands before it holds no other URL
+	clear bool // all mail programs let it end there
+
+	query                bool // a ? was seen
+	round, square, curly int  // brackets that the URL opened
+}
+
+// extent finds the end of the URL that begins at an offset.
+func (s *textScan) extent(from int) extent {
+	u := extent{clear: true}
+	i := from + bytes.Index(s.data[from:], []byte("://")) + len("://")
+	for i < len(s.data) {
+		size := s.step(i, &u)
+		if size == 0 {
+			break
 		}
+		i += size
+	}
+
+	if s.flow == joinedLines && bytes.HasPrefix(s.data[i:], []byte(" \r\n")) {
+		u.clear = false // the text goes on behind the line break
+	}
+	u.end = i
+	u.next = i
+
+	return u
+}
+
+// step looks at the character at an offset and returns its length in bytes, 0
+// where it ends the URL.
+func (s *textScan) step(at int, u *extent) int {
+	c := s.data[at]
+	switch {
+	case c >= utf8.RuneSelf:
+		return s.stepRune(at, u)
+	case c <= ' ', strings.IndexByte("<>\"`\x7f", c) >= 0, bytes.HasPrefix(s.data[at:], msysOpening):
+		return 0
+	case strings.IndexByte("([,;|", c) >= 0 && s.beginsURL(at+1):
+		if !u.query {
+			return 0
+		}
+		u.clear = false // in a query it may be a part of that
+	case c == '|' && !s.endsAt(at+1), c == '{', c == '\\', c == '^':
+		u.clear = false
+	case c == '?':
+		u.query = true
+	}
+	if u.closesOther(c) {
+		return 0
+	}
+
+	return 1
+}
+
+// stepRune is step for a character above 0x7f.
+func (s *textScan) stepRune(at int, u *extent) int {
+	r, size := s.rune(at)
+	switch classOf(r) {
+	case endsURL:
+		return 0
+	case mayEndURL:
+		u.clear = u.clear && s.endsAt(at+size)
+		if u.clear {
+			return 0
+		}
+	default:
+		u.clear = false
+	}
+
+	return size
+}
+
+func (s *textScan) beginsURL(at int) bool {
+	return indexURL(s.data[at:min(len(s.data), at+len("https://"))]) == 0
+}
+
+// closesOther counts brackets and reports whether c closes one that the URL did
+// not open.
+func (u *extent) closesOther(c byte) bool {
+	switch c {
+	case '(':
+		u.round++
+	case '[':
+		u.square++
+	case '{':
+		u.curly++
+	case ')':
+		u.round--
+	case ']':
+		u.square--
+	case '}':
+		u.curly--
+	}
+
+	return min(u.round, u.square, u.curly) < 0
+}
+
+// rune reads the character at an offset. Those of charsets that are not decoded
+// are utf8.RuneError, one byte each.
+func (s *textScan) rune(at int) (rune, int) {
+	switch {
+	case s.charset.utf8Bytes:
+		return utf8.DecodeRune(s.data[at:])
+	case s.charset.single != nil:
+		return s.charset.single.DecodeByte(s.data[at]), 1
+	}
+
+	return utf8.RuneError, 1
+}
+
+// endsAt reports whether no part of a URL is at an offset.
+func (s *textScan) endsAt(at int) bool {
+	if at >= len(s.data) {
+		return true
+	}
+	if c := s.data[at]; c < utf8.RuneSelf {
+		return c <= ' ' || strings.IndexByte("<>\"`.,;:!?)]}'", c) >= 0
+	}
+	r, _ := s.rune(at)
+
+	return classOf(r) == endsURL
+}
+
+// urlClass says what mail programs make of a character above 0x7f in a URL.
+type urlClass byte
+
+const (
+	unclearInURL urlClass = iota // letters: part of an address of Wikipedia, but not in Japanese text
+	mayEndURL                    // ends a URL at the end of a word, inside of one it may belong to it
+	endsURL                      // spaces, punctuation and symbols
+)
+
+// dashes are the characters that stand in words: hyphens, the en dash, the
+// apostrophe, the middle dots.
+const dashes = "\u2010\u2011\u2012\u2013\u2019\u00b7\u0387\u05be\u30fb\uff65"
+
+func classOf(r rune) urlClass {
+	switch {
+	case r == utf8.RuneError:
+		return unclearInURL
+	case strings.ContainsRune(dashes, r):
+		return mayEndURL
+	case unicode.IsSpace(r), unicode.IsPunct(r), unicode.IsSymbol(r), unicode.IsControl(r):
+		return endsURL
+	case r == '\u200b', r == '\ufeff': // spaces without a width
+		return endsURL
+	}
+
+	return unclearInURL
+}
+
+// trimURL takes off what ends a sentence.
+func trimURL(d []byte, from, to int) int {
+	for to > from && strings.IndexByte(".,;:!?'|", d[to-1]) >= 0 {
 		to--
 	}
+
 	return to
 }
+
+// maxTextAttributes is how long attributes behind a URL in a text may be, in
+// bytes.
+const maxTextAttributes = 1024
+
+var msysOpening = []byte("[[data-msys-")
 
 // textAttributes reads [[data-msys-NAME="VALUE" ...]] at an offset; after is
 // that offset where there is none.
 func textAttributes(d []byte, at int) (l Link, track bool, after int) {
 	track = true
-	if !bytes.HasPrefix(d[at:], []byte("[[data-msys-")) {
+	if !bytes.HasPrefix(d[at:], msysOpening) {
 		return l, track, at
 	}
-	n := bytes.Index(d[at:], []byte("]]"))
-	if n < 0 || bytes.IndexByte(d[at:at+n], '\n') >= 0 {
+
+	window := d[at:min(len(d), at+maxTextAttributes)]
+	n := bytes.Index(window, []byte("]]"))
+	if n < 0 || bytes.IndexByte(window[:n], '\n') >= 0 {
 		return l, track, at
 	}
-	inner := append(append([]byte("<a "), d[at+2:at+n]...), '>')
+
+	inner := append(append([]byte("<a "), window[2:n]...), '>')
 	var attrs []attr
 	walkAttributes(inner, 2, &attrs)
 	for _, a := range attrs {
 		key := inner[a.nameStart:a.nameEnd]
-		if len(key) < len(msysPrefix) {
+		if len(key) < len(msysPrefix) || !asciiFold(key[:len(msysPrefix)], string(msysPrefix)) {
 			continue
 		}
-		for k, name := range []string{"clicktrack", "", "unsubscribe", "sublink"} {
-			if name != "" && asciiFold(key[len(msysPrefix):], name) {
-				l, track = applyMsys(l, track, k, strings.TrimSpace(string(inner[a.valStart:a.valEnd])))
-			}
+		if which := linkAttributeNamed(key[len(msysPrefix):]); which >= 0 && which != int(linkName) {
+			value := strings.TrimSpace(string(inner[a.valStart:a.valEnd]))
+			l, track = applyMsys(l, track, linkAttribute(which), value)
 		}
 	}
+
 	return l, track, at + n + 2
 }

@@ -13,16 +13,15 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/net/idna"
 
 	"postern/tracking/agent"
 	"postern/tracking/event"
+	"postern/tracking/rewrite"
 	"postern/tracking/token"
 )
 
@@ -187,8 +186,8 @@ func (h *Handler) link(w http.ResponseWriter, r *http.Request, t token.Token) {
 			return
 		}
 	}
-	location, err := location(to)
-	if err != nil {
+	location, ok := rewrite.Redirect(to)
+	if !ok {
 		h.plain(w, "bad_target", http.StatusNotFound)
 		return
 	}
@@ -199,48 +198,6 @@ func (h *Handler) link(w http.ResponseWriter, r *http.Request, t token.Token) {
 	w.Header().Set("Location", location)
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusFound)
-}
-
-// location writes a target for the Location field: as it is where it is plain
-// ASCII, else as a browser would send it (percent-encoded UTF-8, the host in
-// its ASCII form). Only http and https are redirected to.
-func location(target string) (string, error) {
-	u, err := url.Parse(target)
-	if err != nil {
-		return "", err
-	}
-	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
-		return "", errors.New("web: not an absolute http or https URL")
-	}
-	rest := target
-	if host := u.Hostname(); !isPlain(host) {
-		ascii, err := idna.Lookup.ToASCII(host)
-		if err != nil {
-			return "", err
-		}
-		rest = strings.Replace(rest, u.Host, strings.Replace(u.Host, host, ascii, 1), 1)
-	}
-	if isPlain(rest) {
-		return rest, nil
-	}
-	var b strings.Builder
-	for i := 0; i < len(rest); i++ {
-		if c := rest[i]; c > ' ' && c < 0x7f {
-			b.WriteByte(c)
-		} else {
-			b.WriteString("%" + strings.ToUpper(strconv.FormatUint(uint64(c)|0x100, 16)[1:]))
-		}
-	}
-	return b.String(), nil
-}
-
-func isPlain(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if s[i] <= ' ' || s[i] >= 0x7f {
-			return false
-		}
-	}
-	return true
 }
 
 var eventTypes = map[token.Kind]event.Type{

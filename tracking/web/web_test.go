@@ -135,17 +135,6 @@ func TestClientIP(t *testing.T) {
 	}
 }
 
-func FuzzLocation(f *testing.F) {
-	f.Add("https://x.example/ü?q=a b")
-	f.Add("http://bücher.example:80/")
-	f.Fuzz(func(t *testing.T, s string) {
-		l, err := location(s)
-		if err == nil && (!isPlain(l) || !strings.Contains(l, "://")) {
-			t.Fatalf("%q leads to %q", s, l)
-		}
-	})
-}
-
 func TestListUnsubscribe(t *testing.T) {
 	h, m, keys := setup(t)
 	path := token.PathPrefix + keys.Seal(token.Token{Kind: token.ListUnsubscribe, MessageID: keys.NewID(time.Now()), Recipient: "r@example.org"})

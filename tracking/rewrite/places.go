@@ -1,0 +1,380 @@
+package rewrite
+
+import "bytes"
+
+// maxDetour is how far behind the start of the body the first pixel may be put,
+// in bytes: Gmail cuts messages at 102 KB.
+const maxDetour = 32 << 10
+
+// places looks for places for the pixels while the tags of a document pass by:
+// at the start and at the end of the body, where a browser's parser leaves a
+// picture where it was put (HTML standard, section 13.2.6).
+//
+// Where the style sheet counts siblings (:first-child and its kin), a picture
+// between the children of the body would change which elements a rule applies
+// to, and where it lays children out as flex items, in a grid or in a table, a
+// picture would be one of them. The pixels are then put behind the text of an
+// element that holds nothing but text, where they are nobody's sibling.
+type places struct {
+	limit         int  // nothing is put behind it: the document ends inside a tag
+	afterBody     int  // behind the first <body ...>; -1: there is none
+	content       int  // where a browser would open the body by itself; -1: not yet
+	beforeBodyEnd int  // the last </body>
+	beforeHTMLEnd int  // the last </html>
+	frames        bool // a frameset takes the place of the body
+
+	raw      []byte // the element whose raw text comes next
+	template int    // where the outermost template element began last
+	tables   []bool // the open tables: whether a cell is open
+	selectAt int    // where the open select element began; -1: none is open
+	lastGood int    // the last place before a gap in a table or a select element
+	crowded  bool   // the style sheet minds a picture between the others
+
+	link      bool // an <a> is open
+	leafName  []byte
+	leafState leafState
+	leaves    textEnds // of blocks that hold nothing but text
+	words     textEnds // of such elements in lines or in links, for want of blocks
+}
+
+// textEnds are the places where the first and the last of some texts end; -1:
+// there is none.
+type textEnds struct{ first, last int }
+
+func (e *textEnds) add(at int) {
+	if e.first < 0 {
+		e.first = at
+	}
+	e.last = at
+}
+
+// leafState follows an element that may hold nothing but text.
+type leafState byte
+
+const (
+	noLeaf leafState = iota
+	leafOpen
+	leafWithText
+)
+
+func newPlaces(length int) places {
+	return places{
+		limit:         length,
+		afterBody:     -1,
+		content:       -1,
+		beforeBodyEnd: -1,
+		beforeHTMLEnd: -1,
+		template:      -1,
+		selectAt:      -1,
+		leaves:        textEnds{-1, -1},
+		words:         textEnds{-1, -1},
+	}
+}
+
+func (p *places) hasBody() bool { return p.afterBody >= 0 && p.beforeBodyEnd >= 0 }
+
+// cut notes that what is put at or behind an offset would be inside a tag, a
+// comment or a text.
+func (p *places) cut(at int) { p.limit = min(p.limit, at) }
+
+// pixels returns the offsets of both pixels. ok is false for documents that
+// have no place for them.
+func (p *places) pixels() (first, last int, ok bool) {
+	if p.frames {
+		return 0, 0, false
+	}
+
+	last = p.beforeBodyEnd
+	if last < 0 {
+		last = p.beforeHTMLEnd
+	}
+	if last < 0 {
+		last = p.good(p.limit)
+	}
+
+	first = p.afterBody
+	if first < 0 {
+		first = p.content
+	}
+	if first < 0 {
+		first = last
+	}
+
+	ends := p.leaves
+	if ends.first < 0 {
+		ends = p.words
+	}
+	if p.crowded && ends.first >= 0 {
+		last = ends.last
+		if ends.first-first <= maxDetour {
+			first = ends.first
+		}
+	}
+
+	return first, last, true
+}
+
+// good returns an offset, or the last one before it where a picture would stay
+// where it is put: between the cells of a table a browser moves it in front of
+// the table, in a select element it is dropped.
+func (p *places) good(at int) int {
+	if p.isGood() {
+		return at
+	}
+
+	return p.lastGood
+}
+
+func (p *places) isGood() bool {
+	return p.selectAt < 0 && (len(p.tables) == 0 || p.tables[len(p.tables)-1])
+}
+
+// wantsText reports whether the text behind the last tag matters.
+func (p *places) wantsText() bool { return p.content < 0 || p.raw != nil || p.leafState == leafOpen }
+
+// text looks at the text between two tags.
+func (p *places) text(data []byte, from, to int) {
+	switch {
+	case p.raw != nil:
+		if asciiFold(p.raw, "style") {
+			p.crowded = p.crowded || mindsPictures(data[from:to])
+		}
+	case p.content < 0 || p.leafState == leafOpen:
+		if !hasText(data[from:to]) {
+			return
+		}
+		if p.content < 0 {
+			p.content = from
+		}
+		if p.leafState == leafOpen {
+			p.leafState = leafWithText
+		}
+	}
+}
+
+func (p *places) comment() { p.leafState = noLeaf }
+
+// enterTemplate notes where a template element begins.
+func (p *places) enterTemplate(t htmlToken) {
+	p.leafState = noLeaf
+	p.template = t.start
+}
+
+// headTags do not open the body by themselves.
+var headTags = []string{
+	"html", "head", "title", "meta", "link", "base", "style", "script", "noscript", "template", "basefont", "bgsound",
+	"noframes",
+}
+
+func oneOf(name []byte, list []string) bool {
+	for _, n := range list {
+		if asciiFold(name, n) {
+			return true
+		}
+	}
+
+	return false
+}
+
+func (p *places) startTag(data []byte, t htmlToken, name, raw []byte) {
+	p.raw = raw
+	if p.leafState == leafWithText && closesItself(p.leafName, name) {
+		p.addLeaf(t.start)
+	}
+	p.leafState = noLeaf
+	if p.content < 0 || p.afterBody < 0 {
+		p.opening(t, name)
+	}
+
+	switch len(name) {
+	case 1:
+		if name[0]|0x20 == 'a' {
+			p.link = true
+		}
+	case 2, 3, 5, 7, 8:
+		if len(name) == len("table") || len(p.tables) > 0 {
+			p.startTableTag(t, name)
+		}
+	case 4:
+		if asciiFold(name, "body") {
+			p.crowded = p.crowded || hasLayout(data[t.start:t.end])
+		}
+	case 6:
+		if asciiFold(name, "select") && p.selectAt < 0 {
+			if p.isGood() {
+				p.lastGood = t.start
+			}
+			p.selectAt = t.start
+		}
+	}
+
+	if p.crowded && isLeafTag(name) && !isHidden(data[t.start:t.end]) {
+		p.leafName = name
+		p.leafState = leafOpen
+	}
+}
+
+// opening notes where the body begins.
+func (p *places) opening(t htmlToken, name []byte) {
+	switch {
+	case asciiFold(name, "body"):
+		if p.afterBody < 0 {
+			p.afterBody = p.good(t.end)
+		}
+	case p.content >= 0 || oneOf(name, headTags):
+	case asciiFold(name, "frameset") && p.afterBody < 0:
+		p.frames = true
+	default:
+		p.content = t.start
+	}
+}
+
+// startTableTag follows the insertion modes "in table" and its kin: only in a
+// cell or a caption does content stay where it is.
+func (p *places) startTableTag(t htmlToken, name []byte) {
+	switch {
+	case asciiFold(name, "table"):
+		if !p.isGood() { // it ends the table whose gap it stands in
+			return
+		}
+		p.lastGood = t.start
+		p.tables = append(p.tables, false)
+	case len(p.tables) == 0:
+	case oneOf(name, cellTags):
+		p.tables[len(p.tables)-1] = true
+	case oneOf(name, gapTags):
+		p.leaveCell(t)
+	}
+}
+
+var (
+	cellTags = []string{"td", "th", "caption"}
+	gapTags  = []string{"tr", "tbody", "thead", "tfoot", "col", "colgroup"}
+)
+
+// leaveCell notes that a tag closes the open cell of the innermost table.
+func (p *places) leaveCell(t htmlToken) {
+	if p.isGood() {
+		p.lastGood = t.start
+	}
+	p.tables[len(p.tables)-1] = false
+}
+
+func (p *places) endTag(t htmlToken, name []byte) {
+	p.raw = nil
+	if p.leafState == leafWithText && (bytes.EqualFold(name, p.leafName) || endsDocument(name)) {
+		p.addLeaf(t.start)
+	}
+	p.leafState = noLeaf
+
+	switch len(name) {
+	case 1:
+		if name[0]|0x20 == 'a' {
+			p.link = false
+		}
+	case 4:
+		switch {
+		case asciiFold(name, "body"):
+			p.beforeBodyEnd = p.good(t.start)
+		case asciiFold(name, "html"):
+			p.beforeHTMLEnd = p.good(t.start)
+		}
+	case 6:
+		if asciiFold(name, "select") {
+			p.selectAt = -1
+		}
+	case 2, 3, 5, 7, 8:
+		if len(p.tables) > 0 {
+			p.endTableTag(t, name)
+		}
+	}
+}
+
+func (p *places) endTableTag(t htmlToken, name []byte) {
+	switch {
+	case asciiFold(name, "table"):
+		p.tables = p.tables[:len(p.tables)-1]
+	case oneOf(name, cellTags), oneOf(name, gapTags):
+		p.leaveCell(t)
+	}
+}
+
+// addLeaf notes where the text of an element ends.
+func (p *places) addLeaf(at int) {
+	switch {
+	case !p.isGood():
+	case p.link, !oneOf(p.leafName, blockLeaves):
+		p.words.add(at)
+	default:
+		p.leaves.add(at)
+	}
+}
+
+// closesItself reports whether a start tag closes the open element, whose end
+// tag may be left out.
+func closesItself(open, name []byte) bool {
+	return bytes.EqualFold(open, name) && oneOf(name, []string{"p", "li", "td", "th"})
+}
+
+func endsDocument(name []byte) bool { return asciiFold(name, "body") || asciiFold(name, "html") }
+
+// The elements that may hold a pixel behind their text.
+var (
+	blockLeaves  = []string{"p", "td", "th", "div", "li", "center", "h1", "h2", "h3", "h4", "h5", "h6"}
+	inlineLeaves = []string{"a", "b", "i", "em", "span", "font", "strong"}
+)
+
+func isLeafTag(name []byte) bool { return oneOf(name, blockLeaves) || oneOf(name, inlineLeaves) }
+
+// isHidden reports whether a start tag looks like one of an element that is not
+// shown, such as the preview text of a newsletter.
+func isHidden(tag []byte) bool {
+	for _, sign := range []string{"none", "hidden", "mso-hide"} {
+		if bytes.Contains(tag, []byte(sign)) {
+			return true
+		}
+	}
+
+	return false
+}
+
+// hasLayout reports whether declarations lay children out as items.
+func hasLayout(css []byte) bool {
+	for _, s := range []string{"flex", "grid", "display:table", "display: table"} {
+		if bytes.Contains(css, []byte(s)) {
+			return true
+		}
+	}
+
+	return false
+}
+
+// mindsPictures reports whether a style sheet minds a picture between the
+// children of an element: rules that depend on how many siblings there are, or
+// on whether a picture stands before one, or that lay children out as items.
+func mindsPictures(css []byte) bool {
+	if hasLayout(css) {
+		return true
+	}
+
+	for _, s := range []string{":first-child", ":last-child", ":only-", ":nth-", ":first-of", ":last-of"} {
+		if bytes.Contains(css, []byte(s)) {
+			return true
+		}
+	}
+
+	for at := 0; ; {
+		i := bytes.IndexAny(css[at:], "+~")
+		if i < 0 {
+			return false
+		}
+		at += i
+
+		before := bytes.TrimRight(css[:at], " \t\r\n\f")
+		if bytes.HasSuffix(before, []byte("*")) || bytes.HasSuffix(before, []byte(")")) ||
+			bytes.HasSuffix(before, []byte("]")) || bytes.HasSuffix(before, []byte("img")) {
+			return true
+		}
+		at++
+	}
+}
