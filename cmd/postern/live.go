@@ -105,7 +105,7 @@ func (g *gateway) newWeb(n *live, rec recorder) (http.Handler, error) {
 	t := n.c.Tracking
 	c := web.Config{Keys: n.keys, Events: rec, IDs: g.ids, Expiry: t.LinkExpiry.Std(), ExpiredURL: string(t.Web.ExpiredURL),
 		TrustedProxies: prefixes(t.Web.TrustedProxies), State: g.webState, TruncateIP: t.Web.IPPrivacy == "truncate",
-		ClientEvents: t.Web.EventsPerClient.N, ClientPer: t.Web.EventsPerClient.Per, WellKnown: map[string][]byte{}, Log: g.log, Metrics: n.metrics, Now: time.Now}
+		WellKnown: map[string][]byte{}, Log: g.log, Metrics: n.metrics}
 	for path, file := range map[string]string{web.AppleAppSitePath: t.Web.AppleAppSite, web.AssetLinksPath: t.Web.AssetLinks} {
 		if file == "" {
 			continue

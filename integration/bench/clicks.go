@@ -43,7 +43,7 @@ func runClicks(o options) error {
 		return err
 	}
 	addr, admin := freeAddr(), freeAddr()
-	if err := os.WriteFile(config, fmt.Appendf(nil, "hostname = \"t.example.com\"\nstate_dir = \"state\"\n[log]\nlevel = \"error\"\n[tracking]\nurl = \"http://%[1]s\"\n[tracking.web]\nlisten = [%[1]q]\nevents_per_client = \"1000000000/min\"\n[admin]\nlisten = %[2]q\n%[3]s\n", addr, admin, o.extra), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, "hostname = \"t.example.com\"\nstate_dir = \"state\"\n[log]\nlevel = \"error\"\n[tracking]\nurl = \"http://%[1]s\"\n[tracking.web]\nlisten = [%[1]q]\n[admin]\nlisten = %[2]q\n%[3]s\n", addr, admin, o.extra), 0o600); err != nil {
 		return err
 	}
 	c := exec.Command(o.binary, "serve", "--role", "tracker", "--config", config)

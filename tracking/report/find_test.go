@@ -171,6 +171,7 @@ func TestUnsubscribeByMail(t *testing.T) {
 	in := intake(t, keys, m, "")
 	id := keys.NewID(noon)
 	good := keys.Seal(token.Token{Kind: token.ListUnsubscribe, MessageID: id, Recipient: "reader@b.example", Subaccount: 3})
+	filtered := keys.Seal(token.Token{Kind: token.ListUnsubscribe, MessageID: id, Recipient: "reader@b.example", Unreported: true})
 	click := keys.Seal(token.Token{Kind: token.Click, MessageID: id, Recipient: "reader@b.example", Target: "https://x.example/"})
 	for _, c := range []struct {
 		name, to, subject string
@@ -178,6 +179,7 @@ func TestUnsubscribeByMail(t *testing.T) {
 	}{
 		{"subject", "unsubscribe@bounces.example", good, true},
 		{"subject, folded", "Unsubscribe@bounces.example", good[:40] + "\n " + good[40:], true},
+		{"of a message that is not reported", "unsubscribe@bounces.example", filtered, true},
 		{"a token for something else", "unsubscribe@bounces.example", click, false},
 		{"no token", "unsubscribe@bounces.example", "unsubscribe", false},
 		{"another mailbox", "bounce@bounces.example", good, false},

@@ -54,13 +54,12 @@ var rules = []struct {
 	}},
 }
 
-// saysPrefetch knows the fields in which browsers and mail programs say that
-// they fetch ahead of a person.
+// prefetchFields are the header fields in which browsers and mail programs say
+// that they fetch ahead of a person.
+var prefetchFields = []string{"X-Moz", "Purpose", "Sec-Purpose", "X-Purpose"}
+
 func saysPrefetch(h http.Header) bool {
-	if strings.EqualFold(h.Get("X-Moz"), "prefetch") {
-		return true
-	}
-	for _, name := range []string{"Purpose", "Sec-Purpose", "X-Purpose"} {
+	for _, name := range prefetchFields {
 		v := strings.ToLower(h.Get(name))
 		if strings.Contains(v, "prefetch") || strings.Contains(v, "preview") || strings.Contains(v, "prerender") {
 			return true
@@ -127,12 +126,12 @@ func (h *history) journeyOf(id token.ID, now time.Time) *journey {
 }
 
 // note remembers a request and tells what was known before it.
-func (h *history) note(t token.Token, path, method string, now time.Time) (f facts) {
+func (h *history) note(t token.Token, text, method string, now time.Time) (f facts) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	j := h.journeyOf(t.MessageID, now)
 	f.opened, f.click = j.opened, isLink(t.Kind)
-	link := maphash.String(h.seed, path)
+	link := maphash.String(h.seed, text)
 	if method == http.MethodHead {
 		j.heads = remember(j.heads, visit{link, now})
 		return f

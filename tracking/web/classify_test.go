@@ -79,9 +79,8 @@ func TestRules(t *testing.T) {
 			made := time.Now().Truncate(time.Millisecond)
 			id := keys.NewID(made)
 			for _, q := range tt.asked {
-				// Two ticks of the flood's second apart, the same request passes.
 				h.c.Now = func() time.Time { return made.Add(q.at) }
-				h.c.State.flood = flood{}
+				h.c.State.repeats = repeats{} // the same request passes, however soon
 				h.ServeHTTP(httptest.NewRecorder(), q.request(keys, id))
 			}
 			if len(m.events) == 0 {
@@ -197,7 +196,6 @@ func TestWhatEventsCarry(t *testing.T) {
 	h.c.Geo = geo
 	ask := func(remote string) *event.Event {
 		t.Helper()
-		h.c.State.flood = flood{}
 		r := (asked{what: "open", agent: iphone}).request(keys, keys.NewID(time.Now().Add(-time.Hour)))
 		r.RemoteAddr = remote
 		h.ServeHTTP(httptest.NewRecorder(), r)
@@ -237,37 +235,6 @@ func TestWhatEventsCarry(t *testing.T) {
 	geo.Refresh()
 	if e := ask("81.2.69.142:1234"); e.GeoIP.City != "Bath" {
 		t.Errorf("%+v", e.GeoIP)
-	}
-}
-
-// TestClientLimit: a client's events are bounded, its answers are not.
-func TestClientLimit(t *testing.T) {
-	h, m, keys := setup(t)
-	h.c.ClientEvents, h.c.ClientPer = 3, time.Minute
-	now := time.Now()
-	h.c.Now = func() time.Time { return now }
-	ask := func(remote string) {
-		t.Helper()
-		r := (asked{what: "https://x.example/"}).request(keys, keys.NewID(now))
-		r.RemoteAddr = remote
-		w := httptest.NewRecorder()
-		if h.ServeHTTP(w, r); w.Code != http.StatusFound {
-			t.Errorf("%d", w.Code)
-		}
-	}
-	for range 5 {
-		ask("192.0.2.1:99")
-		ask("[2001:db8::1]:99")
-	}
-	ask("[2001:db8::2]:99") // the same /64
-	ask("[2001:db8:0:1::2]:99")
-	if len(m.events) != 3+3+1 {
-		t.Errorf("%d events", len(m.events))
-	}
-	now = now.Add(time.Minute)
-	ask("192.0.2.1:99")
-	if len(m.events) != 8 {
-		t.Errorf("%d events in the next window", len(m.events))
 	}
 }
 

@@ -6,54 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
-	"time"
-
-	"postern/tracking/agent"
 )
-
-// State is what a tracker remembers of clients, all of it bounded and none of
-// it needed to answer: a Handler that takes another's place goes on with it.
-type State struct {
-	agents  *agent.Reader
-	flood   flood
-	history *history
-	limit   limit
-}
-
-// NewState makes an empty memory.
-func NewState() *State { return &State{agents: agent.NewReader(), history: newHistory()} }
-
-// limit counts events per client, an IPv4 address or an IPv6 /64, in windows.
-type limit struct {
-	mu     sync.Mutex
-	window time.Time
-	counts map[netip.Addr]int
-}
-
-// maxClients bounds what is counted of one window; beyond it all pass.
-const maxClients = 1 << 17
-
-// over counts one more event of a client and tells whether it is too many.
-func (l *limit) over(client netip.Addr, n int, per time.Duration, now time.Time) bool {
-	if n <= 0 || !client.IsValid() {
-		return false
-	}
-	if client.Is6() {
-		p, _ := client.Prefix(64)
-		client = p.Addr()
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.counts == nil || now.Sub(l.window) >= per || now.Before(l.window) {
-		l.window, l.counts = now, map[netip.Addr]int{}
-	}
-	if _, known := l.counts[client]; !known && len(l.counts) >= maxClients {
-		return false
-	}
-	l.counts[client]++
-	return l.counts[client] > n
-}
 
 // client is the peer, or what the nearest trusted proxy says it is.
 func (h *Handler) client(r *http.Request) netip.Addr {

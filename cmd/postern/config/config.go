@@ -205,8 +205,9 @@ type Web struct {
 	ExpiredURL     URL      `toml:"expired_url"`
 	// IPPrivacy is "full" or "truncate": the last byte of an IPv4 address, all
 	// behind the first 48 bits of an IPv6 address.
-	IPPrivacy       string `toml:"ip_privacy"`
-	EventsPerClient Rate   `toml:"events_per_client"`
+	IPPrivacy string `toml:"ip_privacy"`
+	// EventsPerClient is no longer read.
+	EventsPerClient struct{} `toml:"events_per_client" retired:"has no effect any more, take it out: only repeats of the same request within a second make no event of their own"`
 	// Files for universal links and app links, served under /.well-known/.
 	AppleAppSite string `toml:"apple_app_site_association"`
 	AssetLinks   string `toml:"assetlinks"`
@@ -310,7 +311,7 @@ func Default() *Config {
 		MaxMessages: 1000, Queue: "partial", AnswerWithin: seconds(240), RetryAfter: []Duration{seconds(60), seconds(300), seconds(900), seconds(3600)}, BounceAfter: seconds(108 * 3600), MessageIDHeader: "X-Sp-Message-Id", VirtualMTAHeader: "X-Virtual-MTA",
 		JobHeader: "X-Job", SubaccountHeader: "X-Sp-Subaccount-Id", MsysAPI: true}
 	c.Tracking = Tracking{Open: true, InitialOpen: true, Click: true, LinkExpiry: seconds(365 * 86400), MaxLinkLength: 2000, KeyFile: "token.keys",
-		Web: Web{Listen: []Addr{"0.0.0.0:8080"}, IPPrivacy: "full", EventsPerClient: Rate{N: 6000, Per: seconds(60).Std()}}}
+		Web: Web{Listen: []Addr{"0.0.0.0:8080"}, IPPrivacy: "full"}}
 	c.Reports = Reports{Listen: []Addr{"0.0.0.0:25"}}
 	c.DKIM = DKIM{RSA: "auto"}
 	c.Events = Events{Keep: seconds(86400)}

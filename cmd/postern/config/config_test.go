@@ -313,6 +313,8 @@ func TestWarnings(t *testing.T) {
 	key := strings.Repeat("ab", 20)
 	for _, c := range []struct{ name, text, want string }{
 		{"a key and no uploads", smallest + "[signals]\napi_key = \"" + key + "\"\n", "signals.enabled is false"},
+		{"a key that is no longer read", smallest + "[tracking.web]\nevents_per_client = \"6000/min\"\n", "has no effect any more"},
+		{"such a key with a bad value", smallest + "[tracking.web]\nevents_per_client = [1]\n", "has no effect any more"},
 		{"links over plain http", "hostname = \"mail.example.com\"\n[tracking]\nurl = \"http://t.example.com\"\n", "an https address is better"},
 	} {
 		_, problems := load(write(t, folder(t), c.text), All, noEnv)

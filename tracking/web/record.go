@@ -1,0 +1,161 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"postern/tracking/agent"
+	"postern/tracking/event"
+	"postern/tracking/token"
+)
+
+// hit is a request for a token of ours.
+type hit struct {
+	text   string
+	token  token.Token
+	client netip.Addr // not valid where it is not known
+	at     time.Time
+}
+
+func (h *Handler) hit(r *http.Request, text string, t token.Token) hit {
+	return hit{text: text, token: t, client: h.client(r), at: h.c.Now()}
+}
+
+var eventTypes = map[token.Kind]event.Type{
+	token.Open:            event.Open,
+	token.InitialOpen:     event.InitialOpen,
+	token.Click:           event.Click,
+	token.LinkUnsubscribe: event.LinkUnsubscribe,
+	token.AmpOpen:         event.AmpOpen,
+	token.AmpInitialOpen:  event.AmpInitialOpen,
+	token.AmpClick:        event.AmpClick,
+}
+
+// engaged makes the event of a GET durable, with what is known of who sent it.
+// HEAD requests are never counted. The recipient is served even where the event
+// cannot be written.
+func (h *Handler) engaged(r *http.Request, hit hit) {
+	f := h.c.State.history.note(hit.token, hit.text, r.Method, hit.at)
+	if r.Method != http.MethodGet {
+		return
+	}
+	f.agent, f.header, f.since = h.c.State.agents.Read(r.UserAgent()), r.Header, hit.at.Sub(hit.token.Issued())
+	class := classify(f)
+
+	// What a message's filter keeps from being reported are opens and clicks;
+	// somebody who unsubscribes has to be heard in any case.
+	if hit.token.Unreported && hit.token.Kind != token.LinkUnsubscribe {
+		return
+	}
+
+	key := keyOf(r, hit)
+	_ = h.once(r, key, hit, func() error {
+		h.classes.WithLabelValues(className(class), class.Reason).Inc()
+		return h.writeEngagement(r, key, hit, h.engagement(r, hit, f.agent, class))
+	})
+}
+
+// listUnsubscribed makes the event of an unsubscribe request durable.
+func (h *Handler) listUnsubscribed(r *http.Request, hit hit) error {
+	return h.once(r, keyOf(r, hit), hit, func() error {
+		e := h.event(hit, event.ListUnsubscribe)
+		if err := h.write(r, e); err != nil {
+			h.c.State.say.refused.log(hit.at, func() {
+				h.c.Log.Error("web: unsubscribe request refused, the event cannot be written", "err", err)
+			})
+			return err
+		}
+		return nil
+	})
+}
+
+// once calls write unless the same request came within the last second.
+func (h *Handler) once(r *http.Request, key requestKey, hit hit, write func() error) error {
+	repeated, err := h.c.State.repeats.once(r.Context(), key, hit.at, write)
+	if repeated {
+		h.repeated.Inc()
+	}
+	return err
+}
+
+// writeEngagement writes an event whose recipient is served in any case. That
+// of an unsubscribe link is tried again later.
+func (h *Handler) writeEngagement(r *http.Request, key requestKey, hit hit, e *event.Event) error {
+	err := h.write(r, e)
+	if err == nil {
+		return nil
+	}
+	if hit.token.Kind == token.LinkUnsubscribe && h.c.State.later.add(key, e, h.c.Events) {
+		return err
+	}
+
+	h.c.State.lost.Inc()
+	h.c.State.say.lost.log(hit.at, func() {
+		h.c.Log.Error("web: events lost, they cannot be written", "err", err, "message_id", e.MessageID, "type", e.Type)
+	})
+	return err
+}
+
+// write makes an event durable. The client may hang up before the fsync; the
+// event happened all the same.
+func (h *Handler) write(r *http.Request, e *event.Event) error {
+	return h.c.Events.Record(context.WithoutCancel(r.Context()), e)
+}
+
+// event is what the token alone tells.
+func (h *Handler) event(hit hit, t event.Type) *event.Event {
+	return &event.Event{
+		Type:         t,
+		ID:           h.c.IDs.Next(),
+		MessageID:    hit.token.MessageID.String(),
+		Timestamp:    event.Timestamp{Time: hit.at},
+		DelvMethod:   "esmtp",
+		RcptTo:       hit.token.Recipient,
+		SubaccountID: hit.token.Subaccount,
+	}
+}
+
+// engagement is the event of an open, a click or a tracked unsubscribe link.
+func (h *Handler) engagement(r *http.Request, hit hit, a agent.Agent, class event.Class) *event.Event {
+	t := hit.token
+	e := h.event(hit, eventTypes[t.Kind])
+	e.UserAgent = event.Clip(strings.ToValidUTF8(r.UserAgent(), "?"), 1024)
+	e.TargetLinkURL = t.Target
+	e.Class = class
+
+	if t.Kind != token.LinkUnsubscribe { // that type has nothing of the client's
+		h.describe(e, hit.client, a)
+	}
+	if t.Kind == token.Click || t.Kind == token.AmpClick {
+		if e.TargetLinkName = t.LinkName; e.TargetLinkName == "" {
+			e.TargetLinkName = event.DefaultLinkName
+		}
+	}
+	return e
+}
+
+func className(c event.Class) string {
+	if c.Kind == "" {
+		return "person"
+	}
+	return c.Kind
+}
+
+// describe fills in what is known of the client.
+func (h *Handler) describe(e *event.Event, client netip.Addr, a agent.Agent) {
+	parsed := a.UserAgent
+	parsed.IsPrefetched = e.Class.Kind != ""
+	e.UserAgentParsed = &parsed
+	e.IsPrefetched = parsed.IsPrefetched
+
+	e.GeoIP = h.c.Geo.lookup(client)
+	if h.c.TruncateIP {
+		client = truncated(client)
+	}
+	if client.IsValid() {
+		e.IPAddress = client.String()
+	}
+}
