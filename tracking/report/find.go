@@ -14,13 +14,14 @@ import (
 // Keys tell our ids and tokens from made-up ones; *token.Keys is one.
 type Keys interface {
 	ParseID(string) (token.ID, error)
-	Open(string) (token.Token, error)
+	Open(text string, hosts ...string) (token.Token, error)
 }
 
 // Finder finds the message that a report is about.
 type Finder struct {
 	Keys   Keys
-	Header string // the header field that carries message ids
+	Header string   // the header field that carries message ids
+	Hosts  []string // tracking hosts, in the form of token.Host
 }
 
 // Found is the copy that a report is about.
@@ -122,16 +123,38 @@ func (f *Finder) token(hay [][]byte) (token.Token, bool) {
 		if bytes.Contains(b, []byte("=\n")) || bytes.Contains(b, []byte("=\r\n")) { // quoted-printable that nobody decoded
 			b = softBreak.ReplaceAll(b, nil)
 		}
-		for _, m := range tokenIn.FindAllSubmatch(b, maxCandidates) {
+		for _, m := range tokenIn.FindAllSubmatchIndex(b, maxCandidates) {
 			if tried++; tried > maxCandidates {
 				return token.Token{}, false
 			}
-			if t, err := f.Keys.Open(string(m[1])); err == nil {
+			text := strings.TrimRight(string(b[m[2]:m[3]]), "-_") // no token ends so
+			if host := hostBefore(b[:m[0]]); host != "" {
+				if t, err := f.Keys.Open(text, host); err == nil {
+					return t, true
+				}
+			}
+			if t, err := f.Keys.Open(text, f.Hosts...); err == nil {
 				return t, true
 			}
 		}
 	}
 	return token.Token{}, false
+}
+
+// maxHostBefore bounds the host, port and path in front of a token's path, in
+// bytes.
+const maxHostBefore = 400
+
+// hostBefore is the host of the URL whose path goes on behind b, in the form of
+// token.Host; empty: there is none.
+func hostBefore(b []byte) string {
+	b = b[max(0, len(b)-maxHostBefore):]
+	i := bytes.LastIndex(b, []byte("://"))
+	if i < 0 {
+		return ""
+	}
+	host, _, _ := bytes.Cut(b[i+len("://"):], []byte("/"))
+	return token.Host(string(host))
 }
 
 var softBreak = regexp.MustCompile(`=\r?\n`)

@@ -166,13 +166,47 @@ func TestIntake(t *testing.T) {
 	}
 }
 
+// TestFindTokenOfAnyHost: the links of a report are ours under whichever host
+// they were sealed for.
+func TestFindTokenOfAnyHost(t *testing.T) {
+	keys := testKeys(t)
+	id := keys.NewID(noon)
+	sealed := func(host string) string {
+		return keys.Seal(token.Token{Kind: token.Open, Host: host, MessageID: id, Recipient: "reader@b.example"})
+	}
+	f := Finder{Keys: keys, Header: "X-Sp-Message-Id", Hosts: []string{"t.example", "click.customer.example"}}
+	for _, c := range []struct {
+		name, link string
+		found      bool
+	}{
+		{"of the first host", "https://t.example/t/" + sealed("t.example"), true},
+		{"of another host", "https://click.customer.example:8443/t/" + sealed("click.customer.example"), true},
+		{"of a host of before", "https://Old.example/t/" + sealed("old.example"), true},
+		{"of a host behind a path", "https://t.example/track/t/" + sealed("t.example"), true},
+		{"under the name of a gateway", "https://check.example/t/" + sealed("t.example"), true},
+		{"with what a program takes for the link's end", "https://t.example/t/" + sealed("t.example") + "_", true},
+		{"without a host", "see /t/" + sealed("click.customer.example"), true},
+		{"of a stranger's host", "https://t.example/t/" + sealed("evil.example"), false},
+		{"of a mailto", "https://mail:/t/" + sealed(token.Mail), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			msg := bounceOf("Subject: x\n\n<" + c.link + ">")
+			got, ok := f.Find(Parse(msg), msg, nil)
+			if ok != c.found || ok && (got.ID != id || got.Recipient != "reader@b.example") {
+				t.Errorf("found %v: %+v; want %v", ok, got, c.found)
+			}
+		})
+	}
+}
+
 func TestUnsubscribeByMail(t *testing.T) {
 	keys, m := testKeys(t), &memory{}
 	in := intake(t, keys, m, "")
 	id := keys.NewID(noon)
-	good := keys.Seal(token.Token{Kind: token.ListUnsubscribe, MessageID: id, Recipient: "reader@b.example", Subaccount: 3})
-	filtered := keys.Seal(token.Token{Kind: token.ListUnsubscribe, MessageID: id, Recipient: "reader@b.example", Unreported: true})
-	click := keys.Seal(token.Token{Kind: token.Click, MessageID: id, Recipient: "reader@b.example", Target: "https://x.example/"})
+	link := keys.Seal(token.Token{Kind: token.ListUnsubscribe, Host: "t.example", MessageID: id, Recipient: "reader@b.example"})
+	good := keys.Seal(token.Token{Kind: token.ListUnsubscribe, Host: token.Mail, MessageID: id, Recipient: "reader@b.example", Subaccount: 3})
+	filtered := keys.Seal(token.Token{Kind: token.ListUnsubscribe, Host: token.Mail, MessageID: id, Recipient: "reader@b.example", Unreported: true})
+	click := keys.Seal(token.Token{Kind: token.Click, Host: token.Mail, MessageID: id, Recipient: "reader@b.example", Target: "https://x.example/"})
 	for _, c := range []struct {
 		name, to, subject string
 		want              bool
@@ -180,6 +214,7 @@ func TestUnsubscribeByMail(t *testing.T) {
 		{"subject", "unsubscribe@bounces.example", good, true},
 		{"subject, folded", "Unsubscribe@bounces.example", good[:40] + "\n " + good[40:], true},
 		{"of a message that is not reported", "unsubscribe@bounces.example", filtered, true},
+		{"a link's token", "unsubscribe@bounces.example", link, false},
 		{"a token for something else", "unsubscribe@bounces.example", click, false},
 		{"no token", "unsubscribe@bounces.example", "unsubscribe", false},
 		{"another mailbox", "bounce@bounces.example", good, false},

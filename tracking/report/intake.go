@@ -134,7 +134,7 @@ func (in *Intake) unsubscribe(r *Report, recipients []string) (token.Token, bool
 		if text == "" {
 			text = strings.Join(strings.Fields(r.subject), "")
 		}
-		if t, err := in.c.Finder.Keys.Open(text); err == nil && t.Kind == token.ListUnsubscribe {
+		if t, err := in.c.Finder.Keys.Open(text, token.Mail); err == nil && t.Kind == token.ListUnsubscribe {
 			return t, true
 		}
 	}

@@ -19,7 +19,7 @@ type State struct {
 	history *history
 	later   *later
 	lost    prometheus.Counter
-	say     struct{ refused, lost seldom }
+	say     struct{ refused, lost, unknownHost seldom }
 }
 
 // NewState makes an empty memory.

@@ -32,12 +32,18 @@ type Recorder interface {
 
 // Config is what a Handler needs.
 type Config struct {
-	Keys           *token.Keys
-	Events         Recorder
-	IDs            *event.IDs            // nil: new ones
-	Expiry         time.Duration         // of a link, from the message's making; 0: none
-	ExpiredURL     string                // where an expired link leads; empty: 410
-	TrustedProxies []netip.Prefix        // whose X-Forwarded-For is believed
+	Keys       *token.Keys
+	Events     Recorder
+	IDs        *event.IDs    // nil: new ones
+	Expiry     time.Duration // of a link, from the message's making; 0: none
+	ExpiredURL string        // where an expired link leads; empty: 410
+	// Sites are the hosts that links lead to. With one site a request for an
+	// unknown host is taken for it, with several it is not found. With none what
+	// opens is sealed for no host.
+	Sites []Site
+	// TrustedProxies are those whose X-Forwarded-For, X-Forwarded-Host and
+	// Forwarded are believed.
+	TrustedProxies []netip.Prefix
 	State          *State                // nil: a new one
 	Geo            *Geo                  // nil: no geo_ip
 	TruncateIP     bool                  // events carry the client's network alone
@@ -49,10 +55,14 @@ type Config struct {
 
 // Handler answers the tracked URLs.
 type Handler struct {
-	c        Config
-	requests *prometheus.CounterVec
-	repeated prometheus.Counter
-	classes  *prometheus.CounterVec
+	c       Config
+	openers openers
+
+	requests    *prometheus.CounterVec
+	repeated    prometheus.Counter
+	classes     *prometheus.CounterVec
+	unknownHost prometheus.Counter
+	unreadable  prometheus.Counter
 }
 
 // New makes a handler.
@@ -71,7 +81,8 @@ func New(c Config) *Handler {
 	}
 
 	h := &Handler{
-		c: c,
+		c:       c,
+		openers: newOpeners(c.Sites),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "postern_web_requests_total",
 			Help: "Tracker requests by outcome.",
@@ -84,17 +95,30 @@ func New(c Config) *Handler {
 			Name: "postern_web_classes_total",
 			Help: "Opens and clicks by who made them, and by the rule that said so.",
 		}, []string{"class", "reason"}),
+		unknownHost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "postern_web_unknown_host_total",
+			Help: "Requests for a host that is not a tracking host, where there are several.",
+		}),
+		unreadable: newUnreadable(),
 	}
 	if c.Metrics != nil {
-		c.Metrics.MustRegister(h.requests, h.repeated, h.classes)
+		c.Metrics.MustRegister(h.requests, h.repeated, h.classes, h.unknownHost, h.unreadable)
 		c.Metrics.MustRegister(c.State.collectors()...)
 	}
 	return h
 }
 
-// ProbeAnswer begins the answer to a token of `postern check --online`, what it
-// carries follows: who says so has the token keys.
-const ProbeAnswer = "postern tracker "
+func newUnreadable() prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "postern_web_forwarded_unreadable_total",
+		Help: "Entries of X-Forwarded-For, X-Forwarded-Host and Forwarded from trusted proxies that could not be read.",
+	})
+}
+
+// probeAnswer begins the answer to a token of `postern check --online`; the host
+// that the tracker was asked for follows. Only who has the token keys can tell
+// the nonce.
+func probeAnswer(nonce string) string { return "postern tracker " + nonce + "\nhost " }
 
 // pixel is a transparent GIF of one by one.
 const pixel = "GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
@@ -103,38 +127,55 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Robots-Tag", "noindex")
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	w.Header().Set("Cache-Control", "no-store")
-	if r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, token.PathPrefix) {
-		h.unsubscribe(w, r)
-		return
+	text, isLink := token.FromPath(r.URL.Path)
+	shows := r.Method == http.MethodGet || r.Method == http.MethodHead
+	unsubscribes := r.Method == http.MethodPost && isLink
+	if !shows || r.ContentLength != 0 { // a body left unread must not become a request
+		w.Header().Set("Connection", "close")
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Connection", "close") // a body left unread must not become a request
+	if !shows && !unsubscribes {
 		w.Header().Set("Allow", "GET, HEAD")
 		h.plain(w, "method", http.StatusMethodNotAllowed)
 		return
 	}
-	if r.ContentLength != 0 {
-		w.Header().Set("Connection", "close")
-	}
-	if h.wellKnown(w, r) {
+
+	hosts, known := h.hosts(r)
+	if known && h.wellKnown(w, r) {
 		return
 	}
-	text, ok := token.FromPath(r.URL.Path)
-	if !ok {
+	if !isLink {
 		h.plain(w, "other_path", http.StatusNotFound)
 		return
 	}
-	t, err := h.c.Keys.Open(text)
+	t, err := h.open(text, hosts, known)
 	if err != nil {
-		h.c.Log.Debug("web: bad token", "err", err, "remote", r.RemoteAddr)
-		h.plain(w, "bad_token", http.StatusNotFound)
+		h.c.Log.Debug("web: bad token", "err", err, "host", r.Host, "remote", r.RemoteAddr)
+		h.plain(w, badToken(known), http.StatusNotFound)
 		return
 	}
-	hit := h.hit(r, text, t)
-	switch t.Kind {
+
+	if unsubscribes {
+		h.unsubscribe(w, r, h.hit(r, text, t))
+		return
+	}
+	h.show(w, r, h.hit(r, text, t))
+}
+
+// badToken is the outcome of a request whose token does not open.
+func badToken(knownHost bool) string {
+	if knownHost {
+		return "bad_token"
+	}
+	return "unknown_host"
+}
+
+// show answers GET and HEAD of what a token is for.
+func (h *Handler) show(w http.ResponseWriter, r *http.Request, hit hit) {
+	kind := hit.token.Kind
+	switch kind {
 	case token.Open, token.InitialOpen, token.AmpOpen, token.AmpInitialOpen:
 		h.engaged(r, hit)
-		h.requests.WithLabelValues(t.Kind.String()).Inc()
+		h.requests.WithLabelValues(kind.String()).Inc()
 		w.Header().Set("Content-Type", "image/gif")
 		w.Header().Set("Content-Length", strconv.Itoa(len(pixel)))
 		w.WriteHeader(http.StatusOK)
@@ -146,10 +187,11 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case token.Probe:
 		h.requests.WithLabelValues("probe").Inc()
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		io.WriteString(w, ProbeAnswer+t.Recipient+"\n")
+		io.WriteString(w, probeAnswer(hit.token.Recipient)+h.host(r)+"\n")
 	case token.ListUnsubscribe:
 		h.requests.WithLabelValues("unsubscribe_page").Inc()
-		page(w, http.StatusOK, "Unsubscribe", `<p>Do you want to unsubscribe?</p><form method="post"><button name="List-Unsubscribe" value="One-Click">Unsubscribe</button></form>`)
+		page(w, http.StatusOK, "Unsubscribe", `<p>Do you want to unsubscribe?</p><form method="post">`+
+			`<button name="List-Unsubscribe" value="One-Click">Unsubscribe</button></form>`)
 	default:
 		h.plain(w, "bad_token", http.StatusNotFound)
 	}
@@ -165,15 +207,8 @@ const retryAfter = "60"
 // unsubscribe is the one-click POST of RFC 8058, which mail programs and the
 // page's button send alike. A GET never unsubscribes: link scanners GET. It is
 // answered 200 once the event is durable, and else 503.
-func (h *Handler) unsubscribe(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Connection", "close")
-	text, _ := token.FromPath(r.URL.Path)
-	t, err := h.c.Keys.Open(text)
-	if err != nil {
-		h.plain(w, "bad_token", http.StatusNotFound)
-		return
-	}
-	if t.Kind != token.ListUnsubscribe {
+func (h *Handler) unsubscribe(w http.ResponseWriter, r *http.Request, hit hit) {
+	if hit.token.Kind != token.ListUnsubscribe {
 		w.Header().Set("Allow", "GET, HEAD")
 		h.plain(w, "method", http.StatusMethodNotAllowed)
 		return
@@ -183,13 +218,13 @@ func (h *Handler) unsubscribe(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	if err := h.listUnsubscribed(r, h.hit(r, text, t)); err != nil {
+	if err := h.listUnsubscribed(r, hit); err != nil {
 		w.Header().Set("Retry-After", retryAfter)
 		h.requests.WithLabelValues("unsubscribe_failed").Inc()
 		page(w, http.StatusServiceUnavailable, "Not yet unsubscribed", "<p>Please try again in a minute.</p>")
 		return
 	}
-	h.requests.WithLabelValues(t.Kind.String()).Inc()
+	h.requests.WithLabelValues(hit.token.Kind.String()).Inc()
 	page(w, http.StatusOK, "Unsubscribed", "<p>You are unsubscribed.</p>")
 }
 
@@ -291,8 +326,13 @@ func (h *Handler) plain(w http.ResponseWriter, outcome string, status int) {
 // NewServer wraps a handler with the limits that face the Internet.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 15 * time.Second,
-		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Handler:                      h,
+		ReadHeaderTimeout:            10 * time.Second,
+		ReadTimeout:                  15 * time.Second,
+		WriteTimeout:                 30 * time.Second,
+		IdleTimeout:                  time.Minute,
+		MaxHeaderBytes:               16 << 10,
+		DisableGeneralOptionsHandler: true, // OPTIONS * is answered as any other method
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }

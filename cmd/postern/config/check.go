@@ -317,6 +317,7 @@ func (b *binder) checkTracking(c *Config) {
 	} else if strings.HasPrefix(string(t.URL), "http://") && !strings.HasPrefix(string(t.URL), "http://127.") && !strings.HasPrefix(string(t.URL), "http://localhost") {
 		b.warn("tracking.url", "links over plain http show mail programs' warnings; an https address is better")
 	}
+	b.checkHosts(t)
 	w := &t.Web
 	if err := oneOf(w.IPPrivacy, "full", "truncate"); err != nil {
 		b.problem("tracking.web.ip_privacy", "%v, not %q", err, w.IPPrivacy)

@@ -183,6 +183,7 @@ type Tracking struct {
 	MaxLinkLength int            `toml:"max_link_length"`
 	ListUnsub     bool           `toml:"list_unsubscribe"`
 	KeyFile       string         `toml:"key_file"`
+	Former        []Host         `toml:"former"` // tracking hosts of before
 	Rules         []TrackingRule `toml:"rule"`
 	Web           Web            `toml:"web"`
 }
@@ -191,6 +192,7 @@ type Tracking struct {
 type TrackingRule struct {
 	SenderOrFrom string `toml:"sender_or_from"`
 	URL          URL    `toml:"url"`
+	Former       []Host `toml:"former"` // its tracking hosts of before
 	Open         *bool  `toml:"open"`
 	InitialOpen  *bool  `toml:"initial_open"`
 	Click        *bool  `toml:"click"`
