@@ -38,12 +38,13 @@ var eventTypes = map[token.Kind]event.Type{
 // HEAD requests are never counted. The recipient is served even where the event
 // cannot be written.
 func (h *Handler) engaged(r *http.Request, hit hit) {
-	f := h.c.State.history.note(hit.token, hit.text, r.Method, hit.at)
+	f := h.c.State.history.note(r, hit)
 	if r.Method != http.MethodGet {
 		return
 	}
 	f.agent, f.header, f.since = h.c.State.agents.Read(r.UserAgent()), r.Header, hit.at.Sub(hit.token.Issued())
 	class := classify(f)
+	h.c.State.history.opened(hit, f, class)
 
 	// What a message's filter keeps from being reported are opens and clicks;
 	// somebody who unsubscribes has to be heard in any case.
