@@ -3,7 +3,7 @@ package web
 import (
 	"hash/maphash"
 	"net/http"
-	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -100,18 +100,19 @@ type journey struct {
 	links  []visit
 }
 
-// visit is one request for a link, and who sent it.
+// visit is one request for a link, and who sent it, as hashes. There are many,
+// and none has a pointer that the collector would follow.
 type visit struct {
 	link    uint64
-	network netip.Addr
+	network uint64
 	agent   uint64
-	at      time.Time
+	at      int64 // Unix nanoseconds
 }
 
-// before reports whether the visit was at most d before now. One in the future
-// was made before the clock was set back.
-func (v visit) before(now time.Time, d time.Duration) bool {
-	age := now.Sub(v.at)
+// before reports whether the visit was less than d before another. One in the
+// future was made before the clock was set back.
+func (v visit) before(later visit, d time.Duration) bool {
+	age := time.Duration(later.at - v.at)
 	return age >= 0 && age < d
 }
 
@@ -150,9 +151,9 @@ func (h *history) note(r *http.Request, hit hit) (f facts) {
 
 	v := visit{
 		link:    maphash.String(h.seed, hit.text),
-		network: truncated(hit.client),
+		network: maphash.Comparable(h.seed, truncated(hit.client)),
 		agent:   maphash.String(h.seed, r.UserAgent()),
-		at:      hit.at,
+		at:      hit.at.UnixNano(),
 	}
 	if r.Method == http.MethodHead {
 		j.heads = remember(j.heads, v)
@@ -164,18 +165,12 @@ func (h *history) note(r *http.Request, hit hit) (f facts) {
 
 	for _, head := range j.heads {
 		same := head.network == v.network || head.agent == v.agent
-		if head.link == v.link && same && head.before(v.at, headMemory) {
+		if head.link == v.link && same && head.before(v, headMemory) {
 			f.headFirst = true
 		}
 	}
 	j.links = remember(j.links, v)
-	seen := map[uint64]bool{}
-	for _, l := range j.links {
-		if l.network == v.network && l.before(v.at, burst) {
-			seen[l.link] = true
-		}
-	}
-	f.links = len(seen)
+	f.links = linksOf(j.links, v)
 	return f
 }
 
@@ -188,6 +183,19 @@ func (h *history) opened(hit hit, f facts, class event.Class) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.journeyOf(hit.token.MessageID, hit.at).opened = true
+}
+
+// linksOf counts the links that the network of v asked for within burst, v
+// included.
+func linksOf(visits []visit, v visit) int {
+	var seen [maxVisits]uint64
+	links := seen[:0]
+	for _, l := range visits {
+		if l.network == v.network && l.before(v, burst) && !slices.Contains(links, l.link) {
+			links = append(links, l.link)
+		}
+	}
+	return len(links)
 }
 
 func remember(vs []visit, v visit) []visit {

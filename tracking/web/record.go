@@ -2,8 +2,11 @@ package web
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -59,17 +62,29 @@ func (h *Handler) engaged(r *http.Request, hit hit) {
 	})
 }
 
+// How long an event's record is waited for. A click is served then, and an
+// unsubscribe request asked to come again.
+const (
+	clickWaits       = 5 * time.Second
+	unsubscribeWaits = 20 * time.Second // within the server's WriteTimeout
+)
+
+// maxWriting bounds the events that are being written at once, those included
+// that nobody waits for any more.
+const maxWriting = 4096
+
+var errSlow = errors.New("web: the event is not written in time")
+
 // listUnsubscribed makes the event of an unsubscribe request durable.
 func (h *Handler) listUnsubscribed(r *http.Request, hit hit) error {
 	return h.once(r, keyOf(r, hit), hit, func() error {
-		e := h.event(hit, event.ListUnsubscribe)
-		if err := h.write(r, e); err != nil {
+		err := h.write(r, h.event(hit, event.ListUnsubscribe), unsubscribeWaits, func(error) {})
+		if err != nil {
 			h.c.State.say.refused.log(hit.at, func() {
 				h.c.Log.Error("web: unsubscribe request refused, the event cannot be written", "err", err)
 			})
-			return err
 		}
-		return nil
+		return err
 	})
 }
 
@@ -85,25 +100,57 @@ func (h *Handler) once(r *http.Request, key requestKey, hit hit, write func() er
 // writeEngagement writes an event whose recipient is served in any case. That
 // of an unsubscribe link is tried again later.
 func (h *Handler) writeEngagement(r *http.Request, key requestKey, hit hit, e *event.Event) error {
-	err := h.write(r, e)
-	if err == nil {
-		return nil
-	}
-	if hit.token.Kind == token.LinkUnsubscribe && h.c.State.later.add(key, e, h.c.Events) {
-		return err
-	}
-
-	h.c.State.lost.Inc()
-	h.c.State.say.lost.log(hit.at, func() {
-		h.c.Log.Error("web: events lost, they cannot be written", "err", err, "message_id", e.MessageID, "type", e.Type)
+	return h.write(r, e, clickWaits, func(err error) {
+		if hit.token.Kind == token.LinkUnsubscribe && h.c.State.later.add(key, e, h.c.Events) {
+			return
+		}
+		h.c.State.lost.Inc()
+		h.c.State.say.lost.log(hit.at, func() {
+			h.c.Log.Error("web: events lost, they cannot be written", "err", err, "message_id", e.MessageID, "type", e.Type)
+		})
 	})
-	return err
 }
 
-// write makes an event durable. The client may hang up before the fsync; the
-// event happened all the same.
-func (h *Handler) write(r *http.Request, e *event.Event) error {
-	return h.c.Events.Record(context.WithoutCancel(r.Context()), e)
+// write makes an event durable; the client may hang up meanwhile, for the event
+// happened all the same. Where it takes longer than within, write returns
+// errSlow and the writing goes on. Should the event not be written, then or
+// now, failed is called once.
+func (h *Handler) write(r *http.Request, e *event.Event, within time.Duration, failed func(error)) error {
+	t := time.NewTimer(within)
+	defer t.Stop()
+	select {
+	case h.c.State.writing <- struct{}{}:
+	case <-t.C:
+		failed(errSlow)
+		return errSlow
+	}
+
+	ctx := context.WithoutCancel(r.Context())
+	done := make(chan error, 1)
+	go func() {
+		err := h.recorded(ctx, e)
+		<-h.c.State.writing
+		if err != nil {
+			failed(err)
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-t.C:
+		return errSlow
+	}
+}
+
+// recorded is the Recorder's outcome, a panic being one, as it is to net/http.
+func (h *Handler) recorded(ctx context.Context, e *event.Event) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("web: record: panic: %v\n%s", p, debug.Stack())
+		}
+	}()
+	return h.c.Events.Record(ctx, e)
 }
 
 // event is what the token alone tells.

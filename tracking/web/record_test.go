@@ -247,7 +247,7 @@ func TestMemoryOfRepeatsIsBounded(t *testing.T) {
 func TestRepeatsWhenTheClockJumps(t *testing.T) {
 	var r repeats
 	now := time.Now()
-	for _, d := range []time.Duration{0, -24 * time.Hour, 24 * time.Hour, -2 * time.Second} {
+	for _, d := range []time.Duration{0, -24 * time.Hour, 48 * time.Hour, -2 * time.Second} {
 		now = now.Add(d)
 		if repeated, _ := r.once(t.Context(), requestKey{1}, now, func() error { return nil }); repeated {
 			t.Errorf("after a jump of %v a request is taken for a repeat", d)
@@ -319,6 +319,83 @@ func TestOpensAndClicksAreServedWhenTheDiskIsFull(t *testing.T) {
 				t.Errorf("%v waiting, want %v", got, c.waiting)
 			}
 		})
+	}
+}
+
+// TestStalledDisk: a disk that does not answer keeps nobody from where a link
+// leads, and what it takes in the end is not lost.
+func TestStalledDisk(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		outcome error
+		lost    float64
+	}{
+		{"written in the end", nil, 0},
+		{"refused in the end", errDiskFull, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h, _, keys := setup(t)
+				g := &gate{outcome: make(chan error)}
+				h.c.Events = g
+				start := time.Now()
+				w := get(h, path(keys, token.Token{Kind: token.Click, Target: "https://x.example/"}))
+				if took := time.Since(start); w.Code != http.StatusFound || took != clickWaits {
+					t.Errorf("got %d after %v, want 302 after %v", w.Code, took, clickWaits)
+				}
+				g.outcome <- c.outcome
+				synctest.Wait()
+				if lost := value(t, h.c.State.lost); lost != c.lost {
+					t.Errorf("%v lost, want %v", lost, c.lost)
+				}
+			})
+		})
+	}
+}
+
+func TestStalledDiskRefusesUnsubscribes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _, keys := setup(t)
+		g := &gate{outcome: make(chan error)}
+		h.c.Events = g
+		path := path(keys, token.Token{Kind: token.ListUnsubscribe})
+		if w := oneClick(h, path); w.Code != http.StatusServiceUnavailable {
+			t.Errorf("got %d, want 503", w.Code)
+		}
+		g.outcome <- nil
+		synctest.Wait()
+	})
+}
+
+// TestWritingIsBounded: no more than so many wait for a stalled disk; one more
+// is served and lost.
+func TestWritingIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, m, keys := setup(t)
+		h.c.State.writing = make(chan struct{}, 1)
+		h.c.State.writing <- struct{}{}
+		if w := get(h, path(keys, token.Token{Kind: token.Click, Target: "https://x.example/"})); w.Code != http.StatusFound {
+			t.Errorf("got %d, want 302", w.Code)
+		}
+		if lost := value(t, h.c.State.lost); lost != 1 || len(m.all()) != 0 {
+			t.Errorf("%v lost, %d events, want 1 and 0", lost, len(m.all()))
+		}
+	})
+}
+
+// broken is a Recorder that panics.
+type broken struct{}
+
+func (broken) Record(context.Context, ...*event.Event) error { panic("broken") }
+
+func TestRecorderThatPanicsIsAFailure(t *testing.T) {
+	h, _, keys := setup(t)
+	h.c.Events = broken{}
+	if w := oneClick(h, path(keys, token.Token{Kind: token.ListUnsubscribe})); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("got %d, want 503", w.Code)
+	}
+	if w := get(h, path(keys, token.Token{Kind: token.Click, Target: "https://x.example/"})); w.Code != http.StatusFound {
+		t.Errorf("got %d, want 302", w.Code)
 	}
 }
 

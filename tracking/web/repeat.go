@@ -14,6 +14,10 @@ import (
 // one event.
 const sameWithin = time.Second
 
+// clockSetBack is how far behind the others a request's time is not for its
+// event's having been written slowly, but for the clock's having been set back.
+const clockSetBack = time.Minute
+
 // maxRemembered bounds the requests that are remembered of one second. What is
 // beyond is not remembered: its repeats make events of their own, for a first
 // one is never dropped.
@@ -22,7 +26,7 @@ const maxRemembered = 1 << 17
 // requestKey is a digest of what makes two requests the same: method, token,
 // client, User-Agent and the header fields in which a program says that it
 // fetches ahead.
-type requestKey [sha256.Size]byte
+type requestKey [16]byte
 
 // keyOf digests a request. Every part has its length in front, so that no two
 // requests write the same bytes.
@@ -45,26 +49,30 @@ func keyOf(r *http.Request, h hit) requestKey {
 		}
 	}
 
-	return sha256.Sum256(parts)
+	sum := sha256.Sum256(parts)
+	return requestKey(sum[:])
 }
 
 // attempt is the writing of one event, which the repeats of its request wait
 // for.
 type attempt struct {
-	at   time.Time
+	at   int64         // Unix nanoseconds
 	done chan struct{} // closed once err is set
 	err  error
 }
 
-func (a *attempt) covers(now time.Time) bool { return now.Sub(a.at).Abs() < sameWithin }
+// same reports whether two requests at these times, in Unix nanoseconds, are
+// within a second of each other.
+func same(a, b int64) bool { return time.Duration(a-b).Abs() < sameWithin }
 
-// repeats remembers the requests of the last second, in two generations. The
-// zero value is ready for use, and safe for concurrent use.
+// repeats remembers the requests whose events are being written, and those of the
+// last second whose events are, in two generations. The zero value is ready for use, and safe for concurrent use.
 type repeats struct {
-	mu     sync.Mutex
-	turned time.Time
-	now    map[requestKey]*attempt
-	before map[requestKey]*attempt
+	mu      sync.Mutex
+	pending map[requestKey]*attempt
+	turned  int64
+	now     map[requestKey]int64 // when they came; without pointers, which the collector would follow
+	before  map[requestKey]int64
 }
 
 // errAborted is what repeats get where the first request's writing panicked.
@@ -74,7 +82,10 @@ var errAborted = errors.New("web: the writing of the event was broken off")
 // others wait for it and return its error. A request whose write fails is
 // forgotten: the next one is a first one again.
 func (r *repeats) once(ctx context.Context, key requestKey, now time.Time, write func() error) (repeated bool, err error) {
-	a, first := r.begin(key, now)
+	a, first := r.begin(key, now.UnixNano())
+	if a == nil {
+		return true, nil
+	}
 	if !first {
 		select {
 		case <-a.done:
@@ -84,48 +95,55 @@ func (r *repeats) once(ctx context.Context, key requestKey, now time.Time, write
 		}
 	}
 
-	err = errAborted
-	defer func() { r.end(key, a, err) }()
-	err = write()
-
-	return false, err
+	a.err = errAborted
+	defer r.end(key, a)
+	a.err = write()
+	return false, a.err
 }
 
-func (r *repeats) begin(key requestKey, now time.Time) (a *attempt, first bool) {
+// begin returns the attempt to write a request's event, and whether it is the
+// caller's own; nil where the event is written already.
+func (r *repeats) begin(key requestKey, at int64) (a *attempt, first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	if r.now == nil || now.Sub(r.turned).Abs() >= sameWithin {
-		r.now, r.before = map[requestKey]*attempt{}, r.now
-		r.turned = now
-	}
-
-	if a := r.now[key]; a != nil && a.covers(now) {
+	if a := r.pending[key]; a != nil && same(a.at, at) {
 		return a, false
 	}
-	if a := r.before[key]; a != nil && a.covers(now) {
-		return a, false
+	for _, known := range []map[requestKey]int64{r.now, r.before} {
+		if t, ok := known[key]; ok && same(t, at) {
+			return nil, false
+		}
 	}
 
-	a = &attempt{at: now, done: make(chan struct{})}
-	if len(r.now) < maxRemembered {
-		r.now[key] = a
+	a = &attempt{at: at, done: make(chan struct{})}
+	if r.pending == nil {
+		r.pending = map[requestKey]*attempt{}
 	}
+	r.pending[key] = a
 	return a, true
 }
 
-func (r *repeats) end(key requestKey, a *attempt, err error) {
-	a.err = err
+// end gives the waiting requests the outcome, and remembers a request whose
+// event is written.
+func (r *repeats) end(key requestKey, a *attempt) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
 	close(a.done)
-	if err == nil {
+	if r.pending[key] == a {
+		delete(r.pending, key)
+	}
+	if a.err != nil {
 		return
 	}
 
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, known := range []map[requestKey]*attempt{r.now, r.before} {
-		if known[key] == a {
-			delete(known, key)
-		}
+	since := time.Duration(a.at - r.turned)
+	if r.now == nil || since >= sameWithin || since < -clockSetBack {
+		r.now, r.before = map[requestKey]int64{}, r.now
+		r.turned = a.at
+	}
+	if len(r.now) < maxRemembered {
+		r.now[key] = a.at
 	}
 }

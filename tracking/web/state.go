@@ -19,6 +19,7 @@ type State struct {
 	history *history
 	later   *later
 	lost    prometheus.Counter
+	writing chan struct{} // a place for each event that is being written
 	say     struct{ refused, lost, unknownHost seldom }
 }
 
@@ -33,6 +34,7 @@ func NewState() *State {
 		history: newHistory(),
 		later:   newLater(lost),
 		lost:    lost,
+		writing: make(chan struct{}, maxWriting),
 	}
 }
 
