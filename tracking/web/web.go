@@ -323,8 +323,12 @@ func (h *Handler) plain(w http.ResponseWriter, outcome string, status int) {
 	http.Error(w, http.StatusText(status), status)
 }
 
-// NewServer wraps a handler with the limits that face the Internet.
+// NewServer wraps a handler with the limits that face the Internet. What the
+// library says goes into log, if it is not nil.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	return &http.Server{
 		Handler:                      h,
 		ReadHeaderTimeout:            10 * time.Second,
