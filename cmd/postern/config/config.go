@@ -209,7 +209,7 @@ type Web struct {
 	// behind the first 48 bits of an IPv6 address.
 	IPPrivacy string `toml:"ip_privacy"`
 	// EventsPerClient is no longer read.
-	EventsPerClient struct{} `toml:"events_per_client" retired:"has no effect any more, take it out: only repeats of the same request within a second make no event of their own"`
+	EventsPerClient struct{} `toml:"events_per_client" retired:"has no effect any more, take it out"`
 	// Files for universal links and app links, served under /.well-known/.
 	AppleAppSite string `toml:"apple_app_site_association"`
 	AssetLinks   string `toml:"assetlinks"`
