@@ -45,7 +45,10 @@ func (h *Handler) engaged(r *http.Request, hit hit) {
 	if r.Method != http.MethodGet {
 		return
 	}
-	f.agent, f.header, f.since = h.c.State.agents.Read(r.UserAgent()), r.Header, hit.at.Sub(hit.token.Issued())
+	f.agent = h.c.State.agents.Read(r.UserAgent())
+	f.header = r.Header
+	f.since = hit.at.Sub(hit.token.Issued())
+
 	class := classify(f)
 	h.c.State.history.opened(hit, f, class)
 
