@@ -153,3 +153,43 @@ func TestCheckOnline(t *testing.T) {
 		t.Error("a check made events")
 	}
 }
+
+// TestLinksOpenOnTheirHostAlone has two tracking domains on one tracker, and a
+// proxy's Host that is neither.
+func TestLinksOpenOnTheirHostAlone(t *testing.T) {
+	s := startSink(t, sink.Config{})
+	g := newGateway(t, s.addr, "[[tracking.rule]]\nsender_or_from = \"customer.example\"\nurl = \"https://click.customer.example\"\nformer = [\"old.customer.example\"]\n")
+	g.start(t)
+	g.submit(t, "a@example.com", "reader@example.net", strings.Replace(newsletter, "news@example.com", "news@customer.example", 1))
+	link := regexp.MustCompile(`https://click\.customer\.example(/t/[\w-]{40,})`).FindStringSubmatch(string(s.wait(t, 1).Data))
+	if link == nil {
+		t.Fatalf("no link of the rule's host in:\n%s", s.wait(t, 1).Data)
+	}
+
+	for host, want := range map[string]int{
+		"click.customer.example":     http.StatusOK,
+		"Click.Customer.Example.:80": http.StatusOK,
+		g.tracker:                    http.StatusNotFound,
+		"old.customer.example":       http.StatusNotFound,
+		"backend.internal":           http.StatusNotFound,
+	} {
+		r, err := http.NewRequest("GET", "http://"+g.tracker+link[1], nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Host = host
+		res, err := http.DefaultTransport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode/100 != want/100 && (want != http.StatusOK || res.StatusCode != http.StatusFound) {
+			t.Errorf("%s: got %d, want %d", host, res.StatusCode, want)
+		}
+	}
+	http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	if _, metrics := g.get("/metrics"); !strings.Contains(metrics, "postern_web_unknown_host_total 1") {
+		t.Error("the unknown host is not counted")
+	}
+	g.stop(t)
+}

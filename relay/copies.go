@@ -377,7 +377,13 @@ type stamper struct {
 
 func (r *Relay) stamper(m *message, c *copyOf) *stamper {
 	return &stamper{keys: r.c.Keys, base: m.tracking.URL,
-		t: token.Token{MessageID: c.as.id, Recipient: c.as.recipient.Address.String(), Subaccount: m.policy.subaccount, Unreported: !m.report}}
+		t: token.Token{
+			Host:       token.HostOf(m.tracking.URL),
+			MessageID:  c.as.id,
+			Recipient:  c.as.recipient.Address.String(),
+			Subaccount: m.policy.subaccount,
+			Unreported: !m.report,
+		}}
 }
 
 // Link implements rewrite.Stamper.
@@ -416,10 +422,10 @@ func (s *stamper) Pixel(initial, amp bool) string {
 func (s *stamper) unsubscribe(mailbox string) string {
 	t := s.t
 	t.Kind = token.ListUnsubscribe
-	text := s.keys.Seal(t)
-	value := "<" + token.URL(s.base, text) + ">"
+	value := "<" + token.URL(s.base, s.keys.Seal(t)) + ">"
 	if mailbox != "" {
-		value += ",\r\n <mailto:" + mailbox + "?subject=" + text + ">"
+		t.Host = token.Mail
+		value += ",\r\n <mailto:" + mailbox + "?subject=" + s.keys.Seal(t) + ">"
 	}
 	return value
 }

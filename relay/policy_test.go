@@ -164,7 +164,7 @@ func TestSubaccount(t *testing.T) {
 				t.Errorf("header %q", got)
 			}
 			for _, m := range regexp.MustCompile(`https://t\.example/t/([\w-]+)`).FindAllStringSubmatch(string(b.up.got[0].Message[0]), -1) {
-				if tok, err := b.keys.Open(m[1]); err != nil || tok.Subaccount != c.want {
+				if tok, err := b.keys.Open(m[1], "t.example"); err != nil || tok.Subaccount != c.want {
 					t.Errorf("token %+v, %v", tok, err)
 				}
 			}
@@ -394,18 +394,25 @@ func TestListUnsubscribe(t *testing.T) {
 		added        bool
 	}{{"added", "", true}, {"there already", "List-Unsubscribe: <mailto:x@example.com>\r\n", false}} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.ListUnsubscribe = true })
+			b := newBench(t, func(conf *Config) { conf.ListUnsubscribe, conf.UnsubscribeBy = true, "unsubscribe@b.example" })
 			b.relay.Submit(context.Background(), submission(withFields(c.fields), "a"))
 			msg := string(b.up.got[0].Message[0])
-			m := regexp.MustCompile(`List-Unsubscribe: <https://t\.example/t/([\w-]+)>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n`).FindStringSubmatch(msg)
+			m := regexp.MustCompile(`List-Unsubscribe: <https://t\.example/t/([\w-]+)>,\r\n <mailto:unsubscribe@b\.example\?subject=([\w-]+)>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n`).FindStringSubmatch(msg)
 			if (m != nil) != c.added {
 				t.Fatalf("header of %s", msg)
 			}
 			signed := regexp.MustCompile(`(?s)h=.*List-Unsubscribe-Post.*bh=`).MatchString(msg)
 			if c.added {
-				tok, err := b.keys.Open(m[1])
+				tok, err := b.keys.Open(m[1], "t.example")
 				if err != nil || tok.Kind != token.ListUnsubscribe || tok.Recipient != "a@Example.NET" || !signed {
 					t.Errorf("token %+v, %v, signed %v", tok, err, signed)
+				}
+				tok, err = b.keys.Open(m[2], token.Mail)
+				if err != nil || tok.Kind != token.ListUnsubscribe || tok.Recipient != "a@Example.NET" {
+					t.Errorf("token of the mailto %+v, %v", tok, err)
+				}
+				if _, err := b.keys.Open(m[2], "t.example"); err == nil {
+					t.Error("the token of the mailto opens on the tracking host")
 				}
 			}
 		})

@@ -193,7 +193,7 @@ func TestSubmitOne(t *testing.T) {
 	}
 	targets := map[token.Kind]string{}
 	for _, m := range regexp.MustCompile(`https://t\.example/t/([\w-]+)`).FindAllStringSubmatch(msg, -1) {
-		tok, err := b.keys.Open(m[1])
+		tok, err := b.keys.Open(m[1], "t.example")
 		if err != nil {
 			t.Fatal(err)
 		}

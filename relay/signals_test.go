@@ -78,7 +78,7 @@ func TestUnreported(t *testing.T) {
 		t.Fatalf("%v, %d events", r, len(b.rec.events))
 	}
 	for _, m := range regexp.MustCompile(`https://t\.example/t/([\w-]+)`).FindAllStringSubmatch(string(b.up.got[0].Message[0]), -1) {
-		if tok, err := b.keys.Open(m[1]); err != nil || !tok.Unreported {
+		if tok, err := b.keys.Open(m[1], "t.example"); err != nil || !tok.Unreported {
 			t.Errorf("%+v, %v", tok, err)
 		}
 	}

@@ -51,8 +51,9 @@ func (c *tokenKeygenCmd) Run(e *env) error {
 }
 
 type tokenDecodeCmd struct {
-	Keys string `required:"" type:"path" help:"The key file." placeholder:"FILE"`
-	URL  string `arg:"" help:"A tracked link, or its token alone."`
+	Keys string   `required:"" type:"path" help:"The key file." placeholder:"FILE"`
+	Host []string `help:"With a token alone: the tracking host that it is sealed for, where it is not one of a mail." placeholder:"HOST"`
+	URL  string   `arg:"" help:"A tracked link, or its token alone."`
 }
 
 func (c *tokenDecodeCmd) Help() string {
@@ -64,18 +65,26 @@ func (c *tokenDecodeCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	text := c.URL
-	if u, err := url.Parse(c.URL); err == nil && u.Scheme != "" {
-		text = u.Path[strings.LastIndexByte(u.Path, '/')+1:]
+	text, hosts := c.URL, []string{token.Mail, token.Probing}
+	for _, h := range c.Host {
+		hosts = append(hosts, token.Host(h))
 	}
-	t, err := keys.Open(text)
+	if u, err := url.Parse(c.URL); err == nil && u.Scheme != "" {
+		path := u.Path
+		if i := strings.LastIndex(path, token.PathPrefix); i > 0 { // tracking.url has a path
+			path = path[i:]
+		}
+		text, _ = token.FromPath(path)
+		hosts = append(hosts, token.Host(u.Host))
+	}
+	t, err := keys.Open(text, hosts...)
 	if err != nil {
 		return err
 	}
 	out := json.NewEncoder(e.stdout)
 	out.SetEscapeHTML(false)
 	return out.Encode(map[string]any{"kind": t.Kind.String(), "message_id": t.MessageID.String(), "issued": t.Issued().UTC(),
-		"recipient": t.Recipient, "subaccount": t.Subaccount, "target": t.Target, "link_name": t.LinkName})
+		"host": t.Host, "recipient": t.Recipient, "subaccount": t.Subaccount, "target": t.Target, "link_name": t.LinkName})
 }
 
 type versionCmd struct{}

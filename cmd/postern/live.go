@@ -97,8 +97,17 @@ func (g *gateway) buildRelay(n *live, rec recorder) error {
 	if err != nil {
 		return err
 	}
-	n.intake, err = report.NewIntake(report.Config{Finder: &report.Finder{Keys: n.keys, Header: string(l.Relay.MessageIDHeader)}, Events: rec,
-		Keep: l.Reports.Keep, Log: g.log, Metrics: n.metrics})
+	n.intake, err = report.NewIntake(report.Config{
+		Finder: &report.Finder{
+			Keys:   n.keys,
+			Header: string(l.Relay.MessageIDHeader),
+			Hosts:  web.Hosts(l.Tracking.Sites()),
+		},
+		Events:  rec,
+		Keep:    l.Reports.Keep,
+		Log:     g.log,
+		Metrics: n.metrics,
+	})
 	if err != nil {
 		return err
 	}
@@ -126,9 +135,20 @@ func (g *gateway) buildRelay(n *live, rec recorder) error {
 // newWeb makes the tracker's side of a configuration.
 func (g *gateway) newWeb(n *live, rec recorder) (http.Handler, error) {
 	t := n.c.Tracking
-	c := web.Config{Keys: n.keys, Events: rec, IDs: g.ids, Expiry: t.LinkExpiry.Std(), ExpiredURL: string(t.Web.ExpiredURL),
-		TrustedProxies: prefixes(t.Web.TrustedProxies), State: g.webState, TruncateIP: t.Web.IPPrivacy == "truncate",
-		ClientEvents: t.Web.EventsPerClient.N, ClientPer: t.Web.EventsPerClient.Per, WellKnown: map[string][]byte{}, Log: g.log, Metrics: n.metrics, Now: time.Now}
+	c := web.Config{
+		Keys:           n.keys,
+		Events:         rec,
+		IDs:            g.ids,
+		Expiry:         t.LinkExpiry.Std(),
+		ExpiredURL:     string(t.Web.ExpiredURL),
+		Sites:          t.Sites(),
+		TrustedProxies: prefixes(t.Web.TrustedProxies),
+		State:          g.webState,
+		TruncateIP:     t.Web.IPPrivacy == "truncate",
+		WellKnown:      map[string][]byte{},
+		Log:            g.log,
+		Metrics:        n.metrics,
+	}
 	for path, file := range map[string]string{web.AppleAppSitePath: t.Web.AppleAppSite, web.AssetLinksPath: t.Web.AssetLinks} {
 		if file == "" {
 			continue

@@ -90,6 +90,9 @@ mode = "self-signed"
 [relay]
 upstream = ["127.0.0.1:1"]
 
+[admin]
+listen = "127.0.0.1:0"
+
 [tracking]
 url = "http://localhost"
 

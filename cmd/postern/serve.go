@@ -498,6 +498,7 @@ func (g *gateway) serveBack(ctx context.Context, run runner) error {
 		g.serveACME(ctx, run)
 	}
 	run("", func() error { g.watchFiles(ctx); return nil })
+	run("", func() error { return g.webState.Serve(ctx, g.log) })
 	if mail := g.c.Role == config.All; mail && g.c.Submission.Auth == "upstream" { // to know what it offers
 		run("", func() error { _ = g.Reachable(ctx); return nil })
 	}

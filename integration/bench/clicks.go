@@ -43,7 +43,7 @@ func runClicks(o options) error {
 		return err
 	}
 	addr, admin := freeAddr(), freeAddr()
-	if err := os.WriteFile(config, fmt.Appendf(nil, "hostname = \"t.example.com\"\nstate_dir = \"state\"\n[log]\nlevel = \"error\"\n[tracking]\nurl = \"http://%[1]s\"\n[tracking.web]\nlisten = [%[1]q]\nevents_per_client = \"1000000000/min\"\n[admin]\nlisten = %[2]q\n%[3]s\n", addr, admin, o.extra), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, "hostname = \"t.example.com\"\nstate_dir = \"state\"\n[log]\nlevel = \"error\"\n[tracking]\nurl = \"http://%[1]s\"\n[tracking.web]\nlisten = [%[1]q]\n[admin]\nlisten = %[2]q\n%[3]s\n", addr, admin, o.extra), 0o600); err != nil {
 		return err
 	}
 	c := exec.Command(o.binary, "serve", "--role", "tracker", "--config", config)
@@ -117,7 +117,7 @@ func clickOn(addr string, keys *token.Keys, serial *atomic.Int64, end time.Time)
 	var req bytes.Buffer
 	for time.Now().Before(end) {
 		k := serial.Add(1)
-		text := keys.Seal(token.Token{Kind: token.Click, MessageID: keys.NewID(time.Now().Add(-time.Hour)), Recipient: "reader" + strconv.FormatInt(k, 10) + "@example.net",
+		text := keys.Seal(token.Token{Kind: token.Click, Host: token.Host(addr), MessageID: keys.NewID(time.Now().Add(-time.Hour)), Recipient: "reader" + strconv.FormatInt(k, 10) + "@example.net",
 			Target: "https://www.example.com/articles/" + strconv.FormatInt(k, 10) + "?utm_source=newsletter"})
 		req.Reset()
 		fmt.Fprintf(&req, "GET %s%s HTTP/1.1\r\nHost: %s\r\nUser-Agent: Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1\r\nAccept-Language: en\r\n\r\n", token.PathPrefix, text, addr)

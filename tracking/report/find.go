@@ -14,13 +14,14 @@ import (
 // Keys tell our ids and tokens from made-up ones; *token.Keys is one.
 type Keys interface {
 	ParseID(string) (token.ID, error)
-	Open(string) (token.Token, error)
+	Open(text string, hosts ...string) (token.Token, error)
 }
 
 // Finder finds the message that a report is about.
 type Finder struct {
 	Keys   Keys
-	Header string // the header field that carries message ids
+	Header string   // the header field that carries message ids
+	Hosts  []string // tracking hosts, in the form of token.Host
 }
 
 // Found is the copy that a report is about.
@@ -183,29 +184,64 @@ var (
 // tokens returns the tokens of ours in a mail, in the order in which they stand.
 func (f *Finder) tokens(hay [][]byte) (out []token.Token) {
 	tried := map[string]bool{}
+	// try opens a token under any of the hosts, and reports whether there may be
+	// more of them.
+	try := func(text string, hosts ...string) bool {
+		text = strings.TrimRight(text, "-_") // no token ends so
+		if tried[text] {
+			return true
+		}
+		if len(tried) >= maxCandidates {
+			return false
+		}
+
+		tried[text] = true
+		if t, err := f.Keys.Open(text, hosts...); err == nil {
+			out = append(out, t)
+		}
+		return true
+	}
+
 	for _, b := range hay {
 		if bytes.Contains(b, []byte("=\n")) || bytes.Contains(b, []byte("=\r\n")) { // quoted-printable that nobody decoded
 			b = softBreak.ReplaceAll(b, nil)
 		}
 
-		for _, pattern := range []*regexp.Regexp{tokenIn, mailToken} {
-			for _, m := range pattern.FindAllSubmatch(b, maxCandidates) {
-				text := string(m[1])
-				if tried[text] {
-					continue
-				}
-				if len(tried) >= maxCandidates {
-					return out
-				}
-				tried[text] = true
-				if t, err := f.Keys.Open(text); err == nil {
-					out = append(out, t)
-				}
+		for _, m := range tokenIn.FindAllSubmatchIndex(b, maxCandidates) {
+			if !try(string(b[m[2]:m[3]]), append(hostBefore(b[:m[0]]), f.Hosts...)...) {
+				return out
+			}
+		}
+		for _, m := range mailToken.FindAllSubmatch(b, maxCandidates) {
+			if !try(string(m[1]), token.Mail) {
+				return out
 			}
 		}
 	}
 
 	return out
+}
+
+// maxHostBefore bounds the host, port and path in front of a token's path, in
+// bytes.
+const maxHostBefore = 400
+
+// hostBefore returns the host of the URL whose path goes on behind b, in the
+// form of token.Host, or nothing where there is none. A token opens under a
+// host that somebody wrote there only where it was sealed for it.
+func hostBefore(b []byte) []string {
+	b = b[max(0, len(b)-maxHostBefore):]
+	i := bytes.LastIndex(b, []byte("://"))
+	if i < 0 {
+		return nil
+	}
+
+	host, _, _ := bytes.Cut(b[i+len("://"):], []byte("/"))
+	if h := token.Host(string(host)); h != "" {
+		return []string{h}
+	}
+
+	return nil
 }
 
 // Event makes the event of a report about a copy of ours; nil where it makes

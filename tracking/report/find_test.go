@@ -61,8 +61,8 @@ func TestFind(t *testing.T) {
 	keys, other := testKeys(t), testKeys(t)
 	sent := noon.Add(-time.Hour)
 	a, b, foreign := keys.NewID(sent), keys.NewID(sent), other.NewID(sent)
-	link := token.URL("https://t.example", keys.Seal(token.Token{Kind: token.Click, MessageID: b, Recipient: "reader@b.example", Subaccount: 7, Target: "https://www.example.com/"}))
-	sub := token.SubURL("https://t.example", "shop/app", keys.Seal(token.Token{Kind: token.Open, MessageID: b, Recipient: "reader@b.example", Unreported: true}))
+	link := token.URL("https://t.example", keys.Seal(token.Token{Kind: token.Click, Host: "t.example", MessageID: b, Recipient: "reader@b.example", Subaccount: 7, Target: "https://www.example.com/"}))
+	sub := token.SubURL("https://t.example", "shop/app", keys.Seal(token.Token{Kind: token.Open, Host: "t.example", MessageID: b, Recipient: "reader@b.example", Unreported: true}))
 	html := "Content-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n" + qp(`<p>`+strings.Repeat("some words ", 9)+`<a href="`+link+`">x</a>`)
 	for _, c := range []struct {
 		name       string
@@ -166,18 +166,55 @@ func TestIntake(t *testing.T) {
 	}
 }
 
+// TestFindTokenOfAnyHost: the links of a report are ours under whichever host
+// they were sealed for.
+func TestFindTokenOfAnyHost(t *testing.T) {
+	keys := testKeys(t)
+	id := keys.NewID(noon)
+	sealed := func(host string) string {
+		return keys.Seal(token.Token{Kind: token.Open, Host: host, MessageID: id, Recipient: "reader@b.example"})
+	}
+	f := Finder{Keys: keys, Header: "X-Sp-Message-Id", Hosts: []string{"t.example", "click.customer.example"}}
+	for _, c := range []struct {
+		name, link string
+		found      bool
+	}{
+		{"of the first host", "https://t.example/t/" + sealed("t.example"), true},
+		{"of another host", "https://click.customer.example:8443/t/" + sealed("click.customer.example"), true},
+		{"of a host of before", "https://Old.example/t/" + sealed("old.example"), true},
+		{"of a host behind a path", "https://t.example/track/t/" + sealed("t.example"), true},
+		{"under the name of a gateway", "https://check.example/t/" + sealed("t.example"), true},
+		{"with what a program takes for the link's end", "https://t.example/t/" + sealed("t.example") + "_", true},
+		{"without a host", "see /t/" + sealed("click.customer.example"), true},
+		{"of a stranger's host", "https://t.example/t/" + sealed("evil.example"), false},
+		{"of a mailto", "https://mail:/t/" + sealed(token.Mail), false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			msg := bounceOf("Subject: x\n\n<" + c.link + ">")
+			got, ok := f.Find(Parse(msg), msg, nil)
+			if ok != c.found || ok && (got.ID != id || got.Recipient != "reader@b.example") {
+				t.Errorf("found %v: %+v; want %v", ok, got, c.found)
+			}
+		})
+	}
+}
+
 func TestUnsubscribeByMail(t *testing.T) {
 	keys, m := testKeys(t), &memory{}
 	in := intake(t, keys, m, "")
 	id := keys.NewID(noon)
-	good := keys.Seal(token.Token{Kind: token.ListUnsubscribe, MessageID: id, Recipient: "reader@b.example", Subaccount: 3})
-	click := keys.Seal(token.Token{Kind: token.Click, MessageID: id, Recipient: "reader@b.example", Target: "https://x.example/"})
+	link := keys.Seal(token.Token{Kind: token.ListUnsubscribe, Host: "t.example", MessageID: id, Recipient: "reader@b.example"})
+	good := keys.Seal(token.Token{Kind: token.ListUnsubscribe, Host: token.Mail, MessageID: id, Recipient: "reader@b.example", Subaccount: 3})
+	filtered := keys.Seal(token.Token{Kind: token.ListUnsubscribe, Host: token.Mail, MessageID: id, Recipient: "reader@b.example", Unreported: true})
+	click := keys.Seal(token.Token{Kind: token.Click, Host: token.Mail, MessageID: id, Recipient: "reader@b.example", Target: "https://x.example/"})
 	for _, c := range []struct {
 		name, to, subject string
 		want              bool
 	}{
 		{"subject", "unsubscribe@bounces.example", good, true},
 		{"subject, folded", "Unsubscribe@bounces.example", good[:40] + "\n " + good[40:], true},
+		{"of a message that is not reported", "unsubscribe@bounces.example", filtered, true},
+		{"a link's token", "unsubscribe@bounces.example", link, false},
 		{"a token for something else", "unsubscribe@bounces.example", click, false},
 		{"no token", "unsubscribe@bounces.example", "unsubscribe", false},
 		{"another mailbox", "bounce@bounces.example", good, false},
@@ -266,7 +303,7 @@ func TestSealedRecipientCounts(t *testing.T) {
 	sent := noon.Add(-time.Hour)
 	id, other := keys.NewID(sent), keys.NewID(sent)
 	link := func(id token.ID, recipient string) string {
-		return token.URL("https://t.example", keys.Seal(token.Token{Kind: token.Click, MessageID: id, Recipient: recipient, Target: "https://www.example.com/"}))
+		return token.URL("https://t.example", keys.Seal(token.Token{Kind: token.Click, Host: "t.example", MessageID: id, Recipient: recipient, Target: "https://www.example.com/"}))
 	}
 	header := "X-Sp-Message-Id: " + id.String() + "\nTo: victim@elsewhere.example\n"
 	dsn := func(returned string) string {
@@ -276,7 +313,7 @@ func TestSealedRecipientCounts(t *testing.T) {
 		return string(crlf("From: fbl@provider.example\nContent-Type: multipart/report; report-type=feedback-report; boundary=b\n\n--b\n\nA complaint.\n--b\nContent-Type: message/feedback-report\n\n" +
 			"Feedback-Type: abuse\nOriginal-Rcpt-To: victim@elsewhere.example\n--b\nContent-Type: message/rfc822\n\n" + returned + "\n--b--\n"))
 	}
-	mailto := keys.Seal(token.Token{Kind: token.ListUnsubscribe, MessageID: id, Recipient: "bob@example.com"})
+	mailto := keys.Seal(token.Token{Kind: token.ListUnsubscribe, Host: token.Mail, MessageID: id, Recipient: "bob@example.com"})
 	for _, c := range []struct{ name, mail, want string }{
 		{"a bounce", dsn(header + "\n" + link(id, "bob@example.com")), "bob@example.com"},
 		{"a complaint", arf(header + "\n" + link(id, "bob@example.com")), "bob@example.com"},

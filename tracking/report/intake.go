@@ -77,7 +77,7 @@ func (in *Intake) Take(ctx context.Context, recipients []string, msg []byte) err
 	}
 	r := Parse(msg)
 	if t, ok := in.unsubscribe(r, recipients); ok {
-		return in.record(ctx, "unsubscribe", "token", in.unsubscribed(t), t.Unreported)
+		return in.record(ctx, "unsubscribe", "token", in.unsubscribed(t), false) // whatever filters say
 	}
 	found, ok := in.c.Finder.Find(r, msg, recipients)
 	by := "none"
@@ -134,7 +134,7 @@ func (in *Intake) unsubscribe(r *Report, recipients []string) (token.Token, bool
 		if text == "" {
 			text = strings.Join(strings.Fields(r.subject), "")
 		}
-		if t, err := in.c.Finder.Keys.Open(text); err == nil && t.Kind == token.ListUnsubscribe {
+		if t, err := in.c.Finder.Keys.Open(text, token.Mail); err == nil && t.Kind == token.ListUnsubscribe {
 			return t, true
 		}
 	}

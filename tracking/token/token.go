@@ -38,6 +38,7 @@ func (k Kind) String() string { return kindNames[k] }
 // Token is what a link or a pixel remembers.
 type Token struct {
 	Kind       Kind
+	Host       string // that it is sealed for, in the form of Host; or Mail, Probing
 	MessageID  ID
 	Recipient  string
 	Subaccount uint32
@@ -68,10 +69,25 @@ func SubURL(base, sublink, text string) string {
 	return URL(base, sublink+"/"+text)
 }
 
-// FromPath takes the token out of a tracked URL's path.
+// FromPath takes the token out of a tracked URL's path, the sender's own path
+// segments in front of it and what a program made part of the link behind it
+// (punctuation, a query without its question mark) left out.
 func FromPath(path string) (text string, ok bool) {
-	rest, ok := strings.CutPrefix(path, PathPrefix)
-	return rest[strings.LastIndexByte(rest, '/')+1:], ok
+	rest, ok := strings.CutPrefix("/"+strings.TrimLeft(path, "/"), PathPrefix)
+	if !ok {
+		return "", false
+	}
+
+	rest = strings.TrimRightFunc(rest, func(r rune) bool { return !isAlnum(r) })
+	text = rest[strings.LastIndexByte(rest, '/')+1:]
+	if end := strings.IndexFunc(text, func(r rune) bool { return !isAlnum(r) && r != '-' && r != '_' }); end >= 0 {
+		text = text[:end]
+	}
+	return text, true
+}
+
+func isAlnum(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 }
 
 // Squeezed is how many bytes of a token a text takes.
@@ -90,16 +106,18 @@ func MaxURL(base string, recipient int, target, name, sublink string) int {
 	if sublink != "" {
 		prefix += len(sublink) + 1
 	}
-	return prefix + tokenEncoding.EncodedLen(n)
+	return prefix + tokenEncoding.EncodedLen(n) + len(filler)
 }
 
 // aesBlock is the length of AES-SIV's synthetic IV.
 const aesBlock = 16
 
-// associated binds a token to its use, the key's id is in it again.
-const associated = "postern token 1"
+// associated begins the data that a token is bound to; the key's id and the
+// host that it is sealed for follow.
+const associated = "postern token 2"
 
-// A token's text is unpadded base64url of
+// A token's text is unpadded base64url (and a "0" where that could end in "-" or
+// "_", which programs that look for URLs in text leave out) of
 //
 //	key id (1) | AES-SIV of: head (1), message id (10 or 16), uvarint subaccount where the head says so,
 //	             uvarint length and recipient, uvarint length and link name where the head says so, target
@@ -107,7 +125,9 @@ const associated = "postern token 1"
 // with the texts squeezed (squeeze.go). The head is the kind (4 bits) and the
 // flags below. The MAC of a message id (its last 6 bytes) is left out where the
 // token's own key makes it. The kinds go up to 11: a head whose kind is 12 to 15
-// will be that of another format, so that links of this one go on opening.
+// will be that of another format, so that links of this one go on opening. The host
+// is not in the token: it is AES-SIV's associated data, so that a token opens for
+// no other.
 //
 // AES-SIV (RFC 5297) is deterministic: the signing pass and the sending pass
 // of a copy, and every retry, make the same bytes.
@@ -150,32 +170,80 @@ func (k *Keys) Seal(t Token) string {
 		plain = appendString(plain, t.LinkName)
 	}
 	plain = squeeze(plain, t.Target)
-	sealed, err := key.siv.EncryptDeterministically(plain, key.ad)
+	sealed, err := key.siv.EncryptDeterministically(plain, key.associated(t.Host))
 	if err != nil { // only for a plaintext near the size of memory
 		panic(fmt.Sprintf("token: seal: %v", err))
 	}
-	return tokenEncoding.EncodeToString(slices.Insert(sealed, 0, key.id))
+	return encodeText(slices.Insert(sealed, 0, key.id))
 }
 
-// Open reads a token's text. Every failure is ErrToken; the detail is for the
-// log of an operator, not for the world.
-func (k *Keys) Open(text string) (Token, error) {
+// associated is what a token for a host is bound to.
+func (k *key) associated(host string) []byte {
+	return append(k.ad[:len(k.ad):len(k.ad)], host...)
+}
+
+// filler ends the text of a token whose length is a multiple of three bytes.
+// Only the last character of such a text stands for six bits of it, and may be
+// "-" or "_".
+const filler = "0"
+
+func encodeText(raw []byte) string {
+	text := tokenEncoding.EncodeToString(raw)
+	if len(raw)%3 == 0 {
+		text += filler
+	}
+	return text
+}
+
+// decodeText undoes encodeText; ok is false for what that never returns.
+func decodeText(text string) (raw []byte, ok bool) {
+	switch len(text) % 4 {
+	case 0: // without the filler
+		return nil, false
+	case 1:
+		if text, ok = strings.CutSuffix(text, filler); !ok {
+			return nil, false
+		}
+	}
+	if strings.ContainsAny(text, "\r\n") { // which the decoder passes over
+		return nil, false
+	}
+	raw, err := tokenEncoding.DecodeString(text)
+	return raw, err == nil && len(raw) > 0
+}
+
+// Open reads a token's text, where it is sealed for one of the hosts (in the
+// form of Host; none given: for no host). Every failure is ErrToken; the detail
+// is for the log of an operator, not for the world.
+func (k *Keys) Open(text string, hosts ...string) (Token, error) {
 	if len(text) > MaxLength {
 		return Token{}, fmt.Errorf("%w: too long", ErrToken)
 	}
-	raw, err := tokenEncoding.DecodeString(text)
-	if err != nil || len(raw) < 1 || strings.ContainsAny(text, "\r\n") {
+	raw, ok := decodeText(text)
+	if !ok {
 		return Token{}, fmt.Errorf("%w: not base64url", ErrToken)
 	}
 	key := k.byID[raw[0]]
 	if key == nil {
 		return Token{}, fmt.Errorf("%w: no key %d", ErrToken, raw[0])
 	}
-	plain, err := key.siv.DecryptDeterministically(raw[1:], key.ad)
-	if err != nil {
-		return Token{}, fmt.Errorf("%w: it does not verify", ErrToken)
+
+	if len(hosts) == 0 {
+		hosts = []string{""}
 	}
-	return key.decode(plain)
+	for _, host := range hosts {
+		plain, err := key.siv.DecryptDeterministically(raw[1:], key.associated(host))
+		if err != nil {
+			continue
+		}
+		t, err := key.decode(plain)
+		if err != nil {
+			return Token{}, err
+		}
+		t.Host = host
+		return t, nil
+	}
+	return Token{}, fmt.Errorf("%w: it does not verify for this host", ErrToken)
 }
 
 func (k *key) decode(p []byte) (t Token, err error) {

@@ -122,10 +122,16 @@ func FuzzOpen(f *testing.F) {
 	f.Add(k.Seal(sample(k)))
 	f.Add("")
 	f.Add("AQ")
+	bound := sample(k)
+	bound.Host = "t.example"
+	f.Add(k.Seal(bound) + "/.")
 	f.Fuzz(func(t *testing.T, s string) {
-		tok, err := k.Open(s)
+		tok, err := k.Open(s, "t.example", "")
 		if err == nil && k.Seal(tok) != s {
 			t.Fatalf("%q opens and seals to %q", s, k.Seal(tok))
+		}
+		if text, ok := FromPath(PathPrefix + s); ok && text != "" && !isAlnum(rune(text[len(text)-1])) {
+			t.Fatalf("the token of %q is %q", s, text)
 		}
 	})
 }

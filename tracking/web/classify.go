@@ -3,6 +3,7 @@ package web
 import (
 	"hash/maphash"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,10 +19,14 @@ type facts struct {
 	agent     agent.Agent
 	header    http.Header
 	since     time.Duration // the message was made
-	headFirst bool          // the same link was asked for with HEAD just before
-	links     int           // of the message, within burst, this one included
-	opened    bool          // a pixel of the message was asked for before
+	headFirst bool          // the same network or program asked for the link with HEAD just before
+	links     int           // of the message, asked for by the same network within burst, this one included
+	opened    bool          // a person opened the message before
 }
+
+// age reports whether the message was made less than d ago. One from the future
+// is of no known age: the clock here is behind the gateway's.
+func (f facts) age(d time.Duration) bool { return f.since >= 0 && f.since < d }
 
 // The times in the rules.
 const (
@@ -43,24 +48,24 @@ var rules = []struct {
 }{
 	{"prefetch_header", event.Prefetch, func(f facts) bool { return saysPrefetch(f.header) }},
 	{"mail_privacy", event.Prefetch, func(f facts) bool { return !f.click && f.agent.Proxy == "apple" }},
+	{"gmail_prefetch", event.Prefetch, func(f facts) bool { return f.agent.Proxy == "google" && f.agent.IsPrefetched }},
 	{"robot", event.Scanner, func(f facts) bool { return f.agent.Robot }},
-	{"proxy_on_delivery", event.Prefetch, func(f facts) bool { return !f.click && f.agent.Proxy != "" && f.since < proxyOnDelivery }},
-	{"head_first", event.Scanner, func(f facts) bool { return f.click && f.headFirst }},
+	{"proxy_on_delivery", event.Prefetch, func(f facts) bool { return !f.click && f.agent.Proxy != "" && f.age(proxyOnDelivery) }},
+	{"head_first", event.Scanner, func(f facts) bool { return f.click && f.headFirst && !f.opened }},
 	{"all_links", event.Scanner, func(f facts) bool { return f.click && f.links >= burstLinks }},
-	{"on_delivery", event.Scanner, func(f facts) bool { return f.click && f.since < onDelivery }},
-	{"soon_unopened", event.Scanner, func(f facts) bool { return f.click && !f.opened && f.since < soonUnopened }},
+	{"on_delivery", event.Scanner, func(f facts) bool { return f.click && f.age(onDelivery) }},
+	{"soon_unopened", event.Scanner, func(f facts) bool { return f.click && !f.opened && f.age(soonUnopened) }},
 	{"no_language", event.Scanner, func(f facts) bool {
-		return f.click && !f.opened && f.since < unopened && f.header.Get("Accept-Language") == ""
+		return f.click && !f.opened && f.age(unopened) && f.header.Get("Accept-Language") == ""
 	}},
 }
 
-// saysPrefetch knows the fields in which browsers and mail programs say that
-// they fetch ahead of a person.
+// prefetchFields are the header fields in which browsers and mail programs say
+// that they fetch ahead of a person.
+var prefetchFields = []string{"X-Moz", "Purpose", "Sec-Purpose", "X-Purpose"}
+
 func saysPrefetch(h http.Header) bool {
-	if strings.EqualFold(h.Get("X-Moz"), "prefetch") {
-		return true
-	}
-	for _, name := range []string{"Purpose", "Sec-Purpose", "X-Purpose"} {
+	for _, name := range prefetchFields {
 		v := strings.ToLower(h.Get(name))
 		if strings.Contains(v, "prefetch") || strings.Contains(v, "preview") || strings.Contains(v, "prerender") {
 			return true
@@ -95,9 +100,20 @@ type journey struct {
 	links  []visit
 }
 
+// visit is one request for a link, and who sent it, as hashes. There are many,
+// and none has a pointer that the collector would follow.
 type visit struct {
-	link uint64
-	at   time.Time
+	link    uint64
+	network uint64
+	agent   uint64
+	at      int64 // Unix nanoseconds
+}
+
+// before reports whether the visit was less than d before another. One in the
+// future was made before the clock was set back.
+func (v visit) before(later visit, d time.Duration) bool {
+	age := time.Duration(later.at - v.at)
+	return age >= 0 && age < d
 }
 
 const (
@@ -113,7 +129,7 @@ func newHistory() *history {
 
 // journeyOf finds or begins a message's journey. Called under mu.
 func (h *history) journeyOf(id token.ID, now time.Time) *journey {
-	if len(h.now) >= maxJourneys || now.Sub(h.turned) > generation {
+	if len(h.now) >= maxJourneys || now.Sub(h.turned).Abs() > generation {
 		h.now, h.before, h.turned = map[token.ID]*journey{}, h.now, now
 	}
 	j := h.now[id]
@@ -126,33 +142,60 @@ func (h *history) journeyOf(id token.ID, now time.Time) *journey {
 	return j
 }
 
-// note remembers a request and tells what was known before it.
-func (h *history) note(t token.Token, path, method string, now time.Time) (f facts) {
+// note remembers a request and returns what was known before it.
+func (h *history) note(r *http.Request, hit hit) (f facts) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	j := h.journeyOf(t.MessageID, now)
-	f.opened, f.click = j.opened, isLink(t.Kind)
-	link := maphash.String(h.seed, path)
-	if method == http.MethodHead {
-		j.heads = remember(j.heads, visit{link, now})
+	j := h.journeyOf(hit.token.MessageID, hit.at)
+	f.opened, f.click = j.opened, isLink(hit.token.Kind)
+
+	v := visit{
+		link:    maphash.String(h.seed, hit.text),
+		network: maphash.Comparable(h.seed, truncated(hit.client)),
+		agent:   maphash.String(h.seed, r.UserAgent()),
+		at:      hit.at.UnixNano(),
+	}
+	if r.Method == http.MethodHead {
+		j.heads = remember(j.heads, v)
 		return f
 	}
 	if !f.click {
-		j.opened = true
 		return f
 	}
-	for _, v := range j.heads {
-		f.headFirst = f.headFirst || v.link == link && now.Sub(v.at) < headMemory
-	}
-	j.links = remember(j.links, visit{link, now})
-	seen := map[uint64]bool{}
-	for _, v := range j.links {
-		if now.Sub(v.at) < burst {
-			seen[v.link] = true
+
+	for _, head := range j.heads {
+		same := head.network == v.network || head.agent == v.agent
+		if head.link == v.link && same && head.before(v, headMemory) {
+			f.headFirst = true
 		}
 	}
-	f.links = len(seen)
+	j.links = remember(j.links, v)
+	f.links = linksOf(j.links, v)
 	return f
+}
+
+// opened remembers that a person opened a message. What a machine fetches is no
+// sign of one, and neither is what comes sooner than anybody reads.
+func (h *history) opened(hit hit, f facts, class event.Class) {
+	if f.click || class.Kind != "" || f.age(onDelivery) {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.journeyOf(hit.token.MessageID, hit.at).opened = true
+}
+
+// linksOf counts the links that the network of v asked for within burst, v
+// included.
+func linksOf(visits []visit, v visit) int {
+	var seen [maxVisits]uint64
+	links := seen[:0]
+	for _, l := range visits {
+		if l.network == v.network && l.before(v, burst) && !slices.Contains(links, l.link) {
+			links = append(links, l.link)
+		}
+	}
+	return len(links)
 }
 
 func remember(vs []visit, v visit) []visit {

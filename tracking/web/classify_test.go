@@ -25,6 +25,9 @@ const (
 	iphone  = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1"
 )
 
+// gmailPrefetch is the User-Agent of Gmail's prefetching of pictures.
+const gmailPrefetch = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/42.0.2311.135 Safari/537.36 Edge/12.246 Mozilla/5.0"
+
 // asked is a request of a message's link or pixel.
 type asked struct {
 	at     time.Duration // since the message was made
@@ -32,7 +35,8 @@ type asked struct {
 	what   string        // open, or a link's target
 	agent  string        // empty: browser
 	header [2]string
-	plain  bool // no Accept-Language
+	plain  bool   // no Accept-Language
+	from   string // client; empty: 192.0.2.1
 }
 
 // TestRules has a case for each rule of who is no person, and for what must not
@@ -72,6 +76,22 @@ func TestRules(t *testing.T) {
 		{"on delivery", []asked{{at: time.Second, what: a}}, event.Class{Kind: event.Scanner, Reason: "on_delivery"}},
 		{"soon, unopened", []asked{{at: 8 * time.Second, what: a}}, event.Class{Kind: event.Scanner, Reason: "soon_unopened"}},
 		{"soon, opened", []asked{{at: 7 * time.Second, what: "open"}, {at: 8 * time.Second, what: a}}, event.Class{}},
+		{"HEAD of the same network by another program", []asked{{at: time.Hour, what: a, method: "HEAD", agent: iphone}, {at: time.Hour + time.Second, what: a, from: "192.0.2.99"}}, event.Class{Kind: event.Scanner, Reason: "head_first"}},
+		{"HEAD of another network by the same program", []asked{{at: time.Hour, what: a, method: "HEAD"}, {at: time.Hour + time.Second, what: a, from: "203.0.113.9"}}, event.Class{Kind: event.Scanner, Reason: "head_first"}},
+		{"a gateway's HEAD when a person clicks", []asked{{at: time.Hour, what: a, method: "HEAD", agent: "Mozilla/5.0 (Windows NT 6.1)", from: "40.94.1.1"}, {at: time.Hour + 2*time.Second, what: a, from: "203.0.113.9"}}, event.Class{}},
+		{"a HEAD when a person who opened clicks", []asked{{at: time.Hour, what: "open"}, {at: time.Hour + 30*time.Second, what: a, method: "HEAD"}, {at: time.Hour + 32*time.Second, what: a}}, event.Class{}},
+		{"a HEAD of a pixel opens nothing", []asked{{at: 7 * time.Second, what: "open", method: "HEAD"}, {at: 8 * time.Second, what: a}}, event.Class{Kind: event.Scanner, Reason: "soon_unopened"}},
+		{"a person behind a scanner's three links", []asked{{at: time.Hour, what: a}, {at: time.Hour, what: b}, {at: time.Hour, what: c}, {at: time.Hour + time.Second, what: d, from: "203.0.113.9"}}, event.Class{}},
+		{"a scanner's three links around a person's click", []asked{{at: time.Hour, what: a}, {at: time.Hour, what: b}, {at: time.Hour, what: d, from: "203.0.113.9"}, {at: time.Hour + time.Second, what: c, from: "192.0.2.7"}}, event.Class{Kind: event.Scanner, Reason: "all_links"}},
+		{"Mail Privacy Protection opens nothing", []asked{{at: 2500 * time.Millisecond, what: "open", agent: "Mozilla/5.0"}, {at: 6 * time.Second, what: a}}, event.Class{Kind: event.Scanner, Reason: "soon_unopened"}},
+		{"Gmail's prefetch opens nothing", []asked{{at: 4 * time.Second, what: "open", agent: gmailPrefetch}, {at: 6 * time.Second, what: a}}, event.Class{Kind: event.Scanner, Reason: "soon_unopened"}},
+		{"a robot opens nothing", []asked{{at: 4 * time.Second, what: "open", agent: "python-requests/2.31.0"}, {at: 6 * time.Second, what: a}}, event.Class{Kind: event.Scanner, Reason: "soon_unopened"}},
+		{"a picture fetched on delivery opens nothing", []asked{{at: time.Second, what: "open"}, {at: 6 * time.Second, what: a}}, event.Class{Kind: event.Scanner, Reason: "soon_unopened"}},
+		{"a clock that is a day behind", []asked{{at: -24 * time.Hour, what: "open"}, {at: -24 * time.Hour, what: a, agent: iphone}}, event.Class{}},
+		{"a clock that is seconds behind", []asked{{at: -10 * time.Second, what: a, plain: true}}, event.Class{}},
+		{"a proxy's open, by a clock that is behind", []asked{{at: -time.Second, what: "open", agent: "YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html"}}, event.Class{}},
+		{"HEAD before the clock was set back", []asked{{at: 2 * time.Hour, what: a, method: "HEAD"}, {at: time.Hour, what: a}}, event.Class{}},
+		{"Gmail's prefetch", []asked{{at: time.Hour, what: "open", agent: gmailPrefetch}}, event.Class{Kind: event.Prefetch, Reason: "gmail_prefetch"}},
 		{"a browser's name without its language", []asked{{at: 30 * time.Second, what: a, plain: true}}, event.Class{Kind: event.Scanner, Reason: "no_language"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -79,9 +99,8 @@ func TestRules(t *testing.T) {
 			made := time.Now().Truncate(time.Millisecond)
 			id := keys.NewID(made)
 			for _, q := range tt.asked {
-				// Two ticks of the flood's second apart, the same request passes.
 				h.c.Now = func() time.Time { return made.Add(q.at) }
-				h.c.State.flood = flood{}
+				h.c.State.repeats = repeats{} // the same request passes, however soon
 				h.ServeHTTP(httptest.NewRecorder(), q.request(keys, id))
 			}
 			if len(m.events) == 0 {
@@ -126,6 +145,9 @@ func (q asked) request(keys *token.Keys, id token.ID) *http.Request {
 	if !q.plain {
 		r.Header.Set("Accept-Language", "en")
 	}
+	if q.from != "" {
+		r.RemoteAddr = q.from + ":5"
+	}
 	if q.header[0] != "" {
 		r.Header.Set(q.header[0], q.header[1])
 	}
@@ -137,22 +159,23 @@ func TestHistoryIsBounded(t *testing.T) {
 	_, _, keys := setup(t)
 	h := newHistory()
 	now := time.Now()
+	note := func(id token.ID, text, method string) {
+		h.note(httptest.NewRequest(method, "/", nil), hit{text: text, token: token.Token{Kind: token.Click, MessageID: id}, at: now})
+	}
 	for i := range 3 * maxJourneys {
 		var id token.ID
 		id[0], id[1], id[2] = byte(i), byte(i>>8), byte(i>>16)
-		for range 3 {
-			h.note(token.Token{Kind: token.Click, MessageID: id}, "/t/x", "GET", now)
-		}
+		note(id, "x", "GET")
 	}
 	if n := len(h.now) + len(h.before); n > 2*maxJourneys {
 		t.Errorf("%d journeys", n)
 	}
-	tok := token.Token{Kind: token.Click, MessageID: keys.NewID(now)}
+	id := keys.NewID(now)
 	for i := range 100 {
-		h.note(tok, "/t/"+string(rune('a'+i)), "GET", now)
-		h.note(tok, "/t/"+string(rune('a'+i)), "HEAD", now)
+		note(id, string(rune('a'+i)), "GET")
+		note(id, string(rune('a'+i)), "HEAD")
 	}
-	if j := h.now[tok.MessageID]; len(j.links) > maxVisits || len(j.heads) > maxVisits {
+	if j := h.now[id]; len(j.links) > maxVisits || len(j.heads) > maxVisits {
 		t.Errorf("%d links, %d heads", len(j.links), len(j.heads))
 	}
 }
@@ -197,7 +220,6 @@ func TestWhatEventsCarry(t *testing.T) {
 	h.c.Geo = geo
 	ask := func(remote string) *event.Event {
 		t.Helper()
-		h.c.State.flood = flood{}
 		r := (asked{what: "open", agent: iphone}).request(keys, keys.NewID(time.Now().Add(-time.Hour)))
 		r.RemoteAddr = remote
 		h.ServeHTTP(httptest.NewRecorder(), r)
@@ -237,37 +259,6 @@ func TestWhatEventsCarry(t *testing.T) {
 	geo.Refresh()
 	if e := ask("81.2.69.142:1234"); e.GeoIP.City != "Bath" {
 		t.Errorf("%+v", e.GeoIP)
-	}
-}
-
-// TestClientLimit: a client's events are bounded, its answers are not.
-func TestClientLimit(t *testing.T) {
-	h, m, keys := setup(t)
-	h.c.ClientEvents, h.c.ClientPer = 3, time.Minute
-	now := time.Now()
-	h.c.Now = func() time.Time { return now }
-	ask := func(remote string) {
-		t.Helper()
-		r := (asked{what: "https://x.example/"}).request(keys, keys.NewID(now))
-		r.RemoteAddr = remote
-		w := httptest.NewRecorder()
-		if h.ServeHTTP(w, r); w.Code != http.StatusFound {
-			t.Errorf("%d", w.Code)
-		}
-	}
-	for range 5 {
-		ask("192.0.2.1:99")
-		ask("[2001:db8::1]:99")
-	}
-	ask("[2001:db8::2]:99") // the same /64
-	ask("[2001:db8:0:1::2]:99")
-	if len(m.events) != 3+3+1 {
-		t.Errorf("%d events", len(m.events))
-	}
-	now = now.Add(time.Minute)
-	ask("192.0.2.1:99")
-	if len(m.events) != 8 {
-		t.Errorf("%d events in the next window", len(m.events))
 	}
 }
 

@@ -23,8 +23,11 @@ type Geo struct {
 	seen   time.Time // the file's time; one goroutine's
 }
 
-// OpenGeo reads a database.
+// OpenGeo reads a database. What Refresh does goes into log, if it is not nil.
 func OpenGeo(file string, log *slog.Logger) (*Geo, error) {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	g := &Geo{file: file, log: log}
 	return g, g.load()
 }

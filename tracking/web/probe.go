@@ -26,6 +26,30 @@ type Prober struct {
 	Timeout  time.Duration  // of one probe in all; 0: 15 s
 }
 
+// HostError says that a tracker with our keys answers, and is asked for another
+// host than its links are sealed for, or knows no such host.
+type HostError struct {
+	Asked   string
+	Arrived string // in the form of token.Host; empty: none
+	At      string // the address that was asked
+	// Opens says that links open all the same, there being one tracking host.
+	Opens bool
+}
+
+func (e *HostError) Error() string {
+	if e.Asked == e.Arrived {
+		return fmt.Sprintf("%s at %s leads to a tracker with our token keys, whose configuration does not name this host: "+
+			"links get 404; give it the same url, former and rules in [tracking]", e.Asked, e.At)
+	}
+	const advice = "let the proxy pass Host on, or send X-Forwarded-Host and be named in tracking.web.trusted_proxies"
+	if e.Opens {
+		return fmt.Sprintf("%s at %s leads to this tracker, but the host does not arrive as configured: it is %q there; "+
+			"links open, for there is one tracking host; before there are several, %s", e.Asked, e.At, e.Arrived, advice)
+	}
+	return fmt.Sprintf("%s at %s leads to this tracker, but the host does not arrive as configured: it is %q there, "+
+		"and links get 404; %s", e.Asked, e.At, e.Arrived, advice)
+}
+
 // Probe asks a tracking URL for what only our tracker can answer. The error
 // says in plain words what a recipient would meet.
 func (p *Prober) Probe(ctx context.Context, base string) error {
@@ -42,12 +66,30 @@ func (p *Prober) Probe(ctx context.Context, base string) error {
 	if err != nil {
 		return err
 	}
-	nonce := rand.Text()
-	link := token.URL(base, p.Keys.Seal(token.Token{Kind: token.Probe, MessageID: p.Keys.NewID(time.Now()), Recipient: nonce}))
+
 	for _, a := range addrs { // every address has to lead here
-		if err := p.ask(ctx, link, u, a, nonce); err != nil {
+		if err := p.probe(ctx, base, u, a); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// probe asks one address with a token that opens where links of this host do,
+// and where it does not with one that opens under any host.
+func (p *Prober) probe(ctx context.Context, base string, u *url.URL, addr string) error {
+	want := token.Host(u.Host)
+	arrived, err := p.ask(ctx, base, u, addr, want)
+	if errors.Is(err, errNotFound) {
+		if arrived, e := p.ask(ctx, base, u, addr, token.Probing); e == nil {
+			return &HostError{Asked: want, Arrived: arrived, At: addr}
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if arrived != want {
+		return &HostError{Asked: want, Arrived: arrived, At: addr, Opens: true}
 	}
 	return nil
 }
@@ -71,8 +113,19 @@ func (p *Prober) resolve(ctx context.Context, host string) ([]string, error) {
 	return addrs, nil
 }
 
-// ask connects to one address of the name.
-func (p *Prober) ask(ctx context.Context, link string, u *url.URL, addr, nonce string) error {
+// errNotFound is wrapped by the error about a tracker that does not open a token.
+var errNotFound = errors.New("it is no tracker, or one with other token keys")
+
+// ask connects to one address of the name with a token for host, and returns the
+// host that the tracker was asked for.
+func (p *Prober) ask(ctx context.Context, base string, u *url.URL, addr, host string) (arrived string, err error) {
+	nonce := rand.Text()
+	link := token.URL(base, p.Keys.Seal(token.Token{
+		Kind:      token.Probe,
+		Host:      host,
+		MessageID: p.Keys.NewID(time.Now()),
+		Recipient: nonce,
+	}))
 	port := u.Port()
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
@@ -85,26 +138,29 @@ func (p *Prober) ask(ctx context.Context, link string, u *url.URL, addr, nonce s
 	client := http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, link, nil)
 	if err != nil {
-		return err
+		return "", err
 	}
 	req.Header.Set("User-Agent", "postern-check")
 	res, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("%s leads to %s, %w", u.Hostname(), addr, plainWords(err, u, port))
+		return "", fmt.Errorf("%s leads to %s, %w", u.Hostname(), addr, plainWords(err, u, port))
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, 4096))
-	switch {
-	case err != nil:
-		return fmt.Errorf("%s at %s breaks off its answer: %w", u.Hostname(), addr, err)
-	case res.StatusCode == http.StatusOK && strings.TrimSpace(string(body)) == ProbeAnswer+nonce:
-		return nil
-	case res.StatusCode/100 == 3:
-		return fmt.Errorf("%s at %s redirects to %s in the place of answering: let /t/ through to the tracker", u.Hostname(), addr, res.Header.Get("Location"))
-	case res.StatusCode == http.StatusNotFound && strings.TrimSpace(string(body)) == http.StatusText(http.StatusNotFound):
-		return fmt.Errorf("%s at %s answers 404: it is no tracker, or one with other token keys", u.Hostname(), addr)
+	if err != nil {
+		return "", fmt.Errorf("%s at %s breaks off its answer: %w", u.Hostname(), addr, err)
 	}
-	return fmt.Errorf("%s at %s answers %s, and is not this tracker", u.Hostname(), addr, res.Status)
+
+	answer, ours := strings.CutPrefix(string(body), probeAnswer(nonce))
+	switch {
+	case res.StatusCode == http.StatusOK && ours:
+		return strings.TrimSpace(answer), nil
+	case res.StatusCode/100 == 3:
+		return "", fmt.Errorf("%s at %s redirects to %s in the place of answering: let /t/ through to the tracker", u.Hostname(), addr, res.Header.Get("Location"))
+	case res.StatusCode == http.StatusNotFound && strings.TrimSpace(string(body)) == http.StatusText(http.StatusNotFound):
+		return "", fmt.Errorf("%s at %s answers 404: %w", u.Hostname(), addr, errNotFound)
+	}
+	return "", fmt.Errorf("%s at %s answers %s, and is not this tracker", u.Hostname(), addr, res.Status)
 }
 
 // plainWords says what a failed connection is to a recipient.

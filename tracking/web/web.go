@@ -14,12 +14,10 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"postern/tracking/agent"
 	"postern/tracking/event"
 	"postern/tracking/rewrite"
 	"postern/tracking/token"
@@ -32,31 +30,37 @@ type Recorder interface {
 
 // Config is what a Handler needs.
 type Config struct {
-	Keys           *token.Keys
-	Events         Recorder
-	IDs            *event.IDs
-	Expiry         time.Duration  // of a link, from the message's making; 0: none
-	ExpiredURL     string         // where an expired link leads; empty: 410
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For is believed
-	State          *State         // nil: a new one
-	Geo            *Geo           // nil: no geo_ip
-	TruncateIP     bool           // events carry the client's network alone
-	ClientEvents   int            // of one client within ClientPer; 0: no limit
-	ClientPer      time.Duration
-	WellKnown      map[string][]byte // by path
-	Log            *slog.Logger
-	Metrics        prometheus.Registerer
-	Now            func() time.Time
+	Keys       *token.Keys
+	Events     Recorder
+	IDs        *event.IDs    // nil: new ones
+	Expiry     time.Duration // of a link, from the message's making; 0: none
+	ExpiredURL string        // where an expired link leads; empty: 410
+	// Sites are the hosts that links lead to. With one site a request for an
+	// unknown host is taken for it, with several it is not found. With none what
+	// opens is sealed for no host.
+	Sites []Site
+	// TrustedProxies are those whose X-Forwarded-For, X-Forwarded-Host and
+	// Forwarded are believed.
+	TrustedProxies []netip.Prefix
+	State          *State                // nil: a new one
+	Geo            *Geo                  // nil: no geo_ip
+	TruncateIP     bool                  // events carry the client's network alone
+	WellKnown      map[string][]byte     // by path
+	Log            *slog.Logger          // nil: none
+	Metrics        prometheus.Registerer // nil: none
+	Now            func() time.Time      // nil: time.Now
 }
 
 // Handler answers the tracked URLs.
 type Handler struct {
-	c        Config
-	requests *prometheus.CounterVec
-	unsaved  prometheus.Counter
-	repeated prometheus.Counter
-	limited  prometheus.Counter
-	classes  *prometheus.CounterVec
+	c       Config
+	openers openers
+
+	requests    *prometheus.CounterVec
+	repeated    prometheus.Counter
+	classes     *prometheus.CounterVec
+	unknownHost prometheus.Counter
+	unreadable  prometheus.Counter
 }
 
 // New makes a handler.
@@ -64,22 +68,55 @@ func New(c Config) *Handler {
 	if c.State == nil {
 		c.State = NewState()
 	}
-	h := &Handler{c: c,
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_web_requests_total", Help: "Tracker requests by outcome."}, []string{"outcome"}),
-		unsaved:  prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_web_events_lost_total", Help: "Events that could not be written; the recipient was served all the same."}),
-		repeated: prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_web_repeated_total", Help: "Requests for a link or pixel within the same second as another, which make no event."}),
-		limited:  prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_web_limited_total", Help: "Requests of clients with too many events, which make none."}),
-		classes:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_web_classes_total", Help: "Opens and clicks by who made them, and by the rule that said so."}, []string{"class", "reason"}),
+	if c.IDs == nil {
+		c.IDs = event.NewIDs()
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+
+	h := &Handler{
+		c:       c,
+		openers: newOpeners(c.Sites),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "postern_web_requests_total",
+			Help: "Tracker requests by outcome.",
+		}, []string{"outcome"}),
+		repeated: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "postern_web_repeated_total",
+			Help: "Requests that are the same as another within a second, and make no event of their own.",
+		}),
+		classes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "postern_web_classes_total",
+			Help: "Opens and clicks by who made them, and by the rule that said so.",
+		}, []string{"class", "reason"}),
+		unknownHost: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "postern_web_unknown_host_total",
+			Help: "Requests for a host that is not a tracking host, where there are several.",
+		}),
+		unreadable: newUnreadable(),
 	}
 	if c.Metrics != nil {
-		c.Metrics.MustRegister(h.requests, h.unsaved, h.repeated, h.limited, h.classes)
+		c.Metrics.MustRegister(h.requests, h.repeated, h.classes, h.unknownHost, h.unreadable)
+		c.Metrics.MustRegister(c.State.collectors()...)
 	}
 	return h
 }
 
-// ProbeAnswer begins the answer to a token of `postern check --online`, what it
-// carries follows: who says so has the token keys.
-const ProbeAnswer = "postern tracker "
+func newUnreadable() prometheus.Counter {
+	return prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "postern_web_forwarded_unreadable_total",
+		Help: "Entries of X-Forwarded-For, X-Forwarded-Host and Forwarded from trusted proxies that could not be read.",
+	})
+}
+
+// probeAnswer begins the answer to a token of `postern check --online`; the host
+// that the tracker was asked for follows. Only who has the token keys can tell
+// the nonce.
+func probeAnswer(nonce string) string { return "postern tracker " + nonce + "\nhost " }
 
 // pixel is a transparent GIF of one by one.
 const pixel = "GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
@@ -88,37 +125,55 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-Robots-Tag", "noindex")
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	w.Header().Set("Cache-Control", "no-store")
-	if r.Method == http.MethodPost && strings.HasPrefix(r.URL.Path, token.PathPrefix) {
-		h.unsubscribe(w, r)
-		return
+	text, isLink := token.FromPath(r.URL.Path)
+	shows := r.Method == http.MethodGet || r.Method == http.MethodHead
+	unsubscribes := r.Method == http.MethodPost && isLink
+	if !shows || r.ContentLength != 0 { // a body left unread must not become a request
+		w.Header().Set("Connection", "close")
 	}
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		w.Header().Set("Connection", "close") // a body left unread must not become a request
+	if !shows && !unsubscribes {
 		w.Header().Set("Allow", "GET, HEAD")
 		h.plain(w, "method", http.StatusMethodNotAllowed)
 		return
 	}
-	if r.ContentLength != 0 {
-		w.Header().Set("Connection", "close")
-	}
-	if h.wellKnown(w, r) {
+
+	hosts, known := h.hosts(r)
+	if known && h.wellKnown(w, r) {
 		return
 	}
-	text, ok := token.FromPath(r.URL.Path)
-	if !ok {
+	if !isLink {
 		h.plain(w, "other_path", http.StatusNotFound)
 		return
 	}
-	t, err := h.c.Keys.Open(text)
+	t, err := h.open(text, hosts, known)
 	if err != nil {
-		h.c.Log.Debug("web: bad token", "err", err, "remote", r.RemoteAddr)
-		h.plain(w, "bad_token", http.StatusNotFound)
+		h.c.Log.Debug("web: bad token", "err", err, "host", r.Host, "remote", r.RemoteAddr)
+		h.plain(w, badToken(known), http.StatusNotFound)
 		return
 	}
-	switch t.Kind {
+
+	if unsubscribes {
+		h.unsubscribe(w, r, h.hit(r, text, t))
+		return
+	}
+	h.show(w, r, h.hit(r, text, t))
+}
+
+// badToken is the outcome of a request whose token does not open.
+func badToken(knownHost bool) string {
+	if knownHost {
+		return "bad_token"
+	}
+	return "unknown_host"
+}
+
+// show answers GET and HEAD of what a token is for.
+func (h *Handler) show(w http.ResponseWriter, r *http.Request, hit hit) {
+	kind := hit.token.Kind
+	switch kind {
 	case token.Open, token.InitialOpen, token.AmpOpen, token.AmpInitialOpen:
-		h.record(r, t)
-		h.requests.WithLabelValues(t.Kind.String()).Inc()
+		h.engaged(r, hit)
+		h.requests.WithLabelValues(kind.String()).Inc()
 		w.Header().Set("Content-Type", "image/gif")
 		w.Header().Set("Content-Length", strconv.Itoa(len(pixel)))
 		w.WriteHeader(http.StatusOK)
@@ -126,14 +181,15 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			w.Write([]byte(pixel))
 		}
 	case token.Click, token.AmpClick, token.LinkUnsubscribe:
-		h.link(w, r, t)
+		h.link(w, r, hit)
 	case token.Probe:
 		h.requests.WithLabelValues("probe").Inc()
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		io.WriteString(w, ProbeAnswer+t.Recipient+"\n")
+		io.WriteString(w, probeAnswer(hit.token.Recipient)+h.host(r)+"\n")
 	case token.ListUnsubscribe:
 		h.requests.WithLabelValues("unsubscribe_page").Inc()
-		page(w, "Unsubscribe", `<p>Do you want to unsubscribe?</p><form method="post"><button name="List-Unsubscribe" value="One-Click">Unsubscribe</button></form>`)
+		page(w, http.StatusOK, "Unsubscribe", `<p>Do you want to unsubscribe?</p><form method="post">`+
+			`<button name="List-Unsubscribe" value="One-Click">Unsubscribe</button></form>`)
 	default:
 		h.plain(w, "bad_token", http.StatusNotFound)
 	}
@@ -142,42 +198,60 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // maxForm bounds the body of an unsubscribe request, in bytes.
 const maxForm = 4096
 
+// retryAfter is what a program is told to wait that asks to unsubscribe while
+// nothing can be written, in seconds.
+const retryAfter = "60"
+
 // unsubscribe is the one-click POST of RFC 8058, which mail programs and the
-// page's button send alike. A GET never unsubscribes: link scanners GET.
-func (h *Handler) unsubscribe(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Connection", "close")
-	text, _ := token.FromPath(r.URL.Path)
-	t, err := h.c.Keys.Open(text)
-	if err != nil {
-		h.plain(w, "bad_token", http.StatusNotFound)
-		return
-	}
-	if t.Kind != token.ListUnsubscribe {
+// page's button send alike. A GET never unsubscribes: link scanners GET. It is
+// answered 200 once the event is durable, and else 503.
+func (h *Handler) unsubscribe(w http.ResponseWriter, r *http.Request, hit hit) {
+	if hit.token.Kind != token.ListUnsubscribe {
 		w.Header().Set("Allow", "GET, HEAD")
 		h.plain(w, "method", http.StatusMethodNotAllowed)
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	err = r.ParseMultipartForm(maxForm)
-	if err != nil && !errors.Is(err, http.ErrNotMultipart) || r.PostForm.Get("List-Unsubscribe") != "One-Click" {
+	if !isOneClick(w, r) {
 		h.plain(w, "bad_unsubscribe", http.StatusBadRequest)
 		return
 	}
-	h.write(r, &event.Event{Type: event.ListUnsubscribe, DelvMethod: "esmtp"}, t)
-	h.requests.WithLabelValues(t.Kind.String()).Inc()
-	page(w, "Unsubscribed", "<p>You are unsubscribed.</p>")
+
+	if err := h.listUnsubscribed(r, hit); err != nil {
+		w.Header().Set("Retry-After", retryAfter)
+		h.requests.WithLabelValues("unsubscribe_failed").Inc()
+		page(w, http.StatusServiceUnavailable, "Not yet unsubscribed", "<p>Please try again in a minute.</p>")
+		return
+	}
+	h.requests.WithLabelValues(hit.token.Kind.String()).Inc()
+	page(w, http.StatusOK, "Unsubscribed", "<p>You are unsubscribed.</p>")
+}
+
+// isOneClick reports whether the body is that of RFC 8058 section 3.2. One
+// without a Content-Type is read as a form.
+func isOneClick(w http.ResponseWriter, r *http.Request) bool {
+	if r.Header.Get("Content-Type") == "" {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	err := r.ParseMultipartForm(maxForm)
+	if err != nil && !errors.Is(err, http.ErrNotMultipart) {
+		return false
+	}
+	return r.PostForm.Get("List-Unsubscribe") == "One-Click"
 }
 
 // page writes one of our own few pages.
-func page(w http.ResponseWriter, title, body string) {
+func page(w http.ResponseWriter, status int, title, body string) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
 	io.WriteString(w, `<!DOCTYPE html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>`+title+
 		`</title><style>body{font:1.1rem system-ui,sans-serif;max-width:30rem;margin:20vh auto;padding:0 1rem}button{font:inherit;padding:.5rem 1.5rem}</style><h1>`+title+`</h1>`+body+`</html>`)
 }
 
-func (h *Handler) link(w http.ResponseWriter, r *http.Request, t token.Token) {
+func (h *Handler) link(w http.ResponseWriter, r *http.Request, hit hit) {
+	t := hit.token
 	to := t.Target
 	expired := h.c.Expiry > 0 && h.c.Now().Sub(t.Issued()) > h.c.Expiry
 	if expired {
@@ -192,7 +266,7 @@ func (h *Handler) link(w http.ResponseWriter, r *http.Request, t token.Token) {
 		return
 	}
 	if !expired {
-		h.record(r, t)
+		h.engaged(r, hit)
 	}
 	h.requests.WithLabelValues(t.Kind.String()).Inc()
 	w.Header().Set("Location", location)
@@ -200,87 +274,25 @@ func (h *Handler) link(w http.ResponseWriter, r *http.Request, t token.Token) {
 	w.WriteHeader(http.StatusFound)
 }
 
-var eventTypes = map[token.Kind]event.Type{
-	token.Open: event.Open, token.InitialOpen: event.InitialOpen,
-	token.Click: event.Click, token.LinkUnsubscribe: event.LinkUnsubscribe,
-	token.AmpOpen: event.AmpOpen, token.AmpInitialOpen: event.AmpInitialOpen, token.AmpClick: event.AmpClick,
-}
-
-// record writes the event of a GET, with what is known of who made it; a HEAD is
-// no person. The recipient is served even where the event cannot be written.
-func (h *Handler) record(r *http.Request, t token.Token) {
-	f := h.c.State.history.note(t, r.URL.Path, r.Method, h.c.Now())
-	if r.Method != http.MethodGet {
-		return
-	}
-	f.agent, f.header, f.since = h.c.State.agents.Read(r.UserAgent()), r.Header, h.c.Now().Sub(t.Issued())
-	e := &event.Event{Type: eventTypes[t.Kind], DelvMethod: "esmtp", UserAgent: event.Clip(strings.ToValidUTF8(r.UserAgent(), "?"), 1024), TargetLinkURL: t.Target, Class: classify(f)}
-	h.classes.WithLabelValues(className(e.Class), e.Class.Reason).Inc()
-	if t.Kind != token.LinkUnsubscribe { // that type has nothing of the client's
-		h.describe(e, r, f.agent)
-	}
-	if t.Kind == token.Click || t.Kind == token.AmpClick {
-		if e.TargetLinkName = t.LinkName; e.TargetLinkName == "" {
-			e.TargetLinkName = event.DefaultLinkName
-		}
-	}
-	h.write(r, e, t)
-}
-
-func className(c event.Class) string {
-	if c.Kind == "" {
-		return "person"
-	}
-	return c.Kind
-}
-
-// describe fills in what is known of the client.
-func (h *Handler) describe(e *event.Event, r *http.Request, a agent.Agent) {
-	parsed := a.UserAgent
-	parsed.IsPrefetched = e.Class.Kind != ""
-	e.UserAgentParsed, e.IsPrefetched = &parsed, parsed.IsPrefetched
-	client := h.client(r)
-	e.GeoIP = h.c.Geo.lookup(client)
-	if h.c.TruncateIP {
-		client = truncated(client)
-	}
-	if client.IsValid() {
-		e.IPAddress = client.String()
-	}
-}
-
-// write makes an event durable, with what the token knows.
-func (h *Handler) write(r *http.Request, e *event.Event, t token.Token) {
-	if t.Unreported {
-		return
-	}
-	if h.c.State.flood.repeated(r.URL.Path, h.c.Now()) {
-		h.repeated.Inc()
-		return
-	}
-	if h.c.State.limit.over(h.client(r), h.c.ClientEvents, h.c.ClientPer, h.c.Now()) {
-		h.limited.Inc()
-		return
-	}
-	e.ID, e.MessageID, e.Timestamp = h.c.IDs.Next(), t.MessageID.String(), event.Timestamp{Time: h.c.Now()}
-	e.RcptTo, e.SubaccountID = t.Recipient, t.Subaccount
-	// The client may hang up before the fsync; the event happened all the same.
-	if err := h.c.Events.Record(context.WithoutCancel(r.Context()), e); err != nil {
-		h.unsaved.Inc()
-		h.c.Log.Error("web: event lost", "err", err, "message_id", e.MessageID, "type", e.Type)
-	}
-}
-
 func (h *Handler) plain(w http.ResponseWriter, outcome string, status int) {
 	h.requests.WithLabelValues(outcome).Inc()
 	http.Error(w, http.StatusText(status), status)
 }
 
-// NewServer wraps a handler with the limits that face the Internet.
+// NewServer wraps a handler with the limits that face the Internet. What the
+// library says goes into log, if it is not nil.
 func NewServer(h http.Handler, log *slog.Logger) *http.Server {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	return &http.Server{
-		Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 15 * time.Second,
-		WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		Handler:                      h,
+		ReadHeaderTimeout:            10 * time.Second,
+		ReadTimeout:                  15 * time.Second,
+		WriteTimeout:                 30 * time.Second,
+		IdleTimeout:                  time.Minute,
+		MaxHeaderBytes:               16 << 10,
+		DisableGeneralOptionsHandler: true, // OPTIONS * is answered as any other method
+		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 }

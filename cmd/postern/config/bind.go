@@ -63,8 +63,9 @@ func (ps Problems) Fatal() Problems {
 }
 
 // binder reads one TOML file into a struct, by the struct's toml tags, and
-// collects every problem with the line that it stands on. A further tag, `secret`,
-// lets KEY_file and the environment give the value too.
+// collects every problem with the line that it stands on. Two further tags:
+// `secret` lets KEY_file and the environment give the value too; `retired` says
+// why a key has no effect any more, which is a warning where it is present.
 type binder struct {
 	file     string
 	dir      string
@@ -282,6 +283,10 @@ func (b *binder) table(tree map[string]any, prefix string, v reflect.Value) {
 			raw, given = b.secret(tree, prefix, name, raw, given)
 		}
 		if !given {
+			continue
+		}
+		if why := f.Tag.Get("retired"); why != "" {
+			b.warn(key, "%s", why)
 			continue
 		}
 		if _, isString := raw.(string); f.Tag.Get("secret") != "" && !isString {

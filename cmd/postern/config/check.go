@@ -316,6 +316,7 @@ func (b *binder) checkTracking(c *Config) {
 	} else if strings.HasPrefix(string(t.URL), "http://") && !strings.HasPrefix(string(t.URL), "http://127.") && !strings.HasPrefix(string(t.URL), "http://localhost") {
 		b.warn("tracking.url", "links over plain http show mail programs' warnings; an https address is better")
 	}
+	b.checkHosts(t)
 	w := &t.Web
 	if w.MaxConnections < 1 {
 		b.problem("tracking.web.max_connections", "must be greater than zero")

@@ -185,6 +185,7 @@ type Tracking struct {
 	MaxLinkLength int            `toml:"max_link_length"`
 	ListUnsub     bool           `toml:"list_unsubscribe"`
 	KeyFile       string         `toml:"key_file"`
+	Former        []Host         `toml:"former"` // tracking hosts of before
 	Rules         []TrackingRule `toml:"rule"`
 	Web           Web            `toml:"web"`
 }
@@ -193,6 +194,7 @@ type Tracking struct {
 type TrackingRule struct {
 	SenderOrFrom string `toml:"sender_or_from"`
 	URL          URL    `toml:"url"`
+	Former       []Host `toml:"former"` // its tracking hosts of before
 	Open         *bool  `toml:"open"`
 	InitialOpen  *bool  `toml:"initial_open"`
 	Click        *bool  `toml:"click"`
@@ -208,8 +210,9 @@ type Web struct {
 	ExpiredURL     URL      `toml:"expired_url"`
 	// IPPrivacy is "full" or "truncate": the last byte of an IPv4 address, all
 	// behind the first 48 bits of an IPv6 address.
-	IPPrivacy       string `toml:"ip_privacy"`
-	EventsPerClient Rate   `toml:"events_per_client"`
+	IPPrivacy string `toml:"ip_privacy"`
+	// EventsPerClient is no longer read.
+	EventsPerClient struct{} `toml:"events_per_client" retired:"has no effect any more, take it out"`
 	// Files for universal links and app links, served under /.well-known/.
 	AppleAppSite string `toml:"apple_app_site_association"`
 	AssetLinks   string `toml:"assetlinks"`
@@ -316,7 +319,7 @@ func Default() *Config {
 		MaxMessages: 1000, Queue: "partial", AnswerWithin: seconds(240), RetryAfter: []Duration{seconds(60), seconds(300), seconds(900), seconds(3600)}, BounceAfter: seconds(108 * 3600), MessageIDHeader: "X-Sp-Message-Id", VirtualMTAHeader: "X-Virtual-MTA",
 		JobHeader: "X-Job", SubaccountHeader: "X-Sp-Subaccount-Id", MsysAPI: true}
 	c.Tracking = Tracking{Open: true, InitialOpen: true, Click: true, LinkExpiry: seconds(365 * 86400), MaxLinkLength: 2000, KeyFile: "token.keys",
-		Web: Web{Listen: []Addr{"0.0.0.0:8080"}, MaxConnections: 10000, IPPrivacy: "full", EventsPerClient: Rate{N: 6000, Per: seconds(60).Std()}}}
+		Web: Web{Listen: []Addr{"0.0.0.0:8080"}, MaxConnections: 10000, IPPrivacy: "full"}}
 	c.Reports = Reports{
 		Listen:         []Addr{"0.0.0.0:25"},
 		MemoryBudget:   64 * mebi,

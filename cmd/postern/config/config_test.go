@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"postern/dkim"
 	"postern/smtpd"
 	"postern/tracking/token"
+	"postern/tracking/web"
 )
 
 func noEnv(string) string { return "" }
@@ -352,6 +354,8 @@ func TestWarnings(t *testing.T) {
 	key := strings.Repeat("ab", 20)
 	for _, c := range []struct{ name, text, want string }{
 		{"a key and no uploads", smallest + "[signals]\napi_key = \"" + key + "\"\n", "signals.enabled is false"},
+		{"a key that is no longer read", smallest + "[tracking.web]\nevents_per_client = \"6000/min\"\n", "has no effect any more"},
+		{"such a key with a bad value", smallest + "[tracking.web]\nevents_per_client = [1]\n", "has no effect any more"},
 		{"links over plain http", "hostname = \"mail.example.com\"\n[tracking]\nurl = \"http://t.example.com\"\n", "an https address is better"},
 	} {
 		_, problems := load(write(t, folder(t), c.text), All, noEnv)
@@ -361,5 +365,48 @@ func TestWarnings(t *testing.T) {
 	}
 	if _, problems := load(write(t, folder(t), "hostname = \"mail.example.com\"\n[tracking]\nopen = false\ninitial_open = false\nclick = false\n"), All, noEnv); len(problems) != 0 {
 		t.Errorf("no tracking and no url: %v", problems)
+	}
+}
+
+func TestFormerHosts(t *testing.T) {
+	const rule = "[[tracking.rule]]\nsender_or_from = \"a.example\"\nurl = \"https://a.example\"\n"
+	for _, c := range []struct{ name, text, want string }{
+		{"of [tracking]", smallest + "former = [\"Old.example\"]\n", ""},
+		{"of a rule", smallest + rule + "former = [\"old.a.example\", \"older.a.example\"]\n", ""},
+		{"of a rule without a URL, and of [tracking]", smallest + "former = [\"old.example\"]\n[[tracking.rule]]\nsender_or_from = \"*\"\nformer = [\"old.example\"]\n", ""},
+		{"of two rules with one host", smallest + rule + "former = [\"old.example\"]\n" + strings.Replace(rule, "https://a.example", "http://A.example:81", 1) + "former = [\"old.example\"]\n", ""},
+		{"the present one", smallest + "former = [\"t.example.com\"]\n", ""},
+		{"of two rules", smallest + "former = [\"old.example\"]\n" + rule + "former = [\"OLD.example\"]\n", ":8: tracking.rule[0].former[0]: "},
+		{"another rule's present one", smallest + "former = [\"a.example\"]\n" + rule, ":4: tracking.former[0]: "},
+		{"a URL", smallest + "former = [\"https://old.example\"]\n", ":4: tracking.former[0]: not a host name"},
+		{"no host", "hostname = \"mail.example.com\"\n[tracking]\nurl = \"https://a,b\"\n", ":3: tracking.url: "},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, problems := load(write(t, folder(t), c.text), All, noEnv)
+			fatal := problems.Fatal()
+			if c.want == "" && len(fatal) != 0 || c.want != "" && (len(fatal) != 1 || !strings.Contains(fatal[0].Error(), c.want)) {
+				t.Errorf("got %v, want one with %q", problems, c.want)
+			}
+		})
+	}
+}
+
+// TestSites joins the hosts of [tracking] and its rules.
+func TestSites(t *testing.T) {
+	tr := Tracking{
+		URL:    "https://T.example:8443/x",
+		Former: []Host{"Old.example"},
+		Rules: []TrackingRule{
+			{URL: "https://bücher.example", Former: []Host{"älter.example"}},
+			{Former: []Host{"older.example", "old.example"}},
+			{URL: "http://t.example", Former: []Host{"oldest.example"}},
+		},
+	}
+	want := []web.Site{
+		{Host: "t.example", Former: []string{"old.example", "older.example", "oldest.example"}},
+		{Host: "xn--bcher-kva.example", Former: []string{"xn--lter-koa.example"}},
+	}
+	if got := tr.Sites(); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
