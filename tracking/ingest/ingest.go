@@ -40,6 +40,7 @@ import (
 
 	"postern/tracking/event"
 	"postern/tracking/spool"
+	"postern/tracking/spool/atomicfile"
 )
 
 // Source is where events come from; *spool.Reader is one.
@@ -76,8 +77,8 @@ type Config struct {
 	// PollOutcomes asks the service how many events of each batch it accepted.
 	PollOutcomes bool
 
-	LedgerFS     spool.FS // nil: the machine's own
-	QuarantineFS FS       // nil: the machine's own
+	LedgerFS     spool.FS            // nil: the machine's own
+	QuarantineFS atomicfile.AppendFS // nil: the machine's own
 
 	Now     func() time.Time
 	Log     *slog.Logger
