@@ -116,10 +116,12 @@ func (f *Follower) warn(name string, c *converter, o outcome) {
 	switch {
 	case o.header && !c.has(colEnvID) && !f.warned[name]:
 		f.warned[name] = true
-		f.c.Log.Error("ACCOUNTING FILE HAS NEITHER "+column+" NOR envId: no record of it can become an event. PowerMTA's <acct-file> needs: record-fields d *,"+column, "file", name)
+		f.c.Log.Error("ACCOUNTING FILE HAS NEITHER "+column+" NOR envId: no record of it can become an event. "+
+			"PowerMTA's <acct-file> needs: record-fields d *,"+column, "file", name)
 	case !o.header && !f.warned[name+" ids"]:
 		f.warned[name+" ids"] = true
-		f.c.Log.Error("ACCOUNTING RECORDS WITHOUT OUR MESSAGE IDS make no events. PowerMTA's <acct-file> needs: record-fields d *,"+column+" (and the same for b, t, f)", "file", name)
+		f.c.Log.Error("ACCOUNTING RECORDS WITHOUT OUR MESSAGE IDS make no events. "+
+			"PowerMTA's <acct-file> needs: record-fields d *,"+column+" (and the same for b, t, f)", "file", name)
 	}
 }
 

@@ -347,10 +347,15 @@ func isAtom(s string) bool {
 
 // replyCode is the three digits that an SMTP reply begins with.
 func replyCode(text string) string {
-	if len(text) >= 3 && text[0] >= '2' && text[0] <= '5' && text[1] >= '0' && text[1] <= '9' && text[2] >= '0' && text[2] <= '9' && (len(text) == 3 || text[3] == ' ' || text[3] == '-') {
-		return text[:3]
+	digit := func(i int, from, to byte) bool { return from <= text[i] && text[i] <= to }
+	if len(text) < 3 || !digit(0, '2', '5') || !digit(1, '0', '9') || !digit(2, '0', '9') {
+		return ""
 	}
-	return ""
+	if len(text) > 3 && text[3] != ' ' && text[3] != '-' {
+		return ""
+	}
+
+	return text[:3]
 }
 
 // feedbackType is that of a feedback record; one without is a complaint.

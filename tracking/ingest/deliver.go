@@ -32,12 +32,6 @@ type part struct {
 	tried    time.Time
 }
 
-// refused is an event that was refused alone.
-type refused struct {
-	item int
-	err  error
-}
-
 // delivery uploads one batch. It belongs to one goroutine.
 type delivery struct {
 	u     *Uploader
@@ -271,7 +265,10 @@ func (d *delivery) try(ctx context.Context, p part) bool {
 // only one, too, it is to be learned whether the service is away, or whether it
 // is one of its events.
 func (d *delivery) probe(p part, items []int) ([]int, bool) {
-	if len(items) < 2 || p.last != faultService || p.failed < patience || p.failed%2 == 0 || d.u.taken.Load() > p.taken {
+	if len(items) < 2 || p.last != faultService || d.u.taken.Load() > p.taken {
+		return nil, false
+	}
+	if p.failed < patience || p.failed%2 == 0 {
 		return nil, false
 	}
 
@@ -388,7 +385,7 @@ func (d *delivery) cut() {
 		}
 
 		if d.hasSlot && d.goAside() {
-			d.u.c.Log.Error("Signals: a batch fails again and again while others are taken; it goes on in parts, and others pass it",
+			d.u.c.Log.Error("Signals: a batch fails again and again while others are taken; it goes on in parts, others pass it",
 				"batch", d.b.Batch, "events", len(d.waiting(p)), "err", d.entry.Error)
 		}
 		if len(d.waiting(p)) > 1 {
@@ -470,216 +467,6 @@ func (d *delivery) done(items []int, s step) {
 	}
 }
 
-// hold keeps an event that was refused alone until it is sure that it is the
-// event.
-func (d *delivery) hold(item int, err error) {
-	if len(d.held) == 0 {
-		d.since = d.u.taken.Load()
-	}
-	d.held = append(d.held, refused{item, err})
-
-	if d.u.c.Now().Sub(d.b.items[item].time) <= d.u.c.MaxAge { // else there is a reason
-		d.u.alone.Add(1)
-	}
-}
-
-// judge decides what becomes of the events that were refused alone. They are
-// quarantined where others are taken, or where they are few; where others are
-// refused likewise, or there is nothing else to try, all wait. It returns false
-// where ctx ended.
-func (d *delivery) judge(ctx context.Context) bool {
-	if d.u.taken.Load() > d.since || d.u.alone.Load() < refusedInARow {
-		return d.quarantineHeld(ctx)
-	}
-
-	d.suspects.add(d.b.items, d.held)
-	err, tried := d.sendOther(ctx)
-	if ctx.Err() != nil && err != nil {
-		return false
-	}
-	if tried && err == nil {
-		return d.quarantineHeld(ctx)
-	}
-
-	d.doubt = true
-	d.since = d.u.taken.Load()
-	for _, h := range d.held {
-		d.parts = append(d.parts, part{from: h.item, to: h.item + 1, backoff: d.u.c.MinBackoff})
-	}
-	slices.SortFunc(d.parts, func(a, b part) int { return a.from - b.from })
-	d.held = nil
-	d.postpone(err)
-
-	if !tried { // nothing to try: others may show it, so they must get past
-		d.goAside()
-	}
-
-	return true
-}
-
-// postpone has every part of a batch in doubt wait.
-func (d *delivery) postpone(err error) {
-	first := &d.parts[0]
-	wait := jitter(first.backoff)
-	first.backoff = min(2*first.backoff, d.u.c.MaxBackoff)
-
-	for i := range d.parts {
-		d.parts[i].due = time.Now().Add(wait)
-		d.parts[i].backoff = first.backoff
-	}
-
-	d.u.metrics.failing.Set(1)
-	d.u.c.Log.Error("Signals: EVENTS OF EVERY KIND ARE REFUSED, so it is not the events; all stay on disk",
-		"err", err, "batch", d.b.Batch, "events", len(d.undoneItems()), "again_in_seconds", wait.Round(time.Millisecond).Seconds())
-}
-
-// undoneItems returns the items that are not done.
-func (d *delivery) undoneItems() []int { return d.waiting(part{from: 0, to: len(d.b.items)}) }
-
-// test asks whether the service takes anything again: with another event than
-// those that it refused where there is one, else with a part of the batch.
-func (d *delivery) test(ctx context.Context, p part) bool {
-	if d.u.taken.Load() > d.since {
-		d.doubt = false
-		return true
-	}
-
-	err, tried := d.sendOther(ctx)
-	if !tried {
-		err = d.send(ctx, d.waiting(p))
-	}
-	if err != nil {
-		if ctx.Err() != nil {
-			return false
-		}
-		d.entry.Error = event.Clip(err.Error(), maxError)
-		d.postpone(err)
-		return true
-	}
-
-	d.doubt = false
-	if len(d.waiting(p)) == 0 {
-		d.replace(p)
-	}
-	for i := range d.parts { // at once
-		d.parts[i].due = time.Time{}
-	}
-
-	return true
-}
-
-// quarantineHeld puts the events that were refused alone into quarantine.
-func (d *delivery) quarantineHeld(ctx context.Context) bool {
-	var out []rejected
-	var items []int
-	for _, h := range d.held {
-		r := &Refusal{}
-		errors.As(h.err, &r)
-		out = append(out, rejected{
-			reason: "refused",
-			status: r.Status,
-			words:  r.Words,
-			line:   d.b.items[h.item].line,
-		})
-		items = append(items, h.item)
-		d.u.c.Log.Error("Signals: an event is refused and quarantined", "err", h.err, "batch", d.b.Batch)
-	}
-
-	d.held = nil
-	slices.Sort(items)
-
-	return d.reject(ctx, items, out)
-}
-
-// quarantineUnreadable puts records that are not events into quarantine.
-func (d *delivery) quarantineUnreadable(ctx context.Context) bool {
-	var out []rejected
-	var items []int
-	for i, it := range d.b.items {
-		if it.unreadable != "" && !it.done {
-			out = append(out, rejected{reason: "unreadable", words: it.unreadable, line: it.line})
-			items = append(items, i)
-		}
-	}
-
-	return d.reject(ctx, items, out)
-}
-
-// expire quarantines the events that are too old for the service, by its clock
-// and by ours: one of the two may have jumped.
-func (d *delivery) expire(ctx context.Context) bool {
-	now, known := d.u.earliestNow()
-	if !known {
-		return true
-	}
-
-	var out []rejected
-	var items []int
-	for i, it := range d.b.items {
-		if !it.done && it.unreadable == "" && now.Sub(it.time) > d.u.c.MaxAge {
-			out = append(out, rejected{reason: "expired", words: "older than " + d.u.c.MaxAge.String(), line: it.line})
-			items = append(items, i)
-		}
-	}
-	if len(items) == 0 {
-		return true
-	}
-
-	d.held = slices.DeleteFunc(d.held, func(h refused) bool { return slices.Contains(items, h.item) })
-
-	return d.reject(ctx, items, out)
-}
-
-// reject makes events durable in the quarantine. Where that fails they are kept
-// and it is tried again: an event is never lost that way.
-func (d *delivery) reject(ctx context.Context, items []int, events []rejected) bool {
-	if len(items) == 0 {
-		return true
-	}
-
-	backoff := d.u.c.MinBackoff
-	for {
-		err := d.u.quarantine.put(events...)
-		if err == nil {
-			break
-		}
-
-		wait := jitter(backoff)
-		d.u.c.Log.Error("ingest: cannot write to the quarantine, tried again", "err", err, "events", len(events), "again_in_seconds", wait.Seconds())
-		if !sleep(ctx, wait) {
-			return false
-		}
-		backoff = min(2*backoff, d.u.c.MaxBackoff)
-	}
-
-	for _, e := range events {
-		d.u.metrics.quarantined.WithLabelValues(e.reason).Inc()
-	}
-	d.done(items, step{Aside: len(items)})
-
-	return true
-}
-
-// earliestNow returns the earlier of our time and the service's. Where the sink
-// knows of a service's clock and cannot tell its time, known is false.
-func (u *Uploader) earliestNow() (now time.Time, known bool) {
-	now = u.c.Now()
-
-	clock, ok := u.c.Sink.(interface {
-		ServiceTime(ours time.Time) (time.Time, bool)
-	})
-	if !ok {
-		return now, true
-	}
-
-	theirs, known := clock.ServiceTime(now)
-	if theirs.Before(now) {
-		now = theirs
-	}
-
-	return now, known
-}
-
 // finish notes the end of the batch.
 func (d *delivery) finish() {
 	e := &d.entry
@@ -699,8 +486,8 @@ func (d *delivery) finish() {
 
 	taken := max(0, e.Events-e.Aside)
 	if d.u.c.Verbose && e.Events > 0 {
-		d.u.c.Log.Info(fmt.Sprintf("Signals: Transferred %d events in batch %d successfully (id=%s)", taken, e.Batch, firstOf(e.IDs)),
-			"raw", e.Raw, "gzip", e.Wire)
+		what := fmt.Sprintf("Signals: Transferred %d events in batch %d successfully (id=%s)", taken, e.Batch, firstOf(e.IDs))
+		d.u.c.Log.Info(what, "raw", e.Raw, "gzip", e.Wire)
 	}
 
 	d.u.mu.Lock()

@@ -194,7 +194,12 @@ func (s *Signals) Send(ctx context.Context, ndjson []byte) (id string, wire int,
 		}
 		return "", wire, fmt.Errorf("HTTP %d without a batch id: %.200q", res.StatusCode, answer)
 	}
-	return "", wire, &Refusal{Status: res.StatusCode, Words: words(answer), RetryAfter: retryAfter(res.Header.Get("Retry-After"), time.Now())}
+
+	return "", wire, &Refusal{
+		Status:     res.StatusCode,
+		Words:      words(answer),
+		RetryAfter: retryAfter(res.Header.Get("Retry-After"), time.Now()),
+	}
 }
 
 // words are the API's own, out of {"errors":[{"message":"..."}]}.
