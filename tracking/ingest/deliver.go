@@ -105,7 +105,7 @@ func (d *delivery) goAside() bool {
 		return true
 	}
 
-	weight := d.waitingBytes()
+	weight := d.size()
 	if !d.u.aside.enter(weight) {
 		return false
 	}
@@ -187,10 +187,40 @@ func (d *delivery) shrink() {
 		return
 	}
 
-	now := d.waitingBytes()
+	d.compact()
+	now := d.size()
 	d.u.aside.shrink(d.weight - now)
 	d.weight = now
 }
+
+// compact forgets the items that are done, once no part is to be cut any more:
+// a batch aside takes up no more than the events that it waits for.
+func (d *delivery) compact() {
+	if len(d.held) > 0 {
+		return
+	}
+
+	var items []item
+	var parts []part
+	for _, p := range d.parts {
+		waiting := d.waiting(p)
+		if len(waiting) > 1 {
+			return
+		}
+		if len(waiting) == 0 {
+			continue
+		}
+		p.from, p.to = len(items), len(items)+1
+		items, parts = append(items, d.b.items[waiting[0]]), append(parts, p)
+	}
+	d.b.items, d.parts = items, parts
+}
+
+// itemBytes is what an item takes up beside its line.
+const itemBytes = 128
+
+// size is how many bytes the batch takes up.
+func (d *delivery) size() int { return d.waitingBytes() + itemBytes*len(d.b.items) }
 
 // nextDue returns the part that is due first, of several the one that was tried
 // longest ago, nil where there is none.

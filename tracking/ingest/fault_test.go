@@ -337,7 +337,7 @@ func TestAsideIsFull(t *testing.T) {
 		lines = append(lines, of(t, event.Open, "bad", 10*i+1, 1)...)
 		lines = append(lines, of(t, event.Open, "good", 10*i+2, 1)...)
 	}
-	r := start(t, t.TempDir(), s, func(c *Config) { c.BatchBytes = 60 }, lines...) // aside: 960 bytes
+	r := start(t, t.TempDir(), s, func(c *Config) { c.BatchBytes = 60 }, lines...) // aside: 960 bytes, for two of them
 	wait(t, "failures", func() bool { return len(s.sent()) > 100 })
 	well.Store(true)
 	r.settled(t)
@@ -680,4 +680,25 @@ func TestLedgerFailsOnce(t *testing.T) {
 			return
 		}
 	}
+}
+
+// TestAsideTakesLittleMemory: of a batch that waits for one event, only that is
+// kept.
+func TestAsideTakesLittleMemory(t *testing.T) {
+	const n = 500
+
+	s := &sink{answer: func(_ int, ndjson string) error {
+		if has(ndjson, 250) {
+			return refusal(500, "oops")
+		}
+		return nil
+	}}
+	r := start(t, t.TempDir(), s, nil, of(t, event.Open, "m%", 1, n)...)
+	wait(t, "the others", func() bool { return len(s.ids()) == n-1 })
+	wait(t, "the room", func() bool {
+		r.up.aside.mu.Lock()
+		defer r.up.aside.mu.Unlock()
+		return r.up.aside.batches == 1 && r.up.aside.bytes < 1000
+	})
+	r.stop()
 }
