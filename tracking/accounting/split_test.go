@@ -539,7 +539,7 @@ func TestBrokenOffsets(t *testing.T) {
 	}
 
 	damaged := [][]byte{nil, []byte("null"), []byte(`{"1:2":null}`), []byte(`{"sum":"00000000","files":null}`), whole[:len(whole)/2]}
-	for i := range whole {
+	for i := 0; i < len(whole); i += 7 {
 		b := slices.Clone(whole)
 		b[i] ^= 1
 		damaged = append(damaged, b)
