@@ -19,12 +19,13 @@ import (
 type accountingCmd struct {
 	Print  bool     `xor:"what" help:"Print the events of the files as JSON lines; nothing else is touched."`
 	Pipe   bool     `xor:"what" help:"Take records from standard input, as PowerMTA's pipe writes them; the gateway of --config makes events of them."`
-	Config string   `type:"path" help:"With --pipe: the gateway's configuration file." placeholder:"FILE"`
+	Config string   `type:"path" help:"The gateway's configuration file: --pipe needs it; --print takes relay.message_id_header and [accounting.bounce_class] from it." placeholder:"FILE"`
 	Files  []string `arg:"" optional:"" type:"existingfile" help:"With --print: PowerMTA accounting files."`
 }
 
 func (c *accountingCmd) Help() string {
 	return `With --print, records of every message id make events, whoever issued it.
+With --config, the message id's column is the gateway's.
 Example: postern accounting --print /var/log/pmta/acct-2026-11-24-0000.csv
 
 For PowerMTA:
@@ -70,9 +71,32 @@ func (g *gateway) servePipe(ctx context.Context, in io.Reader) error {
 	return err
 }
 
+// settings are those of the gateway of --config, whatever else is wrong in it;
+// without one they are the defaults.
+func (c *accountingCmd) settings() (accounting.Settings, error) {
+	if c.Config == "" {
+		return accounting.Settings{}, nil
+	}
+
+	l, problems := config.Load(c.Config, config.All)
+	if l.Relay.MessageIDHeader == "" {
+		return accounting.Settings{}, problems.Fatal()
+	}
+
+	return accounting.Settings{
+		Classes:         l.Accounting.BounceClass,
+		MessageIDHeader: func() string { return string(l.Relay.MessageIDHeader) },
+	}, nil
+}
+
 func (c *accountingCmd) print(e *env) error {
 	log := slog.New(slog.NewTextHandler(e.stderr, nil))
 	out := bufio.NewWriter(e.stdout)
+	set, err := c.settings()
+	if err != nil {
+		return err
+	}
+
 	var errs []error
 	for _, name := range c.Files {
 		f, err := os.Open(name)
@@ -80,7 +104,7 @@ func (c *accountingCmd) print(e *env) error {
 			errs = append(errs, err)
 			continue
 		}
-		errs = append(errs, accounting.Print(bufio.NewReaderSize(f, 1<<20), name, nil, log, func(ev *event.Event) error {
+		errs = append(errs, accounting.Print(f, name, set, log, func(ev *event.Event) error {
 			line, err := ev.EncodePublic()
 			if err == nil {
 				_, err = out.Write(append(line, '\n'))

@@ -256,17 +256,60 @@ func (c *eventsReplayCmd) Run(e *env) error {
 	if err != nil {
 		return fmt.Errorf("%s:%w", c.File, err)
 	}
-	s, err := spool.Open(spool.Config{Dir: eventsDir(l.Config), Keep: l.Events.Keep.Std(), Readers: []string{ingestReader}, Log: slog.New(slog.DiscardHandler)})
-	if err == nil {
-		err = errors.Join(s.Append(e.ctx, lines...), s.Close())
-	} else if errors.Is(err, spool.ErrLocked) {
-		err = postEvents(e.ctx, string(l.Admin.Listen), lines)
+
+	n, err := c.put(e.ctx, l, lines)
+	if err != nil {
+		return fmt.Errorf("%d of %d events put into the spool: %w", n, len(lines), err)
+	}
+
+	fmt.Fprintf(e.stdout, "%d events put into the spool\n", n)
+	return nil
+}
+
+// put appends events to the spool, by way of the gateway where one runs, and
+// returns how many.
+func (c *eventsReplayCmd) put(ctx context.Context, l *config.Loaded, lines [][]byte) (int, error) {
+	s, err := spool.Open(spool.Config{
+		Dir:     eventsDir(l.Config),
+		Keep:    l.Events.Keep.Std(),
+		Readers: []string{ingestReader},
+		Log:     slog.New(slog.DiscardHandler),
+	})
+	if errors.Is(err, spool.ErrLocked) {
+		return inChunks(lines, func(chunk [][]byte) error {
+			return postEvents(ctx, string(l.Admin.Listen), chunk)
+		})
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
-	fmt.Fprintf(e.stdout, "%d events put into the spool\n", len(lines))
-	return nil
+
+	n, err := inChunks(lines, func(chunk [][]byte) error { return s.Append(ctx, chunk...) })
+
+	return n, errors.Join(err, s.Close())
+}
+
+// replayChunk is how many bytes of events are appended at once: other appends
+// wait for no more than that.
+const replayChunk = 1 << 20
+
+// inChunks gives lines to f, a chunk at a time, and returns how many it took.
+func inChunks(lines [][]byte, f func([][]byte) error) (int, error) {
+	done := 0
+	for done < len(lines) {
+		end, size := done, 0
+		for end < len(lines) && (end == done || size+len(lines[end]) <= replayChunk) {
+			size += len(lines[end])
+			end++
+		}
+
+		if err := f(lines[done:end]); err != nil {
+			return done, err
+		}
+		done = end
+	}
+
+	return done, nil
 }
 
 // replayLines reads events out of NDJSON, as stored or as `events tail` prints
@@ -335,7 +378,7 @@ func (a *admin) eventRoutes(s *spool.Spool) {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		if err := s.Append(r.Context(), lines...); err != nil {
+		if _, err := inChunks(lines, func(chunk [][]byte) error { return s.Append(r.Context(), chunk...) }); err != nil {
 			http.Error(w, err.Error(), http.StatusInsufficientStorage)
 		}
 	})

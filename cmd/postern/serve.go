@@ -217,7 +217,7 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 		if err != nil {
 			return g, fmt.Errorf("signals.report: %w", err)
 		}
-		if g.uploader, err = ingest.New(ingest.Config{Dir: g.eventsDir(), Sink: &ingest.Signals{URL: string(l.Signals.UploadURL), APIKey: string(l.Signals.APIKey)},
+		if g.uploader, err = ingest.New(ingest.Config{Dir: g.eventsDir(), From: spool.Cursor(g.eventsDir(), ingestReader), Sink: &ingest.Signals{URL: string(l.Signals.UploadURL), APIKey: string(l.Signals.APIKey)},
 			BatchBytes: int(l.Signals.BatchSize), BatchAge: l.Signals.BatchAge.Std(), Report: reported, HashRcpt: l.Signals.PrivacyPolicy == "sha1",
 			KeepLedger: l.Signals.KeepLedger.Std(), Machines: map[string]string{event.Prefetch: l.Signals.Prefetch, event.Scanner: l.Signals.Scanner}, Verbose: l.Signals.LogVerbose, PollOutcomes: l.Signals.PollOutcomes, Log: log, Metrics: g.reg}); err != nil {
 			return g, err
@@ -228,7 +228,8 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 	if mail {
 		// A pipe may bring records at any time, so that there is always a follower.
 		if g.accounting, err = accounting.New(accounting.Config{Globs: l.Accounting.Files, Dir: filepath.Join(l.StateDir, "accounting"), PipeDir: pipeDir(l.Config),
-			Classes: l.Accounting.BounceClass, Verify: g.ourID, Events: g.recorder(), Log: log, Metrics: g.reg}); err != nil {
+			Settings: accounting.Settings{Classes: l.Accounting.BounceClass, Verify: g.ourID, MessageIDHeader: g.messageIDHeader},
+			Events:   g.recorder(), Log: log, Metrics: g.reg}); err != nil {
 			return g, err
 		}
 		g.admin.queueRoutes(g.queue)
@@ -313,6 +314,9 @@ func (g *gateway) recorder() recorder { return recorder{spool: g.spool, work: &g
 func (g *gateway) eventsDir() string { return eventsDir(g.c.Config) }
 
 func eventsDir(c *config.Config) string { return filepath.Join(c.StateDir, "events") }
+
+// messageIDHeader is the field that holds message ids now: a reload may change it.
+func (g *gateway) messageIDHeader() string { return string(g.live.Load().c.Relay.MessageIDHeader) }
 
 // ourID tells whether a message id verifies under the keys in use.
 func (g *gateway) ourID(id string) bool {

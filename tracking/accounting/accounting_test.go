@@ -44,7 +44,7 @@ func good(id string) bool { return strings.HasPrefix(id, "good") }
 
 func follower(t *testing.T, dir string, m *memory) *Follower {
 	t.Helper()
-	f, err := New(Config{Globs: []string{filepath.Join(dir, "acct*.csv")}, Dir: filepath.Join(dir, "state"), Verify: good, Events: m, Log: slog.New(slog.DiscardHandler)})
+	f, err := New(Config{Globs: []string{filepath.Join(dir, "acct*.csv")}, Dir: filepath.Join(dir, "state"), Settings: Settings{Verify: good}, Events: m, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,20 +252,18 @@ func FuzzFollow(f *testing.F) {
 }
 
 func BenchmarkConvert(b *testing.B) {
-	f := &Follower{c: Config{Verify: good, Log: slog.New(slog.DiscardHandler)}, retries: newCounts(), warned: map[string]bool{}}
-	m, err := New(Config{Dir: b.TempDir(), Verify: good, Log: slog.New(slog.DiscardHandler)})
+	f, err := New(Config{Dir: b.TempDir(), Settings: Settings{Verify: good}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}
-	f = m
 	data := []byte(strings.Repeat(delivered, 1000))
 	s := &fileState{Header: strings.Split(strings.TrimSpace(header), ",")}
 	b.SetBytes(int64(len(data)))
 	n := 0
 	start := time.Now()
 	for b.Loop() {
-		events, _, _ := f.convert("x", s, data)
-		n += len(events)
+		f.retries.begin()
+		n += len(f.convert("x", s, data, false).events)
 	}
 	b.ReportMetric(float64(n)/time.Since(start).Seconds(), "records/s")
 }

@@ -3,14 +3,12 @@ package accounting
 import (
 	"bytes"
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 
 	"postern/tracking/event"
 )
@@ -18,165 +16,222 @@ import (
 // blockBytes is how much is read at once: what is in memory.
 const blockBytes = 4 << 20
 
-// block reads whole records, makes their events durable, and then remembers
-// how far it came. It returns how many bytes that were.
-func (f *Follower) block(ctx context.Context, file *os.File, s *fileState, size int64) (int64, error) {
+// block reads what is new, makes its events durable, and then remembers how far
+// it came. It returns how many bytes that were. With last set, nothing comes any
+// more.
+func (f *Follower) block(ctx context.Context, file *os.File, s *fileState, size int64, last bool) (int64, error) {
 	buf := make([]byte, min(blockBytes, size-s.Offset))
 	n, err := file.ReadAt(buf, s.Offset)
 	if err != nil && err != io.EOF {
 		return 0, fmt.Errorf("accounting: %w", err)
 	}
-	i := bytes.LastIndexByte(buf[:n], '\n')
-	if i < 0 {
-		if int64(n) == blockBytes { // no record is that long
-			f.bad(file.Name(), s.Lines+1, s.Offset, buf[:200], ErrNoColumns)
-			return int64(n), f.remember(file, s, int64(n))
-		}
+
+	f.retries.begin()
+	p := f.convert(file.Name(), s, buf[:n], last && s.Offset+int64(n) == size)
+	if p.used == 0 && !p.torn {
 		return 0, nil
 	}
-	events, header, used := f.convert(file.Name(), s, buf[:i+1])
-	if used == 0 {
-		return 0, nil
+
+	if err := f.quarantine(p.bad); err != nil {
+		f.retries.rollback()
+		return 0, err
 	}
-	if len(events) > 0 {
-		if err := f.c.Events.Record(ctx, events...); err != nil {
+	if len(p.events) > 0 {
+		if err := f.c.Events.Record(ctx, p.events...); err != nil {
+			f.retries.rollback()
 			return 0, fmt.Errorf("accounting: %s: %w", file.Name(), err)
 		}
 	}
-	s.Header = header
-	s.Lines += int64(bytes.Count(buf[:used], []byte("\n")))
-	return used, f.remember(file, s, used)
+
+	for label, n := range p.counts {
+		f.records.WithLabelValues(label).Add(float64(n))
+	}
+	s.Header, s.Lines, s.Cut = p.header, p.lines, p.cut
+	if p.torn {
+		s.Torn = s.Offset + int64(n)
+	}
+
+	return p.used, f.remember(file, s, p.used)
 }
 
-// convert makes events of whole records. A record whose quotes are not closed
-// waits for the rest, as long as that may still come.
-func (f *Follower) convert(name string, s *fileState, data []byte) (events []*event.Event, header []string, used int64) {
-	header = s.Header
-	var c *Converter
-	if header != nil {
-		c = NewConverter(header, f.c.Classes, f.c.Verify, f.retries)
+// parsed is what a block holds.
+type parsed struct {
+	events []*event.Event
+	bad    []badLine
+	counts map[string]int
+	header []string
+	lines  int64
+	used   int64
+	cut    bool // it ends within a line that is too long
+	torn   bool // behind it is a line without an end, which was quarantined
+}
+
+// convert makes events of the records of a block.
+func (f *Follower) convert(name string, s *fileState, data []byte, last bool) parsed {
+	r := newReading(f.set, f.retries)
+	r.place, r.lines, r.cut = s.Offset, s.Lines, s.Cut
+	if s.Header != nil {
+		r.use(s.Header)
 	}
-	for int(used) < len(data) {
-		r := csv.NewReader(bytes.NewReader(data[used:]))
-		r.FieldsPerRecord, r.ReuseRecord = -1, true
-		base := used
-		for {
-			fields, err := r.Read()
-			if err == io.EOF {
-				return events, header, int64(len(data))
-			}
-			end := base + r.InputOffset()
-			if err != nil {
-				if int(end) == len(data) && errors.Is(err, csv.ErrQuote) && len(data)-int(used) < blockBytes/2 {
-					return events, header, used // its end may come yet
-				}
-				f.bad(name, s.lineAt(data, used), s.Offset+used, line(data[used:]), err)
-				used += int64(len(line(data[used:]))) // go on behind this line
-				break
-			}
-			if IsHeader(fields) {
-				header = slices.Clone(fields)
-				c = NewConverter(header, f.c.Classes, f.c.Verify, f.retries)
-				f.warn(name, c)
-			} else if c == nil {
-				f.bad(name, s.lineAt(data, used), s.Offset+used, line(data[used:]), errors.New("no header line before it"))
-			} else if e := f.one(name, c, fields, s, data, used, end); e != nil {
-				events = append(events, e)
-			}
-			used = end
+
+	p := parsed{counts: map[string]int{}}
+	for {
+		o, n := r.next(data[p.used:], last)
+		if n == 0 {
+			break
 		}
+
+		cut := errors.Is(o.err, errCut)
+		if cut && s.Torn == s.Offset+int64(len(data)) { // said before
+			break
+		}
+		f.warn(name, r.conv, o)
+		if label := o.label(); label != "" {
+			p.counts[label]++
+		}
+		if o.event != nil {
+			p.events = append(p.events, o.event)
+		}
+		if o.isBad() {
+			p.bad = append(p.bad, badLine{file: name, outcome: o})
+		}
+		if cut {
+			p.torn = true
+			break
+		}
+		p.used += int64(n)
 	}
-	return events, header, used
+	p.header, p.lines, p.cut = r.header, r.lines, r.cut
+
+	return p
 }
 
-// line is the first line of data with its end.
-func line(data []byte) []byte {
-	if i := bytes.IndexByte(data, '\n'); i >= 0 {
-		return data[:i+1]
+// warn says once a file what is missing in PowerMTA's configuration.
+func (f *Follower) warn(name string, c *converter, o outcome) {
+	if !o.header && !errors.Is(o.err, ErrNoID) || c.has(colMessageID) {
+		return
 	}
-	return data
-}
 
-// one makes the event of the record that is data[at:end].
-func (f *Follower) one(name string, c *Converter, fields []string, s *fileState, data []byte, at, end int64) *event.Event {
-	e, err := c.Event(fields, s.Offset+at)
+	column := f.set.idColumn()
 	switch {
-	case err == nil:
-		f.records.WithLabelValues(e.Type.PublicName()).Inc()
-		return e
-	case errors.Is(err, ErrIgnored):
-		f.records.WithLabelValues("ignored").Inc()
-	case errors.Is(err, ErrNoID):
-		f.records.WithLabelValues("no_id").Inc()
-		if !c.Has(idColumn) && !f.warned[name+" ids"] {
-			f.warned[name+" ids"] = true
-			f.c.Log.Error("ACCOUNTING RECORDS WITHOUT OUR MESSAGE IDS make no events. PowerMTA's <acct-file> needs: record-fields d *,header_x-sp-message-id (and the same for b, t, f)", "file", name)
-		}
-	default:
-		f.bad(name, s.lineAt(data, at), s.Offset+at, data[at:end], err)
+	case o.header && !c.has(colEnvID) && !f.warned[name]:
+		f.warned[name] = true
+		f.c.Log.Error("ACCOUNTING FILE HAS NEITHER "+column+" NOR envId: no record of it can become an event. "+
+			"PowerMTA's <acct-file> needs: record-fields d *,"+column, "file", name)
+	case !o.header && !f.warned[name+" ids"]:
+		f.warned[name+" ids"] = true
+		f.c.Log.Error("ACCOUNTING RECORDS WITHOUT OUR MESSAGE IDS make no events. "+
+			"PowerMTA's <acct-file> needs: record-fields d *,"+column+" (and the same for b, t, f)", "file", name)
 	}
+}
+
+// badLine is a line that is not a record.
+type badLine struct {
+	file string
+	outcome
+}
+
+const (
+	maxBad     = 64 << 20 // of bad.csv; then it becomes bad.csv.old
+	maxBadLine = 4 << 10  // of a line in it
+	badTries   = 5        // times in a row that bad lines hold up the rest where they cannot be written
+)
+
+// quarantine makes bad lines durable in bad.csv. Where that fails, the block is
+// read again; a file that cannot be written at all stops nothing for long.
+func (f *Follower) quarantine(bad []badLine) error {
+	if len(bad) == 0 {
+		return nil
+	}
+
+	var text bytes.Buffer
+	for _, b := range bad {
+		raw := bytes.TrimRight(b.raw, "\r\n")
+		fmt.Fprintf(&text, "# %s:%d: %v\n%s\n", b.file, b.line, b.err, raw[:min(len(raw), maxBadLine)])
+	}
+
+	err := f.appendBad(text.Bytes())
+	if err != nil {
+		f.badFailed++
+		if f.badFailed < badTries {
+			return fmt.Errorf("accounting: bad lines: %w", err)
+		}
+	} else {
+		f.badFailed = 0
+	}
+
+	for _, b := range bad {
+		args := []any{"file", b.file, "line", b.line, "offset", b.place, "err", b.err}
+		if err != nil {
+			args = append(args, "quarantine_err", err, "raw", event.Clip(string(b.raw), maxBadLine))
+		}
+		f.c.Log.Error("accounting: bad record quarantined", args...)
+	}
+
 	return nil
 }
 
-func (f *Follower) warn(name string, c *Converter) {
-	if !c.Has(idColumn) && !c.Has("envid") && !f.warned[name] {
-		f.warned[name] = true
-		f.c.Log.Error("ACCOUNTING FILE HAS NEITHER header_x-sp-message-id NOR envId: no record of it can become an event. PowerMTA's <acct-file> needs: record-fields d *,header_x-sp-message-id", "file", name)
-	}
-}
-
-// bad sets a line aside and stops nothing.
-func (f *Follower) bad(name string, line, place int64, raw []byte, err error) {
-	f.records.WithLabelValues("bad").Inc()
-	f.c.Log.Error("accounting: bad record set aside", "file", name, "line", line, "offset", place, "err", err)
-	out, openErr := os.OpenFile(filepath.Join(f.c.Dir, "bad.csv"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if openErr != nil {
-		return
-	}
-	defer out.Close()
-	if info, err := out.Stat(); err == nil && info.Size() < maxBad {
-		fmt.Fprintf(out, "# %s:%d: %v\n%s\n", name, line, err, bytes.TrimRight(raw, "\r\n"))
-	}
-}
-
-const maxBad = 64 << 20
-
-// Print converts whole files and gives each event to f, with nothing remembered.
-func Print(r io.Reader, name string, classes map[string]int, log *slog.Logger, f func(*event.Event) error) error {
-	in := csv.NewReader(r)
-	in.FieldsPerRecord, in.ReuseRecord = -1, true
-	var c *Converter
-	retries := newCounts()
-	for place := int64(0); ; place = in.InputOffset() {
-		fields, err := in.Read()
-		if err == io.EOF {
-			return nil
-		}
-		var parse *csv.ParseError
-		if errors.As(err, &parse) {
-			log.Error("bad record", "file", name, "line", parse.Line, "err", err)
-			continue
-		}
-		if err != nil {
+func (f *Follower) appendBad(text []byte) error {
+	name := filepath.Join(f.c.Dir, "bad.csv")
+	if info, err := os.Stat(name); err == nil && info.Size() > maxBad {
+		if err := os.Rename(name, name+".old"); err != nil {
 			return err
 		}
-		if IsHeader(fields) {
-			c = NewConverter(slices.Clone(fields), classes, nil, retries)
-			continue
+	}
+
+	return f.bad.Append(name, text)
+}
+
+// Print converts a whole file and gives each event to f, with nothing
+// remembered. Bad lines are logged and stop nothing.
+func Print(in io.Reader, name string, set Settings, log *slog.Logger, f func(*event.Event) error) error {
+	r := newReading(set, newCounts())
+	records := 0
+
+	var data []byte
+	buf := make([]byte, maxRecord)
+	for last := false; !last; {
+		n, err := in.Read(buf)
+		data = append(data, buf[:n]...)
+		if err != nil && err != io.EOF {
+			return err
 		}
-		if c == nil {
-			return fmt.Errorf("%s: no header line at the beginning", name)
-		}
-		e, err := c.Event(fields, place)
-		if err != nil {
-			if !errors.Is(err, ErrIgnored) {
-				line, _ := in.FieldPos(0)
-				log.Error("no event", "file", name, "line", line, "err", err)
+		last = err == io.EOF
+
+		used := 0
+		for {
+			r.retries.begin()
+			o, n := r.next(data[used:], last)
+			if n == 0 {
+				break
 			}
-			continue
+			used += n
+			if err := printed(o, name, log, f); err != nil {
+				return err
+			}
+			if o.err != nil {
+				records++
+			}
 		}
-		if err := f(e); err != nil {
-			return err
-		}
+		data = append(data[:0], data[used:]...)
 	}
+
+	if r.header == nil && records > 0 {
+		return fmt.Errorf("%s: no header line at the beginning", name)
+	}
+
+	return nil
+}
+
+func printed(o outcome, name string, log *slog.Logger, f func(*event.Event) error) error {
+	switch {
+	case o.event != nil:
+		return f(o.event)
+	case o.isBad():
+		log.Error("bad record", "file", name, "line", o.line, "err", o.err)
+	case o.err != nil && !errors.Is(o.err, ErrIgnored):
+		log.Error("no event", "file", name, "line", o.line, "err", o.err)
+	}
+
+	return nil
 }

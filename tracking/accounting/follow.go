@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"postern/tracking/event"
+	"postern/tracking/spool/atomicfile"
 )
 
 // Recorder makes events durable before it returns nil.
@@ -26,10 +27,15 @@ type Config struct {
 	Globs   []string
 	Dir     string // for offsets.json and bad lines
 	PipeDir string // where Pipe writes; empty: there is no pipe
-	Classes map[string]int
-	Verify  Verifier
 	Events  Recorder
 	Every   time.Duration // how often the files are looked at: 1 s
+
+	Settings
+
+	OffsetsFS atomicfile.FS       // nil: the machine's own
+	BadFS     atomicfile.AppendFS // nil: the machine's own
+
+	Now     func() time.Time
 	Log     *slog.Logger
 	Metrics prometheus.Registerer
 }
@@ -38,21 +44,41 @@ type Config struct {
 // truncation.
 type Follower struct {
 	c       Config
+	set     Settings
 	offsets map[string]*fileState // by device and inode
+	dirty   bool                  // they are not on disk yet
 	held    map[string]*held
 	polls   int
 	retries *counts
 	warned  map[string]bool
 	records *prometheus.CounterVec
+
+	bad       *atomicfile.Appender
+	badFailed int // times in a row
 }
 
-// New reads what an earlier life remembered.
+// New reads what a previous run remembered.
 func New(c Config) (*Follower, error) {
 	if c.Every == 0 {
 		c.Every = time.Second
 	}
-	f := &Follower{c: c, offsets: map[string]*fileState{}, held: map[string]*held{}, retries: newCounts(), warned: map[string]bool{},
-		records: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_accounting_records_total", Help: "Accounting records by what became of them."}, []string{"result"})}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+
+	f := &Follower{
+		c:       c,
+		set:     c.Settings,
+		offsets: map[string]*fileState{},
+		held:    map[string]*held{},
+		retries: newCounts(),
+		warned:  map[string]bool{},
+		records: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "postern_accounting_records_total",
+			Help: "Accounting records by what became of them.",
+		}, []string{"result"}),
+		bad: atomicfile.NewAppender(c.BadFS),
+	}
 	if c.Metrics != nil {
 		c.Metrics.MustRegister(f.records)
 	}
@@ -119,14 +145,22 @@ func (f *Follower) Poll(ctx context.Context) error {
 	}
 	for key, h := range f.held {
 		if h.seen != f.polls { // moved where no glob leads, or unlinked
-			errs = append(errs, f.read(ctx, key, h))
+			if s := f.offsets[key]; s != nil {
+				errs = append(errs, f.read(ctx, key, h, f.isLast(h, s)))
+			}
 		}
-		if time.Since(h.grown) > holdFor && !f.pending(key, h) {
+		if f.c.Now().Sub(h.grown) > holdFor && !f.pending(key, h) {
 			h.file.Close()
 			delete(f.held, key)
 		}
 	}
-	return errors.Join(append(errs, f.clearPipe())...)
+	errs = append(errs, f.clearPipe(ctx))
+
+	if f.dirty {
+		errs = append(errs, f.save())
+	}
+
+	return errors.Join(errs...)
 }
 
 // look reads what is new in the file of a name.
@@ -140,9 +174,9 @@ func (f *Follower) look(ctx context.Context, name string) error {
 	}
 	key := fileKey(info)
 	h := f.held[key]
-	if s := f.offsets[key]; h == nil && s != nil && s.Path == name && s.Offset == info.Size() && time.Since(info.ModTime()) > holdFor {
-		s.Seen = time.Now().Unix()
-		return nil // read long ago
+	if s := f.offsets[key]; h == nil && s != nil && s.Path == name && f.readLongAgo(s, info) {
+		s.Seen = f.c.Now().Unix()
+		return nil
 	}
 	if h == nil {
 		file, err := os.Open(name)
@@ -169,8 +203,33 @@ func (f *Follower) look(ctx context.Context, name string) error {
 		s = &fileState{}
 		f.offsets[key] = s
 	}
-	s.Path, s.Seen = name, time.Now().Unix()
-	return f.read(ctx, key, h)
+	s.Renamed = s.Renamed || s.Path != "" && s.Path != name
+	s.Path, s.Seen = name, f.c.Now().Unix()
+
+	return f.read(ctx, key, h, f.isLast(h, s))
+}
+
+// readLongAgo reports whether a file has not changed since it was read to its
+// end.
+func (f *Follower) readLongAgo(s *fileState, info os.FileInfo) bool {
+	if f.c.Now().Sub(info.ModTime()) <= holdFor {
+		return false
+	}
+
+	return s.Offset == info.Size() || s.Torn == info.Size()
+}
+
+// settle is how long a file that was rotated has to be quiet before what its
+// last record lacks is not waited for any more. One that was not may still
+// grow, and is waited for until holdFor is over.
+const settle = 10 * time.Second
+
+// isLast reports whether nothing more comes into a file.
+func (f *Follower) isLast(h *held, s *fileState) bool {
+	quiet := f.c.Now().Sub(h.grown)
+	rotated := s.Renamed || h.seen != f.polls
+
+	return quiet > holdFor || rotated && quiet > settle
 }
 
 func fileKey(info os.FileInfo) string {
@@ -178,8 +237,8 @@ func fileKey(info os.FileInfo) string {
 	return fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }
 
-// read reads what is new in an open file.
-func (f *Follower) read(ctx context.Context, key string, h *held) error {
+// read reads what is new in an open file. With last set, nothing more comes.
+func (f *Follower) read(ctx context.Context, key string, h *held, last bool) error {
 	info, err := h.file.Stat()
 	if err != nil {
 		return fmt.Errorf("accounting: %w", err)
@@ -191,8 +250,12 @@ func (f *Follower) read(ctx context.Context, key string, h *held) error {
 	if !s.same(h.file, info.Size()) { // truncated, or another file
 		*s = fileState{Path: s.Path, Seen: s.Seen}
 	}
+	if h.grown.Before(info.ModTime()) {
+		h.grown, last = info.ModTime(), false
+	}
+
 	for s.Offset < info.Size() && ctx.Err() == nil {
-		n, err := f.block(ctx, h.file, s, info.Size())
+		n, err := f.block(ctx, h.file, s, info.Size(), last)
 		if err != nil {
 			return err
 		}
@@ -200,12 +263,12 @@ func (f *Follower) read(ctx context.Context, key string, h *held) error {
 			s.stuck = info.Size()
 			return nil // the last record is not whole yet
 		}
-		h.grown = info.ModTime()
 	}
+
 	return nil
 }
 
-// pending tells whether a file holds records that could not be recorded yet.
+// pending reports whether a file holds records that could not be recorded yet.
 func (f *Follower) pending(key string, h *held) bool {
 	info, err := h.file.Stat()
 	s := f.offsets[key]

@@ -56,7 +56,9 @@ type pipe struct {
 	file   *os.File
 	size   int64 // synced
 	n      int
-	header []byte // the stream's first line
+	split  splitter
+	cut    bool   // within a line that is too long
+	header []byte // the header line that counts
 	rest   []byte // the beginning of a record whose end is to come
 	err    error
 }
@@ -77,11 +79,15 @@ func (p *pipe) read(ctx context.Context, r io.Reader) error {
 	}
 }
 
+// cutHere ends a record of which a part was lost. The NUL byte keeps it from
+// being taken for whole together with the rest of another one.
+const cutHere = "\x00\n"
+
 // push gives a chunk to the writer, and gives it up where the disk has taken
 // nothing for long.
 func (p *pipe) push(ctx context.Context, b []byte) {
-	if p.lost > 0 { // the record that was cut ends here
-		b = append([]byte("\n"), b...)
+	if p.lost > 0 {
+		b = append([]byte(cutHere), b...)
 	}
 	wait := time.NewTimer(p.wait)
 	defer wait.Stop()
@@ -125,36 +131,43 @@ func (p *pipe) write(ctx context.Context, ended <-chan error) error {
 	return errors.Join(readErr, p.err)
 }
 
+// add writes the records that are whole, and lines that are none: those are
+// quarantined when the file is read.
 func (p *pipe) add(ctx context.Context, b []byte) {
 	p.rest = append(p.rest, b...)
-	if n := wholeRecords(p.rest); n > 0 {
-		p.insist(ctx, p.rest[:n])
-		p.rest = append(p.rest[:0], p.rest[n:]...)
-	} else if len(p.rest) > maxRecordBytes { // no record: pass it on, to be set aside
-		p.insist(ctx, append(p.rest, '\n'))
-		p.rest = p.rest[:0]
-	}
-}
 
-const maxRecordBytes = 1 << 20
-
-// wholeRecords is how much of b ends with a record: a line end outside of
-// quotes.
-func wholeRecords(b []byte) int {
-	quoted, end := false, 0
-	for i, c := range b {
-		switch {
-		case c == '"':
-			quoted = !quoted
-		case c == '\n' && !quoted:
-			end = i + 1
+	from, used := 0, 0
+	for used < len(p.rest) {
+		data := p.rest[used:]
+		if p.cut {
+			n := lineLen(data)
+			p.cut = data[n-1] != '\n'
+			used += n
+			continue
 		}
+
+		t, ok := p.split.next(data, false)
+		if !ok {
+			break
+		}
+		if t.err == nil && isHeader(t.fields) { // what is before it belongs to another
+			p.insist(ctx, p.rest[from:used])
+			p.header, from = bytes.Clone(data[:t.n]), used
+		}
+		p.cut = t.skip
+		used += t.n
 	}
-	return end
+
+	p.insist(ctx, p.rest[from:used])
+	p.rest = append(p.rest[:0], p.rest[used:]...)
 }
 
 // insist writes records until the disk takes them or ctx ends.
 func (p *pipe) insist(ctx context.Context, b []byte) {
+	if len(b) == 0 {
+		return
+	}
+
 	for pause := 100 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		err := p.put(b)
 		if err == nil {
@@ -174,7 +187,7 @@ func (p *pipe) insist(ctx context.Context, b []byte) {
 // put writes records and syncs them. A new file begins with the header line.
 func (p *pipe) put(b []byte) error {
 	if p.header == nil {
-		p.header = bytes.Clone(line(b))
+		p.header = leadingHeader(b)
 	}
 	if p.file != nil && p.size > maxPipeBytes {
 		if err := p.close(); err != nil {
@@ -187,7 +200,7 @@ func (p *pipe) put(b []byte) error {
 			return err
 		}
 	}
-	if fresh && !bytes.HasPrefix(b, p.header) {
+	if fresh && p.header != nil && !bytes.HasPrefix(b, p.header) {
 		b = slices.Concat(p.header, b)
 	}
 	if _, err := p.file.Write(b); err != nil {
@@ -198,6 +211,18 @@ func (p *pipe) put(b []byte) error {
 	}
 	p.size += int64(len(b))
 	return nil
+}
+
+// leadingHeader returns the header line that b begins with, nil where there is
+// none.
+func leadingHeader(b []byte) []byte {
+	var s splitter
+	t, ok := s.next(b, false)
+	if !ok || t.err != nil || !isHeader(t.fields) {
+		return nil
+	}
+
+	return bytes.Clone(b[:t.n])
 }
 
 // open makes a file that is locked before it has the name by which a follower
@@ -249,27 +274,30 @@ func syncDir(dir string) error {
 
 // clearPipe removes the pipe's files that were read to their end and whose
 // writer has gone.
-func (f *Follower) clearPipe() error {
+func (f *Follower) clearPipe(ctx context.Context) error {
 	if f.c.PipeDir == "" {
 		return nil
 	}
+
 	files, err := filepath.Glob(filepath.Join(f.c.PipeDir, pipeGlob))
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, name := range files {
-		errs = append(errs, f.clearOne(name))
+		errs = append(errs, f.clearOne(ctx, name))
 	}
+
 	return errors.Join(errs...)
 }
 
-func (f *Follower) clearOne(name string) error {
+func (f *Follower) clearOne(ctx context.Context, name string) error {
 	file, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
 		return nil // gone meanwhile
 	}
 	defer file.Close()
+
 	if syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
 		return nil // its writer lives
 	}
@@ -277,23 +305,25 @@ func (f *Follower) clearOne(name string) error {
 	if err != nil {
 		return fmt.Errorf("accounting: %w", err)
 	}
+
 	key := fileKey(info)
 	s := f.offsets[key]
-	if s == nil {
-		if info.Size() > 0 {
-			return nil // it is read next
-		}
-	} else if s.Offset < info.Size() {
+	if s == nil && info.Size() > 0 {
+		return nil // it is read next
+	}
+	if s != nil && s.Offset < info.Size() && s.Torn != info.Size() {
 		if s.stuck != info.Size() {
 			return nil // it is read next, or could not be recorded
 		}
-		// The writer ended in the middle of a record, whose end will not come.
-		rest := make([]byte, info.Size()-s.Offset)
-		if _, err := file.ReadAt(rest, s.Offset); err != nil {
-			return fmt.Errorf("accounting: %w", err)
+		// The writer ended within a record, whose end will not come.
+		if err := f.read(ctx, key, &held{file: file, grown: info.ModTime()}, true); err != nil {
+			return err
 		}
-		f.bad(name, s.Lines+1, s.Offset, rest, errors.New("the pipe ended within a record"))
+		if s.Offset < info.Size() && s.Torn != info.Size() {
+			return nil // ctx has ended
+		}
 	}
+
 	if h := f.held[key]; h != nil {
 		h.file.Close()
 		delete(f.held, key)
@@ -302,5 +332,6 @@ func (f *Follower) clearOne(name string) error {
 	if err := os.Remove(name); err != nil {
 		return fmt.Errorf("accounting: %w", err)
 	}
+
 	return f.save()
 }

@@ -17,7 +17,7 @@ var silent = slog.New(slog.DiscardHandler)
 // piped is a follower of a pipe's folder.
 func piped(t *testing.T, dir string, m *memory) *Follower {
 	t.Helper()
-	f, err := New(Config{Dir: filepath.Join(dir, "state"), PipeDir: filepath.Join(dir, "pipe"), Verify: good, Events: m, Log: silent})
+	f, err := New(Config{Dir: filepath.Join(dir, "state"), PipeDir: filepath.Join(dir, "pipe"), Settings: Settings{Verify: good}, Events: m, Log: silent})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +252,7 @@ func TestPipeFileIsLockedFirst(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				f.clearPipe()
+				f.clearPipe(context.Background())
 			}
 		}
 	}()

@@ -1,13 +1,18 @@
-// Package accounting turns PowerMTA's accounting records (reference, section 8)
-// into events: CSV whose header line decides the columns.
+// Package accounting turns PowerMTA's accounting records into events: CSV
+// (RFC 4180) whose header line decides the columns.
 //
 // What is remembered on disk is one file, offsets.json in Config.Dir: for each
 // accounting file, by device and inode, how far it was read. It is replaced in
 // one step after the events of what was read are durable, so that a crash reads
 // records again; they then make events with the same event_id, which is derived
-// from the record and its place in the file.
+// from the record and its place in the file. Lines that are not records go to
+// bad.csv beside it, with file, line number and reason, before that.
 //
-// A Converter and a Follower belong to one goroutine each.
+// A record that is not whole is waited for while it is shorter than 64 KiB, no
+// record follows it, and its file may still grow. A bad record is one line:
+// what is behind it is read.
+//
+// A Follower belongs to one goroutine.
 package accounting
 
 import (
@@ -20,124 +25,264 @@ import (
 	"postern/tracking/event"
 )
 
-// Verifier tells whether a message id is one of ours; *token.Keys is one, by an
-// adapter of its user.
+// Verifier reports whether a message id is one of ours; *token.Keys is one, by
+// an adapter of its user.
 type Verifier func(id string) bool
 
 // Errors of a record, each for a metric.
 var (
-	ErrNoColumns = errors.New("record does not fit its header line")
-	ErrTime      = errors.New("time cannot be read")
-	ErrNoID      = errors.New("record without a message id that verifies")
-	ErrIgnored   = errors.New("record of a kind that makes no event")
+	ErrNoColumns   = errors.New("record does not fit its header line")
+	ErrTime        = errors.New("time cannot be read")
+	ErrNoID        = errors.New("record without a message id that verifies")
+	ErrNoRecipient = errors.New("feedback record without a recipient")
+	ErrIgnored     = errors.New("record of a kind that makes no event")
 )
 
-// Converter makes events of the records of one file.
-type Converter struct {
-	columns map[string]int
-	classes map[string]int // the site's own bounceCat names
-	verify  Verifier
-	retries *counts
+// Settings say how records are understood. They are read anew for each file.
+type Settings struct {
+	// Classes are the site's own bounceCat names.
+	Classes map[string]int
+
+	// Verify may be nil: every id counts.
+	Verify Verifier
+
+	// MessageIDHeader returns the field that holds the message id
+	// (relay.message_id_header); the column is header_NAME. Where it is nil,
+	// that is X-Sp-Message-Id.
+	MessageIDHeader func() string
 }
 
-// NewConverter reads a header line. verify may be nil: every id counts.
-func NewConverter(header []string, classes map[string]int, verify Verifier, retries *counts) *Converter {
-	c := &Converter{columns: make(map[string]int, len(header)), classes: classes, verify: verify, retries: retries}
+const defaultIDHeader = "X-Sp-Message-Id"
+
+// idColumn is the column of the message id, in lower case.
+func (s Settings) idColumn() string {
+	name := ""
+	if s.MessageIDHeader != nil {
+		name = s.MessageIDHeader()
+	}
+	if name == "" {
+		name = defaultIDHeader
+	}
+
+	return "header_" + strings.ToLower(name)
+}
+
+// column is one of the columns that are read.
+type column int
+
+const (
+	colType column = iota
+	colTimeLogged
+	colTimeQueued
+	colOrig
+	colRcpt
+	colStatus
+	colDiag
+	colCategory
+	colSourceIP
+	colDestinationIP
+	colSize
+	colVMTA
+	colPool
+	colJob
+	colEnvID
+	colSecondsQueued
+	colFeedbackType
+	colReportingMTA
+	colUserAgent
+	colReportedDomain
+	colMessageID
+	columns // how many there are
+)
+
+// columnNames are PowerMTA's names in lower case, but for the message id's.
+var columnNames = [columns]string{
+	colType:           "type",
+	colTimeLogged:     "timelogged",
+	colTimeQueued:     "timequeued",
+	colOrig:           "orig",
+	colRcpt:           "rcpt",
+	colStatus:         "dsnstatus",
+	colDiag:           "dsndiag",
+	colCategory:       "bouncecat",
+	colSourceIP:       "dlvsourceip",
+	colDestinationIP:  "dlvdestinationip",
+	colSize:           "dlvsize",
+	colVMTA:           "vmta",
+	colPool:           "vmtapool",
+	colJob:            "jobid",
+	colEnvID:          "envid",
+	colSecondsQueued:  "totalsecondsqueued",
+	colFeedbackType:   "feedbacktype",
+	colReportingMTA:   "reportingmta",
+	colUserAgent:      "useragent",
+	colReportedDomain: "reporteddomain",
+}
+
+// converter makes events of the records behind one header line.
+type converter struct {
+	columns [columns]int // where each is, -1: nowhere
+	set     Settings
+	retries *counts
+
+	logged, queued clock
+}
+
+// clock reads the times of a column, which are often those of the record before.
+type clock struct {
+	text string
+	time time.Time
+}
+
+func (c *clock) read(text string) (time.Time, error) {
+	if c.text == text && text != "" {
+		return c.time, nil
+	}
+
+	t, err := parseTime(text)
+	if err == nil {
+		c.text, c.time = text, t
+	}
+
+	return t, err
+}
+
+func newConverter(header []string, set Settings, retries *counts) *converter {
+	c := &converter{set: set, retries: retries}
+
+	at := make(map[string]int, len(header))
 	for i, name := range header {
-		name = strings.ToLower(strings.TrimSpace(name))
-		if _, twice := c.columns[name]; !twice {
-			c.columns[name] = i
+		name = strings.ToLower(strings.TrimSpace(strings.TrimPrefix(name, "\ufeff")))
+		if _, twice := at[name]; !twice {
+			at[name] = i
 		}
 	}
-	if c.retries == nil {
-		c.retries = newCounts()
+
+	names := columnNames
+	names[colMessageID] = set.idColumn()
+	for col, name := range names {
+		c.columns[col] = -1
+		if i, ok := at[name]; ok {
+			c.columns[col] = i
+		}
 	}
+
 	return c
 }
 
-// IsHeader tells a header line from a record: its first field is "type".
-func IsHeader(fields []string) bool {
-	return len(fields) > 0 && strings.EqualFold(strings.TrimPrefix(fields[0], "\ufeff"), "type")
+// isHeader reports whether a record is a header line: its first field is "type".
+func isHeader(fields []string) bool {
+	return len(fields) > 0 && strings.EqualFold(strings.TrimSpace(strings.TrimPrefix(fields[0], "\ufeff")), "type")
 }
 
-// Has tells whether a column is there.
-func (c *Converter) Has(column string) bool { _, ok := c.columns[column]; return ok }
+// has reports whether a column is there.
+func (c *converter) has(col column) bool { return c.columns[col] >= 0 }
 
-const idColumn = "header_x-sp-message-id"
+// getter returns a column of a record, "" where it has none.
+type getter func(column) string
 
 // types are the records that make events: delivered, bounced, transient
 // failure, remote bounce, feedback loop.
-var types = map[string]event.Type{"d": event.Delivery, "b": event.Bounce, "t": event.Delay, "rb": event.OutOfBand, "f": event.SpamComplaint}
+var types = map[string]event.Type{
+	"d":  event.Delivery,
+	"b":  event.Bounce,
+	"t":  event.Delay,
+	"rb": event.OutOfBand,
+	"f":  event.SpamComplaint,
+}
 
-// Event makes the event of a record; place is where the record stands in its
-// file, in bytes. The errors above say why there is none.
-func (c *Converter) Event(fields []string, place int64) (*event.Event, error) {
-	get := func(name string) string {
-		if i, ok := c.columns[name]; ok && i < len(fields) {
+// ignored are the records that make none: transient failure of a queue,
+// received, remote status.
+var ignored = map[string]bool{"tq": true, "r": true, "rs": true}
+
+// event makes the event of a record; place is where the record is in its file,
+// in bytes. The errors above say why there is none.
+func (c *converter) event(fields []string, place int64) (*event.Event, error) {
+	get := func(col column) string {
+		if i := c.columns[col]; i >= 0 && i < len(fields) {
 			return fields[i]
 		}
 		return ""
 	}
-	kind := get("type")
+
+	kind := get(colType)
 	typ, known := types[kind]
-	if !known && kind != "tq" && kind != "r" && kind != "rs" {
-		return nil, fmt.Errorf("%w: type %.20q", ErrNoColumns, kind)
-	}
-	if len(fields) > len(c.columns)+8 {
-		return nil, fmt.Errorf("%w: %d fields for %d columns", ErrNoColumns, len(fields), len(c.columns))
-	}
-	if !known {
+	if ignored[kind] {
 		return nil, ErrIgnored
 	}
+	if !known {
+		return nil, fmt.Errorf("%w: type %.20q", ErrNoColumns, kind)
+	}
+
+	feedback := feedbackType(get)
+	if typ == event.SpamComplaint && !event.IsComplaint(feedback) {
+		return nil, ErrIgnored
+	}
+
 	id := c.messageID(get)
 	if id == "" {
 		return nil, ErrNoID
 	}
-	at, err := parseTime(get("timelogged"))
+	at, err := c.logged.read(get(colTimeLogged))
 	if err != nil {
 		return nil, err
 	}
-	rcpt := get("rcpt")
-	if rcpt == "" {
+	rcpt := get(colRcpt)
+	switch {
+	case rcpt == "" && typ == event.SpamComplaint: // redacted (RFC 6590)
+		return nil, ErrNoRecipient
+	case rcpt == "":
 		return nil, fmt.Errorf("%w: no recipient", ErrNoColumns)
 	}
-	e := &event.Event{Type: typ, ID: eventID(fields, place), MessageID: id, Timestamp: event.Timestamp{Time: at}, RcptTo: rcpt, DelvMethod: "esmtp"}
+
+	e := &event.Event{
+		Type:       typ,
+		ID:         eventID(fields, place),
+		MessageID:  id,
+		Timestamp:  event.Timestamp{Time: at},
+		RcptTo:     rcpt,
+		DelvMethod: "esmtp",
+	}
 	switch typ {
 	case event.SpamComplaint:
-		c.complaint(e, get)
+		e.FeedbackType = feedback
+		e.ReportBy, e.ReportTo = get(colReportingMTA), get(colReportedDomain)
+		e.UserString, e.SendingIP = get(colUserAgent), get(colSourceIP)
 	case event.OutOfBand:
-		e.MsgFrom = get("orig")
+		e.MsgFrom = get(colOrig)
 		c.failure(e, get)
 	default:
 		c.attempt(e, get, at, id+" "+rcpt)
 	}
+
 	return e, nil
 }
 
 // messageID is that of our header column, else of envId.
-func (c *Converter) messageID(get func(string) string) string {
-	for _, column := range []string{idColumn, "envid"} {
-		if id := strings.TrimSpace(get(column)); id != "" && (c.verify == nil || c.verify(id)) {
+func (c *converter) messageID(get getter) string {
+	for _, col := range []column{colMessageID, colEnvID} {
+		if id := strings.TrimSpace(get(col)); id != "" && (c.set.Verify == nil || c.set.Verify(id)) {
 			return id
 		}
 	}
+
 	return ""
 }
 
 // attempt fills in what an attempt to deliver says.
-func (c *Converter) attempt(e *event.Event, get func(string) string, at time.Time, key string) {
-	e.MsgFrom, e.CampaignID = get("orig"), get("jobid")
-	e.Binding, e.BindingGroup, e.SendingIP = get("vmta"), get("vmtapool"), get("dlvsourceip")
-	e.IPAddress = get("dlvdestinationip")
+func (c *converter) attempt(e *event.Event, get getter, at time.Time, key string) {
+	e.MsgFrom, e.CampaignID = get(colOrig), get(colJob)
+	e.Binding, e.BindingGroup, e.SendingIP = get(colVMTA), get(colPool), get(colSourceIP)
+	e.IPAddress = get(colDestinationIP)
 	if _, domain, ok := strings.Cut(e.RcptTo, "@"); ok {
 		e.RoutingDomain = strings.ToLower(domain)
 	}
-	if n, err := strconv.ParseUint(get("dlvsize"), 10, 63); err == nil {
+	if n, err := strconv.ParseUint(get(colSize), 10, 63); err == nil {
 		e.MsgSize = strconv.FormatUint(n, 10)
 	}
-	if s, err := strconv.ParseFloat(get("totalsecondsqueued"), 64); err == nil && s >= 0 {
+	if s, err := strconv.ParseFloat(get(colSecondsQueued), 64); err == nil && s >= 0 && s < maxQueued {
 		e.QueueTime = strconv.FormatInt(int64(s*1000), 10)
-	} else if queued, err := parseTime(get("timequeued")); err == nil {
+	} else if queued, err := c.queued.read(get(colTimeQueued)); err == nil {
 		e.QueueTime = strconv.FormatInt(max(0, at.Sub(queued).Milliseconds()), 10)
 	}
 	switch e.Type {
@@ -151,9 +296,15 @@ func (c *Converter) attempt(e *event.Event, get func(string) string, at time.Tim
 	}
 }
 
+// maxQueued is the longest time in a queue that is believed, in seconds.
+const maxQueued = 1e9
+
+// maxReason is how much of a reply goes into an event, in bytes.
+const maxReason = 4000
+
 // failure fills in what went wrong.
-func (c *Converter) failure(e *event.Event, get func(string) string) {
-	status, diag := get("dsnstatus"), get("dsndiag")
+func (c *converter) failure(e *event.Event, get getter) {
+	status, diag := get(colStatus), event.Clip(get(colDiag), maxReason)
 	e.RawReason = diag
 	if e.RawReason == "" {
 		e.RawReason = status
@@ -161,37 +312,68 @@ func (c *Converter) failure(e *event.Event, get func(string) string) {
 	if e.RawReason == "" {
 		e.RawReason = "unknown"
 	}
-	_, text, ok := strings.Cut(diag, ";")
-	if text = strings.TrimSpace(text); !ok {
-		text = diag
-	}
+	text := diagnostic(diag)
 	e.Reason = text
 	if e.Reason == "" {
 		e.Reason = status
 	}
 	e.ErrorCode = replyCode(text)
-	e.BounceClass = strconv.Itoa(event.BounceClass(get("bouncecat"), status, text, c.classes))
+	e.BounceClass = strconv.Itoa(event.BounceClass(get(colCategory), status, text, c.set.Classes))
+}
+
+// diagnostic is the text of a Diagnostic-Code without its type (RFC 3464 section
+// 2.3.6): `smtp;550 no` is `550 no`. What is before a semicolon and is not one
+// word is no type but text.
+func diagnostic(diag string) string {
+	kind, text, ok := strings.Cut(diag, ";")
+	if !ok || !isAtom(strings.TrimSpace(kind)) {
+		return diag
+	}
+
+	return strings.TrimSpace(text)
+}
+
+// isAtom reports whether s is a letter and then letters, digits and hyphens.
+func isAtom(s string) bool {
+	for i, r := range s {
+		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
+		if !letter && (i == 0 || r != '-' && (r < '0' || r > '9')) {
+			return false
+		}
+	}
+
+	return s != ""
 }
 
 // replyCode is the three digits that an SMTP reply begins with.
 func replyCode(text string) string {
-	if len(text) >= 3 && text[0] >= '2' && text[0] <= '5' && text[1] >= '0' && text[1] <= '9' && text[2] >= '0' && text[2] <= '9' && (len(text) == 3 || text[3] == ' ' || text[3] == '-') {
-		return text[:3]
+	digit := func(i int, from, to byte) bool { return from <= text[i] && text[i] <= to }
+	if len(text) < 3 || !digit(0, '2', '5') || !digit(1, '0', '9') || !digit(2, '0', '9') {
+		return ""
 	}
-	return ""
+	if len(text) > 3 && text[3] != ' ' && text[3] != '-' {
+		return ""
+	}
+
+	return text[:3]
 }
 
-func (c *Converter) complaint(e *event.Event, get func(string) string) {
-	if e.FeedbackType = strings.ToLower(get("feedbacktype")); e.FeedbackType == "" {
-		e.FeedbackType = "abuse"
+// feedbackType is that of a feedback record; one without is a complaint.
+func feedbackType(get getter) string {
+	if t := strings.ToLower(strings.TrimSpace(get(colFeedbackType))); t != "" {
+		return t
 	}
-	e.ReportBy, e.UserString = get("reportingmta"), get("useragent")
-	e.ReportTo, e.SendingIP = get("reporteddomain"), get("dlvsourceip")
+
+	return "abuse"
 }
+
+// endOfTime is the year 10000 in Unix seconds: a number beyond is not of
+// seconds.
+const endOfTime = 253402300800
 
 // parseTime reads `YYYY-MM-DD HH:MM:SS+ZZZZ` or Unix seconds.
 func parseTime(s string) (time.Time, error) {
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n > 0 {
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n > 0 && n < endOfTime {
 		return time.Unix(n, 0), nil
 	}
 	for _, layout := range []string{"2006-01-02 15:04:05-0700", "2006-01-02 15:04:05-07:00"} {
@@ -210,11 +392,36 @@ func eventID(fields []string, place int64) string {
 
 // counts counts transient failures, in bounded memory: two generations, the
 // older of which goes when the newer is full.
-type counts struct{ now, before map[string]int }
+type counts struct {
+	now, before map[string]int
+	undo        []change // since begin
+}
+
+// change is what a key was before.
+type change struct {
+	key string
+	n   int // 0: it was not there
+}
 
 const maxCounts = 200_000
 
 func newCounts() *counts { return &counts{now: map[string]int{}} }
+
+// begin ends what rollback would undo.
+func (c *counts) begin() { c.undo = c.undo[:0] }
+
+// rollback undoes what was counted since begin: those records are read again.
+func (c *counts) rollback() {
+	for i := len(c.undo) - 1; i >= 0; i-- {
+		u := c.undo[i]
+		delete(c.now, u.key)
+		delete(c.before, u.key)
+		if u.n > 0 {
+			c.now[u.key] = u.n
+		}
+	}
+	c.begin()
+}
 
 // add counts one more and returns how many there were before.
 func (c *counts) add(key string) int {
@@ -223,16 +430,19 @@ func (c *counts) add(key string) int {
 		c.now, c.before = map[string]int{}, c.now
 	}
 	c.now[key] = n + 1
+
 	return n
 }
 
 // take returns the count and forgets it.
 func (c *counts) take(key string) int {
-	for _, m := range []map[string]int{c.now, c.before} {
-		if n, ok := m[key]; ok {
-			delete(m, key)
-			return n
-		}
+	n := c.now[key]
+	if n == 0 {
+		n = c.before[key]
 	}
-	return 0
+	delete(c.now, key)
+	delete(c.before, key)
+	c.undo = append(c.undo, change{key, n})
+
+	return n
 }

@@ -11,7 +11,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"io"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -194,12 +193,13 @@ type IDs struct{ next atomic.Uint64 }
 // again (a record read twice, a report that comes in twice, a step that a crash
 // repeats) is the same event.
 func StableID(parts ...string) string {
-	h := sha256.New()
+	text := make([]byte, 0, 512)
 	for _, p := range parts {
-		io.WriteString(h, p)
-		h.Write([]byte{0})
+		text = append(append(text, p...), 0)
 	}
-	return strconv.FormatUint(binary.BigEndian.Uint64(h.Sum(nil))&(1<<63-1), 10)
+	sum := sha256.Sum256(text)
+
+	return strconv.FormatUint(binary.BigEndian.Uint64(sum[:])&(1<<63-1), 10)
 }
 
 // NewIDs draws a start.

@@ -1,348 +1,538 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"sync"
 	"time"
+
+	"postern/tracking/event"
 )
-
-// Refusal is the service's answer to a batch that it did not take.
-type Refusal struct {
-	Status     int
-	Words      string
-	RetryAfter time.Duration
-}
-
-func (r *Refusal) Error() string { return fmt.Sprintf("HTTP %d: %s", r.Status, r.Words) }
-
-// What a refusal calls for.
-type remedy int
 
 const (
-	again remedy = iota // the service's trouble: the same later
-	key                 // 401, 403: ours, and nothing of it is the events' fault
-	split               // 413, or one of the events: halves
+	// patience is how often a part fails, with others taken in between, before
+	// it is halved.
+	patience = 3
+
+	// refusedInARow is how many events are refused alone, with nothing taken in
+	// between, before another event is tried to tell whether it is the events.
+	refusedInARow = 20
 )
 
-func remedyFor(err error) remedy {
-	var r *Refusal
-	if !errors.As(err, &r) {
-		return again
-	}
-	switch s := r.Status; {
-	case s == http.StatusUnauthorized || s == http.StatusForbidden:
-		return key
-	case s == http.StatusRequestTimeout || s == http.StatusTooManyRequests || s == http.StatusTooEarly:
-		return again
-	case s/100 == 4:
-		return split
-	}
-	return again
+// part is a run of a batch's items that goes in one upload.
+type part struct {
+	from, to int
+	failed   int   // times, for no fault of an event
+	last     fault // how it failed last
+	taken    int64 // Uploader.taken when it failed first, or was cut
+	backoff  time.Duration
+	due      time.Time
+	tried    time.Time
 }
 
-// deliver tries until every event of a batch was taken or set aside, or ctx
-// ends. Then the batch stays planned.
-func (u *Uploader) deliver(ctx context.Context, b *batch) {
-	defer close(b.done)
-	e := b.Entry
-	if len(b.lines) > 0 && !u.part(ctx, b, 0, len(b.lines), &e) {
-		return
-	}
-	switch {
-	case b.Events == 0:
-		e.Status = Empty
-	case e.Aside > 0:
-		e.Status = Partly
-	default:
-		e.Status = Sent
-	}
-	e.At = u.c.Now()
-	if err := u.note(e); err != nil {
-		u.c.Log.Error("ingest: ledger not written; the batch goes again after a restart", "err", err)
-	}
-	b.Entry = e
-	if u.c.Verbose && b.Events > 0 {
-		u.c.Log.Info(fmt.Sprintf("Signals: Transferred %d events in batch %d successfully (id=%s)", e.Events-e.Aside, e.Batch, firstOf(e.IDs)), "raw", e.Raw, "gzip", e.Wire)
-	}
-	u.mu.Lock()
-	u.summary.batches++
-	u.summary.events += e.Events - e.Aside
-	u.summary.raw += e.Raw
-	u.summary.wire += e.Wire
-	u.mu.Unlock()
+// delivery uploads one batch. It belongs to one goroutine.
+type delivery struct {
+	u     *Uploader
+	b     *batch
+	entry Entry
+
+	parts []part    // what is not done, in the batch's order
+	held  []refused // refused alone; quarantined once it is sure that it is they
+	since int64     // Uploader.taken when the first of them was refused
+
+	// doubt is set while it seems that the service refuses everything; suspects
+	// are the events that it refused alone before that.
+	doubt    bool
+	suspects suspects
+	tests    int // events tried to tell
+
+	troubles      int   // failures in a row, of all parts, with nothing taken in between
+	troublesSince int64 // Uploader.taken at the first of them
+
+	slots   chan struct{} // uploads in flight
+	hasSlot bool
+	weight  int // bytes that it takes up of what may be aside
 }
 
-func firstOf(ids []string) string {
-	if len(ids) == 0 {
-		return ""
-	}
-	return ids[0]
+func (u *Uploader) newDelivery(b *batch, slots chan struct{}) *delivery {
+	d := &delivery{u: u, b: b, entry: b.Entry, slots: slots}
+	d.parts = d.undone(nil, 0, len(b.items))
+
+	return d
 }
 
-// part delivers lines[from:to]. It returns false where ctx ended first.
-func (u *Uploader) part(ctx context.Context, b *batch, from, to int, e *Entry) bool {
-	backoff := u.c.MinBackoff
-	for {
-		fresh := u.fresh(b, from, to, e)
-		if len(fresh) == 0 {
-			return true
-		}
-		id, wire, err := u.c.Sink.Send(ctx, join(fresh))
-		e.Tries++
-		u.batches.WithLabelValues(statusLabel(err)).Inc()
-		if err == nil {
-			e.IDs, e.Wire = append(e.IDs, id), e.Wire+wire
-			u.failing.Set(0)
-			for i := from; i < to; i++ {
-				if b.lines[i] != nil {
-					u.events.WithLabelValues(b.types[i].PublicName()).Inc()
-				}
-			}
-			return true
-		}
-		if ctx.Err() != nil {
-			return false
-		}
-		e.Error = err.Error()
-		wait := backoff/2 + rand.N(backoff/2+1)
-		switch remedyFor(err) {
-		case split:
-			return u.halves(ctx, b, from, to, e, err)
-		case key:
-			wait = u.c.MaxBackoff/2 + rand.N(u.c.MaxBackoff/2+1)
-			u.c.Log.Error("Signals: THE API KEY IS REFUSED; uploads pause, every event stays on disk", "err", err, "events", len(fresh), "again_in", wait.Round(time.Millisecond))
-		default:
-			var r *Refusal
-			if errors.As(err, &r) {
-				wait = max(wait, r.RetryAfter)
-			}
-			u.c.Log.Error("Signals: upload failed, events stay on disk", "err", err, "events", len(fresh), "again_in", wait.Round(time.Millisecond))
-		}
-		u.failing.Set(1)
-		u.mu.Lock()
-		u.summary.failures++
-		u.mu.Unlock()
-		backoff = min(2*backoff, u.c.MaxBackoff)
-		if !sleep(ctx, wait) {
-			return false
+// undone cuts items[from:to] as they were cut before, where some are done.
+func (d *delivery) undone(parts []part, from, to int) []part {
+	n := 0
+	for i := from; i < to; i++ {
+		if d.b.items[i].done {
+			n++
 		}
 	}
-}
 
-func statusLabel(err error) string {
-	var r *Refusal
-	switch {
-	case err == nil:
-		return "200"
-	case errors.As(err, &r):
-		return strconv.Itoa(r.Status)
+	switch n {
+	case to - from:
+		return parts
+	case 0:
+		return append(parts, part{from: from, to: to, taken: d.u.taken.Load(), backoff: d.u.c.MinBackoff})
 	}
-	return "error"
+
+	mid := (from + to) / 2
+	return d.undone(d.undone(parts, from, mid), mid, to)
 }
 
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
+// enter waits for a slot. A batch that a previous run had cut in parts already
+// goes aside where there is room, so that it holds up nothing again.
+func (d *delivery) enter(ctx context.Context) bool {
+	if d.b.recalled && len(d.b.Done) > 0 && d.goAside() {
+		return true
+	}
+
 	select {
-	case <-t.C:
+	case d.slots <- struct{}{}:
+		d.hasSlot = true
 		return true
 	case <-ctx.Done():
 		return false
 	}
 }
 
-// fresh are the lines of a part that are still to be sent. Those past the
-// API's age are set aside, for it would refuse them.
-func (u *Uploader) fresh(b *batch, from, to int, e *Entry) [][]byte {
-	var out [][]byte
-	now := u.c.Now()
-	if clock, ok := u.c.Sink.(interface{ ServiceTime() (time.Time, bool) }); ok {
-		if t, known := clock.ServiceTime(); known { // ours may have jumped
-			now = t
+// goAside gives up the slot, where there is room aside.
+func (d *delivery) goAside() bool {
+	if d.weight > 0 {
+		return true
+	}
+
+	weight := d.size()
+	if !d.u.aside.enter(weight) {
+		return false
+	}
+	d.weight = weight
+
+	if d.hasSlot {
+		d.hasSlot = false
+		<-d.slots
+	}
+
+	return true
+}
+
+// leave gives back the slot, or the room aside.
+func (d *delivery) leave() {
+	if d.hasSlot {
+		d.hasSlot = false
+		<-d.slots
+	}
+	if d.weight > 0 {
+		d.u.aside.leave(d.weight)
+		d.weight = 0
+	}
+}
+
+func (d *delivery) waitingBytes() int {
+	n := 1
+	for i := range d.b.items {
+		if !d.b.items[i].done {
+			n += len(d.b.items[i].line) + 1
 		}
 	}
-	for i := from; i < to; i++ {
-		switch {
-		case b.lines[i] == nil:
-		case now.Sub(b.times[i]) > u.c.MaxAge:
-			u.putAside("expired", 0, "older than "+u.c.MaxAge.String(), b.lines[i])
-			b.lines[i] = nil
-			e.Aside++
-		default:
-			out = append(out, b.lines[i])
+
+	return n
+}
+
+// run tries until every event of the batch was taken or quarantined, or ctx
+// ends. Then it returns false, and the batch stays planned.
+func (d *delivery) run(ctx context.Context) bool {
+	defer d.leave()
+
+	if !d.quarantineUnreadable(ctx) {
+		return false
+	}
+
+	for {
+		if !d.expire(ctx) {
+			return false
+		}
+
+		p := d.nextDue()
+		if len(d.held) > 0 && (p == nil || d.u.taken.Load() > d.since) {
+			if !d.judge(ctx) {
+				return false
+			}
+			continue
+		}
+		if p == nil {
+			break
+		}
+
+		if wait := time.Until(p.due); wait > 0 && !sleep(ctx, wait) {
+			return false
+		}
+		if ctx.Err() != nil || !d.try(ctx, *p) {
+			return false
+		}
+		d.shrink()
+	}
+
+	d.finish()
+
+	return true
+}
+
+// shrink gives back the room aside that the parts that are done took up.
+func (d *delivery) shrink() {
+	if d.weight == 0 {
+		return
+	}
+
+	d.compact()
+	now := d.size()
+	d.u.aside.shrink(d.weight - now)
+	d.weight = now
+}
+
+// compact forgets the items that are done, once no part is to be cut any more:
+// a batch aside takes up no more than the events that it waits for.
+func (d *delivery) compact() {
+	if len(d.held) > 0 {
+		return
+	}
+
+	var items []item
+	var parts []part
+	for _, p := range d.parts {
+		waiting := d.waiting(p)
+		if len(waiting) > 1 {
+			return
+		}
+		if len(waiting) == 0 {
+			continue
+		}
+		p.from, p.to = len(items), len(items)+1
+		items, parts = append(items, d.b.items[waiting[0]]), append(parts, p)
+	}
+	d.b.items, d.parts = items, parts
+}
+
+// itemBytes is what an item takes up beside its line.
+const itemBytes = 128
+
+// size is how many bytes the batch takes up.
+func (d *delivery) size() int { return d.waitingBytes() + itemBytes*len(d.b.items) }
+
+// nextDue returns the part that is due first, of several the one that was tried
+// longest ago, nil where there is none.
+func (d *delivery) nextDue() *part {
+	var first *part
+	for i := range d.parts {
+		p := &d.parts[i]
+		if first == nil || p.due.Before(first.due) || p.due.Equal(first.due) && p.tried.Before(first.tried) {
+			first = p
 		}
 	}
+
+	return first
+}
+
+// waiting returns the items of a part that are still to be sent.
+func (d *delivery) waiting(p part) []int {
+	var out []int
+	for i := p.from; i < p.to; i++ {
+		if !d.b.items[i].done {
+			out = append(out, i)
+		}
+	}
+
 	return out
 }
 
-// halves sends a refused part in two, until the event that the service does
-// not take stands alone.
-func (u *Uploader) halves(ctx context.Context, b *batch, from, to int, e *Entry, err error) bool {
-	var left []int
-	for i := from; i < to; i++ {
-		if b.lines[i] != nil {
-			left = append(left, i)
-		}
-	}
-	if len(left) == 1 {
-		var r *Refusal
-		errors.As(err, &r)
-		u.c.Log.Error("Signals: an event is refused and set aside", "err", err)
-		u.putAside("refused", r.Status, r.Words, b.lines[left[0]])
-		b.lines[left[0]] = nil
-		e.Aside++
+// try sends one part. It returns false where ctx ended.
+func (d *delivery) try(ctx context.Context, p part) bool {
+	items := d.waiting(p)
+	if len(items) == 0 {
+		d.replace(p)
 		return true
 	}
-	mid := left[len(left)/2]
-	return u.part(ctx, b, from, mid, e) && u.part(ctx, b, mid, to, e)
+
+	if d.doubt {
+		return d.test(ctx, p)
+	}
+	if probe, ok := d.probe(p, items); ok {
+		items = probe
+	}
+
+	err := d.send(ctx, items)
+	switch {
+	case ctx.Err() != nil && err != nil:
+		return false
+	case err == nil:
+		if len(d.waiting(p)) == 0 {
+			d.replace(p)
+		}
+		d.cut()
+		return true
+	case faultOf(err) != faultEvents:
+		d.trouble(p, err)
+		return true
+	case len(d.waiting(p)) > 1:
+		d.replace(p, d.halves(p, 0)...)
+		return true
+	}
+
+	d.replace(p)
+	d.hold(items[0], err)
+	if d.u.alone.Load() < refusedInARow {
+		return true
+	}
+
+	return d.judge(ctx)
 }
 
-// pollEvery is how often outcomes are asked for; pollFor, how long after.
-const (
-	pollEvery   = time.Minute
-	pollFor     = 24 * time.Hour
-	pollAtATime = 50
-)
+// probe returns less than a whole part, now and then, where that has failed
+// again and again and nothing else was taken meanwhile: of a batch that is the
+// only one, too, it is to be learned whether the service is away, or whether it
+// is one of its events.
+func (d *delivery) probe(p part, items []int) ([]int, bool) {
+	if len(items) < 2 || p.last != faultService || d.u.taken.Load() > p.taken {
+		return nil, false
+	}
+	if p.failed < patience || p.failed%2 == 0 {
+		return nil, false
+	}
 
-// poll learns how many events of each batch the service accepted, and writes
-// it into the ledger.
-func (u *Uploader) poll(ctx context.Context, every time.Duration) {
-	asker, ok := u.c.Sink.(interface {
-		Outcomes(context.Context, []string) ([]Outcome, error)
-	})
-	if !ok || !u.c.PollOutcomes {
-		return
+	n := (p.failed-patience)/2 + 1 // the first half, the first quarter, ..., then one after the other
+	if size := len(items) >> n; size > 0 {
+		return items[:size], true
 	}
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		if err := u.pollOnce(ctx, asker.Outcomes); err != nil && ctx.Err() == nil {
-			u.c.Log.Warn("Signals: outcomes of batches not learned", "err", err)
-		}
-	}
+	i := n % len(items)
+
+	return items[i : i+1], true
 }
 
-func (u *Uploader) pollOnce(ctx context.Context, ask func(context.Context, []string) ([]Outcome, error)) error {
-	entries, err := Batches(u.c.Dir)
-	if err != nil {
-		return err
+// replace puts others in the place of a part.
+func (d *delivery) replace(p part, by ...part) {
+	i := slices.IndexFunc(d.parts, func(o part) bool { return o.from == p.from && o.to == p.to })
+	d.parts = slices.Replace(d.parts, i, i+1, by...)
+}
+
+// halves cuts a part in two, that have failed so often.
+func (d *delivery) halves(p part, failed int) []part {
+	half := part{
+		failed:  failed,
+		taken:   d.u.taken.Load(),
+		backoff: d.u.c.MinBackoff,
 	}
-	byID := map[string]*Entry{}
-	var ids []string
-	for i := range entries {
-		e := &entries[i]
-		if len(e.Outcomes) < len(e.IDs) && u.c.Now().Sub(e.At) < pollFor && len(ids) < pollAtATime {
-			for _, id := range e.IDs {
-				byID[id] = e
-				ids = append(ids, id)
+	mid := (p.from + p.to) / 2
+
+	left, right := half, half
+	left.from, left.to = p.from, mid
+	right.from, right.to = mid, p.to
+
+	return []part{left, right}
+}
+
+// trouble notes a failure that says nothing of the events, and when the part is
+// tried again.
+func (d *delivery) trouble(p part, err error) {
+	wait := jitter(p.backoff)
+	var r *Refusal
+	if errors.As(err, &r) && r.RetryAfter > 0 {
+		wait = max(wait, r.RetryAfter+jitter(p.backoff)-p.backoff/2)
+	}
+	d.logTrouble(p, err, wait)
+
+	p.last = faultOf(err)
+	if p.last != faultRate {
+		p.failed++
+		if p.failed == 1 {
+			p.taken = d.u.taken.Load()
+		}
+	}
+	p.backoff = min(2*p.backoff, d.u.c.MaxBackoff)
+	p.tried = time.Now()
+	p.due = p.tried.Add(wait)
+	d.replace(p, p)
+
+	if taken := d.u.taken.Load(); taken != d.troublesSince {
+		d.troubles, d.troublesSince = 0, taken
+	}
+	d.troubles++
+	if d.troubles > 1 { // it seems to be the service: the other parts wait as well
+		first := p.due.Add(-1) // and come before this one then
+		for i := range d.parts {
+			if d.parts[i].due.Before(first) {
+				d.parts[i].due = first
 			}
 		}
 	}
-	if len(ids) == 0 {
-		return nil
+	d.cut()
+}
+
+func (d *delivery) logTrouble(p part, err error, wait time.Duration) {
+	d.entry.Error = event.Clip(err.Error(), maxError)
+
+	what := "upload failed, events stay on disk"
+	if faultOf(err) == faultAccess {
+		what = "UPLOADS ARE REFUSED, every event stays on disk; check upload_url, proxy and maintenance of the service"
+
+		var r *Refusal
+		if errors.As(err, &r) && (r.Status == 401 || r.Status == 403) {
+			what = "THE API KEY IS REFUSED; uploads pause, every event stays on disk"
+		}
 	}
-	outcomes, err := ask(ctx, ids)
+	d.u.c.Log.Error("Signals: "+what,
+		"err", err,
+		"batch", d.b.Batch,
+		"events", len(d.waiting(p)),
+		"aside", d.weight > 0,
+		"again_in_seconds", wait.Round(time.Millisecond).Seconds(),
+	)
+
+	d.u.mu.Lock()
+	d.u.summary.failures++
+	d.u.mu.Unlock()
+
+	if d.weight == 0 {
+		d.u.metrics.failing.Set(1)
+	}
+}
+
+// maxError is how much of an error stays in the ledger.
+const maxError = 500
+
+// cut halves the parts that failed again and again while others were taken.
+// From then on the batch holds up no other.
+func (d *delivery) cut() {
+	taken := d.u.taken.Load()
+
+	var parts []part
+	for _, p := range d.parts {
+		if p.failed < patience || taken <= p.taken {
+			parts = append(parts, p)
+			continue
+		}
+
+		if d.hasSlot && d.goAside() {
+			d.u.c.Log.Error("Signals: a batch fails again and again while others are taken; it goes on in parts, others pass it",
+				"batch", d.b.Batch, "events", len(d.waiting(p)), "err", d.entry.Error)
+		}
+		if len(d.waiting(p)) > 1 {
+			parts = append(parts, d.halves(p, patience-1)...)
+		} else {
+			parts = append(parts, p)
+		}
+	}
+	d.parts = parts
+}
+
+// send uploads items of the batch, and notes it where they were taken.
+func (d *delivery) send(ctx context.Context, items []int) error {
+	if d.weight > 0 { // one at a time
+		if !d.u.aside.acquire(ctx) {
+			return ctx.Err()
+		}
+		defer d.u.aside.release()
+	}
+
+	id, wire, err := d.u.c.Sink.Send(ctx, d.ndjson(items))
+	d.entry.Tries++
+	d.u.metrics.batches.WithLabelValues(statusLabel(err)).Inc()
 	if err != nil {
 		return err
 	}
-	changed := map[*Entry]bool{}
-	for _, o := range outcomes {
-		e := byID[o.BatchID]
-		if e == nil || slices.ContainsFunc(e.Outcomes, func(have Outcome) bool { return have.BatchID == o.BatchID }) {
-			continue
-		}
-		e.Outcomes = append(e.Outcomes, o)
-		changed[e] = true
-		if o.Failed > 0 || o.Type == "error" {
-			u.c.Log.Error("Signals: the service did not take all of a batch", "batch", e.Batch, "id", o.BatchID, "failed", o.Failed, "error_type", o.ErrorType)
-		}
+
+	d.u.noteTaken(d.weight > 0)
+	for _, i := range items {
+		d.u.metrics.events.WithLabelValues(d.b.items[i].typ.PublicName()).Inc()
 	}
-	for e := range changed {
-		if err := u.note(*e); err != nil {
-			return err
-		}
-	}
+	d.u.remember(d.b.items[items[0]])
+	d.done(items, step{ID: id, Wire: wire})
+
 	return nil
 }
 
-const summaryEvery = time.Minute
+// ndjson joins the lines of items.
+func (d *delivery) ndjson(items []int) []byte {
+	size := 0
+	for _, i := range items {
+		size += len(d.b.items[i].line) + 1
+	}
 
-// summarise writes what PowerMTA's operators know: a line a minute.
-func (u *Uploader) summarise(ctx context.Context) {
-	tick := time.NewTicker(summaryEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			u.logSummary()
-			return
+	var b bytes.Buffer
+	b.Grow(size)
+	for _, i := range items {
+		b.Write(d.b.items[i].line)
+		b.WriteByte('\n')
+	}
+
+	return b.Bytes()
+}
+
+// done notes that items need nothing more. The last ones are noted with the
+// batch, in finish.
+func (d *delivery) done(items []int, s step) {
+	s.Batch = d.b.Batch
+	for _, i := range items {
+		it := &d.b.items[i]
+		it.done = true
+		it.line = nil
+
+		if n := len(s.Spans); n > 0 && s.Spans[n-1].To == it.span.From {
+			s.Spans[n-1].To = it.span.To
+			continue
 		}
-		u.logSummary()
+		s.Spans = append(s.Spans, it.span)
+	}
+
+	d.entry.Wire += s.Wire
+	d.entry.Aside += s.Aside
+	if s.ID != "" {
+		d.entry.IDs = append(d.entry.IDs, s.ID)
+	}
+
+	if d.waitingBytes() > 1 {
+		d.u.ledger.note(record{Step: &s})
 	}
 }
 
-func (u *Uploader) logSummary() {
-	u.mu.Lock()
-	s := u.summary
-	u.summary = summary{}
-	u.mu.Unlock()
-	if u.c.Verbose {
-		u.c.Log.Info(fmt.Sprintf("Signals: Discovered %d files", s.batches))
+// finish notes the end of the batch.
+func (d *delivery) finish() {
+	e := &d.entry
+	switch {
+	case e.Aside > 0:
+		e.Status = Partly
+	case e.Events == 0:
+		e.Status = Empty
+	default:
+		e.Status = Sent
 	}
-	if s.batches > 0 || s.failures > 0 {
-		u.c.Log.Info(fmt.Sprintf("Signals: Transferred %d events in %d batches successfully", s.events, s.batches), "failures", s.failures, "raw", s.raw, "gzip", s.wire)
+	e.At = d.u.c.Now()
+	d.u.ledger.note(record{Entry: e})
+	if d.u.c.PollOutcomes {
+		d.u.outcomes.expect(*e, e.At)
 	}
+
+	taken := max(0, e.Events-e.Aside)
+	if d.u.c.Verbose && e.Events > 0 {
+		what := fmt.Sprintf("Signals: Transferred %d events in batch %d successfully (id=%s)", taken, e.Batch, firstOf(e.IDs))
+		d.u.c.Log.Info(what, "raw", e.Raw, "gzip", e.Wire)
+	}
+
+	d.u.mu.Lock()
+	defer d.u.mu.Unlock()
+
+	d.u.summary.batches++
+	d.u.summary.events += taken
+	d.u.summary.raw += e.Raw
+	d.u.summary.wire += e.Wire
 }
 
-// aside keeps events that will never be taken, a file a day.
-type aside struct {
-	dir string
-	now func() time.Time
-	mu  sync.Mutex
-}
+func firstOf(ids []string) string {
+	if len(ids) == 0 {
+		return ""
+	}
 
-type asideLine struct {
-	At     time.Time       `json:"at"`
-	Reason string          `json:"reason"` // refused, expired, unreadable
-	Status int             `json:"status,omitempty"`
-	Words  string          `json:"words"`
-	Event  json.RawMessage `json:"event,omitempty"`
-	Raw    string          `json:"raw,omitempty"` // what is no JSON
-}
-
-func (a *aside) put(reason string, status int, words string, line []byte) error {
-	l := asideLine{At: a.now().UTC(), Reason: reason, Status: status, Words: words, Event: slices.Clone(line)}
-	if !json.Valid(line) {
-		l.Event, l.Raw = nil, string(line)
-	}
-	b, err := json.Marshal(l)
-	if err != nil {
-		return err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if err := os.MkdirAll(a.dir, 0o700); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(filepath.Join(a.dir, l.At.Format("2006-01-02")+".ndjson"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	return errors.Join(err, f.Sync(), f.Close())
+	return ids[0]
 }

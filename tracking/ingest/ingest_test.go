@@ -131,7 +131,7 @@ func start(t *testing.T, dir string, s *sink, change func(*Config), lines ...[]b
 
 func wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(2 * time.Minute)
+	deadline := time.Now().Add(30 * time.Second)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
@@ -475,7 +475,7 @@ func TestOutcomes(t *testing.T) {
 	s := &Signals{URL: srv.URL + "/api/v1/ingest/events", APIKey: "k", Client: srv.Client()}
 	r := start(t, t.TempDir(), nil, func(c *Config) { c.Sink, c.PollOutcomes = s, true }, line(t, 1, nil), line(t, 2, nil))
 	r.settled(t)
-	if err := r.up.pollOnce(context.Background(), s.Outcomes); err != nil {
+	if err := r.up.pollOnce(context.Background(), s); err != nil {
 		t.Fatal(err)
 	}
 	r.stop()
@@ -562,7 +562,7 @@ func BenchmarkUpload(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		g.add(&batch{}, r)
+		up.add(&batch{}, r)
 		n++
 	}
 }

@@ -16,40 +16,87 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// Signals is SparkPost Signals' Ingest API (reference, section 6). The key is
-// never logged.
+// Signals is SparkPost Signals' Ingest API. The key is never logged.
 type Signals struct {
 	URL    string
 	APIKey string
-	Client *http.Client // nil: one with a time-out, HTTP/2 where it is offered
+	Client *http.Client // nil: one with a time-out, HTTP/2 where it is offered, that follows no redirection
 
 	mu   sync.Mutex
 	date time.Time // the service's clock, in its last answer
 	read time.Time // when that was, with its monotonic reading
 }
 
-// ServiceTime is what the service's clock says now, by its last answer: it
-// does not jump with ours.
-func (s *Signals) ServiceTime() (time.Time, bool) {
+const (
+	// maxSkew is how far a service's clock may be from ours to be believed: a
+	// day's jump of ours, either way, and a day more.
+	maxSkew = 48 * time.Hour
+
+	// agreement is how far the date of an answer that is not a success may be
+	// from our time to confirm it.
+	agreement = time.Hour
+)
+
+// ServiceTime returns what the service's clock says at our time ours, by its
+// last answer that could be believed; it does not jump with our clock.
+func (s *Signals) ServiceTime(ours time.Time) (time.Time, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.date.Add(time.Since(s.read)), !s.date.IsZero()
+
+	if s.date.IsZero() {
+		return ours, false
+	}
+
+	now := s.date.Add(time.Since(s.read))
+	if now.Sub(ours).Abs() > maxSkew {
+		return ours, false
+	}
+
+	return now, true
 }
 
-func (s *Signals) noteDate(h http.Header) {
-	if t, err := http.ParseTime(h.Get("Date")); err == nil {
-		s.mu.Lock()
-		s.date, s.read = t, time.Now()
-		s.mu.Unlock()
+// noteDate reads the Date field of an answer (RFC 9110 section 6.6.1). That of
+// a success is the service's. Any other may be that of something on the way,
+// and counts only where it says what our clock says.
+func (s *Signals) noteDate(status int, h http.Header, ours time.Time) {
+	t, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		return
 	}
+
+	reason := agreement
+	if status/100 == 2 {
+		reason = maxSkew
+	}
+	if t.Sub(ours).Abs() > reason {
+		return
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if status/100 != 2 && !s.date.IsZero() {
+		return
+	}
+	s.date, s.read = t, time.Now()
 }
 
 func (s *Signals) client() *http.Client {
-	if s.Client != nil {
-		return s.Client
+	if s.Client == nil {
+		return defaultClient
 	}
-	return defaultClient
+
+	c := *s.Client
+	if c.CheckRedirect == nil {
+		c.CheckRedirect = noRedirect
+	}
+
+	return &c
 }
+
+// noRedirect answers a redirection with itself: a POST that is followed would
+// become a GET, or hand the events to another host.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // Outcome is what the service says later of a batch that it took.
 type Outcome struct {
@@ -103,7 +150,7 @@ const (
 
 var (
 	zippers       = sync.Pool{New: func() any { return gzip.NewWriter(nil) }}
-	defaultClient = &http.Client{Timeout: time.Minute}
+	defaultClient = &http.Client{Timeout: time.Minute, CheckRedirect: noRedirect}
 )
 
 // Send implements Sink.
@@ -131,7 +178,7 @@ func (s *Signals) Send(ctx context.Context, ndjson []byte) (id string, wire int,
 		return "", wire, err
 	}
 	defer res.Body.Close()
-	s.noteDate(res.Header)
+	s.noteDate(res.StatusCode, res.Header, time.Now())
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if res.StatusCode/100 == 2 {
 		if err != nil {
@@ -147,7 +194,12 @@ func (s *Signals) Send(ctx context.Context, ndjson []byte) (id string, wire int,
 		}
 		return "", wire, fmt.Errorf("HTTP %d without a batch id: %.200q", res.StatusCode, answer)
 	}
-	return "", wire, &Refusal{Status: res.StatusCode, Words: words(answer), RetryAfter: retryAfter(res.Header.Get("Retry-After"), time.Now())}
+
+	return "", wire, &Refusal{
+		Status:     res.StatusCode,
+		Words:      words(answer),
+		RetryAfter: retryAfter(res.Header.Get("Retry-After"), time.Now()),
+	}
 }
 
 // words are the API's own, out of {"errors":[{"message":"..."}]}.

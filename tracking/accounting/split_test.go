@@ -1,0 +1,657 @@
+package accounting
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/tracking/event"
+	"postern/tracking/spool/atomicfile"
+)
+
+// clean is a delivery without quotes.
+func clean(n int) string {
+	return fmt.Sprintf("d,1795500000,1795499990,bounce@example.com,r%d@example.net,,relayed,2.0.0,smtp;250 OK,mx,,smtp,x,smtp,192.0.2.10,,,,mta1,job,,q,pool1,good-%d\r\n", n, n)
+}
+
+func cleans(n int) string {
+	var b strings.Builder
+	for i := range n {
+		b.WriteString(clean(i))
+	}
+
+	return b.String()
+}
+
+// torn is the beginning of a record, as far as an open quote.
+var torn = delivered[:strings.Index(delivered, `"smtp;250 2.0`)+len(`"smtp;250 2.0`)]
+
+func badLines(t *testing.T, dir string) string {
+	t.Helper()
+
+	var out []byte
+	names, _ := filepath.Glob(filepath.Join(dir, "state", "bad*.csv"))
+	for _, n := range names {
+		b, err := os.ReadFile(n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, b...)
+	}
+
+	return string(out)
+}
+
+// TestBadLinesStopNothing: whatever is between good records, they make their
+// events, by the file, by the pipe and by --print, and the line is quarantined
+// with number and reason.
+func TestBadLinesStopNothing(t *testing.T) {
+	reordered := "type,rcpt,timeLogged,HEADER_X-SP-MESSAGE-ID\r\nd,a@example.net,1795500000,good-re\r\n"
+
+	for _, c := range []struct {
+		name   string
+		text   string
+		events int
+		bad    string // "" for none
+	}{
+		{"torn with an open quote", header + torn + "\r\n" + cleans(2000), 2000, ":2: a quote is open"},
+		{"torn, records with quotes behind it", header + torn + "\n" + delivered + cleans(3) + delivered, 5, ":2: a quote is open"},
+		{"torn and glued to the next", header + torn + delivered + cleans(3), 3, ":2: "},
+		{"torn without a quote", header + delivered[:60] + "\r\n" + cleans(3), 3, "fields for 24 columns"},
+		{"torn before a header line", header + torn + "\n" + header + cleans(3), 3, ":2: a quote is open"},
+		{"torn, then two multi-line records", header + torn + "\r\n" + strings.Repeat(bounced("good-2", "other", "5.0.0", "smtp;550 one\ntwo"), 2), 2, ":2: "},
+		{"a quote within a field", header + clean(1) + strings.Replace(clean(2), "smtp;250 OK", `smtp;250 "OK"`, 1) + clean(3), 2, ":3: a quote within a field"},
+		{"a stray quote", header + clean(1) + "\"\r\n" + cleans(500), 501, ":3: "},
+		{"a NUL byte", header + clean(1) + strings.Replace(clean(2), "job", "j\x00b", 1) + clean(3), 2, ":3: a NUL byte"},
+		{"a run of NUL bytes", header + clean(1) + strings.Repeat("\x00", 4096) + clean(2) + clean(3), 2, ":3: a NUL byte"},
+		{"longer than 64 KiB", header + clean(1) + "d," + strings.Repeat("x", 300<<10) + "\r\n" + clean(2), 2, ":3: a record longer than"},
+		{"longer than 64 KiB in quotes", header + clean(1) + `d,"` + strings.Repeat("x", 300<<10) + "\",\r\n" + clean(2), 2, ":3: a record longer than"},
+		{"many short lines in quotes", header + clean(1) + `d,"` + strings.Repeat("xxxx\r\n", 20<<10) + "\"\r\n" + clean(2), 2, ":3: a quote is open"},
+		{"carriage returns alone", header + clean(1) + strings.ReplaceAll(cleans(3), "\r\n", "\r") + "\r\n" + clean(2), 2, "fields for 24 columns"},
+		{"unknown type", header + "zz" + clean(1)[1:] + clean(2), 1, `:2: record does not fit its header line: type "zz"`},
+		{"a header line in the middle", header + clean(1) + header + clean(2), 2, ""},
+		{"columns in another order in the middle", header + clean(1) + reordered + header + clean(2), 3, ""},
+		{"names in other case, with spaces", strings.ToUpper(header) + clean(1) + strings.ReplaceAll(header, ",", " , ") + clean(2), 2, ""},
+		{"a byte order mark", "\ufeff" + header + clean(1), 1, ""},
+		{"a byte order mark before a quoted name", "\ufeff\"type\"" + header[len("type"):] + clean(1), 1, ""},
+		{"byte order marks in the middle", header + "\ufeff" + clean(1) + "\ufeff" + header + clean(2), 2, ""},
+		{"several lines in a field", header + bounced("good-2", "other", "5.0.0", "smtp;550 one\r\ntwo\r\n\r\nthree") + clean(2), 2, ""},
+		{"a quoted line like a record", header + bounced("good-2", "other", "5.0.0", "smtp;550 one\nd,1,2\nthree") + clean(2), 2, ""},
+		{"empty lines", "\r\n\n" + header + "\r\n\r\n" + clean(1) + "\n" + clean(2), 2, ""},
+		{"line feeds alone", strings.ReplaceAll(header+cleans(3), "\r\n", "\n"), 3, ""},
+		{"empty fields behind", header + strings.Replace(clean(1), "good-1", "good-1,,", 1), 1, ""},
+		{"no header line", cleans(1) + header + clean(2), 1, ":1: no header line before it"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			check := func(how string, m *memory, bad string) {
+				t.Helper()
+				if len(m.events) != c.events {
+					t.Errorf("%s: %d events, want %d", how, len(m.events), c.events)
+				}
+				if c.bad == "" && bad != "" || !strings.Contains(bad, c.bad) {
+					t.Errorf("%s: bad lines %.300q, want %q", how, bad, c.bad)
+				}
+				if strings.Contains(bad, "<nil>") {
+					t.Errorf("%s: a reason is missing: %.300q", how, bad)
+				}
+			}
+
+			dir, m := t.TempDir(), &memory{}
+			appendTo(t, filepath.Join(dir, "acct.csv"), c.text)
+			f := follower(t, dir, m)
+			defer f.closeAll()
+			poll(t, f)
+			check("file", m, badLines(t, dir))
+
+			dir, m = t.TempDir(), &memory{}
+			if err := Pipe(context.Background(), strings.NewReader(c.text), filepath.Join(dir, "pipe"), silent); err != nil {
+				t.Fatal(err)
+			}
+			p := piped(t, dir, m)
+			poll(t, p)
+			poll(t, p)
+			check("pipe", m, badLines(t, dir))
+			if names := pipeFiles(t, dir); len(names) != 0 {
+				t.Errorf("pipe: left %v", names)
+			}
+
+			m = &memory{}
+			if err := Print(strings.NewReader(c.text), "x", Settings{Verify: good}, silent, func(e *event.Event) error {
+				m.events = append(m.events, e)
+				return nil
+			}); err != nil {
+				t.Error(err)
+			}
+			check("--print", m, c.bad)
+		})
+	}
+}
+
+// TestRecordWithoutEnd waits while its file may grow, and is quarantined once
+// it was rotated; what comes after all is read all the same.
+func TestRecordWithoutEnd(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		tail   string
+		rotate bool
+		after  time.Duration // since the file was written to
+		events int
+		bad    string
+	}{
+		{"it may grow", torn, false, time.Minute, 1, ""},
+		{"it has not grown for long", torn, false, 6 * time.Minute, 1, ":3: the file ends within a record"},
+		{"rotated, and still written to", torn, true, time.Second, 1, ""},
+		{"rotated", torn, true, time.Minute, 1, ":3: the file ends within a record"},
+		{"rotated, several lines", torn + "\r\nx\r\n", true, time.Minute, 1, ":3: a quote is open"},
+		{"rotated, the record has all its fields", strings.TrimRight(clean(2), "\r\n"), true, time.Minute, 2, ""},
+		{"rotated, cut in the middle", clean(2)[:70], true, time.Minute, 1, ":3: the file ends within a record"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir, m := t.TempDir(), &memory{}
+			name := filepath.Join(dir, "acct.csv")
+			appendTo(t, name, header+clean(1)+c.tail)
+			f := follower(t, dir, m)
+			defer f.closeAll()
+			poll(t, f)
+			if c.rotate {
+				moved := filepath.Join(dir, "acct-0001.csv")
+				if err := os.Rename(name, moved); err != nil {
+					t.Fatal(err)
+				}
+				name = moved
+			}
+
+			f.c.Now = func() time.Time { return time.Now().Add(c.after) }
+			for range 3 {
+				poll(t, f)
+			}
+			bad := badLines(t, dir)
+			if len(m.events) != c.events || c.bad == "" && bad != "" || !strings.Contains(bad, c.bad) || strings.Count(bad, "ends within") > 1 {
+				t.Errorf("%d events, bad lines %q; want %d and %q", len(m.events), bad, c.events, c.bad)
+			}
+
+			if c.tail == torn && !c.rotate { // it grows after all
+				f.c.Now = time.Now
+				appendTo(t, name, delivered[len(torn):]+clean(3))
+				poll(t, f)
+				if len(m.events) != 3 {
+					t.Errorf("%d events once the record had its end, want 3", len(m.events))
+				}
+			}
+		})
+	}
+}
+
+// TestPipeHoldsBackNoRecords: behind a stray quote records are durable at once.
+func TestPipeHoldsBackNoRecords(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	r, w := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- Pipe(context.Background(), r, filepath.Join(dir, "pipe"), silent) }()
+	f := piped(t, dir, m)
+	if _, err := io.WriteString(w, header+torn+"\r\n"+cleans(10)); err != nil {
+		t.Fatal(err)
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for len(m.events) < 10 && time.Now().Before(deadline) {
+		poll(t, f)
+	}
+	if len(m.events) != 10 {
+		t.Errorf("%d events while the pipe is open, want 10", len(m.events))
+	}
+	w.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// TestPipeLosesAPart: of two records a part is lost in the middle; what is left
+// of them is not taken for one record.
+func TestPipeLosesAPart(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	p := newPipe(filepath.Join(dir, "pipe"), silent)
+	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	other := strings.Replace(delivered, "good-1", "good-2", 1)
+	at := len(torn)
+	p.add(ctx, []byte(header+delivered[:at]))
+	p.lost = 100
+	p.push(ctx, []byte(other[at:]+clean(3)))
+	p.add(ctx, <-p.chunks)
+	p.close()
+
+	poll(t, piped(t, dir, m))
+	if len(m.events) != 1 || m.events[0].MessageID != "good-3" {
+		t.Errorf("%d events: %+v, want that of good-3", len(m.events), m.events)
+	}
+}
+
+// TestPipeHeaderChanges: the columns that a file begins with are those of its
+// first record.
+func TestPipeHeaderChanges(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	p := newPipe(filepath.Join(dir, "pipe"), silent)
+	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	short := "type,rcpt,timeLogged,header_x-sp-message-id\r\n"
+	p.add(context.Background(), []byte(header+clean(1)+short+"d,a@example.net,1795500000,good-2\r\n"))
+	p.size = maxPipeBytes + 1
+	p.add(context.Background(), []byte("d,b@example.net,1795500000,good-3\r\n"))
+	p.close()
+
+	poll(t, piped(t, dir, m))
+	if len(m.events) != 3 {
+		t.Errorf("%d events, want 3", len(m.events))
+	}
+}
+
+// TestMessageIDColumn is named after the configured field, in any case.
+func TestMessageIDColumn(t *testing.T) {
+	for _, field := range []string{"X-My-Id", "x-my-id", "X-MY-ID"} {
+		dir, m := t.TempDir(), &memory{}
+		text := strings.Replace(header, "header_X-Sp-Message-Id", "header_X-My-Id", 1) + clean(1)
+		appendTo(t, filepath.Join(dir, "acct.csv"), text)
+		set := Settings{Verify: good, MessageIDHeader: func() string { return field }}
+		f, err := New(Config{Globs: []string{filepath.Join(dir, "acct*.csv")}, Dir: filepath.Join(dir, "state"), Settings: set, Events: m, Log: silent})
+		if err != nil {
+			t.Fatal(err)
+		}
+		poll(t, f)
+		f.closeAll()
+		n := 0
+		if err := Print(strings.NewReader(text), "x", set, silent, func(*event.Event) error { n++; return nil }); err != nil {
+			t.Error(err)
+		}
+		if len(m.events) != 1 || n != 1 {
+			t.Errorf("%s: %d events, %d printed, want 1", field, len(m.events), n)
+		}
+	}
+}
+
+func TestFeedback(t *testing.T) {
+	const columns = "type,timeLogged,feedbackType,rcpt,header_x-sp-message-id\n"
+	for _, c := range []struct {
+		record string
+		fbtype string // "" for no event
+	}{
+		{"f,1795500000,abuse,a@example.net,good-1", "abuse"},
+		{"f,1795500000,Opt-Out,a@example.net,good-1", "opt-out"},
+		{"f,1795500000,,a@example.net,good-1", "abuse"},
+		{"f,1795500000,not-spam,a@example.net,good-1", ""},
+		{"f,1795500000,auth-failure,a@example.net,good-1", ""},
+		{"f,1795500000,dmarc,a@example.net,good-1", ""},
+		{"f,1795500000,abuse,,good-1", ""}, // redacted
+	} {
+		dir, m := t.TempDir(), &memory{}
+		appendTo(t, filepath.Join(dir, "acct.csv"), columns+c.record+"\n")
+		f := follower(t, dir, m)
+		poll(t, f)
+		f.closeAll()
+		got := ""
+		if len(m.events) > 0 {
+			got = m.events[0].FeedbackType
+		}
+		if got != c.fbtype || badLines(t, dir) != "" {
+			t.Errorf("%s: %q, bad lines %q; want %q and none", c.record, got, badLines(t, dir), c.fbtype)
+		}
+	}
+}
+
+func TestDiagnosticType(t *testing.T) {
+	for diag, want := range map[string]string{
+		"smtp;550 5.1.1 no":                  "550 5.1.1 no",
+		"smtp; 550 5.1.1 no; really":         "550 5.1.1 no; really",
+		"X-Postfix; unknown user":            "unknown user",
+		"550 5.1.1 user unknown; contact us": "550 5.1.1 user unknown; contact us",
+		"550;no":                             "550;no",
+		"timed out":                          "timed out",
+		"; nothing":                          "; nothing",
+		"":                                   "",
+	} {
+		if got := diagnostic(diag); got != want {
+			t.Errorf("%q: %q, want %q", diag, got, want)
+		}
+	}
+
+	dir, m := t.TempDir(), &memory{}
+	appendTo(t, filepath.Join(dir, "acct.csv"), header+bounced("good-1", "other", "5.1.1", "550 5.1.1 user unknown; contact postmaster"))
+	poll(t, follower(t, dir, m))
+	if len(m.events) != 1 || m.events[0].BounceClass != "10" || m.events[0].ErrorCode != "550" {
+		t.Errorf("%+v, want class 10 and code 550", m.events)
+	}
+}
+
+// TestTimesInQueue: whatever the columns hold, the event can be uploaded.
+func TestTimesInQueue(t *testing.T) {
+	const columns = "type,timeLogged,timeQueued,totalSecondsQueued,rcpt,header_x-sp-message-id\n"
+	for record, want := range map[string]string{
+		"d,1795500000,1795500005,,a@example.net,good-1":    "0", // before it was queued
+		"d,1795500000,1795499990,-3,a@example.net,good-1":  "10000",
+		"d,1795500000,1795499990,2.5,a@example.net,good-1": "2500",
+		"d,1795500000,,Inf,a@example.net,good-1":           "",
+		"d,1795500000,,NaN,a@example.net,good-1":           "",
+		"d,1795500000,,1e300,a@example.net,good-1":         "",
+	} {
+		dir, m := t.TempDir(), &memory{}
+		appendTo(t, filepath.Join(dir, "acct.csv"), columns+record+"\n")
+		poll(t, follower(t, dir, m))
+		if len(m.events) != 1 || m.events[0].QueueTime != want {
+			t.Errorf("%s: %+v, want queue_time %q", record, m.events, want)
+			continue
+		}
+		line, err := m.events[0].Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := event.Decode(line); err != nil {
+			t.Errorf("%s: %v", record, err)
+		}
+	}
+	if _, err := parseTime("1795500000000"); !errors.Is(err, ErrTime) {
+		t.Errorf("milliseconds: %v, want %v", err, ErrTime)
+	}
+}
+
+// TestRetriesAreCountedOnce: what is read again, for it could not be recorded,
+// is not counted again.
+func TestRetriesAreCountedOnce(t *testing.T) {
+	dir, m := t.TempDir(), &memory{broken: true}
+	transient := strings.Replace(bounced("good-1", "other", "4.0.0", "smtp;450 later"), "b,", "t,", 1)
+	appendTo(t, filepath.Join(dir, "acct.csv"), header+transient+transient)
+	f := follower(t, dir, m)
+	defer f.closeAll()
+	for range 3 {
+		if err := f.Poll(context.Background()); err == nil {
+			t.Error("no word of the failure")
+		}
+	}
+	m.broken = false
+	poll(t, f)
+	if len(m.events) != 2 || m.events[0].NumRetries != "0" || m.events[1].NumRetries != "1" {
+		t.Errorf("%+v, want retries 0 and 1", m.events)
+	}
+}
+
+// once fails one call of all, and only that one.
+type once struct {
+	atomicfile.OS
+	n, at int
+	which string
+}
+
+func (o *once) call(what string) error {
+	if o.n++; o.n == o.at {
+		o.which = what
+		return errors.New("input/output error (once)")
+	}
+	return nil
+}
+
+func (o *once) Create(name string) (atomicfile.File, error) {
+	if err := o.call("create"); err != nil {
+		return nil, err
+	}
+	f, err := o.OS.Create(name)
+	return &onceFile{File: f, o: o}, err
+}
+
+func (o *once) Rename(from, to string) error {
+	if err := o.call("rename"); err != nil {
+		return err
+	}
+	return o.OS.Rename(from, to)
+}
+
+func (o *once) SyncDir(dir string) error { return errors.Join(o.call("syncdir"), o.OS.SyncDir(dir)) }
+
+func (o *once) OpenAppend(name string) (atomicfile.AppendFile, error) {
+	if err := o.call("open"); err != nil {
+		return nil, err
+	}
+	f, err := o.OS.OpenAppend(name)
+	return &onceAppend{f, o}, err
+}
+
+type onceFile struct {
+	atomicfile.File
+	o *once
+}
+
+func (f *onceFile) Write(b []byte) (int, error) {
+	if err := f.o.call("write"); err != nil {
+		n, _ := f.File.Write(b[:len(b)/2])
+		return n, err
+	}
+	return f.File.Write(b)
+}
+
+func (f *onceFile) Sync() error { return errors.Join(f.o.call("sync"), f.File.Sync()) }
+
+type onceAppend struct {
+	atomicfile.AppendFile
+	o *once
+}
+
+func (f *onceAppend) Write(b []byte) (int, error) {
+	if err := f.o.call("write"); err != nil {
+		n, _ := f.AppendFile.Write(b[:len(b)/2])
+		return n, err
+	}
+	return f.AppendFile.Write(b)
+}
+
+func (f *onceAppend) Sync() error { return errors.Join(f.o.call("sync"), f.AppendFile.Sync()) }
+
+// TestStateFailsOnce: whichever call fails for offsets.json or bad.csv, each
+// record makes its event once, the bad line is there, and after a restart
+// nothing is read again.
+func TestStateFailsOnce(t *testing.T) {
+	for _, what := range []string{"offsets", "bad lines"} {
+		for at := 1; ; at++ {
+			dir, m := t.TempDir(), &memory{}
+			file := filepath.Join(dir, "acct.csv")
+			o := &once{at: at}
+			c := Config{Globs: []string{file}, Dir: filepath.Join(dir, "state"), Settings: Settings{Verify: good}, Events: m, Log: silent}
+			if what == "offsets" {
+				c.OffsetsFS = o
+			} else {
+				c.BadFS = o
+			}
+			f, err := New(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range 3 {
+				if i == 0 {
+					appendTo(t, file, header)
+				}
+				appendTo(t, file, clean(i)+"zz,bad line\r\n")
+				for range 2 {
+					_ = f.Poll(context.Background()) // says what failed
+				}
+			}
+			f.closeAll()
+
+			f, err = New(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			poll(t, f)
+			f.closeAll()
+
+			if got := ids(m); len(m.events) != 3 || len(got) != 3 {
+				t.Errorf("%s: call %d (%s) fails: %d events with %d ids, want 3", what, at, o.which, len(m.events), len(got))
+			}
+			if n := strings.Count(badLines(t, dir), "zz,bad line"); n < 3 {
+				t.Errorf("%s: call %d (%s) fails: %d bad lines, want 3", what, at, o.which, n)
+			}
+			if o.which == "" {
+				if at < 8 {
+					t.Errorf("%s: only %d calls", what, at)
+				}
+				break
+			}
+		}
+	}
+}
+
+// TestBadLinesThatCannotBeWritten hold up the rest for a few polls only.
+func TestBadLinesThatCannotBeWritten(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	appendTo(t, filepath.Join(dir, "acct.csv"), header+"zz,bad line\r\n"+clean(1))
+	f := follower(t, dir, m)
+	defer f.closeAll()
+	if err := os.MkdirAll(filepath.Join(dir, "state", "bad.csv"), 0o700); err != nil { // a folder in its place
+		t.Fatal(err)
+	}
+	for range badTries {
+		_ = f.Poll(context.Background())
+	}
+	if len(m.events) != 1 {
+		t.Errorf("%d events, want 1", len(m.events))
+	}
+}
+
+// TestBrokenOffsets: any damage is found, the file is renamed, and all is read
+// from the start.
+func TestBrokenOffsets(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	appendTo(t, filepath.Join(dir, "acct.csv"), header+cleans(3))
+	f := follower(t, dir, m)
+	poll(t, f)
+	f.closeAll()
+	name := filepath.Join(dir, "state", "offsets.json")
+	whole, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	damaged := [][]byte{nil, []byte("null"), []byte(`{"1:2":null}`), []byte(`{"sum":"00000000","files":null}`), whole[:len(whole)/2]}
+	for i := 0; i < len(whole); i += 7 {
+		b := slices.Clone(whole)
+		b[i] ^= 1
+		damaged = append(damaged, b)
+	}
+	for _, b := range damaged {
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		m := &memory{}
+		f := follower(t, dir, m)
+		poll(t, f)
+		f.closeAll()
+		if _, err := os.Stat(name + ".broken"); len(m.events) != 3 && err == nil {
+			t.Fatalf("%q: %d events, want 3", b, len(m.events))
+		}
+		if len(m.events) != 3 && !bytes.EqualFold(b, whole) {
+			t.Fatalf("%q is taken for what was written", b)
+		}
+		os.Remove(name + ".broken")
+	}
+}
+
+// FuzzSplit compares with encoding/csv: what that reads without a complaint is
+// read in the same way.
+func FuzzSplit(f *testing.F) {
+	f.Add(header + delivered + bounced("good-2", "other", "5.0.0", "one\r\ntwo"))
+	f.Add("type,a\nd,\"x\"\"y\"\n")
+	f.Add("a,\"b\nc\",d\r\n\r\n,\n\"\",\"\"")
+	f.Add("a\rb,c\r\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		r := csv.NewReader(strings.NewReader(text))
+		r.FieldsPerRecord = -1
+		want, err := r.ReadAll()
+		if err != nil || strings.ContainsAny(text, "\x00\ufeff") || len(text) > maxRecord {
+			return
+		}
+
+		var s splitter
+		data := []byte(text)
+		if !bytes.HasSuffix(data, []byte("\n")) {
+			data = append(data, '\n')
+		}
+		var got [][]string
+		for len(data) > 0 {
+			n, err := s.parse(data)
+			if err != nil || n <= 0 {
+				t.Fatalf("%q: %d, %v", data, n, err)
+			}
+			if len(s.fields) > 0 {
+				got = append(got, slices.Clone(s.fields))
+			}
+			data = data[n:]
+		}
+		if !slices.EqualFunc(got, want, slices.Equal[[]string]) {
+			t.Fatalf("%q\n got %q\nwant %q", text, got, want)
+		}
+	})
+}
+
+// FuzzReading reads in pieces what it reads at once, and every byte once.
+func FuzzReading(f *testing.F) {
+	f.Add(header+delivered+torn+"\r\n"+clean(1)+delivered, uint16(7))
+	f.Add("type,rcpt\nd,\"a\nb\n", uint16(3))
+	f.Add("\ufeff"+header+"\"\n"+clean(1), uint16(100))
+	f.Fuzz(func(t *testing.T, text string, piece uint16) {
+		type line struct {
+			n     int
+			event bool
+			bad   string
+		}
+		read := func(step int) (out []line) {
+			r := newReading(Settings{}, newCounts())
+			data, used := []byte(text), 0
+			for end := 0; ; {
+				end = min(end+step, len(data))
+				for {
+					o, n := r.next(data[used:end], end == len(data))
+					if n == 0 {
+						break
+					}
+					l := line{n: n, event: o.event != nil}
+					if o.err != nil {
+						l.bad = o.err.Error()
+					}
+					used += n
+					out = append(out, l)
+				}
+				if end == len(data) {
+					break
+				}
+			}
+			if used != len(data) {
+				t.Fatalf("%d of %d bytes were read", used, len(data))
+			}
+			return out
+		}
+
+		whole := read(len(text) + 1)
+		count := func(lines []line) (events int) {
+			for _, l := range lines {
+				if l.event {
+					events++
+				}
+			}
+			return events
+		}
+		parts := read(int(piece) + 1)
+		if strings.Count(text, `"`) == 0 && len(text) < maxRecord && !slices.Equal(whole, parts) {
+			t.Fatalf("at once %v\nin pieces %v", whole, parts)
+		}
+		if count(parts) > strings.Count(text, "\n")+1 || count(whole) > strings.Count(text, "\n")+1 {
+			t.Fatalf("%d and %d events of %q", count(whole), count(parts), text)
+		}
+	})
+}

@@ -1,0 +1,217 @@
+package ingest
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"postern/tracking/spool"
+)
+
+// The states of a batch.
+const (
+	Planned = "planned"
+	Sent    = "sent"
+	Partly  = "partly" // the rest is in quarantine
+	Empty   = "empty"
+)
+
+// Entry is a batch in the ledger, with its newest state.
+type Entry struct {
+	Batch  uint64         `json:"batch"`
+	At     time.Time      `json:"at"`
+	From   spool.Position `json:"from"`
+	To     spool.Position `json:"to"`
+	Sum    uint32         `json:"sum"`    // CRC-32C of the records between the two
+	Events int            `json:"events"` // that are to be uploaded
+	Raw    int            `json:"raw"`    // bytes of NDJSON
+	Wire   int            `json:"wire,omitempty"`
+	Status string         `json:"status"`        // planned, sent, partly, empty
+	IDs    []string       `json:"ids,omitempty"` // the service's names
+	Aside  int            `json:"aside,omitempty"`
+	Error  string         `json:"error,omitempty"` // of the last attempt that failed
+	Tries  int            `json:"tries,omitempty"`
+
+	// Outcomes are what the service said later, where it is asked.
+	Outcomes []Outcome `json:"outcomes,omitempty"`
+
+	// Done are the parts of a planned batch that were taken or are in
+	// quarantine, where it goes in several.
+	Done []Span `json:"-"`
+}
+
+// Span is a run of records in the event log.
+type Span struct {
+	From spool.Position `json:"from"` // of the first record
+	To   spool.Position `json:"to"`   // behind the last
+}
+
+// holds reports whether a record at p is in the span.
+func (s Span) holds(p spool.Position) bool { return !before(p, s.From) && before(p, s.To) }
+
+// before reports whether a is before b in the log.
+func before(a, b spool.Position) bool {
+	return a.Segment < b.Segment || a.Segment == b.Segment && a.Offset < b.Offset
+}
+
+// step is the ledger's record of a part of a batch that needs nothing more.
+type step struct {
+	Batch uint64 `json:"batch"`
+	Spans []Span `json:"spans"`
+	ID    string `json:"id,omitempty"`
+	Wire  int    `json:"wire,omitempty"`
+	Aside int    `json:"aside,omitempty"`
+}
+
+// record is one record of the ledger: an entry, or a step.
+type record struct {
+	Step *step `json:"step,omitempty"`
+	*Entry
+}
+
+// apply adds a step to the state of its batch. A step that is there twice,
+// since its first write failed half-way, counts once.
+func (e *Entry) apply(s *step) {
+	for _, span := range s.Spans {
+		if slices.Contains(e.Done, span) {
+			return
+		}
+	}
+
+	e.Done = append(e.Done, s.Spans...)
+	e.Wire += s.Wire
+	e.Aside += s.Aside
+	if s.ID != "" {
+		e.IDs = append(e.IDs, s.ID)
+	}
+}
+
+// Batches reads the ledger of a directory, oldest first, each batch with its
+// newest state. It needs no lock.
+func Batches(dir string) ([]Entry, error) {
+	var out []Entry
+	index := map[uint64]int{}
+
+	err := spool.ReadDir(filepath.Join(dir, "ledger"), func(r spool.Record) bool {
+		var rec record
+		if json.Unmarshal(r.Data, &rec) != nil {
+			return true
+		}
+
+		switch {
+		case rec.Step != nil:
+			if i, ok := index[rec.Step.Batch]; ok {
+				out[i].apply(rec.Step)
+			}
+		case rec.Entry != nil:
+			if i, ok := index[rec.Batch]; ok {
+				out[i] = *rec.Entry
+				break
+			}
+			index[rec.Batch] = len(out)
+			out = append(out, *rec.Entry)
+		}
+
+		return true
+	})
+
+	return out, err
+}
+
+// sortEntries sorts batches in the log's order.
+func sortEntries(entries []Entry) {
+	slices.SortStableFunc(entries, func(a, b Entry) int {
+		switch {
+		case before(a.From, b.From):
+			return -1
+		case before(b.From, a.From):
+			return 1
+		}
+		return 0
+	})
+}
+
+// maxUnwritten is how many records wait for a ledger that cannot be written;
+// of what is given up then, events go twice after a crash.
+const maxUnwritten = 10_000
+
+// ledger appends to the ledger on disk. What could not be written goes with
+// the next record.
+type ledger struct {
+	spool *spool.Spool
+	log   *slog.Logger
+
+	mu        sync.Mutex
+	unwritten [][]byte
+}
+
+func openLedger(c Config) (*ledger, error) {
+	s, err := spool.Open(spool.Config{
+		Dir:        filepath.Join(c.Dir, "ledger"),
+		Name:       "ledger",
+		SegmentAge: 24 * time.Hour,
+		Keep:       max(c.KeepLedger, c.MaxAge+time.Hour), // a batch may wait so long
+		FS:         c.LedgerFS,
+		Log:        c.Log,
+		Metrics:    c.Metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+
+	return &ledger{spool: s, log: c.Log}, nil
+}
+
+// note writes a record. It reports a failure to the log only: without the
+// ledger events are still uploaded, for a full disk is emptied that way.
+func (l *ledger) note(r record) {
+	b, err := json.Marshal(r)
+	if err != nil {
+		l.log.Error("ingest: ledger record cannot be written", "err", err)
+		return
+	}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	l.unwritten = append(l.unwritten, b)
+	if err := l.flush(); err != nil {
+		l.log.Error("ingest: cannot write ledger; after a crash events of this batch may be uploaded again",
+			"err", err, "records_waiting", len(l.unwritten))
+	}
+	if n := len(l.unwritten); n > maxUnwritten {
+		l.unwritten = slices.Clone(l.unwritten[n-maxUnwritten:])
+	}
+}
+
+// flush writes what waits; mu is held.
+func (l *ledger) flush() error {
+	if len(l.unwritten) == 0 {
+		return nil
+	}
+
+	if err := l.spool.Append(context.Background(), l.unwritten...); err != nil {
+		return fmt.Errorf("ingest: %w", err)
+	}
+	l.unwritten = nil
+
+	return nil
+}
+
+// close writes what waits, once more, and ends the ledger.
+func (l *ledger) close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	err := l.flush()
+	if e := l.spool.Close(); err == nil {
+		err = e
+	}
+
+	return err
+}

@@ -1,0 +1,133 @@
+package ingest
+
+import (
+	"context"
+
+	"postern/tracking/event"
+)
+
+// sample is an event that the service took.
+type sample struct {
+	line    []byte
+	message string
+}
+
+// noteTaken notes that the service took an upload.
+func (u *Uploader) noteTaken(aside bool) {
+	u.taken.Add(1)
+	u.alone.Store(0)
+
+	if !aside {
+		u.metrics.failing.Set(0)
+	}
+}
+
+// remember keeps one event of each type that the service took last.
+func (u *Uploader) remember(it item) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+
+	u.samples[it.typ] = sample{line: it.line}
+}
+
+// suspects are the types and messages of events that were refused alone.
+type suspects struct {
+	types    map[event.Type]bool
+	messages map[string]bool
+}
+
+func (s *suspects) add(items []item, held []refused) {
+	if s.types == nil {
+		s.types, s.messages = map[event.Type]bool{}, map[string]bool{}
+	}
+
+	for _, h := range held {
+		s.types[items[h.item].typ] = true
+		s.messages[messageID(items[h.item].line)] = true
+	}
+}
+
+// messageID returns the message id of an event, "" where it cannot be read.
+func messageID(line []byte) string {
+	e, err := event.Decode(line)
+	if err != nil {
+		return ""
+	}
+
+	return e.MessageID
+}
+
+// candidate is an event that may show whether the service takes anything: an
+// item of the batch that was not sent yet, or (item < 0) one that was taken
+// before, which the service knows by its event_id.
+type candidate struct {
+	item int
+	line []byte
+}
+
+// maxCandidates is how many events are looked at for another one.
+const maxCandidates = 1000
+
+// candidates returns events of another type and message than those that were
+// refused; where there are none, those of another message.
+func (d *delivery) candidates() []candidate {
+	var both, message []candidate
+
+	consider := func(item int, typ event.Type, line []byte) {
+		switch {
+		case d.suspects.messages[messageID(line)]:
+		case d.suspects.types[typ]:
+			message = append(message, candidate{item, line})
+		default:
+			both = append(both, candidate{item, line})
+		}
+	}
+
+	held := map[int]bool{}
+	for _, h := range d.held {
+		held[h.item] = true
+	}
+	waiting := d.undoneItems()
+	for _, i := range waiting[:min(len(waiting), maxCandidates)] {
+		if !held[i] {
+			consider(i, d.b.items[i].typ, d.b.items[i].line)
+		}
+	}
+
+	d.u.mu.Lock()
+	defer d.u.mu.Unlock()
+
+	for typ, s := range d.u.samples {
+		consider(-1, typ, s.line)
+	}
+
+	if len(both) > 0 {
+		return both
+	}
+
+	return message
+}
+
+// sendOther sends one event of another type and message than those that were
+// refused, each time another one. tried is false where there is none.
+func (d *delivery) sendOther(ctx context.Context) (err error, tried bool) {
+	list := d.candidates()
+	if len(list) == 0 {
+		return nil, false
+	}
+
+	c := list[d.tests%len(list)]
+	d.tests++
+	if c.item >= 0 {
+		return d.send(ctx, []int{c.item}), true
+	}
+
+	_, _, err = d.u.c.Sink.Send(ctx, append(c.line[:len(c.line):len(c.line)], '\n'))
+	d.entry.Tries++
+	d.u.metrics.batches.WithLabelValues(statusLabel(err)).Inc()
+	if err == nil {
+		d.u.noteTaken(d.weight > 0)
+	}
+
+	return err, true
+}
