@@ -66,7 +66,7 @@ func TestReloadKeepsWhatTakesEffectAtTheStart(t *testing.T) {
 
 	replaceIn(t, file, `"postern.localhost"`, `"new.example.com"`)
 	replaceIn(t, file, "[relay]\n", "[relay]\njob_header = \"X-Other-Job\"\n")
-	replaceIn(t, file, "[tracking.web]\n", "[signals]\nsubaccount = 7\n[dkim]\nexpire = \"1d\"\n"+
+	replaceIn(t, file, "[tracking.web]\n", "[signals]\nsubaccount = 7\n[dkim]\nexpire = \"30d\"\n"+
 		"[log]\nlevel = \"debug\"\n[events]\nkeep = \"1h\"\n[tracking.web]\n")
 	g.reload()
 	text := log.take()
