@@ -21,8 +21,8 @@ func (b *binder) checkDKIM(c *Config, word func(string, string, ...string)) {
 	word("dkim.rsa", d.RSA, "auto", "go")
 
 	if least := c.Relay.BounceAfter.Std() + expireSlack; d.Expire > 0 && d.Expire.Std() < least {
-		b.problem("dkim.expire", "shorter than relay.bounce_after and a day (%s): mail that waits in the retry spool "+
-			"would go out with an expired signature", least)
+		b.warn("dkim.expire", "shorter than relay.bounce_after and a day (%s): mail that waits in the retry spool "+
+			"may go out with an expired signature", least)
 	}
 
 	seen := map[string]bool{}
