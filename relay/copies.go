@@ -285,7 +285,8 @@ func (c *copyBuffer) Write(p []byte) (int, error) {
 // left as one that could not be handed over.
 func (r *Relay) send(ctx context.Context, m *message, c *copyOf) {
 	if err := ctx.Err(); err != nil {
-		c.out = upstream.Outcome{Err: envelope.Defer(451, [3]int{4, 4, 1}, "Upstream did not answer in time, try again later", err)}
+		overdue := envelope.Defer(451, [3]int{4, 4, 1}, "Upstream did not answer in time, try again later", err)
+		c.out = upstream.Outcome{Err: overdue}
 		return
 	}
 

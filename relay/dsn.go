@@ -209,7 +209,10 @@ func (d *dsnWriter) report(full bool) ([]byte, error) {
 // header returns the notification's own header.
 func (d *dsnWriter) header() gomessage.Header {
 	var h gomessage.Header
-	h.SetContentType("multipart/report", map[string]string{"report-type": "delivery-status", "boundary": "postern-" + d.id})
+	h.SetContentType("multipart/report", map[string]string{
+		"report-type": "delivery-status",
+		"boundary":    "postern-" + d.id,
+	})
 	h.Set("From", "Mail Delivery System <mailer-daemon@"+d.hostname+">")
 	h.Set("To", d.to.String())
 	h.Set("Subject", "Undelivered mail: returned to sender")
@@ -250,7 +253,8 @@ func (d *dsnWriter) plain() []byte {
 	fmt.Fprintf(&b, "From: Mail Delivery System <mailer-daemon@%s>\r\nTo: %s\r\n", oneLine(d.hostname), d.to.String())
 	fmt.Fprintf(&b, "Subject: Undelivered mail: returned to sender\r\nDate: %s\r\nMessage-ID: <%s@%s>\r\n",
 		d.now.Format(time.RFC1123Z), d.id, oneLine(d.hostname))
-	b.WriteString("Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n")
+	b.WriteString("Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n")
+	b.WriteString("Content-Type: text/plain; charset=us-ascii\r\n\r\n")
 
 	var words bytes.Buffer
 	d.words(&words)
@@ -260,7 +264,8 @@ func (d *dsnWriter) plain() []byte {
 
 // words are for people.
 func (d *dsnWriter) words(w *bytes.Buffer) {
-	fmt.Fprintf(w, "This is the mail gateway at %s.\r\n\r\nYour message could not be delivered to:\r\n", oneLine(d.hostname))
+	fmt.Fprintf(w, "This is the mail gateway at %s.\r\n\r\n", oneLine(d.hostname))
+	w.WriteString("Your message could not be delivered to:\r\n")
 	for _, f := range d.failed {
 		fmt.Fprintf(w, "\r\n  %s\r\n", f.recipient.Address)
 		for _, line := range strings.Split(f.reply, "\n") {

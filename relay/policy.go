@@ -132,7 +132,8 @@ func (r *Relay) addFields(p *policy, u User) error {
 		}
 	}
 	if len(p.virtualMTA) > maxVirtualMTA {
-		return envelope.Refuse(550, [3]int{5, 6, 0}, fmt.Sprintf("The name of a VirtualMTA is longer than %d bytes", maxVirtualMTA))
+		text := fmt.Sprintf("The name of a VirtualMTA is longer than %d bytes", maxVirtualMTA)
+		return envelope.Refuse(550, [3]int{5, 6, 0}, text)
 	}
 	if p.virtualMTA != "" && !r.knownVirtualMTA(p.virtualMTA) {
 		return envelope.Refuse(550, [3]int{5, 6, 0}, envelope.CleanText(fmt.Sprintf("Unknown VirtualMTA %.100q", p.virtualMTA)))
