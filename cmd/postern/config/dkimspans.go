@@ -2,8 +2,9 @@ package config
 
 import (
 	"slices"
-	"strings"
 	"time"
+
+	"postern/relay/envelope"
 )
 
 // warnBeforeLastKey is how long before its end a domain's last key is named.
@@ -14,7 +15,7 @@ const warnBeforeLastKey = 14 * 24 * time.Hour
 func (b *binder) checkSuccessors(keys []DKIMKey) {
 	find := func(domain, selector string) int {
 		return slices.IndexFunc(keys, func(k DKIMKey) bool {
-			return strings.EqualFold(k.Domain, domain) && k.Selector == selector
+			return envelope.ASCIIDomain(k.Domain) == envelope.ASCIIDomain(domain) && k.Selector == selector
 		})
 	}
 
@@ -61,7 +62,7 @@ func (b *binder) checkSpans(keys []DKIMKey, now time.Time) {
 			continue
 		}
 
-		domain := strings.ToLower(k.Domain)
+		domain := envelope.ASCIIDomain(k.Domain)
 		if domains[domain] == nil {
 			order = append(order, domain)
 		}
