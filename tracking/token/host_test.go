@@ -169,6 +169,7 @@ func TestFromPath(t *testing.T) {
 		{"/t/AbC9*", "AbC9", true},
 		{"/t/AbC9”", "AbC9", true},
 		{"/t/AbC9&utm_source=x", "AbC9", true},
+		{"/t/AbC9_&utm_source=x", "AbC9", true},
 		{"/t/A-b_C9", "A-b_C9", true},
 		{"/t/", "", true},
 		{"/t/...", "", true},

@@ -78,10 +78,11 @@ func FromPath(path string) (text string, ok bool) {
 		return "", false
 	}
 
-	rest = strings.TrimRightFunc(rest, func(r rune) bool { return !isAlnum(r) })
+	notAlnum := func(r rune) bool { return !isAlnum(r) }
+	rest = strings.TrimRightFunc(rest, notAlnum)
 	text = rest[strings.LastIndexByte(rest, '/')+1:]
 	if end := strings.IndexFunc(text, func(r rune) bool { return !isAlnum(r) && r != '-' && r != '_' }); end >= 0 {
-		text = text[:end]
+		text = strings.TrimRightFunc(text[:end], notAlnum)
 	}
 	return text, true
 }
