@@ -59,6 +59,9 @@ func Host(hostport string) string {
 	if strings.ContainsAny(host, ":/?#@[]\\ \t\r\n,;\"'<>%") {
 		return ""
 	}
+	if strings.Contains("."+host+".", "..") { // an empty label
+		return ""
+	}
 	return strings.ToLower(host)
 }
 
