@@ -184,37 +184,28 @@ var (
 // tokens returns the tokens of ours in a mail, in the order in which they stand.
 func (f *Finder) tokens(hay [][]byte) (out []token.Token) {
 	tried := map[string]bool{}
-	// try opens a token under any of the hosts, and reports whether there may be
-	// more of them.
-	try := func(text string, hosts ...string) bool {
-		text = strings.TrimRight(text, "-_") // no token ends so
-		if tried[text] {
-			return true
-		}
-		if len(tried) >= maxCandidates {
-			return false
-		}
-
-		tried[text] = true
-		if t, err := f.Keys.Open(text, hosts...); err == nil {
-			out = append(out, t)
-		}
-		return true
-	}
-
 	for _, b := range hay {
 		if bytes.Contains(b, []byte("=\n")) || bytes.Contains(b, []byte("=\r\n")) { // quoted-printable that nobody decoded
 			b = softBreak.ReplaceAll(b, nil)
 		}
 
-		for _, m := range tokenIn.FindAllSubmatchIndex(b, maxCandidates) {
-			if !try(string(b[m[2]:m[3]]), append(hostBefore(b[:m[0]]), f.Hosts...)...) {
-				return out
-			}
-		}
-		for _, m := range mailToken.FindAllSubmatch(b, maxCandidates) {
-			if !try(string(m[1]), token.Mail) {
-				return out
+		for _, pattern := range []*regexp.Regexp{tokenIn, mailToken} {
+			for _, m := range pattern.FindAllSubmatchIndex(b, maxCandidates) {
+				text := strings.TrimRight(string(b[m[2]:m[3]]), "-_") // no token ends so
+				host := token.Mail
+				if pattern == tokenIn {
+					host = hostBefore(b[:m[0]])
+				}
+				if tried[host+" "+text] {
+					continue
+				}
+				if len(tried) >= maxCandidates {
+					return out
+				}
+				tried[host+" "+text] = true
+				if t, err := f.open(text, host); err == nil {
+					out = append(out, t)
+				}
 			}
 		}
 	}
@@ -222,26 +213,30 @@ func (f *Finder) tokens(hay [][]byte) (out []token.Token) {
 	return out
 }
 
+// open opens a token under the host that it stands behind, or any host of ours.
+func (f *Finder) open(text, host string) (token.Token, error) {
+	if host != "" {
+		if t, err := f.Keys.Open(text, host); err == nil {
+			return t, nil
+		}
+	}
+	return f.Keys.Open(text, f.Hosts...)
+}
+
 // maxHostBefore bounds the host, port and path in front of a token's path, in
 // bytes.
 const maxHostBefore = 400
 
-// hostBefore returns the host of the URL whose path goes on behind b, in the
-// form of token.Host, or nothing where there is none. A token opens under a
-// host that somebody wrote there only where it was sealed for it.
-func hostBefore(b []byte) []string {
+// hostBefore is the host of the URL whose path goes on behind b, in the form of
+// token.Host; empty: there is none.
+func hostBefore(b []byte) string {
 	b = b[max(0, len(b)-maxHostBefore):]
 	i := bytes.LastIndex(b, []byte("://"))
 	if i < 0 {
-		return nil
+		return ""
 	}
-
 	host, _, _ := bytes.Cut(b[i+len("://"):], []byte("/"))
-	if h := token.Host(string(host)); h != "" {
-		return []string{h}
-	}
-
-	return nil
+	return token.Host(string(host))
 }
 
 // Event makes the event of a report about a copy of ours; nil where it makes

@@ -61,8 +61,8 @@ func TestFind(t *testing.T) {
 	keys, other := testKeys(t), testKeys(t)
 	sent := noon.Add(-time.Hour)
 	a, b, foreign := keys.NewID(sent), keys.NewID(sent), other.NewID(sent)
-	link := token.URL("https://t.example", keys.Seal(token.Token{Kind: token.Click, Host: "t.example", MessageID: b, Recipient: "reader@b.example", Subaccount: 7, Target: "https://www.example.com/"}))
-	sub := token.SubURL("https://t.example", "shop/app", keys.Seal(token.Token{Kind: token.Open, Host: "t.example", MessageID: b, Recipient: "reader@b.example", Unreported: true}))
+	link := token.URL("https://t.example", keys.Seal(token.Token{Kind: token.Click, MessageID: b, Recipient: "reader@b.example", Subaccount: 7, Target: "https://www.example.com/"}))
+	sub := token.SubURL("https://t.example", "shop/app", keys.Seal(token.Token{Kind: token.Open, MessageID: b, Recipient: "reader@b.example", Unreported: true}))
 	html := "Content-Type: text/html\nContent-Transfer-Encoding: quoted-printable\n\n" + qp(`<p>`+strings.Repeat("some words ", 9)+`<a href="`+link+`">x</a>`)
 	for _, c := range []struct {
 		name       string
@@ -187,7 +187,8 @@ func TestFindTokenOfAnyHost(t *testing.T) {
 		{"with what a program takes for the link's end", "https://t.example/t/" + sealed("t.example") + "_", true},
 		{"without a host", "see /t/" + sealed("click.customer.example"), true},
 		{"of a stranger's host", "https://t.example/t/" + sealed("evil.example"), false},
-		{"of a mailto", "https://mail:/t/" + sealed(token.Mail), false},
+		{"of a mailto, in a link", "https://mail:/t/" + sealed(token.Mail), false},
+		{"of a mailto", "mailto:unsubscribe@b.example?subject=" + sealed(token.Mail), true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			msg := bounceOf("Subject: x\n\n<" + c.link + ">")
@@ -303,7 +304,7 @@ func TestSealedRecipientCounts(t *testing.T) {
 	sent := noon.Add(-time.Hour)
 	id, other := keys.NewID(sent), keys.NewID(sent)
 	link := func(id token.ID, recipient string) string {
-		return token.URL("https://t.example", keys.Seal(token.Token{Kind: token.Click, Host: "t.example", MessageID: id, Recipient: recipient, Target: "https://www.example.com/"}))
+		return token.URL("https://t.example", keys.Seal(token.Token{Kind: token.Click, MessageID: id, Recipient: recipient, Target: "https://www.example.com/"}))
 	}
 	header := "X-Sp-Message-Id: " + id.String() + "\nTo: victim@elsewhere.example\n"
 	dsn := func(returned string) string {
@@ -313,7 +314,7 @@ func TestSealedRecipientCounts(t *testing.T) {
 		return string(crlf("From: fbl@provider.example\nContent-Type: multipart/report; report-type=feedback-report; boundary=b\n\n--b\n\nA complaint.\n--b\nContent-Type: message/feedback-report\n\n" +
 			"Feedback-Type: abuse\nOriginal-Rcpt-To: victim@elsewhere.example\n--b\nContent-Type: message/rfc822\n\n" + returned + "\n--b--\n"))
 	}
-	mailto := keys.Seal(token.Token{Kind: token.ListUnsubscribe, Host: token.Mail, MessageID: id, Recipient: "bob@example.com"})
+	mailto := keys.Seal(token.Token{Kind: token.ListUnsubscribe, MessageID: id, Recipient: "bob@example.com"})
 	for _, c := range []struct{ name, mail, want string }{
 		{"a bounce", dsn(header + "\n" + link(id, "bob@example.com")), "bob@example.com"},
 		{"a complaint", arf(header + "\n" + link(id, "bob@example.com")), "bob@example.com"},

@@ -439,7 +439,7 @@ func FuzzParse(f *testing.F) {
 func FuzzFind(f *testing.F) {
 	keys := testKeys(f)
 	id := keys.NewID(noon.Add(-time.Hour))
-	sealed := keys.Seal(token.Token{Kind: token.Click, Host: "t.example", MessageID: id, Recipient: "reader@b.example", Target: "https://www.example.com/"})
+	sealed := keys.Seal(token.Token{Kind: token.Click, MessageID: id, Recipient: "reader@b.example", Target: "https://www.example.com/"})
 	for _, s := range []string{
 		string(bounceOf("X-Sp-Message-Id: " + id.String() + "\n\n" + token.URL("https://t.example", sealed))),
 		string(bounceOf("X-Sp-Message-Id:\n " + id.String() + "\n\nhi")),
