@@ -148,7 +148,8 @@ func Open(c Config) (*Queue, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := q.spool.Scan(readerName, headBytes, recordLength, q.load); err != nil {
+	index := spool.Index{Head: headBytes, Length: recordLength, Load: q.load}
+	if _, err := q.spool.Scan(readerName, index); err != nil {
 		q.spool.Close()
 		return nil, err
 	}
