@@ -94,7 +94,9 @@ func (d *Disks) Of(dir string) (*Disk, error) {
 // essentialFloor is what internal appends leave free for essential ones.
 func (d *Disk) essentialFloor() int64 { return int64(d.keep / 4) }
 
-// free returns the free bytes.
+// Free returns the bytes that are free on the file system.
+func (d *Disk) Free() (int64, error) { return d.free() }
+
 func (d *Disk) free() (int64, error) {
 	free, err := d.fs.Free(d.dir)
 	if err != nil {

@@ -169,6 +169,10 @@ func (s *Spool) quarantineFile(name string) (string, error) {
 	return "", fmt.Errorf("spool: %s: %d quarantined files of one name", name, maxNames)
 }
 
+// Keep has a segment renamed to NAME.seg.broken instead of removed when its time
+// has come.
+func (s *Spool) Keep(segment uint64) { s.markDamaged(segment) }
+
 func (s *Spool) isDamaged(seq uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -24,20 +24,18 @@ type Index struct {
 	// Load gets the beginning of each record and the length of it. Where that
 	// is not enough it returns false and is called again with the whole.
 	Load func(at Position, beginning []byte, n int) bool
-}
 
-// Unread is where a segment could not be read on. An error of the machine says
-// nothing of the records: they are read later, with ScanSegment.
-type Unread struct {
-	At  Position
-	Err error
+	// Unread is told where a segment could not be read on, before Scan goes to
+	// the next. An error of the machine says nothing of the records: they are
+	// read later, with ScanSegment.
+	Unread func(at Position)
 }
 
 // Scan goes over the records from a reader's cursor on without reading all of
 // the large ones. Checksums are those of whole records: what the index saw only
 // the beginning of is checked when ReadAt reads it. Damaged records are
-// quarantined and passed over. It returns what could not be read now.
-func (s *Spool) Scan(reader string, index Index) ([]Unread, error) {
+// quarantined and passed over.
+func (s *Spool) Scan(reader string, index Index) error {
 	s.mu.Lock()
 	from, ok := s.cursors[reader]
 	var starts []Position
@@ -51,10 +49,9 @@ func (s *Spool) Scan(reader string, index Index) ([]Unread, error) {
 	}
 	s.mu.Unlock()
 	if !ok {
-		return nil, fmt.Errorf("spool: no reader %q configured", reader)
+		return fmt.Errorf("spool: no reader %q configured", reader)
 	}
 
-	var unread []Unread
 	for _, at := range starts {
 		err := patiently(func() (err error) {
 			at, err = s.ScanSegment(at, index)
@@ -63,11 +60,11 @@ func (s *Spool) Scan(reader string, index Index) ([]Unread, error) {
 		if err != nil {
 			s.c.Log.Error("spool: segment not readable, trying again later", "segment", at.Segment,
 				"offset", at.Offset, "err", err)
-			unread = append(unread, Unread{at, err})
+			index.Unread(at)
 		}
 	}
 
-	return unread, nil
+	return nil
 }
 
 // ScanSegment is Scan for the rest of a segment. Where that cannot be read it
