@@ -258,7 +258,7 @@ func (c *eventsReplayCmd) Run(e *env) error {
 	}
 	s, err := spool.Open(spool.Config{Dir: eventsDir(l.Config), Keep: l.Events.Keep.Std(), Readers: []string{ingestReader}, Log: slog.New(slog.DiscardHandler)})
 	if err == nil {
-		err = errors.Join(s.Append(e.ctx, lines...), s.Close())
+		err = errors.Join(appendReplayed(e.ctx, s, lines), s.Close())
 	} else if errors.Is(err, spool.ErrLocked) {
 		err = postEvents(e.ctx, string(l.Admin.Listen), lines)
 	}
@@ -323,6 +323,27 @@ func postEvents(ctx context.Context, addr string, lines [][]byte) error {
 
 const maxReplay = 256 << 20
 
+// replayBytes is how much of a replay is one append: others wait for it.
+const replayBytes = 1 << 20
+
+// appendReplayed puts events into the spool, a part at a time. Where one fails,
+// those before it are there; they keep their ids when all are replayed again.
+func appendReplayed(ctx context.Context, s *spool.Spool, lines [][]byte) error {
+	for len(lines) > 0 {
+		n, size := 0, 0
+		for n < len(lines) && size < replayBytes {
+			size += len(lines[n])
+			n++
+		}
+		if err := s.Append(ctx, lines[:n]...); err != nil {
+			return err
+		}
+		lines = lines[n:]
+	}
+
+	return nil
+}
+
 // eventRoutes lets `postern events replay` reach a running gateway.
 func (a *admin) eventRoutes(s *spool.Spool) {
 	a.mux.HandleFunc("POST /events", func(w http.ResponseWriter, r *http.Request) {
@@ -335,7 +356,7 @@ func (a *admin) eventRoutes(s *spool.Spool) {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		if err := s.Append(r.Context(), lines...); err != nil {
+		if err := appendReplayed(r.Context(), s, lines); err != nil {
 			http.Error(w, err.Error(), http.StatusInsufficientStorage)
 		}
 	})

@@ -126,6 +126,7 @@ type gateway struct {
 	log        *slog.Logger
 	level      *slog.LevelVar
 	reg        *prometheus.Registry
+	disks      spool.Disks // one for each file system that is written to
 	spool      *spool.Spool
 	queue      *queue.Queue
 	budget     *smtpd.Budget // of submissions, and of what is retried
@@ -217,7 +218,11 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 		if err != nil {
 			return g, fmt.Errorf("signals.report: %w", err)
 		}
-		if g.uploader, err = ingest.New(ingest.Config{Dir: g.eventsDir(), Sink: &ingest.Signals{URL: string(l.Signals.UploadURL), APIKey: string(l.Signals.APIKey)},
+		disk, err := g.disks.Of(g.eventsDir())
+		if err != nil {
+			return g, err
+		}
+		if g.uploader, err = ingest.New(ingest.Config{Dir: g.eventsDir(), Disk: disk, Sink: &ingest.Signals{URL: string(l.Signals.UploadURL), APIKey: string(l.Signals.APIKey)},
 			BatchBytes: int(l.Signals.BatchSize), BatchAge: l.Signals.BatchAge.Std(), Report: reported, HashRcpt: l.Signals.PrivacyPolicy == "sha1",
 			KeepLedger: l.Signals.KeepLedger.Std(), Machines: map[string]string{event.Prefetch: l.Signals.Prefetch, event.Scanner: l.Signals.Scanner}, Verbose: l.Signals.LogVerbose, PollOutcomes: l.Signals.PollOutcomes, Log: log, Metrics: g.reg}); err != nil {
 			return g, err
@@ -325,9 +330,20 @@ func (g *gateway) openSpools() error {
 	if g.c.Signals.Enabled {
 		readers = append(readers, ingestReader)
 	}
-	var err error
-	if g.spool, err = spool.Open(spool.Config{Dir: g.eventsDir(), MinFree: uint64(g.c.Signals.MinFreeSpace), Keep: g.c.Events.Keep.Std(),
-		Readers: readers, Log: g.log, Metrics: g.reg}); err != nil {
+	disk, err := g.disks.Of(g.eventsDir())
+	if err != nil {
+		return err
+	}
+	g.spool, err = spool.Open(spool.Config{
+		Dir:     g.eventsDir(),
+		Disk:    disk,
+		MinFree: uint64(g.c.Signals.MinFreeSpace),
+		Keep:    g.c.Events.Keep.Std(),
+		Readers: readers,
+		Log:     g.log,
+		Metrics: g.reg,
+	})
+	if err != nil {
 		return err
 	}
 	if g.c.Role == config.Tracker {
@@ -337,8 +353,21 @@ func (g *gateway) openSpools() error {
 	for _, d := range g.c.Relay.RetryAfter {
 		pauses = append(pauses, d.Std())
 	}
-	g.queue, err = queue.Open(queue.Config{Dir: filepath.Join(g.c.StateDir, "queue"), RetryAfter: pauses, BounceAfter: g.c.Relay.BounceAfter.Std(),
-		Grace: g.c.ShutdownGrace.Std(), Log: g.log, Metrics: g.reg})
+
+	dir := filepath.Join(g.c.StateDir, "queue")
+	if disk, err = g.disks.Of(dir); err != nil {
+		return err
+	}
+	g.queue, err = queue.Open(queue.Config{
+		Dir:         dir,
+		Disk:        disk,
+		RetryAfter:  pauses,
+		BounceAfter: g.c.Relay.BounceAfter.Std(),
+		Grace:       g.c.ShutdownGrace.Std(),
+		Log:         g.log,
+		Metrics:     g.reg,
+	})
+
 	return err
 }
 

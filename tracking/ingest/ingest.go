@@ -49,6 +49,7 @@ type Sink interface {
 // Config says what goes where and how. Zero values get the defaults named.
 type Config struct {
 	Dir        string
+	Disk       *spool.Disk // shared with all that write to the file system; nil: alone
 	Sink       Sink
 	BatchBytes int                 // before gzip
 	BatchAge   time.Duration       // of the first event in a batch
@@ -109,6 +110,9 @@ type Entry struct {
 	Tries    int       `json:"tries,omitempty"`
 }
 
+// ledgerRoom stays allocated for entries, whatever fills the disk.
+const ledgerRoom = 64 << 10
+
 // The states of a batch.
 const (
 	Planned = "planned"
@@ -143,10 +147,20 @@ func New(c Config) (*Uploader, error) {
 		failing: prometheus.NewGauge(prometheus.GaugeOpts{Name: "postern_ingest_failing", Help: "1 while uploads fail."}),
 	}
 	var err error
-	u.ledger, err = spool.Open(spool.Config{Dir: filepath.Join(c.Dir, "ledger"), Name: "ledger", SegmentAge: 24 * time.Hour, Keep: c.KeepLedger, Log: c.Log, Metrics: c.Metrics})
+	u.ledger, err = spool.Open(spool.Config{
+		Dir:        filepath.Join(c.Dir, "ledger"),
+		Disk:       c.Disk,
+		Class:      spool.Essential, // it says what is done with, on a full disk too
+		Name:       "ledger",
+		SegmentAge: 24 * time.Hour,
+		Keep:       c.KeepLedger,
+		Log:        c.Log,
+		Metrics:    c.Metrics,
+	})
 	if err != nil {
 		return nil, err
 	}
+	u.ledger.Hold(ledgerRoom)
 	entries, err := Batches(c.Dir)
 	if err != nil {
 		u.ledger.Close()

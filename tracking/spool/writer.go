@@ -44,10 +44,17 @@ func (s *Spool) write() {
 	}
 }
 
+// maxBatch is how many bytes are written with one fsync, beyond those of the
+// last request: others wait for it.
+const maxBatch = 8 << 20
+
 func (s *Spool) gather(first *request) []*request {
 	batch := []*request{first}
-	for n := len(s.queue); n > 0; n-- {
-		batch = append(batch, <-s.queue)
+	size := len(first.lines)
+	for n := len(s.queue); n > 0 && size < maxBatch; n-- {
+		r := <-s.queue
+		batch = append(batch, r)
+		size += len(r.lines)
 	}
 
 	return batch

@@ -1,0 +1,180 @@
+package integration
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"postern/integration/sink"
+)
+
+// smallState puts a gateway's state on a small disk of its own.
+func smallState(t *testing.T, g *gateway, size string) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		absent(t, "root, to mount a small disk,")
+	}
+	state := filepath.Join(g.dir, "state")
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+size, "tmpfs", state).CombinedOutput()
+	if err != nil {
+		absent(t, "a tmpfs ("+strings.TrimSpace(string(out))+")")
+	}
+	t.Cleanup(func() { exec.Command("umount", "-l", state).Run() })
+
+	return state
+}
+
+// metric reads a value of the running gateway, 0 where it is not there.
+func (g *gateway) metric(t *testing.T, name string) int {
+	t.Helper()
+	_, text := g.get("/metrics")
+	m := regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(name) + ` (\S+)$`).FindStringSubmatch(text)
+	if m == nil {
+		return 0
+	}
+	n, err := strconv.ParseFloat(m[1], 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return int(n)
+}
+
+// TestFullDiskDrains lets the retry spool fill the disk while the upstream does
+// not take its mail and the ingest service no events. When both are back every
+// copy is sent once, over an orderly restart too, and new mail is accepted.
+func TestFullDiskDrains(t *testing.T) {
+	for _, queue := range []string{"always", "partial"} {
+		for _, minFree := range []string{"0", "2MiB"} {
+			t.Run(queue+" "+minFree, func(t *testing.T) { fullDiskDrains(t, queue, minFree) })
+		}
+	}
+}
+
+func fullDiskDrains(t *testing.T, queue, minFree string) {
+	var away atomic.Bool
+	away.Store(true)
+	s := startSink(t, sink.Config{Script: func(phase, line string) sink.Action {
+		switch {
+		case !away.Load():
+		case queue == "always" && phase == "connect":
+			return sink.Action{Drop: true}
+		case phase == "RCPT" && strings.Contains(line, "<later"):
+			return sink.Action{Reply: "450 4.7.1 later"}
+		}
+		return sink.Action{}
+	}})
+	g := newGateway(t, s.addr, "")
+	g.ingest.Fail = func(int, *http.Request) (int, http.Header, bool) {
+		return http.StatusServiceUnavailable, nil, !away.Load()
+	}
+	appendConfig(t, g, "[relay]", "queue = \""+queue+"\"\nretry_after = [\"2s\", \"5s\"]")
+	appendConfig(t, g, "[signals]", "min_free_space = \""+minFree+"\"")
+	smallState(t, g, "24m")
+	g.start(t)
+
+	acked := fillWithMail(t, g, queue)
+	waiting := g.metric(t, "postern_queue_copies")
+	t.Logf("%d copies acknowledged, %d wait", len(acked), waiting)
+	if waiting < 500 {
+		t.Fatalf("only %d copies wait", waiting)
+	}
+	waitFor(t, "an attempt of every copy", func() bool {
+		return g.metric(t, `postern_queue_attempts_total{result="deferred"}`) > waiting
+	})
+
+	away.Store(false)
+	waitFor(t, "some deliveries", func() bool { return g.metric(t, "postern_queue_copies") < waiting*3/4 })
+	g.stop(t)
+	g.start(t)
+	waitFor(t, "an empty retry spool", func() bool { return g.metric(t, "postern_queue_copies") == 0 })
+
+	c := &client{addr: g.submission, user: g.user, pass: g.password}
+	drained := time.Now()
+	waitFor(t, "new mail to be accepted", func() bool {
+		code, text := c.send("a@example.com", []string{"new@example.net"}, message(0))
+		if code != 250 && code != 452 {
+			t.Fatalf("%d %s", code, text)
+		}
+		return code == 250
+	})
+	t.Logf("mail is accepted %s after the retry spool was empty", time.Since(drained).Round(time.Millisecond))
+	c.close()
+	waitFor(t, "the new message", func() bool { return g.metric(t, "postern_queue_copies") == 0 })
+	g.stop(t)
+	g.start(t)
+	if n := g.metric(t, "postern_queue_copies"); n != 0 {
+		t.Errorf("after an orderly restart %d copies wait", n)
+	}
+	g.stop(t)
+
+	copies := map[string]int{}
+	for _, m := range s.messages() {
+		copies[m.To]++
+	}
+	lost, twice := 0, 0
+	for _, to := range acked {
+		switch n := copies[to]; {
+		case n == 0:
+			lost++
+		case n > 1:
+			twice++
+		}
+	}
+	if lost+twice > 0 {
+		t.Errorf("of %d copies %d were lost and %d sent twice", len(acked), lost, twice)
+	}
+}
+
+func message(n int) string {
+	return fmt.Sprintf("From: a@example.com\r\nTo: r@example.net\r\nDate: x\r\nMessage-ID: <%d@x>\r\n\r\n%s", n,
+		strings.Repeat("0123456789 0123456789 0123456789 0123456789 0123456789\\\r\n", 100))
+}
+
+// fillWithMail sends until the disk is full and returns whose copies were
+// acknowledged.
+func fillWithMail(t *testing.T, g *gateway, queue string) (acked []string) {
+	t.Helper()
+	var mu sync.Mutex
+	var serial atomic.Int64
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			c := &client{addr: g.submission, user: g.user, pass: g.password}
+			defer c.close()
+			for refused := 0; refused < 5; {
+				n := serial.Add(1)
+				to := []string{fmt.Sprintf("later%d@example.net", n)}
+				if queue == "partial" {
+					to = append(to, fmt.Sprintf("now%d@example.net", n))
+				}
+				switch code, text := c.send("a@example.com", to, message(int(n))); code {
+				case 250:
+					mu.Lock()
+					acked = append(acked, to...)
+					mu.Unlock()
+				case 452:
+					refused++
+				default:
+					t.Errorf("%d %s", code, text)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+
+	return acked
+}
