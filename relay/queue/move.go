@@ -36,8 +36,11 @@ func (q *Queue) clean() bool {
 	live, waiting := q.live, u.bytes
 	q.mu.Unlock()
 
-	garbage := size - live
-	if garbage < live+slackSegments*q.c.segmentBytes && !q.worthMovingWhenFull(segment, waiting) {
+	worth := size-live >= live+slackSegments*q.c.segmentBytes
+	if errors.Is(q.spool.Err(), spool.ErrNoSpace) {
+		worth = q.worthMovingWhenFull(segment, waiting)
+	}
+	if !worth {
 		return false
 	}
 	if segment == q.spool.Tail() {
@@ -47,14 +50,10 @@ func (q *Queue) clean() bool {
 	return q.moveSome(segment)
 }
 
-// worthMovingWhenFull reports whether the disk is full and moving the bytes
-// that wait in a segment frees more than it takes.
+// worthMovingWhenFull reports whether moving the bytes that wait in a segment
+// frees more than it takes, and they fit into the headroom.
 func (q *Queue) worthMovingWhenFull(segment uint64, waiting int64) bool {
-	if 2*waiting > q.spool.SegmentSize(segment) || !errors.Is(q.spool.Err(), spool.ErrNoSpace) {
-		return false
-	}
-
-	return 2*waiting <= q.spool.InternalRoom()
+	return 2*waiting <= q.spool.SegmentSize(segment) && 2*waiting <= q.spool.InternalRoom()
 }
 
 // moveSome writes some of a segment's transactions again at the end, with the

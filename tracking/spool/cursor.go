@@ -74,25 +74,31 @@ func (s *Spool) openCursor(reader string) (Position, error) {
 	}
 
 	c.number, c.at = newest.Number, max(at, 0)
-	if len(data) == cursorBytes && at >= 0 {
-		return newest.Position, nil
-	}
 
-	// The room is there from now on, whatever fills the disk later. Where it is
-	// not, the first commit tries again.
-	if err := c.prepare(newest.Position); err != nil {
+	// Room and descriptor are there from now on, whatever becomes of the disk
+	// and the process later. Where they are not, the first commit tries again.
+	whole := len(data) == cursorBytes && at >= 0
+	if err := c.prepare(newest.Position, whole); err != nil {
 		s.c.Log.Warn("spool: cursor not prepared", "file", c.name, "err", err)
 	}
 
 	return newest.Position, nil
 }
 
-// prepare gives the file its full size, with the position in a slot.
-func (c *cursor) prepare(p Position) error {
+// prepare opens the file and gives it its full size, with the position in a
+// slot, where it is not whole.
+func (c *cursor) prepare(p Position, whole bool) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	return c.write(p)
+	if !whole {
+		return c.write(p)
+	}
+	if c.file == nil {
+		return c.open()
+	}
+
+	return nil
 }
 
 // commit makes a position durable.

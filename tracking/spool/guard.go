@@ -15,6 +15,9 @@ const (
 	// unread segments are removed once more.
 	settle = 5 * time.Second
 
+	// warnEvery is how often it is said that segments go early.
+	warnEvery = 10 * time.Second
+
 	// sweepPause follows a segment that could not be removed.
 	sweepPause = time.Second
 )
@@ -28,6 +31,7 @@ func (s *Spool) guard() {
 	}
 	s.guarded = time.Now()
 	s.relieve(0)
+	s.noteFull()
 
 	if s.c.MinFree == 0 || time.Since(s.removed) < settle {
 		return
@@ -37,6 +41,23 @@ func (s *Spool) guard() {
 		return
 	}
 	s.sacrifice(int64(s.c.MinFree)-free, free)
+}
+
+// noteFull says in the log when records begin to be refused, and when they are
+// accepted again.
+func (s *Spool) noteFull() {
+	full := errors.Is(s.Err(), ErrNoSpace)
+	if full == s.full {
+		return
+	}
+	s.full = full
+
+	if full {
+		s.c.Log.Error("spool: the disk is too full, records are refused", "dir", s.c.Dir,
+			"must_stay_free", s.disk.floor(s))
+	} else {
+		s.c.Log.Info("spool: records are accepted again", "dir", s.c.Dir)
+	}
 }
 
 // relieve removes segments that every reader has passed until there is room
@@ -71,8 +92,11 @@ func (s *Spool) relieve(n int64) {
 		return
 	}
 
-	s.c.Log.Warn("spool: the disk is nearly full, segments that were read are removed early",
-		"dir", s.c.Dir, "segments", len(gone), "free", free)
+	if time.Since(s.warned) >= warnEvery {
+		s.warned = time.Now()
+		s.c.Log.Warn("spool: the disk is nearly full, segments that were read are removed early",
+			"dir", s.c.Dir, "segments", len(gone), "free", free)
+	}
 	s.remove(gone)
 }
 

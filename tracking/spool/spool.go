@@ -166,6 +166,8 @@ type Spool struct {
 
 	guarded    time.Time // when free space was looked at
 	removed    time.Time // when a segment was removed for it
+	warned     time.Time // when it was said that segments go early
+	full       bool      // records are refused, as the log knows
 	sweepAfter time.Time // set after a segment could not be removed
 
 	appended, syncs, corrupt, sacrificed   prometheus.Counter

@@ -270,7 +270,8 @@ func BenchmarkAppend(b *testing.B) {
 	record := bytes.Repeat([]byte("x"), 500)
 	for _, writers := range []int{1, 64} {
 		b.Run(fmt.Sprint(writers), func(b *testing.B) {
-			s, err := Open(Config{Dir: b.TempDir(), Log: slog.New(slog.DiscardHandler)})
+			dir := b.TempDir()
+			s, err := Open(Config{Dir: dir, Disk: NewDisk(nil, dir, 0), Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				b.Fatal(err)
 			}
