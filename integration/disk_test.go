@@ -2,6 +2,7 @@ package integration
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"postern/integration/sink"
+	"postern/tracking/event"
 )
 
 // smallState puts a gateway's state on a small disk of its own.
@@ -105,13 +107,13 @@ func fullDiskDrains(t *testing.T, queue, minFree string) {
 	drained := time.Now()
 	waitFor(t, "new mail to be accepted", func() bool {
 		code, text := c.send("a@example.com", []string{"new@example.net"}, message(0))
+		c.close() // many refusals end a session
 		if code != 250 && code != 452 {
 			t.Fatalf("%d %s", code, text)
 		}
 		return code == 250
 	})
 	t.Logf("mail is accepted %s after the retry spool was empty", time.Since(drained).Round(time.Millisecond))
-	c.close()
 	waitFor(t, "the new message", func() bool { return g.metric(t, "postern_queue_copies") == 0 })
 	g.stop(t)
 	g.start(t)
@@ -177,4 +179,58 @@ func fillWithMail(t *testing.T, g *gateway, queue string) (acked []string) {
 	wg.Wait()
 
 	return acked
+}
+
+// TestDescriptorsRunOut: strangers without a login take all descriptors of the
+// process while mail is accepted. When they have gone, every event of it is
+// uploaded.
+func TestDescriptorsRunOut(t *testing.T) {
+	need(t, "prlimit")
+	s := startSink(t, sink.Config{})
+	g := newGateway(t, s.addr, "")
+	g.start(t)
+	c := &client{addr: g.submission, user: g.user, pass: g.password}
+	defer c.close()
+	send := func(n int) int {
+		code, _ := c.send("a@example.com", []string{fmt.Sprintf("r%d@example.net", n)}, message(n))
+		return code
+	}
+	if code := send(0); code != 250 {
+		t.Fatalf("before: %d", code)
+	}
+
+	pid := strconv.Itoa(g.cmd.Process.Pid)
+	run(t, "", "prlimit", "--pid", pid, "--nofile=64:64")
+	var strangers []net.Conn
+	defer func() {
+		for _, conn := range strangers {
+			conn.Close()
+		}
+	}()
+	waitFor(t, "descriptors to run out", func() bool {
+		conn, err := net.Dial("tcp", g.submission)
+		if err == nil {
+			strangers = append(strangers, conn)
+		}
+		fds, err := os.ReadDir("/proc/" + pid + "/fd")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(fds) >= 64
+	})
+
+	accepted := 1
+	for n := 1; n <= 10; n++ {
+		if send(n) == 250 {
+			accepted++
+		}
+	}
+	if accepted < 2 {
+		t.Error("no mail was accepted")
+	}
+	for _, conn := range strangers {
+		conn.Close()
+	}
+	g.events(t, event.Injection, accepted)
+	g.stop(t)
 }

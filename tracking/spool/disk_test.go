@@ -246,6 +246,25 @@ func TestReserveFreesWhatWasRead(t *testing.T) {
 	}
 }
 
+// TestRecordsWithoutReadersGoForRoom, when they are of some age.
+func TestRecordsWithoutReadersGoForRoom(t *testing.T) {
+	fs := &faultFS{}
+	c := config(t.TempDir())
+	c.FS, c.Keep, c.Readers = fs, time.Hour, nil
+	s := open(t, c)
+	put(t, s, "a")
+	fs.free.Store(1 << 10)
+	look(s)
+	if n := len(segments(s)); n != 1 {
+		t.Errorf("%d segments are left of a new one", n)
+	}
+	s.do(func() { s.began = s.began.Add(-unreadAge) })
+	look(s)
+	if got := segments(s); len(got) != 0 {
+		t.Errorf("segments %v are left", got)
+	}
+}
+
 // smallDisk is a file system of its own that can be filled.
 func smallDisk(t *testing.T, size string) string {
 	t.Helper()

@@ -15,6 +15,10 @@ const (
 	// unread segments are removed once more.
 	settle = 5 * time.Second
 
+	// unreadAge is how old a segment is at least that goes for room though
+	// there is no reader who could have read it.
+	unreadAge = 2 * time.Second
+
 	// warnEvery is how often it is said that segments go early.
 	warnEvery = 10 * time.Second
 
@@ -100,12 +104,12 @@ func (s *Spool) relieve(n int64) {
 	s.remove(gone)
 }
 
-// openIsPassed reports whether there are readers and all have passed what is
-// in the open segment.
+// openIsPassed reports whether all readers have passed what is in the open
+// segment. Where there are none, it has to be of some age.
 func (s *Spool) openIsPassed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.file == nil || len(s.cursors) == 0 {
+	if s.file == nil || len(s.cursors) == 0 && time.Since(s.began) < unreadAge {
 		return false
 	}
 	seg := s.segs[len(s.segs)-1]
