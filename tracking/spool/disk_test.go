@@ -344,6 +344,49 @@ func TestEssentialRecordsFitOnAFullDisk(t *testing.T) {
 	}
 }
 
+// TestAllocatedRoomIsFreedOnce: what a previous run left allocated goes when
+// the next has its own, and segments that had none keep their time.
+func TestAllocatedRoomIsFreedOnce(t *testing.T) {
+	c := config(t.TempDir())
+	old := time.Now().Add(-time.Hour).Truncate(time.Second)
+	blocks := func(name string) int64 {
+		var st syscall.Stat_t
+		if err := syscall.Stat(filepath.Join(c.Dir, name), &st); err != nil {
+			t.Fatal(err)
+		}
+		return st.Blocks * 512
+	}
+	for i := range 3 {
+		s := open(t, c)
+		s.Hold(1 << 20)
+		put(t, s, "a")
+		s.Close()
+		name := fmt.Sprintf("%016x.seg", i+1)
+		if n := blocks(name); n < 1<<20 {
+			t.Skipf("the file system allocates nothing ahead: %d bytes", n)
+		}
+		if err := os.Chtimes(filepath.Join(c.Dir, "0000000000000001.seg"), old, old); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			continue
+		}
+		if n := blocks(fmt.Sprintf("%016x.seg", i)); n > maxOverhead {
+			t.Errorf("%d bytes are left of the segment before", n)
+		}
+	}
+	s := open(t, c)
+	s.Hold(1 << 20)
+	put(t, s, "b")
+	info, err := os.Stat(filepath.Join(c.Dir, "0000000000000001.seg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !info.ModTime().Equal(old) {
+		t.Errorf("the first segment's time is %s, want %s", info.ModTime(), old)
+	}
+}
+
 // TestNewFoldersAreDurable: their names are fsynced in their parents.
 func TestNewFoldersAreDurable(t *testing.T) {
 	base := t.TempDir()

@@ -198,10 +198,15 @@ func (s *Spool) remove(gone []*segment) {
 func (s *Spool) removeFile(seg *segment) error {
 	if seg.damaged {
 		kept, err := s.quarantineFile(s.path(seg.seq))
-		if err == nil {
-			s.c.Log.Error("spool: segment with damaged records kept", "file", kept)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		s.c.Log.Error("spool: segment with damaged records kept", "file", kept)
+		_ = s.c.FS.Remove(s.path(seg.seq) + keepSuffix) // one that stays says nothing
+		return nil
 	}
 
 	err := s.c.FS.Remove(s.path(seg.seq))

@@ -123,6 +123,7 @@ type powerInfo struct {
 func (i powerInfo) Name() string       { return i.name }
 func (i powerInfo) Size() int64        { return i.size }
 func (i powerInfo) ModTime() time.Time { return time.Time{} }
+func (i powerInfo) Sys() any           { return nil }
 
 func (p *powerFS) List(dir string) (out []os.FileInfo, err error) {
 	p.mu.Lock()

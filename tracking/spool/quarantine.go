@@ -56,6 +56,9 @@ func (s *Spool) readRaw(p Position, n int) ([]byte, error) {
 // quarantineLine keeps a damaged record of a segment and says so in the log.
 func (s *Spool) quarantineLine(p Position, raw []byte, why error) {
 	s.corrupt.Inc()
+	if s.isDamaged(p.Segment) { // said before
+		return
+	}
 	kept := s.quarantine(p, raw, fmt.Sprintf("%016x-%016x", p.Segment, p.Offset))
 	s.c.Log.Error("spool: damaged record quarantined", "file", kept, "segment", p.Segment, "offset", p.Offset,
 		"bytes", len(raw), "err", why)
@@ -181,11 +184,26 @@ func (s *Spool) isDamaged(seq uint64) bool {
 	return seg != nil && seg.damaged
 }
 
+// keepSuffix is what the name of a file ends in that says, over a restart, that
+// a segment is to be kept.
+const keepSuffix = ".keep"
+
+// markDamaged has a segment kept, by this run and the next.
 func (s *Spool) markDamaged(seq uint64) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if seg := s.segment(seq); seg != nil {
+	seg := s.segment(seq)
+	mark := seg != nil && !seg.damaged
+	if mark {
 		seg.damaged = true
+	}
+	s.mu.Unlock()
+	if !mark {
+		return
+	}
+
+	err := s.createWith(s.path(seq)+keepSuffix, nil)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		s.c.Log.Error("spool: a restart will not know that the segment is to be kept", "segment", seq, "err", err)
 	}
 }
 

@@ -8,6 +8,7 @@
 //	cursor-NAME            how far reader NAME is: two lines of the same form in
 //	                       blocks of their own, overwritten in turns
 //	*.broken               what was damaged and passed over
+//	*.seg.keep             the segment is to become a .broken file, not to go
 //	lock                   held by the one process that has the spool open
 //
 // # Crash model
@@ -61,6 +62,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -302,6 +304,12 @@ func (s *Spool) load() error {
 		return fmt.Errorf("spool: %w", err)
 	}
 
+	keep := map[string]bool{}
+	for _, i := range infos {
+		if name, ok := strings.CutSuffix(i.Name(), keepSuffix); ok {
+			keep[name] = true
+		}
+	}
 	for _, i := range infos {
 		seq, ok := segmentNumber(i.Name())
 		if !ok {
@@ -317,11 +325,12 @@ func (s *Spool) load() error {
 		}
 
 		s.segs = append(s.segs, &segment{
-			seq:    seq,
-			size:   s.repair(seq, i.Size()),
-			closed: true,
-			last:   i.ModTime(),
-			slack:  true,
+			seq:     seq,
+			size:    s.repair(seq, i.Size()),
+			closed:  true,
+			last:    i.ModTime(),
+			slack:   hasSlack(i),
+			damaged: keep[i.Name()],
 		})
 		s.used = max(s.used, seq)
 	}
@@ -338,6 +347,18 @@ func (s *Spool) load() error {
 	}
 
 	return nil
+}
+
+// maxOverhead is how much more than its size a file may take on the disk for
+// other reasons than room that was allocated ahead.
+const maxOverhead = 128 << 10
+
+// hasSlack reports whether a previous run may have left allocated room behind a
+// segment's end. To free it changes the file's time, by which its age is told.
+func hasSlack(i os.FileInfo) bool {
+	st, ok := i.Sys().(*syscall.Stat_t)
+
+	return !ok || st.Blocks*512 > i.Size()+maxOverhead
 }
 
 // repair cuts a line that a crash left without its end, and returns the size
