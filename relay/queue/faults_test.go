@@ -570,7 +570,8 @@ func text2(t *Transaction) []byte {
 // TestEndFitsTheRoomHeldForIt, whatever the ids hold.
 func TestEndFitsTheRoomHeldForIt(t *testing.T) {
 	for _, id := range []string{"", "a2bh4f3dw2iyp3uk2bh4f3dw2i", strings.Repeat("x", 500)} {
-		for _, why := range []string{"sent", "unreadable", "dropped", failedWith("550 5.1.1 \"<no> such"), failedWith("no code")} {
+		refused := failedWith("550 5.1.1 \"<no> such")
+		for _, why := range []string{"sent", "unreadable", "dropped", refused, failedWith("no code")} {
 			record, err := encodeJSON(kindDone, doneRecord{id, id, why})
 			if err != nil {
 				t.Fatal(err)

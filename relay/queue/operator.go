@@ -33,7 +33,19 @@ func (q *Queue) List(n int) []Waiting {
 	out := make([]Waiting, 0, q.copies)
 	for _, e := range q.entries {
 		for _, c := range e.copies {
-			out = append(out, Waiting{e.id, c.messageID, e.from, c.recipient, e.created, c.tries, c.lastTry, c.next, c.isAway, c.reply, e.size})
+			out = append(out, Waiting{
+				ID:        e.id,
+				MessageID: c.messageID,
+				From:      e.from,
+				Recipient: c.recipient,
+				Created:   e.created,
+				Tries:     c.tries,
+				LastTry:   c.lastTry,
+				Next:      c.next,
+				Away:      c.isAway,
+				Reply:     c.reply,
+				Size:      e.size,
+			})
 		}
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Next.Before(out[j].Next) })

@@ -326,7 +326,8 @@ func (q *Queue) add(t *Transaction, at spool.Position, size int) {
 // occupy notes that a transaction needs a segment, and how many bytes of it:
 // more than its size where states were written with it.
 func (q *Queue) occupy(e *entry, at spool.Position, size int, weight int64) {
-	e.at, e.size, e.weight = at, size, weight
+	e.at, e.size = at, size
+	e.weight = weight
 	u := q.segments[at.Segment]
 	if u == nil {
 		u = &usage{entries: map[*entry]struct{}{}}

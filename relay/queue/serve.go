@@ -215,8 +215,10 @@ func (q *Queue) later(c *copyState, pause time.Duration) {
 func (q *Queue) again(c *copyState, tries int, v Verdict) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	c.tries, c.next, c.lastTry = tries, q.nextTry(tries), q.c.Now()
-	c.reply, c.upstream, c.busy = v.Reply, v.Upstream, false
+	c.busy = false
+	c.tries, c.next = tries, q.nextTry(tries)
+	c.lastTry = q.c.Now()
+	c.reply, c.upstream = v.Reply, v.Upstream
 	q.setAway(c, v.Away)
 	q.schedule(c)
 	q.change(c)

@@ -111,7 +111,9 @@ func minFree(t *testing.T, readers ...string) (*Spool, *faultFS) {
 	t.Helper()
 	fs := &faultFS{}
 	c := config(t.TempDir())
-	c.FS, c.SegmentBytes, c.MinFree, c.Keep, c.Readers = fs, 1000, 2<<20, time.Hour, readers
+	c.FS, c.Readers = fs, readers
+	c.SegmentBytes, c.MinFree = 1000, 2<<20
+	c.Keep = time.Hour
 	s := open(t, c)
 	record := strings.Repeat("x", 1000-lineExtra-2)
 	for i := range 4 {
@@ -224,7 +226,8 @@ func TestReserveFreesWhatWasRead(t *testing.T) {
 	fs := &faultFS{}
 	disk := NewDisk(fs, t.TempDir(), 1<<20)
 	c := config(t.TempDir())
-	c.FS, c.Disk, c.Keep = fs, disk, time.Hour
+	c.FS, c.Disk = fs, disk
+	c.Keep = time.Hour
 	events := open(t, c)
 	c.Dir, c.Readers = t.TempDir(), nil
 	mail := open(t, c)
@@ -250,7 +253,8 @@ func TestReserveFreesWhatWasRead(t *testing.T) {
 func TestRecordsWithoutReadersGoForRoom(t *testing.T) {
 	fs := &faultFS{}
 	c := config(t.TempDir())
-	c.FS, c.Keep, c.Readers = fs, time.Hour, nil
+	c.FS, c.Readers = fs, nil
+	c.Keep = time.Hour
 	s := open(t, c)
 	put(t, s, "a")
 	fs.free.Store(1 << 10)

@@ -225,7 +225,7 @@ func TestOneFailureOfEachCall(t *testing.T) {
 			t.Fatalf("failed call %d: %s", n, failed)
 		}
 	}
-	for _, call := range []string{"create", "open", "remove", "list", "syncdir", "write", "writeat", "read", "sync", "truncate", "allocate"} {
+	for _, call := range strings.Fields("create open remove list syncdir write writeat read sync truncate allocate") {
 		if seen[call] == 0 {
 			t.Errorf("no %s was failed", call)
 		}
