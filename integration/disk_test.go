@@ -234,3 +234,48 @@ func TestDescriptorsRunOut(t *testing.T) {
 	g.events(t, event.Injection, accepted)
 	g.stop(t)
 }
+
+// TestMinFreeRefusesWhatItCannotKeep: with less free than min_free_space, mail
+// is refused, and events that were acknowledged before are still uploaded.
+func TestMinFreeRefusesWhatItCannotKeep(t *testing.T) {
+	var away atomic.Bool
+	away.Store(true)
+	s := startSink(t, sink.Config{})
+	g := newGateway(t, s.addr, "")
+	g.ingest.Fail = func(int, *http.Request) (int, http.Header, bool) {
+		return http.StatusServiceUnavailable, nil, !away.Load()
+	}
+	appendConfig(t, g, "[signals]", `min_free_space = "1MiB"`)
+	g.start(t)
+	c := &client{addr: g.submission, user: g.user, pass: g.password}
+	to := []string{"r@example.net"}
+	for n := range 3 {
+		if code, text := c.send("a@example.com", to, message(n)); code != 250 {
+			t.Fatalf("%d %s", code, text)
+		}
+	}
+	c.close()
+	g.stop(t)
+
+	text := strings.Replace(readFile(t, g.config), `min_free_space = "1MiB"`, `min_free_space = "900GiB"`, 1)
+	if err := os.WriteFile(g.config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.start(t)
+	for n := range 3 {
+		code, text := c.send("a@example.com", to, message(n))
+		if code != 452 || !strings.HasPrefix(text, "4.3.1 ") {
+			t.Errorf("without min_free_space free: %d %s", code, text)
+		}
+	}
+	c.close()
+	if full := g.metric(t, "postern_spool_full"); full != 1 {
+		t.Errorf("postern_spool_full is %d, want 1", full)
+	}
+	away.Store(false)
+	g.events(t, event.Injection, 3)
+	g.stop(t)
+	if n := len(s.messages()); n != 3 {
+		t.Errorf("%d messages arrived, want 3", n)
+	}
+}
