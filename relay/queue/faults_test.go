@@ -822,3 +822,42 @@ func fullDiskDrains(t *testing.T, others bool) {
 		}
 	}
 }
+
+// TestRefusedCopiesLeaveAFullDisk: there is no room for their DSNs, which are
+// sent all the same, once each.
+func TestRefusedCopiesLeaveAFullDisk(t *testing.T) {
+	fs := &faultFS{}
+	q := open(t, t.TempDir(), func(c *Config) { c.FS = fs })
+	d := &dsnDeliverer{fakeDeliverer: newFake()}
+	const copies = 20
+	for i := range copies {
+		local := fmt.Sprint("a", i)
+		d.answers[local] = []Verdict{{Failed: true, Reply: "550 no"}}
+		put(t, q, transaction(local, local))
+	}
+	d.answers["sender-of-a7-a7"] = []Verdict{{Reply: "450 later"}}
+	fs.set(full)
+	stop := serve(q, d)
+	wait(t, "all but one to leave", func() bool { return q.Len() == 1 && d.attempted("sender-of-a7-a7") > 1 })
+	d.mu.Lock()
+	delete(d.answers, "sender-of-a7-a7")
+	d.mu.Unlock()
+	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
+	fs.set(nil)
+	stop()
+	q.Close()
+	for i := range copies {
+		to := fmt.Sprintf("sender-of-a%d-a%d", i, i)
+		if n := d.attempted(to); n != 1 && i != 7 {
+			t.Errorf("%d DSNs for %s, want 1", n, to)
+		}
+	}
+}
+
+// dsnDeliverer has a DSN for each copy that it gives up.
+type dsnDeliverer struct{ *fakeDeliverer }
+
+func (d *dsnDeliverer) GiveUp(_ context.Context, t *Transaction, i, _ int, _ Verdict) []*Transaction {
+	id := t.Copies[i].MessageID
+	return []*Transaction{transaction("dsn-"+id, "sender-of-"+id)}
+}

@@ -25,7 +25,7 @@
 // For each waiting copy the room of the record of its end stays allocated, so
 // that what the upstream takes can be recorded. Segments in which nothing waits
 // go, the open one too. DSNs and what is moved may use the headroom that is
-// never given to mail.
+// never given to mail; a DSN that does not fit is sent without being queued.
 //
 // A Queue is safe for concurrent use.
 package queue

@@ -224,7 +224,8 @@ func (q *Queue) again(c *copyState, tries int, v Verdict) {
 	q.change(c)
 }
 
-// giveUp queues what is to be said about a copy and forgets it.
+// giveUp queues what is to be said about a copy and forgets it. Where the disk
+// has no room for that, it is sent at once.
 func (q *Queue) giveUp(ctx context.Context, t *Transaction, index int, c *copyState, tries int, v Verdict) {
 	if t.size() >= largeMessage {
 		q.largeDSN.Lock()
@@ -233,13 +234,38 @@ func (q *Queue) giveUp(ctx context.Context, t *Transaction, index int, c *copySt
 
 	about := q.d.GiveUp(ctx, t, index, tries, v)
 	if len(about) > 0 {
-		if err := q.put(context.WithoutCancel(ctx), spool.Internal, about...); err != nil {
+		err := q.put(context.WithoutCancel(ctx), spool.Internal, about...)
+		if errors.Is(err, spool.ErrNoSpace) && q.sendNow(ctx, about) {
+			err = nil
+		}
+		if err != nil {
 			q.c.Log.Error("queue: a DSN could not be queued, the copy stays", "message_id", c.messageID, "err", err)
 			q.again(c, tries, v)
 			return
 		}
 	}
 	q.finish(c, failedWith(v.Reply))
+}
+
+// sendNow sends transactions that the disk has no room for, so that the copies
+// that they are about can leave it. It reports whether none has to be sent
+// again.
+func (q *Queue) sendNow(ctx context.Context, ts []*Transaction) bool {
+	for _, t := range ts {
+		for i := range t.Copies {
+			one, cancel := context.WithTimeout(ctx, deliverTimeout)
+			v := q.d.Deliver(one, t, i, 0)
+			cancel()
+			if !v.Done && !v.Failed {
+				return false
+			}
+			if v.Failed { // a DSN has no DSN
+				q.d.GiveUp(ctx, t, i, 1, v)
+			}
+		}
+	}
+
+	return true
 }
 
 // failedWith says why a copy ended, in a few letters whatever the upstream said.
