@@ -251,6 +251,32 @@ func TestReserve(t *testing.T) {
 	}
 }
 
+// TestLongRecordsOfManyWriters are written as they are, each at its position.
+func TestLongRecordsOfManyWriters(t *testing.T) {
+	s := open(t, config(t.TempDir()))
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			record := bytes.Repeat([]byte{byte('a' + w)}, maxJoined/2+w)
+			for range 4 {
+				at, err := s.AppendAt(context.Background(), []byte("small"), record)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got, err := s.ReadAt(at[1], len(record))
+				if err != nil || !bytes.Equal(got, record) {
+					t.Errorf("writer %d: %d bytes at %v, %v", w, len(got), at[1], err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got, _, _ := rest(t, s); len(got) != 64 {
+		t.Errorf("%d records, want 64", len(got))
+	}
+}
+
 func FuzzLine(f *testing.F) {
 	f.Add([]byte("00000000 "))
 	f.Add(bytes.TrimSuffix(appendLine(nil, []byte("{}")), []byte("\n")))

@@ -134,43 +134,48 @@ func (s *Spool) admit(batch []*request) (fit []*request, written func()) {
 	return fit, s.disk.admit(taken)
 }
 
-// join returns the lines of requests in one piece, and whether all are
-// essential.
-func join(batch []*request) (lines []byte, essential bool) {
-	essential = true
-	size := 0
+// maxJoined is how many bytes are copied together to be written at once.
+const maxJoined = 1 << 20
+
+// text is what a batch writes.
+type text struct {
+	pieces    [][]byte
+	size      int64
+	essential bool // all of it
+}
+
+// join returns the lines of requests: in one piece, or as they are where they
+// are long.
+func join(batch []*request) text {
+	out := text{essential: true}
 	for _, r := range batch {
-		size += len(r.lines)
-		essential = essential && r.class == Essential
+		out.pieces = append(out.pieces, r.lines)
+		out.size += int64(len(r.lines))
+		out.essential = out.essential && r.class == Essential
 	}
-	if len(batch) == 1 {
-		return batch[0].lines, essential
+	if len(batch) > 1 && out.size <= maxJoined {
+		out.pieces = [][]byte{slices.Concat(out.pieces...)}
 	}
 
-	lines = make([]byte, 0, size)
-	for _, r := range batch {
-		lines = append(lines, r.lines...)
-	}
-
-	return lines, essential
+	return out
 }
 
 // put makes requests durable, in a second segment where the first one failed.
 // It returns where they begin.
 func (s *Spool) put(batch []*request) (Position, error) {
-	lines, essential := join(batch)
-	at, err := s.putOnce(lines, essential)
+	lines := join(batch)
+	at, err := s.putOnce(lines)
 	if err == nil || noSpace(err) {
 		return at, err
 	}
 	s.c.Log.Error("spool: write failed, trying a new segment", "dir", s.c.Dir, "err", err)
 
-	return s.putOnce(lines, essential)
+	return s.putOnce(lines)
 }
 
 // putOnce writes lines and fsyncs them. A segment whose write or fsync failed
 // for another reason than a full disk is ended.
-func (s *Spool) putOnce(lines []byte, essential bool) (Position, error) {
+func (s *Spool) putOnce(lines text) (Position, error) {
 	if s.file == nil {
 		if err := s.newSegment(); err != nil {
 			return Position{}, err
@@ -179,10 +184,10 @@ func (s *Spool) putOnce(lines []byte, essential bool) (Position, error) {
 
 	seg := s.segs[len(s.segs)-1] // only this goroutine appends to segs
 	at := Position{seg.seq, seg.size}
-	if err := s.allocate(seg.size+int64(len(lines)), essential); err != nil {
+	if err := s.allocate(seg.size+lines.size, lines.essential); err != nil {
 		return at, err
 	}
-	if err := s.writeLines(seg, lines); err != nil {
+	if err := s.writeLines(seg, lines.pieces); err != nil {
 		return at, fmt.Errorf("spool: write: %w", err)
 	}
 
@@ -193,7 +198,7 @@ func (s *Spool) putOnce(lines []byte, essential bool) (Position, error) {
 	}
 
 	s.mu.Lock()
-	seg.size += int64(len(lines))
+	seg.size += lines.size
 	seg.last = time.Now()
 	close(s.grown)
 	s.grown = make(chan struct{})
@@ -223,8 +228,13 @@ func (s *Spool) canBeginAnother() bool {
 // writeLines writes to the open segment. What a failed write left must not be
 // glued to the next record: it is truncated away, or the segment ends. The room
 // that a truncation takes with it is allocated again.
-func (s *Spool) writeLines(seg *segment, lines []byte) error {
-	_, err := s.file.Write(lines)
+func (s *Spool) writeLines(seg *segment, pieces [][]byte) error {
+	var err error
+	for _, p := range pieces {
+		if _, err = s.file.Write(p); err != nil {
+			break
+		}
+	}
 	if err == nil {
 		return nil
 	}
