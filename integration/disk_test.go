@@ -272,6 +272,9 @@ func TestMinFreeRefusesWhatItCannotKeep(t *testing.T) {
 	if full := g.metric(t, "postern_spool_full"); full != 1 {
 		t.Errorf("postern_spool_full is %d, want 1", full)
 	}
+	if status, body := g.get("/readyz"); status != http.StatusServiceUnavailable || !strings.Contains(body, "not enough disk space") {
+		t.Errorf("readyz: %d %s", status, body)
+	}
 	away.Store(false)
 	g.events(t, event.Injection, 3)
 	g.stop(t)

@@ -228,7 +228,7 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 			return g, err
 		}
 	}
-	g.admin = newAdmin(g.reg, g.Reachable, g.health.Check)
+	g.admin = newAdmin(g.reg, g.acceptsMail, g.health.Check)
 	g.admin.eventRoutes(g.spool)
 	if mail {
 		// A pipe may bring records at any time, so that there is always a follower.
@@ -267,6 +267,21 @@ func (g *gateway) watchHealth() {
 			g.health.Watch(name, p, roundBound)
 		}
 	}
+}
+
+// acceptsMail returns nil where mail can be taken now: there is room for it on
+// the disk, and an upstream.
+func (g *gateway) acceptsMail(ctx context.Context) error {
+	if err := g.spool.Err(); err != nil {
+		return fmt.Errorf("event spool: %w", err)
+	}
+	if g.queue != nil {
+		if err := g.queue.Err(); err != nil {
+			return fmt.Errorf("retry spool: %w", err)
+		}
+	}
+
+	return g.Reachable(ctx)
 }
 
 // limitConnections holds the connections of clients to what the limit of open

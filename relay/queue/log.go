@@ -181,13 +181,30 @@ func encodeGroups(ends []end, changed []*copyState, class spool.Class) ([]spool.
 	return groups, nil
 }
 
+// Alive returns when the goroutine that records ends and releases segments
+// showed its last sign of life.
+func (q *Queue) Alive() time.Time {
+	if turn := q.turn.Load(); turn != nil {
+		return *turn
+	}
+
+	return time.Now()
+}
+
+func (q *Queue) noteAlive() {
+	now := time.Now()
+	q.turn.Store(&now)
+}
+
 // writeLog records what became of copies, many with one fsync, and has segments
 // removed that nobody needs.
 func (q *Queue) writeLog(stop <-chan struct{}) {
 	tick := time.NewTicker(q.c.logEvery)
 	defer tick.Stop()
+	defer q.turn.Store(nil)
 	var complained time.Time
 	for {
+		q.noteAlive()
 		idle := false
 		select {
 		case <-q.wakeLog:

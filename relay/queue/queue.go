@@ -37,6 +37,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -131,6 +132,7 @@ type Queue struct {
 
 	late lateRecords // while segments are unread
 
+	turn     atomic.Pointer[time.Time] // when the log was last seen; nil: not served
 	flushing sync.Mutex
 	memory   *memory
 	largeDSN sync.Mutex

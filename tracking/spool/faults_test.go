@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -644,4 +645,41 @@ func count(t *testing.T, c prometheus.Counter) float64 {
 	}
 
 	return metrics[0].GetMetric()[0].GetCounter().GetValue()
+}
+
+// TestAlive: a write that hangs is seen from outside.
+func TestAlive(t *testing.T) {
+	hang, hanging := make(chan struct{}), make(chan struct{})
+	fs := &faultFS{}
+	c := config(t.TempDir())
+	c.FS = fs
+	c.SegmentAge = time.Millisecond // the writer looks around as often
+	s := open(t, c)
+	first := s.Alive()
+	for !s.Alive().After(first) {
+		runtime.Gosched()
+	}
+
+	fs.set(func(_ int, call, _ string) error {
+		if call == "write" { // there is one
+			close(hanging)
+			<-hang
+		}
+		return nil
+	})
+	done := make(chan error)
+	go func() { done <- s.Append(context.Background(), []byte("a")) }()
+	<-hanging
+	before := s.Alive()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	<-tick.C
+	<-tick.C
+	if now := s.Alive(); now != before {
+		t.Errorf("a hanging writer was seen at %s, after %s", now, before)
+	}
+	close(hang)
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }

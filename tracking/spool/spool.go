@@ -148,6 +148,7 @@ type Spool struct {
 	done    chan struct{}
 	closer  sync.Once
 
+	turn        atomic.Pointer[time.Time] // when the writer was last seen
 	cursorFiles map[string]*cursor
 	held        atomic.Int64 // to stay allocated behind the open segment
 
@@ -226,6 +227,7 @@ func Open(c Config) (*Spool, error) {
 
 	register()
 	s.disk.join(s)
+	s.noteAlive()
 	go s.write()
 
 	return s, nil
@@ -648,6 +650,15 @@ func (s *Spool) SegmentSize(seq uint64) int64 {
 	}
 
 	return 0
+}
+
+// Alive returns when the goroutine that writes showed its last sign of life. It
+// does every second where it has nothing to do.
+func (s *Spool) Alive() time.Time { return *s.turn.Load() }
+
+func (s *Spool) noteAlive() {
+	now := time.Now()
+	s.turn.Store(&now)
 }
 
 // Newest is the position that the next record will have, or one before it.

@@ -21,6 +21,7 @@ func (s *Spool) write() {
 	defer tick.Stop()
 
 	for {
+		s.noteAlive()
 		select {
 		case r := <-s.queue:
 			s.guard()
