@@ -214,6 +214,38 @@ func TestEndsAreWrittenWhenThereIsRoomAgain(t *testing.T) {
 	}
 }
 
+// TestEndsAreWrittenThoughStatesAreNot, all of them.
+func TestEndsAreWrittenThoughStatesAreNot(t *testing.T) {
+	q := open(t, t.TempDir(), func(c *Config) { c.Disk = spool.NewDisk(nil, c.Dir, 1<<62) })
+	release := q.hold(t, 3*maxUnsaved)
+	defer release()
+	if err := q.Flush(); !errors.Is(err, spool.ErrNoSpace) {
+		t.Errorf("got %v, want ErrNoSpace for the state", err)
+	}
+	if ends, changed := len(q.ends), len(q.changed); ends != 0 || changed != 1 {
+		t.Errorf("%d ends and %d states are not written, want 0 and 1", ends, changed)
+	}
+}
+
+// hold puts n ends and a state where they wait to be recorded.
+func (q *Queue) hold(t *testing.T, n int) (release func()) {
+	t.Helper()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.add(transaction("t", "a"), spool.Position{Segment: 1}, 100)
+	q.change(q.entries["t"].copies["t-a"])
+	for i := range n {
+		q.ends = append(q.ends, end{doneRecord: doneRecord{"x", fmt.Sprint(i), "sent"}, segment: 1})
+	}
+
+	return func() {
+		q.mu.Lock()
+		clear(q.changed)
+		q.mu.Unlock()
+		q.Close()
+	}
+}
+
 // TestUnwrittenStatesAreBounded: of a copy's states the latest is kept.
 func TestUnwrittenStatesAreBounded(t *testing.T) {
 	fs := &faultFS{}
@@ -744,7 +776,10 @@ func fullDiskDrains(t *testing.T, others bool) {
 	root := smallDisk(t, "16m")
 	dir := filepath.Join(root, "queue")
 	disk := spool.NewDisk(nil, root, 1<<20)
-	change := func(c *Config) { c.Disk, c.RetryAfter = disk, []time.Duration{time.Millisecond} }
+	change := func(c *Config) {
+		c.Disk, c.logEvery = disk, 50*time.Millisecond
+		c.RetryAfter = []time.Duration{100 * time.Millisecond}
+	}
 	q := open(t, dir, change)
 	d := newFake()
 	d.away = true

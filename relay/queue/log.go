@@ -100,33 +100,84 @@ func (c *copyState) state() stateRecord {
 // cannot be written is kept for the next time.
 func (q *Queue) Flush() error { return q.flush(spool.Ordinary) }
 
-// flush is Flush with a class for states. Ends are essential.
+// flush is Flush with a class for states. Ends are essential: they are written
+// though states cannot be.
 func (q *Queue) flush(states spool.Class) error {
 	q.flushing.Lock()
 	defer q.flushing.Unlock()
 
-	q.mu.Lock()
-	ends := q.ends
-	q.ends = nil
-	changed := make([]*copyState, 0, len(q.changed))
-	for c := range q.changed {
-		changed = append(changed, c)
+	var unsaved error // of states
+	if states == spool.Ordinary && q.unsaved() > 0 && errors.Is(q.spool.Err(), spool.ErrNoSpace) {
+		states, unsaved = noStates, spool.ErrNoSpace // without encoding them
 	}
-	clear(q.changed)
-	groups, err := encodeGroups(ends, changed, states)
-	if err != nil {
-		q.ends = ends
-	}
-	q.mu.Unlock()
-	if err != nil {
-		return err
-	}
+	for {
+		b, err := q.takeUnsaved(states)
+		if err != nil {
+			return err
+		}
+		if len(b.groups) == 0 {
+			return unsaved
+		}
 
-	errs := q.spool.AppendGroups(context.Background(), groups)
+		errs := q.spool.AppendGroups(context.Background(), b.groups)
+		q.putBack(b, errs)
+		failed := errors.Join(errs...)
+		if failed != nil && (len(b.ends) == 0 || errs[0] != nil) {
+			return failed
+		}
+		if failed != nil {
+			states, unsaved = noStates, failed
+		}
+	}
+}
 
+// noStates is a class for states that are not to be tried again now.
+const noStates spool.Class = -1
+
+// unsavedBatch is what is written in one go.
+type unsavedBatch struct {
+	ends    []end
+	changed []*copyState
+	groups  []spool.Group // those of the ends, then those of the states
+}
+
+// maxUnsaved is how many ends, and how many states, are taken at a time: the
+// queue stands still while they are encoded.
+const maxUnsaved = 10 * groupSize
+
+// takeUnsaved takes ends and states that are to be recorded.
+func (q *Queue) takeUnsaved(states spool.Class) (unsavedBatch, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for i, part := range chunks(ends) {
+
+	n := min(len(q.ends), maxUnsaved)
+	b := unsavedBatch{ends: slices.Clone(q.ends[:n])}
+	for c := range q.changed {
+		if states == noStates || len(b.changed) == maxUnsaved {
+			break
+		}
+		b.changed = append(b.changed, c)
+	}
+
+	var err error
+	if b.groups, err = encodeGroups(b.ends, b.changed, states); err != nil {
+		return b, err
+	}
+	q.ends = slices.Clone(q.ends[n:])
+	for _, c := range b.changed {
+		delete(q.changed, c)
+	}
+
+	return b, nil
+}
+
+// putBack keeps what could not be written for the next time.
+func (q *Queue) putBack(b unsavedBatch, errs []error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+
+	ends := chunks(b.ends)
+	for i, part := range ends {
 		if errs[i] != nil {
 			q.ends = append(q.ends, part...)
 			continue
@@ -135,8 +186,8 @@ func (q *Queue) flush(states spool.Class) error {
 			q.spool.Hold(-e.room)
 		}
 	}
-	for i, part := range chunks(changed) {
-		if errs[len(chunks(ends))+i] == nil {
+	for i, part := range chunks(b.changed) {
+		if errs[len(ends)+i] == nil {
 			continue
 		}
 		for _, c := range part {
@@ -145,8 +196,6 @@ func (q *Queue) flush(states spool.Class) error {
 			}
 		}
 	}
-
-	return errors.Join(errs...)
 }
 
 // chunks cuts records into groups.

@@ -73,7 +73,7 @@ func (f *fakeDeliverer) attempts(t *testing.T, n int) {
 	for range n {
 		select {
 		case <-f.all:
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("no further attempt")
 		}
 	}
@@ -116,7 +116,7 @@ func bytesOf(id, local string) string {
 
 func wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for !ok() {

@@ -194,6 +194,7 @@ func (s *Spool) putOnce(lines text) (Position, error) {
 
 	s.syncs.Inc()
 	if err := s.file.Sync(); err != nil {
+		_ = s.file.Truncate(seg.size) // or it may be there twice after a restart
 		s.endSegment()
 		return at, fmt.Errorf("spool: fsync: %w", err)
 	}
