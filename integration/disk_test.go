@@ -301,3 +301,51 @@ func TestMinFreeRefusesWhatItCannotKeep(t *testing.T) {
 		t.Errorf("%d messages arrived, want 3", n)
 	}
 }
+
+// TestRetriesKeepToTheMemoryBudget: large messages that wait are sent as far as
+// the budget goes when the upstream is back.
+func TestRetriesKeepToTheMemoryBudget(t *testing.T) {
+	const budget, besides = 128, 256 // MiB
+	var away atomic.Bool
+	away.Store(true)
+	s := startSink(t, sink.Config{Script: func(phase, line string) sink.Action {
+		if phase == "connect" && away.Load() {
+			return sink.Action{Drop: true}
+		}
+		if phase == "." {
+			return sink.Action{Delay: 500 * time.Millisecond}
+		}
+		return sink.Action{}
+	}})
+	g := newGateway(t, s.addr, "")
+	appendConfig(t, g, "[relay]", "queue = \"always\"\nretry_after = [\"1h\"]")
+	text := readFile(t, g.config)
+	if err := os.WriteFile(g.config, []byte(fmt.Sprintf("memory_budget = \"%dMiB\"\n", budget)+text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.start(t)
+	body := message(0) + strings.Repeat(strings.Repeat("x", 76)+"\r\n", 23<<20/78)
+	c := &client{addr: g.submission, user: g.user, pass: g.password}
+	for n := range 16 {
+		if code, text := c.send("a@example.com", []string{fmt.Sprintf("r%d@example.net", n)}, body); code != 250 {
+			t.Fatalf("%d %s", code, text)
+		}
+	}
+	c.close()
+	away.Store(false)
+	waitFor(t, "an empty retry spool", func() bool { return g.metric(t, "postern_queue_copies") == 0 })
+	status := readFile(t, fmt.Sprintf("/proc/%d/status", g.cmd.Process.Pid))
+	m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindStringSubmatch(status)
+	if m == nil {
+		t.Fatalf("no peak in\n%s", status)
+	}
+	peak, err := strconv.Atoi(m[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("peak %d MiB", peak>>10)
+	if peak>>10 > budget+besides {
+		t.Errorf("peak of %d MiB, budget %d MiB and %d MiB for all else", peak>>10, budget, besides)
+	}
+	g.stop(t)
+}

@@ -379,6 +379,7 @@ func (g *gateway) openSpools() error {
 		RetryAfter:  pauses,
 		BounceAfter: g.c.Relay.BounceAfter.Std(),
 		Grace:       g.c.ShutdownGrace.Std(),
+		Budget:      g.budget,
 		Log:         g.log,
 		Metrics:     g.reg,
 	})

@@ -145,6 +145,10 @@ func (d *Disk) release(s *Spool, n int64) {
 	d.mu.Unlock()
 }
 
+// estimate allows for reservations that are estimates: what is written under
+// them may be a part in so many longer, and so many lines.
+const estimate = 16
+
 // room returns how many bytes a spool may append now: ordinary ones, as far
 // as the disk has more than it must keep or the spool has reservations; and
 // internal ones, which may use what is kept. What others reserved is theirs.
@@ -158,7 +162,10 @@ func (d *Disk) room(s *Spool) (ordinary, internal int64, err error) {
 	defer d.mu.Unlock()
 	others := d.promised() - s.reserved - d.apart[s]
 	internal = free - others - d.essentialFloor()
-	reserved := min(s.reserved, internal)
+	reserved := min(s.reserved+s.reserved/estimate+estimate*lineExtra, internal)
+	if s.reserved == 0 {
+		reserved = 0
+	}
 	ordinary = max(free-d.promised()-d.floor(s), reserved)
 
 	return ordinary, internal - reserved, nil
