@@ -203,7 +203,11 @@ func (r *Relay) reserve(m *message) (release func(), err error) {
 
 	// Each transaction of the retry spool has what its copies share, and a DSN
 	// may have the message again.
-	shared := len(m.s.Message) * (2 + len(m.copies)/m.copiesAtOnce())
+	transactions := 1 + len(m.copies)/m.copiesAtOnce()
+	shared := queue.Escaped(m.s.Message) * (1 + transactions)
+	if api := m.policy.api; api != nil {
+		shared += escapedTwice * len(api.Metadata) * transactions
+	}
 	own := len(m.copies) * (4096 + m.plan.OwnSize() + len(m.s.Envelope.From.String()))
 	room, err := r.c.Queue.Reserve(queue.Room(shared, own))
 	if err != nil {
@@ -212,6 +216,10 @@ func (r *Relay) reserve(m *message) (release func(), err error) {
 	}
 	return func() { events(); room() }, nil
 }
+
+// escapedTwice is how much longer text can be as JSON in a record of the queue:
+// a control character is six bytes there, and its backslash two.
+const escapedTwice = 7
 
 // passThrough: the upstream's answer is the client's.
 func (r *Relay) passThrough(ctx context.Context, m *message) envelope.Reply {

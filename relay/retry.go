@@ -118,7 +118,7 @@ func (r *Relay) Deliver(ctx context.Context, t *queue.Transaction, i int, tries 
 		From:      c.From,
 		Recipient: c.Recipient,
 		Params:    t.Params,
-		Message:   [][]byte{t.Message(i)},
+		Message:   t.Parts(i),
 		EightBit:  t.EightBit,
 	}
 	tr.Params.EnvelopeID = c.EnvelopeID
@@ -130,7 +130,7 @@ func (r *Relay) Deliver(ctx context.Context, t *queue.Transaction, i int, tries 
 	out := r.c.Upstream.Send(ctx, tr)
 	if errors.Is(out.Err, upstream.ErrEightBit) && isDSN(t) {
 		// Nobody would hear of one that waits until it is given up.
-		tr.Message, tr.EightBit = [][]byte{asciiOnly(tr.Message[0])}, false
+		tr.Message, tr.EightBit = [][]byte{asciiOnly(t.Message(i))}, false
 		out = r.c.Upstream.Send(ctx, tr)
 	}
 

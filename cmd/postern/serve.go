@@ -126,6 +126,7 @@ type gateway struct {
 	log        *slog.Logger
 	level      *slog.LevelVar
 	reg        *prometheus.Registry
+	disks      spool.Disks // one for each file system that is written to
 	spool      *spool.Spool
 	queue      *queue.Queue
 	budget     *smtpd.Budget // of submissions, and of what is retried
@@ -217,13 +218,17 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 		if err != nil {
 			return g, fmt.Errorf("signals.report: %w", err)
 		}
-		if g.uploader, err = ingest.New(ingest.Config{Dir: g.eventsDir(), From: spool.Cursor(g.eventsDir(), ingestReader), Sink: &ingest.Signals{URL: string(l.Signals.UploadURL), APIKey: string(l.Signals.APIKey)},
+		disk, err := g.disks.Of(g.eventsDir())
+		if err != nil {
+			return g, err
+		}
+		if g.uploader, err = ingest.New(ingest.Config{Dir: g.eventsDir(), From: spool.Cursor(g.eventsDir(), ingestReader), Disk: disk, Sink: &ingest.Signals{URL: string(l.Signals.UploadURL), APIKey: string(l.Signals.APIKey)},
 			BatchBytes: int(l.Signals.BatchSize), BatchAge: l.Signals.BatchAge.Std(), Report: reported, HashRcpt: l.Signals.PrivacyPolicy == "sha1",
 			KeepLedger: l.Signals.KeepLedger.Std(), Machines: map[string]string{event.Prefetch: l.Signals.Prefetch, event.Scanner: l.Signals.Scanner}, Verbose: l.Signals.LogVerbose, PollOutcomes: l.Signals.PollOutcomes, Log: log, Metrics: g.reg}); err != nil {
 			return g, err
 		}
 	}
-	g.admin = newAdmin(g.reg, g.Reachable, g.health.Check)
+	g.admin = newAdmin(g.reg, g.acceptsMail, g.health.Check)
 	g.admin.eventRoutes(g.spool)
 	if mail {
 		// A pipe may bring records at any time, so that there is always a follower.
@@ -263,6 +268,21 @@ func (g *gateway) watchHealth() {
 			g.health.Watch(name, p, roundBound)
 		}
 	}
+}
+
+// acceptsMail returns nil where mail can be taken now: there is room for it on
+// the disk, and an upstream.
+func (g *gateway) acceptsMail(ctx context.Context) error {
+	if err := g.spool.Err(); err != nil {
+		return fmt.Errorf("event spool: %w", err)
+	}
+	if g.queue != nil {
+		if err := g.queue.Err(); err != nil {
+			return fmt.Errorf("retry spool: %w", err)
+		}
+	}
+
+	return g.Reachable(ctx)
 }
 
 // limitConnections holds the connections of clients to what the limit of open
@@ -329,9 +349,20 @@ func (g *gateway) openSpools() error {
 	if g.c.Signals.Enabled {
 		readers = append(readers, ingestReader)
 	}
-	var err error
-	if g.spool, err = spool.Open(spool.Config{Dir: g.eventsDir(), MinFree: uint64(g.c.Signals.MinFreeSpace), Keep: g.c.Events.Keep.Std(),
-		Readers: readers, Log: g.log, Metrics: g.reg}); err != nil {
+	disk, err := g.disks.Of(g.eventsDir())
+	if err != nil {
+		return err
+	}
+	g.spool, err = spool.Open(spool.Config{
+		Dir:     g.eventsDir(),
+		Disk:    disk,
+		MinFree: uint64(g.c.Signals.MinFreeSpace),
+		Keep:    g.c.Events.Keep.Std(),
+		Readers: readers,
+		Log:     g.log,
+		Metrics: g.reg,
+	})
+	if err != nil {
 		return err
 	}
 	if g.c.Role == config.Tracker {
@@ -341,8 +372,22 @@ func (g *gateway) openSpools() error {
 	for _, d := range g.c.Relay.RetryAfter {
 		pauses = append(pauses, d.Std())
 	}
-	g.queue, err = queue.Open(queue.Config{Dir: filepath.Join(g.c.StateDir, "queue"), RetryAfter: pauses, BounceAfter: g.c.Relay.BounceAfter.Std(),
-		Grace: g.c.ShutdownGrace.Std(), Log: g.log, Metrics: g.reg})
+
+	dir := filepath.Join(g.c.StateDir, "queue")
+	if disk, err = g.disks.Of(dir); err != nil {
+		return err
+	}
+	g.queue, err = queue.Open(queue.Config{
+		Dir:         dir,
+		Disk:        disk,
+		RetryAfter:  pauses,
+		BounceAfter: g.c.Relay.BounceAfter.Std(),
+		Grace:       g.c.ShutdownGrace.Std(),
+		Budget:      g.budget,
+		Log:         g.log,
+		Metrics:     g.reg,
+	})
+
 	return err
 }
 

@@ -2,117 +2,360 @@ package queue
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"time"
 
 	"postern/tracking/spool"
 )
 
-// note queues a record that nobody waits for.
-func (q *Queue) note(kind byte, v any) {
-	if r, err := encodeJSON(kind, v); err == nil {
-		q.done <- r
+const (
+	// defaultLogEvery is how often records that could not be written are tried again,
+	// and segments looked at, where nothing else happens.
+	defaultLogEvery = 500 * time.Millisecond
+
+	// complainEvery is how often it is said that records are not written.
+	complainEvery = 30 * time.Second
+
+	// groupSize is how many records are written together or not at all.
+	groupSize = 500
+
+	// lastTries is how often records are tried at the end, lastPause apart.
+	lastTries = 3
+	lastPause = 200 * time.Millisecond
+
+	// baseRoom stays allocated whatever waits, for the records of moved copies.
+	baseRoom = 16 << 10
+)
+
+// end is a copy's end that is to be recorded.
+type end struct {
+	doneRecord
+	segment uint64 // of its transaction; with that gone, nothing is to be said
+	room    int64  // held for the record
+}
+
+// room is what the record of a copy's end takes on disk at most.
+func (c *copyState) room() int64 { return recordRoom(c.e.id, c.messageID) }
+
+// endRoom is room of all copies of a transaction.
+func endRoom(t *Transaction) int64 {
+	n := int64(0)
+	for i := range t.Copies {
+		n += recordRoom(t.ID, t.Copies[i].MessageID)
+	}
+
+	return n
+}
+
+// recordRoom allows for both ids escaped twice.
+func recordRoom(id, messageID string) int64 { return int64(128 + 2*(len(id)+len(messageID))) }
+
+// finish takes a copy out of the index and has its end recorded.
+func (q *Queue) finish(c *copyState, why string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if c.e.copies[c.messageID] != c { // dropped meanwhile
+		return
+	}
+	q.end(c, why)
+}
+
+// end is finish under mu.
+func (q *Queue) end(c *copyState, why string) {
+	key := copyKey{c.e.id, c.messageID}
+	q.ends = append(q.ends, end{
+		doneRecord: doneRecord{key.id, key.messageID, why},
+		segment:    c.e.at.Segment,
+		room:       c.room(),
+	})
+	if len(q.late.unread) > 0 {
+		q.late.ended[key] = struct{}{}
+	}
+	q.forget(c)
+	nudge(q.wakeLog)
+}
+
+// change has a copy's state recorded; under mu.
+func (q *Queue) change(c *copyState) {
+	q.changed[c] = struct{}{}
+	nudge(q.wakeLog)
+}
+
+// state is the record of a copy's state; under mu.
+func (c *copyState) state() stateRecord {
+	return stateRecord{
+		ID:       c.e.id,
+		Copy:     c.messageID,
+		Tries:    c.tries,
+		Next:     c.next,
+		Away:     c.isAway,
+		Reply:    c.reply,
+		LastTry:  c.lastTry,
+		Upstream: c.upstream,
 	}
 }
 
-// writeLog writes what nobody waits for, many records with one fsync, and
-// lets the old segments go.
-func (q *Queue) writeLog(stop <-chan struct{}) {
+// Flush records the ends and states of copies that are not on disk yet. What
+// cannot be written is kept for the next time.
+func (q *Queue) Flush() error { return q.flush(spool.Ordinary) }
+
+// flush is Flush with a class for states. Ends are essential: they are written
+// though states cannot be.
+func (q *Queue) flush(states spool.Class) error {
+	q.flushing.Lock()
+	defer q.flushing.Unlock()
+
+	var unsaved error // of states
+	if states == spool.Ordinary && q.unsaved() > 0 && errors.Is(q.spool.Err(), spool.ErrNoSpace) {
+		states, unsaved = noStates, spool.ErrNoSpace // without encoding them
+	}
 	for {
-		var records [][]byte
+		b, err := q.takeUnsaved(states)
+		if err != nil {
+			return err
+		}
+		if len(b.groups) == 0 {
+			return unsaved
+		}
+
+		errs := q.spool.AppendGroups(context.Background(), b.groups)
+		q.putBack(b, errs)
+		failed := errors.Join(errs...)
+		if failed != nil && (len(b.ends) == 0 || errs[0] != nil) {
+			return failed
+		}
+		if failed != nil {
+			states, unsaved = noStates, failed
+		}
+	}
+}
+
+// noStates is a class for states that are not to be tried again now.
+const noStates spool.Class = -1
+
+// unsavedBatch is what is written in one go.
+type unsavedBatch struct {
+	ends    []end
+	changed []*copyState
+	groups  []spool.Group // those of the ends, then those of the states
+}
+
+// maxUnsaved is how many ends, and how many states, are taken at a time: the
+// queue stands still while they are encoded.
+const maxUnsaved = 10 * groupSize
+
+// takeUnsaved takes ends and states that are to be recorded.
+func (q *Queue) takeUnsaved(states spool.Class) (unsavedBatch, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+
+	n := min(len(q.ends), maxUnsaved)
+	b := unsavedBatch{ends: slices.Clone(q.ends[:n])}
+	for c := range q.changed {
+		if states == noStates || len(b.changed) == maxUnsaved {
+			break
+		}
+		b.changed = append(b.changed, c)
+	}
+
+	var err error
+	if b.groups, err = encodeGroups(b.ends, b.changed, states); err != nil {
+		return b, err
+	}
+	q.ends = slices.Clone(q.ends[n:])
+	for _, c := range b.changed {
+		delete(q.changed, c)
+	}
+
+	return b, nil
+}
+
+// putBack keeps what could not be written for the next time.
+func (q *Queue) putBack(b unsavedBatch, errs []error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+
+	ends := chunks(b.ends)
+	for i, part := range ends {
+		if errs[i] != nil {
+			q.ends = append(q.ends, part...)
+			continue
+		}
+		for _, e := range part {
+			q.spool.Hold(-e.room)
+		}
+	}
+	for i, part := range chunks(b.changed) {
+		if errs[len(ends)+i] == nil {
+			continue
+		}
+		for _, c := range part {
+			if c.e.copies[c.messageID] == c {
+				q.changed[c] = struct{}{}
+			}
+		}
+	}
+}
+
+// chunks cuts records into groups.
+func chunks[T any](all []T) [][]T { return slices.Collect(slices.Chunk(all, groupSize)) }
+
+// encodeGroups encodes ends and states, a group a chunk.
+func encodeGroups(ends []end, changed []*copyState, class spool.Class) ([]spool.Group, error) {
+	var groups []spool.Group
+	for _, part := range chunks(ends) {
+		g := spool.Group{Class: spool.Essential}
+		for _, e := range part {
+			r, err := encodeJSON(kindDone, e.doneRecord)
+			if err != nil {
+				return nil, err
+			}
+			g.Records = append(g.Records, r)
+		}
+		groups = append(groups, g)
+	}
+	for _, part := range chunks(changed) {
+		g := spool.Group{Class: class}
+		for _, c := range part {
+			r, err := encodeJSON(kindState, c.state())
+			if err != nil {
+				return nil, err
+			}
+			g.Records = append(g.Records, r)
+		}
+		groups = append(groups, g)
+	}
+
+	return groups, nil
+}
+
+// Alive returns when the goroutine that records ends and releases segments
+// showed its last sign of life.
+func (q *Queue) Alive() time.Time {
+	if turn := q.turn.Load(); turn != nil {
+		return *turn
+	}
+
+	return time.Now()
+}
+
+func (q *Queue) noteAlive() {
+	now := time.Now()
+	q.turn.Store(&now)
+}
+
+// writeLog records what became of copies, many with one fsync, and has segments
+// removed that nobody needs.
+func (q *Queue) writeLog(stop <-chan struct{}) {
+	tick := time.NewTicker(q.c.logEvery)
+	defer tick.Stop()
+	defer q.turn.Store(nil)
+	var complained time.Time
+	for {
+		q.noteAlive()
+		idle := false
 		select {
-		case r := <-q.done:
-			records = append(records, r)
+		case <-q.wakeLog:
+		case <-tick.C:
+			idle = true
 		case <-stop:
-			if len(q.done) == 0 {
+			q.flushLast()
+			q.advance(true)
+			return
+		}
+
+		err := q.Flush()
+		if err != nil && time.Since(complained) > complainEvery {
+			complained = time.Now()
+			q.c.Log.Error("queue: ends and states of copies not written yet; after a crash copies may go twice",
+				"records", q.unsaved(), "err", err)
+		}
+		if idle {
+			q.loadUnread()
+			q.memory.trim()
+		}
+		for more := q.advance(idle); more; more = q.advance(false) {
+			_ = q.Flush() // said above
+		}
+
+		if err != nil { // not again at once
+			select {
+			case <-tick.C:
+			case <-stop:
+				q.flushLast()
+				q.advance(true)
 				return
 			}
 		}
-		for n := len(q.done); n > 0; n-- {
-			records = append(records, <-q.done)
-		}
-		if err := q.spool.Append(context.Background(), records...); err != nil {
-			q.c.Log.Error("queue: states not written; copies may go twice after a crash", "records", len(records), "err", err)
-		}
-		q.advance()
 	}
 }
 
-// advance lets segments go that no transaction needs, and moves transactions
-// that hold back too many.
-func (q *Queue) advance() {
-	q.mu.Lock()
-	newest := q.spool.Newest().Segment
-	oldest := newest
-	for _, set := range []map[uint64]int{q.segments, q.floors} {
-		for seg := range set {
-			oldest = min(oldest, seg)
+// flushLast writes what is left, as well as it can be.
+func (q *Queue) flushLast() {
+	for try := 1; q.unsaved() > 0; try++ {
+		err := q.flush(spool.Internal)
+		if err == nil {
+			return
 		}
-	}
-	var move []*entry
-	if newest-oldest >= maxSegments && q.segments[oldest] <= maxMoved {
-		for _, e := range q.entries {
-			if e.at.Segment == oldest {
-				move = append(move, e)
-			}
+		if try == lastTries {
+			q.c.Log.Error("queue: ends and states of copies not written, copies may go twice",
+				"records", q.unsaved(), "err", err)
+			return
 		}
-	}
-	q.mu.Unlock()
-	if err := q.spool.Free(readerName, spool.Position{Segment: oldest}); err != nil {
-		q.c.Log.Error("queue: old segments stay", "err", err)
-	}
-	for _, e := range move {
-		q.move(e)
+		time.Sleep(lastPause)
 	}
 }
 
-// maxMoved is how many transactions of a segment are worth moving.
-const maxMoved = 1000
+// needed returns the first segment that is needed, and whether nothing waits in
+// any; under mu.
+func (q *Queue) needed() (segment uint64, empty bool) {
+	segment = q.spool.Tail()
+	for seg := range q.segments {
+		segment = min(segment, seg)
+	}
+	for seg := range q.floors {
+		segment = min(segment, seg)
+	}
+	for _, at := range q.late.unread {
+		segment = min(segment, at.Segment)
+	}
 
-// move writes a transaction again at the end, with the copies that still wait
-// and their states.
-func (q *Queue) move(e *entry) {
+	return segment, len(q.segments)+len(q.floors)+len(q.late.unread) == 0
+}
+
+// advance removes segments that no transaction needs, the open one too where
+// rotate is set, and moves what holds back too much. It reports whether there
+// is more to do.
+func (q *Queue) advance(rotate bool) (more bool) {
 	q.mu.Lock()
-	at, size := e.at, e.size
+	segment, empty := q.needed()
 	q.mu.Unlock()
-	t, err := q.read(at, size)
-	if err != nil {
-		return // the attempt sets it aside
+
+	if err := q.spool.Free(readerName, spool.Position{Segment: segment}); err != nil {
+		q.c.Log.Error("queue: cannot release segments", "err", err)
+		return false
 	}
-	var states []stateRecord
+	q.dropEnds(segment)
+
+	newest := q.spool.Newest()
+	if empty && rotate && newest.Segment == segment && newest.Offset > 0 {
+		q.spool.Rotate()
+		return true
+	}
+
+	return q.clean()
+}
+
+// dropEnds forgets ends of copies whose transactions are in removed segments.
+func (q *Queue) dropEnds(segment uint64) {
 	q.mu.Lock()
-	left := t.Copies[:0]
-	for _, c := range t.Copies {
-		if s := e.copies[c.MessageID]; s != nil {
-			left = append(left, c)
-			states = append(states, stateRecord{ID: e.id, Copy: c.MessageID, Tries: s.tries, Next: s.next, Away: s.isAway, Reply: s.reply, LastTry: s.lastTry})
+	defer q.mu.Unlock()
+	q.ends = slices.DeleteFunc(q.ends, func(e end) bool {
+		if e.segment >= segment {
+			return false
 		}
-	}
-	t.Copies = left
-	q.mu.Unlock()
-	if len(left) == 0 {
-		return
-	}
-	var records [][]byte
-	err = q.put(context.Background(), func(t *Transaction, at spool.Position, size int) {
-		if q.entries[e.id] == e {
-			q.add(t, at, size)
-		}
-		// A copy that ended meanwhile must not wake up with the new record.
-		for _, c := range t.Copies {
-			if e.copies[c.MessageID] == nil {
-				r, _ := encodeJSON(kindDone, doneRecord{e.id, c.MessageID, "moved"})
-				records = append(records, r)
-			}
-		}
-	}, t)
-	if err != nil {
-		q.c.Log.Error("queue: transaction not moved", "id", e.id, "err", err)
-		return
-	}
-	for _, s := range states {
-		r, _ := encodeJSON(kindState, s)
-		records = append([][]byte{r}, records...)
-	}
-	if err := q.spool.Append(context.Background(), records...); err != nil {
-		q.c.Log.Error("queue: states not moved", "id", e.id, "err", err)
-	}
+		q.spool.Hold(-e.room)
+		return true
+	})
 }

@@ -1,10 +1,11 @@
 package queue
 
 import (
-	"context"
 	"errors"
 	"sort"
 	"time"
+
+	"postern/tracking/spool"
 )
 
 // ErrUnknown says that no such copy waits.
@@ -32,7 +33,19 @@ func (q *Queue) List(n int) []Waiting {
 	out := make([]Waiting, 0, q.copies)
 	for _, e := range q.entries {
 		for _, c := range e.copies {
-			out = append(out, Waiting{e.id, c.messageID, e.from, c.recipient, e.created, c.tries, c.lastTry, c.next, c.isAway, c.reply, e.size})
+			out = append(out, Waiting{
+				ID:        e.id,
+				MessageID: c.messageID,
+				From:      e.from,
+				Recipient: c.recipient,
+				Created:   e.created,
+				Tries:     c.tries,
+				LastTry:   c.lastTry,
+				Next:      c.next,
+				Away:      c.isAway,
+				Reply:     c.reply,
+				Size:      e.size,
+			})
 		}
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Next.Before(out[j].Next) })
@@ -71,26 +84,29 @@ func (q *Queue) Show(messageID string) ([]byte, error) {
 // Retry makes a copy due now; the empty id, all. It returns how many.
 func (q *Queue) Retry(messageID string) (int, error) {
 	q.mu.Lock()
-	var records [][]byte
+	n := 0
 	for _, e := range q.entries {
 		for id, c := range e.copies {
 			if (messageID == "" || id == messageID) && !c.busy {
 				c.next = q.c.Now()
 				q.schedule(c)
-				r, _ := encodeJSON(kindState, stateRecord{ID: e.id, Copy: id, Tries: c.tries, Next: c.next, Away: c.isAway, Reply: c.reply, LastTry: c.lastTry})
-				records = append(records, r)
+				q.change(c)
+				n++
 			}
 		}
 	}
 	q.mu.Unlock()
-	if len(records) == 0 {
-		if messageID != "" {
-			return 0, ErrUnknown
-		}
-		return 0, nil
+	if n == 0 && messageID != "" {
+		return 0, ErrUnknown
 	}
-	// For whoever opens the spool next, where no gateway runs.
-	return len(records), q.spool.Append(context.Background(), records...)
+
+	// For whoever opens the spool next, where no gateway runs. A full disk is no
+	// reason not to try.
+	if err := q.Flush(); err != nil && !errors.Is(err, spool.ErrNoSpace) {
+		return n, err
+	}
+
+	return n, nil
 }
 
 // Drop forgets a copy for good; nobody is told.
@@ -101,10 +117,8 @@ func (q *Queue) Drop(messageID string) error {
 		q.mu.Unlock()
 		return ErrUnknown
 	}
-	id := c.e.id
-	q.forget(c)
+	q.end(c, "dropped")
 	q.mu.Unlock()
 	q.c.Log.Warn("queue: copy dropped by the operator", "message_id", messageID, "recipient", c.recipient)
-	q.note(kindDone, doneRecord{id, messageID, "dropped"})
 	return nil
 }

@@ -58,25 +58,25 @@ func (t *Transaction) find(messageID string) int {
 	return -1
 }
 
-// Message puts a copy's bytes together.
-func (t *Transaction) Message(copy int) []byte {
+// Parts are a copy's bytes, in pieces that belong to the transaction.
+func (t *Transaction) Parts(copy int) [][]byte {
 	own := t.Copies[copy].Own
-	n := 0
-	for _, b := range own {
-		n += len(b)
-	}
-	for _, b := range t.Shared {
-		n += len(b)
-	}
-	out := make([]byte, 0, n)
+	parts := make([][]byte, 0, len(own)+len(t.Shared))
 	for i, b := range own {
-		out = append(out, b...)
+		parts = append(parts, b)
 		if i < len(t.Shared) {
-			out = append(out, t.Shared[i]...)
+			parts = append(parts, t.Shared[i])
 		}
 	}
-	return out
+
+	return parts
 }
+
+// Message puts a copy's bytes together.
+func (t *Transaction) Message(copy int) []byte { return bytes.Join(t.Parts(copy), nil) }
+
+// size is how many bytes the message has that all copies share.
+func (t *Transaction) size() int { return total(t.SharedLengths) }
 
 // The records of the queue, one kind a letter, then a space:
 //
@@ -119,16 +119,14 @@ var errRecord = errors.New("queue: record cannot be read")
 
 func encodeTransaction(t *Transaction) ([]byte, error) {
 	t.SharedLengths = lengths(t.Shared)
-	size := 0
 	for i := range t.Copies {
 		t.Copies[i].OwnLengths = lengths(t.Copies[i].Own)
-		size += total(t.Copies[i].OwnLengths)
 	}
 	head, err := json.Marshal(t)
 	if err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
-	out := make([]byte, 0, len(head)+size+total(t.SharedLengths)+(size+total(t.SharedLengths))/32+64)
+	out := make([]byte, 0, encodedSize(t, head))
 	out = append(out, "T 0000000000 "...)
 	out = escape(out, head)
 	out = append(out, `\n`...)
@@ -142,6 +140,27 @@ func encodeTransaction(t *Transaction) ([]byte, error) {
 	}
 	copy(out[2:], fmt.Sprintf("%010d", len(out)))
 	return out, nil
+}
+
+// encodedSize is how long a transaction's record is.
+func encodedSize(t *Transaction, head []byte) int {
+	n := lengthEnd + Escaped(head) + len(`\n`)
+	for _, b := range t.Shared {
+		n += Escaped(b)
+	}
+	for i := range t.Copies {
+		for _, b := range t.Copies[i].Own {
+			n += Escaped(b)
+		}
+	}
+
+	return n
+}
+
+// Escaped is how many bytes b takes in a record, where a line end and a
+// backslash are two.
+func Escaped(b []byte) int {
+	return len(b) + bytes.Count(b, []byte{'\n'}) + bytes.Count(b, []byte{'\\'})
 }
 
 // recordLength reads a transaction's length from its beginning.
@@ -197,8 +216,9 @@ func escape(dst, b []byte) []byte {
 	}
 }
 
+// unescape undoes escape, over b itself.
 func unescape(b []byte) ([]byte, error) {
-	out := make([]byte, 0, len(b))
+	out := b[:0]
 	for {
 		i := bytes.IndexByte(b, '\\')
 		if i < 0 {
@@ -233,13 +253,26 @@ func headEnd(record []byte) int {
 	return -1
 }
 
+// decodeJSON reads what follows the kind of a record.
+func decodeJSON(record []byte, v any) error {
+	raw, err := unescape(bytes.Clone(record[2:]))
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("%w: %w", errRecord, err)
+	}
+
+	return nil
+}
+
 // decodeHead reads a transaction without its bytes.
 func decodeHead(record []byte) (*Transaction, error) {
 	end := headEnd(record)
 	if end < 0 {
 		return nil, errRecord
 	}
-	head, err := unescape(record[lengthEnd:end])
+	head, err := unescape(bytes.Clone(record[lengthEnd:end]))
 	if err != nil {
 		return nil, err
 	}
@@ -253,7 +286,9 @@ func decodeHead(record []byte) (*Transaction, error) {
 	return t, nil
 }
 
-func decodeTransaction(record []byte) (*Transaction, error) {
+// decodeInPlace reads a transaction whose bytes are parts of record, which is
+// overwritten.
+func decodeInPlace(record []byte) (*Transaction, error) {
 	t, err := decodeHead(record)
 	if err != nil {
 		return nil, err

@@ -61,6 +61,7 @@ type Sink interface {
 type Config struct {
 	Dir        string
 	From       spool.Position // where the source begins: the ledger before it is not needed
+	Disk       *spool.Disk    // shared with all that write to the file system; nil: alone
 	Sink       Sink
 	BatchBytes int                 // before gzip
 	BatchAge   time.Duration       // of the first event in a batch

@@ -150,9 +150,15 @@ type ledger struct {
 	unwritten [][]byte
 }
 
+// ledgerRoom is how many bytes stay allocated for records, whatever fills the
+// disk: they say what is done with.
+const ledgerRoom = 64 << 10
+
 func openLedger(c Config) (*ledger, error) {
 	s, err := spool.Open(spool.Config{
 		Dir:        filepath.Join(c.Dir, "ledger"),
+		Disk:       c.Disk,
+		Class:      spool.Essential, // it says what is done with, on a full disk too
 		Name:       "ledger",
 		SegmentAge: 24 * time.Hour,
 		Keep:       max(c.KeepLedger, c.MaxAge+time.Hour), // a batch may wait so long
@@ -163,6 +169,8 @@ func openLedger(c Config) (*ledger, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	s.Hold(ledgerRoom)
 
 	return &ledger{spool: s, log: c.Log}, nil
 }

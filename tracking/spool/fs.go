@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,34 +12,71 @@ import (
 type File interface {
 	io.Writer
 	io.ReaderAt
+	io.WriterAt
 	io.Closer
 	Sync() error
 	Truncate(size int64) error
+
+	// Allocate has the disk hold n bytes from an offset on without making the
+	// file longer, so that they can be written whatever else fills the disk. An
+	// error that is errors.ErrUnsupported says that the file system cannot.
+	Allocate(offset, n int64) error
 }
 
 // FS is what the spool needs of a file system, so that a test can fail or cut
 // every call in turn.
 type FS interface {
 	Create(name string) (File, error) // must not exist
-	Open(name string) (File, error)   // for reading and truncating
+	Open(name string) (File, error)   // for reading, WriteAt and truncating
 	Rename(from, to string) error
 	Remove(name string) error
 	List(dir string) ([]os.FileInfo, error)
 	SyncDir(dir string) error
-	Free(dir string) (uint64, error) // bytes free for who is not root
+	Free(dir string) (uint64, error) // bytes free for users other than root
 }
 
 // OS is the machine's own file system.
 type OS struct{}
 
+type osFile struct{ *os.File }
+
+// keepSize is FALLOC_FL_KEEP_SIZE of fallocate(2).
+const keepSize = 1
+
+// Allocate is fallocate(2).
+func (f osFile) Allocate(offset, n int64) error {
+	for {
+		err := syscall.Fallocate(int(f.Fd()), keepSize, offset, n)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOSYS):
+			return errors.ErrUnsupported
+		default:
+			return err
+		}
+	}
+}
+
 // Create makes a new file that only its owner reads. It appends, so that after
 // a truncation the next write lands at the new end and leaves no hole.
 func (OS) Create(name string) (File, error) {
-	return os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+
+	return osFile{f}, nil
 }
 
 // Open opens an existing file.
-func (OS) Open(name string) (File, error) { return os.OpenFile(name, os.O_RDWR, 0) }
+func (OS) Open(name string) (File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+
+	return osFile{f}, nil
+}
 
 // Rename is os.Rename.
 func (OS) Rename(from, to string) error { return os.Rename(from, to) }
@@ -46,18 +84,27 @@ func (OS) Rename(from, to string) error { return os.Rename(from, to) }
 // Remove is os.Remove.
 func (OS) Remove(name string) error { return os.Remove(name) }
 
-// List gives the regular files of dir, by name.
+// List returns the regular files of dir, by name.
 func (OS) List(dir string) ([]os.FileInfo, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
 	}
+
 	var infos []os.FileInfo
 	for _, e := range entries {
-		if i, err := e.Info(); err == nil && i.Mode().IsRegular() {
+		i, err := e.Info()
+		if errors.Is(err, os.ErrNotExist) { // removed meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if i.Mode().IsRegular() {
 			infos = append(infos, i)
 		}
 	}
+
 	return infos, nil
 }
 
@@ -67,8 +114,8 @@ func (OS) SyncDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	return d.Sync()
+
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // Free asks statfs.
@@ -77,7 +124,38 @@ func (OS) Free(dir string) (uint64, error) {
 	if err := syscall.Statfs(dir, &s); err != nil {
 		return 0, err
 	}
+
 	return s.Bavail * uint64(s.Bsize), nil
+}
+
+// makeDir makes dir and the parents that are missing, and makes their entries
+// durable: what is fsynced in a folder is gone with the folder's own name.
+func makeDir(fsys FS, dir string) error {
+	missing := []string{}
+	for d := dir; ; d = filepath.Dir(d) {
+		if _, err := os.Stat(d); !errors.Is(err, os.ErrNotExist) || filepath.Dir(d) == d {
+			break
+		}
+		missing = append(missing, d)
+	}
+
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+
+	for _, d := range missing {
+		if err := fsys.SyncDir(filepath.Dir(d)); err != nil {
+			return err
+		}
+	}
+
+	// A previous run may have ended between the two; whoever may only look at
+	// the folder has nothing in it to lose.
+	if len(missing) == 0 {
+		_ = fsys.SyncDir(filepath.Dir(dir))
+	}
+
+	return nil
 }
 
 // lockDir takes the directory for this process until the file is closed.
@@ -86,9 +164,15 @@ func lockDir(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		return nil, ErrLocked
+
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = ErrLocked
 	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+
 	return f, nil
 }

@@ -3,12 +3,13 @@ package spool
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"path/filepath"
+	"os"
+	"sync"
+	"time"
 )
 
 // Record is one record, where it is, and the position behind it.
@@ -24,9 +25,15 @@ type Reader struct {
 	name string
 	at   Position
 	buf  []byte // read ahead, beginning at at
+
+	failed time.Duration // the pause after the last error of a read, 0: none
+
+	mu   sync.Mutex // of the open segment, which the writer may close
+	file File
+	open uint64 // number of the segment that file is
 }
 
-// Reader gives the reader of that name, which must be among Config.Readers.
+// Reader returns the reader of that name, which must be among Config.Readers.
 func (s *Spool) Reader(name string) (*Reader, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -34,10 +41,16 @@ func (s *Spool) Reader(name string) (*Reader, error) {
 	if !ok {
 		return nil, fmt.Errorf("spool: no reader %q configured", name)
 	}
-	return &Reader{s: s, name: name, at: at}, nil
+
+	r := &Reader{s: s, name: name, at: at}
+	s.readers = append(s.readers, r)
+
+	return r, nil
 }
 
-// Next waits for a record. It returns ctx's error when that ends first.
+// Next waits for a record. It returns ctx's error when that ends first. While a
+// segment cannot be read it waits and tries again, for an error of the machine
+// says nothing of the records; what is damaged or gone is passed over.
 func (r *Reader) Next(ctx context.Context) (Record, error) {
 	for {
 		if i := bytes.IndexByte(r.buf, '\n'); i >= 0 {
@@ -46,20 +59,23 @@ func (r *Reader) Next(ctx context.Context) (Record, error) {
 			at := r.at
 			r.at.Offset += int64(i) + 1
 			if data, ok := parseLine(line); ok {
-				return Record{append([]byte(nil), data...), at, r.at}, nil
+				return Record{bytes.Clone(data), at, r.at}, nil
 			}
-			r.s.corrupt.Inc()
-			r.s.c.Log.Error("spool: corrupt record passed over", "segment", r.at.Segment, "before", r.at.Offset)
+			r.s.quarantineLine(at, line, ErrCorrupt)
 			continue
 		}
+
 		size, next, grown := r.s.look(r.at)
 		switch {
 		case r.at.Offset+int64(len(r.buf)) < size:
-			if err := r.fill(size); err != nil {
-				r.s.c.Log.Error("spool: segment not readable, passed over", "segment", r.at.Segment, "err", err)
-				r.buf, r.at.Offset = nil, size
+			if err := r.readMore(ctx, size); err != nil {
+				return Record{}, err
 			}
 		case next != 0:
+			if size > 0 { // else the segment was removed, for room
+				r.skipTail()
+			}
+			r.release()
 			r.buf, r.at = nil, Position{Segment: next}
 		default:
 			select {
@@ -71,7 +87,68 @@ func (r *Reader) Next(ctx context.Context) (Record, error) {
 	}
 }
 
-// look tells how much of p's segment is durable, which segment follows where
+// skipTail keeps what follows the last line of a segment that is complete, or
+// that is gone.
+func (r *Reader) skipTail() {
+	if len(r.buf) > 0 {
+		r.s.quarantineLine(r.at, r.buf, io.ErrUnexpectedEOF)
+	}
+}
+
+// The pauses between attempts to read a segment.
+const (
+	minReadPause = 10 * time.Millisecond
+	maxReadPause = 5 * time.Second
+)
+
+// readMore reads on in a segment that has size durable bytes. After an error
+// that says nothing of the records it waits a while; it returns an error where
+// ctx ends meanwhile.
+func (r *Reader) readMore(ctx context.Context, size int64) error {
+	err := r.fill(size)
+	switch {
+	case err == nil:
+		if r.failed >= time.Second {
+			r.s.c.Log.Info("spool: segment is readable again", "segment", r.at.Segment)
+		}
+		r.failed = 0
+		return nil
+
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, io.EOF):
+		if now, _, _ := r.s.look(r.at); now < size { // removed just now, for room
+			r.buf = nil
+			return nil
+		}
+		r.s.gone.Inc()
+		r.s.c.Log.Error("spool: segment is gone or cut, passed over", "segment", r.at.Segment,
+			"from", r.at.Offset, "to", size, "err", err)
+		r.skipTail()
+		r.release()
+		r.buf, r.at.Offset = nil, size
+		return nil
+	}
+
+	r.s.readErrors.Inc()
+	r.release()
+	if r.failed == 0 || r.failed == maxReadPause {
+		r.s.c.Log.Error("spool: segment not readable, trying again", "segment", r.at.Segment,
+			"offset", r.at.Offset, "err", err)
+	}
+	r.failed = min(max(2*r.failed, minReadPause), maxReadPause)
+
+	timer := time.NewTimer(r.failed)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-r.s.done:
+		return ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// look returns how much of p's segment is durable, which segment follows where
 // that one is complete (0: none yet), and what to wait for.
 func (s *Spool) look(p Position) (size int64, next uint64, grown <-chan struct{}) {
 	s.mu.Lock()
@@ -85,25 +162,61 @@ func (s *Spool) look(p Position) (size int64, next uint64, grown <-chan struct{}
 			return size, seg.seq, s.grown
 		}
 	}
+
 	return size, 0, s.grown
 }
 
 const readAhead = 256 << 10
 
+// fill reads the next bytes of the segment, which stays open meanwhile.
 func (r *Reader) fill(size int64) error {
-	f, err := r.s.c.FS.Open(r.s.path(r.at.Segment))
-	if err != nil {
-		return err
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
+	if r.file == nil || r.open != r.at.Segment {
+		r.closeFile()
+		f, err := r.s.c.FS.Open(r.s.path(r.at.Segment))
+		if err != nil {
+			return err
+		}
+		r.file, r.open = f, r.at.Segment
 	}
-	defer f.Close()
+
 	from := r.at.Offset + int64(len(r.buf))
 	chunk := make([]byte, min(size-from, max(readAhead, int64(len(r.buf)))))
-	n, err := f.ReadAt(chunk, from)
+	n, err := r.file.ReadAt(chunk, from)
 	r.buf = append(r.buf[:len(r.buf):len(r.buf)], chunk[:n]...)
 	if n > 0 {
 		return nil
 	}
+	if errors.Is(err, os.ErrClosed) {
+		r.file = nil
+	}
+
 	return err
+}
+
+// closeFile closes the open segment; under mu.
+func (r *Reader) closeFile() {
+	if r.file != nil {
+		r.file.Close()
+		r.file = nil
+	}
+}
+
+func (r *Reader) release() {
+	r.mu.Lock()
+	r.closeFile()
+	r.mu.Unlock()
+}
+
+// releaseSegment closes a segment that is about to be removed.
+func (r *Reader) releaseSegment(seq uint64) {
+	r.mu.Lock()
+	if r.open == seq {
+		r.closeFile()
+	}
+	r.mu.Unlock()
 }
 
 // Rewind goes back to the last committed position.
@@ -111,98 +224,4 @@ func (r *Reader) Rewind() {
 	r.s.mu.Lock()
 	r.at, r.buf = r.s.cursors[r.name], nil
 	r.s.mu.Unlock()
-}
-
-// Commit makes it durable that everything before p has been dealt with.
-func (r *Reader) Commit(p Position) error {
-	data, _ := json.Marshal(p)
-	name := filepath.Join(r.s.c.Dir, "cursor-"+r.name)
-	fsys := r.s.c.FS
-	if err := fsys.Remove(name + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("spool: %w", err)
-	}
-	f, err := fsys.Create(name + ".new")
-	if err != nil {
-		return fmt.Errorf("spool: %w", err)
-	}
-	_, err = f.Write(appendLine(nil, data))
-	if err == nil {
-		err = f.Sync()
-	}
-	if e := f.Close(); err == nil {
-		err = e
-	}
-	if err == nil {
-		err = fsys.Rename(name+".new", name)
-	}
-	if err == nil {
-		err = fsys.SyncDir(r.s.c.Dir)
-	}
-	if err != nil {
-		return fmt.Errorf("spool: %w", err)
-	}
-	r.s.mu.Lock()
-	r.s.cursors[r.name] = p
-	r.s.mu.Unlock()
-	return nil
-}
-
-// readCursor starts at the beginning where the cursor is missing or broken:
-// records may then go twice, none is lost.
-func (s *Spool) readCursor(name string) Position {
-	file := filepath.Join(s.c.Dir, "cursor-"+name)
-	data, err := s.readSmall(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return Position{}
-	}
-	var p Position
-	record, ok := parseLine(bytes.TrimSuffix(data, []byte("\n")))
-	if err != nil || !ok || json.Unmarshal(record, &p) != nil {
-		s.c.Log.Error("spool: cursor set aside, reading from the start", "file", file, "err", err)
-		if err := s.c.FS.Rename(file, file+".broken"); err != nil {
-			s.c.Log.Error("spool: cursor not set aside", "file", file, "err", err)
-		}
-		return Position{}
-	}
-	return p
-}
-
-const maxCursor = 1 << 10
-
-func (s *Spool) readSmall(name string) ([]byte, error) {
-	f, err := s.c.FS.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	buf := make([]byte, maxCursor)
-	n, err := f.ReadAt(buf, 0)
-	if err == io.EOF {
-		err = nil
-	}
-	return buf[:n], err
-}
-
-// Newest is the position that the next record will have, or one before it.
-func (s *Spool) Newest() Position {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if len(s.segs) == 0 {
-		return Position{}
-	}
-	last := s.segs[len(s.segs)-1]
-	return Position{last.seq, last.size}
-}
-
-// Free commits a reader's position for an owner that reads with ReadAt: what
-// is before it is not needed any more. It writes only where that lets a whole
-// segment go.
-func (s *Spool) Free(reader string, p Position) error {
-	s.mu.Lock()
-	at := s.cursors[reader]
-	s.mu.Unlock()
-	if p.Segment <= at.Segment {
-		return nil
-	}
-	return (&Reader{s: s, name: reader}).Commit(Position{Segment: p.Segment})
 }

@@ -168,34 +168,11 @@ func TestManyWriters(t *testing.T) {
 	}
 }
 
-func TestUnreadableSegmentIsSetAside(t *testing.T) {
-	c := config(t.TempDir())
-	s := open(t, c)
-	put(t, s, "a")
-	s.Close()
-	c.FS = &failing{open: 1}
-	s = open(t, c)
-	put(t, s, "b")
-	got, _, _ := rest(t, s)
-	want(t, got, "b")
-	if kept, _ := filepath.Glob(filepath.Join(c.Dir, "*.broken")); len(kept) != 1 {
-		t.Errorf("set aside: %v", kept)
-	}
-}
-
 // failing fails the next calls of one kind.
 type failing struct {
 	OS
-	sync, short, open int
-	free              uint64
-}
-
-func (f *failing) Open(name string) (File, error) {
-	if f.open > 0 {
-		f.open--
-		return nil, errInjected
-	}
-	return f.OS.Open(name)
+	sync, short int
+	free        uint64
 }
 
 type failingFile struct {
@@ -248,14 +225,11 @@ func TestShortWriteIsNotGluedTo(t *testing.T) {
 	s := open(t, c)
 	put(t, s, "a")
 	fs.short = 1
-	if err := s.Append(context.Background(), []byte("lost")); !errors.Is(err, errInjected) {
-		t.Fatalf("got %v", err)
-	}
-	put(t, s, "b")
+	put(t, s, "again, in a new segment", "b")
 	s.Close()
 	s = open(t, c)
 	got, _, _ := rest(t, s)
-	want(t, got, "a", "b")
+	want(t, got, "a", "again, in a new segment", "b")
 }
 
 func TestReserve(t *testing.T) {
@@ -274,6 +248,32 @@ func TestReserve(t *testing.T) {
 	r.Release()
 	if _, err := s.Reserve(200); err != nil {
 		t.Errorf("after release: %v", err)
+	}
+}
+
+// TestLongRecordsOfManyWriters are written as they are, each at its position.
+func TestLongRecordsOfManyWriters(t *testing.T) {
+	s := open(t, config(t.TempDir()))
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			record := bytes.Repeat([]byte{byte('a' + w)}, maxJoined/2+w)
+			for range 4 {
+				at, err := s.AppendAt(context.Background(), []byte("small"), record)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				got, err := s.ReadAt(at[1], len(record))
+				if err != nil || !bytes.Equal(got, record) {
+					t.Errorf("writer %d: %d bytes at %v, %v", w, len(got), at[1], err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got, _, _ := rest(t, s); len(got) != 64 {
+		t.Errorf("%d records, want 64", len(got))
 	}
 }
 
@@ -296,7 +296,8 @@ func BenchmarkAppend(b *testing.B) {
 	record := bytes.Repeat([]byte("x"), 500)
 	for _, writers := range []int{1, 64} {
 		b.Run(fmt.Sprint(writers), func(b *testing.B) {
-			s, err := Open(Config{Dir: b.TempDir(), Log: slog.New(slog.DiscardHandler)})
+			dir := b.TempDir()
+			s, err := Open(Config{Dir: dir, Disk: NewDisk(nil, dir, 0), Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -333,19 +334,4 @@ func BenchmarkFsync(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-}
-
-// TestMinFree gives up the oldest segments, whatever waits for them, and says
-// how many.
-func TestMinFree(t *testing.T) {
-	fs := &failing{free: 1 << 40}
-	c := config(t.TempDir())
-	c.FS, c.SegmentBytes, c.MinFree = fs, 40, 1<<20
-	s := open(t, c)
-	put(t, s, "one, which fills its segment by itself", "two, which fills its segment by itself")
-	s.guarded = s.guarded.Add(-guardEvery)
-	fs.free = 1 << 10
-	put(t, s, "three") // the guard frees what it can before this is written
-	got, _, _ := rest(t, s)
-	want(t, got, "three")
 }

@@ -1,0 +1,898 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"postern/tracking/spool"
+)
+
+// faultFS is the machine's file system with calls that fail: fail is asked
+// before each, by the call's name and the file's.
+type faultFS struct {
+	spool.OS
+	mu    sync.Mutex
+	calls int
+	fail  func(n int, call, name string) error
+}
+
+func (f *faultFS) call(call, name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls++
+	if f.fail == nil {
+		return nil
+	}
+
+	return f.fail(f.calls, call, filepath.Base(name))
+}
+
+func (f *faultFS) set(fail func(n int, call, name string) error) {
+	f.mu.Lock()
+	f.fail = fail
+	f.mu.Unlock()
+}
+
+func (f *faultFS) Create(name string) (spool.File, error) {
+	if err := f.call("create", name); err != nil {
+		return nil, err
+	}
+	file, err := f.OS.Create(name)
+	if err != nil {
+		return nil, err
+	}
+
+	return &faultFile{file, f, name}, nil
+}
+
+func (f *faultFS) Open(name string) (spool.File, error) {
+	if err := f.call("open", name); err != nil {
+		return nil, err
+	}
+	file, err := f.OS.Open(name)
+	if err != nil {
+		return nil, err
+	}
+
+	return &faultFile{file, f, name}, nil
+}
+
+func (f *faultFS) Rename(from, to string) error {
+	if err := f.call("rename", from); err != nil {
+		return err
+	}
+
+	return f.OS.Rename(from, to)
+}
+
+func (f *faultFS) Remove(name string) error {
+	if err := f.call("remove", name); err != nil {
+		return err
+	}
+
+	return f.OS.Remove(name)
+}
+
+func (f *faultFS) List(dir string) ([]os.FileInfo, error) {
+	if err := f.call("list", dir); err != nil {
+		return nil, err
+	}
+
+	return f.OS.List(dir)
+}
+
+func (f *faultFS) SyncDir(dir string) error {
+	if err := f.call("syncdir", dir); err != nil {
+		return err
+	}
+
+	return f.OS.SyncDir(dir)
+}
+
+type faultFile struct {
+	spool.File
+	fs   *faultFS
+	name string
+}
+
+func (f *faultFile) Write(b []byte) (int, error) {
+	if err := f.fs.call("write", f.name); err != nil {
+		n, _ := f.File.Write(b[:len(b)/2])
+		return n, err
+	}
+
+	return f.File.Write(b)
+}
+
+func (f *faultFile) WriteAt(b []byte, off int64) (int, error) {
+	if err := f.fs.call("writeat", f.name); err != nil {
+		return 0, err
+	}
+
+	return f.File.WriteAt(b, off)
+}
+
+func (f *faultFile) ReadAt(b []byte, off int64) (int, error) {
+	if err := f.fs.call("read", f.name); err != nil {
+		return 0, err
+	}
+
+	return f.File.ReadAt(b, off)
+}
+
+func (f *faultFile) Sync() error {
+	if err := f.fs.call("sync", f.name); err != nil {
+		return err
+	}
+
+	return f.File.Sync()
+}
+
+func (f *faultFile) Truncate(size int64) error {
+	if err := f.fs.call("truncate", f.name); err != nil {
+		return err
+	}
+
+	return f.File.Truncate(size)
+}
+
+func (f *faultFile) Allocate(offset, n int64) error {
+	if err := f.fs.call("allocate", f.name); err != nil {
+		return err
+	}
+
+	return f.File.Allocate(offset, n)
+}
+
+// full is a disk without room.
+func full(_ int, call, _ string) error {
+	switch call {
+	case "create", "write", "allocate":
+		return syscall.ENOSPC
+	}
+
+	return nil
+}
+
+func put(t *testing.T, q *Queue, ts ...*Transaction) {
+	t.Helper()
+	if err := q.Put(context.Background(), ts...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// attempted are how often each copy was given to a deliverer.
+func (f *fakeDeliverer) attempted(local string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.got[local])
+}
+
+// TestEndsAreWrittenWhenThereIsRoomAgain: copies that the upstream took while
+// nothing could be written are not sent again after an orderly restart.
+func TestEndsAreWrittenWhenThereIsRoomAgain(t *testing.T) {
+	for _, when := range []string{"before the end", "at the end"} {
+		t.Run(when, func(t *testing.T) {
+			dir, fs := t.TempDir(), &faultFS{}
+			q := open(t, dir, func(c *Config) { c.FS = fs })
+			d := newFake()
+			d.answers["stays"] = []Verdict{{Reply: "450 later"}}
+			put(t, q, transaction("t1", "a", "b", "stays"), transaction("t2", "c"))
+			fs.set(full)
+			stop := serve(q, d)
+			wait(t, "the copies to be sent", func() bool { return q.Len() == 1 && d.attempted("stays") > 1 })
+			if when == "before the end" {
+				fs.set(nil)
+				wait(t, "the ends to be written", func() bool {
+					q.mu.Lock()
+					defer q.mu.Unlock()
+					return len(q.ends) == 0
+				})
+			} else {
+				time.AfterFunc(lastPause/2, func() { fs.set(nil) })
+			}
+			stop()
+			if err := q.Close(); err != nil {
+				t.Error(err)
+			}
+
+			q = open(t, dir, nil)
+			defer q.Close()
+			if l := q.List(9); len(l) != 1 || l[0].MessageID != "t1-stays" || l[0].Tries < 2 {
+				t.Errorf("after the restart: %+v", l)
+			}
+		})
+	}
+}
+
+// TestEndsAreWrittenThoughStatesAreNot, all of them.
+func TestEndsAreWrittenThoughStatesAreNot(t *testing.T) {
+	q := open(t, t.TempDir(), func(c *Config) { c.Disk = spool.NewDisk(nil, c.Dir, 1<<62) })
+	release := q.hold(t, 3*maxUnsaved)
+	defer release()
+	if err := q.Flush(); !errors.Is(err, spool.ErrNoSpace) {
+		t.Errorf("got %v, want ErrNoSpace for the state", err)
+	}
+	if ends, changed := len(q.ends), len(q.changed); ends != 0 || changed != 1 {
+		t.Errorf("%d ends and %d states are not written, want 0 and 1", ends, changed)
+	}
+}
+
+// hold puts n ends and a state where they wait to be recorded.
+func (q *Queue) hold(t *testing.T, n int) (release func()) {
+	t.Helper()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.add(transaction("t", "a"), spool.Position{Segment: 1}, 100)
+	q.change(q.entries["t"].copies["t-a"])
+	for i := range n {
+		q.ends = append(q.ends, end{doneRecord: doneRecord{"x", fmt.Sprint(i), "sent"}, segment: 1})
+	}
+
+	return func() {
+		q.mu.Lock()
+		clear(q.changed)
+		q.mu.Unlock()
+		q.Close()
+	}
+}
+
+// TestUnwrittenStatesAreBounded: of a copy's states the latest is kept.
+func TestUnwrittenStatesAreBounded(t *testing.T) {
+	fs := &faultFS{}
+	q := open(t, t.TempDir(), func(c *Config) { c.FS = fs })
+	d := newFake()
+	d.answers["a"] = []Verdict{{Reply: "450 later"}}
+	put(t, q, transaction("t1", "a"))
+	fs.set(full)
+	stop := serve(q, d)
+	d.attempts(t, 100)
+	if n := q.unsaved(); n > 1 {
+		t.Errorf("%d records wait for one copy", n)
+	}
+	fs.set(nil)
+	stop()
+	if n := q.unsaved(); n != 0 {
+		t.Errorf("%d records are not written at the end", n)
+	}
+	q.Close()
+}
+
+// TestOneFailureOfEachCall fails each file call of a queue's life once, in
+// turn: every copy that was accepted is sent, and the queue ends empty without
+// a restart.
+func TestOneFailureOfEachCall(t *testing.T) {
+	all := &faultFS{}
+	oneFailure(t, all)
+	for n := 1; n <= all.calls; n++ {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			t.Parallel()
+			fs := &faultFS{}
+			fs.set(func(i int, call, name string) error {
+				if i != n {
+					return nil
+				}
+				t.Logf("failed call: %s %s", call, name)
+				return syscall.EIO
+			})
+			oneFailure(t, fs)
+			fs.set(nil)
+		})
+	}
+}
+
+func oneFailure(t *testing.T, fs *faultFS) {
+	t.Helper()
+	dir := t.TempDir()
+	change := func(c *Config) { c.FS, c.segmentBytes, c.logEvery = fs, 300, 5*time.Millisecond }
+	try := func() *Queue {
+		c := Config{Dir: dir, RetryAfter: []time.Duration{time.Hour}}
+		c.Log = quiet
+		change(&c)
+		q, err := Open(c)
+		if err != nil {
+			return open(t, dir, change)
+		}
+		return q
+	}
+
+	q := try()
+	var accepted []string
+	errs := 0
+	for i := range 4 {
+		local := fmt.Sprint("first", i)
+		if err := q.Put(context.Background(), transaction(local, local, "waits")); err != nil {
+			errs++
+			continue
+		}
+		accepted = append(accepted, local)
+	}
+	if errs > 1 {
+		t.Errorf("%d errors of one failure", errs)
+	}
+	d := newFake()
+	d.answers["waits"] = []Verdict{{Reply: "450 later"}, {Done: true}}
+	stop := serve(q, d)
+	wait(t, "the first attempts", func() bool { return q.Len() == len(accepted) || retryAll(q) })
+	stop()
+	q.Close()
+
+	q = try()
+	d.mu.Lock()
+	d.answers["waits"] = nil
+	d.mu.Unlock()
+	stop = serve(q, d)
+	wait(t, "an empty queue", func() bool {
+		_, _ = q.Retry("") // a failure of it is one of those that are tested
+		return q.Len() == 0
+	})
+	wait(t, "no segment", func() bool { return q.spool.Size() == 0 })
+	stop()
+	q.Close()
+	for _, local := range accepted {
+		if len(d.got[local]) == 0 {
+			t.Errorf("the copy for %s was accepted and never sent", local)
+		}
+	}
+	if len(d.got["waits"]) < len(accepted) {
+		t.Errorf("%d copies were sent of %d", len(d.got["waits"]), len(accepted))
+	}
+}
+
+// retryAll makes copies due that wait only since they could not be read.
+func retryAll(q *Queue) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, e := range q.entries {
+		for _, c := range e.copies {
+			if c.tries == 0 && !c.busy && c.next.After(time.Now()) {
+				c.next = time.Now()
+				q.schedule(c)
+			}
+		}
+	}
+
+	return false
+}
+
+// TestFlippedBitIsQuarantined wherever it is in a transaction that waits.
+func TestFlippedBitIsQuarantined(t *testing.T) {
+	dir := t.TempDir()
+	q := open(t, dir, nil)
+	put(t, q, transaction("t1", "a"))
+	q.Close()
+	whole, err := os.ReadFile(filepath.Join(dir, "0000000000000001.seg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for at := 0; at < len(whole); at += 7 {
+		dir := t.TempDir()
+		broken := slices.Clone(whole)
+		broken[at] ^= 1
+		if broken[at] == '\n' {
+			continue
+		}
+		name := filepath.Join(dir, "0000000000000001.seg")
+		if err := os.WriteFile(name, broken, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		q := open(t, dir, nil)
+		put(t, q, transaction("t2", "b"))
+		d := newFake()
+		stop := serve(q, d)
+		wait(t, "an empty queue", func() bool { return q.Len() == 0 })
+		wait(t, "no segment", func() bool { return q.spool.Size() == 0 })
+		stop()
+		q.Close()
+		kept, _ := filepath.Glob(filepath.Join(dir, "*.broken"))
+		if len(kept) != 1 {
+			t.Fatalf("flipped at %d: quarantined %v", at, kept)
+		}
+		data, err := os.ReadFile(kept[0])
+		if err != nil || !strings.Contains(string(broken), strings.TrimSpace(string(data))) || len(data) < 100 {
+			t.Errorf("flipped at %d: %s holds %q, %v", at, kept[0], data, err)
+		}
+		if len(d.got["a"]) != 0 || len(d.got["b"]) != 1 {
+			t.Errorf("flipped at %d: sent %v", at, d.got)
+		}
+	}
+}
+
+// TestRecordThatCannotBeDecodedIsQuarantined, though its checksum is right.
+func TestRecordThatCannotBeDecodedIsQuarantined(t *testing.T) {
+	for _, record := range []string{"T 0000000020 {}\\nxx", "X what", "D {", `S {"id":\`, "x"} {
+		t.Run(record, func(t *testing.T) {
+			dir := t.TempDir()
+			q := open(t, dir, nil)
+			if err := q.spool.Append(context.Background(), []byte(record)); err != nil {
+				t.Fatal(err)
+			}
+			put(t, q, transaction("t", "a"))
+			q.Close()
+			q = open(t, dir, nil)
+			defer q.Close()
+			kept, _ := filepath.Glob(filepath.Join(dir, "*.broken"))
+			if len(kept) != 1 || q.Len() != 1 {
+				t.Errorf("quarantined %v, %d copies wait, want one of each", kept, q.Len())
+			}
+		})
+	}
+}
+
+// TestSegmentNotReadableAtTheStart holds back those behind it; what waits in it
+// is sent when it can be read, and what ended since is not sent again.
+func TestSegmentNotReadableAtTheStart(t *testing.T) {
+	dir, fs := t.TempDir(), &faultFS{}
+	small := func(c *Config) { c.FS, c.segmentBytes = fs, 1 }
+	q := open(t, dir, func(c *Config) { small(c); c.RetryAfter = []time.Duration{time.Hour} })
+	put(t, q, transaction("t1", "a", "b", "ended"))
+	put(t, q, transaction("t2", "c"))
+	d := newFake()
+	for _, local := range []string{"a", "b", "c"} {
+		d.answers[local] = []Verdict{{Reply: "450 later"}}
+	}
+	stop := serve(q, d)
+	wait(t, "the first attempts", func() bool {
+		return q.Len() == 3 && d.attempted("a") == 1 && d.attempted("b") == 1 && d.attempted("c") == 1
+	})
+	stop()
+	q.Close()
+
+	fs.set(func(_ int, call, name string) error {
+		if call == "open" && name == "0000000000000001.seg" {
+			return syscall.EMFILE
+		}
+		return nil
+	})
+	q = open(t, dir, small)
+	if l := q.List(9); len(l) != 1 || l[0].MessageID != "t2-c" {
+		t.Errorf("with the segment unread: %+v", l)
+	}
+	d = newFake()
+	stop = serve(q, d)
+	if _, err := q.Retry(""); err != nil {
+		t.Error(err)
+	}
+	wait(t, "the readable copy", func() bool { return q.Len() == 0 && q.unsaved() == 0 })
+	if _, err := os.Stat(filepath.Join(dir, "0000000000000001.seg")); err != nil {
+		t.Errorf("the unread segment: %v", err)
+	}
+	fs.set(nil)
+	wait(t, "the copies of the segment", func() bool { return q.Len() == 2 || d.attempted("a")+d.attempted("b") == 2 })
+	if l := q.List(9); len(l) > 0 && l[0].Tries != 1 {
+		t.Errorf("the copies have lost their state: %+v", l)
+	}
+	if _, err := q.Retry(""); err != nil {
+		t.Error(err)
+	}
+	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
+	stop()
+	q.Close()
+	if d.attempted("a") != 1 || d.attempted("b") != 1 || d.attempted("c") != 1 || d.attempted("ended") != 0 {
+		t.Errorf("sent %v", d.got)
+	}
+}
+
+// TestCopyThatCannotBeReadIsTriedAgain, and its try does not count.
+func TestCopyThatCannotBeReadIsTriedAgain(t *testing.T) {
+	fs := &faultFS{}
+	q := open(t, t.TempDir(), func(c *Config) { c.FS = fs })
+	put(t, q, transaction("t1", "a"))
+	fs.set(func(_ int, call, name string) error {
+		if call == "open" && strings.HasSuffix(name, ".seg") {
+			return syscall.EMFILE
+		}
+		return nil
+	})
+	d := newFake()
+	stop := serve(q, d)
+	wait(t, "the attempt to fail", func() bool { l := q.List(1); return len(l) == 1 && l[0].Next.After(time.Now()) })
+	fs.set(nil)
+	if l := q.List(1); l[0].Tries != 0 {
+		t.Errorf("%d tries are counted", l[0].Tries)
+	}
+	if _, err := q.Retry(""); err != nil {
+		t.Error(err)
+	}
+	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
+	stop()
+	q.Close()
+	if d.attempted("a") != 1 {
+		t.Errorf("sent %v", d.got)
+	}
+}
+
+// TestManySmallMessagesHoldNothingBack: however many wait in the oldest segment.
+func TestManySmallMessagesHoldNothingBack(t *testing.T) {
+	for _, n := range []int{10, 1001, 3000} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			dir := t.TempDir()
+			q := open(t, dir, func(c *Config) {
+				c.segmentBytes = 1 << 20
+				c.RetryAfter = []time.Duration{time.Hour}
+			})
+			d := newFake()
+			d.answers["stays"] = []Verdict{{Reply: "450 later"}}
+			var small []*Transaction
+			for i := range n {
+				small = append(small, transaction(fmt.Sprint("small", i), "stays"))
+			}
+			put(t, q, small...)
+			stop := serve(q, d)
+			wait(t, "the small ones to wait", func() bool { return d.attempted("stays") == n })
+			for i := range 100 {
+				big := transaction(fmt.Sprint("big", i), "goes")
+				big.Shared[1] = make([]byte, 300<<10)
+				put(t, q, big)
+			}
+			live := func() int64 { q.mu.Lock(); defer q.mu.Unlock(); return q.live }
+			wait(t, "room", func() bool { return q.Len() == n && q.spool.Size() <= 2*live()+4<<20 })
+			stop()
+			q.Close()
+
+			q = open(t, dir, nil)
+			defer q.Close()
+			l := q.List(n + 1)
+			if len(l) != n || l[0].Tries != 1 {
+				t.Errorf("%d copies wait after the restart, want %d with one try", len(l), n)
+			}
+		})
+	}
+}
+
+// TestOpenSegmentGoesWhenNothingWaits.
+func TestOpenSegmentGoesWhenNothingWaits(t *testing.T) {
+	dir := t.TempDir()
+	q, d := open(t, dir, nil), newFake()
+	stop := serve(q, d)
+	put(t, q, transaction("t1", "a"))
+	wait(t, "an empty folder", func() bool {
+		segs, _ := filepath.Glob(dir + "/*.seg")
+		return q.Len() == 0 && len(segs) == 0
+	})
+	put(t, q, transaction("t2", "b"))
+	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
+	stop()
+	q.Close()
+}
+
+// TestEscapedIsExact: what is reserved is what is written.
+func TestEscapedIsExact(t *testing.T) {
+	for _, text := range []string{"", "plain", "\r\n", strings.Repeat("\\", 1000), strings.Repeat("\\r\\n\n", 1000)} {
+		if got, want := Escaped([]byte(text)), len(escape(nil, []byte(text))); got != want {
+			t.Errorf("%.20q: got %d, want %d", text, got, want)
+		}
+		tr := transaction("t", "a", "b")
+		tr.Shared[0] = []byte(text)
+		record, err := encodeTransaction(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(record) != cap(record) {
+			t.Errorf("%.20q: %d bytes were made for a record of %d", text, cap(record), len(record))
+		}
+		own := 0
+		for _, c := range tr.Copies {
+			own += total(lengths(c.Own)) + 300
+		}
+		if room := Room(Escaped(text2(tr)), own); room < int64(len(record)) {
+			t.Errorf("%.20q: room %d for a record of %d", text, room, len(record))
+		}
+	}
+}
+
+func text2(t *Transaction) []byte {
+	var all []byte
+	for _, b := range t.Shared {
+		all = append(all, b...)
+	}
+
+	return all
+}
+
+// TestEndFitsTheRoomHeldForIt, whatever the ids hold.
+func TestEndFitsTheRoomHeldForIt(t *testing.T) {
+	for _, id := range []string{"", "a2bh4f3dw2iyp3uk2bh4f3dw2i", strings.Repeat("x", 500)} {
+		refused := failedWith("550 5.1.1 \"<no> such")
+		for _, why := range []string{"sent", "unreadable", "dropped", refused, failedWith("no code")} {
+			record, err := encodeJSON(kindDone, doneRecord{id, id, why})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if room := recordRoom(id, id); room < int64(spool.LineBytes(len(record))) {
+				t.Errorf("room %d for %q", room, record)
+			}
+		}
+	}
+}
+
+// testBudget counts, and knows the most that was held.
+type testBudget struct {
+	mu              sync.Mutex
+	limit, held, at int64
+}
+
+func (b *testBudget) Reserve(n int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held+n > b.limit {
+		return false
+	}
+	b.held += n
+	b.at = max(b.at, b.held)
+
+	return true
+}
+
+func (b *testBudget) Release(n int64) {
+	b.mu.Lock()
+	b.held -= n
+	b.mu.Unlock()
+}
+
+// countingDeliverer knows how many copies are with it at once.
+type countingDeliverer struct {
+	*fakeDeliverer
+	mu        sync.Mutex
+	now, most int
+	arrived   chan struct{}
+	proceed   chan struct{}
+}
+
+func (c *countingDeliverer) Deliver(ctx context.Context, t *Transaction, i, tries int) Verdict {
+	c.mu.Lock()
+	c.now++
+	c.most = max(c.most, c.now)
+	c.mu.Unlock()
+	c.arrived <- struct{}{}
+	<-c.proceed
+	defer func() {
+		c.mu.Lock()
+		c.now--
+		c.mu.Unlock()
+	}()
+
+	return c.fakeDeliverer.Deliver(ctx, t, i, tries)
+}
+
+// TestWorkersKeepToTheBudget: as many copies are read as it has room for, and
+// one in any case; all are sent.
+func TestWorkersKeepToTheBudget(t *testing.T) {
+	const size = 256 << 10
+	for _, tc := range []struct {
+		name  string
+		limit int64
+		most  int
+	}{
+		{"room for three", 3*(size+bufferStep) + 1000, 3},
+		{"room for none", 1000, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := &testBudget{limit: tc.limit}
+			q := open(t, t.TempDir(), func(c *Config) { c.Budget = b })
+			for i := range 12 {
+				tr := transaction(fmt.Sprint("t", i), "a")
+				tr.Shared[1] = make([]byte, size)
+				put(t, q, tr)
+			}
+			d := &countingDeliverer{
+				fakeDeliverer: newFake(),
+				arrived:       make(chan struct{}, 100),
+				proceed:       make(chan struct{}),
+			}
+			stop := serve(q, d)
+			for range tc.most {
+				<-d.arrived
+			}
+			close(d.proceed)
+			wait(t, "an empty queue", func() bool { return q.Len() == 0 })
+			wait(t, "the memory to come back", func() bool {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				return b.held == 0
+			})
+			stop()
+			q.Close()
+			if d.most > tc.most || b.at > tc.limit {
+				t.Errorf("%d copies at once, %d bytes; want at most %d, %d", d.most, b.at, tc.most, tc.limit)
+			}
+			if n := d.attempted("a"); n != 12 {
+				t.Errorf("%d copies sent, want 12", n)
+			}
+		})
+	}
+}
+
+// TestBuffersAreUsedAgain: messages one after another make no garbage of their
+// size.
+func TestBuffersAreUsedAgain(t *testing.T) {
+	m := newMemory(&testBudget{limit: 1 << 20})
+	first, err := m.get(context.Background(), 300<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.put(first)
+	second, err := m.get(context.Background(), 200<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if &first.buf[0] != &second.buf[0] {
+		t.Error("a second buffer was made")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := m.get(ctx, 1<<20); !errors.Is(err, context.Canceled) {
+		t.Errorf("while the budget is spent: %v, want the context's end", err)
+	}
+	m.put(second)
+}
+
+// TestPartsAreTheMessage.
+func TestPartsAreTheMessage(t *testing.T) {
+	tr := transaction("t", "a")
+	var got []byte
+	for _, p := range tr.Parts(0) {
+		got = append(got, p...)
+	}
+	if string(got) != bytesOf("t", "a") || string(tr.Message(0)) != string(got) {
+		t.Errorf("got %q, want %q", got, bytesOf("t", "a"))
+	}
+}
+
+// smallDisk is a file system of its own that can be filled.
+func smallDisk(t *testing.T, size string) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("only root can mount a small disk")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+		t.Skipf("no tmpfs: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+
+	return dir
+}
+
+// TestFullDiskDrains: the queue itself fills a disk, another program takes the
+// rest; every copy is sent once, also over an orderly restart in between, and
+// there is room for mail again though some copies wait on.
+func TestFullDiskDrains(t *testing.T) {
+	for _, others := range []bool{false, true} {
+		t.Run(fmt.Sprint("other programs ", others), func(t *testing.T) { fullDiskDrains(t, others) })
+	}
+}
+
+func fullDiskDrains(t *testing.T, others bool) {
+	root := smallDisk(t, "16m")
+	dir := filepath.Join(root, "queue")
+	disk := spool.NewDisk(nil, root, 1<<20)
+	change := func(c *Config) {
+		c.Disk, c.logEvery = disk, 50*time.Millisecond
+		c.RetryAfter = []time.Duration{100 * time.Millisecond}
+	}
+	q := open(t, dir, change)
+	d := newFake()
+	d.away = true
+	stop := serve(q, d)
+	body := []byte(strings.Repeat("0123456789 0123456789 0123456789\r\n", 60))
+	count := 0
+	one := func() error {
+		tr := transaction(fmt.Sprint("t", count), fmt.Sprint("to", count))
+		tr.Shared[1] = body
+		release, err := q.Reserve(Room(Escaped(body), 4096))
+		if err != nil {
+			return err
+		}
+		defer release()
+		if err := q.Put(context.Background(), tr); err != nil {
+			return err
+		}
+		count++
+
+		return nil
+	}
+	for one() == nil {
+	}
+	if count < 1000 {
+		t.Fatalf("only %d copies fitted", count)
+	}
+	wait(t, "attempts at a full disk", func() bool { return d.attempted("to0") > 5 })
+	if others {
+		f, err := os.Create(filepath.Join(root, "filler"))
+		for err == nil {
+			_, err = f.Write(make([]byte, 4096))
+		}
+		f.Close()
+	}
+
+	d.mu.Lock()
+	d.away = false
+	d.answers["to7"] = []Verdict{{Reply: "450 later"}}
+	d.got = map[string][]string{}
+	half := count / 2
+	for i := half; i < count; i++ {
+		d.answers[fmt.Sprint("to", i)] = []Verdict{{Reply: "450 later"}}
+	}
+	d.mu.Unlock()
+	wait(t, "half of the copies", func() bool { return q.Len() <= count-half+1 })
+	stop()
+	if n := q.unsaved(); !others && n > 0 {
+		t.Errorf("%d records are not written at the end", n)
+	}
+	q.Close()
+	if others {
+		os.Remove(filepath.Join(root, "filler"))
+	}
+
+	q = open(t, dir, change)
+	if n := q.Len(); n != count-half+1 {
+		t.Errorf("%d copies wait after the restart, want %d", n, count-half+1)
+	}
+	d.mu.Lock()
+	for i := half; i < count; i++ {
+		delete(d.answers, fmt.Sprint("to", i))
+	}
+	d.mu.Unlock()
+	stop = serve(q, d)
+	wait(t, "all but one", func() bool { return q.Len() == 1 })
+	wait(t, "room for mail", func() bool { return q.Err() == nil && q.spool.Size() < 4<<20 })
+	if err := one(); err != nil {
+		t.Errorf("new mail: %v", err)
+	}
+	stop()
+	q.Close()
+	for i := range half {
+		if n := d.attempted(fmt.Sprint("to", i)); n != 1 && i != 7 {
+			t.Errorf("copy %d was sent %d times", i, n)
+		}
+	}
+}
+
+// TestRefusedCopiesLeaveAFullDisk: there is no room for their DSNs, which are
+// sent all the same, once each.
+func TestRefusedCopiesLeaveAFullDisk(t *testing.T) {
+	fs := &faultFS{}
+	q := open(t, t.TempDir(), func(c *Config) { c.FS = fs })
+	d := &dsnDeliverer{fakeDeliverer: newFake()}
+	const copies = 20
+	for i := range copies {
+		local := fmt.Sprint("a", i)
+		d.answers[local] = []Verdict{{Failed: true, Reply: "550 no"}}
+		put(t, q, transaction(local, local))
+	}
+	d.answers["sender-of-a7-a7"] = []Verdict{{Reply: "450 later"}}
+	fs.set(full)
+	stop := serve(q, d)
+	wait(t, "all but one to leave", func() bool { return q.Len() == 1 && d.attempted("sender-of-a7-a7") > 1 })
+	d.mu.Lock()
+	delete(d.answers, "sender-of-a7-a7")
+	d.mu.Unlock()
+	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
+	fs.set(nil)
+	stop()
+	q.Close()
+	for i := range copies {
+		to := fmt.Sprintf("sender-of-a%d-a%d", i, i)
+		if n := d.attempted(to); n != 1 && i != 7 {
+			t.Errorf("%d DSNs for %s, want 1", n, to)
+		}
+	}
+}
+
+// dsnDeliverer has a DSN for each copy that it gives up.
+type dsnDeliverer struct{ *fakeDeliverer }
+
+func (d *dsnDeliverer) GiveUp(_ context.Context, t *Transaction, i, _ int, _ Verdict) []*Transaction {
+	id := t.Copies[i].MessageID
+	return []*Transaction{transaction("dsn-"+id, "sender-of-"+id)}
+}

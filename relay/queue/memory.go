@@ -1,0 +1,159 @@
+package queue
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+const (
+	// bufferStep is what buffers' lengths are multiples of.
+	bufferStep = 64 << 10
+
+	// tooLong is how many times longer than needed a buffer may be.
+	tooLong = 8
+
+	// askEvery is how often the budget is asked again while others hold it.
+	askEvery = 100 * time.Millisecond
+)
+
+// memory lends buffers for the copies that are being sent. Their bytes come
+// from the process's budget and stay counted while a buffer is kept for the
+// next copy: what was freed and not collected yet is memory too.
+type memory struct {
+	budget Budget // nil: no limit
+
+	mu       sync.Mutex
+	lent     int
+	kept     [][]byte
+	used     bool // since the last trim
+	returned chan struct{}
+}
+
+func newMemory(b Budget) *memory { return &memory{budget: b, returned: make(chan struct{})} }
+
+// lease is a buffer on loan.
+type lease struct {
+	buf     []byte
+	counted bool // in the budget
+}
+
+// get lends a buffer of n bytes. While the budget has no room for it, it waits
+// for other copies to end; one copy is always sent. It fails only where ctx
+// ends.
+func (m *memory) get(ctx context.Context, n int) (lease, error) {
+	for {
+		l, wait := m.lend(n)
+		if wait == nil {
+			return l, nil
+		}
+
+		timer := time.NewTimer(askEvery)
+		select {
+		case <-wait:
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return lease{}, ctx.Err()
+		}
+		timer.Stop()
+	}
+}
+
+// lend returns a buffer, or what to wait for.
+func (m *memory) lend(n int) (lease, <-chan struct{}) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.used = true
+
+	if buf := m.fitting(n); buf != nil {
+		m.lent++
+		return lease{buf[:n], true}, nil
+	}
+
+	size := (n + bufferStep - 1) / bufferStep * bufferStep
+	ok := m.reserve(int64(size))
+	if !ok && len(m.kept) > 0 {
+		m.dropKept()
+		ok = m.reserve(int64(size))
+	}
+	if !ok && m.lent > 0 {
+		return lease{}, m.returned
+	}
+	m.lent++
+
+	return lease{make([]byte, n, size), ok}, nil
+}
+
+// fitting takes the shortest kept buffer that holds n bytes and is not much
+// longer, nil where there is none; under mu.
+func (m *memory) fitting(n int) []byte {
+	best := -1
+	for i, b := range m.kept {
+		fits := cap(b) >= n && cap(b) <= max(tooLong*n, bufferStep)
+		if fits && (best < 0 || cap(b) < cap(m.kept[best])) {
+			best = i
+		}
+	}
+	if best < 0 {
+		return nil
+	}
+
+	buf := m.kept[best]
+	last := len(m.kept) - 1
+	m.kept[best] = m.kept[last]
+	m.kept = m.kept[:last]
+
+	return buf
+}
+
+// put takes a buffer back.
+func (m *memory) put(l lease) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.lent--
+	if l.counted {
+		m.kept = append(m.kept, l.buf)
+	}
+	close(m.returned)
+	m.returned = make(chan struct{})
+}
+
+// try reserves n bytes where there is room now.
+func (m *memory) try(n int64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.reserve(n) {
+		return true
+	}
+	m.dropKept()
+
+	return m.reserve(n)
+}
+
+// give gives back what try reserved.
+func (m *memory) give(n int64) {
+	if m.budget != nil {
+		m.budget.Release(n)
+	}
+}
+
+func (m *memory) reserve(n int64) bool { return m.budget == nil || m.budget.Reserve(n) }
+
+// dropKept gives kept buffers to the collector; under mu.
+func (m *memory) dropKept() {
+	for _, b := range m.kept {
+		m.give(int64(cap(b)))
+	}
+	m.kept = nil
+}
+
+// trim drops kept buffers that nobody used since it was called last.
+func (m *memory) trim() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.used && m.lent == 0 {
+		m.dropKept()
+	}
+	m.used = false
+}
