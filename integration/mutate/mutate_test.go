@@ -110,7 +110,7 @@ func TestDrawIsTheSameForASeed(t *testing.T) {
 		return strings.Join(out, "\n")
 	}
 
-	if ids(1) != ids(1) {
+	if first, second := ids(1), ids(1); first != second {
 		t.Error("two draws with one seed differ")
 	}
 	if ids(1) == ids(2) {

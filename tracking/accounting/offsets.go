@@ -1,7 +1,6 @@
 package accounting
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -120,12 +119,6 @@ func (s *fileState) same(file io.ReaderAt, size int64) bool {
 	}
 	sum, err := headSum(file, s.HeadLen)
 	return err == nil && (s.HeadLen == 0 || sum == s.Head)
-}
-
-// lineAt is the number of the line that begins at data[at], data being what
-// follows the offset.
-func (s *fileState) lineAt(data []byte, at int64) int64 {
-	return s.Lines + int64(bytes.Count(data[:at], []byte("\n"))) + 1
 }
 
 func headSum(file io.ReaderAt, n int64) (string, error) {

@@ -131,7 +131,7 @@ type Uploader struct {
 
 	mu      sync.Mutex
 	summary summary
-	samples map[event.Type]sample
+	samples map[event.Type][]byte // an event of each type that the service took
 }
 
 type summary struct {
@@ -159,7 +159,7 @@ func New(c Config) (*Uploader, error) {
 		quarantine: newQuarantine(filepath.Join(c.Dir, "rejected"), c.QuarantineFS, c.Now),
 		metrics:    newMetrics(c.Metrics),
 		outcomes:   &outcomes{},
-		samples:    map[event.Type]sample{},
+		samples:    map[event.Type][]byte{},
 	}
 	u.aside = newAside(c.BatchBytes, u.metrics)
 	u.recall(entries)

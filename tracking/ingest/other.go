@@ -6,12 +6,6 @@ import (
 	"postern/tracking/event"
 )
 
-// sample is an event that the service took.
-type sample struct {
-	line    []byte
-	message string
-}
-
 // noteTaken notes that the service took an upload.
 func (u *Uploader) noteTaken(aside bool) {
 	u.taken.Add(1)
@@ -27,7 +21,7 @@ func (u *Uploader) remember(it item) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 
-	u.samples[it.typ] = sample{line: it.line}
+	u.samples[it.typ] = it.line
 }
 
 // suspects are the types and messages of events that were refused alone.
@@ -97,8 +91,8 @@ func (d *delivery) candidates() []candidate {
 	d.u.mu.Lock()
 	defer d.u.mu.Unlock()
 
-	for typ, s := range d.u.samples {
-		consider(-1, typ, s.line)
+	for typ, line := range d.u.samples {
+		consider(-1, typ, line)
 	}
 
 	if len(both) > 0 {

@@ -77,7 +77,7 @@ var templatePairs = [][2]string{{"{%", "%}"}, {"*|", "|*"}, {"<%", "%>"}, {"[[",
 // language, mustache (as in AMP for Email) and Handlebars before all. Sealed
 // into a token, it could not be filled in any more.
 func hasTemplateSyntax(t string) bool {
-	if strings.IndexAny(t, "{}*[<%") < 0 {
+	if !strings.ContainsAny(t, "{}*[<%") {
 		return false
 	}
 	if strings.Contains(t, "{{") || strings.Contains(t, "}}") {

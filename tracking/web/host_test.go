@@ -213,7 +213,13 @@ func TestProbe(t *testing.T) {
 				to, _ := url.Parse(tracker.URL)
 				transport := &http.Transport{DisableKeepAlives: true}
 				asked = httptest.NewServer(&httputil.ReverseProxy{
-					Director:  func(r *http.Request) { r.URL.Scheme, r.URL.Host = to.Scheme, to.Host; c.director(r) },
+					Rewrite: func(p *httputil.ProxyRequest) {
+						p.Out.URL.Scheme = to.Scheme
+						p.Out.URL.Host = to.Host
+						p.Out.Host = p.In.Host
+						p.Out.Header.Set("X-Forwarded-For", "127.0.0.1")
+						c.director(p.Out)
+					},
 					Transport: transport,
 				})
 				defer asked.Close()
