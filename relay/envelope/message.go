@@ -206,36 +206,64 @@ func Check(msg []byte) error {
 
 // WriteData writes a message in the DATA form of RFC 5321 section 4.5.2: dots
 // at the start of a line doubled, a CRLF added where the last line lacks one,
-// and the final dot. The message may come in parts, each but the last ending
-// with a line. It writes nothing at all if a part fails Check. The caller
-// flushes.
+// and the final dot. The message may come in parts, cut anywhere. It writes
+// nothing at all if the parts together fail Check. The caller flushes.
 func WriteData(w *bufio.Writer, parts ...[]byte) error {
-	for i, p := range parts {
-		if err := Check(p); err != nil {
-			return err
-		}
-		if i < len(parts)-1 && len(p) > 0 && !bytes.HasSuffix(p, []byte("\r\n")) {
-			return bareCR()
-		}
+	if err := checkParts(parts); err != nil {
+		return err
 	}
-	terminated := true
+
+	lineStart := true
 	for _, p := range parts {
 		if len(p) == 0 {
 			continue
 		}
-		terminated = bytes.HasSuffix(p, []byte("\r\n"))
-		writeStuffed(w, p)
+		writeStuffed(w, p, lineStart)
+		lineStart = p[len(p)-1] == '\n'
 	}
-	if !terminated {
+	if !lineStart {
 		w.WriteString("\r\n")
 	}
+
 	_, err := w.WriteString(".\r\n") // bufio keeps the first error
 	return err
 }
 
-// writeStuffed writes lines with their leading dots doubled.
-func writeStuffed(w *bufio.Writer, p []byte) {
-	if p[0] == '.' {
+// checkParts is Check of a message in parts. A CR that ends a part needs its LF
+// at the start of the next one.
+func checkParts(parts [][]byte) error {
+	var before byte // the part
+	for _, p := range parts {
+		if len(p) == 0 {
+			continue
+		}
+
+		last := p[len(p)-1]
+		switch {
+		case before == '\r' && p[0] != '\n':
+			return bareCR()
+		case before == '\r':
+			p = p[1:]
+		}
+		before = last
+		if last == '\r' && len(p) > 0 {
+			p = p[:len(p)-1]
+		}
+		if err := Check(p); err != nil {
+			return err
+		}
+	}
+	if before == '\r' {
+		return bareCR()
+	}
+
+	return nil
+}
+
+// writeStuffed writes lines with their leading dots doubled. lineStart says
+// that p begins a line.
+func writeStuffed(w *bufio.Writer, p []byte, lineStart bool) {
+	if lineStart && p[0] == '.' {
 		w.WriteByte('.')
 	}
 	for len(p) > 0 {
