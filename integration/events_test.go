@@ -107,9 +107,11 @@ func TestQueueCommands(t *testing.T) {
 	run(t, "", postern, "queue", "drop", "--config", g.config, id("one@"))
 	taking.Store(true)
 	run(t, "", postern, "queue", "retry", "--config", g.config, id("two@"))
-	if m := s.wait(t, 1); m.To != "two@example.net" {
+	m := s.wait(t, 1)
+	if m.To != "two@example.net" {
 		t.Errorf("sent to %s", m.To)
 	}
+	g.verifyDKIM(t, m.Data) // whole, as it was signed before it waited
 	if out, err := try("", postern, "queue", "retry", "--config", g.config, id("one@")); err == nil {
 		t.Errorf("a dropped copy is retried: %s", out)
 	}

@@ -355,3 +355,19 @@ func TestPingUnderFullLoad(t *testing.T) {
 		t.Errorf("%+v", out)
 	}
 }
+
+// TestFaultOfOurOwnIsTemporary: a message that must not go out as it is was let
+// in by us, and is kept.
+func TestFaultOfOurOwnIsTemporary(t *testing.T) {
+	for _, msg := range []string{"a\nb\r\n", "a\rb\r\n", "a\x00\r\n"} {
+		s := newScripted(t, always("none", ""))
+		tr := transaction()
+		tr.Message = [][]byte{[]byte(msg)}
+
+		out := pool(t, upstream.Config{Addrs: []string{s.addr}}).Send(context.Background(), tr)
+		reply := envelope.ReplyFor(out.Err)
+		if out.Err == nil || reply.Code != 451 || out.Accepted() {
+			t.Errorf("%q: got %v, %s, want 451", msg, out.Err, reply)
+		}
+	}
+}

@@ -284,9 +284,11 @@ func (c *conn) data(ctx context.Context, t *Transaction) Outcome {
 	}
 	c.w.Reset(c.raw)
 	var f *envelope.Fault
-	if errors.As(err, &f) { // nothing was written of it
+	if errors.As(err, &f) {
+		// Nothing was written of it. What came in passed the same check, so that
+		// the fault is ours, and no reason to return the mail to its sender.
 		c.broken = true
-		return Outcome{Err: f}
+		return Outcome{Err: envelope.Defer(451, [3]int{4, 3, 0}, "Message cannot be handed on, try again later", f)}
 	}
 	if err != nil {
 		c.broken = true
