@@ -147,6 +147,10 @@ func (r *Relay) maySend(s *Submission, o originators) error {
 	if from := s.Envelope.From; !from.IsNull() && !s.User.maySendFrom(from.Domain) {
 		return refuseOriginator("MAIL FROM", from)
 	}
+	if o.unquoted {
+		return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send as this "+o.unclear+
+			`: its display name has to be quoted, as in "Example, Inc." <user@domain>`)
+	}
 	if o.unclear != "" {
 		return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send as this "+o.unclear+
 			": its addresses cannot be told for certain; write it once, as name <user@domain>")

@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"errors"
+
 	"postern/relay/envelope"
 )
 
@@ -13,6 +15,9 @@ type originators struct {
 	sender []envelope.Address // none: the field is missing or not understood
 	// unclear names the field that was not understood wholly; empty: none.
 	unclear string
+	// unquoted reports that unclear is a display name that has to be quoted. Its
+	// mailboxes are known, for users that are not held to domains.
+	unquoted bool
 	// unknown reports that there is a Sender field that was not understood, so
 	// that the sending domain is not known.
 	unknown bool
@@ -24,35 +29,43 @@ type originators struct {
 func readOriginators(from, sender []string) originators {
 	var o originators
 
-	o.from = readField(from)
-	if len(from) > 0 && o.from == nil {
+	var err error
+
+	o.from, err = readField(from)
+	if err != nil {
 		o.unclear = "From"
+		o.unquoted = errors.Is(err, envelope.ErrUnquotedName)
 	}
 
-	o.sender = readField(sender)
+	o.sender, err = readField(sender)
 	if len(o.sender) > 1 {
-		o.sender = nil
+		o.sender, err = nil, errSenders
 	}
-	if len(sender) > 0 && o.sender == nil {
-		o.unknown = true
-		if o.unclear == "" {
-			o.unclear = "Sender"
-		}
+	o.unknown = len(sender) > 0 && o.sender == nil
+	if err != nil && o.unclear == "" {
+		o.unclear = "Sender"
+		o.unquoted = errors.Is(err, envelope.ErrUnquotedName)
 	}
 	return o
 }
 
+// What keeps a field from being understood, beside its mailboxes.
+var (
+	errSeveral = errors.New("there are several fields")
+	errSenders = errors.New("there are several senders")
+)
+
 // readField returns the mailboxes of a field that a message may have once; none
-// where it is not there, there several times, or not understood.
-func readField(values []string) []envelope.Address {
-	if len(values) != 1 {
-		return nil
+// where it is not there. The error says why it is not understood wholly, and is
+// envelope.ErrUnquotedName where the mailboxes are known all the same.
+func readField(values []string) ([]envelope.Address, error) {
+	switch len(values) {
+	case 0:
+		return nil, nil
+	case 1:
+		return envelope.ParseMailboxes(values[0])
 	}
-	mailboxes, err := envelope.ParseMailboxes(values[0])
-	if err != nil {
-		return nil
-	}
-	return mailboxes
+	return nil, errSeveral
 }
 
 // author returns the first mailbox of From, or the null address.

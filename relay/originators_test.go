@@ -37,6 +37,9 @@ func TestOriginators(t *testing.T) {
 		{"empty Sender", []string{"a@b.example"}, []string{""}, "a@b.example", "", "Sender"},
 		{"two From fields", []string{"a@b.example", "a@b.example"}, nil, "", "", "From"},
 		{"two Sender fields", []string{"a@b.example"}, []string{"a@b.example", "a@b.example"}, "a@b.example", "", "Sender"},
+		{"name to be quoted", []string{"Ex, Inc. <a@b.example>"}, nil, "a@b.example", "b.example", "From"},
+		{"name to be quoted in Sender", []string{"a@b.example"}, []string{"Ex, Inc. <c@d.example>"}, "a@b.example", "d.example", "Sender"},
+		{"address as name in Sender", []string{"a@b.example"}, []string{"e@f.example <c@d.example>"}, "a@b.example", "", "Sender"},
 		{"two mailboxes in Sender", []string{"a@b.example"}, []string{"a@b.example, c@d.example"}, "a@b.example", "", "Sender"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -95,6 +98,10 @@ func TestSubmitRefusesForeignFrom(t *testing.T) {
 		{"no From", "Subject: x\r\n", 550, "From"},
 		{"8-bit domain", "From: a@allowed\xfc.example\r\n", 550, "From"},
 		{"display name alone", "From: News\r\n", 550, "From"},
+		{"name to be quoted", "From: Allowed, Inc. <a@allowed.example>\r\n", 550, `From: its display name has to be quoted, as in "Example, Inc." <user@domain>`},
+		{"address as name", "From: ceo@example.com <a@allowed.example>\r\n", 550, "From: its display name has to be quoted"},
+		{"name to be quoted in Sender", "From: a@allowed.example\r\nSender: A, B <a@allowed.example>\r\n", 550, "Sender: its display name has to be quoted"},
+		{"name to be quoted and a foreign domain", "From: Ex, Inc. <ceo@example.com>\r\n", 550, "From"},
 		{"comment in Sender", "From: a@allowed.example\r\nSender: a@allowed.example (<ceo@example.com>)\r\n", 550, "Sender"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -168,7 +175,11 @@ func TestKeysOfOthers(t *testing.T) {
 		{name: "the parent of a held domain", from: "a@part.example", keys: []string{"part.example"}, want: "part.example"},
 		{name: "the parent's key by name for a held domain", from: "a@a.part.example", keys: []string{"part.example"}, api: "part.example", code: 550},
 		{name: "a held domain second", from: "a@free.example, b@held.example", keys: []string{"free.example"}},
-		{name: "From that cannot be read", from: "Free, Inc. <a@free.example>", keys: []string{"free.example"}},
+		{name: "name to be quoted", from: "Free, Inc. <a@free.example>", keys: []string{"free.example"}, want: "free.example"},
+		{name: "name to be quoted, a held domain", from: "Ex, Inc. <a@held.example>", keys: []string{"held.example"}},
+		{name: "address as name", from: "a@nokey.example <a@free.example>", keys: []string{"free.example"}, want: "free.example"},
+		{name: "address of a held domain as name", from: "a@a.part.example <a@part.example>", keys: []string{"part.example"}},
+		{name: "From that cannot be read", from: "<a@free.example> x", keys: []string{"free.example"}},
 		{name: "an address in a comment", from: "a@nokey.example (<a@free.example>)", keys: []string{"free.example"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -13,6 +13,11 @@ import (
 // ErrMailboxes is wrapped by every error of ParseMailboxes.
 var ErrMailboxes = errors.New("address list not understood")
 
+// ErrUnquotedName is an ErrMailboxes that ParseMailboxes returns with mailboxes:
+// the list is one address in angle brackets behind a display name that is not
+// quoted and would have to be. Mail programs differ in what they make of it.
+var ErrUnquotedName = fmt.Errorf("%w: display name has to be quoted", ErrMailboxes)
+
 const (
 	// maxMailboxList bounds the value of a field that ParseMailboxes reads.
 	maxMailboxList = 16 << 10
@@ -31,11 +36,53 @@ const (
 // Beyond the grammar it accepts bytes above 0x7f and square brackets in a
 // display name, and an address in the place of a display name where it is the
 // very address that follows.
+//
+// With ErrUnquotedName it returns the address in the angle brackets, and behind
+// it the one that stands in the place of the display name, if any: no mail
+// program finds another one there.
 func ParseMailboxes(list string) ([]Address, error) {
 	if len(list) > maxMailboxList {
 		return nil, fmt.Errorf("%w: longer than %d bytes", ErrMailboxes, maxMailboxList)
 	}
 
+	out, err := parseList(list)
+	if err == nil {
+		return out, nil
+	}
+	if unquoted := parseUnquoted(list); unquoted != nil {
+		return unquoted, fmt.Errorf("%w: %w", ErrUnquotedName, err)
+	}
+	return nil, err
+}
+
+// parseUnquoted reads a list that is one address in angle brackets with anything
+// before it that is not a second address, or is an address as a whole. It
+// returns nil where the list is not of that kind.
+func parseUnquoted(list string) []Address {
+	list = strings.Trim(list, " \t")
+	open := strings.IndexByte(list, '<')
+	if open < 0 || strings.Count(list, "<") != 1 || strings.IndexByte(list, '>') != len(list)-1 {
+		return nil
+	}
+
+	name := strings.Trim(list[:open], " \t")
+	address, err := parseList(list[open:])
+	if err != nil || strings.ContainsFunc(name, unicode.IsControl) {
+		return nil
+	}
+	if !strings.Contains(name, "@") {
+		return address
+	}
+
+	named, err := parseList(name)
+	if err != nil || len(named) != 1 || named[0].String() != name {
+		return nil
+	}
+	return append(address, named...)
+}
+
+// parseList reads a list in the strict grammar.
+func parseList(list string) ([]Address, error) {
 	p := mailboxParser{s: list}
 	out, err := p.list(p.groupOrMailbox)
 	if err != nil {

@@ -43,9 +43,6 @@ func TestParseMailboxes(t *testing.T) {
 		{"empty", "", ""},
 		{"null path", "<>", ""},
 		{"display name alone", "News", ""},
-		{"unquoted comma in the display name", "Example, Inc. <a@b.example>", ""},
-		{"another address as display name", "ceo@c.example <a@b.example>", ""},
-		{"another local part as display name", "b@b.example <a@b.example>", ""},
 		{"address in a comment", "a@b.example (<ceo@c.example>)", ""},
 		{"quoted at sign in a comment", `a@b.example (ceo\@c.example)`, ""},
 		{"at sign in the local part", `"a@b"@b.example`, ""},
@@ -70,7 +67,6 @@ func TestParseMailboxes(t *testing.T) {
 		{"second address behind", "<a@b.example> <c@d.example>", ""},
 		{"two opening brackets", "<<a@b.example>", ""},
 		{"no closing bracket", "News <a@b.example", ""},
-		{"quote without an end", `"News <a@b.example>`, ""},
 		{"comment without an end", "a@b.example (x", ""},
 		{"closing parenthesis alone", "a@b.example )", ""},
 		{"trailing dot", "a@b.example.", ""},
@@ -105,18 +101,68 @@ func TestParseMailboxes(t *testing.T) {
 	}
 }
 
+// TestParseMailboxesUnquoted: an address in angle brackets behind a name that has
+// to be quoted is returned with an error of its own, as long as no second address
+// can be found in the field, or the name is one as a whole.
+func TestParseMailboxesUnquoted(t *testing.T) {
+	for _, c := range []struct{ name, in, want string }{
+		{"comma", "Example, Inc. <a@b.example>", "a@b.example"},
+		{"commas and dots", "Doe, John Q., Jr. <a@b.example>", "a@b.example"},
+		{"comma in 8-bit text", "Müller, Söhne <a@b.example>", "a@b.example"},
+		{"comma behind an encoded word", "=?utf-8?q?M=C3=BCller?=, Inc. <a@b.example>", "a@b.example"},
+		{"colon", "Today: News <a@b.example>", "a@b.example"},
+		{"semicolon", "Peter; Paul <a@b.example>", "a@b.example"},
+		{"parenthesis", "News :) <a@b.example>", "a@b.example"},
+		{"quote without an end", `"News <a@b.example>`, "a@b.example"},
+		{"backslash", `AC\DC <a@b.example>`, "a@b.example"},
+		{"another address as display name", "ceo@c.example <a@b.example>", "a@b.example ceo@c.example"},
+		{"another local part as display name", "b@b.example <a@b.example>", "a@b.example b@b.example"},
+
+		{"at sign in the name", "Shop @Home, Inc. <a@b.example>", ""},
+		{"address in the name", "From ceo@c.example, Inc. <a@b.example>", ""},
+		{"address in brackets before", "Ex, <ceo@c.example> <a@b.example>", ""},
+		{"text behind the bracket", "Ex, Inc. <a@b.example> x", ""},
+		{"comment behind the bracket", "Ex, Inc. <a@b.example> (ceo@c.example)", ""},
+		{"obsolete route", "Ex, Inc. <@c.example:a@b.example>", ""},
+		{"at sign in the local part", `Ex, Inc. <"a@c.example"@b.example>`, ""},
+		{"no address in the brackets", "Ex, Inc. <a>", ""},
+		{"control character", "Ex, \x1bInc. <a@b.example>", ""},
+		{"line end", "Ex,\nInc. <a@b.example>", ""},
+		{"several mailboxes", "Ex, Inc. <a@b.example>, C <c@d.example>", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			mailboxes, err := ParseMailboxes(c.in)
+
+			var got []string
+			for _, a := range mailboxes {
+				got = append(got, a.String())
+			}
+			if strings.Join(got, " ") != c.want || errors.Is(err, ErrUnquotedName) != (c.want != "") {
+				t.Errorf("ParseMailboxes(%q) = %q, %v, want %q", c.in, got, err, c.want)
+			}
+			if !errors.Is(err, ErrMailboxes) {
+				t.Errorf("ParseMailboxes(%q): error %v, want ErrMailboxes", c.in, err)
+			}
+		})
+	}
+}
+
 // FuzzParseMailboxes: what is understood reads back to itself, and the standard
 // library, where it understands the list, too, reads the same addresses.
 func FuzzParseMailboxes(f *testing.F) {
 	for _, s := range []string{
 		"a@b.example", `"x" <a@b.example>, c@d.example (e)`, "T: a@b.example;", `"a b"@c.example`,
 		"=?utf-8?q?x?= <a@b.example>", `"a@b"@allowed.example (<ceo@c.example>)`, "a@bücher.example", "a@[1.2.3.4]",
+		"Ex, Inc. <a@b.example>", "c@d.example <a@b.example>",
 	} {
 		f.Add(s)
 	}
 
 	f.Fuzz(func(t *testing.T, list string) {
 		got, err := ParseMailboxes(list)
+		if errors.Is(err, ErrUnquotedName) && strings.Count(list, "@") != len(got) {
+			t.Fatalf("%q: unquoted name, read as %q", list, got)
+		}
 		if err != nil {
 			return
 		}
