@@ -41,8 +41,13 @@ func (r *Relay) keysFor(m *message) (keys []dkim.Key, why string, err error) {
 
 	if api := m.policy.api; api != nil && api.Options.DKIMKey != "" {
 		k, ok := r.c.Signer.Named(api.Options.DKIMKey, m.at)
-		if !ok || !r.mayUse(user, k.Domain) || r.sentAsHeld(m) {
+		switch {
+		case !ok || !r.mayUse(user, k.Domain) || r.sentAsHeld(m):
 			return nil, "", msysRefusal("no such dkim_key for you")
+		case m.policy.origin.author().IsNull():
+			// A reader that finds an address below the key's domain in it would
+			// take the signature for that one's (RFC 7489 section 3.1.1).
+			return nil, "From is not understood", nil
 		}
 		return []dkim.Key{k}, "", nil
 	}

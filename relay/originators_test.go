@@ -180,6 +180,7 @@ func TestKeysOfOthers(t *testing.T) {
 		{name: "address as name", from: "a@nokey.example <a@free.example>", keys: []string{"free.example"}, want: "free.example"},
 		{name: "address of a held domain as name", from: "a@a.part.example <a@part.example>", keys: []string{"part.example"}},
 		{name: "From that cannot be read", from: "<a@free.example> x", keys: []string{"free.example"}},
+		{name: "From that cannot be read, by name", from: "<@x.example:a@a.part.example>", keys: []string{"part.example"}, api: "part.example"},
 		{name: "an address in a comment", from: "a@nokey.example (<a@free.example>)", keys: []string{"free.example"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
