@@ -19,7 +19,7 @@ import (
 
 // scripted is an upstream that answers by a function of the connection's number,
 // from 1 on, and the command. "." is the final dot; an empty answer is the usual
-// one.
+// one, and one that ends with closing is the last of its connection.
 type scripted struct {
 	addr   string
 	answer func(conn int, command string) string
@@ -27,6 +27,8 @@ type scripted struct {
 	mu    sync.Mutex
 	conns int
 }
+
+const closing = "\x00"
 
 func newScripted(t *testing.T, answer func(conn int, command string) string) *scripted {
 	t.Helper()
@@ -71,7 +73,11 @@ func (s *scripted) serve(c net.Conn, n int) {
 		if answer == "" {
 			answer = usual[command]
 		}
-		fmt.Fprintf(c, "%s\r\n", answer)
+		text, last := strings.CutSuffix(answer, closing)
+		fmt.Fprintf(c, "%s\r\n", text)
+		if last {
+			c.Close()
+		}
 		return answer
 	}
 
@@ -153,6 +159,33 @@ func TestSessionRefusals(t *testing.T) {
 			}
 			if errors.Is(out.Err, upstream.ErrSession) != (c.want == ours) || out.Permanent() != (c.want[0] == '5') {
 				t.Errorf("got %v, permanent %v", out.Err, out.Permanent())
+			}
+		})
+	}
+}
+
+// TestRefusalThenClose: a refusal stands, though the connection is closed before
+// the other commands of the flight are answered.
+func TestRefusalThenClose(t *testing.T) {
+	for _, c := range []struct{ command, answer, want string }{
+		{"MAIL", "550 5.7.1 not you", "550 5.7.1 not you"},
+		{"RCPT", "550 5.1.1 no such user", "550 5.1.1 no such user"},
+		{"RCPT", "450 4.2.1 later", "450 4.2.1 later"},
+		{"MAIL", "530 5.7.0 log in", "451 4.4.1 Upstream does not take mail now, try again later"},
+	} {
+		t.Run(c.command+" "+c.answer, func(t *testing.T) {
+			s := newScripted(t, always(c.command, c.answer+closing))
+			p := pool(t, upstream.Config{Addrs: []string{s.addr}})
+
+			for range 2 {
+				out := p.Send(context.Background(), transaction())
+				reply := out.Reply
+				if out.Err != nil {
+					reply = envelope.ReplyFor(out.Err)
+				}
+				if got := reply.String(); got != c.want {
+					t.Errorf("got %s (%v), want %s", got, out.Err, c.want)
+				}
 			}
 		})
 	}

@@ -204,6 +204,9 @@ func (c *conn) envelope(ctx context.Context, t *Transaction) (*refusal, error) {
 
 		r, err := c.readReply()
 		switch {
+		case err != nil && first != nil: // it refused, and closed before the other replies
+			c.broken = true
+			return first, nil
 		case err != nil && i == 0 && !isTimeout(err) && !errors.Is(err, errReply):
 			return nil, errStale
 		case err != nil:
