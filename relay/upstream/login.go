@@ -50,8 +50,8 @@ func (l *Login) open(ctx context.Context) (envelope.Reply, error) {
 		var reply envelope.Reply
 		c, err := l.p.dialFor(ctx, lease.h, func(c *conn) (err error) {
 			reply, err = l.p.auth(c, l.user, l.pass)
-			if err == nil && reply.Code != 535 && concernsSession(phaseMail, reply) {
-				err = setupError("AUTH", reply) // it would say so to anybody
+			if err == nil && refusesAnybody(reply) {
+				err = setupError("AUTH", reply)
 			}
 			return err
 		})
@@ -69,6 +69,12 @@ func (l *Login) open(ctx context.Context) (envelope.Reply, error) {
 		l.h, l.c = lease.h, c
 		return reply, nil
 	}
+}
+
+// refusesAnybody reports whether an answer to AUTH says nothing of the
+// credentials: 421 is the end of our connection (RFC 5321 section 3.8).
+func refusesAnybody(r envelope.Reply) bool {
+	return r.Code == 421 || r.Code != 535 && concernsSession(phaseMail, r)
 }
 
 // letGo ends the connection and gives its place back. Called under mu.

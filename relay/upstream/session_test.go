@@ -235,6 +235,7 @@ func TestLoginRefusals(t *testing.T) {
 		{"535 5.7.8 wrong", true}, {"454 4.7.0 later", true},
 		{"538 5.7.11 Encryption required", false}, {"530 5.7.0 STARTTLS first", false}, {"534 5.7.9 too weak", false},
 		{"500 5.5.2 unknown", false}, {"502 5.5.1 no", false}, {"503 5.5.1 no", false}, {"504 5.5.4 mechanism", false},
+		{"421 4.3.2 shutting down", false}, {"421 4.3.2 shutting down" + closing, false},
 	} {
 		s := newScripted(t, always("AUTH", c.answer))
 		l, reply, err := pool(t, upstream.Config{Addrs: []string{s.addr}}).Login(context.Background(), "u", "p")
