@@ -55,8 +55,11 @@ func ParseMailboxes(list string) ([]Address, error) {
 	return nil, err
 }
 
+// domainDots are the characters that divide a domain (RFC 3490 section 3.1).
+const domainDots = ".\u3002\uff0e\uff61"
+
 // parseUnquoted reads a list that is one address in angle brackets with anything
-// before it that is not a second address, or is an address as a whole. It
+// before it that cannot be a second address, or is an address as a whole. It
 // returns nil where the list is not of that kind.
 func parseUnquoted(list string) []Address {
 	list = strings.Trim(list, " \t")
@@ -70,10 +73,11 @@ func parseUnquoted(list string) []Address {
 	if err != nil || strings.ContainsFunc(name, unicode.IsControl) {
 		return nil
 	}
-	if !strings.Contains(name, "@") {
+	if !strings.Contains(name, "@") || !strings.ContainsAny(name, domainDots) {
 		return address
 	}
 
+	name = strings.Trim(name, "'") // as Outlook writes it
 	named, err := parseList(name)
 	if err != nil || len(named) != 1 || named[0].String() != name {
 		return nil
