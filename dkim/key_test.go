@@ -1,8 +1,13 @@
 package dkim
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -47,6 +52,38 @@ func TestReadKeyRefusesNames(t *testing.T) {
 	} {
 		if _, err := ReadKey(c.domain, c.selector, "nowhere"); err == nil || os.IsNotExist(err) {
 			t.Errorf("ReadKey(%q, %q): %v", c.domain, c.selector, err)
+		}
+	}
+}
+
+// TestReadKeyRefusesSmallRSA: in either form, for verifiers take no signature of
+// such a key (RFC 8301 section 3.2).
+func TestReadKeyRefusesSmallRSA(t *testing.T) {
+	t.Setenv("GODEBUG", "rsa1024min=0")
+
+	for _, bits := range []int{512, 1024} {
+		k, err := rsa.GenerateKey(rand.Reader, bits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pkcs8, err := x509.MarshalPKCS8PrivateKey(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		for kind, der := range map[string][]byte{
+			"RSA PRIVATE KEY": x509.MarshalPKCS1PrivateKey(k),
+			"PRIVATE KEY":     pkcs8,
+		} {
+			file := filepath.Join(t.TempDir(), "key.pem")
+			if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+				t.Fatal(err)
+			}
+
+			_, err := ReadKey("a.example", "s", file)
+			if small := err != nil && strings.Contains(err.Error(), "RSA key of 512 bits"); small != (bits == 512) {
+				t.Errorf("%s of %d bits: got error %v", kind, bits, err)
+			}
 		}
 	}
 }
