@@ -120,6 +120,54 @@ func TestDSNKeepsSecrets(t *testing.T) {
 	}
 }
 
+// TestNoDSN: nothing goes to the null path, about a DSN, or to who asked for
+// silence (RFC 5321 section 4.5.5, RFC 3461 section 4.1).
+func TestNoDSN(t *testing.T) {
+	sender := envelope.Address{Local: "s", Domain: "example.com"}
+
+	for _, c := range []struct {
+		name   string
+		from   envelope.Address
+		notify []string
+		want   bool
+	}{
+		{"sender", sender, nil, true},
+		{"sender that asks for failures", sender, []string{"DELAY", "FAILURE"}, true},
+		{"null path", envelope.Address{}, nil, false},
+		{"null path that asks for failures", envelope.Address{}, []string{"FAILURE"}, false},
+		{"sender that asks for silence", sender, []string{"NEVER"}, false},
+		{"sender that asks for successes", sender, []string{"SUCCESS", "DELAY"}, false},
+	} {
+		for _, way := range []string{"mixed answer", "refused later", "expired"} {
+			t.Run(c.name+", "+way, func(t *testing.T) {
+				b := newBench(t, func(conf *Config) { conf.QueueAlways = way != "mixed answer" })
+				b.up.answers["b"] = replied(550, "no")
+				s := submission("From: a@example.com\r\n\r\nx\r\n", "a", "b")
+				s.Envelope.From = c.from
+				s.Envelope.Recipients[1].Notify = c.notify
+
+				if reply := b.relay.Submit(context.Background(), s); reply.Code != 250 {
+					t.Fatalf("got %v, want 250", reply)
+				}
+				queued := b.queue.got
+				if way != "mixed answer" {
+					v := queue.Verdict{Failed: way == "refused later", Reply: "550 5.1.1 no"}
+					queued = b.relay.GiveUp(context.Background(), queued[0], 1, 1, v)
+				}
+
+				if got := len(queued); got != 0 != c.want {
+					t.Fatalf("got %d DSNs, want one: %v", got, c.want)
+				}
+				for _, dsn := range queued {
+					if again := b.relay.GiveUp(context.Background(), dsn, 0, 1, queue.Verdict{Failed: true, Reply: "550 no"}); len(again) != 0 {
+						t.Errorf("a DSN about a DSN:\n%s", again[0].Message(0))
+					}
+				}
+			})
+		}
+	}
+}
+
 // TestDSNAlwaysArrives: whatever an upstream or a client wrote, the sender hears
 // of a message that was taken and did not arrive.
 func TestDSNAlwaysArrives(t *testing.T) {
