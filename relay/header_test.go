@@ -2,11 +2,15 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 	"testing"
 
+	msgdkim "github.com/emersion/go-msgauth/dkim"
+
+	"postern/dkim"
 	"postern/relay/envelope"
 )
 
@@ -57,6 +61,43 @@ func TestHeaderOnly(t *testing.T) {
 			t.Errorf("%q: signed %s", message, signed)
 		}
 	}
+}
+
+// TestSignatureOfEncodedCopies: copies whose header has changed with their
+// encoding, after they had been signed once, have valid signatures.
+func TestSignatureOfEncodedCopies(t *testing.T) {
+	b := newBench(t, func(c *Config) { c.Upstream = &sevenBitUpstream{c.Upstream.(*fakeUpstream)} })
+	message := "From: a@example.com\r\nMIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\n" +
+		"Content-Transfer-Encoding: 8bit\r\n\r\n<p>Gr\u00fc\u00dfe</p>\r\n"
+
+	if reply := b.relay.Submit(context.Background(), submission(message, "a", "b")); reply.Code != 250 {
+		t.Fatalf("got %v, want 250", reply)
+	}
+	if len(b.up.got) != 2 {
+		t.Fatalf("got %d copies, want 2", len(b.up.got))
+	}
+
+	record, err := dkim.RecordValue(testKey())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sent := range b.up.got {
+		found, err := msgdkim.VerifyWithOptions(strings.NewReader(string(sent.Message[0])), &msgdkim.VerifyOptions{
+			LookupTXT: func(string) ([]string, error) { return []string{record}, nil },
+		})
+		if err != nil || len(found) != 1 || found[0].Err != nil {
+			t.Errorf("got %d signatures, %v in\n%s", len(found), errors.Join(err, firstError(found)), sent.Message[0])
+		}
+	}
+}
+
+func firstError(found []*msgdkim.Verification) error {
+	for _, v := range found {
+		if v.Err != nil {
+			return v.Err
+		}
+	}
+	return nil
 }
 
 // BenchmarkCopies submits a message with much of one thing for many recipients.
