@@ -212,6 +212,31 @@ func TestSessionRefusedOverOldConnection(t *testing.T) {
 	}
 }
 
+// TestRefusedSessionEnds: a connection over which an upstream refused us carries
+// no further transaction.
+func TestRefusedSessionEnds(t *testing.T) {
+	for _, command := range []string{"MAIL", "RCPT", "DATA", "."} {
+		var asked atomic.Int32
+		s := newScripted(t, func(_ int, c string) string {
+			if c != command {
+				return ""
+			}
+			asked.Add(1)
+			return "530 5.7.0 log in"
+		})
+		p := pool(t, upstream.Config{Addrs: []string{s.addr}})
+
+		for range 2 {
+			if out := p.Send(context.Background(), transaction()); !errors.Is(out.Err, upstream.ErrSession) {
+				t.Errorf("%s: got %+v, want ErrSession", command, out)
+			}
+		}
+		if s.connections() != 2 || asked.Load() != 2 {
+			t.Errorf("%s: asked %d times over %d connections, want 2 over 2", command, asked.Load(), s.connections())
+		}
+	}
+}
+
 // TestSessionRefusedByOneOfTwo: another upstream takes what one refuses us.
 func TestSessionRefusedByOneOfTwo(t *testing.T) {
 	bad := newScripted(t, always("MAIL", "530 5.7.0 no"))
