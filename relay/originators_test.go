@@ -98,9 +98,9 @@ func TestSubmitRefusesForeignFrom(t *testing.T) {
 		{"no From", "Subject: x\r\n", 550, "From"},
 		{"8-bit domain", "From: a@allowed\xfc.example\r\n", 550, "From"},
 		{"display name alone", "From: News\r\n", 550, "From"},
-		{"name to be quoted", "From: Allowed, Inc. <a@allowed.example>\r\n", 550, `From: its display name has to be quoted, as in "Example, Inc." <user@domain>`},
-		{"address as name", "From: ceo@example.com <a@allowed.example>\r\n", 550, "From: its display name has to be quoted"},
-		{"name to be quoted in Sender", "From: a@allowed.example\r\nSender: A, B <a@allowed.example>\r\n", 550, "Sender: its display name has to be quoted"},
+		{"name to be quoted", "From: Allowed, Inc. <a@allowed.example>\r\n", 550, `its display name has to be quoted, as in "Example, Inc." <user@domain>`},
+		{"address as name", "From: ceo@example.com <a@allowed.example>\r\n", 550, "its display name has to be quoted"},
+		{"name to be quoted in Sender", "From: a@allowed.example\r\nSender: A, B <a@allowed.example>\r\n", 550, "its display name has to be quoted"},
 		{"name to be quoted and a foreign domain", "From: Ex, Inc. <ceo@example.com>\r\n", 550, "From"},
 		{"comment in Sender", "From: a@allowed.example\r\nSender: a@allowed.example (<ceo@example.com>)\r\n", 550, "Sender"},
 	} {
