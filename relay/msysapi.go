@@ -44,8 +44,10 @@ func (a *msysAddress) UnmarshalJSON(b []byte) error {
 	if err != nil {
 		return err
 	}
-	a.Address, err = envelope.Parse(o.Email)
-	return err
+	if a.Address, err = envelope.Parse(o.Email); err != nil {
+		return fmt.Errorf("%q: %w", refusedText(o.Email), err)
+	}
+	return nil
 }
 
 // Limits on X-MSYS-API. What the events of a message hold is in the event of
@@ -56,10 +58,12 @@ const (
 	maxTags      = 10
 	maxTag       = 255 // bytes
 	maxMsysRcpts = 1000
+
+	maxMsysRefusal = 450 // bytes of what a refusal says, of a reply line of 512
 )
 
 func msysRefusal(format string, args ...any) error {
-	return envelope.Refuse(550, [3]int{5, 6, 0}, "X-MSYS-API: "+envelope.CleanText(fmt.Sprintf(format, args...)))
+	return envelope.Refuse(550, [3]int{5, 6, 0}, "X-MSYS-API: "+envelope.CleanLine(fmt.Sprintf(format, args...), maxMsysRefusal))
 }
 
 // parseMsysAPI reads the field's raw bytes.

@@ -13,6 +13,8 @@ type originators struct {
 	sender []envelope.Address // none: the field is missing or not understood
 	// unclear names the field that was not understood wholly; empty: none.
 	unclear string
+	// shown is how that field came, or its first where there are several.
+	shown string
 	// unknown reports that there is a Sender field that was not understood, so
 	// that the sending domain is not known.
 	unknown bool
@@ -26,7 +28,7 @@ func readOriginators(from, sender []string) originators {
 
 	o.from = readField(from)
 	if len(from) > 0 && o.from == nil {
-		o.unclear = "From"
+		o.unclear, o.shown = "From", from[0]
 	}
 
 	o.sender = readField(sender)
@@ -36,7 +38,7 @@ func readOriginators(from, sender []string) originators {
 	if len(sender) > 0 && o.sender == nil {
 		o.unknown = true
 		if o.unclear == "" {
-			o.unclear = "Sender"
+			o.unclear, o.shown = "Sender", sender[0]
 		}
 	}
 	return o

@@ -19,6 +19,9 @@ type Transaction struct {
 	Params    envelope.MailParams
 	Message   [][]byte
 	EightBit  bool // the message has bytes above 0x7f
+
+	Session   string // of the client, for the log
+	MessageID string // of the copy, for the log
 }
 
 // Outcome is what became of a transaction. Err is nil where the upstream gave
