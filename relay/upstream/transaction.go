@@ -131,6 +131,7 @@ func (t *Transaction) needs(ext Extensions) error {
 // transaction runs MAIL to the final dot.
 func (c *conn) transaction(ctx context.Context, t *Transaction) Outcome {
 	c.messages++
+	c.said.session, c.said.messageID = t.Session, t.MessageID
 	if err := t.needs(c.ext); err != nil {
 		return Outcome{Err: err}
 	}
@@ -242,6 +243,7 @@ func (c *conn) envelope(ctx context.Context, t *Transaction) (*refusal, error) {
 // flight sends commands without waiting for their replies.
 func (c *conn) flight(commands []string) error {
 	for _, line := range commands {
+		c.said.command(line)
 		c.w.WriteString(line) // bufio keeps the first error
 		c.w.WriteString("\r\n")
 	}
@@ -297,6 +299,7 @@ func (c *conn) data(ctx context.Context, t *Transaction) Outcome {
 		c.broken = true
 		return Outcome{Err: lost(phaseMessage, err)}
 	}
+	c.said.message(t.size())
 	c.deadline(ctx, c.t.FinalDot)
 	r, err := c.readReply()
 	if err != nil {
