@@ -74,6 +74,7 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
 	if err := r.maySend(s, m.policy.origin); err != nil {
 		return nil, err
 	}
+	r.noteUnknown(s, &m.policy)
 	m.report, m.policy.subaccount = r.reporting(s.User, &m.policy)
 	m.policy.complete(r.c.Hostname, now)
 	if m.params.EnvelopeID == "" && isPrintable(m.policy.envid) {

@@ -28,6 +28,8 @@ type msysAPI struct {
 	CC      []msysAddress `json:"cc"`
 	BCC     []msysAddress `json:"bcc"`
 	Archive []msysAddress `json:"archive"`
+
+	unknown []string // keys that nothing is made of
 }
 
 // msysAddress is `{"email": "a@b", "name": "x"}` or `"a@b"`.
@@ -69,7 +71,8 @@ func msysRefusal(format string, args ...any) error {
 // parseMsysAPI reads the field's raw bytes.
 func parseMsysAPI(raw []byte) (*msysAPI, error) {
 	_, value, _ := bytes.Cut(raw, []byte(":"))
-	d := json.NewDecoder(bytes.NewReader(unfoldOneSpace(value)))
+	text := unfoldOneSpace(value)
+	d := json.NewDecoder(bytes.NewReader(text))
 	m := &msysAPI{}
 	if err := d.Decode(m); err != nil {
 		var typ *json.UnmarshalTypeError
@@ -97,6 +100,7 @@ func parseMsysAPI(raw []byte) (*msysAPI, error) {
 	case len(m.CC)+len(m.BCC)+len(m.Archive) > maxMsysRcpts:
 		return nil, msysRefusal("more than %d recipients in cc, bcc and archive", maxMsysRcpts)
 	}
+	m.unknown = unknownMsysKeys(text)
 	return m, nil
 }
 

@@ -126,7 +126,9 @@ type Relay struct {
 	c       Config
 	buffers sync.Pool
 	notes   notes
+	names   notes // that messages use and nobody knows
 
+	unknown  *prometheus.CounterVec
 	copies   *prometheus.CounterVec
 	skipped  *prometheus.CounterVec
 	unsigned prometheus.Counter
@@ -150,8 +152,15 @@ func New(c Config) *Relay {
 		unsigned: prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_dkim_unsigned_total", Help: "Messages relayed without a signature, for want of a key for their From domain."}),
 		unsaved:  prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_relay_events_lost_total", Help: "Injection events that could not be written after the upstream had taken the copy."}),
 	}
+	r.unknown = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "postern_relay_unknown_names_total",
+		Help: "Names in messages that are not known here, by kind: x_msys_api (a key), ip_pool, virtual_mta.",
+	}, []string{"kind"})
+	for _, kind := range unknownKinds {
+		r.unknown.WithLabelValues(string(kind))
+	}
 	if c.Metrics != nil {
-		c.Metrics.MustRegister(r.copies, r.skipped, r.unsigned, r.unsaved)
+		c.Metrics.MustRegister(r.copies, r.skipped, r.unsigned, r.unsaved, r.unknown)
 	}
 	return r
 }
