@@ -185,7 +185,9 @@ func (r *Relay) logRefused(s *Submission, local event.Local, ids []string, reply
 }
 
 // logAttempt writes the line of an attempt of the retry spool.
-func (r *Relay) logAttempt(t *queue.Transaction, i, attempt int, out upstream.Outcome, v queue.Verdict, took time.Duration) {
+func (r *Relay) logAttempt(
+	t *queue.Transaction, i, attempt int, out upstream.Outcome, v queue.Verdict, took time.Duration,
+) {
 	outcome := outcomeDeferred
 	switch {
 	case v.Done:

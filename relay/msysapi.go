@@ -65,7 +65,8 @@ const (
 )
 
 func msysRefusal(format string, args ...any) error {
-	return envelope.Refuse(550, [3]int{5, 6, 0}, "X-MSYS-API: "+envelope.CleanLine(fmt.Sprintf(format, args...), maxMsysRefusal))
+	text := envelope.CleanLine(fmt.Sprintf(format, args...), maxMsysRefusal)
+	return envelope.Refuse(550, [3]int{5, 6, 0}, "X-MSYS-API: "+text)
 }
 
 // parseMsysAPI reads the field's raw bytes.

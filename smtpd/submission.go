@@ -172,10 +172,26 @@ func (ss *session) secure() bool { return ss.conn.secured != nil }
 
 // Refusals of addresses; refuseAddress puts the address behind the text.
 var (
-	badSender        = envelope.Reply{Code: 553, Enhanced: [3]int{5, 1, 7}, Text: "Bad sender address"}
-	badSenderUTF8    = envelope.Reply{Code: 553, Enhanced: [3]int{5, 6, 7}, Text: "International sender address without SMTPUTF8"}
-	badRecipient     = envelope.Reply{Code: 553, Enhanced: [3]int{5, 1, 3}, Text: "Bad recipient address"}
-	badRecipientUTF8 = envelope.Reply{Code: 553, Enhanced: [3]int{5, 6, 7}, Text: "International recipient address without SMTPUTF8"}
+	badSender = envelope.Reply{
+		Code:     553,
+		Enhanced: [3]int{5, 1, 7},
+		Text:     "Bad sender address",
+	}
+	badSenderUTF8 = envelope.Reply{
+		Code:     553,
+		Enhanced: [3]int{5, 6, 7},
+		Text:     "International sender address without SMTPUTF8",
+	}
+	badRecipient = envelope.Reply{
+		Code:     553,
+		Enhanced: [3]int{5, 1, 3},
+		Text:     "Bad recipient address",
+	}
+	badRecipientUTF8 = envelope.Reply{
+		Code:     553,
+		Enhanced: [3]int{5, 6, 7},
+		Text:     "International recipient address without SMTPUTF8",
+	}
 )
 
 // maxRefusedAddress bounds what a refusal repeats of an address, in bytes.
