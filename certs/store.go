@@ -150,7 +150,7 @@ func (s *Store) Watch(ctx context.Context, every time.Duration) {
 		s.check()
 		if left := time.Until(s.Expiry()); left < warnBefore && time.Since(warned) > 24*time.Hour {
 			warned = time.Now()
-			s.log.Warn("certificate runs out soon", "in", left.Round(time.Hour))
+			s.log.Warn("certificate runs out soon", "in_seconds", left.Round(time.Minute).Seconds(), "until", s.Expiry())
 		}
 		select {
 		case <-tick.C:

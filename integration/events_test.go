@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -84,7 +85,9 @@ func TestQueueCommands(t *testing.T) {
 	g.start(t)
 	c := &client{addr: g.submission, user: g.user, pass: g.password}
 	defer c.close()
-	if code, text := c.send("a@example.com", []string{"one@example.net", "two@example.net"}, newsletter); code != 250 {
+	code, text := c.send("a@example.com", []string{"one@example.net", "two@example.net"}, newsletter)
+	_, queuedAs, ok := strings.Cut(text, "queued as ")
+	if code != 250 || !ok {
 		t.Fatalf("%d %s", code, text)
 	}
 	var list string
@@ -104,6 +107,23 @@ func TestQueueCommands(t *testing.T) {
 	if msg := run(t, "", postern, "queue", "show", "--config", g.config, id("one@")); !strings.Contains(msg, "X-Sp-Message-Id: "+id("one@")) {
 		t.Errorf("show:\n%s", msg)
 	}
+
+	// What the client was told leads to both copies, everywhere.
+	show := run(t, "", postern, "queue", "show", "--config", g.config, queuedAs)
+	tail := run(t, "", postern, "events", "tail", "--no-follow", "--config", g.config, "--message", queuedAs)
+	for _, to := range []string{"one@", "two@"} {
+		if !strings.Contains(show, id(to)) {
+			t.Errorf("show %s: no %s in\n%s", queuedAs, id(to), show)
+		}
+		if !strings.Contains(tail, `"type":"injection"`) || !strings.Contains(tail, id(to)) {
+			t.Errorf("tail %s: no %s in\n%s", queuedAs, id(to), tail)
+		}
+		line := regexp.MustCompile(`(?m)^.*msg=copy message_id=` + id(to) + ` .* outcome=queued .* session=` + queuedAs + ` .*$`)
+		if !line.MatchString(g.log.String()) {
+			t.Errorf("no line of %s and %s in\n%s", id(to), queuedAs, g.log.String())
+		}
+	}
+
 	run(t, "", postern, "queue", "drop", "--config", g.config, id("one@"))
 	taking.Store(true)
 	run(t, "", postern, "queue", "retry", "--config", g.config, id("two@"))

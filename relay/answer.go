@@ -30,8 +30,9 @@ type decision struct {
 // one's refusal. None accepted and some temporary: 451, nothing is kept and the
 // client sends again. Some accepted: 250, the rest goes to the retry spool or
 // into a DSN. overdue: the client's patience is over, so what has no answer
-// goes to the retry spool, too.
-func decide(copies []*copyOf, overdue bool) decision {
+// goes to the retry spool, too. A 250 for several copies is ours, with the id
+// that leads to them all.
+func decide(copies []*copyOf, overdue bool, session string) decision {
 	var d decision
 	var accepted, refused, deferred []*copyOf
 	unanswered := false
@@ -49,7 +50,7 @@ func decide(copies []*copyOf, overdue bool) decision {
 	switch {
 	case overdue && unanswered:
 		d.queue, d.bounce = deferred, refused
-		d.reply = envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok: queued"}
+		d.reply = queuedAs(session)
 	case len(copies) == 1:
 		d.reply = copyReply(copies[0])
 	case len(accepted) == 0 && len(deferred) > 0:
@@ -58,10 +59,16 @@ func decide(copies []*copyOf, overdue bool) decision {
 	case len(accepted) == 0:
 		d.reply = copyReply(refused[0])
 	default:
-		d.reply = copyReply(accepted[0])
+		d.reply = queuedAs(session)
 		d.queue, d.bounce = deferred, refused
 	}
 	return d
+}
+
+// queuedAs answers a message with the id that its copies are found by: in the
+// log, in the retry spool and in the events.
+func queuedAs(session string) envelope.Reply {
+	return envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok: queued as " + session}
 }
 
 // copyReply is a copy's own answer: the upstream's, or what became of the

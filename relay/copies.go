@@ -47,8 +47,9 @@ type copyOf struct {
 	size      int     // as it went out, in bytes
 	at        time.Time
 	out       upstream.Outcome
-	queued    bool // in the retry spool
-	bounced   bool // its sender gets a DSN
+	took      time.Duration // until the upstream had answered
+	queued    bool          // in the retry spool
+	bounced   bool          // its sender gets a DSN
 }
 
 // tried reports whether the copy was handed to an upstream, or would have been.
@@ -73,6 +74,7 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
 	if err := r.maySend(s, m.policy.origin); err != nil {
 		return nil, err
 	}
+	r.noteUnknown(s, &m.policy)
 	m.report, m.policy.subaccount = r.reporting(s.User, &m.policy)
 	m.policy.complete(r.c.Hostname, now)
 	if m.params.EnvelopeID == "" && isPrintable(m.policy.envid) {
@@ -148,12 +150,12 @@ func (r *Relay) maySend(s *Submission, o originators) error {
 		return refuseOriginator("MAIL FROM", from)
 	}
 	if o.unquoted {
-		return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send as this "+o.unclear+
-			`: its display name has to be quoted, as in "Example, Inc." <user@domain>`)
+		return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send as "+refusedText(o.shown)+" ("+o.unclear+
+			`): its display name has to be quoted, as in "Example, Inc." <user@domain>`)
 	}
 	if o.unclear != "" {
-		return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send as this "+o.unclear+
-			": its addresses cannot be told for certain; write it once, as name <user@domain>")
+		return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send as "+refusedText(o.shown)+" ("+o.unclear+
+			"): its addresses cannot be told for certain; write it once, as name <user@domain>")
 	}
 	if len(o.from) == 0 {
 		return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send without a From")
@@ -173,7 +175,19 @@ func (r *Relay) maySend(s *Submission, o originators) error {
 }
 
 func refuseOriginator(field string, a envelope.Address) error {
-	return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send as this "+field+": "+envelope.CleanText(a.String()))
+	return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send as "+refusedText(a.String())+" ("+field+")")
+}
+
+// maxRefusedText bounds what a refusal repeats of a message, in bytes: an
+// address of the greatest length (RFC 5321 section 4.5.3.1) fits.
+const maxRefusedText = 254 + 64
+
+// refusedText is what a refusal repeats of a message.
+func refusedText(s string) string {
+	if s == "" {
+		return "an empty address"
+	}
+	return envelope.CleanLine(s, maxRefusedText)
 }
 
 // addCopies gives each recipient one copy, however often they are named, and
@@ -305,8 +319,15 @@ func (r *Relay) send(ctx context.Context, m *message, c *copyOf) {
 		c.out = upstream.Outcome{Err: err}
 		return
 	}
-	t := &upstream.Transaction{From: r.verp(m.from, c.id.String()), Recipient: c.recipient, Params: m.params,
-		Message: [][]byte{signature, buf.b}, EightBit: m.eightBit}
+	t := &upstream.Transaction{
+		From:      r.verp(m.from, c.id.String()),
+		Recipient: c.recipient,
+		Params:    m.params,
+		Message:   [][]byte{signature, buf.b},
+		EightBit:  m.eightBit,
+		Session:   m.s.Session,
+		MessageID: c.id.String(),
+	}
 	t.Params.EnvelopeID = c.envelopeID(m)
 	c.size, c.at = len(signature)+len(buf.b), r.c.Now()
 	via := m.s.Via
@@ -314,6 +335,7 @@ func (r *Relay) send(ctx context.Context, m *message, c *copyOf) {
 		via = r.c.Upstream
 	}
 	c.out = via.Send(ctx, t)
+	c.took += r.c.Now().Sub(c.at)
 }
 
 // head are a copy's first fields, before those that all copies have.

@@ -25,10 +25,22 @@ type dsnReport struct {
 	original original
 	arrived  time.Time
 	failed   []dsnRecipient
+	session  string // of the message, for the log
+	user     string
+}
+
+// about lists the copies that a notification is about, for the log.
+func (d *dsnReport) about() string {
+	ids := make([]string, 0, min(len(d.failed), maxLoggedIDs))
+	for _, f := range d.failed[:min(len(d.failed), maxLoggedIDs)] {
+		ids = append(ids, f.messageID)
+	}
+	return strings.Join(ids, ",")
 }
 
 // dsnRecipient is a recipient that a message did not reach.
 type dsnRecipient struct {
+	messageID string
 	recipient envelope.Recipient
 	reply     string // the last answer, as envelope.Reply writes it
 	upstream  string // host:port; empty: none answered
@@ -131,7 +143,12 @@ func (r *Relay) dsn(d *dsnReport) *queue.Transaction {
 		body = w.plain()
 	}
 
-	raw, _ := json.Marshal(info{DSN: true})
+	raw, _ := json.Marshal(info{
+		Session: d.session,
+		User:    d.user,
+		DSN:     true,
+		About:   d.about(),
+	})
 	return &queue.Transaction{
 		ID:       w.id,
 		Created:  now,

@@ -37,6 +37,7 @@ func (r *Relay) template(m *message) event.Event {
 		InitialPixel:  &t.InitialOpen,
 		SubaccountID:  m.policy.subaccount,
 		Subject:       decodeText(m.policy.subject, maxSubject),
+		Local:         event.Local{Session: m.s.Session},
 	}
 
 	e.Binding, e.BindingGroup, e.SendingIP = r.binding(m.policy.virtualMTA)
@@ -98,11 +99,34 @@ func (r *Relay) eventSizes(m *message) (injection, bounce int, err error) {
 	return injection, injection + ownReason, nil
 }
 
+// refusedMessage says whose message is refused here.
+func refusedMessage(s *Submission) event.Local {
+	local := event.Local{
+		Session: s.Session,
+		User:    s.User.Name,
+		From:    s.Envelope.From.String(),
+	}
+
+	header, _, _ := envelope.Split(s.Message)
+	for i, f := range envelope.Fields(header) {
+		switch {
+		case i >= maxFields:
+			return local
+		case f.Is("From") && local.Author == "":
+			local.Author = decodeText(f.Value(), maxSubject)
+		case f.Is("Subject") && local.Subject == "":
+			local.Subject = decodeText(f.Value(), maxSubject)
+		}
+	}
+	return local
+}
+
 // recordRejections writes a policy_rejection event for each recipient of a
-// message that is refused here.
-func (r *Relay) recordRejections(ctx context.Context, s *Submission, reply envelope.Reply) {
+// message that is refused here, and returns the events' message ids.
+func (r *Relay) recordRejections(ctx context.Context, s *Submission, local event.Local, reply envelope.Reply) []string {
 	now := r.c.Now()
 	events := make([]*event.Event, 0, len(s.Envelope.Recipients))
+	ids := make([]string, 0, len(s.Envelope.Recipients))
 
 	for _, rcpt := range s.Envelope.Recipients {
 		address := rcpt.Address.String()
@@ -115,18 +139,21 @@ func (r *Relay) recordRejections(ctx context.Context, s *Submission, reply envel
 			RcptTo:       address,
 			RawRcptTo:    address,
 			SubaccountID: s.User.Subaccount,
+			Local:        local,
 		}
 		setFailure(e, reply.String())
 		events = append(events, e)
+		ids = append(ids, e.MessageID)
 	}
 	if len(events) == 0 {
-		return
+		return nil
 	}
 
 	if err := r.c.Events.Record(context.WithoutCancel(ctx), events...); err != nil {
 		r.unsaved.Add(float64(len(events)))
 		r.c.Log.Error("rejection events lost", "session", s.Session, "events", len(events), "err", err)
 	}
+	return ids
 }
 
 func routingDomain(a envelope.Address) string { return strings.ToLower(a.Domain) }

@@ -26,11 +26,19 @@ func (r *Relay) chooseKeys(m *message) error {
 	}
 
 	if r.c.RequireSignature {
-		return envelope.Refuse(550, [3]int{5, 7, 20}, "No DKIM key for the domain of From: "+why)
+		return envelope.Refuse(550, [3]int{5, 7, 20}, "No DKIM key for "+domainText(m)+" (From): "+why)
 	}
 	r.unsigned.Inc()
 	r.noteUnsigned(m, why)
 	return nil
+}
+
+// domainText names the domain of From for people.
+func domainText(m *message) string {
+	if a := m.policy.origin.author(); !a.IsNull() {
+		return refusedText(a.Domain)
+	}
+	return "the domain"
 }
 
 // keysFor returns the keys that sign: the one that X-MSYS-API asks for, where

@@ -28,6 +28,8 @@ type msysAPI struct {
 	CC      []msysAddress `json:"cc"`
 	BCC     []msysAddress `json:"bcc"`
 	Archive []msysAddress `json:"archive"`
+
+	unknown []string // keys that nothing is made of
 }
 
 // msysAddress is `{"email": "a@b", "name": "x"}` or `"a@b"`.
@@ -44,8 +46,10 @@ func (a *msysAddress) UnmarshalJSON(b []byte) error {
 	if err != nil {
 		return err
 	}
-	a.Address, err = envelope.Parse(o.Email)
-	return err
+	if a.Address, err = envelope.Parse(o.Email); err != nil {
+		return fmt.Errorf("%q: %w", refusedText(o.Email), err)
+	}
+	return nil
 }
 
 // Limits on X-MSYS-API. What the events of a message hold is in the event of
@@ -56,16 +60,20 @@ const (
 	maxTags      = 10
 	maxTag       = 255 // bytes
 	maxMsysRcpts = 1000
+
+	maxMsysRefusal = 450 // bytes of what a refusal says, of a reply line of 512
 )
 
 func msysRefusal(format string, args ...any) error {
-	return envelope.Refuse(550, [3]int{5, 6, 0}, "X-MSYS-API: "+envelope.CleanText(fmt.Sprintf(format, args...)))
+	text := envelope.CleanLine(fmt.Sprintf(format, args...), maxMsysRefusal)
+	return envelope.Refuse(550, [3]int{5, 6, 0}, "X-MSYS-API: "+text)
 }
 
 // parseMsysAPI reads the field's raw bytes.
 func parseMsysAPI(raw []byte) (*msysAPI, error) {
 	_, value, _ := bytes.Cut(raw, []byte(":"))
-	d := json.NewDecoder(bytes.NewReader(unfoldOneSpace(value)))
+	text := unfoldOneSpace(value)
+	d := json.NewDecoder(bytes.NewReader(text))
 	m := &msysAPI{}
 	if err := d.Decode(m); err != nil {
 		var typ *json.UnmarshalTypeError
@@ -93,6 +101,7 @@ func parseMsysAPI(raw []byte) (*msysAPI, error) {
 	case len(m.CC)+len(m.BCC)+len(m.Archive) > maxMsysRcpts:
 		return nil, msysRefusal("more than %d recipients in cc, bcc and archive", maxMsysRcpts)
 	}
+	m.unknown = unknownMsysKeys(text)
 	return m, nil
 }
 

@@ -15,6 +15,8 @@ type originators struct {
 	sender []envelope.Address // none: the field is missing or not understood
 	// unclear names the field that was not understood wholly; empty: none.
 	unclear string
+	// shown is how that field came, or its first where there are several.
+	shown string
 	// unquoted reports that unclear is a display name that has to be quoted. Its
 	// mailboxes are known, for users that are not held to domains.
 	unquoted bool
@@ -33,7 +35,7 @@ func readOriginators(from, sender []string) originators {
 
 	o.from, err = readField(from)
 	if err != nil {
-		o.unclear = "From"
+		o.unclear, o.shown = "From", from[0]
 		o.unquoted = errors.Is(err, envelope.ErrUnquotedName)
 	}
 
@@ -43,7 +45,7 @@ func readOriginators(from, sender []string) originators {
 	}
 	o.unknown = len(sender) > 0 && o.sender == nil
 	if err != nil && o.unclear == "" {
-		o.unclear = "Sender"
+		o.unclear, o.shown = "Sender", sender[0]
 		o.unquoted = errors.Is(err, envelope.ErrUnquotedName)
 	}
 	return o

@@ -7,11 +7,9 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -128,7 +126,9 @@ type Relay struct {
 	c       Config
 	buffers sync.Pool
 	notes   notes
+	names   notes // that messages use and nobody knows
 
+	unknown  *prometheus.CounterVec
 	copies   *prometheus.CounterVec
 	skipped  *prometheus.CounterVec
 	unsigned prometheus.Counter
@@ -152,8 +152,15 @@ func New(c Config) *Relay {
 		unsigned: prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_dkim_unsigned_total", Help: "Messages relayed without a signature, for want of a key for their From domain."}),
 		unsaved:  prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_relay_events_lost_total", Help: "Injection events that could not be written after the upstream had taken the copy."}),
 	}
+	r.unknown = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "postern_relay_unknown_names_total",
+		Help: "Names in messages that are not known here, by kind: x_msys_api (a key), ip_pool, virtual_mta.",
+	}, []string{"kind"})
+	for _, kind := range unknownKinds {
+		r.unknown.WithLabelValues(string(kind))
+	}
 	if c.Metrics != nil {
-		c.Metrics.MustRegister(r.copies, r.skipped, r.unsigned, r.unsaved)
+		c.Metrics.MustRegister(r.copies, r.skipped, r.unsigned, r.unsaved, r.unknown)
 	}
 	return r
 }
@@ -227,7 +234,7 @@ func (r *Relay) passThrough(ctx context.Context, m *message) envelope.Reply {
 	defer cancel()
 	r.sendAll(sending, m)
 	overdue := sending.Err() == context.DeadlineExceeded && ctx.Err() == nil
-	plan := decide(m.copies, overdue)
+	plan := decide(m.copies, overdue, m.s.Session)
 	if len(plan.queue)+len(plan.bounce) > 0 {
 		if err := r.queueRemainder(ctx, m, plan); err != nil {
 			// Losing a copy is worse than sending another twice.
@@ -254,9 +261,12 @@ func (r *Relay) queueRemainder(ctx context.Context, m *message, p decision) erro
 		params:   m.params,
 		original: newOriginal(m.policy.header, m.body, m.whole),
 		arrived:  r.c.Now(),
+		session:  m.s.Session,
+		user:     m.s.User.Name,
 	}
 	for _, c := range p.bounce {
 		d.failed = append(d.failed, dsnRecipient{
+			messageID: c.id.String(),
 			recipient: c.recipient,
 			reply:     copyReply(c).String(),
 			upstream:  c.out.Upstream,
@@ -266,6 +276,7 @@ func (r *Relay) queueRemainder(ctx context.Context, m *message, p decision) erro
 		if err := r.c.Queue.Put(context.WithoutCancel(ctx), t); err != nil {
 			return err
 		}
+		r.logQueuedDSN(t)
 	}
 
 	// Only now: what is not on disk is not bounced, and has no event.
@@ -283,7 +294,7 @@ func (r *Relay) storeAndForward(ctx context.Context, m *message) envelope.Reply 
 		r.c.Log.Error("message not queued", "session", m.s.Session, "err", err)
 		return envelope.ReplyFor(&envelope.Fault{Class: envelope.Overloaded, Err: err})
 	}
-	return envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok: queued as " + m.s.Session}
+	return queuedAs(m.s.Session)
 }
 
 // maxQueued bounds the bytes of their own that the copies of one transaction of
@@ -324,12 +335,14 @@ func (r *Relay) Reject(ctx context.Context, s *Submission, err error) envelope.R
 // refused answers a message that goes nowhere. A refusal for good is an event.
 func (r *Relay) refused(ctx context.Context, s *Submission, err error) envelope.Reply {
 	reply := envelope.ReplyFor(err)
+	local := refusedMessage(s)
+
+	var ids []string
 	if reply.Code/100 == 5 {
-		r.recordRejections(ctx, s, reply)
+		ids = r.recordRejections(ctx, s, local, reply)
 	}
 	r.copies.WithLabelValues("refused_here").Inc()
-	r.c.Log.Warn("message refused", "session", s.Session, "user", s.User.Name, "remote", s.Remote.Addr().String(),
-		"from", s.Envelope.From.String(), "recipients", len(s.Envelope.Recipients), "reply", reply.String(), "err", err)
+	r.logRefused(s, local, ids, reply, err)
 	return reply
 }
 
@@ -368,39 +381,3 @@ func (r *Relay) record(ctx context.Context, session string, events []*event.Even
 		r.c.Log.Error("injection events lost", "session", session, "events", len(events), "err", err)
 	}
 }
-
-// log writes the one line of a message.
-func (r *Relay) log(s *Submission, m *message, reply envelope.Reply, took time.Duration) {
-	ids := make([]string, 0, min(len(m.copies), maxLoggedIDs))
-	ups := map[string]bool{}
-	var causes []error
-	for i, c := range m.copies {
-		if i < maxLoggedIDs {
-			ids = append(ids, c.id.String())
-			if c.out.Err != nil {
-				causes = append(causes, c.out.Err)
-			}
-		}
-		r.copies.WithLabelValues(c.result()).Inc()
-		ups[c.out.Upstream] = true
-	}
-	level := slog.LevelInfo
-	if reply.Code/100 != 2 {
-		level = slog.LevelWarn
-	}
-	up := ""
-	if len(ups) == 1 {
-		up = m.copies[0].out.Upstream
-	}
-	attrs := []any{"session", s.Session, "user", s.User.Name, "remote", s.Remote.Addr().String(), "tls", s.TLS,
-		"from", s.Envelope.From.String(), "to", s.Envelope.Recipients[0].Address.String(), "recipients", len(m.copies),
-		"size", len(s.Message), "message_id", strings.Join(ids, ","), "job", m.policy.job,
-		"upstream", up, "reply", reply.String(), "took", took.Round(time.Microsecond)}
-	if len(causes) > 0 {
-		attrs = append(attrs, "err", errors.Join(causes...))
-	}
-	r.c.Log.Log(context.Background(), level, "message", attrs...)
-}
-
-// maxLoggedIDs bounds a log line.
-const maxLoggedIDs = 10

@@ -25,7 +25,23 @@ type info struct {
 	Injected *event.Event `json:"injected"` // the injection event's fields, without id and recipient; nil: not reported
 	Session  string       `json:"session"`
 	User     string       `json:"user"`
+	Job      string       `json:"job,omitempty"`
 	DSN      bool         `json:"dsn,omitempty"` // a DSN of ours: no events, no DSN about it
+	// About are the message ids that a DSN is about, separated by commas.
+	About string `json:"about,omitempty"`
+}
+
+// infoOf reads what a transaction's events and log lines need to know. Of one
+// that cannot be read nothing is known.
+func infoOf(t *queue.Transaction) info {
+	var in info
+	if json.Unmarshal(t.Info, &in) != nil {
+		return info{}
+	}
+	if in.Injected != nil {
+		in.Injected.Local.Session = in.Session
+	}
+	return in
 }
 
 // waiting makes the queue's transaction of some of a message's copies: what
@@ -38,6 +54,7 @@ func (r *Relay) waiting(m *message, copies []*copyOf) (*queue.Transaction, error
 	}
 	t := &queue.Transaction{
 		ID:       copies[0].id.String(),
+		Session:  m.s.Session,
 		Created:  r.c.Now(),
 		From:     m.s.Envelope.From,
 		Params:   m.params,
@@ -83,7 +100,7 @@ func (r *Relay) waiting(m *message, copies []*copyOf) (*queue.Transaction, error
 
 // info is what the retry spool is to know of a message's copies.
 func (r *Relay) info(m *message) info {
-	in := info{Session: m.s.Session, User: m.s.User.Name}
+	in := info{Session: m.s.Session, User: m.s.User.Name, Job: m.policy.job}
 	if m.report {
 		e := m.event
 		e.Timestamp = event.Timestamp{Time: r.c.Now()}
@@ -120,6 +137,8 @@ func (r *Relay) Deliver(ctx context.Context, t *queue.Transaction, i int, tries 
 		Params:    t.Params,
 		Message:   t.Parts(i),
 		EightBit:  t.EightBit,
+		Session:   t.Session,
+		MessageID: c.MessageID,
 	}
 	tr.Params.EnvelopeID = c.EnvelopeID
 
@@ -135,8 +154,7 @@ func (r *Relay) Deliver(ctx context.Context, t *queue.Transaction, i int, tries 
 	}
 
 	v := verdict(out)
-	r.c.Log.Info("retry", "message_id", c.MessageID, "to", c.Recipient.Address.String(), "attempt", tries+1, "upstream", out.Upstream,
-		"reply", v.Reply, "took", r.c.Now().Sub(start).Round(time.Microsecond))
+	r.logAttempt(t, i, tries+1, out, v, r.c.Now().Sub(start))
 	if !v.Done && !v.Failed && ctx.Err() == nil {
 		r.recordFailure(ctx, event.Delay, t, i, tries+1, v)
 	}
@@ -147,8 +165,8 @@ func (r *Relay) Deliver(ctx context.Context, t *queue.Transaction, i int, tries 
 // the retry spool, and may not have written the event of any more. Its id is
 // that of the copy: where it was written, it is the same event.
 func (r *Relay) recordOwed(ctx context.Context, t *queue.Transaction, i int) {
-	var in info
-	if json.Unmarshal(t.Info, &in) != nil || in.Injected == nil {
+	in := infoOf(t)
+	if in.Injected == nil {
 		return
 	}
 
@@ -162,8 +180,7 @@ func (r *Relay) recordOwed(ctx context.Context, t *queue.Transaction, i int) {
 
 // isDSN reports whether a transaction is a notification of ours.
 func isDSN(t *queue.Transaction) bool {
-	var in info
-	return json.Unmarshal(t.Info, &in) == nil && in.DSN
+	return infoOf(t).DSN
 }
 
 // Reachable implements queue.Deliverer.
@@ -172,8 +189,9 @@ func (r *Relay) Reachable(ctx context.Context) error { return r.c.Upstream.Ping(
 // GiveUp implements queue.Deliverer: a bounce event, and a DSN to the sender.
 func (r *Relay) GiveUp(ctx context.Context, t *queue.Transaction, i int, tries int, v queue.Verdict) []*queue.Transaction {
 	if !v.Failed {
-		waited := r.c.Now().Sub(t.Created).Round(time.Minute)
-		v.Reply = fmt.Sprintf("4.4.7 not delivered in %s, last answer: %s", waited, v.Reply)
+		waited := r.c.Now().Sub(t.Created)
+		v.Reply = fmt.Sprintf("4.4.7 not delivered in %s, last answer: %s", waited.Round(time.Minute), v.Reply)
+		r.logExpired(t, i, tries, v, waited)
 	}
 	r.recordFailure(ctx, event.Bounce, t, i, tries, v)
 	if isDSN(t) {
@@ -181,12 +199,16 @@ func (r *Relay) GiveUp(ctx context.Context, t *queue.Transaction, i int, tries i
 	}
 
 	c := t.Copies[i]
+	in := infoOf(t)
 	dsn := r.dsn(&dsnReport{
+		session:  in.Session,
+		user:     in.User,
 		to:       t.From,
 		params:   t.Params,
 		original: newOriginal(envelope.Split(t.Message(i))),
 		arrived:  t.Created,
 		failed: []dsnRecipient{{
+			messageID: c.MessageID,
 			recipient: c.Recipient,
 			reply:     v.Reply,
 			upstream:  v.Upstream,
@@ -196,6 +218,7 @@ func (r *Relay) GiveUp(ctx context.Context, t *queue.Transaction, i int, tries i
 	if dsn == nil {
 		return nil
 	}
+	r.logQueuedDSN(dsn)
 	return []*queue.Transaction{dsn}
 }
 
@@ -203,8 +226,8 @@ func (r *Relay) GiveUp(ctx context.Context, t *queue.Transaction, i int, tries i
 // hand over. Its id is that of the attempt: where a crash, or a DSN that could
 // not be queued, has the attempt's end come again, it is the same event.
 func (r *Relay) recordFailure(ctx context.Context, typ event.Type, t *queue.Transaction, i, tries int, v queue.Verdict) {
-	var in info
-	if json.Unmarshal(t.Info, &in) != nil || in.Injected == nil {
+	in := infoOf(t)
+	if in.Injected == nil {
 		return
 	}
 	c := t.Copies[i]

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -34,7 +35,9 @@ import (
 type conn struct {
 	net.Conn // the transport: the socket, or TLS over it
 	connConfig
-	secured *tls.Conn // nil: plain text
+	id      string     // of the session, for the log and the client
+	said    transcript // of the session
+	secured *tls.Conn  // nil: plain text
 
 	in        []byte // read from the transport, not given out yet
 	buf       []byte
@@ -74,6 +77,7 @@ type connConfig struct {
 	maxMessage  int64                                 // bytes; 0: no limit
 	maxCommands int                                   // without a message, of a client that is not trusted; 0: no limit
 	beforeTLS   func(context.Context) (func(), error) // asked before a handshake, and told of its end; may be nil
+	log         *slog.Logger                          // for transcripts; nil: none
 	release     func()                                // frees the connection's place
 	onFail      func(error)                           // told of a failed handshake
 }
@@ -99,7 +103,8 @@ var errClosed = errors.New("smtpd: closed after the last reply")
 
 // newConn wraps a socket.
 func newConn(sock net.Conn, cfg connConfig) *conn {
-	c := &conn{Conn: sock, connConfig: cfg}
+	c := &conn{Conn: sock, connConfig: cfg, id: newSessionID()}
+	c.said = transcript{log: cfg.log, session: c.id}
 	if cfg.implicit {
 		c.secured = tls.Server(sock, cfg.tls)
 		c.Conn = c.secured
@@ -236,8 +241,10 @@ func (c *conn) command() ([]byte, error) {
 		return nil, err
 	}
 	if c.isResponse() {
+		c.said.response()
 		return line, nil
 	}
+	c.said.command(line)
 
 	return c.examine(line)
 }
@@ -458,6 +465,7 @@ func (c *conn) flush() error {
 
 func (c *conn) flushLocked() error {
 	if len(c.out) > 0 {
+		c.said.replies(c.out)
 		c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 		_, err := c.Conn.Write(c.out)
 		c.out = c.out[:0]

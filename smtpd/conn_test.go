@@ -479,7 +479,7 @@ func TestSessionLine(t *testing.T) {
 	p.raw.Close()
 	r.stop()
 	line := regexp.MustCompile(`(?m)^.*msg=session .*$`).FindString(out.String())
-	for _, want := range []string{"time=", "session=", "user=alice", "remote=127.0.0.1:", `tls="TLS 1.3`, "messages=1", "took="} {
+	for _, want := range []string{"time=", "session=", "user=alice", "remote=127.0.0.1:", `tls="TLS 1.3`, "messages=1", "took_seconds=0."} {
 		if !strings.Contains(line, want) {
 			t.Errorf("no %s in %q", want, line)
 		}

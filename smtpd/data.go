@@ -176,6 +176,7 @@ func (c *conn) nextChunk() error {
 			return err
 		}
 
+		c.said.command(line)
 		cmd := parseCommand(line)
 		if err := c.countCommand(cmd.verb); err != nil {
 			return err

@@ -163,6 +163,7 @@ func (s *Server) newConn(raw net.Conn, source netip.Addr, implicit bool) *conn {
 		maxMessage:  s.c.MaxMessageSize,
 		maxCommands: maxCommands + s.c.MaxRecipients,
 		beforeTLS:   func(ctx context.Context) (func(), error) { return s.slots.acquire(ctx, source) },
+		log:         s.c.Log,
 		release:     func() { s.leave(source) },
 		onFail: func(err error) {
 			s.connections.WithLabelValues("tls_failed").Inc()

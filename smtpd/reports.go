@@ -18,8 +18,15 @@ type ReportTaker interface {
 }
 
 // refuseRelaying is PowerMTA's answer, to the letter.
-func refuseRelaying(a envelope.Address) error {
-	return refuse(550, 5, 7, 1, fmt.Sprintf("relaying denied for recipient in \"RCPT TO:%s\"", a.Path()))
+func (ss *session) refuseRelaying(a envelope.Address) error {
+	r := envelope.Reply{
+		Code:     550,
+		Enhanced: [3]int{5, 7, 1},
+		Text:     fmt.Sprintf("relaying denied for recipient in \"RCPT TO:%s\"", a.Path()),
+	}
+	ss.logRefused("recipient", envelope.CleanLine(a.String(), maxRefusedAddress), r)
+
+	return smtpError(r)
 }
 
 // takeReport hands a message on. Nobody is told what it was taken for.
@@ -39,9 +46,9 @@ func (ss *session) takeReport(msg []byte, start time.Time) error {
 		"tls", ss.conn.protection(),
 		"from", ss.env.From.String(),
 		"recipients", len(recipients),
-		"to", recipients[0],
-		"bytes", len(msg),
-		"answer", reply.Code,
-		"took", time.Since(start).Round(time.Microsecond))
+		"recipient", recipients[0],
+		"size", len(msg),
+		"reply", reply.String(),
+		tookSeconds(start))
 	return ss.answer(reply)
 }

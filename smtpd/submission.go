@@ -6,6 +6,7 @@ import (
 	"encoding/base32"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strconv"
@@ -51,7 +52,8 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	if s.draining {
 		return nil, smtpError(envelope.Reply{Code: 421, Enhanced: [3]int{4, 3, 2}, Text: "Shutting down, try again later"})
 	}
-	ss := &session{s: s, c: c, conn: c.Conn().(*conn), id: newSessionID(), start: time.Now()}
+	ss := &session{s: s, c: c, conn: c.Conn().(*conn), start: time.Now()}
+	ss.id = ss.conn.id
 	if t, ok := c.Conn().RemoteAddr().(*net.TCPAddr); ok {
 		ss.remote = netip.AddrPortFrom(t.AddrPort().Addr().Unmap(), t.AddrPort().Port())
 	}
@@ -129,8 +131,13 @@ func (ss *session) Logout() error {
 		"helo", ss.c.Hostname(),
 		"tls", ss.conn.protection(),
 		"messages", ss.sent,
-		"took", time.Since(ss.start).Round(time.Millisecond))
+		tookSeconds(ss.start))
 	return nil
+}
+
+// tookSeconds says in the log how long something has taken since start.
+func tookSeconds(start time.Time) slog.Attr {
+	return slog.Float64("took_seconds", time.Since(start).Round(time.Microsecond).Seconds())
 }
 
 // userName is for the log; empty: nobody authenticated.
@@ -163,6 +170,60 @@ func (ss *session) source() netip.Addr { return sourceAddr(ss.remote.Addr()) }
 
 func (ss *session) secure() bool { return ss.conn.secured != nil }
 
+// Refusals of addresses; refuseAddress puts the address behind the text.
+var (
+	badSender = envelope.Reply{
+		Code:     553,
+		Enhanced: [3]int{5, 1, 7},
+		Text:     "Bad sender address",
+	}
+	badSenderUTF8 = envelope.Reply{
+		Code:     553,
+		Enhanced: [3]int{5, 6, 7},
+		Text:     "International sender address without SMTPUTF8",
+	}
+	badRecipient = envelope.Reply{
+		Code:     553,
+		Enhanced: [3]int{5, 1, 3},
+		Text:     "Bad recipient address",
+	}
+	badRecipientUTF8 = envelope.Reply{
+		Code:     553,
+		Enhanced: [3]int{5, 6, 7},
+		Text:     "International recipient address without SMTPUTF8",
+	}
+)
+
+// maxRefusedAddress bounds what a refusal repeats of an address, in bytes.
+const maxRefusedAddress = 254 + 64
+
+// refuseAddress refuses an address of MAIL or RCPT, and names it in the reply
+// and in the log, where key is what it is there. Strangers on port 25 get one
+// line a minute.
+func (ss *session) refuseAddress(key, address string, r envelope.Reply) error {
+	address = envelope.CleanLine(address, maxRefusedAddress)
+	r.Text += ": <" + address + ">"
+	ss.logRefused(key, address, r)
+
+	return smtpError(r)
+}
+
+// logRefused writes that an address of MAIL or RCPT was refused.
+func (ss *session) logRefused(key, address string, r envelope.Reply) {
+	args := []any{
+		"session", ss.id,
+		"user", ss.userName(),
+		"remote", ss.remote.String(),
+		key, address,
+		"reply", r.String(),
+	}
+	if ss.user == nil {
+		ss.s.rare.log(slog.LevelInfo, "address refused", args...)
+		return
+	}
+	ss.s.c.Log.Warn("address refused", args...)
+}
+
 // Mail implements smtp.Session.
 func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 	reports := ss.reports()
@@ -176,10 +237,10 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 	}
 	a, err := envelope.FromUnquoted(from)
 	if err != nil {
-		return refuse(553, 5, 1, 7, "Bad sender address")
+		return ss.refuseAddress("from", from, badSender)
 	}
 	if !a.IsASCII() && !o.UTF8 {
-		return refuse(553, 5, 6, 7, "International sender address without SMTPUTF8")
+		return ss.refuseAddress("from", from, badSenderUTF8)
 	}
 	if max := ss.s.c.MaxMessageSize; max > 0 && o.Size > max {
 		return refuse(552, 5, 3, 4, "Message exceeds the maximum size")
@@ -205,14 +266,14 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 func (ss *session) Rcpt(to string, o *smtp.RcptOptions) error {
 	a, err := envelope.FromUnquoted(to)
 	if err != nil || a.IsNull() {
-		return refuse(553, 5, 1, 3, "Bad recipient address")
+		return ss.refuseAddress("recipient", to, badRecipient)
 	}
 	if !a.IsASCII() && !ss.env.Params.UTF8 {
-		return refuse(553, 5, 6, 7, "International recipient address without SMTPUTF8")
+		return ss.refuseAddress("recipient", to, badRecipientUTF8)
 	}
 	if r := ss.s.c.Reports; r != nil {
 		if !r.Takes(a.Domain) {
-			return refuseRelaying(a)
+			return ss.refuseRelaying(a)
 		}
 		ss.env.Recipients = append(ss.env.Recipients, envelope.Recipient{Address: a}) // and nothing that is long
 		return nil
@@ -265,6 +326,7 @@ func (ss *session) Data(io.Reader) error {
 		return ss.dataError(err, chunked)
 	}
 	ss.conn.phase(0) // the upstream's time is not the client's
+	ss.conn.said.message(len(msg))
 	ss.whole = true
 	ss.sent++
 	if ss.reports() {

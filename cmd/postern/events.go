@@ -47,7 +47,7 @@ func (c spoolAt) load() (*config.Loaded, error) {
 type eventsTailCmd struct {
 	spoolAt
 	Type    []string `help:"Only events of these types or classes, by either of their names." placeholder:"TYPE"`
-	Message string   `help:"Only events of this message id." placeholder:"ID"`
+	Message string   `help:"Only events of this message id, or of all copies of the message that was queued as this." placeholder:"ID"`
 	Follow  bool     `default:"true" negatable:"" help:"Wait for more."`
 	All     bool     `help:"From the beginning of what is kept, not only what comes now."`
 	Raw     bool     `help:"As they are stored: the Ingest API's JSON, with its names."`
@@ -73,13 +73,16 @@ func (c *eventsTailCmd) Run(e *env) error {
 
 	dir := eventsDir(l.Config)
 	var at spool.Position
+	ofMessage := newMessageFilter(c.Message)
 	show := c.All || !c.Follow
 	out := bufio.NewWriter(e.stdout)
 	read := func() error {
 		err := spool.ReadFrom(dir, at, func(r spool.Record) bool {
 			at = r.Next
 			if show {
-				c.print(out, types, r.Data)
+				c.print(out, types, ofMessage, r.Data)
+			} else {
+				ofMessage.note(r.Data)
 			}
 			return true
 		})
@@ -106,16 +109,49 @@ func (c *eventsTailCmd) Run(e *env) error {
 	}
 }
 
+// messageFilter selects the events of a message id, or of all copies of the
+// message whose client was answered with an id. An event that comes after the
+// gateway's own has no more than the copy's message id, so that the filter has
+// to see those from before.
+type messageFilter struct {
+	id     string // empty: every event
+	copies map[string]bool
+}
+
+func newMessageFilter(id string) *messageFilter {
+	return &messageFilter{id: id, copies: map[string]bool{id: true}}
+}
+
+func (f *messageFilter) matches(e *event.Event) bool {
+	if f.id == "" {
+		return true
+	}
+	if e.Local.Session == f.id {
+		f.copies[e.MessageID] = true
+	}
+	return f.copies[e.MessageID]
+}
+
+// note takes notice of an event that is not shown.
+func (f *messageFilter) note(stored []byte) {
+	if f.id == "" {
+		return
+	}
+	if ev, err := event.Decode(stored); err == nil {
+		f.matches(ev)
+	}
+}
+
 // print writes a stored event where it is asked for. One that cannot be read
 // is written as it is, where no filter asks what it is.
-func (c *eventsTailCmd) print(out *bufio.Writer, types map[event.Type]bool, stored []byte) {
+func (c *eventsTailCmd) print(out *bufio.Writer, types map[event.Type]bool, of *messageFilter, stored []byte) {
 	line := stored
 	ev, err := event.Decode(stored)
 	switch {
-	case err != nil && (len(types) > 0 || c.Message != ""):
+	case err != nil && (len(types) > 0 || of.id != ""):
 		return
 	case err != nil:
-	case len(types) > 0 && !types[ev.Type], c.Message != "" && ev.MessageID != c.Message:
+	case !of.matches(ev), len(types) > 0 && !types[ev.Type]:
 		return
 	case !c.Raw:
 		if public, err := ev.EncodePublic(); err == nil {

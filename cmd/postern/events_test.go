@@ -124,12 +124,59 @@ func TestTailPrints(t *testing.T) {
 
 			var b bytes.Buffer
 			out := bufio.NewWriter(&b)
-			c.cmd.print(out, types, c.line)
+			c.cmd.print(out, types, newMessageFilter(c.cmd.Message), c.line)
 			out.Flush()
 			if got := b.String(); !strings.Contains(got, c.want) || c.want == "" && got != "" {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// TestTailFindsCopiesBySession: the id that a client got leads to the events of
+// all copies, those too that have no more than a message id.
+func TestTailFindsCopiesBySession(t *testing.T) {
+	injection := func(session, id string) []byte {
+		e, err := event.Decode(storedEvent(t, event.Bounce, id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Local.Session = session
+		line, err := e.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return line
+	}
+
+	c := eventsTailCmd{Message: "s.1"}
+	f := newMessageFilter(c.Message)
+	f.note(injection("s.1", "m1"))
+	f.note([]byte("no JSON"))
+
+	var b bytes.Buffer
+	out := bufio.NewWriter(&b)
+	for _, line := range [][]byte{
+		injection("s.1", "m2"),
+		injection("s.2", "m3"),
+		storedEvent(t, event.Click, "m1"),
+		storedEvent(t, event.Click, "m2"),
+		storedEvent(t, event.Click, "m3"),
+	} {
+		c.print(out, nil, f, line)
+	}
+	out.Flush()
+
+	var got []string
+	for line := range strings.Lines(b.String()) {
+		e, err := event.DecodePublic([]byte(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, e.Type.PublicName()+" "+e.MessageID)
+	}
+	if want := "bounce m2, click m1, click m2"; strings.Join(got, ", ") != want {
+		t.Errorf("got %s, want %s", strings.Join(got, ", "), want)
 	}
 }
 

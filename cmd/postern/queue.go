@@ -64,15 +64,18 @@ const adminHeader = "X-Postern-Admin"
 
 func queueError(w http.ResponseWriter, err error) {
 	status := http.StatusInternalServerError
-	if errors.Is(err, queue.ErrUnknown) {
+	switch {
+	case errors.Is(err, queue.ErrUnknown):
 		status = http.StatusNotFound
+	case errors.Is(err, queue.ErrInFlight):
+		status = http.StatusConflict
 	}
 	http.Error(w, err.Error(), status)
 }
 
 type queueCmd struct {
 	List  queueListCmd  `cmd:"" help:"Copies that wait, those due first first."`
-	Show  queueShowCmd  `cmd:"" help:"Print a waiting copy."`
+	Show  queueShowCmd  `cmd:"" help:"Print a waiting copy; list them where the id is that of several."`
 	Retry queueRetryCmd `cmd:"" help:"Make a copy due now; without an id, all."`
 	Drop  queueDropCmd  `cmd:"" help:"Forget a copy for good; its sender is not told."`
 }
@@ -185,7 +188,7 @@ func (c *queueListCmd) Run(e *env) error {
 
 type queueShowCmd struct {
 	queueAt
-	ID string `arg:"" help:"The copy's message id."`
+	ID string `arg:"" help:"The copy's message id, or the id that the client got for the message."`
 }
 
 func (c *queueShowCmd) Run(e *env) error {
@@ -194,7 +197,7 @@ func (c *queueShowCmd) Run(e *env) error {
 
 type queueRetryCmd struct {
 	queueAt
-	ID string `arg:"" optional:"" help:"The copy's message id."`
+	ID string `arg:"" optional:"" help:"The copy's message id, or the id that the client got for the message."`
 }
 
 func (c *queueRetryCmd) Run(e *env) error {
@@ -207,7 +210,7 @@ func (c *queueRetryCmd) Run(e *env) error {
 
 type queueDropCmd struct {
 	queueAt
-	ID string `arg:"" help:"The copy's message id."`
+	ID string `arg:"" help:"The copy's message id, or the id that the client got for the message."`
 }
 
 func (c *queueDropCmd) Run(e *env) error {

@@ -229,3 +229,20 @@ func TestMatchDomain(t *testing.T) {
 		}
 	}
 }
+
+// TestBareLFAdviceFits in a reply line, and says what can be done.
+func TestBareLFAdviceFits(t *testing.T) {
+	_, err := ReadMessage(strings.NewReader("a\nb\r\n"), ReadConfig{})
+	reply := ReplyFor(err).String()
+	if len(reply)+len("\r\n") > 512 || CleanText(reply) != reply {
+		t.Errorf("got %d bytes: %s", len(reply), reply)
+	}
+	for _, want := range []string{"550 5.6.0 Message contains a bare LF", "policy=email.policy.SMTP", `bare_newlines = "normalise"`} {
+		if !strings.Contains(reply, want) {
+			t.Errorf("no %q in %s", want, reply)
+		}
+	}
+	if err := Check([]byte("a\nb\r\n")); !errors.Is(err, ErrBareLF) || strings.Contains(err.Error(), "Python") {
+		t.Errorf("of what goes upstream: got %v, want %v without advice to a client", err, ErrBareLF)
+	}
+}

@@ -128,6 +128,14 @@ func bareLF() error {
 	return refuseBytes(ErrBareLF, "Message contains a bare LF; lines end with CRLF (RFC 5321 section 2.3.8)")
 }
 
+// bareLFAdvice is bareLF for a client, with what its programmer, or the server's
+// operator, can do. It fits in a reply line (RFC 5321 section 4.5.3.1.5).
+func bareLFAdvice() error {
+	return refuseBytes(ErrBareLF, "Message contains a bare LF; lines end with CRLF (RFC 5321 section 2.3.8). "+
+		"In Python use smtplib's send_message(msg), or sendmail(..., msg.as_bytes(policy=email.policy.SMTP)); "+
+		"or set bare_newlines = \"normalise\" on the server")
+}
+
 func (s *scanner) add(p []byte) error {
 	if bytes.IndexByte(p, 0) >= 0 {
 		return refuseBytes(ErrNUL, "Message contains a NUL byte")
@@ -163,7 +171,7 @@ func (s *scanner) add(p []byte) error {
 		case s.normalise:
 			s.out = append(append(s.out, line...), '\r', '\n')
 		default:
-			return bareLF()
+			return bareLFAdvice()
 		}
 		p = p[lf+1:]
 	}

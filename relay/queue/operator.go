@@ -2,19 +2,29 @@ package queue
 
 import (
 	"errors"
+	"fmt"
+	"slices"
 	"sort"
+	"strings"
 	"time"
 
 	"postern/tracking/spool"
 )
 
-// ErrUnknown says that no such copy waits.
-var ErrUnknown = errors.New("queue: no such copy waits")
+var (
+	// ErrUnknown says that no such copy waits.
+	ErrUnknown = errors.New("queue: no such copy waits")
+
+	// ErrInFlight says that a copy is being sent now, so that nothing can be
+	// done about it until its upstream has answered.
+	ErrInFlight = errors.New("queue: the copy is being sent now")
+)
 
 // Waiting describes a copy that waits.
 type Waiting struct {
 	ID        string    `json:"id"`
 	MessageID string    `json:"message_id"`
+	Session   string    `json:"session,omitempty"`
 	From      string    `json:"from"`
 	Recipient string    `json:"recipient"`
 	Created   time.Time `json:"created"`
@@ -36,6 +46,7 @@ func (q *Queue) List(n int) []Waiting {
 			out = append(out, Waiting{
 				ID:        e.id,
 				MessageID: c.messageID,
+				Session:   e.session,
 				From:      e.from,
 				Recipient: c.recipient,
 				Created:   e.created,
@@ -52,25 +63,51 @@ func (q *Queue) List(n int) []Waiting {
 	return out[:min(n, len(out))]
 }
 
-func (q *Queue) byMessageID(id string) *copyState {
+// byID returns the copies that an id is of, by message id: one copy for its
+// message id, all that wait of a message for the id that its client got. The
+// empty id is that of every copy. Under mu.
+func (q *Queue) byID(id string) []*copyState {
+	var out []*copyState
 	for _, e := range q.entries {
 		if c := e.copies[id]; c != nil {
-			return c
+			return []*copyState{c}
+		}
+		if id != "" && id != e.session {
+			continue
+		}
+		for _, c := range e.copies {
+			out = append(out, c)
 		}
 	}
-	return nil
+
+	slices.SortFunc(out, func(a, b *copyState) int { return strings.Compare(a.messageID, b.messageID) })
+	return out
 }
 
-// Show gives a waiting copy's bytes.
-func (q *Queue) Show(messageID string) ([]byte, error) {
-	q.mu.Lock()
-	c := q.byMessageID(messageID)
-	if c == nil {
-		q.mu.Unlock()
+// Show returns the bytes of a waiting copy, or where the id is that of several,
+// a list of them.
+func (q *Queue) Show(id string) ([]byte, error) {
+	if id == "" {
 		return nil, ErrUnknown
 	}
+
+	q.mu.Lock()
+	copies := q.byID(id)
+	switch len(copies) {
+	case 0:
+		q.mu.Unlock()
+		return nil, ErrUnknown
+	case 1:
+	default:
+		list := listCopies(id, copies)
+		q.mu.Unlock()
+		return list, nil
+	}
+	c := copies[0]
+	messageID := c.messageID
 	at, size := c.e.at, c.e.size
 	q.mu.Unlock()
+
 	t, err := q.read(at, size)
 	if err != nil {
 		return nil, err
@@ -81,23 +118,38 @@ func (q *Queue) Show(messageID string) ([]byte, error) {
 	return nil, ErrUnknown
 }
 
-// Retry makes a copy due now; the empty id, all. It returns how many.
-func (q *Queue) Retry(messageID string) (int, error) {
+// listCopies writes a line for each copy; under mu.
+func listCopies(id string, copies []*copyState) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d copies of %s wait; show each by its message id:\n", len(copies), id)
+	for _, c := range copies {
+		fmt.Fprintf(&b, "%s %s tries=%d reply=%.100q\n", c.messageID, c.recipient, c.tries, c.reply)
+	}
+	return []byte(b.String())
+}
+
+// Retry makes the copies of an id due now; the empty id, all. It returns how
+// many; ErrInFlight where all that there are are being sent.
+func (q *Queue) Retry(id string) (int, error) {
 	q.mu.Lock()
+	copies := q.byID(id)
 	n := 0
-	for _, e := range q.entries {
-		for id, c := range e.copies {
-			if (messageID == "" || id == messageID) && !c.busy {
-				c.next = q.c.Now()
-				q.schedule(c)
-				q.change(c)
-				n++
-			}
+	for _, c := range copies {
+		if c.busy {
+			continue
 		}
+		c.next = q.c.Now()
+		q.schedule(c)
+		q.change(c)
+		n++
 	}
 	q.mu.Unlock()
-	if n == 0 && messageID != "" {
+
+	switch {
+	case id != "" && len(copies) == 0:
 		return 0, ErrUnknown
+	case id != "" && n == 0:
+		return 0, ErrInFlight
 	}
 
 	// For whoever opens the spool next, where no gateway runs. A full disk is no
@@ -109,16 +161,37 @@ func (q *Queue) Retry(messageID string) (int, error) {
 	return n, nil
 }
 
-// Drop forgets a copy for good; nobody is told.
-func (q *Queue) Drop(messageID string) error {
-	q.mu.Lock()
-	c := q.byMessageID(messageID)
-	if c == nil || c.busy {
-		q.mu.Unlock()
+// Drop forgets the copies of an id for good; nobody is told. Those that are
+// being sent stay, and are ErrInFlight.
+func (q *Queue) Drop(id string) error {
+	if id == "" {
 		return ErrUnknown
 	}
-	q.end(c, "dropped")
+
+	q.mu.Lock()
+	copies := q.byID(id)
+	var dropped []*copyState
+	for _, c := range copies {
+		if !c.busy {
+			q.end(c, "dropped")
+			dropped = append(dropped, c)
+		}
+	}
 	q.mu.Unlock()
-	q.c.Log.Warn("queue: copy dropped by the operator", "message_id", messageID, "recipient", c.recipient)
+
+	for _, c := range dropped {
+		q.c.Log.Warn("queue: copy dropped by the operator", "message_id", c.messageID,
+			"recipient", c.recipient, "session", c.e.session)
+	}
+
+	left := len(copies) - len(dropped)
+	switch {
+	case len(copies) == 0:
+		return ErrUnknown
+	case left > 0 && len(dropped) > 0:
+		return fmt.Errorf("%w: %d of %d copies of %s; the others were dropped", ErrInFlight, left, len(copies), id)
+	case left > 0:
+		return fmt.Errorf("%w, and is not dropped; the log will say what came of it", ErrInFlight)
+	}
 	return nil
 }

@@ -150,6 +150,7 @@ type usage struct {
 // entry is a transaction that waits.
 type entry struct {
 	id      string
+	session string // the id that the client got; empty: none
 	at      spool.Position
 	size    int
 	weight  int64
@@ -298,6 +299,7 @@ func (q *Queue) add(t *Transaction, at spool.Position, size int) {
 
 	e := &entry{
 		id:      t.ID,
+		session: t.Session,
 		created: t.Created,
 		from:    t.From.String(),
 		copies:  map[string]*copyState{},

@@ -13,7 +13,9 @@ import (
 
 // Transaction is a message that waits, with the copies that are to be sent.
 type Transaction struct {
-	ID      string              `json:"id"`
+	ID string `json:"id"`
+	// Session is what the client was told that its message is queued as.
+	Session string              `json:"session,omitempty"`
 	Created time.Time           `json:"created"`
 	From    envelope.Address    `json:"from"`
 	Params  envelope.MailParams `json:"params"`

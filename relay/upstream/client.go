@@ -55,6 +55,7 @@ type conn struct {
 	born     time.Time
 	idle     time.Time // since when it has been idle
 	broken   bool      // must not be used again
+	said     transcript
 }
 
 // Limits on what an upstream may answer.
@@ -91,6 +92,7 @@ func (c *conn) readLines() (envelope.Reply, error) {
 			return r, errReply
 		}
 		line = bytes.TrimRight(line, "\r\n")
+		c.said.reply(line)
 		if len(line) < 3 || len(line) > 3 && line[3] != ' ' && line[3] != '-' {
 			c.broken = true
 			return r, errReply
@@ -141,6 +143,13 @@ func cutEnhanced(code int, text string) ([3]int, string) {
 
 // command sends one line and reads its reply.
 func (c *conn) command(line string) (envelope.Reply, error) {
+	return c.secretCommand(line, line)
+}
+
+// secretCommand is command for a line of which a transcript may have no more
+// than what is shown.
+func (c *conn) secretCommand(line, shown string) (envelope.Reply, error) {
+	c.said.command(shown)
 	if err := c.writeCommand(line); err != nil {
 		return envelope.Reply{}, err
 	}
@@ -189,7 +198,17 @@ func (p *Pool) dialAs(ctx context.Context, addr string, login func(*conn) error)
 		return nil, unreachable(err)
 	}
 	now := time.Now()
-	c := &conn{raw: raw, t: p.c.Timeouts, born: now, idle: now}
+	c := &conn{
+		raw:  raw,
+		t:    p.c.Timeouts,
+		born: now,
+		idle: now,
+		said: transcript{
+			log:        p.c.Log,
+			upstream:   addr,
+			connection: raw.LocalAddr().String(),
+		},
+	}
 	c.buffers(raw)
 	// A cancelled caller must not wait for a peer that says nothing.
 	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
@@ -240,7 +259,9 @@ func (p *Pool) setup(c *conn, addr string, login func(*conn) error) error {
 }
 
 func (p *Pool) ehlo(c *conn) error {
-	if err := c.writeCommand("EHLO " + p.c.Hostname); err != nil {
+	hello := "EHLO " + p.c.Hostname
+	c.said.command(hello)
+	if err := c.writeCommand(hello); err != nil {
 		return err
 	}
 	r, err := c.readLines() // extensions may be many
@@ -318,12 +339,14 @@ func (p *Pool) auth(c *conn, user, pass string) (r envelope.Reply, err error) {
 	b64 := base64.StdEncoding.EncodeToString
 	switch {
 	case strings.Contains(mechs, " PLAIN "):
-		return c.command("AUTH PLAIN " + b64([]byte("\x00"+user+"\x00"+pass)))
+		return c.secretCommand("AUTH PLAIN "+b64([]byte("\x00"+user+"\x00"+pass)), "AUTH PLAIN ***")
 	case strings.Contains(mechs, " LOGIN "):
-		for _, line := range []string{"AUTH LOGIN", b64([]byte(user)), b64([]byte(pass))} {
-			if r, err = c.command(line); err != nil || r.Code/100 != 3 {
+		r, err = c.command("AUTH LOGIN")
+		for _, secret := range []string{user, pass} {
+			if err != nil || r.Code/100 != 3 {
 				break
 			}
+			r, err = c.secretCommand(b64([]byte(secret)), "***")
 		}
 		return r, err
 	}

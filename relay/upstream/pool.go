@@ -155,6 +155,7 @@ func (p *Pool) endIdle() {
 func (c *conn) quit() {
 	if !c.broken {
 		c.raw.SetDeadline(time.Now().Add(time.Second))
+		c.said.command("QUIT")
 		c.w.WriteString("QUIT\r\n")
 		c.w.Flush()
 	}

@@ -19,6 +19,9 @@ type Transaction struct {
 	Params    envelope.MailParams
 	Message   [][]byte
 	EightBit  bool // the message has bytes above 0x7f
+
+	Session   string // of the client, for the log
+	MessageID string // of the copy, for the log
 }
 
 // Outcome is what became of a transaction. Err is nil where the upstream gave
@@ -128,6 +131,7 @@ func (t *Transaction) needs(ext Extensions) error {
 // transaction runs MAIL to the final dot.
 func (c *conn) transaction(ctx context.Context, t *Transaction) Outcome {
 	c.messages++
+	c.said.session, c.said.messageID = t.Session, t.MessageID
 	if err := t.needs(c.ext); err != nil {
 		return Outcome{Err: err}
 	}
@@ -242,6 +246,7 @@ func (c *conn) envelope(ctx context.Context, t *Transaction) (*refusal, error) {
 // flight sends commands without waiting for their replies.
 func (c *conn) flight(commands []string) error {
 	for _, line := range commands {
+		c.said.command(line)
 		c.w.WriteString(line) // bufio keeps the first error
 		c.w.WriteString("\r\n")
 	}
@@ -297,6 +302,7 @@ func (c *conn) data(ctx context.Context, t *Transaction) Outcome {
 		c.broken = true
 		return Outcome{Err: lost(phaseMessage, err)}
 	}
+	c.said.message(t.size())
 	c.deadline(ctx, c.t.FinalDot)
 	r, err := c.readReply()
 	if err != nil {

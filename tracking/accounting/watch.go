@@ -16,14 +16,16 @@ const coalesce = 100 * time.Millisecond
 func (f *Follower) watch(ctx context.Context) (changed <-chan struct{}, stop func()) {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
-		f.c.Log.Warn("accounting: no notice of changes, files are looked at by time", "every", f.c.Every, "err", err)
+		f.c.Log.Warn("accounting: no notice of changes, files are looked at by time",
+			"every_seconds", f.c.Every.Seconds(), "err", err)
 		return nil, func() {}
 	}
 	for _, glob := range f.c.Globs {
 		dirs, _ := filepath.Glob(filepath.Dir(glob))
 		for _, d := range dirs {
 			if err := w.Add(d); err != nil {
-				f.c.Log.Warn("accounting: no notice of changes, files are looked at by time", "folder", d, "every", f.c.Every, "err", err)
+				f.c.Log.Warn("accounting: no notice of changes, files are looked at by time",
+					"folder", d, "every_seconds", f.c.Every.Seconds(), "err", err)
 			}
 		}
 	}

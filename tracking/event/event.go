@@ -97,12 +97,34 @@ type Event struct {
 	// Class says who made an engagement event, where it was no person, and why.
 	// It stands beside the API's object in the spool and is never uploaded.
 	Class Class `json:"-"`
+
+	// Local is what we know of the event beyond the API's fields. It stands
+	// beside the API's object, too, and is never uploaded.
+	Local Local `json:"-"`
+}
+
+// Local is what the API has no field for. A Session, an id that a client got as
+// the answer to a message, is that of all copies of the message; the rest is
+// what a policy_rejection says of a message that got no further.
+type Local struct {
+	Session string `json:"session,omitempty"`
+	User    string `json:"user,omitempty"`
+	From    string `json:"msg_from,omitempty"`      // MAIL FROM
+	Author  string `json:"friendly_from,omitempty"` // the From field
+	Subject string `json:"subject,omitempty"`
+}
+
+// beside is the object beside the API's.
+type beside struct {
+	Class  string `json:"class,omitempty"`
+	Reason string `json:"reason,omitempty"`
+	Local
 }
 
 // Class is a kind of maker of opens and clicks; the zero value is a person.
 type Class struct {
-	Kind   string `json:"class"`  // Prefetch, Scanner
-	Reason string `json:"reason"` // a word for the rule that said so
+	Kind   string // Prefetch, Scanner
+	Reason string // a word for the rule that said so
 }
 
 // What may have made an engagement event in the place of a person: a mail
@@ -173,15 +195,41 @@ func (e *Event) Encode() ([]byte, error) {
 	}
 	b.Truncate(b.Len() - 1) // the encoder's newline
 	b.WriteString(`}`)
-	if e.Class != (Class{}) {
-		class, err := json.Marshal(e.Class)
+	if e.Class != (Class{}) || e.Local != (Local{}) {
+		own, err := json.Marshal(beside{
+			Class:  e.Class.Kind,
+			Reason: e.Class.Reason,
+			Local:  e.Local,
+		})
 		if err != nil {
 			return nil, fmt.Errorf("event: %w", err)
 		}
-		b.WriteString(`,"postern":` + string(class))
+		b.WriteString(`,"postern":` + string(own))
 	}
 	b.WriteString(`}`)
 	return b.Bytes(), nil
+}
+
+// onlySession begins the object beside the API's where it holds a session alone.
+const onlySession = `}},"postern":{"session":"`
+
+// CutSession takes the session off a line that Encode wrote, where nothing else
+// is beside the API's object: what is left is to be uploaded. Other lines are
+// returned as they are. The line is not changed.
+func CutSession(line []byte) (rest []byte, session string) {
+	inner, ok := bytes.CutSuffix(line, []byte(`"}}`))
+	if !ok {
+		return line, ""
+	}
+	at := bytes.LastIndexByte(inner, '"') + 1
+	api, ok := bytes.CutSuffix(inner[:at], []byte(onlySession))
+	if !ok || bytes.IndexByte(inner[at:], '\\') >= 0 {
+		return line, ""
+	}
+
+	rest = make([]byte, 0, len(api)+len(`}}}`))
+	rest = append(rest, api...)
+	return append(rest, `}}}`...), string(inner[at:])
 }
 
 // IDs gives out event ids: decimal strings below 2^63. Each process counts up

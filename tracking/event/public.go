@@ -94,22 +94,32 @@ type publicEvent struct {
 	*Event
 	Made       string `json:"class,omitempty"`        // Class.Kind
 	MadeReason string `json:"class_reason,omitempty"` // Class.Reason
+	Session    string `json:"session,omitempty"`      // Local.Session
+	User       string `json:"user,omitempty"`         // Local.User
 }
 
 // EncodePublic returns the event as one line of JSON for people and scripts,
-// without the newline: flat, with the public name as type, the time by RFC 3339
-// and, where no person made it, class and class_reason.
+// without the newline: flat, with the public name as type, the time by RFC 3339,
+// the session and, where no person made it, class and class_reason.
 func (e *Event) EncodePublic() ([]byte, error) {
 	if schemas[e.Type] == nil {
 		return nil, fmt.Errorf("event: unknown type %q", string(e.Type))
 	}
 
+	shown := *e
+	if e.Type == PolicyRejection {
+		shown.MsgFrom, shown.FriendlyFrom = e.Local.From, e.Local.Author
+		shown.Subject = e.Local.Subject
+	}
+
 	p := publicEvent{
 		PublicType: e.Type.PublicName(),
 		Time:       e.Timestamp.UTC(),
-		Event:      e,
+		Event:      &shown,
 		Made:       e.Class.Kind,
 		MadeReason: e.Class.Reason,
+		Session:    e.Local.Session,
+		User:       e.Local.User,
 	}
 
 	var b bytes.Buffer
@@ -138,6 +148,8 @@ func DecodePublic(line []byte) (*Event, error) {
 		Time        time.Time `json:"time"`
 		Class       string    `json:"class"`
 		ClassReason string    `json:"class_reason"`
+		Session     string    `json:"session"`
+		User        string    `json:"user"`
 	}
 	if err := json.Unmarshal(line, &p); err != nil {
 		return nil, fmt.Errorf("event: %w", err)
@@ -148,7 +160,7 @@ func DecodePublic(line []byte) (*Event, error) {
 		return nil, fmt.Errorf("event: no event is named %q", p.Type)
 	}
 
-	for _, name := range []string{"type", "time", "class", "class_reason"} {
+	for _, name := range []string{"type", "time", "class", "class_reason", "session", "user"} {
 		delete(fields, name)
 	}
 	rest, err := json.Marshal(fields)
@@ -163,6 +175,12 @@ func DecodePublic(line []byte) (*Event, error) {
 	e.Type = t
 	e.Timestamp = Timestamp{p.Time}
 	e.Class = Class{Kind: p.Class, Reason: p.ClassReason}
+	e.Local = Local{Session: p.Session, User: p.User}
+	if t == PolicyRejection {
+		e.Local.From, e.MsgFrom = e.MsgFrom, ""
+		e.Local.Author, e.FriendlyFrom = e.FriendlyFrom, ""
+		e.Local.Subject, e.Subject = e.Subject, ""
+	}
 
 	stored, err := e.Encode()
 	if err != nil {

@@ -192,7 +192,7 @@ func ByPublicName(name string) (Type, bool) {
 func Decode(line []byte) (*Event, error) {
 	var outer struct {
 		Msys    map[string]map[string]json.RawMessage `json:"msys"`
-		Postern Class                                 `json:"postern"`
+		Postern beside                                `json:"postern"`
 	}
 	if err := strict(line, &outer); err != nil {
 		return nil, fmt.Errorf("event: %w", err)
@@ -217,7 +217,8 @@ func Decode(line []byte) (*Event, error) {
 	if err := e.check(s, fields); err != nil {
 		return nil, fmt.Errorf("event: %s: %w", e.Type, err)
 	}
-	e.Class = outer.Postern
+	e.Class = Class{Kind: outer.Postern.Class, Reason: outer.Postern.Reason}
+	e.Local = outer.Postern.Local
 	return &e, nil
 }
 

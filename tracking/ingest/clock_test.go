@@ -293,7 +293,7 @@ func TestReadHead(t *testing.T) {
 			t.Fatalf("%v: %s", err, l)
 		}
 		h, err := readHead(l)
-		if err != nil || h.typ != e.Type || !h.time.Equal(e.Timestamp.Time) || h.classed != (e.Class != event.Class{}) {
+		if err != nil || h.typ != e.Type || !h.time.Equal(e.Timestamp.Time) || h.beside != (e.Class != event.Class{} || e.Local != event.Local{}) {
 			t.Errorf("%s: %+v, %v; want %+v", l, h, err, e)
 		}
 	}

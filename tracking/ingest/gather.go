@@ -239,8 +239,9 @@ func (u *Uploader) add(b *batch, r spool.Record) {
 	b.Sum = addSum(b.Sum, r)
 	b.span += len(r.Data)
 
-	it := item{line: r.Data, span: Span{From: r.At, To: r.Next}}
-	h, err := readHead(r.Data)
+	line, _ := event.CutSession(r.Data)
+	it := item{line: line, span: Span{From: r.At, To: r.Next}}
+	h, err := readHead(line)
 	if err != nil {
 		u.c.Log.Error("ingest: a record of the event log is not an event", "err", err)
 		it.unreadable = err.Error()
@@ -254,8 +255,8 @@ func (u *Uploader) add(b *batch, r spool.Record) {
 		return
 	}
 
-	if u.c.HashRcpt || h.classed {
-		line, wanted, err := u.change(r.Data)
+	if u.c.HashRcpt || h.beside {
+		line, wanted, err := u.change(line)
 		switch {
 		case err != nil:
 			it.unreadable = err.Error()
@@ -285,6 +286,7 @@ func (u *Uploader) change(line []byte) (out []byte, wanted bool, err error) {
 	if e.Class != (event.Class{}) && !u.machine(e) {
 		return nil, false, nil
 	}
+	e.Local = event.Local{}
 	if u.c.HashRcpt {
 		e.HashRecipient()
 	}
@@ -320,9 +322,9 @@ func (u *Uploader) machine(e *event.Event) bool {
 
 // head is what the uploader has to know of an event.
 type head struct {
-	typ     event.Type
-	time    time.Time
-	classed bool // something is beside the API's object
+	typ    event.Type
+	time   time.Time
+	beside bool // something is beside the API's object
 }
 
 // errForm says that a line is not in the form that Encode writes.
@@ -341,7 +343,11 @@ func readHead(line []byte) (head, error) {
 		return head{}, err
 	}
 
-	return head{typ: e.Type, time: e.Timestamp.Time, classed: e.Class != (event.Class{})}, nil
+	return head{
+		typ:    e.Type,
+		time:   e.Timestamp.Time,
+		beside: e.Class != (event.Class{}) || e.Local != (event.Local{}),
+	}, nil
 }
 
 // scanHead reads a line that begins as event.Encode writes it,

@@ -106,6 +106,30 @@ func checkHeldKeys(b *binder, l *Loaded) (out Problems) {
 	return out
 }
 
+// checkUnsigned warns of the domains that users send as and no key signs for.
+// Where there is no key at all, signing is somebody else's: the summary says so.
+func checkUnsigned(b *binder, l *Loaded) (out Problems) {
+	if len(l.DKIM.Keys) == 0 {
+		return nil
+	}
+
+	what := "goes unsigned"
+	if l.DKIM.Require {
+		what = "is refused, for dkim.require is set"
+	}
+	for _, d := range l.unsignedDomains() {
+		out = append(out, Problem{
+			File: b.file,
+			Line: b.line("dkim.key"),
+			Key:  "dkim.key",
+			Reason: fmt.Sprintf("none signs for %s, which is in the from_domains of %s: its mail %s",
+				d, strings.Join(l.usersOf(d), ", "), what),
+			Warn: true,
+		})
+	}
+	return out
+}
+
 // isDomainPattern reports whether s is what from_domains, rules and filters may
 // name: a domain, "*.domain" or "*".
 func isDomainPattern(s string) bool {

@@ -120,6 +120,42 @@ func TestHeldKeys(t *testing.T) {
 	}
 }
 
+// TestUnsignedDomains: check names each domain that a user may send from and no
+// key signs for.
+func TestUnsignedDomains(t *testing.T) {
+	const key = "[[dkim.key]]\ndomain = \"example.com\"\nselector = \"s\"\nkey_file = \"s2026.example.com.pem\"\n"
+	const users = "[[user]]\nname = \"a\"\nfrom_domains = [\"example.com\", \"news.example.com\", \"other.example\"]\n" +
+		"[[user]]\nname = \"b\"\nfrom_domains = [\"other.example\", \"*\"]\n" +
+		"[[user]]\nname = \"c\"\nfrom_domains = [\"c.example\"]\ndkim_key = \"example.com\"\n"
+
+	for _, c := range []struct{ name, text, want string }{
+		{"with a key", key, ":4: dkim.key: warning: none signs for other.example, which is in the from_domains of a, b: its mail goes unsigned"},
+		{"where a signature is required", key + "[dkim]\nrequire = true\n", ": its mail is refused, for dkim.require is set"},
+		{"without any key", "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := folder(t)
+			if err := os.WriteFile(filepath.Join(dir, "users.toml"), []byte(users), 0o600); err != nil {
+				t.Fatal(err)
+			}
+
+			var got []string
+			_, problems := load(write(t, dir, smallest+c.text), All, noEnv)
+			for _, p := range problems {
+				if p.Key == "dkim.key" {
+					got = append(got, p.Error())
+				}
+				if !p.Warn {
+					t.Errorf("more than a warning: %v", p)
+				}
+			}
+			if c.want == "" && len(got) != 0 || c.want != "" && (len(got) != 1 || !strings.Contains(got[0], c.want)) {
+				t.Errorf("got %q, want one with %q", got, c.want)
+			}
+		})
+	}
+}
+
 func TestFromDomainsPatterns(t *testing.T) {
 	for pattern, good := range map[string]bool{
 		"example.com": true, "*.example.com": true, "*": true, "bücher.example": true, "[192.0.2.1]": false,

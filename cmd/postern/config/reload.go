@@ -182,7 +182,8 @@ func (l *Loaded) loadUsers() Problems {
 	l.Users = users
 
 	problems = append(problems, checkSources(l.binder, l)...)
-	return append(problems, checkHeldKeys(l.binder, l)...)
+	problems = append(problems, checkHeldKeys(l.binder, l)...)
+	return append(problems, checkUnsigned(l.binder, l)...)
 }
 
 // inode tells one file from another of the same name.

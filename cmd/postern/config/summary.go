@@ -158,13 +158,30 @@ func (l *Loaded) summariseDomains(now time.Time) Section {
 }
 
 // unsignedDomains are the domains of users' from_domains that no key signs for.
+// A user's own key signs whatever the domain.
 func (l *Loaded) unsignedDomains() []string {
 	var out []string
 	for _, u := range l.Users {
+		if u.DKIMKey != "" {
+			continue
+		}
 		for _, d := range u.FromDomains {
 			if d != "*" && !l.hasKey(d) && !slices.Contains(out, d) {
 				out = append(out, d)
 			}
+		}
+	}
+
+	return out
+}
+
+// usersOf names the users that have a domain in their from_domains, and no key
+// of their own.
+func (l *Loaded) usersOf(domain string) []string {
+	var out []string
+	for _, u := range l.Users {
+		if u.DKIMKey == "" && slices.Contains(u.FromDomains, domain) {
+			out = append(out, u.Name)
 		}
 	}
 

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -328,11 +329,20 @@ func (h handler) Enabled(ctx context.Context, level slog.Level) bool {
 
 // Handle implements slog.Handler.
 func (h handler) Handle(ctx context.Context, r slog.Record) error {
+	if hasDuration(r) {
+		r = inSeconds(r)
+	}
+
 	return h.of(r.Level).Handle(ctx, r)
 }
 
 // WithAttrs implements slog.Handler.
 func (h handler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	attrs = slices.Clone(attrs)
+	for i, a := range attrs {
+		attrs[i] = seconds(a)
+	}
+
 	return handler{
 		ordinary: h.ordinary.WithAttrs(attrs),
 		urgent:   h.urgent.WithAttrs(attrs),

@@ -1,0 +1,286 @@
+package relay
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"postern/relay/envelope"
+	"postern/relay/queue"
+	"postern/relay/upstream"
+	"postern/tracking/event"
+)
+
+// What the log says became of a copy. Only the first two are the end of it: a
+// copy that is queued or deferred has further lines, and one that was refused
+// or deferred in its client's session is the client's to send again.
+const (
+	outcomeAccepted = "accepted" // by the upstream
+	outcomeBounced  = "bounced"  // given up; its sender gets a DSN, where one is wanted
+	outcomeQueued   = "queued"   // waits in the retry spool
+	outcomeRefused  = "refused"  // for good, and the client was told so
+	outcomeDeferred = "deferred" // not now
+)
+
+const (
+	maxLogged    = 1000 // bytes of a reply, a subject or an address in a line
+	maxLoggedIDs = 10   // message ids in a line
+)
+
+// copyLine is what the log says of a copy, once for each attempt.
+type copyLine struct {
+	messageID string
+	recipient string
+	outcome   string
+	reply     string // what the upstream said; empty: it was not asked
+	upstream  string
+	session   string // the id that the client got for the message
+	user      string
+	from      string // MAIL FROM
+	job       string
+	attempt   int // of the retry spool; 0: none
+	took      time.Duration
+	err       error
+}
+
+// level is Info for what goes its way, and Warn for what somebody hears of.
+func (l *copyLine) level() slog.Level {
+	switch l.outcome {
+	case outcomeBounced, outcomeRefused:
+		return slog.LevelWarn
+	}
+	return slog.LevelInfo
+}
+
+func (r *Relay) logCopy(l *copyLine) {
+	attrs := []slog.Attr{
+		slog.String("message_id", l.messageID),
+		slog.String("recipient", event.Clip(l.recipient, maxLogged)),
+		slog.String("outcome", l.outcome),
+		slog.String("reply", event.Clip(l.reply, maxLogged)),
+		slog.String("upstream", l.upstream),
+		slog.String("session", l.session),
+		slog.String("user", l.user),
+		slog.String("from", event.Clip(l.from, maxLogged)),
+		slog.String("job", l.job),
+		tookSeconds(l.took),
+	}
+	if l.attempt > 0 {
+		attrs = append(attrs, slog.Int("attempt", l.attempt))
+	}
+	if l.err != nil {
+		attrs = append(attrs, slog.Any("err", l.err))
+	}
+	r.c.Log.LogAttrs(context.Background(), l.level(), "copy", attrs...)
+}
+
+func tookSeconds(d time.Duration) slog.Attr {
+	return slog.Float64("took_seconds", d.Round(time.Microsecond).Seconds())
+}
+
+// outcome names what became of a copy in its client's session.
+func (c *copyOf) outcome() string {
+	switch {
+	case c.out.Accepted():
+		return outcomeAccepted
+	case c.queued:
+		return outcomeQueued
+	case c.bounced:
+		return outcomeBounced
+	case c.out.Permanent():
+		return outcomeRefused
+	}
+	return outcomeDeferred
+}
+
+// log writes a line for each copy of a message, and one that sums them up.
+func (r *Relay) log(s *Submission, m *message, reply envelope.Reply, took time.Duration) {
+	counts := map[string]int{}
+	for _, c := range m.copies {
+		r.copies.WithLabelValues(c.result()).Inc()
+		counts[c.outcome()]++
+
+		line := &copyLine{
+			messageID: c.id.String(),
+			recipient: c.recipient.Address.String(),
+			outcome:   c.outcome(),
+			upstream:  c.out.Upstream,
+			session:   s.Session,
+			user:      s.User.Name,
+			from:      s.Envelope.From.String(),
+			job:       m.policy.job,
+			took:      c.took,
+			err:       c.out.Err,
+		}
+		if c.tried() {
+			line.reply = copyReply(c).String()
+		} else {
+			line.took = took
+		}
+		r.logCopy(line)
+	}
+
+	level := slog.LevelInfo
+	if reply.Code/100 != 2 {
+		level = slog.LevelWarn
+	}
+	r.c.Log.LogAttrs(context.Background(), level, "message",
+		slog.String("session", s.Session),
+		slog.String("user", s.User.Name),
+		slog.String("remote", s.Remote.String()),
+		slog.String("tls", s.TLS),
+		slog.String("from", event.Clip(s.Envelope.From.String(), maxLogged)),
+		slog.String("job", m.policy.job),
+		slog.Int("size", len(s.Message)),
+		slog.Int("recipients", len(m.copies)),
+		slog.Int("accepted", counts[outcomeAccepted]),
+		slog.Int("queued", counts[outcomeQueued]),
+		slog.Int("bounced", counts[outcomeBounced]),
+		slog.Int("refused", counts[outcomeRefused]),
+		slog.Int("deferred", counts[outcomeDeferred]),
+		slog.String("reply", event.Clip(reply.String(), maxLogged)),
+		tookSeconds(took),
+	)
+}
+
+// logRefused writes the lines of a message that goes nowhere: one for the
+// message, and one for each recipient, of whom ids are the message ids of their
+// policy_rejection events, where they have any.
+func (r *Relay) logRefused(s *Submission, local event.Local, ids []string, reply envelope.Reply, err error) {
+	said := reply.String()
+	attrs := []slog.Attr{
+		slog.String("session", s.Session),
+		slog.String("user", s.User.Name),
+		slog.String("remote", s.Remote.String()),
+		slog.String("from", event.Clip(local.From, maxLogged)),
+		slog.String("header_from", event.Clip(local.Author, maxLogged)),
+		slog.String("subject", event.Clip(local.Subject, maxLogged)),
+		slog.Int("size", len(s.Message)),
+		slog.Int("recipients", len(s.Envelope.Recipients)),
+		slog.String("reply", event.Clip(said, maxLogged)),
+	}
+	if err.Error() != said {
+		attrs = append(attrs, slog.Any("err", err))
+	}
+	r.c.Log.LogAttrs(context.Background(), slog.LevelWarn, "message refused", attrs...)
+
+	outcome := outcomeDeferred
+	if reply.Code/100 == 5 {
+		outcome = outcomeRefused
+	}
+	for i, rcpt := range s.Envelope.Recipients {
+		line := &copyLine{
+			recipient: rcpt.Address.String(),
+			outcome:   outcome,
+			reply:     said,
+			session:   s.Session,
+			user:      s.User.Name,
+			from:      local.From,
+		}
+		if i < len(ids) {
+			line.messageID = ids[i]
+		}
+		r.logCopy(line)
+	}
+}
+
+// logAttempt writes the line of an attempt of the retry spool.
+func (r *Relay) logAttempt(
+	t *queue.Transaction, i, attempt int, out upstream.Outcome, v queue.Verdict, took time.Duration,
+) {
+	outcome := outcomeDeferred
+	switch {
+	case v.Done:
+		outcome = outcomeAccepted
+	case v.Failed:
+		outcome = outcomeBounced
+	}
+
+	in := infoOf(t)
+	c := t.Copies[i]
+	if in.DSN {
+		r.logDSN(&dsnLine{
+			messageID: c.MessageID,
+			info:      in,
+			to:        c.Recipient.Address,
+			outcome:   outcome,
+			attempt:   attempt,
+			reply:     v.Reply,
+			upstream:  v.Upstream,
+			took:      took,
+			err:       out.Err,
+		})
+		return
+	}
+	r.logCopy(&copyLine{
+		messageID: c.MessageID,
+		recipient: c.Recipient.Address.String(),
+		outcome:   outcome,
+		reply:     v.Reply,
+		upstream:  v.Upstream,
+		session:   in.Session,
+		user:      in.User,
+		from:      t.From.String(),
+		job:       in.Job,
+		attempt:   attempt,
+		took:      took,
+		err:       out.Err,
+	})
+}
+
+// logExpired writes the line of a copy, or a DSN, whose time is over.
+func (r *Relay) logExpired(t *queue.Transaction, i, attempts int, v queue.Verdict, waited time.Duration) {
+	out := upstream.Outcome{}
+	v.Failed = true
+	r.logAttempt(t, i, attempts, out, v, waited)
+}
+
+// dsnLine is what the log says of a delivery status notification.
+type dsnLine struct {
+	messageID string // its own
+	info      info
+	to        envelope.Address
+	outcome   string
+	attempt   int // of the retry spool; 0: none
+	reply     string
+	upstream  string
+	took      time.Duration
+	err       error
+}
+
+func (r *Relay) logDSN(l *dsnLine) {
+	level := slog.LevelInfo
+	if l.outcome == outcomeBounced {
+		level = slog.LevelWarn
+	}
+	attrs := []slog.Attr{
+		slog.String("message_id", l.messageID),
+		slog.String("about", l.info.About),
+		slog.String("to", event.Clip(l.to.String(), maxLogged)),
+		slog.String("outcome", l.outcome),
+		slog.String("session", l.info.Session),
+		slog.String("user", l.info.User),
+	}
+	if l.attempt > 0 {
+		attrs = append(attrs,
+			slog.Int("attempt", l.attempt),
+			slog.String("reply", event.Clip(l.reply, maxLogged)),
+			slog.String("upstream", l.upstream),
+			tookSeconds(l.took),
+		)
+	}
+	if l.err != nil {
+		attrs = append(attrs, slog.Any("err", l.err))
+	}
+	r.c.Log.LogAttrs(context.Background(), level, "dsn", attrs...)
+}
+
+// logQueuedDSN writes the line of a DSN that is put into the retry spool.
+func (r *Relay) logQueuedDSN(t *queue.Transaction) {
+	r.logDSN(&dsnLine{
+		messageID: t.ID,
+		info:      infoOf(t),
+		to:        t.Copies[0].Recipient.Address,
+		outcome:   outcomeQueued,
+	})
+}

@@ -1,0 +1,100 @@
+package smtpd
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+
+	"postern/relay/envelope"
+)
+
+// maxTranscript bounds a line of a transcript, in bytes.
+const maxTranscript = 500
+
+// transcript writes a session's dialogue to the log, at level debug: what the
+// client sends as C:, what it is answered as S:, without messages, passwords
+// and whatever might be one. Safe for concurrent use.
+type transcript struct {
+	log     *slog.Logger // nil: none
+	session string
+}
+
+func (t transcript) on() bool {
+	return t.log != nil && t.log.Enabled(context.Background(), slog.LevelDebug)
+}
+
+func (t transcript) write(line string) {
+	t.log.Debug("dialogue", "session", t.session, "line", envelope.CleanLine(line, maxTranscript))
+}
+
+// command writes a client's command line.
+func (t transcript) command(line []byte) {
+	if t.on() {
+		t.write("C: " + shownCommand(line))
+	}
+}
+
+// response writes that the client answered a challenge of AUTH.
+func (t transcript) response() {
+	if t.on() {
+		t.write("C: ***")
+	}
+}
+
+// message writes that a message has arrived.
+func (t transcript) message(size int) {
+	if t.on() {
+		t.write(fmt.Sprintf("C: (message of %d bytes)", size))
+	}
+}
+
+// replies writes what goes to the client.
+func (t transcript) replies(out []byte) {
+	if !t.on() {
+		return
+	}
+	for line := range bytes.Lines(out) {
+		t.write("S: " + string(bytes.TrimRight(line, "\r\n")))
+	}
+}
+
+// shownMechanisms are names behind AUTH that are surely not a password.
+var shownMechanisms = map[string]bool{
+	"PLAIN":         true,
+	"LOGIN":         true,
+	"CRAM-MD5":      true,
+	"DIGEST-MD5":    true,
+	"NTLM":          true,
+	"OAUTHBEARER":   true,
+	"SCRAM-SHA-1":   true,
+	"SCRAM-SHA-256": true,
+	"XOAUTH2":       true,
+}
+
+// shownCommand returns what a transcript shows of a command line. A client that
+// goes on with its password after AUTH was refused sends it as a command, so
+// that unknown ones are not shown.
+func shownCommand(line []byte) string {
+	cmd := parseCommand(line)
+	switch cmd.verb {
+	case "EHLO", "HELO", "MAIL", "RCPT", "BDAT":
+		return cmd.verb + " " + cmd.arg
+	case "AUTH":
+		mechanism, secret, _ := strings.Cut(cmd.arg, " ")
+		if !shownMechanisms[upper(mechanism)] {
+			return "AUTH ***"
+		}
+		if secret != "" {
+			return "AUTH " + mechanism + " ***"
+		}
+		return "AUTH " + mechanism
+	case "DATA", "EXPN", "HELP", "NOOP", "QUIT", "RSET", "STARTTLS", "VRFY":
+		if cmd.arg != "" {
+			return cmd.verb + " ***"
+		}
+		return cmd.verb
+	}
+	return fmt.Sprintf("(unknown command of %d bytes)", len(line))
+}

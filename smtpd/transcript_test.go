@@ -1,0 +1,168 @@
+package smtpd
+
+import (
+	"encoding/json"
+	"log/slog"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// dialogueOf returns the lines of a log's transcripts, each with whether its
+// session is the first one's.
+func dialogueOf(t *testing.T, log string) []string {
+	t.Helper()
+	var lines []string
+	session := ""
+	for raw := range strings.Lines(log) {
+		var line struct{ Msg, Session, Line string }
+		if err := json.Unmarshal([]byte(raw), &line); err != nil {
+			t.Fatal(err)
+		}
+		if line.Msg != "dialogue" {
+			continue
+		}
+		if session == "" {
+			session = line.Session
+		}
+		if line.Session == "" || line.Session != session {
+			t.Errorf("session %q, want %q as before", line.Session, session)
+		}
+		lines = append(lines, line.Line)
+	}
+	return lines
+}
+
+// debugServer serves in plain text, and logs at a level.
+func debugServer(t *testing.T, level slog.Level) (*player, *running, *lockedBuffer) {
+	t.Helper()
+	out := &lockedBuffer{}
+	r := startServer(t, func(c *Config) {
+		c.RequireTLS = false
+		c.Log = slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
+	}, false)
+	p := &player{t: t, at: "transcript", serv: r}
+	p.dial()
+	return p, r, out
+}
+
+func TestTranscriptHasTheDialogueWithoutSecrets(t *testing.T) {
+	p, r, out := debugServer(t, slog.LevelDebug)
+	p.reply()
+	for _, line := range []string{
+		"EHLO app.example",
+		"AUTH CRAM-MD5", // refused
+		"c2VjcmV0",      // the password all the same
+		"AUTH c2VjcmV0", // no mechanism
+		"AUTH LOGIN",    // name and password follow
+		"YWxpY2U=",      // alice
+		"c2VjcmV0",      // secret
+		"MAIL FROM:<a@example.com>",
+		"RCPT TO:<b@example.net>",
+		"DATA",
+	} {
+		p.send(line + "\r\n")
+		p.reply()
+	}
+	p.send("From: a@example.com\r\n\r\nconfidential\r\n.\r\n")
+	p.reply()
+	p.send("NOOP c2VjcmV0\r\n")
+	p.reply()
+	p.send("QUIT\r\n")
+	p.reply()
+	p.raw.Close()
+	r.stop()
+
+	text := strings.Join(dialogueOf(t, out.String()), "\n")
+	for _, want := range []string{
+		"^S: 220 ",
+		"C: EHLO app.example\nS: 250-",
+		"C: AUTH CRAM-MD5\nS: 504 5.5.4 ",
+		`C: \(unknown command of 10 bytes\)` + "\nS: 500 ",
+		`C: AUTH \*\*\*` + "\nS: 50",
+		"C: AUTH LOGIN\nS: 334 VXNlcm5hbWU6\n" + `C: \*\*\*` + "\nS: 334 UGFzc3dvcmQ6\n" + `C: \*\*\*` + "\nS: 235 ",
+		"C: MAIL FROM:<a@example.com>\nS: 250 ",
+		"C: RCPT TO:<b@example.net>\nS: 250 ",
+		"C: DATA\nS: 354 .*\n" + `C: \(message of 37 bytes\)` + "\nS: 250 2.0.0 taken by the test\n",
+		`C: NOOP \*\*\*` + "\nS: 250 ",
+		"C: QUIT\nS: 221 .*$",
+	} {
+		if !regexp.MustCompile(want).MatchString(text) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	for _, secret := range []string{"secret", "c2VjcmV0", "YWxpY2U", "confidential"} {
+		if strings.Contains(out.String(), secret) {
+			t.Errorf("the log holds %s:\n%s", secret, out.String())
+		}
+	}
+}
+
+func TestNoTranscriptAboveDebug(t *testing.T) {
+	p, r, out := debugServer(t, slog.LevelInfo)
+	p.reply()
+	p.send("QUIT\r\n")
+	p.reply()
+	p.raw.Close()
+	r.stop()
+	if got := dialogueOf(t, out.String()); len(got) != 0 {
+		t.Errorf("got %v, want nothing", got)
+	}
+}
+
+func TestTranscriptShowsOfACommand(t *testing.T) {
+	for line, want := range map[string]string{
+		"AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n": "AUTH PLAIN ***",
+		"auth plain AGFsaWNl\n":               "AUTH plain ***",
+		"AUTH\tPLAIN\tAGFsaWNl\r\n":           "(unknown command of 21 bytes)",
+		" AUTH PLAIN AGFsaWNl\r\n":            "(unknown command of 22 bytes)",
+		"AGFsaWNlAHNlY3JldA==\r\n":            "(unknown command of 22 bytes)",
+		"mail from:<a@example.com> SIZE=1\n":  "MAIL from:<a@example.com> SIZE=1",
+		"DATA\r\n":                            "DATA",
+		"\r\n":                                "(unknown command of 2 bytes)",
+	} {
+		if got := shownCommand([]byte(line)); got != want {
+			t.Errorf("%q: got %q, want %q", line, got, want)
+		}
+	}
+}
+
+// TestRefusedAddressesAreNamed in the reply and in the log.
+func TestRefusedAddressesAreNamed(t *testing.T) {
+	out := &lockedBuffer{}
+	r := startServer(t, func(c *Config) { c.Log = slog.New(slog.NewJSONHandler(out, nil)) }, false)
+	p := &player{t: t, at: "refusals", serv: r}
+	p.dial()
+	p.check("login")
+	for _, c := range []struct{ line, reply, key, address string }{
+		{"MAIL FROM:<a@b..example>", "553 5.1.7 Bad sender address: <a@b..example>", "from", "a@b..example"},
+		{"MAIL FROM:<\xc3\xbc@example.com>", "553 5.6.7 International sender address without SMTPUTF8: <??@example.com>", "from", "??@example.com"},
+		{"MAIL FROM:<a@example.com>", "250", "", ""},
+		{"RCPT TO:<b@c..example>", "553 5.1.3 Bad recipient address: <b@c..example>", "recipient", "b@c..example"},
+		{"RCPT TO:<\xc3\xbc@example.com>", "553 5.6.7 International recipient address without SMTPUTF8: <??@example.com>", "recipient", "??@example.com"},
+	} {
+		p.send(c.line + "\r\n")
+		got := p.reply()
+		if !strings.HasPrefix(got, c.reply) {
+			t.Errorf("%s: got %s, want %s", c.line, got, c.reply)
+		}
+		if c.key == "" {
+			continue
+		}
+
+		found := false
+		for raw := range strings.Lines(out.String()) {
+			var line map[string]any
+			if err := json.Unmarshal([]byte(raw), &line); err != nil {
+				t.Fatal(err)
+			}
+			found = found || line["msg"] == "address refused" && line[c.key] == c.address &&
+				line["reply"] == c.reply && line["user"] == "alice" && line["session"] != ""
+		}
+		if !found {
+			t.Errorf("%s: no line with %s=%s in\n%s", c.line, c.key, c.address, out.String())
+		}
+	}
+	p.raw.Close()
+	r.stop()
+}
