@@ -18,6 +18,7 @@ package accounting
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -126,6 +127,9 @@ type converter struct {
 	retries *counts
 
 	logged, queued clock
+
+	width   int
+	byTypes map[string]*converter // of types that the header line does not describe
 }
 
 // clock reads the times of a column, which are often those of the record before.
@@ -158,6 +162,16 @@ func newConverter(header []string, set Settings, retries *counts) *converter {
 		}
 	}
 
+	c.width = len(header)
+	for kind, l := range ownLayouts {
+		if _, described := at[l.mark]; !described {
+			if c.byTypes == nil {
+				c.byTypes = map[string]*converter{}
+			}
+			c.byTypes[kind] = l.converter(set, retries)
+		}
+	}
+
 	names := columnNames
 	names[colMessageID] = set.idColumn()
 	for col, name := range names {
@@ -165,6 +179,72 @@ func newConverter(header []string, set Settings, retries *counts) *converter {
 		if i, ok := at[name]; ok {
 			c.columns[col] = i
 		}
+	}
+
+	return c
+}
+
+// layout is which fields PowerMTA writes of a record by default.
+type layout struct {
+	columns string
+	mark    string // a column that no other type has, in lower case
+	more    bool   // fields of header_NAME and arf_NAME may follow, the message id's being the first
+}
+
+// ownLayouts are the records whose fields are others than those of d, b and t
+// (PowerMTA User's Guide, section 11.2). A file has one header line, that of its
+// first type, whatever else is written to it.
+var ownLayouts = map[string]layout{
+	"rb": {
+		columns: "type,timeLogged,orig,rcpt,orcpt,dsnAction,dsnStatus,dsnDiag,dsnMta,dsnReportingMTA,bounceCat," +
+			"srcType,srcMta,envId,format",
+		mark: "dsnreportingmta",
+	},
+	"f": {
+		columns: "type,timeLogged,repSourceIp,feedbackType,format,userAgent,envid,orig,rcpt,reportingMTA,dlvSourceIp," +
+			"reportedDomain",
+		mark: "feedbacktype",
+		more: true,
+	},
+}
+
+func (l layout) converter(set Settings, retries *counts) *converter {
+	names := strings.Split(strings.ToLower(l.columns), ",")
+	c := &converter{set: set, retries: retries, width: len(names)}
+	for col, name := range columnNames {
+		c.columns[col] = slices.Index(names, name)
+	}
+	c.columns[colMessageID] = -1
+	if l.more {
+		c.columns[colMessageID] = len(names)
+	}
+
+	return c
+}
+
+// own returns what reads a record whose number of fields is not that of the
+// header line but that of its type, nil for none. A record that was cut short is
+// not one: its header line describes its type, or the numbers differ.
+func (c *converter) own(fields []string) *converter {
+	other := c.byTypes[fields[0]]
+	switch n := len(fields); {
+	case other == nil,
+		n == c.width,
+		n < other.width,
+		n > other.width && !ownLayouts[fields[0]].more:
+		return nil
+	}
+
+	return other
+}
+
+// of returns what reads a record.
+func (c *converter) of(fields []string) *converter {
+	if len(fields) == c.width {
+		return c
+	}
+	if other := c.own(fields); other != nil {
+		return other
 	}
 
 	return c
