@@ -226,9 +226,6 @@ func (c *Recipient) judge(said string, at command) {
 	c.Status = bestStatus(c.Status, c.Diagnostic)
 	said = quotes.ReplaceAllString(said, " ")
 
-	if own := refusedAt(said); own != commandUnknown {
-		at = own
-	}
 	server := serverText(said)
 	v := bounce.Classify(bounce.Refusal{Status: c.Status, Text: server, Recipient: c.Address()})
 	words := bounce.Words(said, c.Address())
@@ -241,6 +238,9 @@ func (c *Recipient) judge(said string, at command) {
 	}
 
 	if v.Hard && unknownUser.MatchString(server) {
+		if own := refusedAt(event.Clip(said, maxReason)); own != commandUnknown {
+			at = own
+		}
 		v = c.doubt(v, server, at)
 	}
 	c.Class, c.Hard = v.Class, v.Hard && c.Kind == Bounce
@@ -301,6 +301,10 @@ var transcript = regexp.MustCompile(`(?m)^\s*\(reason: ([45]\d\d[ -][^\n]*)\)\s*
 // transcribed returns the first reply that a transcript quotes, its lines joined,
 // or "".
 func transcribed(diagnostic string) string {
+	if !strings.Contains(diagnostic, "<<<") && !strings.Contains(diagnostic, "(reason:") {
+		return ""
+	}
+
 	reply := ""
 	for _, m := range transcript.FindAllStringSubmatch(diagnostic, maxReplyLines) {
 		line := m[1] + m[2]
