@@ -63,7 +63,7 @@ func (r *reading) next(data []byte, last bool) (o outcome, n int) {
 	case r.conv == nil:
 		o.err = errNoHeader
 	default:
-		o.event, o.err = r.conv.of(t.fields).event(t.fields, r.place)
+		o.event, o.err = r.conv.read(t.fields, r.place)
 	}
 
 	if errors.Is(t.err, errCut) { // its end may come after all

@@ -222,14 +222,12 @@ func (l layout) converter(set Settings, retries *counts) *converter {
 	return c
 }
 
-// own returns what reads a record whose number of fields is not that of the
-// header line but that of its type, nil for none. A record that was cut short is
-// not one: its header line describes its type, or the numbers differ.
+// own returns what reads a record by the fields of its type, nil where the header
+// line describes that type or the record has another number of fields.
 func (c *converter) own(fields []string) *converter {
 	other := c.byTypes[fields[0]]
 	switch n := len(fields); {
 	case other == nil,
-		n == c.width,
 		n < other.width,
 		n > other.width && !ownLayouts[fields[0]].more:
 		return nil
@@ -238,16 +236,22 @@ func (c *converter) own(fields []string) *converter {
 	return other
 }
 
-// of returns what reads a record.
-func (c *converter) of(fields []string) *converter {
-	if len(fields) == c.width {
-		return c
-	}
-	if other := c.own(fields); other != nil {
-		return other
+// read makes the event of a record by the columns that are its own. Where the
+// number of fields fits both, a message id that verifies decides.
+func (c *converter) read(fields []string, place int64) (*event.Event, error) {
+	other := c.own(fields)
+	if other != nil && len(fields) != c.width {
+		return other.event(fields, place)
 	}
 
-	return c
+	e, err := c.event(fields, place)
+	if err != nil && other != nil && c.set.Verify != nil {
+		if e, err := other.event(fields, place); err == nil {
+			return e, nil
+		}
+	}
+
+	return e, err
 }
 
 // isHeader reports whether a record is a header line: its first field is "type".

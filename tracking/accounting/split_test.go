@@ -626,6 +626,9 @@ func FuzzReading(f *testing.F) {
 	f.Add(header+delivered+torn+"\r\n"+clean(1)+delivered, uint16(7))
 	f.Add("type,rcpt\nd,\"a\nb\n", uint16(3))
 	f.Add("\ufeff"+header+"\"\n"+clean(1), uint16(100))
+	for piece := range 128 {
+		f.Add(header+otherTypes+"\x00\x00\n\x00\x00\x00"+clean(1)+"\x00", uint16(piece))
+	}
 	f.Fuzz(func(t *testing.T, text string, piece uint16) {
 		type line struct {
 			n     int
@@ -681,6 +684,18 @@ func FuzzReading(f *testing.F) {
 // TestRecordsOfOtherTypes: what a remote bounce and a complaint say is read by
 // the fields of their types, though the header line is that of deliveries.
 func TestRecordsOfOtherTypes(t *testing.T) {
+	for name, header := range map[string]string{
+		"more columns": header,
+		"as many columns": "type,timeLogged,timeQueued,orig,rcpt,orcpt,dsnAction,dsnStatus,dsnDiag,dsnMta,bounceCat,vmta," +
+			"jobId,envId,queue\r\n",
+	} {
+		t.Run(name, func(t *testing.T) { recordsOfOtherTypes(t, header) })
+	}
+}
+
+func recordsOfOtherTypes(t *testing.T, header string) {
+	t.Helper()
+
 	var got []string
 	err := Print(strings.NewReader(header+otherTypes), "x", Settings{Verify: good}, silent, func(e *event.Event) error {
 		got = append(got, strings.Join([]string{
