@@ -23,6 +23,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/tracking/bounce"
 	"postern/tracking/event"
 )
 
@@ -402,7 +403,15 @@ func (c *converter) failure(e *event.Event, get getter) {
 		e.Reason = status
 	}
 	e.ErrorCode = replyCode(text)
-	e.BounceClass = strconv.Itoa(event.BounceClass(get(colCategory), status, text, c.set.Classes))
+
+	verdict := bounce.Classify(bounce.Refusal{
+		Category:  get(colCategory),
+		Status:    status,
+		Text:      text,
+		Recipient: e.RcptTo,
+		Own:       c.set.Classes,
+	})
+	e.BounceClass = strconv.Itoa(verdict.Class)
 }
 
 // diagnostic is the text of a Diagnostic-Code without its type (RFC 3464 section

@@ -715,3 +715,20 @@ func recordsOfOtherTypes(t *testing.T, header string) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// TestLocalPartIsNoWord: the local part that a reply names says nothing of why.
+func TestLocalPartIsNoWord(t *testing.T) {
+	line := strings.ReplaceAll(bounced("good-2", "other", "5.1.1", "smtp;550 5.1.1 barracuda: user unknown"), "reader@", "barracuda@")
+	if !strings.Contains(line, "barracuda@") {
+		t.Fatalf("no recipient in %q", line)
+	}
+
+	var got []string
+	err := Print(strings.NewReader(header+line), "x", Settings{Verify: good}, silent, func(e *event.Event) error {
+		got = append(got, e.BounceClass)
+		return nil
+	})
+	if err != nil || !slices.Equal(got, []string{"10"}) {
+		t.Errorf("got %q %v, want class 10", got, err)
+	}
+}
