@@ -12,6 +12,7 @@ package report
 import (
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"postern/tracking/bounce"
@@ -137,7 +138,7 @@ func (r *Report) judge(m *structure) {
 	text := m.text()
 	shown, _ := cutReturned(text)
 	shown = quotes.ReplaceAllString(r.ownWords(shown), " ")
-	at := refusedAt(text)
+	at := sync.OnceValue(func() command { return refusedAt(text) })
 	for i := range r.Recipients {
 		r.Recipients[i].judge(r.ownWords(r.Recipients[i].Diagnostic), at)
 	}
@@ -214,8 +215,8 @@ var bareRefusal = regexp.MustCompile(`(?i)^(?:reason: )?5\d\d (?:5\.\d+\.\d+ )?`
 var unknownUser = regexp.MustCompile(`(?i)user unknown|unknown user`)
 
 // judge fills in what follows from status and words. said is the diagnostic
-// without what the sender wrote, at the command that was refused.
-func (c *Recipient) judge(said string, at command) {
+// without what the sender wrote; refused returns the command that was.
+func (c *Recipient) judge(said string, refused func() command) {
 	c.Diagnostic = reason(c.Diagnostic)
 	if c.Kind != Bounce && c.Kind != Delay {
 		return
@@ -238,8 +239,9 @@ func (c *Recipient) judge(said string, at command) {
 	}
 
 	if v.Hard && unknownUser.MatchString(server) {
-		if own := refusedAt(event.Clip(said, maxReason)); own != commandUnknown {
-			at = own
+		at := refusedAt(event.Clip(said, maxReason))
+		if at == commandUnknown {
+			at = refused()
 		}
 		v = c.doubt(v, server, at)
 	}
