@@ -80,7 +80,8 @@ var bombs = map[string]func(n int) []byte{
 		return b.Bytes()
 	},
 	"sender addresses": func(n int) []byte {
-		return []byte("From: MAILER-DAEMON\nSubject: failure notice\n\n" + strings.Repeat("sender address sender a@b.example\n", n/34))
+		return []byte("From: MAILER-DAEMON\nSubject: failure notice\n\n" +
+			strings.Repeat("sender address sender a@b.example\n", n/34))
 	},
 	"letters": func(n int) []byte {
 		return []byte("From: MAILER-DAEMON\nSubject: failure notice\nContent-Type: text/plain; charset=utf-8\n\n" + strings.Repeat("\u00e9\u4e0d\u5728 ", n/9))
