@@ -29,6 +29,7 @@ func (r *reading) use(header []string) {
 	r.header = header
 	r.split.width = len(header)
 	r.conv = newConverter(header, r.set, r.retries)
+	r.split.other = func(fields []string) bool { return ignored[fields[0]] || r.conv.own(fields) != nil }
 }
 
 // outcome is what became of a line or record.
@@ -62,7 +63,7 @@ func (r *reading) next(data []byte, last bool) (o outcome, n int) {
 	case r.conv == nil:
 		o.err = errNoHeader
 	default:
-		o.event, o.err = r.conv.event(t.fields, r.place)
+		o.event, o.err = r.conv.read(t.fields, r.place)
 	}
 
 	if errors.Is(t.err, errCut) { // its end may come after all

@@ -18,10 +18,12 @@ package accounting
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"postern/tracking/bounce"
 	"postern/tracking/event"
 )
 
@@ -126,6 +128,9 @@ type converter struct {
 	retries *counts
 
 	logged, queued clock
+
+	width   int
+	byTypes map[string]*converter // of types that the header line does not describe
 }
 
 // clock reads the times of a column, which are often those of the record before.
@@ -158,6 +163,16 @@ func newConverter(header []string, set Settings, retries *counts) *converter {
 		}
 	}
 
+	c.width = len(header)
+	for kind, l := range ownLayouts {
+		if _, described := at[l.mark]; !described {
+			if c.byTypes == nil {
+				c.byTypes = map[string]*converter{}
+			}
+			c.byTypes[kind] = l.converter(set, retries)
+		}
+	}
+
 	names := columnNames
 	names[colMessageID] = set.idColumn()
 	for col, name := range names {
@@ -168,6 +183,76 @@ func newConverter(header []string, set Settings, retries *counts) *converter {
 	}
 
 	return c
+}
+
+// layout is which fields PowerMTA writes of a record by default.
+type layout struct {
+	columns string
+	mark    string // a column that no other type has, in lower case
+	more    bool   // fields of header_NAME and arf_NAME may follow, the message id's being the first
+}
+
+// ownLayouts are the records whose fields are others than those of d, b and t
+// (PowerMTA User's Guide, section 11.2). A file has one header line, that of its
+// first type, whatever else is written to it.
+var ownLayouts = map[string]layout{
+	"rb": {
+		columns: "type,timeLogged,orig,rcpt,orcpt,dsnAction,dsnStatus,dsnDiag,dsnMta,dsnReportingMTA,bounceCat," +
+			"srcType,srcMta,envId,format",
+		mark: "dsnreportingmta",
+	},
+	"f": {
+		columns: "type,timeLogged,repSourceIp,feedbackType,format,userAgent,envid,orig,rcpt,reportingMTA,dlvSourceIp," +
+			"reportedDomain",
+		mark: "feedbacktype",
+		more: true,
+	},
+}
+
+func (l layout) converter(set Settings, retries *counts) *converter {
+	names := strings.Split(strings.ToLower(l.columns), ",")
+	c := &converter{set: set, retries: retries, width: len(names)}
+	for col, name := range columnNames {
+		c.columns[col] = slices.Index(names, name)
+	}
+	c.columns[colMessageID] = -1
+	if l.more {
+		c.columns[colMessageID] = len(names)
+	}
+
+	return c
+}
+
+// own returns what reads a record by the fields of its type, nil where the header
+// line describes that type or the record has another number of fields.
+func (c *converter) own(fields []string) *converter {
+	other := c.byTypes[fields[0]]
+	switch n := len(fields); {
+	case other == nil,
+		n < other.width,
+		n > other.width && !ownLayouts[fields[0]].more:
+		return nil
+	}
+
+	return other
+}
+
+// read makes the event of a record by the columns that are its own. Where the
+// number of fields fits both, a message id that verifies decides.
+func (c *converter) read(fields []string, place int64) (*event.Event, error) {
+	other := c.own(fields)
+	if other != nil && len(fields) != c.width {
+		return other.event(fields, place)
+	}
+
+	e, err := c.event(fields, place)
+	if err != nil && other != nil && c.set.Verify != nil {
+		if e, err := other.event(fields, place); err == nil {
+			return e, nil
+		}
+	}
+
+	return e, err
 }
 
 // isHeader reports whether a record is a header line: its first field is "type".
@@ -318,7 +403,15 @@ func (c *converter) failure(e *event.Event, get getter) {
 		e.Reason = status
 	}
 	e.ErrorCode = replyCode(text)
-	e.BounceClass = strconv.Itoa(event.BounceClass(get(colCategory), status, text, c.set.Classes))
+
+	verdict := bounce.Classify(bounce.Refusal{
+		Category:  get(colCategory),
+		Status:    status,
+		Text:      text,
+		Recipient: e.RcptTo,
+		Own:       c.set.Classes,
+	})
+	e.BounceClass = strconv.Itoa(verdict.Class)
 }
 
 // diagnostic is the text of a Diagnostic-Code without its type (RFC 3464 section

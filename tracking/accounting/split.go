@@ -30,7 +30,8 @@ var bom = []byte("\ufeff")
 // splitter is the one reader of records (RFC 4180, CRLF or LF at the end of
 // lines): of files, of the pipe and of --print. It belongs to one goroutine.
 type splitter struct {
-	width  int // columns of the header line; 0: none yet
+	width  int                        // columns of the header line; 0: none yet
+	other  func(fields []string) bool // whether a record that does not fit has columns that are known; may be nil
 	fields []string
 	ends   []int
 	text   []byte
@@ -57,6 +58,11 @@ func (s *splitter) next(data []byte, last bool) (t token, ok bool) {
 		data, last = data[:maxRecord+1], false
 	}
 
+	if n := leadingNULs(data); n > 0 {
+		whole := n < len(data) || data[n-1] == '\n' || len(data) > maxRecord || last
+		return token{n: n, err: errNUL}, whole
+	}
+
 	n, err := s.parse(data)
 	if last && errors.Is(err, errOpen) { // the last line may have no end
 		n, err = s.parse(append(slices.Clip(data), '\n'))
@@ -79,7 +85,7 @@ func (s *splitter) next(data []byte, last bool) (t token, ok bool) {
 		return token{n: n, blank: true}, true
 	case isHeader(s.fields):
 		s.width = len(s.fields)
-	case !s.fits():
+	case !s.fits() && !s.hasOwnColumns():
 		return token{n: first, err: fmt.Errorf("%w: %d fields for %d columns", ErrNoColumns, len(s.fields), s.width)}, true
 	}
 
@@ -103,6 +109,10 @@ func (s *splitter) fits() bool {
 
 	return true
 }
+
+// hasOwnColumns reports whether the record is of a type whose columns are not
+// those of the header line.
+func (s *splitter) hasOwnColumns() bool { return s.other != nil && s.other(s.fields) }
 
 // open decides about a record whose end is not there.
 func (s *splitter) open(data []byte, last bool) (t token, ok bool) {
@@ -284,6 +294,21 @@ func fieldLen(data []byte) int {
 	}
 
 	return -1
+}
+
+// leadingNULs is how many NUL bytes data begins with: what a crash leaves of
+// blocks that were not written. What is behind them may be a record, unless the
+// line ends there.
+func leadingNULs(data []byte) int {
+	n := 0
+	for n < len(data) && data[n] == 0 {
+		n++
+	}
+	if n > 0 && bytes.HasPrefix(data[n:], []byte("\n")) {
+		n++
+	}
+
+	return n
 }
 
 func trimCR(line []byte) []byte { return bytes.TrimSuffix(line, []byte("\r")) }

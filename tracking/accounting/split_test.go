@@ -23,6 +23,20 @@ func clean(n int) string {
 	return fmt.Sprintf("d,1795500000,1795499990,bounce@example.com,r%d@example.net,,relayed,2.0.0,smtp;250 OK,mx,,smtp,x,smtp,192.0.2.10,,,,mta1,job,,q,pool1,good-%d\r\n", n, n)
 }
 
+// remoteBounce and complaint have the fields that PowerMTA writes of their types
+// (User's Guide, section 11.2), and so have otherTypes; files have the header
+// line of deliveries.
+const (
+	remoteBounce = "rb,1795500000,bounce@example.com,r1@example.net,,failed,5.1.1 (bad destination mailbox address)," +
+		"smtp;550 5.1.1 no such user,mx.example.net (192.0.2.1),mx.example.net,bad-mailbox,smtp,mx.example.net,good-rb,dsn\r\n"
+	complaint = "f,1795500000,192.0.2.1,abuse,arf,Agent/1.0,,bounce@example.com,r1@example.net,mx.example.net," +
+		"192.0.2.10,example.com,good-f\r\n"
+	otherTypes = remoteBounce + complaint +
+		"r,1795500000,bounce@example.com,r1@example.net,,smtp,client,192.0.2.7,192.0.2.8,mta1,job,good-r\r\n" +
+		"tq,1795500000,4.4.1,smtp;421 later,mx.example.net,smtp,192.0.2.10,192.0.2.1,mta1,example.net/mta1\r\n" +
+		"rs,1795500000,bounce@example.com,r1@example.net,,delayed,4.4.1,,mx,mx,,smtp,mx.example.net,good-rs,dsn\r\n"
+)
+
 func cleans(n int) string {
 	var b strings.Builder
 	for i := range n {
@@ -72,7 +86,15 @@ func TestBadLinesStopNothing(t *testing.T) {
 		{"a quote within a field", header + clean(1) + strings.Replace(clean(2), "smtp;250 OK", `smtp;250 "OK"`, 1) + clean(3), 2, ":3: a quote within a field"},
 		{"a stray quote", header + clean(1) + "\"\r\n" + cleans(500), 501, ":3: "},
 		{"a NUL byte", header + clean(1) + strings.Replace(clean(2), "job", "j\x00b", 1) + clean(3), 2, ":3: a NUL byte"},
-		{"a run of NUL bytes", header + clean(1) + strings.Repeat("\x00", 4096) + clean(2) + clean(3), 2, ":3: a NUL byte"},
+		{"a run of NUL bytes", header + clean(1) + strings.Repeat("\x00", 4096) + clean(2) + clean(3), 3, ":3: a NUL byte"},
+		{"a long run of NUL bytes", header + clean(1) + strings.Repeat("\x00", 200<<10) + clean(2), 2, ":3: a NUL byte"},
+		{"a line of NUL bytes", header + clean(1) + "\x00\x00\n" + clean(2), 2, ":3: a NUL byte"},
+		{"records of other types", header + clean(1) + otherTypes + clean(2), 4, ""},
+		{"other types in front", header + otherTypes + otherTypes + clean(1), 5, ""},
+		{"a remote bounce that was cut", header + remoteBounce[:60] + "\r\n" + clean(1), 1, ":2: record does not fit"},
+		{"a complaint that was cut", header + complaint[:60] + "\r\n" + clean(1), 1, ":2: record does not fit"},
+		{"a header line that describes remote bounces", header[:len(header)-2] + ",dsnReportingMTA\r\n" + remoteBounce, 0,
+			":2: record does not fit"},
 		{"longer than 64 KiB", header + clean(1) + "d," + strings.Repeat("x", 300<<10) + "\r\n" + clean(2), 2, ":3: a record longer than"},
 		{"longer than 64 KiB in quotes", header + clean(1) + `d,"` + strings.Repeat("x", 300<<10) + "\",\r\n" + clean(2), 2, ":3: a record longer than"},
 		{"many short lines in quotes", header + clean(1) + `d,"` + strings.Repeat("xxxx\r\n", 20<<10) + "\"\r\n" + clean(2), 2, ":3: a quote is open"},
@@ -604,6 +626,9 @@ func FuzzReading(f *testing.F) {
 	f.Add(header+delivered+torn+"\r\n"+clean(1)+delivered, uint16(7))
 	f.Add("type,rcpt\nd,\"a\nb\n", uint16(3))
 	f.Add("\ufeff"+header+"\"\n"+clean(1), uint16(100))
+	for piece := range 128 {
+		f.Add(header+otherTypes+"\x00\x00\n\x00\x00\x00"+clean(1)+"\x00", uint16(piece))
+	}
 	f.Fuzz(func(t *testing.T, text string, piece uint16) {
 		type line struct {
 			n     int
@@ -654,4 +679,57 @@ func FuzzReading(f *testing.F) {
 			t.Fatalf("%d and %d events of %q", count(whole), count(parts), text)
 		}
 	})
+}
+
+// TestRecordsOfOtherTypes: what a remote bounce and a complaint say is read by
+// the fields of their types, though the header line is that of deliveries.
+func TestRecordsOfOtherTypes(t *testing.T) {
+	for name, header := range map[string]string{
+		"more columns": header,
+		"as many columns": "type,timeLogged,timeQueued,orig,rcpt,orcpt,dsnAction,dsnStatus,dsnDiag,dsnMta,bounceCat,vmta," +
+			"jobId,envId,queue\r\n",
+	} {
+		t.Run(name, func(t *testing.T) { recordsOfOtherTypes(t, header) })
+	}
+}
+
+func recordsOfOtherTypes(t *testing.T, header string) {
+	t.Helper()
+
+	var got []string
+	err := Print(strings.NewReader(header+otherTypes), "x", Settings{Verify: good}, silent, func(e *event.Event) error {
+		got = append(got, strings.Join([]string{
+			e.Type.PublicName(), e.MessageID, e.RcptTo, e.BounceClass, e.ErrorCode, e.FeedbackType, e.SendingIP, e.ReportBy,
+		}, " "))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	want := []string{
+		"out_of_band good-rb r1@example.net 10 550   ",
+		"spam_complaint good-f r1@example.net   abuse 192.0.2.10 mx.example.net",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestLocalPartIsNoWord: the local part that a reply names says nothing of why.
+func TestLocalPartIsNoWord(t *testing.T) {
+	line := bounced("good-2", "other", "5.1.1", "smtp;550 5.1.1 barracuda: user unknown")
+	line = strings.ReplaceAll(line, "reader@", "barracuda@")
+	if !strings.Contains(line, "barracuda@") {
+		t.Fatalf("no recipient in %q", line)
+	}
+
+	var got []string
+	err := Print(strings.NewReader(header+line), "x", Settings{Verify: good}, silent, func(e *event.Event) error {
+		got = append(got, e.BounceClass)
+		return nil
+	})
+	if err != nil || !slices.Equal(got, []string{"10"}) {
+		t.Errorf("got %q %v, want class 10", got, err)
+	}
 }

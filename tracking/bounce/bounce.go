@@ -115,7 +115,8 @@ var categories = map[string]Verdict{
 }
 
 // strongStatus are enhanced status codes (RFC 3463, RFC 7505), without their
-// class, that say more than the words beside them usually do.
+// class, that say more than the words beside them usually do. Hard ones yield to
+// words that give another reason: 550 5.1.1 message identified as spam.
 var strongStatus = map[string]Verdict{
 	"1.1":  {InvalidRecipient, true},
 	"1.2":  {DNSFailure, true},
@@ -130,6 +131,7 @@ var strongStatus = map[string]Verdict{
 
 // weakStatus are codes that servers use for many reasons: words come first.
 var weakStatus = map[string]Verdict{
+	"1.3":  {InvalidRecipient, true},
 	"2.1":  {SoftBounce, false},
 	"3.1":  {MailboxFull, false},
 	"3.2":  {AdminFailure, false},
@@ -151,6 +153,10 @@ var weakStatus = map[string]Verdict{
 	"7.25": {MailBlock, false},
 	"7.26": {MailBlock, false},
 }
+
+// refusesDomain is the reply of a host that knows that a domain accepts no mail
+// (RFC 7504, section 3).
+const refusesDomain = "556"
 
 // Classify maps a refusal to a class. It asks, in this order: the site's own
 // category, a reply that says more than PowerMTA's category, that category, a
@@ -179,7 +185,7 @@ func Classify(r Refusal) Verdict {
 	}
 	temporary := strings.HasPrefix(status, "4.") || status == "" && strings.HasPrefix(strings.TrimSpace(r.Text), "4")
 
-	if v, ok := strongStatus[detail]; ok && !words.First {
+	if v, ok := strongStatus[detail]; ok && !words.First && !(v.Hard && words.contradicts()) {
 		if temporary && !(words.Found && words.Hard) {
 			return v.soften()
 		}
@@ -204,6 +210,8 @@ func Classify(r Refusal) Verdict {
 	switch {
 	case temporary:
 		return Verdict{Class: TransientFailure}
+	case strings.HasPrefix(strings.TrimSpace(r.Text), refusesDomain):
+		return Verdict{Class: DNSFailure, Hard: true}
 	case strings.HasPrefix(status, "5.2."):
 		return Verdict{Class: SoftBounce}
 	case strings.HasPrefix(status, "5."):

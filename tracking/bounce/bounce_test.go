@@ -120,7 +120,7 @@ func TestLists(t *testing.T) {
 			}
 			seen[line] = l.file
 
-			got := indexed().first(normalize("550 "+bare+" yy", ""))
+			got, _ := indexed().first(normalize("550 "+bare+" yy", ""))
 			if got < 0 || got > i {
 				t.Errorf("%s: %q is not found: %d", l.file, line, got)
 			}

@@ -109,8 +109,9 @@ func (x *index) add(line string, list int) {
 	x.maybe[h>>6] |= 1 << (h & 63)
 }
 
-// first returns the first list with a phrase in a normalized text, or -1.
-func (x *index) first(text string) int {
+// first returns the first list with a phrase in a normalized text, or -1, and
+// whether some phrase says that the recipient or domain does not exist.
+func (x *index) first(text string) (list int, gone bool) {
 	best := len(lists)
 	for i := 0; i+minPhrase <= len(text) && best > 0; i++ {
 		h := hash3(text[i], text[i+1], text[i+2])
@@ -119,17 +120,21 @@ func (x *index) first(text string) int {
 		}
 
 		for _, p := range x.phrases[[minPhrase]byte{text[i], text[i+1], text[i+2]}] {
-			if p.list < best && strings.HasPrefix(text[i:], p.text) && (p.open || boundary(text, i+len(p.text))) {
-				best = p.list
+			if p.list >= best && (gone || !lists[p.list].Hard) {
+				continue
+			}
+			if strings.HasPrefix(text[i:], p.text) && (p.open || boundary(text, i+len(p.text))) {
+				best = min(best, p.list)
+				gone = gone || lists[p.list].Hard
 			}
 		}
 	}
 
 	if best == len(lists) {
-		return -1
+		return -1, false
 	}
 
-	return best
+	return best, gone
 }
 
 // boundary reports whether no word of a text goes on across position i.
@@ -151,7 +156,12 @@ type Said struct {
 	First bool // to be believed before any status code
 	Weak  bool // not to be believed beside a status code that speaks of policy
 	Loose bool // not to be believed without a status or reply code
+	Gone  bool // some phrase says that the recipient or domain does not exist
 }
+
+// contradicts reports whether the words give a reason for which a recipient that
+// exists is refused, and none for which it does not.
+func (s Said) contradicts() bool { return s.Found && !s.Hard && !s.Gone }
 
 // Words returns what the words of a text say, names taken out. The recipient's
 // local part is taken out as well, unless nothing is known of what is left.
@@ -163,11 +173,60 @@ func Words(text, recipient string) Said {
 		}
 	}
 
-	return search(normalize(text, ""))
+	words := normalize(text, "")
+	if said := search(words); said.Found || !strings.Contains(text, "@") {
+		return said
+	}
+
+	return judgeAddress(words)
+}
+
+// addressFaults are all that some servers say of an address that they name:
+// 550 <bob@example.com> not found. Without an address they may be about anything.
+var addressFaults = map[string]bool{
+	"does not exist":    true,
+	"doesn't exist":     true,
+	"invalid":           true,
+	"is invalid":        true,
+	"is not found":      true,
+	"is not known":      true,
+	"is not known here": true,
+	"is not valid":      true,
+	"is unknown":        true,
+	"not exist":         true,
+	"not found":         true,
+	"not known":         true,
+	"not known here":    true,
+	"not valid":         true,
+	"unknown":           true,
+	"was not found":     true,
+}
+
+// judgeAddress judges the normalized words behind the last permanent reply code,
+// which are about the address that was taken out of them.
+func judgeAddress(words string) Said {
+	for i := len(words) - len("550"); i >= 0; i-- {
+		if words[i] != '5' || !isReplyCode(words[i:i+3]) || !boundary(words, i) || !boundary(words, i+3) {
+			continue
+		}
+		if i > 0 && words[i-1] == '.' { // the end of a status code
+			continue
+		}
+
+		rest, _, _ := strings.Cut(words[i+3:], "(in reply")
+		rest = strings.Trim(rest, " .:;,!#()*'-0123456789")
+		if !addressFaults[rest] {
+			return Said{}
+		}
+
+		return Said{Verdict: Verdict{Class: InvalidRecipient, Hard: true}, Found: true, Loose: true, Gone: true}
+	}
+
+	return Said{}
 }
 
 func search(text string) Said {
-	i := indexed().first(text)
+	i, gone := indexed().first(text)
 	if i < 0 {
 		return Said{}
 	}
@@ -178,6 +237,7 @@ func search(text string) Said {
 		First:   lists[i].first,
 		Weak:    lists[i].weak,
 		Loose:   lists[i].loose,
+		Gone:    gone,
 	}
 }
 

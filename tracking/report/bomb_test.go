@@ -66,6 +66,23 @@ var bombs = map[string]func(n int) []byte{
 	"reply codes": func(n int) []byte {
 		return []byte("From: MAILER-DAEMON\nSubject: failure notice\n\n" + strings.Repeat("550 5.1.1 mx.a.example [192.0.2.1] ", n/36))
 	},
+	"transcripts": func(n int) []byte {
+		return []byte("From: MAILER-DAEMON\nSubject: failure notice\n\n" +
+			strings.Repeat("<a@b.example>\n<<< 550-x\nRCPT >>> DATA\nuser unknown\n", n/52))
+	},
+	"many transcripts": func(n int) []byte {
+		var b bytes.Buffer
+		b.WriteString("From: MAILER-DAEMON\nSubject: failure notice\n\n")
+		for i := 0; b.Len() < n; i++ {
+			fmt.Fprintf(&b, "<r%d@b.example>\n", i)
+			b.WriteString(strings.Repeat("<<< 550-user unknown\n>>> DATA\n", 60))
+		}
+		return b.Bytes()
+	},
+	"sender addresses": func(n int) []byte {
+		return []byte("From: MAILER-DAEMON\nSubject: failure notice\n\n" +
+			strings.Repeat("sender address sender a@b.example\n", n/34))
+	},
 	"letters": func(n int) []byte {
 		return []byte("From: MAILER-DAEMON\nSubject: failure notice\nContent-Type: text/plain; charset=utf-8\n\n" + strings.Repeat("\u00e9\u4e0d\u5728 ", n/9))
 	},

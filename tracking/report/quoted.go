@@ -82,7 +82,7 @@ var separators = regexp.MustCompile(`(?i)^[\s>*|]*` + anyOf(
 
 var headerLine = regexp.MustCompile(`^` + anyOf(
 	"Received", "Return-Path", "From", "To", "Subject", "Message-ID", "Date", "DKIM-Signature", "Delivered-To",
-	"MIME-Version", "X-[A-Za-z-]+", "Content-[A-Za-z-]+") + `: ?\S`)
+	"MIME-Version", "X-[A-Za-z-]+", "Content-[A-Za-z-]+") + `: ?(?:\S|$)`)
 
 // cutReturned parts the notice from the message that it returns.
 func cutReturned(text string) (notice, returned string) {

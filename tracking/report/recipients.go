@@ -179,6 +179,9 @@ func appendText(c *Recipient, line string) {
 	}
 }
 
+// ofSender is a line that speaks of the sender's address.
+var ofSender = regexp.MustCompile(`(?i)\bsender(?:'s)?(?: e-?mail)? address:?\s+[<"']?[^\s<>@]+@`)
+
 // maxNoticeLine bounds in bytes the lines that are matched with patterns.
 const maxNoticeLine = 2000
 
@@ -187,7 +190,11 @@ func matchLine(line string, patterns []*regexp.Regexp) (address, rest string, ok
 		return "", "", false
 	}
 
+	loose := !ofSender.MatchString(line)
 	for _, p := range patterns {
+		if !loose && !strings.HasPrefix(p.String(), "^") {
+			continue // the address in the middle of the line is the sender's
+		}
 		m := p.FindStringSubmatch(line)
 		if m != nil && isAddress(m[1]) {
 			return m[1], m[2], true

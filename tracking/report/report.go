@@ -12,6 +12,7 @@ package report
 import (
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"postern/tracking/bounce"
@@ -137,12 +138,12 @@ func (r *Report) judge(m *structure) {
 	text := m.text()
 	shown, _ := cutReturned(text)
 	shown = quotes.ReplaceAllString(r.ownWords(shown), " ")
-	late := refusedAfterData(text)
+	at := sync.OnceValue(func() command { return refusedAt(text) })
 	for i := range r.Recipients {
-		r.Recipients[i].judge(r.ownWords(r.Recipients[i].Diagnostic), late)
+		r.Recipients[i].judge(r.ownWords(r.Recipients[i].Diagnostic), at)
 	}
 	if r.unnamed.Kind != "" {
-		r.unnamed.judge(r.ownWords(r.unnamed.Diagnostic), late)
+		r.unnamed.judge(r.ownWords(r.unnamed.Diagnostic), at)
 	}
 
 	if len(r.Recipients) == 1 {
@@ -182,20 +183,40 @@ var (
 	atRcpt = regexp.MustCompile(`(?i)in reply to RCPT|after RCPT TO|>>> RCPT To:\S+\s+<<< [45]`)
 )
 
-func refusedAfterData(text string) bool {
-	return afterData.MatchString(text) && !atRcpt.MatchString(text)
+// command is the SMTP command that a refusal answered, as far as a notice tells.
+type command int
+
+const (
+	commandUnknown command = iota
+	commandRcpt
+	commandData
+)
+
+// rcptNamed is how notices mention RCPT beside a refusal.
+var rcptNamed = regexp.MustCompile(`(?i)\bRCPT[ _](?:TO\b|command)|\bSMTP:RCPT\b`)
+
+func refusedAt(text string) command {
+	switch {
+	case atRcpt.MatchString(text):
+		return commandRcpt
+	case afterData.MatchString(text):
+		return commandData
+	case rcptNamed.MatchString(text):
+		return commandRcpt
+	}
+
+	return commandUnknown
 }
 
 // bareRefusal names the recipient, and no reason.
-var bareRefusal = regexp.MustCompile(`(?i)^5\d\d (?:5\.\d+\.\d+ )?` +
+var bareRefusal = regexp.MustCompile(`(?i)^(?:reason: )?5\d\d (?:5\.\d+\.\d+ )?` +
 	`<?(?:` + addr + `)>?:? (?:recipient )?(?:address )?rejected\.?$`)
 
 var unknownUser = regexp.MustCompile(`(?i)user unknown|unknown user`)
 
 // judge fills in what follows from status and words. said is the diagnostic
-// without what the sender wrote. late: the recipient had been accepted when the
-// message was refused.
-func (c *Recipient) judge(said string, late bool) {
+// without what the sender wrote; refused returns the command that was.
+func (c *Recipient) judge(said string, refused func() command) {
 	c.Diagnostic = reason(c.Diagnostic)
 	if c.Kind != Bounce && c.Kind != Delay {
 		return
@@ -206,7 +227,8 @@ func (c *Recipient) judge(said string, late bool) {
 	c.Status = bestStatus(c.Status, c.Diagnostic)
 	said = quotes.ReplaceAllString(said, " ")
 
-	v := bounce.Classify(bounce.Refusal{Status: c.Status, Text: serverText(said), Recipient: c.Address()})
+	server := serverText(said)
+	v := bounce.Classify(bounce.Refusal{Status: c.Status, Text: server, Recipient: c.Address()})
 	words := bounce.Words(said, c.Address())
 	codeless := c.Status == "" && c.ReplyCode == ""
 	if c.isContext && c.Status == "" || codeless && words.Loose {
@@ -216,19 +238,50 @@ func (c *Recipient) judge(said string, late bool) {
 		v = bounce.Verdict{Class: bounce.InvalidRecipient, Hard: true}
 	}
 
-	// "User unknown" in answer to the message, the recipient having been taken,
-	// is how filters of the recipient's own (and of mobile providers) refuse.
-	filtered := late && vagueness(c.Status) > 0 || strings.Contains(c.Diagnostic, "550 : User unknown")
-	if v.Hard && filtered && unknownUser.MatchString(c.Diagnostic) {
-		v = bounce.Verdict{Class: bounce.MailBlock}
+	if v.Hard && unknownUser.MatchString(server) {
+		at := refusedAt(event.Clip(said, maxReason))
+		if at == commandUnknown {
+			at = refused()
+		}
+		v = c.doubt(v, server, at)
 	}
 	c.Class, c.Hard = v.Class, v.Hard && c.Kind == Bounce
 }
+
+// doubt returns what "user unknown" comes to where it may not mean that. In
+// answer to the message, the recipient having been accepted, filters of the
+// recipient's own refuse so; those of mobile providers do so in words of their
+// own. Beside a status by which the mailbox exists (RFC 3463, section 3.3) it
+// needs a refused RCPT to count.
+func (c *Recipient) doubt(v bounce.Verdict, server string, at command) bounce.Verdict {
+	vague := c.Status == "" || vagueness(c.Status) > 0
+
+	switch {
+	case at == commandData && vagueness(c.Status) > 0,
+		strings.Contains(c.Diagnostic, "550 : User unknown"),
+		at == commandUnknown && vague && filterReply.MatchString(server):
+		return bounce.Verdict{Class: bounce.MailBlock}
+	case at == commandUnknown && (c.Status == "5.2.0" || c.Status == "5.2.1"):
+		return bounce.Verdict{Class: bounce.SoftBounce}
+	}
+
+	return v
+}
+
+// filterReply is how filters of mobile providers refuse without an enhanced
+// status, the recipient's address last.
+var filterReply = regexp.MustCompile(`(?i)^550 (?:unknown user (?:` + addr + `)|: user unknown)\s*$`)
 
 // serverText is the part of a diagnostic that the refusing server wrote, where
 // what is known of it says something: the mail system in front has labels of its
 // own (5.1.0 - Unknown address error 550-'5.7.1 ... Access denied').
 func serverText(diagnostic string) string {
+	if own := transcribed(diagnostic); own != "" {
+		if said := bounce.Words(own, ""); said.Found && !said.Vague() {
+			return own
+		}
+	}
+
 	at := replyWithStatus.FindStringSubmatchIndex(diagnostic)
 	if at == nil || at[2] <= 0 {
 		return diagnostic
@@ -241,6 +294,38 @@ func serverText(diagnostic string) string {
 
 	return diagnostic
 }
+
+// transcript is how Sendmail and its kin quote the server's reply; what they add
+// to it is their own guess: "550 5.1.1 ... User unknown" to any refusal of RCPT,
+// "554 5.0.0 Service unavailable" to one of DATA.
+var transcript = regexp.MustCompile(`(?m)^\s*\(reason: ([45]\d\d[ -][^\n]*)\)\s*$|^\s*<<<[ \t]*([45]\d\d[ -][^\n]*)$`)
+
+// transcribed returns the first reply that a transcript quotes, its lines joined,
+// or "".
+func transcribed(diagnostic string) string {
+	if !strings.Contains(diagnostic, "<<<") && !strings.Contains(diagnostic, "(reason:") {
+		return ""
+	}
+
+	reply := ""
+	for _, m := range transcript.FindAllStringSubmatch(diagnostic, maxReplyLines) {
+		line := m[1] + m[2]
+		code, text := line[:3], strings.TrimSpace(line[4:])
+		if reply == "" {
+			reply = code
+		}
+		reply += " " + text
+
+		if m[1] != "" || line[3] == ' ' {
+			break
+		}
+	}
+
+	return reply
+}
+
+// maxReplyLines is how many lines of a reply are read.
+const maxReplyLines = 32
 
 // quotes are words in quotation marks behind what names a message: its subject.
 var quotes = regexp.MustCompile(`(?i)\b` + anyOf(
