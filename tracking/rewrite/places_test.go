@@ -58,6 +58,11 @@ func TestPlacesOfPixels(t *testing.T) {
 		{"table in CDATA", `<body>[1]a<svg><![CDATA[ > <table> ]]></svg>b[2]</body>`},
 		{"tag that is cut off", "<body>[1]a[2]<p title='"},
 		{"comment that is cut off", "<body>[1]a[2]<!-- x"},
+		{"comment that is not closed in front of tags", "<body>[1]a[2]<!-- x</p></body></html>"},
+		{"conditional comment that is not closed", "<body>[1]a[2]<!--[if mso]><p>x</p></body></html>"},
+		{"comment with what does not close it", "<body>[1]a[2]<!-- x->--!</body>"},
+		{"bogus comment that is cut off", "<body>[1]a[2]<!x"},
+		{"end tag without a name that is cut off", "<body>[1]a[2]</ x"},
 
 		{"style that counts siblings", "<style>p:first-child{}</style><body><p>a[1]</p><p>b[2]</p></body>"},
 		{"style that counts siblings, one text", "<style>p:last-child{}</style><body><p>a[1][2]</p></body>"},
