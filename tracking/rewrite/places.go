@@ -27,7 +27,8 @@ type places struct {
 	template int    // where the outermost template element began last
 	tables   []bool // the open tables: whether a cell is open
 	selectAt int    // where the open select element began; -1: none is open
-	lastGood int    // the last place before a gap in a table or a select element
+	foreign  bool   // an svg or math element is open
+	lastGood int    // the last place before a gap in a table, a select or a foreign element
 	crowded  bool   // the style sheet minds a picture between the others
 
 	link      bool // an <a> is open
@@ -116,7 +117,8 @@ func (p *places) pixels() (first, last int, ok bool) {
 
 // good returns an offset, or the last one before it where a picture would stay
 // where it is put: between the cells of a table a browser moves it in front of
-// the table, in a select element it is dropped.
+// the table, in a select element it is dropped, and of svg and math it ends the
+// element (or, in a CDATA section, is text).
 func (p *places) good(at int) int {
 	if p.isGood() {
 		return at
@@ -126,7 +128,7 @@ func (p *places) good(at int) int {
 }
 
 func (p *places) isGood() bool {
-	return p.selectAt < 0 && (len(p.tables) == 0 || p.tables[len(p.tables)-1])
+	return p.selectAt < 0 && !p.foreign && (len(p.tables) == 0 || p.tables[len(p.tables)-1])
 }
 
 // wantsText reports whether the text behind the last tag matters.
@@ -159,6 +161,16 @@ func (p *places) enterTemplate(t htmlToken) {
 	p.leafState = noLeaf
 	p.template = t.start
 }
+
+// enterForeign notes where an outermost svg or math element begins.
+func (p *places) enterForeign(t htmlToken) {
+	if p.isGood() {
+		p.lastGood = t.start
+	}
+	p.foreign = true
+}
+
+func (p *places) leaveForeign() { p.foreign = false }
 
 // headTags do not open the body by themselves.
 var headTags = []string{
