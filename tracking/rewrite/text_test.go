@@ -68,6 +68,8 @@ func TestTextLinksEndWhereTheyEnd(t *testing.T) {
 		{"angle brackets over two lines", "<https://x.example/a\r\nb> c", "<https://x.example/a\r\nb> c", nil},
 		{"angle brackets with a space", "<https://x.example/a b>", "<https://x.example/a b>", nil},
 		{"attributes in angle brackets", `<https://x.example/a[[data-msys-unsubscribe="1"]]>`, "<L>", []string{"https://x.example/a"}},
+		{"attributes in upper case", `https://x.example/a[[DATA-MSYS-Unsubscribe="1"]] b`, "L b", []string{"https://x.example/a"}},
+		{"attributes in two brackets", `https://x.example/a[[data-msys-linkname="b"]][[data-msys-clicktrack="0"]] c`, "https://x.example/a c", nil},
 		{"attributes behind an unclear one", `https://x.example/ü[[data-msys-unsubscribe="1"]]`, "https://x.example/ü", nil},
 		{"sentence marks", "visit: https://x.example/a?b=c!? yes", "visit: L!? yes", []string{"https://x.example/a?b=c"}},
 		{"HTML in a text", `<a href="https://x.example/a">`, `<a href="L">`, []string{"https://x.example/a"}},
