@@ -123,10 +123,27 @@ func (s *textScan) inBrokenBrackets(from, after int) bool {
 	return opened && (after >= len(s.data) || s.data[after] != '>')
 }
 
-// isEmphasized reports whether a URL stands between two of the characters that
-// mark bold and underlined text: whether the second belongs to it is unclear.
+// maxEmphasized is how far in front of a URL the beginning of the emphasized
+// text is looked for whose end it may be, in bytes.
+const maxEmphasized = 256
+
+// isEmphasized reports whether a URL ends in one of the characters that mark
+// bold and underlined text, and another one begins a word in front of it, in its
+// line: whether the second belongs to the URL is unclear.
 func isEmphasized(d []byte, from, to int) bool {
-	return from > 0 && strings.IndexByte("*_~", d[from-1]) >= 0 && d[to-1] == d[from-1]
+	mark := d[to-1]
+	if strings.IndexByte("*_~", mark) < 0 {
+		return false
+	}
+
+	for i := from - 1; i >= max(0, from-maxEmphasized) && d[i] != '\n'; i-- {
+		beginsWord := i == 0 || !isAlnum(d[i-1]) && d[i-1] < utf8.RuneSelf
+		if d[i] == mark && d[i+1] > ' ' && beginsWord {
+			return true
+		}
+	}
+
+	return false
 }
 
 // extent is where a URL ends.
