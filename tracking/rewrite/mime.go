@@ -99,7 +99,7 @@ func (w *walker) entity(header, body span, depth int, defaultType string) conten
 		w.leaf(untouchedLeaf, h, header, body)
 	case h.mediaType == "text/plain" && w.opts.TextLinks && w.opts.Click && !h.attachment && !tooLarge:
 		w.leaf(textLeaf, h, header, body)
-	case strings.HasPrefix(h.mediaType, "text/html") && !isMediaType(h.mediaType):
+	case !isMediaType(h.mediaType) && strings.Contains(h.mediaType, "html"):
 		w.skip(BadHeader) // some mail programs read it as text/html
 		w.leaf(opaqueLeaf, h, header, body)
 	case h.mediaType != "text/html" && h.mediaType != "text/x-amp-html" || !w.opts.any():

@@ -87,6 +87,18 @@ func TestAttachedMultipartsAreNotTouched(t *testing.T) {
 	}
 }
 
+// TestMediaTypesThatCannotBeReadHaveAReason, where a mail program could read
+// them as HTML.
+func TestMediaTypesThatCannotBeReadHaveAReason(t *testing.T) {
+	for _, kind := range []string{"text / html", `"text/html"`, "text/html charset=utf-8", "text/html, text/plain", "text/html/x", "/html"} {
+		msg := "Content-Type: " + kind + "\r\n\r\n" + linkPart
+		got, p := render(t, msg, corpusOptions())
+		if got != msg || !slices.Equal(p.Skipped, []Reason{BadHeader}) {
+			t.Errorf("%s: changed %v, skipped for %v, want %s", kind, got != msg, p.Skipped, BadHeader)
+		}
+	}
+}
+
 // TestPixelsGoIntoThePartThatIsShown counts the pixels of each HTML part.
 func TestPixelsGoIntoThePartThatIsShown(t *testing.T) {
 	html := func(header string) string { return "Content-Type: text/html" + header + "\r\n\r\n" + linkPart }
