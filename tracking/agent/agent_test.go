@@ -130,6 +130,7 @@ func TestMachinesAndPeople(t *testing.T) {
 		{"Barracuda Sentinel (EE)", true},
 		{"PHP/7.4", true},
 		{"Microsoft Office Existence Discovery", true},
+		{"Microsoft Office Protocol Discovery", true},
 		{"Mozilla/4.0", true},
 		{"WhatsApp/2.23.20.0 A", true},
 		{"Viber/22.3", true},
