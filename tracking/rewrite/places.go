@@ -209,7 +209,7 @@ func (p *places) startTag(data []byte, t htmlToken, name, raw []byte) {
 		}
 	case 4:
 		if asciiFold(name, "body") {
-			p.crowded = p.crowded || hasLayout(data[t.start:t.end])
+			p.crowded = p.crowded || hasLayout(bytes.ToLower(data[t.start:t.end]))
 		}
 	case 6:
 		if asciiFold(name, "select") && p.selectAt < 0 {
@@ -341,6 +341,7 @@ func isLeafTag(name []byte) bool { return oneOf(name, blockLeaves) || oneOf(name
 // isHidden reports whether a start tag looks like one of an element that is not
 // shown, such as the preview text of a newsletter.
 func isHidden(tag []byte) bool {
+	tag = bytes.ToLower(tag)
 	for _, sign := range []string{"none", "hidden", "mso-hide"} {
 		if bytes.Contains(tag, []byte(sign)) {
 			return true
@@ -350,7 +351,8 @@ func isHidden(tag []byte) bool {
 	return false
 }
 
-// hasLayout reports whether declarations lay children out as items.
+// hasLayout reports whether declarations, in lower case, lay children out as
+// items.
 func hasLayout(css []byte) bool {
 	for _, s := range []string{"flex", "grid", "display:table", "display: table"} {
 		if bytes.Contains(css, []byte(s)) {
@@ -365,6 +367,7 @@ func hasLayout(css []byte) bool {
 // children of an element: rules that depend on how many siblings there are, or
 // on whether a picture stands before one, or that lay children out as items.
 func mindsPictures(css []byte) bool {
+	css = bytes.ToLower(css) // names in style sheets have no case
 	if hasLayout(css) {
 		return true
 	}

@@ -77,6 +77,10 @@ func TestPlacesOfPixels(t *testing.T) {
 
 		{"style that counts siblings", "<style>p:first-child{}</style><body><p>a[1]</p><p>b[2]</p></body>"},
 		{"style that counts siblings, one text", "<style>p:last-child{}</style><body><p>a[1][2]</p></body>"},
+		{"style that counts siblings, in capitals", "<STYLE>P:FIRST-CHILD{}</STYLE><BODY><P>a[1]</P><P>b[2]</P></BODY>"},
+		{"style with flex items, in capitals", "<style>BODY{DISPLAY:FLEX}</style><body><p>a[1]</p><p>b[2]</p></body>"},
+		{"flex body, in capitals", `<BODY STYLE="DISPLAY:FLEX"><p>a[1]</p><p>b[2]</p></BODY>`},
+		{"hidden text, in capitals", `<style>:nth-child(2){}</style><body><div STYLE="DISPLAY:NONE">a</div><p>c[1][2]</p></body>`},
 		{"style with an adjacent sibling", "<style>* + p{}</style><body><p>a[1][2]</p><p>b<b>c</b></p></body>"},
 		{"style with flex items", "<style>body{display:flex}</style><body><p>a[1]</p><p>b[2]</p></body>"},
 		{"flex body", `<body style="display: flex"><p>a[1]</p><p>b[2]</p></body>`},
