@@ -117,6 +117,11 @@ func TestPixelHTML(t *testing.T) {
 				t.Errorf("form %d has a line of %d bytes", form, len(line))
 			}
 		}
+		for _, want := range []string{"pointer-events:none", "width:1px", "height:1px", "opacity:0", "position:absolute"} {
+			if pixelForm(form) == htmlPixel && !strings.Contains(whole, want+"!important") {
+				t.Errorf("form %d without %s!important", form, want)
+			}
+		}
 		if strings.Count(whole, "!important") > 0 == (pixelForm(form) == ampPixel) {
 			t.Errorf("form %d: %q", form, whole)
 		}

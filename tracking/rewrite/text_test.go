@@ -13,6 +13,33 @@ func textOptions() Options {
 	return o
 }
 
+// TestLongTextAttributesAreText: they are looked for in so many bytes alone, or
+// a text of many that begin and none that ends would be read again for each.
+func TestLongTextAttributesAreText(t *testing.T) {
+	const open, end = `[[data-msys-linkname="`, `" data-msys-clicktrack="0"]]`
+	for _, c := range []struct {
+		name   string
+		length int
+		read   bool
+	}{
+		{"as long as may be", maxTextAttributes, true},
+		{"one more", maxTextAttributes + 1, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			attributes := open + strings.Repeat("x", c.length-len(open)-len(end)) + end
+			text := "https://x.example/a" + attributes + " b"
+			want := "https://x.example/a b"
+			if !c.read {
+				want = L + attributes + " b"
+			}
+			e := editText([]byte(text), textOptions(), utf8Charset, fixedLines)
+			if got := string(apply([]byte(text), e.list, stamps{})); got != want {
+				t.Errorf("got  %.80q\nwant %.80q", got, want)
+			}
+		})
+	}
+}
+
 // TestTextLinksEndWhereTheyEnd holds each text against what is left of it. The
 // targets of its links are given in order.
 func TestTextLinksEndWhereTheyEnd(t *testing.T) {

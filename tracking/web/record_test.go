@@ -269,8 +269,11 @@ func TestMemoryOfRepeatsIsBounded(t *testing.T) {
 			t.Fatalf("request %d is taken for a repeat", i)
 		}
 	}
-	if got := len(r.now) + len(r.before); got > 2*maxRemembered {
-		t.Errorf("%d remembered, want at most %d", got, 2*maxRemembered)
+	if got := len(r.now); got != maxRemembered {
+		t.Errorf("%d remembered of one second, want %d", got, maxRemembered)
+	}
+	if got := len(r.before) + len(r.pending); got != 0 {
+		t.Errorf("%d remembered besides, want none", got)
 	}
 
 	r.once(t.Context(), requestKey{1}, now.Add(2*time.Second), func() error { return nil })
