@@ -122,6 +122,10 @@ var hostileSheets = []struct{ name, css string }{
 	{"flex row", `body{display:flex;flex-wrap:wrap;gap:10px;justify-content:space-between}`},
 	{"grid body", `body{display:grid;grid-template-columns:1fr 1fr;gap:15px}img{grid-column:1/-1!important}`},
 	{"table layout", `body{display:table;width:100%;border-spacing:9px}body>*{display:table-row}img{display:table-cell!important}`},
+	{"capitals", `BODY>:FIRST-CHILD{MARGIN-TOP:50px;BACKGROUND:#eee}BODY{DISPLAY:FLEX;GAP:20px}`},
+	{"cascade layers", `@layer a,b;@layer a{img{width:300px!important;height:200px!important;position:static!important}}`},
+	{"attributes of the pixel", `img[width="1"],[aria-hidden=true]{width:200px!important;height:200px!important;display:block!important}`},
+	{"logical sizes", `img{inline-size:200px!important;block-size:200px!important;margin-block:30px!important;inset-inline:9px!important}`},
 	{"no margins", `html,body{margin:0;padding:0}p{margin:0}`},
 	{"full height", `html,body{height:100%;margin:0}body{overflow:auto}`},
 	{"right to left", `body{direction:rtl}`},
@@ -159,7 +163,7 @@ var withoutPosition = map[string]bool{"clearing": true}
 // pixel can be put behind no text, is laid out in another way.
 var besideNothing = map[string]bool{
 	"first child": true, "last child": true, "every second child": true, "only child": true, "siblings": true, "first of its type": true,
-	"flex body": true, "flex row": true, "grid body": true, "table layout": true,
+	"flex body": true, "flex row": true, "grid body": true, "table layout": true, "capitals": true,
 }
 
 // TestChromiumHostileStyles looks at pages with style sheets that would blow a

@@ -130,6 +130,7 @@ func TestMachinesAndPeople(t *testing.T) {
 		{"Barracuda Sentinel (EE)", true},
 		{"PHP/7.4", true},
 		{"Microsoft Office Existence Discovery", true},
+		{"Microsoft Office Protocol Discovery", true},
 		{"Mozilla/4.0", true},
 		{"WhatsApp/2.23.20.0 A", true},
 		{"Viber/22.3", true},
@@ -147,6 +148,8 @@ func TestMachinesAndPeople(t *testing.T) {
 		{"Mozilla/5.0 (Linux; U; Android 9; CUBOT_POWER) AppleWebKit/534.30 (KHTML, like Gecko) Version/4.0 Mobile Safari/534.30", false},
 		{"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/104.0.5112.148 Safari/537.36 Panasonic/1.0", false},
 		{"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/104.0.5112.148 Safari/537.36 coccoc/100", false},
+		{"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/104.0.5112.148 Safari/537.36 SuperSonic/1.0", false},
+		{"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/104.0.5112.148 Safari/537.36 Feverish/2", false},
 	} {
 		if a := r.Read(c.field); a.Robot != c.robot {
 			t.Errorf("%q: robot %v, want %v", c.field, a.Robot, c.robot)

@@ -218,7 +218,7 @@ func asciiFold(b []byte, lower string) bool {
 func (s *htmlScan) endTag(t htmlToken, content contentKind) {
 	name := s.data[t.nameFrom:t.nameTo]
 	if mayNest(name) {
-		s.leave(nestingOf(name))
+		s.leave(nestingOf(name), content)
 	}
 
 	if content == shownContent && s.templates == 0 && t.start >= s.cdataEnd {
@@ -246,17 +246,40 @@ func (s *htmlScan) enter(n nesting, t htmlToken, content contentKind) {
 		}
 		s.templates++
 	case foreignNesting:
+		if s.closesItself(t) {
+			return
+		}
+		if s.foreign == 0 && s.templates == 0 && content == shownContent {
+			s.places.enterForeign(t)
+		}
 		s.foreign++
 	}
 }
 
-func (s *htmlScan) leave(n nesting) {
+func (s *htmlScan) leave(n nesting, content contentKind) {
 	switch n {
 	case templateNesting:
 		s.templates = max(0, s.templates-1)
 	case foreignNesting:
 		s.foreign = max(0, s.foreign-1)
+		if s.foreign == 0 && content == shownContent {
+			s.places.leaveForeign()
+		}
 	}
+}
+
+// closesItself reports whether a start tag of a foreign element ends with a
+// slash that belongs to no value.
+func (s *htmlScan) closesItself(t htmlToken) bool {
+	slash := t.end - len("/>")
+	if s.data[slash] != '/' {
+		return false
+	}
+
+	s.attrs = s.attrs[:0]
+	walkAttributes(s.data[:t.end], t.nameTo, &s.attrs)
+
+	return len(s.attrs) == 0 || s.attrs[len(s.attrs)-1].end <= slash
 }
 
 func nestingOf(name []byte) nesting {

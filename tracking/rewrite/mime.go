@@ -58,6 +58,7 @@ type walker struct {
 	opts    Options
 	body    []byte
 	parts   int
+	within  int // attached multiparts around the present part
 	leaves  []leaf
 	skipped []Reason
 }
@@ -80,6 +81,7 @@ func (w *walker) between(kind leafKind, start, end int) {
 // entity looks at one entity and returns what its header says.
 func (w *walker) entity(header, body span, depth int, defaultType string) contentHeader {
 	h, ok := readContentHeader(header.bytes, defaultType)
+	h.attachment = h.attachment || w.within > 0
 	tooLarge := len(body.bytes) > maxHTMLPart
 	switch {
 	case !ok:
@@ -97,7 +99,7 @@ func (w *walker) entity(header, body span, depth int, defaultType string) conten
 		w.leaf(untouchedLeaf, h, header, body)
 	case h.mediaType == "text/plain" && w.opts.TextLinks && w.opts.Click && !h.attachment && !tooLarge:
 		w.leaf(textLeaf, h, header, body)
-	case strings.HasPrefix(h.mediaType, "text/html") && !isMediaType(h.mediaType):
+	case !isMediaType(h.mediaType) && strings.Contains(h.mediaType, "html"):
 		w.skip(BadHeader) // some mail programs read it as text/html
 		w.leaf(opaqueLeaf, h, header, body)
 	case h.mediaType != "text/html" && h.mediaType != "text/x-amp-html" || !w.opts.any():
@@ -141,7 +143,14 @@ func (w *walker) multipart(h contentHeader, header, body span, depth int) {
 		childType = "message/rfc822"
 	}
 
+	attached := h.attachment && depth > 0 // the message itself is nobody's attachment
+	if attached {
+		w.within++ // it is one as a whole (RFC 2183 section 2)
+	}
 	children := w.children(h, body, depth, childType)
+	if attached {
+		w.within--
+	}
 	if h.mediaType == "multipart/related" {
 		w.setAside(children, h.start)
 	}

@@ -27,7 +27,8 @@ type places struct {
 	template int    // where the outermost template element began last
 	tables   []bool // the open tables: whether a cell is open
 	selectAt int    // where the open select element began; -1: none is open
-	lastGood int    // the last place before a gap in a table or a select element
+	foreign  bool   // an svg or math element is open
+	lastGood int    // the last place before a gap in a table, a select or a foreign element
 	crowded  bool   // the style sheet minds a picture between the others
 
 	link      bool // an <a> is open
@@ -116,7 +117,8 @@ func (p *places) pixels() (first, last int, ok bool) {
 
 // good returns an offset, or the last one before it where a picture would stay
 // where it is put: between the cells of a table a browser moves it in front of
-// the table, in a select element it is dropped.
+// the table, in a select element it is dropped, and of svg and math it ends the
+// element (or, in a CDATA section, is text).
 func (p *places) good(at int) int {
 	if p.isGood() {
 		return at
@@ -126,7 +128,7 @@ func (p *places) good(at int) int {
 }
 
 func (p *places) isGood() bool {
-	return p.selectAt < 0 && (len(p.tables) == 0 || p.tables[len(p.tables)-1])
+	return p.selectAt < 0 && !p.foreign && (len(p.tables) == 0 || p.tables[len(p.tables)-1])
 }
 
 // wantsText reports whether the text behind the last tag matters.
@@ -159,6 +161,16 @@ func (p *places) enterTemplate(t htmlToken) {
 	p.leafState = noLeaf
 	p.template = t.start
 }
+
+// enterForeign notes where an outermost svg or math element begins.
+func (p *places) enterForeign(t htmlToken) {
+	if p.isGood() {
+		p.lastGood = t.start
+	}
+	p.foreign = true
+}
+
+func (p *places) leaveForeign() { p.foreign = false }
 
 // headTags do not open the body by themselves.
 var headTags = []string{
@@ -197,7 +209,7 @@ func (p *places) startTag(data []byte, t htmlToken, name, raw []byte) {
 		}
 	case 4:
 		if asciiFold(name, "body") {
-			p.crowded = p.crowded || hasLayout(data[t.start:t.end])
+			p.crowded = p.crowded || hasLayout(bytes.ToLower(data[t.start:t.end]))
 		}
 	case 6:
 		if asciiFold(name, "select") && p.selectAt < 0 {
@@ -329,6 +341,7 @@ func isLeafTag(name []byte) bool { return oneOf(name, blockLeaves) || oneOf(name
 // isHidden reports whether a start tag looks like one of an element that is not
 // shown, such as the preview text of a newsletter.
 func isHidden(tag []byte) bool {
+	tag = bytes.ToLower(tag)
 	for _, sign := range []string{"none", "hidden", "mso-hide"} {
 		if bytes.Contains(tag, []byte(sign)) {
 			return true
@@ -338,7 +351,8 @@ func isHidden(tag []byte) bool {
 	return false
 }
 
-// hasLayout reports whether declarations lay children out as items.
+// hasLayout reports whether declarations, in lower case, lay children out as
+// items.
 func hasLayout(css []byte) bool {
 	for _, s := range []string{"flex", "grid", "display:table", "display: table"} {
 		if bytes.Contains(css, []byte(s)) {
@@ -353,6 +367,7 @@ func hasLayout(css []byte) bool {
 // children of an element: rules that depend on how many siblings there are, or
 // on whether a picture stands before one, or that lay children out as items.
 func mindsPictures(css []byte) bool {
+	css = bytes.ToLower(css) // names in style sheets have no case
 	if hasLayout(css) {
 		return true
 	}

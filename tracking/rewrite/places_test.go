@@ -58,9 +58,29 @@ func TestPlacesOfPixels(t *testing.T) {
 		{"table in CDATA", `<body>[1]a<svg><![CDATA[ > <table> ]]></svg>b[2]</body>`},
 		{"tag that is cut off", "<body>[1]a[2]<p title='"},
 		{"comment that is cut off", "<body>[1]a[2]<!-- x"},
+		{"comment that is not closed in front of tags", "<body>[1]a[2]<!-- x</p></body></html>"},
+		{"conditional comment that is not closed", "<body>[1]a[2]<!--[if mso]><p>x</p></body></html>"},
+		{"comment with what does not close it", "<body>[1]a[2]<!-- x->--!</body>"},
+		{"svg that is not closed", "<body>[1]a[2]<svg><path d=x></body></html>"},
+		{"math that is not closed", "<body>[1]a[2]<math><mi>x</body></html>"},
+		{"svg that is closed", "<body>[1]a<svg><svg></svg><path></svg>[2]</body>"},
+		{"svg that closes itself", "<body>[1]a<svg/>b[2]</body>"},
+		{"svg that closes itself, with attributes", "<body>[1]a<svg width=1 height='2'/>b[2]</body>"},
+		{"svg whose slash belongs to a value", "<body>[1]a[2]<svg width=1/>b</body>"},
+		{"CDATA that is not closed", "<body>[1]a[2]<svg><![CDATA[ > <p></body></html>"},
+		{"CDATA behind svg that closes itself", "<body>[1]a<svg/><![CDATA[ > </body> ]]>b[2]</body>"},
+		{"svg that is not closed, with the body in it", "[1][2]<svg><body><path></body>"},
+		{"svg in a template, both not closed", "<body>[1]a[2]<template><p>b<svg></body></html>"},
+		{"svg in a cell that is not closed", "<body>[1]<table><tr><td>a[2]<svg></table></body>"},
+		{"bogus comment that is cut off", "<body>[1]a[2]<!x"},
+		{"end tag without a name that is cut off", "<body>[1]a[2]</ x"},
 
 		{"style that counts siblings", "<style>p:first-child{}</style><body><p>a[1]</p><p>b[2]</p></body>"},
 		{"style that counts siblings, one text", "<style>p:last-child{}</style><body><p>a[1][2]</p></body>"},
+		{"style that counts siblings, in capitals", "<STYLE>P:FIRST-CHILD{}</STYLE><BODY><P>a[1]</P><P>b[2]</P></BODY>"},
+		{"style with flex items, in capitals", "<style>BODY{DISPLAY:FLEX}</style><body><p>a[1]</p><p>b[2]</p></body>"},
+		{"flex body, in capitals", `<BODY STYLE="DISPLAY:FLEX"><p>a[1]</p><p>b[2]</p></BODY>`},
+		{"hidden text, in capitals", `<style>:nth-child(2){}</style><body><div STYLE="DISPLAY:NONE">a</div><p>c[1][2]</p></body>`},
 		{"style with an adjacent sibling", "<style>* + p{}</style><body><p>a[1][2]</p><p>b<b>c</b></p></body>"},
 		{"style with flex items", "<style>body{display:flex}</style><body><p>a[1]</p><p>b[2]</p></body>"},
 		{"flex body", `<body style="display: flex"><p>a[1]</p><p>b[2]</p></body>`},
@@ -95,6 +115,11 @@ func TestPixelHTML(t *testing.T) {
 		for line := range strings.SplitSeq(whole, "\r\n") {
 			if len(line) > 600 {
 				t.Errorf("form %d has a line of %d bytes", form, len(line))
+			}
+		}
+		for _, want := range []string{"pointer-events:none", "width:1px", "height:1px", "opacity:0", "position:absolute"} {
+			if pixelForm(form) == htmlPixel && !strings.Contains(whole, want+"!important") {
+				t.Errorf("form %d without %s!important", form, want)
 			}
 		}
 		if strings.Count(whole, "!important") > 0 == (pixelForm(form) == ampPixel) {

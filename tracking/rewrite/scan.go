@@ -72,58 +72,66 @@ func (z *scanner) next() (t htmlToken, ok bool) {
 				t.kind, t.nameFrom = endTag, t.start+2
 				return t, z.tag(&t)
 			}
-			return z.comment(t, z.closeAngle(t.start+2)), true
+			return z.bogusComment(t, t.start+2), true
 		case c == '!':
-			if bytes.HasPrefix(d[t.start+2:], []byte("--")) {
-				return z.comment(t, commentEnd(d, t.start+4)), true
+			if !bytes.HasPrefix(d[t.start+2:], []byte("--")) {
+				return z.bogusComment(t, t.start+2), true
 			}
-			return z.comment(t, z.closeAngle(t.start+2)), true
+			end, closed := commentEnd(d, t.start+4)
+			return z.comment(t, end, closed), true
 		case c == '?':
-			return z.comment(t, z.closeAngle(t.start+1)), true
+			return z.bogusComment(t, t.start+1), true
 		default:
 			z.pos = t.start + 1
 		}
 	}
 }
 
-func (z *scanner) comment(t htmlToken, end int) htmlToken {
-	t.kind, t.end, z.pos = comment, end, end
-	if end == len(z.data) && z.data[end-1] != '>' {
+// comment returns a comment that ends at an offset. One that is not closed ends
+// with the document, whatever its last character is.
+func (z *scanner) comment(t htmlToken, end int, closed bool) htmlToken {
+	t.kind = comment
+	t.end = end
+	z.pos = end
+	if !closed {
 		z.cut = t.start
 	}
+
 	return t
 }
 
-func (z *scanner) closeAngle(from int) int {
+// bogusComment returns what a browser takes for a comment up to the next >.
+func (z *scanner) bogusComment(t htmlToken, from int) htmlToken {
 	if i := bytes.IndexByte(z.data[from:], '>'); i >= 0 {
-		return from + i + 1
+		return z.comment(t, from+i+1, true)
 	}
-	return len(z.data)
+
+	return z.comment(t, len(z.data), false)
 }
 
 // commentEnd finds the end of a comment whose text begins at i (HTML standard,
-// section 13.2.5.43 and on).
-func commentEnd(d []byte, i int) int {
+// section 13.2.5.43 and on). closed is false where the document ends first.
+func commentEnd(d []byte, i int) (end int, closed bool) {
 	if bytes.HasPrefix(d[i:], []byte(">")) {
-		return i + 1
+		return i + 1, true
 	}
 	if bytes.HasPrefix(d[i:], []byte("->")) {
-		return i + 2
+		return i + 2, true
 	}
 	for {
 		n := bytes.Index(d[i:], []byte("--"))
 		if n < 0 {
-			return len(d)
+			return len(d), false
 		}
 		i += n + 2
 		for i < len(d) && d[i] == '-' {
 			i++
 		}
 		if i < len(d) && d[i] == '>' {
-			return i + 1
+			return i + 1, true
 		}
 		if bytes.HasPrefix(d[i:], []byte("!>")) {
-			return i + 2
+			return i + 2, true
 		}
 		if bytes.HasPrefix(d[i:], []byte("!-")) { // one dash counts already
 			i++

@@ -56,6 +56,49 @@ func TestOnlyInlinePartsAreBodies(t *testing.T) {
 	}
 }
 
+// TestAttachedMultipartsAreNotTouched: the disposition of a multipart applies to
+// all of it (RFC 2183 section 2).
+func TestAttachedMultipartsAreNotTouched(t *testing.T) {
+	html := "Content-Type: text/html\r\n\r\n" + linkPart
+	nested := "Content-Type: multipart/alternative; boundary=i\r\n\r\n--i\r\n" + html + "--i--\r\n"
+	for _, c := range []struct {
+		name, outer, inner string
+		parts              string
+		links              int
+		skipped            []Reason
+	}{
+		{"inline", "", "Content-Disposition: inline\r\n", html, 2, nil},
+		{"attachment", "", "Content-Disposition: attachment; filename=\"m\"\r\n", html, 1, []Reason{Attachment}},
+		{"unknown", "", "Content-Disposition: x\r\n", html, 1, []Reason{Attachment}},
+		{"a multipart in it", "", "Content-Disposition: attachment\r\n", nested, 1, []Reason{Attachment}},
+		{"the message itself", "Content-Disposition: attachment\r\n", "", html, 2, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			attached := c.inner + "Content-Type: multipart/mixed; boundary=n\r\n\r\n--n\r\n" + c.parts + "--n--\r\n"
+			msg := c.outer + "Content-Type: multipart/mixed; boundary=o\r\n\r\n--o\r\n" + attached + "--o\r\n" + html + "--o--\r\n"
+			got, p := render(t, msg, corpusOptions())
+			if p.Links != c.links || p.Pixels != 2 || !slices.Equal(p.Skipped, c.skipped) {
+				t.Errorf("%d links, %d pixels, skipped for %v; want %d, 2, %v", p.Links, p.Pixels, p.Skipped, c.links, c.skipped)
+			}
+			if c.links == 1 && !strings.Contains(got, attached) {
+				t.Errorf("the attachment changed:\n%s", got)
+			}
+		})
+	}
+}
+
+// TestMediaTypesThatCannotBeReadHaveAReason, where a mail program could read
+// them as HTML.
+func TestMediaTypesThatCannotBeReadHaveAReason(t *testing.T) {
+	for _, kind := range []string{"text / html", `"text/html"`, "text/html charset=utf-8", "text/html, text/plain", "text/html/x", "/html"} {
+		msg := "Content-Type: " + kind + "\r\n\r\n" + linkPart
+		got, p := render(t, msg, corpusOptions())
+		if got != msg || !slices.Equal(p.Skipped, []Reason{BadHeader}) {
+			t.Errorf("%s: changed %v, skipped for %v, want %s", kind, got != msg, p.Skipped, BadHeader)
+		}
+	}
+}
+
 // TestPixelsGoIntoThePartThatIsShown counts the pixels of each HTML part.
 func TestPixelsGoIntoThePartThatIsShown(t *testing.T) {
 	html := func(header string) string { return "Content-Type: text/html" + header + "\r\n\r\n" + linkPart }

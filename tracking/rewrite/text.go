@@ -41,7 +41,7 @@ type textScan struct {
 // url looks at the URL that begins at an offset and returns where to go on.
 func (s *textScan) url(from int) int {
 	u := s.extent(from)
-	l, track, after := textAttributes(s.data, u.end)
+	l, track, after := allTextAttributes(s.data, u.end)
 	removed := edit{start: u.end, end: after}
 	if after == u.end && u.clear {
 		u.end = trimURL(s.data, from, u.end)
@@ -123,10 +123,27 @@ func (s *textScan) inBrokenBrackets(from, after int) bool {
 	return opened && (after >= len(s.data) || s.data[after] != '>')
 }
 
-// isEmphasized reports whether a URL stands between two of the characters that
-// mark bold and underlined text: whether the second belongs to it is unclear.
+// maxEmphasized is how far in front of a URL the beginning of the emphasized
+// text is looked for whose end it may be, in bytes.
+const maxEmphasized = 256
+
+// isEmphasized reports whether a URL ends in one of the characters that mark
+// bold and underlined text, and another one begins a word in front of it, in its
+// line: whether the second belongs to the URL is unclear.
 func isEmphasized(d []byte, from, to int) bool {
-	return from > 0 && strings.IndexByte("*_~", d[from-1]) >= 0 && d[to-1] == d[from-1]
+	mark := d[to-1]
+	if strings.IndexByte("*_~", mark) < 0 {
+		return false
+	}
+
+	for i := from - 1; i >= max(0, from-maxEmphasized) && d[i] != '\n'; i-- {
+		beginsWord := i == 0 || !isAlnum(d[i-1]) && d[i-1] < utf8.RuneSelf
+		if d[i] == mark && d[i+1] > ' ' && beginsWord {
+			return true
+		}
+	}
+
+	return false
 }
 
 // extent is where a URL ends.
@@ -167,7 +184,7 @@ func (s *textScan) step(at int, u *extent) int {
 	switch {
 	case c >= utf8.RuneSelf:
 		return s.stepRune(at, u)
-	case c <= ' ', strings.IndexByte("<>\"`\x7f", c) >= 0, bytes.HasPrefix(s.data[at:], msysOpening):
+	case c <= ' ', strings.IndexByte("<>\"`\x7f", c) >= 0, beginsTextAttributes(s.data[at:]):
 		return 0
 	case strings.IndexByte("([,;|", c) >= 0 && s.beginsURL(at+1):
 		if !u.query {
@@ -298,18 +315,35 @@ const maxTextAttributes = 1024
 
 var msysOpening = []byte("[[data-msys-")
 
-// textAttributes reads [[data-msys-NAME="VALUE" ...]] at an offset; after is
-// that offset where there is none.
-func textAttributes(d []byte, at int) (l Link, track bool, after int) {
+func beginsTextAttributes(d []byte) bool {
+	n := len(msysOpening)
+	return len(d) >= n && d[0] == '[' && bytes.EqualFold(d[:n], msysOpening)
+}
+
+// allTextAttributes reads the attributes behind a URL, which may stand in
+// brackets of their own each; after is at where there are none.
+func allTextAttributes(d []byte, at int) (l Link, track bool, after int) {
 	track = true
-	if !bytes.HasPrefix(d[at:], msysOpening) {
-		return l, track, at
+	for after = at; ; {
+		next, ok := textAttributes(d, after, &l, &track)
+		if !ok {
+			return l, track, after
+		}
+		after = next
+	}
+}
+
+// textAttributes reads [[data-msys-NAME="VALUE" ...]] at an offset into l and
+// track, and returns where it ends; ok is false where there is none.
+func textAttributes(d []byte, at int, l *Link, track *bool) (after int, ok bool) {
+	if !beginsTextAttributes(d[at:]) {
+		return at, false
 	}
 
 	window := d[at:min(len(d), at+maxTextAttributes)]
 	n := bytes.Index(window, []byte("]]"))
 	if n < 0 || bytes.IndexByte(window[:n], '\n') >= 0 {
-		return l, track, at
+		return at, false
 	}
 
 	inner := append(append([]byte("<a "), window[2:n]...), '>')
@@ -322,9 +356,9 @@ func textAttributes(d []byte, at int) (l Link, track bool, after int) {
 		}
 		if which := linkAttributeNamed(key[len(msysPrefix):]); which >= 0 && which != int(linkName) {
 			value := strings.TrimSpace(string(inner[a.valStart:a.valEnd]))
-			l, track = applyMsys(l, track, linkAttribute(which), value)
+			*l, *track = applyMsys(*l, *track, linkAttribute(which), value)
 		}
 	}
 
-	return l, track, at + n + 2
+	return at + n + 2, true
 }

@@ -13,6 +13,33 @@ func textOptions() Options {
 	return o
 }
 
+// TestLongTextAttributesAreText: they are looked for in so many bytes alone, or
+// a text of many that begin and none that ends would be read again for each.
+func TestLongTextAttributesAreText(t *testing.T) {
+	const open, end = `[[data-msys-linkname="`, `" data-msys-clicktrack="0"]]`
+	for _, c := range []struct {
+		name   string
+		length int
+		read   bool
+	}{
+		{"as long as may be", maxTextAttributes, true},
+		{"one more", maxTextAttributes + 1, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			attributes := open + strings.Repeat("x", c.length-len(open)-len(end)) + end
+			text := "https://x.example/a" + attributes + " b"
+			want := "https://x.example/a b"
+			if !c.read {
+				want = L + attributes + " b"
+			}
+			e := editText([]byte(text), textOptions(), utf8Charset, fixedLines)
+			if got := string(apply([]byte(text), e.list, stamps{})); got != want {
+				t.Errorf("got  %.80q\nwant %.80q", got, want)
+			}
+		})
+	}
+}
+
 // TestTextLinksEndWhereTheyEnd holds each text against what is left of it. The
 // targets of its links are given in order.
 func TestTextLinksEndWhereTheyEnd(t *testing.T) {
@@ -63,11 +90,18 @@ func TestTextLinksEndWhereTheyEnd(t *testing.T) {
 		{"hyphen at the end", "https://x.example/foo- b", "L b", []string{"https://x.example/foo-"}},
 		{"bold", "*https://x.example/foo* b", "*https://x.example/foo* b", nil},
 		{"underlined", "_https://x.example/foo_ b", "_https://x.example/foo_ b", nil},
+		{"end of bold text", "*see https://x.example/foo* b", "*see https://x.example/foo* b", nil},
+		{"end of underlined text", "a (_see https://x.example/foo_).", "a (_see https://x.example/foo_).", nil},
+		{"asterisk behind a product", "2*3 * 4 https://x.example/foo* b", "2*3 * 4 L b", []string{"https://x.example/foo*"}},
+		{"asterisk behind a list's mark", "* https://x.example/foo* b", "* L b", []string{"https://x.example/foo*"}},
+		{"asterisk behind a line with one", "*b\r\nhttps://x.example/foo* b", "*b\r\nL b", []string{"https://x.example/foo*"}},
 		{"bold, with a space", "*https://x.example/foo *", "*L *", []string{"https://x.example/foo"}},
 		{"angle brackets", "<https://x.example/a.> b", "<L.> b", []string{"https://x.example/a"}},
 		{"angle brackets over two lines", "<https://x.example/a\r\nb> c", "<https://x.example/a\r\nb> c", nil},
 		{"angle brackets with a space", "<https://x.example/a b>", "<https://x.example/a b>", nil},
 		{"attributes in angle brackets", `<https://x.example/a[[data-msys-unsubscribe="1"]]>`, "<L>", []string{"https://x.example/a"}},
+		{"attributes in upper case", `https://x.example/a[[DATA-MSYS-Unsubscribe="1"]] b`, "L b", []string{"https://x.example/a"}},
+		{"attributes in two brackets", `https://x.example/a[[data-msys-linkname="b"]][[data-msys-clicktrack="0"]] c`, "https://x.example/a c", nil},
 		{"attributes behind an unclear one", `https://x.example/ü[[data-msys-unsubscribe="1"]]`, "https://x.example/ü", nil},
 		{"sentence marks", "visit: https://x.example/a?b=c!? yes", "visit: L!? yes", []string{"https://x.example/a?b=c"}},
 		{"HTML in a text", `<a href="https://x.example/a">`, `<a href="L">`, []string{"https://x.example/a"}},

@@ -78,14 +78,20 @@ func FromPath(path string) (text string, ok bool) {
 		return "", false
 	}
 
-	notAlnum := func(r rune) bool { return !isAlnum(r) }
-	rest = strings.TrimRightFunc(rest, notAlnum)
-	text = rest[strings.LastIndexByte(rest, '/')+1:]
-	if end := strings.IndexFunc(text, func(r rune) bool { return !isAlnum(r) && r != '-' && r != '_' }); end >= 0 {
-		text = strings.TrimRightFunc(text[:end], notAlnum)
+	if end := strings.IndexFunc(rest, isForeign); end >= 0 {
+		rest = rest[:end] // with its slashes
 	}
-	return text, true
+	rest = strings.TrimRightFunc(rest, func(r rune) bool { return !isAlnum(r) })
+	text = rest[strings.LastIndexByte(rest, '/')+1:]
+	if end := strings.IndexAny(text, ".~"); end >= 0 {
+		text = text[:end]
+	}
+
+	return strings.TrimRight(text, "-_"), true
 }
+
+// isForeign reports whether a character is in no tracked URL behind its host.
+func isForeign(r rune) bool { return !isAlnum(r) && !strings.ContainsRune("/-_.~", r) }
 
 func isAlnum(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'

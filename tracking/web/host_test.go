@@ -23,6 +23,7 @@ func TestTokenOpensOnItsTrackingHostAlone(t *testing.T) {
 	base, m, keys := setup(t)
 	two := []Site{{Host: "click.bank.example", Former: []string{"old.bank.example"}}, {Host: "click.shop.example", Former: []string{"old.shop.example"}}}
 	one := two[:1]
+	three := []Site{{Host: "click.bank.example", Former: []string{"old.bank.example", "older.bank.example"}}, two[1]}
 	for _, c := range []struct {
 		name   string
 		sites  []Site
@@ -37,6 +38,8 @@ func TestTokenOpensOnItsTrackingHostAlone(t *testing.T) {
 		{"a former one on the present one", two, "old.bank.example", "click.bank.example", 302},
 		{"a former one on another customer's", two, "old.bank.example", "click.shop.example", 404},
 		{"a former one on another customer's former one", two, "old.bank.example", "old.shop.example", 404},
+		{"the present one on its own former one", two, "click.bank.example", "old.bank.example", 404},
+		{"a former one on another former one of the same", three, "old.bank.example", "older.bank.example", 404},
 		{"the present one on another customer's former one", two, "click.bank.example", "old.shop.example", 404},
 		{"an unknown one of several", two, "click.bank.example", "other.example", 404},
 		{"an address, of several", two, "click.bank.example", "192.0.2.1", 404},

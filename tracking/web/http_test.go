@@ -71,6 +71,8 @@ func TestOneAnswerPerRequest(t *testing.T) {
 		{"a query behind the token", "GET " + click + "?fbclid=x&a=/b HTTP/1.1\r\n" + host + end, "302", 1},
 		{"a query without its mark", "GET " + click + "&utm_source=x HTTP/1.1\r\n" + host + end, "302", 1},
 		{"an encoded query", "GET " + click + "%3Ffbclid=x HTTP/1.1\r\n" + host + end, "302", 1},
+		{"a query with a URL in it, without its mark", "GET " + click + "&u=https://y.example/z HTTP/1.1\r\n" + host + end, "302", 1},
+		{"an encoded query with a slash", "GET " + click + "%3Fa=b%2Fc HTTP/1.1\r\n" + host + end, "302", 1},
 		{"a full stop behind the token", "GET " + click + ". HTTP/1.1\r\n" + host + end, "302", 1},
 		{"a slash behind the token", "GET " + click + "/ HTTP/1.1\r\n" + host + end, "302", 1},
 		{"a fragment behind the token", "GET " + click + "#top HTTP/1.1\r\n" + host + end, "302", 1},

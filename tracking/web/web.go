@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -227,17 +228,21 @@ func (h *Handler) unsubscribe(w http.ResponseWriter, r *http.Request, hit hit) {
 }
 
 // isOneClick reports whether the body is that of RFC 8058 section 3.2. One
-// without a Content-Type is read as a form.
+// without a Content-Type is read as a form. Only the body counts: errors in what
+// stands beside it, such as a query that a program has put behind the link, are
+// passed over.
 func isOneClick(w http.ResponseWriter, r *http.Request) bool {
 	if r.Header.Get("Content-Type") == "" {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
+	r.URL.RawQuery = ""
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	err := r.ParseMultipartForm(maxForm)
 	if err != nil && !errors.Is(err, http.ErrNotMultipart) {
 		return false
 	}
-	return r.PostForm.Get("List-Unsubscribe") == "One-Click"
+
+	return strings.TrimSpace(r.PostForm.Get("List-Unsubscribe")) == "One-Click"
 }
 
 // page writes one of our own few pages.
