@@ -127,13 +127,14 @@ func (s *Spool) scanRecord(file File, at Position, size int64, buf []byte, index
 			return 0, err
 		}
 	}
-	if record, ok := parseLine(line[:end]); ok {
+	record, n, ok := takeLine(line[:end])
+	if ok {
 		index.Load(at, record, len(record))
 	} else {
 		s.quarantineLine(at, line[:end], ErrCorrupt)
 	}
 
-	return end + 1, nil
+	return int64(n), nil
 }
 
 // endsAt reports whether a record of n bytes at an offset ends in a newline.
@@ -228,12 +229,13 @@ func readFile(name string, at Position, f func(Record) bool) (more bool, err err
 		if err != nil {
 			return false, fmt.Errorf("spool: %w", err)
 		}
-		rec := Record{At: at}
-		at.Offset += int64(len(line))
-		rec.Next = at
-		if data, ok := parseLine(line[:len(line)-1]); ok {
-			rec.Data = data
-			if !f(rec) {
+		for len(line) > 0 {
+			data, n, ok := takeLine(line[:len(line)-1])
+			rec := Record{Data: data, At: at}
+			line = line[n:]
+			at.Offset += int64(n)
+			rec.Next = at
+			if ok && !f(rec) {
 				return false, nil
 			}
 		}
