@@ -625,6 +625,10 @@ func (l ledgerFS) Create(name string) (spool.File, error) {
 	return &ledgerFile{f, l.counter}, err
 }
 
+func (l ledgerFS) SyncDir(dir string) error {
+	return errors.Join(l.call("sync folder"), l.OS.SyncDir(dir))
+}
+
 type ledgerFile struct {
 	spool.File
 	c *counter
