@@ -289,14 +289,18 @@ func (s *Spool) metrics() (register func()) {
 }
 
 func (s *Spool) path(seq uint64) string {
-	return filepath.Join(s.c.Dir, fmt.Sprintf("%016x%s", seq, suffix))
+	return filepath.Join(s.c.Dir, segmentName(seq))
 }
+
+// segmentName is the file name of a segment.
+func segmentName(seq uint64) string { return fmt.Sprintf("%016x%s", seq, suffix) }
 
 // segmentNumber reads a segment's file name.
 func segmentNumber(name string) (uint64, bool) {
 	digits, ok := strings.CutSuffix(name, suffix)
 	seq, err := strconv.ParseUint(digits, 16, 64)
-	return seq, ok && err == nil && len(digits) == 16
+
+	return seq, ok && err == nil && name == segmentName(seq)
 }
 
 // load lists the segments that are there, cuts torn tails, reads the cursors.
@@ -317,12 +321,12 @@ func (s *Spool) load() error {
 		}
 	}
 	for _, i := range infos {
-		seq, ok := segmentNumber(i.Name())
-		if !ok {
+		if !strings.HasSuffix(i.Name(), suffix) {
 			continue
 		}
-		if seq > maxSegment {
-			kept, err := s.quarantineFile(s.path(seq))
+		seq, ok := segmentNumber(i.Name())
+		if !ok || seq > maxSegment {
+			kept, err := s.quarantineFile(filepath.Join(s.c.Dir, i.Name()))
 			if err != nil {
 				return err
 			}
