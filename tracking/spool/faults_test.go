@@ -489,6 +489,23 @@ func TestSegmentOfAnotherName(t *testing.T) {
 	}
 }
 
+// TestRemovedOpenSegmentIsLeft: a program that removes the segment that is being
+// written costs what is in it, not what comes after.
+func TestRemovedOpenSegmentIsLeft(t *testing.T) {
+	c := config(t.TempDir())
+	s := open(t, c)
+	put(t, s, "removed")
+	if err := os.Remove(s.path(1)); err != nil {
+		t.Fatal(err)
+	}
+	s.do(func() { s.guarded = time.Time{} }) // as if some time had passed
+
+	put(t, s, "later")
+	s.Close()
+	got, _, _ := rest(t, open(t, c))
+	want(t, got, "later")
+}
+
 // TestReadDirPassesFolders over, whatever their names.
 func TestReadDirPassesFolders(t *testing.T) {
 	c := config(t.TempDir())
