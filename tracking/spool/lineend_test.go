@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 )
@@ -104,12 +105,13 @@ func TestLineEndOfTheLastRecord(t *testing.T) {
 		name string
 		tail []byte
 		want []string
+		kept string
 	}{
-		{"no line end", line[:len(line)-1], []string{"first", "last"}},
-		{"another byte", append(line[:len(line)-1:len(line)-1], 'J'), []string{"first", "last"}},
-		{"another byte, and a torn line", append(line[:len(line)-1:len(line)-1], "J0123abcd to"...), []string{"first", "last"}},
-		{"another byte, and the beginning of a line", append(line[:len(line)-1:len(line)-1], "J0123"...), []string{"first", "last"}},
-		{"torn", line[:len(line)-2], []string{"first"}},
+		{"no line end", line[:len(line)-1], []string{"first", "last"}, ""},
+		{"another byte", append(line[:len(line)-1:len(line)-1], 'J'), []string{"first", "last"}, ""},
+		{"and a torn line", append(line[:len(line)-1:len(line)-1], "J0123abcd to"...), []string{"first", "last"}, "0123abcd to"},
+		{"and the beginning of one", append(line[:len(line)-1:len(line)-1], "J0123"...), []string{"first", "last"}, "0123"},
+		{"torn", line[:len(line)-2], []string{"first"}, string(line[:len(line)-2])},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := config(t.TempDir())
@@ -119,6 +121,16 @@ func TestLineEndOfTheLastRecord(t *testing.T) {
 			want(t, got, append(c.want, "new")...)
 			s.Close()
 
+			kept := files(t, cfg.Dir, "*.broken")
+			if torn := c.kept != ""; torn != (len(kept) == 1) {
+				t.Fatalf("quarantined %v, want one file: %t", kept, torn)
+			}
+			for _, name := range kept {
+				data, err := os.ReadFile(filepath.Join(cfg.Dir, name))
+				if err != nil || string(data) != c.kept {
+					t.Errorf("%s holds %q, %v, want %q", name, data, err, c.kept)
+				}
+			}
 			whole, err := os.ReadFile(s.path(1))
 			if err != nil {
 				t.Fatal(err)

@@ -7,7 +7,7 @@
 //	                       checksum 8 hex digits over the record
 //	cursor-NAME            how far reader NAME is: two lines of the same form in
 //	                       blocks of their own, overwritten in turns
-//	*.broken               what was damaged and passed over
+//	*.broken               what was damaged and passed over, or torn and cut off
 //	*.seg.keep             the segment is to become a .broken file, not to go
 //	lock                   held by the one process that has the spool open
 //
@@ -330,7 +330,7 @@ func (s *Spool) load() error {
 			if err != nil {
 				return err
 			}
-			s.c.Log.Error("spool: segment with an impossible number quarantined", "file", kept)
+			s.c.Log.Error("spool: file that is not named like a segment quarantined", "file", kept)
 			continue
 		}
 
@@ -372,9 +372,10 @@ func hasSlack(i os.FileInfo) bool {
 }
 
 // repair ends the last line of a segment where only its end is missing, cuts it
-// off where a crash left less, and returns the size of what is whole. A segment
-// that cannot be read now keeps its size: an unfinished last line is not a record
-// for any reader.
+// off where a crash left less, and returns the size of what is whole. What is
+// cut off was mostly not acknowledged, but somebody may have truncated the file:
+// it is kept as a .broken file where there is room. A segment that cannot be read
+// now keeps its size: an unfinished last line is not a record for any reader.
 func (s *Spool) repair(seq uint64, size int64) int64 {
 	var whole int64
 	var tail []byte
@@ -382,16 +383,17 @@ func (s *Spool) repair(seq uint64, size int64) int64 {
 		whole, tail, err = s.lastLine(seq, size)
 		return err
 	})
+	path := s.path(seq)
 	if err != nil {
-		s.c.Log.Error("spool: segment not checked", "file", filepath.Base(s.path(seq)), "err", err)
+		s.c.Log.Error("spool: segment not checked", "file", path, "err", err)
 		return size
 	}
 
 	for end := recordEnd(tail); end > 0; end = recordEnd(tail) {
 		at := whole + int64(end)
-		s.c.Log.Warn("spool: last line ended", "file", filepath.Base(s.path(seq)), "offset", at)
+		s.c.Log.Warn("spool: last line ended", "file", path, "offset", at)
 		if err := s.endLine(seq, at); err != nil {
-			s.c.Log.Error("spool: last line not ended", "file", filepath.Base(s.path(seq)), "err", err)
+			s.c.Log.Error("spool: last line not ended", "file", path, "err", err)
 			return max(size, at)
 		}
 		whole = at + 1
@@ -401,9 +403,14 @@ func (s *Spool) repair(seq uint64, size int64) int64 {
 		return whole
 	}
 
-	s.c.Log.Warn("spool: torn last record cut off", "file", filepath.Base(s.path(seq)), "bytes", len(tail))
+	kept, err := s.keepBytes(filepath.Join(s.c.Dir, fmt.Sprintf("%016x-%016x", seq, whole)), tail)
+	if err != nil {
+		s.c.Log.Error("spool: torn last record not copied", "file", path, "bytes", len(tail), "err", err)
+	} else {
+		s.c.Log.Warn("spool: torn last record cut off", "file", path, "bytes", len(tail), "kept", kept)
+	}
 	if err := s.truncate(seq, whole); err != nil {
-		s.c.Log.Error("spool: segment not truncated", "file", filepath.Base(s.path(seq)), "err", err)
+		s.c.Log.Error("spool: segment not truncated", "file", path, "err", err)
 	}
 
 	return whole
