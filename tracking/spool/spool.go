@@ -17,13 +17,14 @@
 // anything acknowledged. A process adds nothing to a segment that a previous run
 // left: Open ends its last line where only the end is missing, and cuts it off
 // where it is torn. A new segment begins, under a number that was never used,
-// whatever failed in between. The entry of a new
-// segment is fsynced before anything in it is acknowledged. A short write is
-// truncated away. A failed write or fsync ends the segment for ever (the kernel
-// may have dropped its pages): what was not yet synced is written to a new one,
-// and after a restart a record may be there twice. A cursor's older slot is
-// overwritten in place and fsynced before a segment is unlinked, so that a
-// crash leaves one of the two. Delivery is at least once.
+// whatever failed in between. The entry of a new segment is fsynced before
+// anything in it is acknowledged. A short write is truncated away. A failed
+// fsync, or a write that fails for another reason than a full disk, ends the
+// segment for ever (the kernel may have dropped its pages): what was not yet
+// synced is written to a new one, and after a restart a record may be there
+// twice. A cursor's older slot is overwritten in place and fsynced before a
+// segment is unlinked, so that a crash leaves one of the two. Delivery is at
+// least once.
 //
 // # Damage
 //
