@@ -407,6 +407,50 @@ func TestFlippedBitIsQuarantined(t *testing.T) {
 	}
 }
 
+// TestFlippedLineEndCostsNoMail, neither that of its line nor that of the next.
+func TestFlippedLineEndCostsNoMail(t *testing.T) {
+	dir := t.TempDir()
+	q := open(t, dir, nil)
+	put(t, q, transaction("t1", "a"))
+	put(t, q, transaction("t2", "b"))
+	put(t, q, transaction("t3", "c"))
+	q.Close()
+	whole, err := os.ReadFile(filepath.Join(dir, "0000000000000001.seg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	ends := 0
+	for at := range whole {
+		if whole[at] != '\n' {
+			continue
+		}
+		ends++
+		dir := t.TempDir()
+		broken := slices.Clone(whole)
+		broken[at] ^= 1
+		if err := os.WriteFile(filepath.Join(dir, "0000000000000001.seg"), broken, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		q := open(t, dir, nil)
+		d := newFake()
+		stop := serve(q, d)
+		wait(t, "an empty queue", func() bool { return q.Len() == 0 })
+		stop()
+		q.Close()
+
+		if len(d.got["a"]) != 1 || len(d.got["b"]) != 1 || len(d.got["c"]) != 1 {
+			t.Errorf("flipped at %d: sent %v, want one each", at, d.got)
+		}
+		if kept, _ := filepath.Glob(filepath.Join(dir, "*.broken")); len(kept) > 0 {
+			t.Errorf("flipped at %d: quarantined %v", at, kept)
+		}
+	}
+	if ends != 3 {
+		t.Errorf("%d line ends, want 3", ends)
+	}
+}
+
 // TestRecordThatCannotBeDecodedIsQuarantined, though its checksum is right.
 func TestRecordThatCannotBeDecodedIsQuarantined(t *testing.T) {
 	for _, record := range []string{"T 0000000020 {}\\nxx", "X what", "D {", `S {"id":\`, "x"} {

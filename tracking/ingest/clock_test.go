@@ -69,6 +69,33 @@ func TestWrongDateThrowsNothingAside(t *testing.T) {
 	}
 }
 
+// TestDateOfAPageIsNotBelieved: a page that says 200 and takes no batch is
+// not the service, and its clock counts for nothing.
+func TestDateOfAPageIsNotBelieved(t *testing.T) {
+	answer := "<html>Back soon</html>"
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Date", time.Now().Add(30*time.Hour).UTC().Format(http.TimeFormat))
+		fmt.Fprint(w, answer)
+	}))
+	defer srv.Close()
+
+	s := &Signals{URL: srv.URL, APIKey: testKey, Client: srv.Client()}
+	if _, _, err := s.Send(t.Context(), []byte("{}\n")); err == nil {
+		t.Error("a page counts as a batch that was taken")
+	}
+	if got, known := s.ServiceTime(time.Now()); known {
+		t.Errorf("the service's time is %s, by a page", got)
+	}
+
+	answer = `{"results":{"id":"1"}}`
+	if _, _, err := s.Send(t.Context(), []byte("{}\n")); err != nil {
+		t.Error(err)
+	}
+	if got, known := s.ServiceTime(time.Now()); !known || time.Until(got) < 29*time.Hour {
+		t.Errorf("the service's time is %s, known %t, want that of its answer", got, known)
+	}
+}
+
 // TestTooOldByBothClocks: what the service would refuse is quarantined without
 // asking for each event, once its answer agrees with our clock.
 func TestTooOldByBothClocks(t *testing.T) {

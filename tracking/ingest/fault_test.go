@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -625,6 +626,10 @@ func (l ledgerFS) Create(name string) (spool.File, error) {
 	return &ledgerFile{f, l.counter}, err
 }
 
+func (l ledgerFS) SyncDir(dir string) error {
+	return errors.Join(l.call("sync folder"), l.OS.SyncDir(dir))
+}
+
 type ledgerFile struct {
 	spool.File
 	c *counter
@@ -679,6 +684,36 @@ func TestLedgerFailsOnce(t *testing.T) {
 			}
 			return
 		}
+	}
+}
+
+// TestDamagedLedgerIsNamed in the log, and stops nothing.
+func TestDamagedLedgerIsNamed(t *testing.T) {
+	dir := t.TempDir()
+	r := start(t, dir, &sink{}, nil, of(t, event.Open, "m%", 1, 3)...)
+	r.settled(t)
+	r.stop()
+	names, err := filepath.Glob(filepath.Join(r.dir, "ledger", "*.seg"))
+	if err != nil || len(names) != 1 {
+		t.Fatalf("ledger: %v, %v", names, err)
+	}
+	data, err := os.ReadFile(names[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[len(data)/3] ^= 1
+	if err := os.WriteFile(names[0], data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	var log strings.Builder
+	r = start(t, dir, &sink{}, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) },
+		of(t, event.Open, "m%", 4, 1)...)
+	wait(t, "the new event", func() bool { return r.sink.ids()["4"] == 1 })
+	r.stop()
+	kept, err := filepath.Glob(filepath.Join(r.dir, "ledger", "*.broken"))
+	if err != nil || len(kept) != 1 || !strings.Contains(log.String(), filepath.Base(kept[0])) {
+		t.Errorf("quarantined %v, %v, want one file, and its name in\n%s", kept, err, log.String())
 	}
 }
 

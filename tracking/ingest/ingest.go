@@ -147,6 +147,9 @@ func New(c Config) (*Uploader, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := l.spool.Check(); err != nil {
+		c.Log.Error("ingest: ledger not checked", "err", err)
+	}
 	entries, err := Batches(c.Dir)
 	if err != nil {
 		l.close()

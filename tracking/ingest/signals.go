@@ -55,30 +55,41 @@ func (s *Signals) ServiceTime(ours time.Time) (time.Time, bool) {
 	return now, true
 }
 
-// noteDate reads the Date field of an answer (RFC 9110 section 6.6.1). That of
-// a success is the service's. Any other may be that of something on the way,
-// and counts only where it says what our clock says.
-func (s *Signals) noteDate(status int, h http.Header, ours time.Time) {
-	t, err := http.ParseTime(h.Get("Date"))
-	if err != nil {
-		return
-	}
-
-	reason := agreement
-	if status/100 == 2 {
-		reason = maxSkew
-	}
-	if t.Sub(ours).Abs() > reason {
+// noteDate keeps the date of an answer that took a batch: it is the service's.
+func (s *Signals) noteDate(h http.Header, ours time.Time) {
+	date, ok := dateNear(h, ours, maxSkew)
+	if !ok {
 		return
 	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	if status/100 != 2 && !s.date.IsZero() {
+	s.date, s.read = date, ours
+}
+
+// noteOtherDate keeps the date of an answer that may be that of something on the
+// way, where there is no better one and it says what our clock says.
+func (s *Signals) noteOtherDate(h http.Header, ours time.Time) {
+	date, ok := dateNear(h, ours, agreement)
+	if !ok {
 		return
 	}
-	s.date, s.read = t, time.Now()
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.date.IsZero() {
+		s.date, s.read = date, ours
+	}
+}
+
+// dateNear reads the Date field of an answer (RFC 9110 section 6.6.1) where it is
+// not further from ours than allowed.
+func dateNear(h http.Header, ours time.Time, allowed time.Duration) (time.Time, bool) {
+	date, err := http.ParseTime(h.Get("Date"))
+
+	return date, err == nil && date.Sub(ours).Abs() <= allowed
 }
 
 func (s *Signals) client() *http.Client {
@@ -178,7 +189,7 @@ func (s *Signals) Send(ctx context.Context, ndjson []byte) (id string, wire int,
 		return "", wire, err
 	}
 	defer res.Body.Close()
-	s.noteDate(res.StatusCode, res.Header, time.Now())
+	received := time.Now()
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if res.StatusCode/100 == 2 {
 		if err != nil {
@@ -190,10 +201,13 @@ func (s *Signals) Send(ctx context.Context, ndjson []byte) (id string, wire int,
 			} `json:"results"`
 		}
 		if json.Unmarshal(answer, &ok) == nil && ok.Results.ID != "" {
+			s.noteDate(res.Header, received)
 			return ok.Results.ID, wire, nil
 		}
 		return "", wire, fmt.Errorf("HTTP %d without a batch id: %.200q", res.StatusCode, answer)
 	}
+
+	s.noteOtherDate(res.Header, received)
 
 	return "", wire, &Refusal{
 		Status:     res.StatusCode,

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -457,6 +458,91 @@ func TestSegmentWithTheHighestNumber(t *testing.T) {
 				t.Errorf("quarantined: %v, want %s", kept, name+brokenSuffix)
 			}
 		})
+	}
+}
+
+// TestSegmentOfAnotherName: a file that looks like a segment and is not named
+// like one is not read, and not left there without a word.
+func TestSegmentOfAnotherName(t *testing.T) {
+	for _, name := range []string{"00000000000000AA.seg", "copy of 0000000000000001.seg", "1.seg"} {
+		t.Run(name, func(t *testing.T) {
+			var log strings.Builder
+			c := config(t.TempDir())
+			c.Log = slog.New(slog.NewTextHandler(&log, nil))
+			content := appendLine(nil, []byte("renamed"))
+			if err := os.WriteFile(filepath.Join(c.Dir, name), content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+
+			s := open(t, c)
+			put(t, s, "new")
+			got, _, _ := rest(t, s)
+			want(t, got, "new")
+			kept, err := os.ReadFile(filepath.Join(c.Dir, name+brokenSuffix))
+			if err != nil || !bytes.Equal(kept, content) {
+				t.Errorf("quarantined %q, %v, want %q", kept, err, content)
+			}
+			if !strings.Contains(log.String(), name+brokenSuffix) {
+				t.Errorf("the log does not name %s:\n%s", name, log.String())
+			}
+		})
+	}
+}
+
+// TestRemovedOpenSegmentIsLeft: a program that removes the segment that is being
+// written costs what is in it, not what comes after.
+func TestRemovedOpenSegmentIsLeft(t *testing.T) {
+	c := config(t.TempDir())
+	s := open(t, c)
+	put(t, s, "removed")
+	if err := os.Remove(s.path(1)); err != nil {
+		t.Fatal(err)
+	}
+	s.do(func() { s.guarded = time.Time{} }) // as if some time had passed
+
+	put(t, s, "later")
+	s.Close()
+	got, _, _ := rest(t, open(t, c))
+	want(t, got, "later")
+}
+
+// TestReadDirPassesFolders over, whatever their names.
+func TestReadDirPassesFolders(t *testing.T) {
+	c := config(t.TempDir())
+	s := open(t, c)
+	put(t, s, "a")
+	if err := os.Mkdir(s.path(9), 0o700); err != nil {
+		t.Fatal(err)
+	}
+
+	var got []string
+	err := ReadDir(c.Dir, func(r Record) bool {
+		got = append(got, string(r.Data))
+		return true
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	want(t, got, "a")
+}
+
+// TestCheckFindsDamage where no reader comes by.
+func TestCheckFindsDamage(t *testing.T) {
+	var log strings.Builder
+	c := config(t.TempDir())
+	c.Log, c.Readers = slog.New(slog.NewTextHandler(&log, nil)), nil
+	s := open(t, c)
+	put(t, s, "a", "damaged", strings.Repeat("long", 64<<10))
+	flip(t, s.path(1), lineExtra+1+lineExtra)
+
+	for range 2 {
+		if err := s.Check(); err != nil {
+			t.Error(err)
+		}
+	}
+	kept := files(t, c.Dir, "*.broken")
+	if len(kept) != 1 || !strings.Contains(log.String(), kept[0]) {
+		t.Errorf("quarantined %v, want one file, and its name in\n%s", kept, log.String())
 	}
 }
 

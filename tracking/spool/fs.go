@@ -144,7 +144,8 @@ func makeDir(fsys FS, dir string) error {
 	}
 
 	for _, d := range missing {
-		if err := fsys.SyncDir(filepath.Dir(d)); err != nil {
+		err := patiently(func() error { return fsys.SyncDir(filepath.Dir(d)) })
+		if err != nil {
 			return err
 		}
 	}

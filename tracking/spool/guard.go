@@ -34,6 +34,7 @@ func (s *Spool) guard() {
 		return
 	}
 	s.guarded = time.Now()
+	s.endUnlinked()
 	s.relieve(0)
 	s.noteFull()
 
@@ -45,6 +46,26 @@ func (s *Spool) guard() {
 		return
 	}
 	s.sacrifice(int64(s.c.MinFree)-free, free)
+}
+
+// endUnlinked ends the open segment where somebody removed its file: what is
+// written there is in no folder, and cannot be read by its name.
+func (s *Spool) endUnlinked() {
+	if s.file == nil {
+		return
+	}
+
+	path := s.path(s.segs[len(s.segs)-1].seq)
+	f, err := s.c.FS.Open(path)
+	if err == nil {
+		f.Close()
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+
+	s.c.Log.Error("spool: the open segment was removed by another program, its records are lost", "file", path)
+	s.endSegment()
 }
 
 // noteFull says in the log when records begin to be refused, and when they are

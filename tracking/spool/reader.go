@@ -55,10 +55,11 @@ func (r *Reader) Next(ctx context.Context) (Record, error) {
 	for {
 		if i := bytes.IndexByte(r.buf, '\n'); i >= 0 {
 			line := r.buf[:i]
-			r.buf = r.buf[i+1:]
+			data, n, ok := takeLine(line)
+			r.buf = r.buf[n:]
 			at := r.at
-			r.at.Offset += int64(i) + 1
-			if data, ok := parseLine(line); ok {
+			r.at.Offset += int64(n)
+			if ok {
 				return Record{bytes.Clone(data), at, r.at}, nil
 			}
 			r.s.quarantineLine(at, line, ErrCorrupt)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // Index is what an owner that keeps an index of a spool's records gives to
@@ -61,6 +62,27 @@ func (s *Spool) Scan(reader string, index Index) error {
 			s.c.Log.Error("spool: segment not readable, trying again later", "segment", at.Segment,
 				"offset", at.Offset, "err", err)
 			index.Unread(at)
+		}
+	}
+
+	return nil
+}
+
+// Check goes over all records and quarantines the damaged ones, for an owner
+// that has no reader to find them.
+func (s *Spool) Check() error {
+	s.mu.Lock()
+	segs := slices.Clone(s.segs)
+	s.mu.Unlock()
+
+	all := Index{
+		Head:   64 << 10,
+		Length: func([]byte) int { return 0 },
+		Load:   func(Position, []byte, int) bool { return true },
+	}
+	for _, seg := range segs {
+		if _, err := s.ScanSegment(Position{Segment: seg.seq}, all); err != nil {
+			return fmt.Errorf("spool: segment %x: %w", seg.seq, err)
 		}
 	}
 
@@ -127,13 +149,14 @@ func (s *Spool) scanRecord(file File, at Position, size int64, buf []byte, index
 			return 0, err
 		}
 	}
-	if record, ok := parseLine(line[:end]); ok {
+	record, n, ok := takeLine(line[:end])
+	if ok {
 		index.Load(at, record, len(record))
 	} else {
 		s.quarantineLine(at, line[:end], ErrCorrupt)
 	}
 
-	return end + 1, nil
+	return int64(n), nil
 }
 
 // endsAt reports whether a record of n bytes at an offset ends in a newline.
@@ -193,7 +216,7 @@ func ReadFrom(dir string, from Position, f func(Record) bool) error {
 	}
 	for _, e := range entries {
 		seq, ok := segmentNumber(e.Name())
-		if !ok || seq < from.Segment {
+		if !ok || seq < from.Segment || !e.Type().IsRegular() {
 			continue
 		}
 		at := Position{Segment: seq}
@@ -228,12 +251,13 @@ func readFile(name string, at Position, f func(Record) bool) (more bool, err err
 		if err != nil {
 			return false, fmt.Errorf("spool: %w", err)
 		}
-		rec := Record{At: at}
-		at.Offset += int64(len(line))
-		rec.Next = at
-		if data, ok := parseLine(line[:len(line)-1]); ok {
-			rec.Data = data
-			if !f(rec) {
+		for len(line) > 0 {
+			data, n, ok := takeLine(line[:len(line)-1])
+			rec := Record{Data: data, At: at}
+			line = line[n:]
+			at.Offset += int64(n)
+			rec.Next = at
+			if ok && !f(rec) {
 				return false, nil
 			}
 		}

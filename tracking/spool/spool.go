@@ -7,31 +7,35 @@
 //	                       checksum 8 hex digits over the record
 //	cursor-NAME            how far reader NAME is: two lines of the same form in
 //	                       blocks of their own, overwritten in turns
-//	*.broken               what was damaged and passed over
+//	*.broken               what was damaged and passed over, or torn and cut off
 //	*.seg.keep             the segment is to become a .broken file, not to go
 //	lock                   held by the one process that has the spool open
 //
 // # Crash model
 //
 // Append returns after its records were written and fsynced; only then is
-// anything acknowledged. A process never writes to a segment that a previous
-// run left: on Open a torn last line is cut off and a new segment begins, under
-// a number that was never used, whatever failed in between. The entry of a new
-// segment is fsynced before anything in it is acknowledged. A short write is
-// truncated away. A failed write or fsync ends the segment for ever (the kernel
-// may have dropped its pages): what was not yet synced is written to a new one,
-// and after a restart a record may be there twice. A cursor's older slot is
-// overwritten in place and fsynced before a segment is unlinked, so that a
-// crash leaves one of the two. Delivery is at least once.
+// anything acknowledged. A process adds nothing to a segment that a previous run
+// left: Open ends its last line where only the end is missing, and cuts it off
+// where it is torn. A new segment begins, under a number that was never used,
+// whatever failed in between. The entry of a new segment is fsynced before
+// anything in it is acknowledged. A short write is truncated away. A failed
+// fsync, or a write that fails for another reason than a full disk, ends the
+// segment for ever (the kernel may have dropped its pages): what was not yet
+// synced is written to a new one, and after a restart a record may be there
+// twice. A cursor's older slot is overwritten in place and fsynced before a
+// segment is unlinked, so that a crash leaves one of the two. Delivery is at
+// least once.
 //
 // # Damage
 //
-// A record whose checksum is wrong is passed over: it stops nothing. It is
-// copied to a .broken file first, fsynced with its folder and named in the log,
-// before its segment may go; where it cannot be copied the segment is renamed
-// to .broken instead of removed. A segment that is gone, or shorter than it was,
-// is passed over and counted. Any other error of open or read says nothing of
-// the records: it is counted, and the reader waits and tries again.
+// A line end has no checksum and needs none: a record that is whole is read
+// though the end of its line is damaged, and so is the line behind it. A record
+// whose checksum is wrong is passed over: it stops nothing. It is copied to a
+// .broken file first, fsynced with its folder and named in the log, before its
+// segment may go; where it cannot be copied the segment is renamed to .broken
+// instead of removed. A segment that is gone, or shorter than it was, is passed
+// over and counted. Any other error of open or read says nothing of the records:
+// it is counted, and the reader waits and tries again.
 //
 // # A full disk
 //
@@ -49,6 +53,7 @@
 package spool
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -285,14 +290,18 @@ func (s *Spool) metrics() (register func()) {
 }
 
 func (s *Spool) path(seq uint64) string {
-	return filepath.Join(s.c.Dir, fmt.Sprintf("%016x%s", seq, suffix))
+	return filepath.Join(s.c.Dir, segmentName(seq))
 }
+
+// segmentName is the file name of a segment.
+func segmentName(seq uint64) string { return fmt.Sprintf("%016x%s", seq, suffix) }
 
 // segmentNumber reads a segment's file name.
 func segmentNumber(name string) (uint64, bool) {
 	digits, ok := strings.CutSuffix(name, suffix)
 	seq, err := strconv.ParseUint(digits, 16, 64)
-	return seq, ok && err == nil && len(digits) == 16
+
+	return seq, ok && err == nil && name == segmentName(seq)
 }
 
 // load lists the segments that are there, cuts torn tails, reads the cursors.
@@ -313,16 +322,16 @@ func (s *Spool) load() error {
 		}
 	}
 	for _, i := range infos {
-		seq, ok := segmentNumber(i.Name())
-		if !ok {
+		if !strings.HasSuffix(i.Name(), suffix) {
 			continue
 		}
-		if seq > maxSegment {
-			kept, err := s.quarantineFile(s.path(seq))
+		seq, ok := segmentNumber(i.Name())
+		if !ok || seq > maxSegment {
+			kept, err := s.quarantineFile(filepath.Join(s.c.Dir, i.Name()))
 			if err != nil {
 				return err
 			}
-			s.c.Log.Error("spool: segment with an impossible number quarantined", "file", kept)
+			s.c.Log.Error("spool: file that is not named like a segment quarantined", "file", kept)
 			continue
 		}
 
@@ -363,52 +372,90 @@ func hasSlack(i os.FileInfo) bool {
 	return !ok || st.Blocks*512 > i.Size()+maxOverhead
 }
 
-// repair cuts a line that a crash left without its end, and returns the size
-// of what is whole. A segment that cannot be read now keeps its size: an
-// unfinished last line is not a record for any reader.
+// repair ends the last line of a segment where only its end is missing, cuts it
+// off where a crash left less, and returns the size of what is whole. What is
+// cut off was mostly not acknowledged, but somebody may have truncated the file:
+// it is kept as a .broken file where there is room. A segment that cannot be read
+// now keeps its size: an unfinished last line is not a record for any reader.
 func (s *Spool) repair(seq uint64, size int64) int64 {
-	whole := size
+	var whole int64
+	var tail []byte
 	err := patiently(func() (err error) {
-		whole, err = s.wholeLines(seq, size)
+		whole, tail, err = s.lastLine(seq, size)
 		return err
 	})
+	path := s.path(seq)
 	if err != nil {
-		s.c.Log.Error("spool: segment not checked", "file", filepath.Base(s.path(seq)), "err", err)
-		return size
-	}
-	if whole == size {
+		s.c.Log.Error("spool: segment not checked", "file", path, "err", err)
 		return size
 	}
 
-	s.c.Log.Warn("spool: torn last record cut off", "file", filepath.Base(s.path(seq)), "bytes", size-whole)
+	for end := recordEnd(tail); end > 0; end = recordEnd(tail) {
+		at := whole + int64(end)
+		s.c.Log.Warn("spool: last line ended", "file", path, "offset", at)
+		if err := s.endLine(seq, at); err != nil {
+			s.c.Log.Error("spool: last line not ended", "file", path, "err", err)
+			return max(size, at)
+		}
+		whole = at + 1
+		tail = tail[min(end+1, len(tail)):]
+	}
+	if len(tail) == 0 {
+		return whole
+	}
+
+	kept, err := s.keepBytes(filepath.Join(s.c.Dir, fmt.Sprintf("%016x-%016x", seq, whole)), tail)
+	if err != nil {
+		s.c.Log.Error("spool: torn last record not copied", "file", path, "bytes", len(tail), "err", err)
+	} else {
+		s.c.Log.Warn("spool: torn last record cut off", "file", path, "bytes", len(tail), "kept", kept)
+	}
 	if err := s.truncate(seq, whole); err != nil {
-		s.c.Log.Error("spool: segment not truncated", "file", filepath.Base(s.path(seq)), "err", err)
+		s.c.Log.Error("spool: segment not truncated", "file", path, "err", err)
 	}
 
 	return whole
 }
 
-// wholeLines finds where a segment's last whole line ends.
-func (s *Spool) wholeLines(seq uint64, size int64) (int64, error) {
+// lastLine finds where the last line of a segment that has an end ends, and
+// reads what is behind it.
+func (s *Spool) lastLine(seq uint64, size int64) (whole int64, tail []byte, err error) {
 	f, err := s.c.FS.Open(s.path(seq))
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	defer f.Close()
 
 	buf := make([]byte, 64<<10)
-	for end := size; end > 0; {
+	for end := size; end > 0 && whole == 0; {
 		n := min(int64(len(buf)), end)
 		if _, err := f.ReadAt(buf[:n], end-n); err != nil && !errors.Is(err, io.EOF) {
-			return 0, err
+			return 0, nil, err
 		}
-		if i := strings.LastIndexByte(string(buf[:n]), '\n'); i >= 0 {
-			return end - n + int64(i) + 1, nil
+		if i := bytes.LastIndexByte(buf[:n], '\n'); i >= 0 {
+			whole = end - n + int64(i) + 1
 		}
 		end -= n
 	}
+	if whole == size {
+		return whole, nil, nil
+	}
 
-	return 0, nil
+	tail, err = readUpTo(f, make([]byte, size-whole), whole)
+
+	return whole, tail, err
+}
+
+// endLine writes a line end in place.
+func (s *Spool) endLine(seq uint64, at int64) error {
+	f, err := s.c.FS.Open(s.path(seq))
+	if err != nil {
+		return err
+	}
+
+	_, err = f.WriteAt([]byte{'\n'}, at)
+
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // truncate cuts a segment's file at a size, with what is allocated behind it.
@@ -594,39 +641,14 @@ func (s *Spool) ReadInto(p Position, line []byte) ([]byte, error) {
 		return nil, fmt.Errorf("spool: segment %x at %d: %w", p.Segment, p.Offset, err)
 	}
 
-	if n == len(line) && line[n-1] == '\n' {
-		if record, ok := parseLine(line[:n-1]); ok {
+	if n >= len(line)-1 { // the checksum is the record's, whatever became of the line end
+		if record, ok := parseLine(line[:len(line)-1]); ok {
 			return record, nil
 		}
 	}
 	s.corrupt.Inc()
 
 	return nil, fmt.Errorf("spool: segment %x at %d: %w", p.Segment, p.Offset, ErrCorrupt)
-}
-
-func appendLine(dst, record []byte) []byte {
-	const hex = "0123456789abcdef"
-	sum := crc32.Checksum(record, table)
-	for shift := 28; shift >= 0; shift -= 4 {
-		dst = append(dst, hex[sum>>shift&15])
-	}
-	dst = append(dst, ' ')
-
-	return append(append(dst, record...), '\n')
-}
-
-// parseLine undoes appendLine; line is without its newline.
-func parseLine(line []byte) ([]byte, bool) {
-	if len(line) < lineExtra-1 || line[8] != ' ' {
-		return nil, false
-	}
-
-	sum, err := strconv.ParseUint(string(line[:8]), 16, 32)
-	if err != nil || uint32(sum) != crc32.Checksum(line[9:], table) {
-		return nil, false
-	}
-
-	return line[9:], true
 }
 
 // Size returns the bytes in segments.

@@ -89,7 +89,7 @@ func TestDamage(t *testing.T) {
 		want   []string
 	}{
 		{"torn last line", func(b []byte) []byte { return append(b, "1234abcd hal"...) }, []string{"a", "b", "c", "new"}},
-		{"cut in the last line", func(b []byte) []byte { return b[:len(b)-1] }, []string{"a", "b", "new"}},
+		{"cut in the last line", func(b []byte) []byte { return b[:len(b)-2] }, []string{"a", "b", "new"}},
 		{"flipped bit", func(b []byte) []byte { b[len(b)/2] ^= 1; return b }, []string{"a", "c", "new"}},
 		{"empty file", func([]byte) []byte { return nil }, []string{"new"}},
 	} {
@@ -280,12 +280,21 @@ func TestLongRecordsOfManyWriters(t *testing.T) {
 func FuzzLine(f *testing.F) {
 	f.Add([]byte("00000000 "))
 	f.Add(bytes.TrimSuffix(appendLine(nil, []byte("{}")), []byte("\n")))
+	f.Add(append(bytes.Replace(appendLine(nil, []byte("{}")), []byte("\n"), []byte("J"), 1), "00000000 "...))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		if record, ok := parseLine(line); ok {
 			back := bytes.TrimSuffix(appendLine(nil, record), []byte("\n"))
 			if !bytes.EqualFold(back, line) {
 				t.Fatalf("%q reads as %q, which writes %q", line, record, back)
 			}
+		}
+
+		record, n, ok := takeLine(line)
+		if n < 1 || n > len(line)+1 {
+			t.Fatalf("%q: %d bytes of %d taken", line, n, len(line))
+		}
+		if back := appendLine(nil, record); ok && !bytes.EqualFold(back[:len(back)-1], line[:n-1]) {
+			t.Fatalf("%q begins with %q, which writes %q", line, record, back)
 		}
 	})
 }
