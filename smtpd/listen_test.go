@@ -316,3 +316,30 @@ func TestLibraryLogIsFormatted(t *testing.T) {
 		}
 	}
 }
+
+// TestServeEndsWhenStoppedAtTheStart covers a stop that comes before a listener
+// is served, where another one has drained the server already.
+func TestServeEndsWhenStoppedAtTheStart(t *testing.T) {
+	s := New(Config{Log: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+
+	for _, name := range []string{"first", "second"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(ctx, l, false) }()
+		select {
+		case err := <-served:
+			if err != nil {
+				t.Errorf("Serve of the %s listener: %v, want none", name, err)
+			}
+		case <-time.After(30 * time.Second):
+			l.Close()
+			t.Fatalf("Serve of the %s listener goes on after its context has ended", name)
+		}
+	}
+}
