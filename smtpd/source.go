@@ -31,8 +31,9 @@ func (s *Server) sourceUser(ip netip.Addr) *relay.User {
 	if s.c.Reports != nil {
 		return nil
 	}
+	ip = ip.Unmap().WithZone("")
 	for _, r := range s.c.Sources {
-		if !r.Network.Contains(ip.Unmap()) {
+		if !r.Network.Contains(ip) {
 			continue
 		}
 		if r.RequireAuth || s.c.Directory == nil {
@@ -74,7 +75,7 @@ func (p *proxied) trusted(a net.Addr) bool {
 	if !ok {
 		return false
 	}
-	ip := t.AddrPort().Addr().Unmap()
+	ip := t.AddrPort().Addr().Unmap().WithZone("")
 	for _, n := range p.from {
 		if n.Contains(ip) {
 			return true
