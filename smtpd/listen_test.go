@@ -386,3 +386,46 @@ type directoryOf string
 func (d directoryOf) Lookup(name string) (relay.User, bool) {
 	return relay.User{Name: name}, name == string(d)
 }
+
+// TestProxiedDoesNotWaitForHeadersOnceClosed: a stop does not take as long as a
+// proxy may for its header.
+func TestProxiedDoesNotWaitForHeadersOnceClosed(t *testing.T) {
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	accepted := &acceptedListener{Listener: raw, got: make(chan struct{}, 1)}
+	l := newProxied(accepted, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		slog.New(slog.NewTextHandler(&log, nil)))
+
+	silent, err := net.Dial("tcp", raw.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	<-accepted.got
+	l.Close()
+
+	if c, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept: %v, %v, want net.ErrClosed", c, err)
+	}
+	if log.Len() > 0 {
+		t.Errorf("Accept has waited for the header of a connection that was to end: %s", &log)
+	}
+}
+
+// acceptedListener says when it has accepted a connection.
+type acceptedListener struct {
+	net.Listener
+	got chan struct{}
+}
+
+func (l *acceptedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.got <- struct{}{}
+	}
+
+	return c, err
+}
