@@ -469,6 +469,10 @@ func (g *gateway) graceLeft() time.Duration {
 	return max(0, time.Until(*by))
 }
 
+// lastGrace is for requests of which none is a recipient's: they do not hold up
+// the end by more than a second.
+func (g *gateway) lastGrace() time.Duration { return min(time.Second, g.graceLeft()) }
+
 // Serve runs until ctx ends, then drains, all within shutdown_grace: first what
 // takes things in, with the sessions and requests under way, then the uploads
 // in flight. Events that were not uploaded stay on disk.
@@ -538,7 +542,7 @@ func (g *gateway) serveFront(ctx context.Context, run runner) {
 		run("reports", func() error { return g.reports.Serve(ctx, l, false) })
 	}
 	for _, l := range g.web {
-		run("tracker", func() error { return serveHTTP(ctx, g.tracker, g.trackerListener(l), g.c.ShutdownGrace.Std()) })
+		run("tracker", func() error { return serveHTTP(ctx, g.tracker, g.trackerListener(l), g.c.ShutdownGrace.Std) })
 	}
 	if g.queue != nil {
 		run("upstream", func() error { g.checkUpstreams(ctx); return nil })
@@ -568,7 +572,7 @@ func (g *gateway) serveBack(ctx context.Context, run runner) error {
 	for _, l := range g.adminListeners {
 		s := web.NewServer(g.admin.mux, g.log)
 		s.WriteTimeout = 0 // profiles and streams take their time
-		run("admin", func() error { return serveHTTP(ctx, s, l, time.Second) })
+		run("admin", func() error { return serveHTTP(ctx, s, l, g.lastGrace) })
 	}
 	if g.uploader != nil {
 		reader, err := g.spool.Reader(ingestReader)
