@@ -441,3 +441,27 @@ func TestPrefix(t *testing.T) {
 		})
 	}
 }
+
+// TestSourceThatIsNotANetworkIsNotAnOpenRelay: a value that cannot be read is
+// one problem, and nothing is said of what it would mean.
+func TestSourceThatIsNotANetworkIsNotAnOpenRelay(t *testing.T) {
+	for network, want := range map[string]int{"10.1.2.*": 1, "fe80::1%eth0": 1, "0.0.0.0/0": 1, "10.1.0.0/16": 0} {
+		t.Run(network, func(t *testing.T) {
+			dir := folder(t)
+			putFile(t, dir, "users.toml", "[[user]]\nname = \"a\"\n")
+			putFile(t, dir, "postern.toml", with("[[submission.source]]\nnetwork = \""+network+
+				"\"\nrequire_auth = false\nuser = \"a\"\n"))
+
+			_, problems := load(filepath.Join(dir, "postern.toml"), All, noEnv)
+			var got []string
+			for _, p := range problems {
+				if strings.HasPrefix(p.Key, "submission.source") {
+					got = append(got, p.Error())
+				}
+			}
+			if len(got) != want {
+				t.Errorf("%d problems, want %d: %q", len(got), want, got)
+			}
+		})
+	}
+}
