@@ -21,9 +21,10 @@ const (
 // a connection that was gone before it was accepted, no memory.
 type steadyListener struct {
 	net.Listener
-	failed func(error) // told of each
-	stop   chan struct{}
-	once   sync.Once
+	failed   func(error) // told of each
+	stop     chan struct{}
+	once     sync.Once
+	closeErr error
 }
 
 func newSteadyListener(l net.Listener, failed func(error)) *steadyListener {
@@ -49,11 +50,14 @@ func (l *steadyListener) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements net.Listener.
+// Close implements net.Listener. It may be called again.
 func (l *steadyListener) Close() error {
-	l.once.Do(func() { close(l.stop) })
+	l.once.Do(func() {
+		close(l.stop)
+		l.closeErr = l.Listener.Close()
+	})
 
-	return l.Listener.Close()
+	return l.closeErr
 }
 
 // passingErrors are those of accept(2) that say nothing of the listener.

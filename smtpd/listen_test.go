@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"postern/relay"
 )
 
 // faultyListener fails before it accepts.
@@ -315,4 +317,115 @@ func TestLibraryLogIsFormatted(t *testing.T) {
 			t.Errorf("no %s in\n%s", want, &out)
 		}
 	}
+}
+
+// TestServeEndsWhenStoppedAtTheStart covers a stop that comes before a listener
+// is served, where another one has drained the server already.
+func TestServeEndsWhenStoppedAtTheStart(t *testing.T) {
+	s := New(Config{Log: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+
+	for _, name := range []string{"first", "second"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(ctx, l, false) }()
+		select {
+		case err := <-served:
+			if err != nil {
+				t.Errorf("Serve of the %s listener: %v, want none", name, err)
+			}
+		case <-time.After(30 * time.Second):
+			l.Close()
+			t.Fatalf("Serve of the %s listener goes on after its context has ended", name)
+		}
+	}
+}
+
+// TestSourceRulesHoldForAddressesWithScopeOrMapped: a network is one, however
+// the kernel writes the address of a client.
+func TestSourceRulesHoldForAddressesWithScopeOrMapped(t *testing.T) {
+	network := netip.MustParsePrefix
+	s := New(Config{
+		Log:       slog.New(slog.DiscardHandler),
+		Directory: directoryOf("local"),
+		Sources: []SourceRule{
+			{Network: network("fe80::/64"), User: "local"},
+			{Network: network("10.0.0.0/8"), User: "local"},
+		},
+	})
+	p := &proxied{from: []netip.Prefix{network("fe80::/64"), network("10.0.0.0/8")}}
+
+	for addr, want := range map[string]bool{
+		"10.1.2.3":         true,
+		"::ffff:10.1.2.3":  true,
+		"fe80::1":          true,
+		"fe80::1%lo":       true,
+		"192.0.2.1":        false,
+		"::ffff:192.0.2.1": false,
+		"fe80:0:0:1::1%lo": false,
+		"2001:db8::1":      false,
+	} {
+		ip := netip.MustParseAddr(addr)
+		if got := s.sourceUser(ip) != nil; got != want {
+			t.Errorf("source rule for %s: %v, want %v", addr, got, want)
+		}
+		if got := p.trusted(net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, 1))); got != want {
+			t.Errorf("proxy at %s is trusted: %v, want %v", addr, got, want)
+		}
+	}
+}
+
+// directoryOf is a Directory of one user.
+type directoryOf string
+
+func (d directoryOf) Lookup(name string) (relay.User, bool) {
+	return relay.User{Name: name}, name == string(d)
+}
+
+// TestProxiedDoesNotWaitForHeadersOnceClosed: a stop does not take as long as a
+// proxy may for its header.
+func TestProxiedDoesNotWaitForHeadersOnceClosed(t *testing.T) {
+	raw, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	accepted := &acceptedListener{Listener: raw, got: make(chan struct{}, 1)}
+	l := newProxied(accepted, []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		slog.New(slog.NewTextHandler(&log, nil)))
+
+	silent, err := net.Dial("tcp", raw.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	<-accepted.got
+	l.Close()
+
+	if c, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Accept: %v, %v, want net.ErrClosed", c, err)
+	}
+	if log.Len() > 0 {
+		t.Errorf("Accept has waited for the header of a connection that was to end: %s", &log)
+	}
+}
+
+// acceptedListener says when it has accepted a connection.
+type acceptedListener struct {
+	net.Listener
+	got chan struct{}
+}
+
+func (l *acceptedListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.got <- struct{}{}
+	}
+
+	return c, err
 }

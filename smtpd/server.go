@@ -247,6 +247,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error
 		return err
 	case <-ctx.Done():
 	}
+
+	l.Close() // drain does not know one that go-smtp has not begun to serve yet
 	s.drain()
 	<-served
 	return nil

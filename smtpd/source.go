@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -31,8 +32,9 @@ func (s *Server) sourceUser(ip netip.Addr) *relay.User {
 	if s.c.Reports != nil {
 		return nil
 	}
+	ip = ip.Unmap().WithZone("")
 	for _, r := range s.c.Sources {
-		if !r.Network.Contains(ip.Unmap()) {
+		if !r.Network.Contains(ip) {
 			continue
 		}
 		if r.RequireAuth || s.c.Directory == nil {
@@ -58,13 +60,19 @@ type proxied struct {
 	from  []netip.Prefix
 	log   *slog.Logger
 	conns chan net.Conn
-	stop  chan struct{}
-	once  sync.Once
+	open  context.Context // ends with Close
+	stop  context.CancelFunc
 	err   error
 }
 
 func newProxied(l net.Listener, from []netip.Prefix, log *slog.Logger) *proxied {
-	p := &proxied{Listener: l, from: from, log: log, conns: make(chan net.Conn), stop: make(chan struct{})}
+	p := &proxied{
+		Listener: l,
+		from:     from,
+		log:      log,
+		conns:    make(chan net.Conn),
+	}
+	p.open, p.stop = context.WithCancel(context.Background())
 	go p.accept()
 	return p
 }
@@ -74,7 +82,7 @@ func (p *proxied) trusted(a net.Addr) bool {
 	if !ok {
 		return false
 	}
-	ip := t.AddrPort().Addr().Unmap()
+	ip := t.AddrPort().Addr().Unmap().WithZone("")
 	for _, n := range p.from {
 		if n.Contains(ip) {
 			return true
@@ -93,28 +101,43 @@ func (p *proxied) accept() {
 			p.err = err
 			break
 		}
-		wg.Go(func() {
-			c := raw
-			if p.trusted(raw.RemoteAddr()) {
-				pc := proxyproto.NewConn(raw,
-					proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(proxyHeaderTimeout))
-				if pc.ProxyHeader() == nil {
-					p.log.Warn("connection refused", "remote", raw.RemoteAddr().String(),
-						"reason", "no PROXY header from a trusted proxy")
-					raw.Close()
-					return
-				}
-				c = pc
-			}
-			select {
-			case p.conns <- c:
-			case <-p.stop:
-				c.Close()
-			}
-		})
+		wg.Go(func() { p.hand(raw) })
 	}
 	wg.Wait()
 	close(p.conns)
+}
+
+// hand hands a connection to Accept, once its header is read. One that has sent
+// none is closed with the listener.
+func (p *proxied) hand(raw net.Conn) {
+	handed := context.AfterFunc(p.open, func() { raw.Close() })
+	defer handed()
+
+	c := raw
+	if p.trusted(raw.RemoteAddr()) {
+		pc := proxyproto.NewConn(raw,
+			proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(proxyHeaderTimeout))
+		if pc.ProxyHeader() == nil {
+			p.refuse(raw)
+			return
+		}
+		c = pc
+	}
+
+	select {
+	case p.conns <- c:
+	case <-p.open.Done():
+		c.Close()
+	}
+}
+
+// refuse closes a connection that has not begun with a header.
+func (p *proxied) refuse(raw net.Conn) {
+	if p.open.Err() == nil {
+		p.log.Warn("connection refused", "remote", raw.RemoteAddr().String(),
+			"reason", "no PROXY header from a trusted proxy")
+	}
+	raw.Close()
 }
 
 // Accept implements net.Listener.
@@ -128,6 +151,6 @@ func (p *proxied) Accept() (net.Conn, error) {
 
 // Close implements net.Listener.
 func (p *proxied) Close() error {
-	p.once.Do(func() { close(p.stop) })
+	p.stop()
 	return p.Listener.Close()
 }

@@ -95,12 +95,12 @@ func (g *gateway) serveACME(background context.Context, run func(what string, f 
 	nothing := http.NotFoundHandler()
 	for _, l := range g.acmeHTTP {
 		run("certs.acme_http_listen", func() error {
-			return serveHTTP(background, web.NewServer(g.acme.HTTPHandler(nothing), g.log), l, time.Second)
+			return serveHTTP(background, web.NewServer(g.acme.HTTPHandler(nothing), g.log), l, g.lastGrace)
 		})
 	}
 	for _, l := range g.acmeTLS {
 		run("certs.acme_tls_listen", func() error {
-			return serveHTTP(background, web.NewServer(nothing, g.log), tls.NewListener(l, g.certs.Config(true)), time.Second)
+			return serveHTTP(background, web.NewServer(nothing, g.log), tls.NewListener(l, g.certs.Config(true)), g.lastGrace)
 		})
 	}
 	run("acme", func() error { return g.acme.Serve(background) })

@@ -37,7 +37,11 @@ type tokenKeygenCmd struct {
 }
 
 func (c *tokenKeygenCmd) Help() string {
-	return "The newest key seals, all keys open. Keep a copy: who loses the file orphans every link already sent.\nExample: postern token keygen /etc/postern/token.keys"
+	return `The newest key seals, all keys open, from the next SIGHUP or start on. Where
+trackers have key files of their own, copy the new file to them first and reload
+them, then reload the gateway: a link opens only where its key is known.
+Keep a copy: who loses the file orphans every link already sent.
+Example: postern token keygen /etc/postern/token.keys`
 }
 
 func (c *tokenKeygenCmd) Run(e *env) error {

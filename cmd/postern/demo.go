@@ -127,7 +127,9 @@ func startDemo(ctx context.Context, dir string) (*demo, error) {
 	s := sink.New(sink.Config{Hostname: "sink.localhost", Keep: d.box.deliver})
 	d.wg.Go(func() { _ = s.Serve(background, sinkListener) })
 	endpoint := &http.Server{Handler: &ingestd.Server{Key: demoAPIKey, OnEvent: d.box.event}, ReadHeaderTimeout: 10 * time.Second}
-	d.wg.Go(func() { _ = serveHTTP(background, endpoint, ingestListener, time.Second) })
+	d.wg.Go(func() {
+		_ = serveHTTP(background, endpoint, ingestListener, func() time.Duration { return time.Second })
+	})
 	return d, nil
 }
 

@@ -154,12 +154,13 @@ func (g *gateway) trackerListener(l net.Listener) net.Listener {
 	return l
 }
 
-// serveHTTP serves until ctx ends, then lets requests finish.
-func serveHTTP(ctx context.Context, s *http.Server, l net.Listener, grace time.Duration) error {
+// serveHTTP serves until ctx ends, then lets requests finish for as long as
+// grace says at that time.
+func serveHTTP(ctx context.Context, s *http.Server, l net.Listener, grace func() time.Duration) error {
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
-		c, cancel := context.WithTimeout(context.Background(), grace)
+		c, cancel := context.WithTimeout(context.Background(), grace())
 		defer cancel()
 		if s.Shutdown(c) != nil {
 			s.Close()

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"postern/cmd/postern/config"
 )
@@ -246,5 +247,33 @@ func TestTakeUsersLeavesAReloadAlone(t *testing.T) {
 
 	if _, ok := g.users.Lookup("new"); !ok {
 		t.Error("the new file's user is gone")
+	}
+}
+
+// TestGraceIsSpentOnce: what ends last has what is left of shutdown_grace, not
+// another one.
+func TestGraceIsSpentOnce(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		name        string
+		stopBy      time.Time // zero: not stopping
+		grace, last time.Duration
+	}{
+		{name: "not stopping"},
+		{name: "much is left", stopBy: now.Add(time.Hour), grace: time.Hour, last: time.Second},
+		{name: "nothing is left", stopBy: now.Add(-time.Hour)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := &gateway{}
+			if !c.stopBy.IsZero() {
+				g.stopBy.Store(&c.stopBy)
+			}
+			if got := g.graceLeft(); got.Round(time.Hour) != c.grace {
+				t.Errorf("%v left for uploads, want %v", got, c.grace)
+			}
+			if got := g.lastGrace(); got != c.last {
+				t.Errorf("%v left for administration, want %v", got, c.last)
+			}
+		})
 	}
 }

@@ -152,6 +152,8 @@ type gateway struct {
 	connections config.Connections // of clients, at once
 	listeners   []net.Listener     // all, to close where the start fails
 
+	stopBy atomic.Pointer[time.Time] // the end of shutdown_grace; nil: it has not begun
+
 	reloading sync.Mutex
 	live      atomic.Pointer[live]
 
@@ -224,7 +226,7 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 		}
 		if g.uploader, err = ingest.New(ingest.Config{Dir: g.eventsDir(), From: spool.Cursor(g.eventsDir(), ingestReader), Disk: disk, Sink: &ingest.Signals{URL: string(l.Signals.UploadURL), APIKey: string(l.Signals.APIKey)},
 			BatchBytes: int(l.Signals.BatchSize), BatchAge: l.Signals.BatchAge.Std(), Report: reported, HashRcpt: l.Signals.PrivacyPolicy == "sha1",
-			KeepLedger: l.Signals.KeepLedger.Std(), Machines: map[string]string{event.Prefetch: l.Signals.Prefetch, event.Scanner: l.Signals.Scanner}, Verbose: l.Signals.LogVerbose, PollOutcomes: l.Signals.PollOutcomes, Log: log, Metrics: g.reg}); err != nil {
+			KeepLedger: l.Signals.KeepLedger.Std(), Machines: map[string]string{event.Prefetch: l.Signals.Prefetch, event.Scanner: l.Signals.Scanner}, Verbose: l.Signals.LogVerbose, PollOutcomes: l.Signals.PollOutcomes, Grace: g.graceLeft, Log: log, Metrics: g.reg}); err != nil {
 			return g, err
 		}
 	}
@@ -457,9 +459,23 @@ func (g *gateway) close() {
 	}
 }
 
-// Serve runs until ctx ends, then drains: the submission listener first, then
-// the tracker, then what is left of the events is uploaded as far as the grace
-// allows, or stays on disk.
+// graceLeft returns how much of shutdown_grace is left.
+func (g *gateway) graceLeft() time.Duration {
+	by := g.stopBy.Load()
+	if by == nil { // a part that failed ends the start
+		return 0
+	}
+
+	return max(0, time.Until(*by))
+}
+
+// lastGrace is for requests of which none is a recipient's: they do not hold up
+// the end by more than a second.
+func (g *gateway) lastGrace() time.Duration { return min(time.Second, g.graceLeft()) }
+
+// Serve runs until ctx ends, then drains, all within shutdown_grace: first what
+// takes things in, with the sessions and requests under way, then the uploads
+// in flight. Events that were not uploaded stay on disk.
 func (g *gateway) Serve(ctx context.Context) error {
 	defer g.close()
 	inner, cancel := context.WithCancel(ctx)
@@ -499,6 +515,8 @@ func (g *gateway) Serve(ctx context.Context) error {
 	back.Go(func() { g.notifier.serveWatchdog(background, g.health.Check, g.log) })
 
 	<-inner.Done()
+	by := time.Now().Add(g.c.ShutdownGrace.Std())
+	g.stopBy.Store(&by)
 	g.notifier.send("STOPPING=1")
 	g.admin.ready.Store(false)
 	g.log.Info("stopping")
@@ -524,7 +542,7 @@ func (g *gateway) serveFront(ctx context.Context, run runner) {
 		run("reports", func() error { return g.reports.Serve(ctx, l, false) })
 	}
 	for _, l := range g.web {
-		run("tracker", func() error { return serveHTTP(ctx, g.tracker, g.trackerListener(l), g.c.ShutdownGrace.Std()) })
+		run("tracker", func() error { return serveHTTP(ctx, g.tracker, g.trackerListener(l), g.c.ShutdownGrace.Std) })
 	}
 	if g.queue != nil {
 		run("upstream", func() error { g.checkUpstreams(ctx); return nil })
@@ -554,7 +572,7 @@ func (g *gateway) serveBack(ctx context.Context, run runner) error {
 	for _, l := range g.adminListeners {
 		s := web.NewServer(g.admin.mux, g.log)
 		s.WriteTimeout = 0 // profiles and streams take their time
-		run("admin", func() error { return serveHTTP(ctx, s, l, time.Second) })
+		run("admin", func() error { return serveHTTP(ctx, s, l, g.lastGrace) })
 	}
 	if g.uploader != nil {
 		reader, err := g.spool.Reader(ingestReader)

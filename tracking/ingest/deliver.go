@@ -436,7 +436,9 @@ func (d *delivery) send(ctx context.Context, items []int) error {
 		defer d.u.aside.release()
 	}
 
-	id, wire, err := d.u.c.Sink.Send(ctx, d.ndjson(items))
+	upload, cancel := d.u.c.inGrace(ctx)
+	defer cancel()
+	id, wire, err := d.u.c.Sink.Send(upload, d.ndjson(items))
 	d.entry.Tries++
 	d.u.metrics.batches.WithLabelValues(statusLabel(err)).Inc()
 	if err != nil {

@@ -737,3 +737,62 @@ func TestAsideTakesLittleMemory(t *testing.T) {
 	})
 	r.stop()
 }
+
+// TestServeWaitsForUploadsInFlight: what the service takes while the uploader
+// stops does not go again.
+func TestServeWaitsForUploadsInFlight(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		grace func() time.Duration
+		again int // events that go at the next start
+	}{
+		{name: "answered in time", grace: func() time.Duration { return time.Hour }},
+		{name: "not answered in time", grace: func() time.Duration { return 0 }, again: 2},
+		{name: "no grace", again: 2},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			slow := &slowSink{begun: make(chan struct{}), answer: make(chan struct{})}
+			setUp := func(cfg *Config) {
+				cfg.Sink = slow
+				cfg.Grace = c.grace
+			}
+			r := start(t, dir, nil, setUp, line(t, 1, nil), line(t, 2, nil))
+			<-slow.begun
+
+			stopped := make(chan struct{})
+			go func() {
+				defer close(stopped)
+				r.stop()
+			}()
+			if c.again == 0 { // else nobody answers
+				<-r.stopping
+				close(slow.answer)
+			}
+			<-stopped
+
+			second := &sink{}
+			r = start(t, dir, second, nil)
+			r.settled(t)
+			r.stop()
+			if got := second.lines(); len(got) != c.again {
+				t.Errorf("%d events went at the next start, want %d: %q", len(got), c.again, got)
+			}
+		})
+	}
+}
+
+// slowSink takes a batch once it is told to.
+type slowSink struct{ begun, answer chan struct{} }
+
+// Send implements Sink.
+func (s *slowSink) Send(ctx context.Context, ndjson []byte) (string, int, error) {
+	close(s.begun)
+
+	select {
+	case <-s.answer:
+		return "id", len(ndjson), nil
+	case <-ctx.Done():
+		return "", 0, ctx.Err()
+	}
+}

@@ -75,6 +75,10 @@ type Config struct {
 	MaxBackoff time.Duration       // 1 minute
 	Verbose    bool                // log_verbose
 
+	// Grace returns how long uploads in flight may still take when Serve's
+	// context has ended; nil: they are cut off.
+	Grace func() time.Duration
+
 	// PollOutcomes asks the service how many events of each batch it accepted.
 	PollOutcomes bool
 
@@ -190,8 +194,9 @@ func (u *Uploader) recall(entries []Entry) {
 // Close ends the ledger.
 func (u *Uploader) Close() error { return u.ledger.close() }
 
-// Serve uploads until ctx ends. Batches under way are then sent again at the
-// next start, with the same bytes. An error of src does not end it.
+// Serve uploads until ctx ends. Uploads in flight then have Config.Grace to be
+// answered. Batches that are not done with are sent again at the next start,
+// with the same bytes. An error of src does not end it.
 func (u *Uploader) Serve(ctx context.Context, src Source) error {
 	var helpers, senders, committer sync.WaitGroup
 	helpers.Go(func() { u.summarise(ctx) })
@@ -235,6 +240,25 @@ func (u *Uploader) Serve(ctx context.Context, src Source) error {
 	helpers.Wait()
 
 	return nil
+}
+
+// inGrace returns a context for an upload: it ends Config.Grace after ctx.
+func (c Config) inGrace(ctx context.Context) (context.Context, context.CancelFunc) {
+	if c.Grace == nil {
+		return context.WithCancel(ctx)
+	}
+
+	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		if sleep(longer, c.Grace()) {
+			cancel()
+		}
+	})
+
+	return longer, func() {
+		stop()
+		cancel()
+	}
 }
 
 // jitter returns between a half and the whole of d.

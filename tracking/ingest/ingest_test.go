@@ -80,6 +80,8 @@ type rig struct {
 	sink  *sink
 	up    *Uploader
 	stop  func()
+
+	stopping <-chan struct{} // closed when stop has told Serve
 }
 
 // start opens a spool with some events and an uploader, and serves.
@@ -112,7 +114,7 @@ func start(t *testing.T, dir string, s *sink, change func(*Config), lines ...[]b
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- up.Serve(ctx, src) }()
-	r := &rig{dir: c.Dir, spool: sp, sink: s, up: up}
+	r := &rig{dir: c.Dir, spool: sp, sink: s, up: up, stopping: ctx.Done()}
 	var once sync.Once
 	r.stop = func() {
 		once.Do(func() {

@@ -14,6 +14,10 @@ import (
 // ErrToken is wrapped by every error about a token that does not open.
 var ErrToken = errors.New("not a token of ours")
 
+// ErrUnknownKey is an ErrToken: the token names a key that is not in the key
+// file.
+var ErrUnknownKey = fmt.Errorf("%w: no such key", ErrToken)
+
 // Kind is what a token is for. It opens for nothing else.
 type Kind byte
 
@@ -232,7 +236,7 @@ func (k *Keys) Open(text string, hosts ...string) (Token, error) {
 	}
 	key := k.byID[raw[0]]
 	if key == nil {
-		return Token{}, fmt.Errorf("%w: no key %d", ErrToken, raw[0])
+		return Token{}, fmt.Errorf("%w: %d", ErrUnknownKey, raw[0])
 	}
 
 	if len(hosts) == 0 {

@@ -243,3 +243,42 @@ func TestProbe(t *testing.T) {
 		t.Errorf("a probe makes events: %v", got)
 	}
 }
+
+// TestUnknownKeyIsSaid, at most once a minute: the key file is likely older than
+// that of the gateway.
+func TestUnknownKeyIsSaid(t *testing.T) {
+	base, _, keys := setup(t)
+	var log bytes.Buffer
+	now := time.Now()
+	conf := base.c
+	conf.Log = slog.New(slog.NewTextHandler(&log, nil))
+	conf.Now = func() time.Time { return now }
+	h := New(conf)
+	ask := func(path string) int {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		return w.Code
+	}
+
+	link := path(keys, token.Token{Kind: token.Click, Target: "https://x.example/"})
+	ask(link + "A") // of a key that is known
+	if log.Len() != 0 {
+		t.Errorf("a token of a known key is logged: %s", &log)
+	}
+
+	newer := strings.Replace(link, "/t/A", "/t/-", 1) // the first byte is the key's number
+	for range 3 {
+		if got := ask(newer); got != 404 {
+			t.Errorf("status %d, want 404", got)
+		}
+	}
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "is the gateway's file newer?") {
+		t.Errorf("logged %q, want one line with the question", got)
+	}
+
+	now = now.Add(sayEvery)
+	ask(newer)
+	if got := strings.Count(log.String(), "\n"); got != 2 {
+		t.Errorf("%d lines a minute later, want 2", got)
+	}
+}

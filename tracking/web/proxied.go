@@ -20,7 +20,7 @@ func Proxied(l net.Listener, from []netip.Prefix) net.Listener {
 		if !ok {
 			return proxyproto.SKIP, nil
 		}
-		if among(from, t.AddrPort().Addr().Unmap()) {
+		if among(from, t.AddrPort().Addr().Unmap().WithZone("")) {
 			return proxyproto.USE, nil
 		}
 		return proxyproto.SKIP, nil

@@ -20,7 +20,7 @@ type State struct {
 	later   *later
 	lost    prometheus.Counter
 	writing chan struct{} // a place for each event that is being written
-	say     struct{ refused, lost, unknownHost seldom }
+	say     struct{ refused, lost, unknownHost, unknownKey seldom }
 }
 
 // NewState makes an empty memory.

@@ -149,6 +149,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	t, err := h.open(text, hosts, known)
 	if err != nil {
 		h.c.Log.Debug("web: bad token", "err", err, "host", r.Host, "remote", r.RemoteAddr)
+		h.sayUnknownKey(r, err)
 		h.plain(w, badToken(known), http.StatusNotFound)
 		return
 	}
@@ -158,6 +159,19 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.show(w, r, h.hit(r, text, t))
+}
+
+// sayUnknownKey logs that a link's key is unknown, seldom: strangers make links
+// up, but a key file that is older than the gateway's breaks those of customers.
+func (h *Handler) sayUnknownKey(r *http.Request, err error) {
+	if !errors.Is(err, token.ErrUnknownKey) {
+		return
+	}
+
+	h.c.State.say.unknownKey.log(h.c.Now(), func() {
+		h.c.Log.Warn("web: a link names a key that tracking.key_file does not hold; is the gateway's file newer?",
+			"err", err, "remote", r.RemoteAddr)
+	})
 }
 
 // badToken is the outcome of a request whose token does not open.

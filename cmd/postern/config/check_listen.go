@@ -169,7 +169,7 @@ func (b *binder) checkAccess(c *Config, role Role) {
 
 	for i, s := range c.Submission.Sources {
 		n := netip.Prefix(s.Network)
-		if s.RequireAuth || n.Addr().IsPrivate() || n.Addr().IsLoopback() || !isWide(n) {
+		if !n.IsValid() || s.RequireAuth || n.Addr().IsPrivate() || n.Addr().IsLoopback() || !isWide(n) {
 			continue
 		}
 

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -408,5 +409,59 @@ func TestSites(t *testing.T) {
 	}
 	if got := tr.Sites(); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+func TestPrefix(t *testing.T) {
+	for _, c := range []struct{ in, want, problem string }{
+		{in: "10.1.0.0/16", want: "10.1.0.0/16"},
+		{in: "10.1.2.3", want: "10.1.2.3/32"},
+		{in: "2001:db8::/32", want: "2001:db8::/32"},
+		{in: "::ffff:10.1.0.0/112", want: "10.1.0.0/16"},
+		{in: "::ffff:10.1.2.3", want: "10.1.2.3/32"},
+		{in: "::ffff:0:0/96", want: "0.0.0.0/0"},
+		{in: "::/0", want: "::/0"},
+		{in: "fe80::1%eth0", problem: `fe80::1%eth0 names an interface, which a network has not: write "fe80::1"`},
+		{in: "10.1.0.1/16", problem: "10.1.0.1/16 names an address within a network: " +
+			`write "10.1.0.0/16" for the network, or "10.1.0.1" for the address`},
+		{in: "here", problem: `not a network, write for example "10.1.0.0/16"`},
+	} {
+		t.Run(c.in, func(t *testing.T) {
+			var p Prefix
+			problem := ""
+			if err := p.parse(c.in); err != nil {
+				problem = err.Error()
+			}
+			if problem != c.problem {
+				t.Fatalf("problem %q, want %q", problem, c.problem)
+			}
+			if got := netip.Prefix(p).String(); problem == "" && got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// TestSourceThatIsNotANetworkIsNotAnOpenRelay: a value that cannot be read is
+// one problem, and nothing is said of what it would mean.
+func TestSourceThatIsNotANetworkIsNotAnOpenRelay(t *testing.T) {
+	for network, want := range map[string]int{"10.1.2.*": 1, "fe80::1%eth0": 1, "0.0.0.0/0": 1, "10.1.0.0/16": 0} {
+		t.Run(network, func(t *testing.T) {
+			dir := folder(t)
+			putFile(t, dir, "users.toml", "[[user]]\nname = \"a\"\n")
+			putFile(t, dir, "postern.toml", with("[[submission.source]]\nnetwork = \""+network+
+				"\"\nrequire_auth = false\nuser = \"a\"\n"))
+
+			_, problems := load(filepath.Join(dir, "postern.toml"), All, noEnv)
+			var got []string
+			for _, p := range problems {
+				if strings.HasPrefix(p.Key, "submission.source") {
+					got = append(got, p.Error())
+				}
+			}
+			if len(got) != want {
+				t.Errorf("%d problems, want %d: %q", len(got), want, got)
+			}
+		})
 	}
 }

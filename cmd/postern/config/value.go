@@ -191,11 +191,16 @@ func (u *URL) parse(v string) error {
 	return nil
 }
 
-// Prefix is a network: "10.1.0.0/16"; a single address is one, too.
+// Prefix is a network: "10.1.0.0/16"; a single address is one, too. An IPv4
+// network written as IPv6 ("::ffff:10.1.0.0/112") is the IPv4 network.
 type Prefix netip.Prefix
 
 func (p *Prefix) parse(v string) error {
 	if a, err := netip.ParseAddr(v); err == nil {
+		if a.Zone() != "" {
+			return fmt.Errorf("%s names an interface, which a network has not: write %q", v, a.WithZone(""))
+		}
+		a = a.Unmap()
 		*p = Prefix(netip.PrefixFrom(a, a.BitLen()))
 		return nil
 	}
@@ -207,8 +212,22 @@ func (p *Prefix) parse(v string) error {
 		return fmt.Errorf("%s names an address within a network: write %q for the network, or %q for the address",
 			v, n.Masked(), n.Addr())
 	}
-	*p = Prefix(n)
+	*p = Prefix(unmapped(n))
 	return nil
+}
+
+// mappedBits is how many bits of an IPv4-mapped IPv6 address are in front of
+// the IPv4 address (RFC 4291 section 2.5.5.2).
+const mappedBits = 96
+
+// unmapped returns the IPv4 network that an IPv4-mapped one stands for, and any
+// other one as it is. Clients are compared by their IPv4 address.
+func unmapped(n netip.Prefix) netip.Prefix {
+	if !n.Addr().Is4In6() || n.Bits() < mappedBits {
+		return n
+	}
+
+	return netip.PrefixFrom(n.Addr().Unmap(), n.Bits()-mappedBits)
 }
 
 // Host is a host name.
