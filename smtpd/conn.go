@@ -7,7 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -34,7 +36,9 @@ import (
 type conn struct {
 	net.Conn // the transport: the socket, or TLS over it
 	connConfig
-	secured *tls.Conn // nil: plain text
+	sock    net.Conn    // under all
+	secured *tls.Conn   // nil: plain text
+	shaken  atomic.Bool // the handshake is done
 
 	in        []byte // read from the transport, not given out yet
 	buf       []byte
@@ -68,6 +72,7 @@ type conn struct {
 
 // connConfig is what a conn is told by its listener.
 type connConfig struct {
+	source      netip.Addr  // what limits count it by
 	tls         *tls.Config // nil: no STARTTLS
 	implicit    bool        // TLS begins at once
 	idle        time.Duration
@@ -99,13 +104,18 @@ var errClosed = errors.New("smtpd: closed after the last reply")
 
 // newConn wraps a socket.
 func newConn(sock net.Conn, cfg connConfig) *conn {
-	c := &conn{Conn: sock, connConfig: cfg}
+	c := &conn{Conn: sock, sock: sock, connConfig: cfg}
 	if cfg.implicit {
-		c.secured = tls.Server(sock, cfg.tls)
-		c.Conn = c.secured
+		c.secure()
 	}
 
 	return c
+}
+
+// secure puts TLS over the transport. The handshake is still to come.
+func (c *conn) secure() {
+	c.secured = tls.Server(c.Conn, c.tls)
+	c.Conn = c.secured
 }
 
 // SetReadDeadline is called by go-smtp before each line. It never reaches
@@ -258,7 +268,7 @@ func (c *conn) fill() error {
 	if c.rerr != nil {
 		return c.rerr
 	}
-	if c.secured != nil && !c.secured.ConnectionState().HandshakeComplete {
+	if c.secured != nil && !c.shaken.Load() {
 		if err := c.handshake(); err != nil {
 			return err
 		}
@@ -326,8 +336,7 @@ func (c *conn) startTLS(params bool) error {
 		return err
 	}
 	c.mu.Lock()
-	c.secured = tls.Server(c.Conn, c.tls)
-	c.Conn = c.secured
+	c.secure()
 	c.mu.Unlock()
 	c.needEHLO = true
 	return c.handshake()
@@ -352,8 +361,11 @@ func (c *conn) handshake() error {
 	if err != nil {
 		c.onFail(err)
 		c.drop()
+		return err
 	}
-	return err
+	c.shaken.Store(true)
+
+	return nil
 }
 
 // writeReply queues a reply of our own.
@@ -491,6 +503,25 @@ func (c *conn) drop() error {
 	c.once.Do(c.release)
 	return err
 }
+
+// sayGoodbye ends a connection that is idle. One whose TLS handshake is not
+// done can be told nothing.
+func (c *conn) sayGoodbye() {
+	c.mu.Lock()
+	mute := c.secured != nil && !c.shaken.Load()
+	c.mu.Unlock()
+	if mute {
+		c.abort()
+		return
+	}
+
+	c.writeReply(shuttingDown.String())
+	c.Close()
+}
+
+// abort closes the socket, whatever is being written to it or waited for: who
+// reads or writes fails and gives the rest back.
+func (c *conn) abort() { c.sock.Close() }
 
 func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }

@@ -61,10 +61,20 @@ type proxied struct {
 	stop  chan struct{}
 	once  sync.Once
 	err   error
+
+	mu      sync.Mutex
+	waiting map[net.Conn]struct{} // for their headers; nil: closed
 }
 
 func newProxied(l net.Listener, from []netip.Prefix, log *slog.Logger) *proxied {
-	p := &proxied{Listener: l, from: from, log: log, conns: make(chan net.Conn), stop: make(chan struct{})}
+	p := &proxied{
+		Listener: l,
+		from:     from,
+		log:      log,
+		conns:    make(chan net.Conn),
+		stop:     make(chan struct{}),
+		waiting:  map[net.Conn]struct{}{},
+	}
 	go p.accept()
 	return p
 }
@@ -96,15 +106,10 @@ func (p *proxied) accept() {
 		wg.Go(func() {
 			c := raw
 			if p.trusted(raw.RemoteAddr()) {
-				pc := proxyproto.NewConn(raw,
-					proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(proxyHeaderTimeout))
-				if pc.ProxyHeader() == nil {
-					p.log.Warn("connection refused", "remote", raw.RemoteAddr().String(),
-						"reason", "no PROXY header from a trusted proxy")
+				if c = p.readHeader(raw); c == nil {
 					raw.Close()
 					return
 				}
-				c = pc
 			}
 			select {
 			case p.conns <- c:
@@ -117,6 +122,39 @@ func (p *proxied) accept() {
 	close(p.conns)
 }
 
+// readHeader returns a connection with the source that its header names, nil
+// where there is none, or the listener was closed before it came.
+func (p *proxied) readHeader(raw net.Conn) net.Conn {
+	p.mu.Lock()
+	closed := p.waiting == nil
+	if !closed {
+		p.waiting[raw] = struct{}{}
+	}
+	p.mu.Unlock()
+	if closed {
+		return nil
+	}
+
+	c := proxyproto.NewConn(raw,
+		proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(proxyHeaderTimeout))
+	header := c.ProxyHeader()
+
+	p.mu.Lock()
+	delete(p.waiting, raw)
+	closed = p.waiting == nil
+	p.mu.Unlock()
+	if closed {
+		return nil
+	}
+	if header == nil {
+		p.log.Warn("connection refused", "remote", raw.RemoteAddr().String(),
+			"reason", "no PROXY header from a trusted proxy")
+		return nil
+	}
+
+	return c
+}
+
 // Accept implements net.Listener.
 func (p *proxied) Accept() (net.Conn, error) {
 	c, ok := <-p.conns
@@ -126,8 +164,18 @@ func (p *proxied) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// Close implements net.Listener.
+// Close implements net.Listener. Connections whose header has not come are
+// closed: nobody waits for it.
 func (p *proxied) Close() error {
 	p.once.Do(func() { close(p.stop) })
-	return p.Listener.Close()
+	err := p.Listener.Close()
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for c := range p.waiting {
+		c.Close()
+	}
+	p.waiting = nil
+
+	return err
 }

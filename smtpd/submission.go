@@ -48,10 +48,12 @@ type session struct {
 func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	raw := c.Conn().(*conn)
 	if s.draining {
-		return nil, smtpError(envelope.Reply{Code: 421, Enhanced: [3]int{4, 3, 2}, Text: "Shutting down, try again later"})
+		raw.closeAfterReply()
+		return nil, smtpError(shuttingDown)
 	}
-	ss := &session{s: s, c: c, conn: c.Conn().(*conn), id: newSessionID(), start: time.Now()}
+	ss := &session{s: s, c: c, conn: raw, id: newSessionID(), start: time.Now()}
 	if t, ok := c.Conn().RemoteAddr().(*net.TCPAddr); ok {
 		ss.remote = netip.AddrPortFrom(t.AddrPort().Addr().Unmap(), t.AddrPort().Port())
 	}
@@ -150,11 +152,6 @@ func (ss *session) endWhenIdle() bool {
 	return !ss.busy
 }
 
-func (ss *session) sayGoodbye() {
-	ss.conn.writeReply("421 4.3.2 Shutting down, try again later")
-	ss.conn.Close()
-}
-
 // reports reports whether the session is one of port 25.
 func (ss *session) reports() bool { return ss.s.c.Reports != nil }
 
@@ -190,7 +187,7 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 	ss.mu.Unlock()
 	if ending {
 		ss.conn.closeAfterReply()
-		return refuse(421, 4, 3, 2, "Shutting down, try again later")
+		return smtpError(shuttingDown)
 	}
 	ss.hasFrom, ss.conn.inMail = true, true
 	if !reports {
