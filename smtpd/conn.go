@@ -38,6 +38,7 @@ type conn struct {
 	connConfig
 	sock    net.Conn    // under all
 	secured *tls.Conn   // nil: plain text
+	hello   *helloConn  // under secured
 	shaken  atomic.Bool // the handshake is done
 
 	in        []byte // read from the transport, not given out yet
@@ -114,7 +115,8 @@ func newConn(sock net.Conn, cfg connConfig) *conn {
 
 // secure puts TLS over the transport. The handshake is still to come.
 func (c *conn) secure() {
-	c.secured = tls.Server(c.Conn, c.tls)
+	c.hello = &helloConn{Conn: c.Conn}
+	c.secured = tls.Server(c.hello, c.tls)
 	c.Conn = c.secured
 }
 
@@ -342,22 +344,27 @@ func (c *conn) startTLS(params bool) error {
 	return c.handshake()
 }
 
-func (c *conn) waitHandshake(ctx context.Context) error {
-	if c.beforeTLS != nil {
+// handshake does the TLS handshake, in one of the places of the client's
+// source. It takes that when the client begins: those that say nothing must not
+// keep others of their source waiting.
+func (c *conn) handshake() error {
+	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
+	defer cancel()
+	leave := func() {}
+	c.hello.begun = func() error {
+		if c.beforeTLS == nil {
+			return nil
+		}
 		done, err := c.beforeTLS(ctx)
 		if err != nil {
 			return fmt.Errorf("too many TLS handshakes from this source: %w", err)
 		}
-		defer done()
+		leave = done
+		return nil
 	}
 
-	return c.secured.HandshakeContext(ctx)
-}
-
-func (c *conn) handshake() error {
-	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
-	defer cancel()
-	err := c.waitHandshake(ctx)
+	err := c.secured.HandshakeContext(ctx)
+	leave()
 	if err != nil {
 		c.onFail(err)
 		c.drop()
@@ -366,6 +373,29 @@ func (c *conn) handshake() error {
 	c.shaken.Store(true)
 
 	return nil
+}
+
+// helloConn is the transport under TLS, which asks before the client's first
+// bytes are looked at.
+type helloConn struct {
+	net.Conn
+	begun func() error // nil once it was asked
+}
+
+// Read implements net.Conn.
+func (h *helloConn) Read(p []byte) (int, error) {
+	n, err := h.Conn.Read(p)
+	if n == 0 || h.begun == nil {
+		return n, err
+	}
+
+	begun := h.begun
+	h.begun = nil
+	if err := begun(); err != nil {
+		return 0, err
+	}
+
+	return n, err
 }
 
 // writeReply queues a reply of our own.
