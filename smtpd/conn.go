@@ -46,11 +46,12 @@ type conn struct {
 	rest      []byte // of a command line that the library takes in parts
 	pushed    []byte // a command line that ended a message, to be run after it
 	mode      mode
-	chunk     chunk // what is still to come of the chunk under way
-	received  int64 // bytes of a message in chunks
-	lineStart bool  // the next byte of a message is the first of its line
-	afterCR   bool  // the last byte of a message was a CR
-	needEHLO  bool  // after STARTTLS
+	chunk     chunk        // what is still to come of the chunk under way
+	received  int64        // bytes of a message in chunks
+	arrival   *phaseReader // of the message under way
+	lineStart bool         // the next byte of a message is the first of its line
+	afterCR   bool         // the last byte of a message was a CR
+	needEHLO  bool         // after STARTTLS
 	authed    bool
 	inMail    bool // in a transaction
 	unknown   int  // unknown commands so far

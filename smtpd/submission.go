@@ -230,6 +230,12 @@ func (ss *session) Rcpt(to string, o *smtp.RcptOptions) error {
 // submit, and for nobody else: theirs is reserved as it arrives, as that of a
 // message in chunks, of which the first has arrived when its size is known.
 func (ss *session) readMessage(chunked bool) ([]byte, error) {
+	ss.conn.arrival = &phaseReader{
+		r:     ss.conn.message(),
+		conn:  ss.conn,
+		limit: ss.s.c.phases,
+		start: time.Now(),
+	}
 	var hint int64
 	if !chunked && !ss.reports() {
 		hint = ss.env.Params.Size
@@ -240,12 +246,7 @@ func (ss *session) readMessage(chunked bool) ([]byte, error) {
 	}
 	ss.conn.sendGoAhead()
 
-	return envelope.ReadMessage(&phaseReader{
-		r:     ss.conn.message(),
-		conn:  ss.conn,
-		limit: ss.s.c.phases,
-		start: time.Now(),
-	}, envelope.ReadConfig{
+	return envelope.ReadMessage(ss.conn.arrival, envelope.ReadConfig{
 		MaxBytes:    ss.s.c.MaxMessageSize,
 		NormaliseLF: ss.s.c.NormaliseLF,
 		SizeHint:    hint,
