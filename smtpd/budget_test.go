@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -224,4 +225,33 @@ func TestPort25BoundsCommandsWithoutMessage(t *testing.T) {
 		}
 	}
 	p.check("closed")
+}
+
+// TestBudgetRefusesOnlyWhatIsTooMuch: a reservation that fails takes nothing
+// from others, not even for a moment.
+func TestBudgetRefusesOnlyWhatIsTooMuch(t *testing.T) {
+	b := NewBudget(100)
+	stop := make(chan struct{})
+	var greedy sync.WaitGroup
+	greedy.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if b.Reserve(101) {
+					t.Error("101 bytes of 100 were reserved")
+				}
+			}
+		}
+	})
+	defer greedy.Wait()
+	defer close(stop)
+
+	for i := range 1_000_000 {
+		if !b.Reserve(1) {
+			t.Fatalf("attempt %d: no byte of 100 is left", i+1)
+		}
+		b.Release(1)
+	}
 }
