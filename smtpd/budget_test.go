@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/emersion/go-smtp"
+
 	"postern/relay/envelope"
 )
 
@@ -253,5 +255,24 @@ func TestBudgetRefusesOnlyWhatIsTooMuch(t *testing.T) {
 			t.Fatalf("attempt %d: no byte of 100 is left", i+1)
 		}
 		b.Release(1)
+	}
+}
+
+// TestPort25KeepsAddressesAlone: what a stranger says beside a recipient's
+// address is not counted, so it is not kept.
+func TestPort25KeepsAddressesAlone(t *testing.T) {
+	ss := &session{s: New(Config{Reports: &submitter{}, Log: quiet})}
+	err := ss.Rcpt("x@bounces.example.com", &smtp.RcptOptions{
+		Notify:                []smtp.DSNNotify{smtp.DSNNotifyFailure},
+		OriginalRecipientType: smtp.DSNAddressTypeRFC822,
+		OriginalRecipient:     strings.Repeat("x", 10000),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	got := ss.env.Recipients[0]
+	if got.Original != "" || got.OriginalType != "" || got.Notify != nil {
+		t.Errorf("kept %d bytes, %q and %v; want the address alone", len(got.Original), got.OriginalType, got.Notify)
 	}
 }
