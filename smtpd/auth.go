@@ -109,7 +109,7 @@ func (p *plainServer) Next(response []byte) ([]byte, bool, error) {
 	if len(parts) != 3 || len(parts[1]) == 0 {
 		return nil, false, errSASL
 	}
-	if len(parts[0]) > 0 && !bytes.Equal(parts[0], parts[1]) {
+	if len(parts[0]) > 0 && FoldName(string(parts[0])) != FoldName(string(parts[1])) {
 		return nil, false, smtpError(envelope.ReplyFor(errFailed))
 	}
 	return nil, true, p.login(string(parts[1]), string(parts[2]))

@@ -25,12 +25,15 @@ func (b *Budget) Used() int64 { return b.used.Load() }
 // Reserve reserves n bytes and reports whether there were so many left. What
 // was reserved is given back with Release.
 func (b *Budget) Reserve(n int64) bool {
-	if b.used.Add(n) > b.limit && b.limit > 0 {
-		b.used.Add(-n)
-		return false
+	for {
+		used := b.used.Load()
+		if b.limit > 0 && n > b.limit-used {
+			return false
+		}
+		if b.used.CompareAndSwap(used, used+n) {
+			return true
+		}
 	}
-
-	return true
 }
 
 // Release gives back n bytes that Reserve reserved.

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/emersion/go-smtp"
 
 	"postern/relay/envelope"
 )
@@ -224,4 +227,52 @@ func TestPort25BoundsCommandsWithoutMessage(t *testing.T) {
 		}
 	}
 	p.check("closed")
+}
+
+// TestBudgetRefusesOnlyWhatIsTooMuch: a reservation that fails takes nothing
+// from others, not even for a moment.
+func TestBudgetRefusesOnlyWhatIsTooMuch(t *testing.T) {
+	b := NewBudget(100)
+	stop := make(chan struct{})
+	var greedy sync.WaitGroup
+	greedy.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if b.Reserve(101) {
+					t.Error("101 bytes of 100 were reserved")
+				}
+			}
+		}
+	})
+	defer greedy.Wait()
+	defer close(stop)
+
+	for i := range 1_000_000 {
+		if !b.Reserve(1) {
+			t.Fatalf("attempt %d: no byte of 100 is left", i+1)
+		}
+		b.Release(1)
+	}
+}
+
+// TestPort25KeepsAddressesAlone: what a stranger says beside a recipient's
+// address is not counted, so it is not kept.
+func TestPort25KeepsAddressesAlone(t *testing.T) {
+	ss := &session{s: New(Config{Reports: &submitter{}, Log: quiet})}
+	err := ss.Rcpt("x@bounces.example.com", &smtp.RcptOptions{
+		Notify:                []smtp.DSNNotify{smtp.DSNNotifyFailure},
+		OriginalRecipientType: smtp.DSNAddressTypeRFC822,
+		OriginalRecipient:     strings.Repeat("x", 10000),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	got := ss.env.Recipients[0]
+	if got.Original != "" || got.OriginalType != "" || got.Notify != nil {
+		t.Errorf("kept %d bytes, %q and %v; want the address alone", len(got.Original), got.OriginalType, got.Notify)
+	}
 }

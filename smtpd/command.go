@@ -29,13 +29,16 @@ var (
 // command is a command line in parts. There is one reading of a line: the
 // library gets it written anew.
 type command struct {
-	verb string // in upper case; what precedes the first space
+	verb string // in upper case; what precedes the first space or tab
 	arg  string // without white space around it
 }
 
 func parseCommand(line []byte) command {
 	s := strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r")
-	verb, arg, _ := strings.Cut(s, " ")
+	verb, arg := s, ""
+	if i := strings.IndexAny(s, " \t"); i >= 0 {
+		verb, arg = s[:i], s[i:]
+	}
 
 	return command{verb: upper(verb), arg: strings.Trim(arg, " \t")}
 }
@@ -135,6 +138,9 @@ func (c *conn) answer(cmd command) error {
 		c.writeReply("500 5.5.1 This is not HTTP")
 		return c.endNow(errNotSMTP)
 	default:
+		if strings.HasPrefix(cmd.verb+upper(cmd.arg), "BDAT") { // with a control behind it, or a space before it
+			return c.rejectChunk()
+		}
 		c.writeReply("500 5.5.1 Unknown command")
 		if c.unknown++; c.unknown >= maxUnknown {
 			c.closeAfterErrors()

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -35,20 +37,24 @@ import (
 type conn struct {
 	net.Conn // the transport: the socket, or TLS over it
 	connConfig
-	id      string     // of the session, for the log and the client
-	said    transcript // of the session
-	secured *tls.Conn  // nil: plain text
+	id      string      // of the session, for the log and the client
+	said    transcript  // of the session
+	sock    net.Conn    // under all
+	secured *tls.Conn   // nil: plain text
+	hello   *helloConn  // under secured
+	shaken  atomic.Bool // the handshake is done
 
 	in        []byte // read from the transport, not given out yet
 	buf       []byte
 	rest      []byte // of a command line that the library takes in parts
 	pushed    []byte // a command line that ended a message, to be run after it
 	mode      mode
-	chunk     chunk // what is still to come of the chunk under way
-	received  int64 // bytes of a message in chunks
-	lineStart bool  // the next byte of a message is the first of its line
-	afterCR   bool  // the last byte of a message was a CR
-	needEHLO  bool  // after STARTTLS
+	chunk     chunk        // what is still to come of the chunk under way
+	received  int64        // bytes of a message in chunks
+	arrival   *phaseReader // of the message under way
+	lineStart bool         // the next byte of a message is the first of its line
+	afterCR   bool         // the last byte of a message was a CR
+	needEHLO  bool         // after STARTTLS
 	authed    bool
 	inMail    bool // in a transaction
 	unknown   int  // unknown commands so far
@@ -71,6 +77,7 @@ type conn struct {
 
 // connConfig is what a conn is told by its listener.
 type connConfig struct {
+	source      netip.Addr  // what limits count it by
 	tls         *tls.Config // nil: no STARTTLS
 	implicit    bool        // TLS begins at once
 	idle        time.Duration
@@ -103,14 +110,20 @@ var errClosed = errors.New("smtpd: closed after the last reply")
 
 // newConn wraps a socket.
 func newConn(sock net.Conn, cfg connConfig) *conn {
-	c := &conn{Conn: sock, connConfig: cfg, id: newSessionID()}
+	c := &conn{Conn: sock, sock: sock, connConfig: cfg, id: newSessionID()}
 	c.said = transcript{log: cfg.log, session: c.id}
 	if cfg.implicit {
-		c.secured = tls.Server(sock, cfg.tls)
-		c.Conn = c.secured
+		c.secure()
 	}
 
 	return c
+}
+
+// secure puts TLS over the transport. The handshake is still to come.
+func (c *conn) secure() {
+	c.hello = &helloConn{Conn: c.Conn}
+	c.secured = tls.Server(c.hello, c.tls)
+	c.Conn = c.secured
 }
 
 // SetReadDeadline is called by go-smtp before each line. It never reaches
@@ -265,7 +278,7 @@ func (c *conn) fill() error {
 	if c.rerr != nil {
 		return c.rerr
 	}
-	if c.secured != nil && !c.secured.ConnectionState().HandshakeComplete {
+	if c.secured != nil && !c.shaken.Load() {
 		if err := c.handshake(); err != nil {
 			return err
 		}
@@ -333,34 +346,64 @@ func (c *conn) startTLS(params bool) error {
 		return err
 	}
 	c.mu.Lock()
-	c.secured = tls.Server(c.Conn, c.tls)
-	c.Conn = c.secured
+	c.secure()
 	c.mu.Unlock()
 	c.needEHLO = true
 	return c.handshake()
 }
 
-func (c *conn) waitHandshake(ctx context.Context) error {
-	if c.beforeTLS != nil {
+// handshake does the TLS handshake, in one of the places of the client's
+// source. It takes that when the client begins: those that say nothing must not
+// keep others of their source waiting.
+func (c *conn) handshake() error {
+	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
+	defer cancel()
+	leave := func() {}
+	c.hello.begun = func() error {
+		if c.beforeTLS == nil {
+			return nil
+		}
 		done, err := c.beforeTLS(ctx)
 		if err != nil {
 			return fmt.Errorf("too many TLS handshakes from this source: %w", err)
 		}
-		defer done()
+		leave = done
+		return nil
 	}
 
-	return c.secured.HandshakeContext(ctx)
-}
-
-func (c *conn) handshake() error {
-	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
-	defer cancel()
-	err := c.waitHandshake(ctx)
+	err := c.secured.HandshakeContext(ctx)
+	leave()
 	if err != nil {
 		c.onFail(err)
 		c.drop()
+		return err
 	}
-	return err
+	c.shaken.Store(true)
+
+	return nil
+}
+
+// helloConn is the transport under TLS, which asks before the client's first
+// bytes are looked at.
+type helloConn struct {
+	net.Conn
+	begun func() error // nil once it was asked
+}
+
+// Read implements net.Conn.
+func (h *helloConn) Read(p []byte) (int, error) {
+	n, err := h.Conn.Read(p)
+	if n == 0 || h.begun == nil {
+		return n, err
+	}
+
+	begun := h.begun
+	h.begun = nil
+	if err := begun(); err != nil {
+		return 0, err
+	}
+
+	return n, err
 }
 
 // writeReply queues a reply of our own.
@@ -499,6 +542,25 @@ func (c *conn) drop() error {
 	c.once.Do(c.release)
 	return err
 }
+
+// sayGoodbye ends a connection that is idle. One whose TLS handshake is not
+// done can be told nothing.
+func (c *conn) sayGoodbye() {
+	c.mu.Lock()
+	mute := c.secured != nil && !c.shaken.Load()
+	c.mu.Unlock()
+	if mute {
+		c.abort()
+		return
+	}
+
+	c.writeReply(shuttingDown.String())
+	c.Close()
+}
+
+// abort closes the socket, whatever is being written to it or waited for: who
+// reads or writes fails and gives the rest back.
+func (c *conn) abort() { c.sock.Close() }
 
 func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }

@@ -152,10 +152,11 @@ func (c *conn) readChunk(p []byte) (int, error) {
 	return n, nil
 }
 
-// discardChunk passes over what is left of a chunk that was refused.
+// discardChunk passes over the chunk of a BDAT that was refused.
 func (c *conn) discardChunk() error {
 	buf := make([]byte, min(c.chunk.size, readSize))
 	for c.chunk.size > 0 {
+		c.SetReadDeadline(time.Now().Add(c.idle))
 		if _, err := c.readChunk(buf); err != nil {
 			return err
 		}
@@ -163,6 +164,20 @@ func (c *conn) discardChunk() error {
 	c.chunk = chunk{}
 
 	return nil
+}
+
+// chunkRest is what is left of a chunk.
+type chunkRest conn
+
+// Read implements io.Reader.
+func (r *chunkRest) Read(p []byte) (int, error) {
+	c := (*conn)(r)
+	if c.chunk.size == 0 {
+		c.chunk = chunk{}
+		return 0, io.EOF
+	}
+
+	return c.readChunk(p)
 }
 
 // nextChunk reads commands up to the next BDAT of a message. Those that would
@@ -211,13 +226,14 @@ func (c *conn) nextChunk() error {
 	}
 }
 
-// finishMessage passes over what the session left of a message.
+// finishMessage passes over what the session left of a message, in the time
+// that it would have had for it: who sends a large message slowly gets the
+// refusal, too, and does not come again.
 func (c *conn) finishMessage() error {
 	if c.mode == modeChunks {
-		return c.discardChunk()
+		c.arrival.r = (*chunkRest)(c)
 	}
-
-	_, err := io.Copy(io.Discard, c.message())
+	_, err := io.Copy(io.Discard, c.arrival)
 
 	return err
 }
@@ -232,10 +248,18 @@ type phaseReader struct {
 	n     int64
 }
 
+// refusedSize is how many times the size of the largest message one that is too
+// large may have and get the time for it.
+const refusedSize = 2
+
 func (p *phaseReader) Read(b []byte) (int, error) {
 	total := p.limit.message
 	if p.limit.minRate > 0 {
-		total += time.Duration(p.n/p.limit.minRate) * time.Second
+		size := p.n
+		if most := p.conn.maxMessage; most > 0 {
+			size = min(size, refusedSize*most)
+		}
+		total += time.Duration(size/p.limit.minRate) * time.Second
 	}
 	left := total - time.Since(p.start)
 

@@ -147,20 +147,22 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 
-		source := sourceOf(raw.RemoteAddr())
-		if !l.s.admit(source) {
-			l.s.turnAway(raw, "421 4.7.0 Too many connections from your address, try again later", l.implicit)
+		c := l.s.newConn(raw, sourceOf(raw.RemoteAddr()), l.implicit)
+		if refusal := l.s.admit(c); refusal != "" {
+			l.s.turnAway(raw, refusal, l.implicit)
 			continue
 		}
 		l.s.connections.WithLabelValues("accepted").Inc()
 
-		return l.s.newConn(raw, source, l.implicit), nil
+		return c, nil
 	}
 }
 
 func (s *Server) newConn(raw net.Conn, source netip.Addr, implicit bool) *conn {
 	remote := raw.RemoteAddr().String()
-	c := newConn(raw, connConfig{
+	var c *conn
+	c = newConn(raw, connConfig{
+		source:      source,
 		tls:         s.c.TLS,
 		implicit:    implicit,
 		idle:        s.c.IdleTimeout,
@@ -168,7 +170,7 @@ func (s *Server) newConn(raw net.Conn, source netip.Addr, implicit bool) *conn {
 		maxCommands: maxCommands + s.c.MaxRecipients,
 		beforeTLS:   func(ctx context.Context) (func(), error) { return s.slots.acquire(ctx, source) },
 		log:         s.c.Log,
-		release:     func() { s.leave(source) },
+		release:     func() { s.leave(c) },
 		onFail: func(err error) {
 			s.connections.WithLabelValues("tls_failed").Inc()
 			s.c.Log.Info("TLS handshake failed", "remote", remote, "err", err)
@@ -213,22 +215,28 @@ func sourceAddr(ip netip.Addr) netip.Addr {
 	return ip
 }
 
-func (s *Server) admit(source netip.Addr) bool {
+// admit counts a connection, or returns what it is refused with.
+func (s *Server) admit(c *conn) (refusal string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.sources[source] >= s.c.MaxConnectionsPerSource {
-		return false
+	switch {
+	case s.draining:
+		return shuttingDown.String()
+	case s.sources[c.source] >= s.c.MaxConnectionsPerSource:
+		return "421 4.7.0 Too many connections from your address, try again later"
 	}
-	s.sources[source]++
+	s.sources[c.source]++
+	s.conns[c] = struct{}{}
 
-	return true
+	return ""
 }
 
-func (s *Server) leave(source netip.Addr) {
+func (s *Server) leave(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.sources[source]--; s.sources[source] <= 0 {
-		delete(s.sources, source)
+	delete(s.conns, c)
+	if s.sources[c.source]--; s.sources[c.source] <= 0 {
+		delete(s.sources, c.source)
 	}
 }
 

@@ -429,3 +429,23 @@ func (l *acceptedListener) Accept() (net.Conn, error) {
 
 	return c, err
 }
+
+// TestSilentClientsTakeNoHandshakePlaces: a client is served by TLS however
+// many of its source are connected and say nothing.
+func TestSilentClientsTakeNoHandshakePlaces(t *testing.T) {
+	r := startServer(t, nil, true)
+	for range 100 {
+		raw, err := net.Dial("tcp", r.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer raw.Close()
+	}
+
+	p := &player{t: t, at: "handshake", serv: r}
+	p.dial()
+	defer p.raw.Close()
+	p.raw.SetDeadline(time.Now().Add(handshakeTimeout / 2))
+	p.tls()
+	p.expect("220")
+}

@@ -87,7 +87,7 @@ func (p *Passthrough) Authenticate(ctx context.Context, l Login) (*Identity, err
 	case reply.Code == 235:
 		return p.accept(ctx, a, name, &Identity{Via: via, Close: end})
 	case reply.Code/100 == 5 && !ours(reply.Code):
-		return nil, p.fail(ctx, a, reply, fmt.Errorf("upstream answered %s", reply))
+		return nil, p.fail(ctx, a, p.refusal(reply), fmt.Errorf("upstream answered %s", reply))
 	case reply.Code/100 == 4:
 		return nil, &envelope.Fault{Class: envelope.Temporary, Reply: reply, Err: fmt.Errorf("upstream answered %s", reply)}
 	}
@@ -99,6 +99,17 @@ func (p *Passthrough) Authenticate(ctx context.Context, l Login) (*Identity, err
 // does not know the command or the mechanism, or wants TLS (RFC 4954 section 6).
 func ours(code int) bool {
 	return slices.Contains([]int{500, 502, 503, 504, 530, 534, 538}, code)
+}
+
+// refusal is what a client hears whose credentials the upstream refused: its
+// words, but where a login that it takes may be refused here, for then they
+// would tell a right password from a wrong one.
+func (p *Passthrough) refusal(reply envelope.Reply) envelope.Reply {
+	if _, ok := p.unlisted(); ok {
+		return reply
+	}
+
+	return errFailed.Reply
 }
 
 // fail counts a failure and answers it, a little later each time.
@@ -124,25 +135,30 @@ func (p *Passthrough) accept(ctx context.Context, a *attempt, name loginName, wh
 	return who, nil
 }
 
-// settings returns those of a login. Where any user is held to domains, one
-// that is not listed has none, but for those of the default user: a limit must
-// not end with another spelling of a name.
+// settings returns those of a login.
 func (p *Passthrough) settings(name loginName) (relay.User, bool) {
-	user := relay.User{Name: name.key(), Tracking: true}
 	if p.c.Users != nil {
-		listed, ok := p.c.Users.Lookup(name.user)
-		switch {
-		case ok:
-			user = listed
-		case p.c.DefaultUser != "":
-			if user, ok = p.c.Users.Lookup(p.c.DefaultUser); !ok {
-				return relay.User{}, false
-			}
-			user.Name = name.key()
-		case p.c.Users.HasFromDomains():
-			return relay.User{}, false
+		if listed, ok := p.c.Users.Lookup(name.user); ok {
+			return name.withSubaccount(listed), true
 		}
 	}
 
-	return name.withSubaccount(user), true
+	user, ok := p.unlisted()
+	user.Name = name.key()
+
+	return name.withSubaccount(user), ok
+}
+
+// unlisted returns the settings of logins that are not listed. Where any user
+// is held to domains there are none, but for those of the default user: a limit
+// must not end with another spelling of a name.
+func (p *Passthrough) unlisted() (relay.User, bool) {
+	switch {
+	case p.c.Users == nil:
+		return relay.User{Tracking: true}, true
+	case p.c.DefaultUser != "":
+		return p.c.Users.Lookup(p.c.DefaultUser)
+	}
+
+	return relay.User{Tracking: true}, !p.c.Users.HasFromDomains()
 }

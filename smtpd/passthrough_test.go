@@ -248,6 +248,47 @@ func TestPassthroughUnlistedUsers(t *testing.T) {
 	}
 }
 
+// TestPassthroughRefusalsAreAlike: where a login that the upstream takes may be
+// refused here, its answer does not tell a right password from a wrong one.
+func TestPassthroughRefusalsAreAlike(t *testing.T) {
+	held := UserEntry{User: relay.User{Name: "tester", FromDomains: []string{"allowed.example"}}}
+	free := UserEntry{User: relay.User{Name: "free"}}
+	own := envelope.Reply{Code: 535, Enhanced: [3]int{5, 7, 0}, Text: "upstream says no"}
+	for _, c := range []struct {
+		name     string
+		user     UserEntry
+		standard string
+		want     envelope.Reply // to a wrong password
+	}{
+		{"somebody held", held, "", errFailed.Reply},
+		{"somebody held, with a default", held, "tester", own},
+		{"the default is gone", free, "others", errFailed.Reply},
+		{"nobody refused here", free, "", own},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			users, err := NewUsers(Rate{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := users.Replace([]UserEntry{c.user}); err != nil {
+				t.Fatal(err)
+			}
+			f := &fakeUpstream{reply: own}
+			conf := f.config()
+			conf.Users, conf.DefaultUser, conf.Rate = users, c.standard, Rate{}
+			p := NewPassthrough(conf)
+			p.delay = func(context.Context, time.Duration) {}
+
+			for _, login := range []string{"someone", c.user.Name} {
+				_, err := p.Authenticate(context.Background(), Login{Name: login, Password: "x", Source: home})
+				if got := envelope.ReplyFor(err); err == nil || got.String() != c.want.String() {
+					t.Errorf("%s: got %s, want %s", login, got, c.want)
+				}
+			}
+		})
+	}
+}
+
 // TestPassthroughHandsOnTheName as the client gave it.
 func TestPassthroughHandsOnTheName(t *testing.T) {
 	var got string

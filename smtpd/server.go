@@ -114,6 +114,7 @@ type Server struct {
 
 	open     atomic.Int64 // connections
 	mu       sync.Mutex
+	conns    map[*conn]struct{}
 	sessions map[*session]struct{}
 	sources  map[netip.Addr]int
 	held     map[netip.Addr]int64 // of the budget, where share bounds it
@@ -132,6 +133,7 @@ func New(c Config) *Server {
 		cost:     submissionCost,
 		rare:     newRareLog(c.Log, time.Now),
 		slots:    newHandshakeSlots(max(minHandshakes, c.MaxConnectionsPerSource/4)),
+		conns:    map[*conn]struct{}{},
 		sessions: map[*session]struct{}{},
 		sources:  map[netip.Addr]int{},
 		held:     map[netip.Addr]int64{},
@@ -254,23 +256,34 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error
 	return nil
 }
 
-// drain ends the sessions, politely as long as Grace lasts.
+var shuttingDown = envelope.Reply{
+	Code:     421,
+	Enhanced: [3]int{4, 3, 2},
+	Text:     "Shutting down, try again later",
+}
+
+// drain ends the connections: idle ones and those without a session at once,
+// the others politely as long as Grace lasts, and then all that are left.
 func (s *Server) drain() {
 	s.mu.Lock()
 	first := !s.draining
 	s.draining = true
-	var idle []*session
+	busy := map[*conn]bool{}
 	for ss := range s.sessions {
-		if ss.endWhenIdle() {
-			idle = append(idle, ss)
+		busy[ss.conn] = !ss.endWhenIdle()
+	}
+	var idle []*conn
+	for c := range s.conns {
+		if !busy[c] {
+			idle = append(idle, c)
 		}
 	}
 	s.mu.Unlock()
 	if !first {
 		return
 	}
-	for _, ss := range idle {
-		go ss.sayGoodbye()
+	for _, c := range idle {
+		go c.sayGoodbye()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.c.Grace)
 	defer cancel()
@@ -278,12 +291,8 @@ func (s *Server) drain() {
 		s.c.Log.Warn("sessions cut off at the end of shutdown_grace", "err", err)
 	}
 	s.mu.Lock()
-	left := make([]*session, 0, len(s.sessions))
-	for ss := range s.sessions {
-		left = append(left, ss)
-	}
-	s.mu.Unlock()
-	for _, ss := range left {
-		ss.c.Conn().Close()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		c.abort()
 	}
 }

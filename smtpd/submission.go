@@ -49,11 +49,12 @@ type session struct {
 func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	raw := c.Conn().(*conn)
 	if s.draining {
-		return nil, smtpError(envelope.Reply{Code: 421, Enhanced: [3]int{4, 3, 2}, Text: "Shutting down, try again later"})
+		raw.closeAfterReply()
+		return nil, smtpError(shuttingDown)
 	}
-	ss := &session{s: s, c: c, conn: c.Conn().(*conn), start: time.Now()}
-	ss.id = ss.conn.id
+	ss := &session{s: s, c: c, conn: raw, id: raw.id, start: time.Now()}
 	if t, ok := c.Conn().RemoteAddr().(*net.TCPAddr); ok {
 		ss.remote = netip.AddrPortFrom(t.AddrPort().Addr().Unmap(), t.AddrPort().Port())
 	}
@@ -157,11 +158,6 @@ func (ss *session) endWhenIdle() bool {
 	return !ss.busy
 }
 
-func (ss *session) sayGoodbye() {
-	ss.conn.writeReply("421 4.3.2 Shutting down, try again later")
-	ss.conn.Close()
-}
-
 // reports reports whether the session is one of port 25.
 func (ss *session) reports() bool { return ss.s.c.Reports != nil }
 
@@ -251,7 +247,7 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 	ss.mu.Unlock()
 	if ending {
 		ss.conn.closeAfterReply()
-		return refuse(421, 4, 3, 2, "Shutting down, try again later")
+		return smtpError(shuttingDown)
 	}
 	ss.hasFrom, ss.conn.inMail = true, true
 	if !reports {
@@ -294,6 +290,12 @@ func (ss *session) Rcpt(to string, o *smtp.RcptOptions) error {
 // submit, and for nobody else: theirs is reserved as it arrives, as that of a
 // message in chunks, of which the first has arrived when its size is known.
 func (ss *session) readMessage(chunked bool) ([]byte, error) {
+	ss.conn.arrival = &phaseReader{
+		r:     ss.conn.message(),
+		conn:  ss.conn,
+		limit: ss.s.c.phases,
+		start: time.Now(),
+	}
 	var hint int64
 	if !chunked && !ss.reports() {
 		hint = ss.env.Params.Size
@@ -304,12 +306,7 @@ func (ss *session) readMessage(chunked bool) ([]byte, error) {
 	}
 	ss.conn.sendGoAhead()
 
-	return envelope.ReadMessage(&phaseReader{
-		r:     ss.conn.message(),
-		conn:  ss.conn,
-		limit: ss.s.c.phases,
-		start: time.Now(),
-	}, envelope.ReadConfig{
+	return envelope.ReadMessage(ss.conn.arrival, envelope.ReadConfig{
 		MaxBytes:    ss.s.c.MaxMessageSize,
 		NormaliseLF: ss.s.c.NormaliseLF,
 		SizeHint:    hint,

@@ -119,6 +119,34 @@ func TestReadMessageAsksBeforeItAllocates(t *testing.T) {
 	}
 }
 
+// countingReader notes how much is wanted of it beside what was delivered.
+type countingReader struct {
+	r     io.Reader
+	given int
+	ahead int // the most that was wanted beyond what was given, or 4 KiB
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	c.ahead = max(c.ahead, len(p)-max(c.given, minBuffer))
+	n, err := c.r.Read(p)
+	c.given += n
+	return n, err
+}
+
+// TestReadMessageReadsNoMoreThanArrived: what a message takes beside what Grow
+// is asked for is bounded by what it has sent.
+func TestReadMessageReadsNoMoreThanArrived(t *testing.T) {
+	in := strings.Repeat("0123456789abcd\r\n", 10000)
+	r := &countingReader{r: strings.NewReader(in)}
+	got, err := ReadMessage(r, ReadConfig{})
+	if err != nil || string(got) != in {
+		t.Fatalf("got %d bytes, %v; want %d", len(got), err, len(in))
+	}
+	if r.ahead > 0 {
+		t.Errorf("a buffer was %d bytes larger than what had arrived", r.ahead)
+	}
+}
+
 func TestReadMessageCut(t *testing.T) {
 	for _, cause := range []error{io.ErrUnexpectedEOF, io.ErrClosedPipe} {
 		_, err := ReadMessage(io.MultiReader(strings.NewReader("A: b\r\n"), iotest.ErrReader(cause)), ReadConfig{})

@@ -49,8 +49,11 @@ func ReadMessage(r io.Reader, c ReadConfig) ([]byte, error) {
 		}
 	}
 
-	buf := make([]byte, readSize)
+	buf := make([]byte, minBuffer) // beside what Grow is asked for: never much more than that
 	for {
+		if len(buf) < readSize && len(s.out) >= readSize {
+			buf = make([]byte, readSize)
+		}
 		n, err := r.Read(buf)
 		if e := s.makeRoom(buf[:n], c); e != nil {
 			return nil, e

@@ -375,6 +375,13 @@ func (l *Loaded) hasUser(name string) bool {
 	return findUser(l.Users, name) >= 0
 }
 
+// heldUser reports whether the users file holds a user to domains.
+func (l *Loaded) heldUser(name string) bool {
+	i := findUser(l.Users, name)
+
+	return i >= 0 && heldToDomains(l.Users[i])
+}
+
 // checkLogins says what becomes of logins that the users file does not list,
 // where the upstream decides about passwords.
 func checkLogins(b *binder, l *Loaded) Problems {
@@ -393,6 +400,10 @@ func checkLogins(b *binder, l *Loaded) Problems {
 	case s.DefaultUser == "" && s.Auth == "upstream" && slices.ContainsFunc(l.Users, heldToDomains):
 		p.Warn = true
 		p.Reason = "not set, and the users file holds users to from_domains: logins that it does not list are refused"
+	case s.DefaultUser != "" && slices.ContainsFunc(l.Users, heldToDomains) && !l.heldUser(s.DefaultUser):
+		p.Warn = true
+		p.Reason = fmt.Sprintf("%s has no from_domains: where the upstream knows users by other spellings of their"+
+			" names, these get out of theirs", s.DefaultUser)
 	default:
 		return nil
 	}

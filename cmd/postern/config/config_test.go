@@ -300,15 +300,30 @@ func TestUserNames(t *testing.T) {
 // TestUnlistedLoginsAreExplained: what check says of logins that the users file
 // does not list.
 func TestUnlistedLoginsAreExplained(t *testing.T) {
-	dir := folder(t)
-	if err := os.WriteFile(filepath.Join(dir, "users.toml"), []byte("[[user]]\nname = \"a\"\nfrom_domains = [\"a.example\"]\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	file := write(t, dir, smallest+"[submission]\nauth = \"upstream\"\n")
-	_, problems := load(file, All, noEnv)
-	want := "submission.default_user: warning: not set, and the users file holds users to from_domains"
-	if len(problems.Fatal()) > 0 || !strings.Contains(problems.Error(), want) {
-		t.Errorf("got %v, want %s", problems, want)
+	const users = `
+[[user]]
+name = "a"
+from_domains = ["a.example"]
+[[user]]
+name = "free"
+`
+	for _, c := range []struct{ name, line, want string }{
+		{"no default", "", "warning: not set, and the users file holds users to from_domains"},
+		{"a default that is held", `default_user = "a"`, ""},
+		{"a default that is not held", `default_user = "Free"`, "warning: Free has no from_domains"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := folder(t)
+			if err := os.WriteFile(filepath.Join(dir, "users.toml"), []byte(users), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			file := write(t, dir, smallest+"[submission]\nauth = \"upstream\"\n"+c.line+"\n")
+			_, problems := load(file, All, noEnv)
+			got := strings.Contains(problems.Error(), "submission.default_user: ")
+			if len(problems.Fatal()) > 0 || got != (c.want != "") || !strings.Contains(problems.Error(), c.want) {
+				t.Errorf("got %v, want %q", problems, c.want)
+			}
+		})
 	}
 }
 

@@ -1,0 +1,151 @@
+package smtpd
+
+import (
+	"bufio"
+	"context"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// pipeListener is a listener with one connection, of net.Pipe.
+type pipeListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error {
+	close(l.done)
+	return nil
+}
+
+func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+type pipeConn struct{ net.Conn }
+
+func (pipeConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
+
+// TestSlowClientsHearTheRefusal: a message that was refused early may take as
+// long to arrive as any other, so that its client gets the reply, and does not
+// send it again for ever.
+func TestSlowClientsHearTheRefusal(t *testing.T) {
+	slowly := strings.Repeat("x", 20)
+	for _, c := range []struct {
+		name   string
+		begin  string
+		slowly string
+		end    string
+		want   string
+	}{
+		{"a bare LF", "DATA\r\nX: a\nb\r\n", slowly, "\r\n.\r\n", "550 5.6.0"},
+		{"too large", "DATA\r\n" + strings.Repeat("x", 2000), slowly, "\r\n.\r\n", "552 5.3.4"},
+		{"a chunk that is too large", "BDAT 1020\r\n" + strings.Repeat("x", 1000), slowly, "", "552 5.3.4"},
+		{"a chunk of no transaction", "RSET\r\nBDAT 20\r\n", slowly, "NOOP\r\n", "250 2.0.0 Ok"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client, server := net.Pipe()
+				l := &pipeListener{conns: make(chan net.Conn, 1), done: make(chan struct{})}
+				l.conns <- pipeConn{server}
+				users, err := NewUsers(Rate{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				s := New(Config{
+					Hostname:       "mail.example.com",
+					Auth:           users,
+					Submit:         &submitter{},
+					Directory:      anybody{},
+					Sources:        []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8"), User: "app"}},
+					MaxMessageSize: 1000,
+					MaxRecipients:  3,
+					IdleTimeout:    5 * time.Minute,
+					MessageTimeout: time.Hour,
+					Grace:          time.Second,
+					Log:            quiet,
+				})
+				ctx, cancel := context.WithCancel(context.Background())
+				served := make(chan error, 1)
+				go func() { served <- s.Serve(ctx, l, false) }()
+				defer func() {
+					client.Close()
+					cancel()
+					if err := <-served; err != nil {
+						t.Error(err)
+					}
+				}()
+				replies := make(chan string, 100)
+				go func() {
+					for in := bufio.NewScanner(client); in.Scan(); {
+						replies <- in.Text()
+					}
+					close(replies)
+				}()
+
+				client.Write([]byte("EHLO x\r\n"))
+				synctest.Wait()
+				client.Write([]byte("MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\n"))
+				synctest.Wait()
+				command, rest, _ := strings.Cut(c.begin, "\r\n")
+				client.Write([]byte(command + "\r\n"))
+				synctest.Wait()
+				client.Write([]byte(rest))
+				for i := range c.slowly {
+					time.Sleep(time.Minute)
+					if _, err := client.Write([]byte(c.slowly[i : i+1])); err != nil {
+						t.Errorf("after %d minutes: %v", i+1, err)
+						break
+					}
+				}
+				client.Write([]byte(c.end))
+				synctest.Wait()
+				client.Close()
+				last := ""
+				for r := range replies {
+					last = r
+				}
+				if !strings.HasPrefix(last, c.want) {
+					t.Errorf("got %q, want %q", last, c.want)
+				}
+			})
+		})
+	}
+}
+
+// TestRefusedMessagesHaveAnEnd: who goes on sending what was refused gets time
+// for a message of twice the largest size, and no more.
+func TestRefusedMessagesHaveAnEnd(t *testing.T) {
+	for _, c := range []struct {
+		after time.Duration
+		sent  int64
+		late  bool
+	}{
+		{15 * time.Minute, 1 << 20, false},
+		{30 * time.Minute, 2 << 20, false},
+		{40 * time.Minute, 100 << 20, true},
+	} {
+		p := &phaseReader{
+			r:     strings.NewReader("x"),
+			conn:  newConn(&wire{}, connConfig{maxMessage: 1 << 20, idle: time.Minute}),
+			limit: phases{message: time.Minute, minRate: 1 << 10},
+			start: time.Now().Add(-c.after),
+			n:     c.sent,
+		}
+		p.Read(make([]byte, 1))
+		if late := p.conn.phaseEnd.Before(time.Now().Add(time.Second)); late != c.late {
+			t.Errorf("%d bytes after %s: late %v, want %v", c.sent, c.after, late, c.late)
+		}
+	}
+}
