@@ -11,10 +11,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// admin is the operators' side: metrics and health. It faces loopback or a
-// private network, never the Internet.
+// admin is the operators' side. Its socket answers the commands, which read and
+// change the queue and the events; who may use it the file system decides. Its
+// listener answers anybody who reaches it, with metrics and health alone.
 type admin struct {
-	mux   *http.ServeMux
+	mux   *http.ServeMux // of the socket
+	open  *http.ServeMux // of the listener
 	ready atomic.Bool
 	check func(context.Context) error // whether mail can be taken now
 	alive func() error                // names the parts that are stuck
@@ -25,12 +27,15 @@ const readyTimeout = 5 * time.Second
 func newAdmin(reg *prometheus.Registry, check func(context.Context) error, alive func() error) *admin {
 	a := &admin{
 		mux:   http.NewServeMux(),
+		open:  http.NewServeMux(),
 		check: check,
 		alive: alive,
 	}
-	a.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	a.mux.HandleFunc("GET /healthz", a.healthz)
-	a.mux.HandleFunc("GET /readyz", a.readyz)
+	for _, mux := range []*http.ServeMux{a.mux, a.open} {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+		mux.HandleFunc("GET "+healthPath, a.healthz)
+		mux.HandleFunc("GET "+readyPath, a.readyz)
+	}
 	a.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	a.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	a.mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)

@@ -269,22 +269,22 @@ func (c *eventsReplayCmd) Run(e *env) error {
 // put appends events to the spool, by way of the gateway where one runs, and
 // returns how many.
 func (c *eventsReplayCmd) put(ctx context.Context, l *config.Loaded, lines [][]byte) (int, error) {
+	n, noGateway := inChunks(lines, func(chunk [][]byte) error { return postEvents(ctx, l.Config, chunk) })
+	if n > 0 || !errors.Is(noGateway, errNoGateway) {
+		return n, noGateway
+	}
+
 	s, err := spool.Open(spool.Config{
 		Dir:     eventsDir(l.Config),
 		Keep:    l.Events.Keep.Std(),
 		Readers: []string{ingestReader},
 		Log:     slog.New(slog.DiscardHandler),
 	})
-	if errors.Is(err, spool.ErrLocked) {
-		return inChunks(lines, func(chunk [][]byte) error {
-			return postEvents(ctx, string(l.Admin.Listen), chunk)
-		})
-	}
 	if err != nil {
-		return 0, err
+		return 0, lockedOut(noGateway, err)
 	}
 
-	n, err := inChunks(lines, func(chunk [][]byte) error { return s.Append(ctx, chunk...) })
+	n, err = inChunks(lines, func(chunk [][]byte) error { return s.Append(ctx, chunk...) })
 
 	return n, errors.Join(err, s.Close())
 }
@@ -346,22 +346,14 @@ func replayLines(in io.Reader) ([][]byte, error) {
 	return out, sc.Err()
 }
 
-func postEvents(ctx context.Context, addr string, lines [][]byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/events", bytes.NewReader(bytes.Join(lines, []byte("\n"))))
+// postEvents has the gateway that runs append events.
+func postEvents(ctx context.Context, c *config.Config, lines [][]byte) error {
+	answer, err := askGateway(ctx, c, http.MethodPost, "/events", bytes.NewReader(bytes.Join(lines, []byte("\n"))))
 	if err != nil {
 		return err
 	}
-	req.Header.Set(adminHeader, "events")
-	res, err := (&http.Client{Timeout: time.Minute}).Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		b, _ := io.ReadAll(io.LimitReader(res.Body, 1000))
-		return fmt.Errorf("%s", b)
-	}
-	return nil
+
+	return answer.Close()
 }
 
 const maxReplay = 256 << 20

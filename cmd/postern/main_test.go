@@ -164,8 +164,11 @@ func TestRunLetsPanicThrough(t *testing.T) {
 
 // process is a `serve` that runs as a process of its own.
 type process struct {
-	cmd   *exec.Cmd
-	admin string // the address of its admin listener
+	cmd    *exec.Cmd
+	admin  string // the address of its admin listener
+	config string
+	state  string // its state_dir
+	args   []string
 }
 
 // unusedAddr is an address that nobody listens on.
@@ -181,24 +184,34 @@ func unusedAddr(t *testing.T) string {
 
 // startProcess starts `serve` with its standard error on w, and waits until
 // its health check answers.
-func startProcess(t *testing.T, w *os.File) *process {
+func startProcess(t *testing.T, w *os.File, args ...string) *process {
 	t.Helper()
-	p := &process{admin: unusedAddr(t)}
-	file := writeConfig(t, "", fmt.Sprintf("[admin]\nlisten = %q\n", p.admin))
+	p := &process{admin: unusedAddr(t), args: args}
+	p.config = writeConfig(t, "", fmt.Sprintf("[admin]\nlisten = %q\n", p.admin))
+	p.state = filepath.Join(filepath.Dir(p.config), "state")
 
-	p.cmd = exec.Command(os.Args[0], "serve", "--config", file)
+	p.start(t, w)
+	return p
+}
+
+// start is startProcess for one that has ended.
+func (p *process) start(t *testing.T, w *os.File) {
+	t.Helper()
+	p.cmd = exec.Command(os.Args[0], append([]string{"serve", "--config", p.config}, p.args...)...)
 	p.cmd.Env = append(os.Environ(), asMain+"=1")
-	p.cmd.Stderr = w
+	if w != nil {
+		p.cmd.Stderr = w
+	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+	process := p.cmd.Process
+	t.Cleanup(func() { _ = process.Kill() })
 
 	p.waitFor(t, "the health check", func() bool {
 		body, err := p.get("/healthz")
 		return err == nil && body == "ok\n"
 	})
-	return p
 }
 
 func (p *process) get(path string) (string, error) {

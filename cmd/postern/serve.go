@@ -156,7 +156,7 @@ type gateway struct {
 	live      atomic.Pointer[live]
 
 	submission, submissionTLS, web, port25, acmeHTTP, acmeTLS []net.Listener
-	adminListeners                                            []net.Listener
+	adminListeners, adminSockets                              []net.Listener
 }
 
 const ingestReader = "ingest"
@@ -494,7 +494,8 @@ func (g *gateway) Serve(ctx context.Context) error {
 		"submission_tls", addrs(g.submissionTLS),
 		"tracker", addrs(g.web),
 		"reports", addrs(g.port25),
-		"admin", addrs(g.adminListeners))
+		"admin", addrs(g.adminListeners),
+		"admin_socket", addrs(g.adminSockets))
 	g.notifier.send("READY=1")
 	back.Go(func() { g.notifier.serveWatchdog(background, g.health.Check, g.log) })
 
@@ -552,9 +553,14 @@ func (g *gateway) serveBack(ctx context.Context, run runner) error {
 		run("", func() error { _ = g.Reachable(ctx); return nil })
 	}
 	for _, l := range g.adminListeners {
-		s := web.NewServer(g.admin.mux, g.log)
-		s.WriteTimeout = 0 // profiles and streams take their time
+		s := web.NewServer(newHostGuard(g.admin.open, g.c.Config), g.log)
+		s.WriteTimeout = 0 // the demo's stream takes its time
 		run("admin", func() error { return serveHTTP(ctx, s, l, time.Second) })
+	}
+	for _, l := range g.adminSockets {
+		s := web.NewServer(g.admin.mux, g.log)
+		s.WriteTimeout = 0 // profiles take their time
+		run("admin.socket", func() error { return serveHTTP(ctx, s, l, time.Second) })
 	}
 	if g.uploader != nil {
 		reader, err := g.spool.Reader(ingestReader)

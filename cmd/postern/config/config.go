@@ -293,9 +293,12 @@ type SignalsFilter struct {
 	Subaccount   uint32 `toml:"subaccount"`
 }
 
-// Admin is the operators' listener.
+// Admin is where operators and their programs ask.
 type Admin struct {
-	Listen OptAddr `toml:"listen"`
+	Socket      string  `toml:"socket"` // for the commands, in state_dir; empty: none
+	SocketGroup string  `toml:"socket_group"`
+	Hosts       []Host  `toml:"hosts"`  // that Listen answers to, besides IP addresses, localhost and the hostname
+	Listen      OptAddr `toml:"listen"` // metrics and health
 }
 
 // reportClasses are what [signals] report names where it is left out: all.
@@ -330,7 +333,7 @@ func Default() *Config {
 	c.Signals = Signals{UploadURL: "https://api.sparkpost.com/api/v1/ingest/events", EnableSignals: Yes,
 		Report: append([]string(nil), reportClasses...), MinFreeSpace: 20 * mebi, PrivacyPolicy: "retain",
 		BatchSize: 4 * mebi, BatchAge: seconds(30), KeepLedger: seconds(7 * 86400), Prefetch: "mark", Scanner: "mark"}
-	c.Admin = Admin{Listen: "127.0.0.1:8025"}
+	c.Admin = Admin{Socket: "admin.sock", Listen: "127.0.0.1:8025"}
 	return c
 }
 
