@@ -17,15 +17,15 @@ import (
 )
 
 type accountingCmd struct {
-	Print  bool     `xor:"what" help:"Print the events of the files as JSON lines; nothing else is touched."`
-	Pipe   bool     `xor:"what" help:"Take records from standard input, as PowerMTA's pipe writes them; the gateway of --config makes events of them."`
-	Config string   `type:"path" help:"The gateway's configuration file: --pipe needs it; --print takes relay.message_id_header and [accounting.bounce_class] from it." placeholder:"FILE"`
-	Files  []string `arg:"" optional:"" type:"existingfile" help:"With --print: PowerMTA accounting files."`
+	Print bool `xor:"what" help:"Print the events of the files as JSON lines; nothing else is touched."`
+	Pipe  bool `xor:"what" help:"Take records from standard input, as PowerMTA's pipe writes them; the gateway of --config makes events of them."`
+	configFile
+	Files []string `arg:"" optional:"" type:"existingfile" help:"With --print: PowerMTA accounting files."`
 }
 
 func (c *accountingCmd) Help() string {
 	return `With --print, records of every message id make events, whoever issued it.
-With --config, the message id's column is the gateway's.
+The message id's column and the bounce classes are those of the configuration, where there is one.
 Example: postern accounting --print /var/log/pmta/acct-2026-11-24-0000.csv
 
 For PowerMTA:
@@ -37,20 +37,18 @@ guide says.`
 
 func (c *accountingCmd) Run(e *env) error {
 	switch {
-	case c.Pipe && c.Config == "":
-		return errors.New("--pipe wants --config")
 	case c.Pipe:
 		return c.pipe(e)
 	case c.Print && len(c.Files) > 0:
 		return c.print(e)
 	}
-	return errors.New("want --print FILE..., or --pipe --config FILE")
+	return usageError{"want --print FILE..., or --pipe"}
 }
 
 func (c *accountingCmd) pipe(e *env) error {
-	l, problems := config.Load(c.Config, config.All)
+	l, problems := c.read(config.All)
 	// What else is wrong does not keep records from the disk.
-	if l.StateDir == "" {
+	if l.StateDir == "" || !l.Understood() {
 		for _, p := range problems.Fatal() {
 			fmt.Fprintln(e.stderr, p)
 		}
@@ -71,15 +69,15 @@ func (g *gateway) servePipe(ctx context.Context, in io.Reader) error {
 	return err
 }
 
-// settings are those of the gateway of --config, whatever else is wrong in it;
-// without one they are the defaults.
+// settings are those of the configuration, whatever else is wrong in it; where
+// none is named and the default is not there they are the defaults.
 func (c *accountingCmd) settings() (accounting.Settings, error) {
-	if c.Config == "" {
+	if c.file() == defaultConfig && !c.isThere() {
 		return accounting.Settings{}, nil
 	}
 
-	l, problems := config.Load(c.Config, config.All)
-	if l.Relay.MessageIDHeader == "" {
+	l, problems := c.read(config.All)
+	if l.Relay.MessageIDHeader == "" || !l.Understood() {
 		return accounting.Settings{}, problems.Fatal()
 	}
 

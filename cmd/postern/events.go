@@ -31,14 +31,14 @@ type eventsCmd struct {
 
 // spoolAt is of the commands that look at a spool.
 type spoolAt struct {
-	Config string `required:"" type:"path" help:"The configuration file." placeholder:"FILE"`
+	configFile
 }
 
 // load reads the configuration, whatever else is wrong in it: an operator wants
 // to look at the spool most when something is.
 func (c spoolAt) load() (*config.Loaded, error) {
-	l, problems := config.Load(c.Config, config.All)
-	if l.StateDir == "" {
+	l, problems := c.read(config.All)
+	if l.StateDir == "" || !l.Understood() {
 		return nil, problems.Fatal()
 	}
 	return l, nil
@@ -55,7 +55,7 @@ type eventsTailCmd struct {
 
 func (c *eventsTailCmd) Help() string {
 	return "Types and classes: " + eventNames() + `.
-Example: postern events tail --config postern.toml --type click --type open`
+Example: postern events tail --type click --type open`
 }
 
 const tailEvery = 200 * time.Millisecond
@@ -68,7 +68,7 @@ func (c *eventsTailCmd) Run(e *env) error {
 
 	types, err := event.Select(c.Type)
 	if err != nil {
-		return fmt.Errorf("--type: %w; write one of %s", err, eventNames())
+		return usageError{fmt.Sprintf("--type: %v; write one of %s", err, eventNames())}
 	}
 
 	dir := eventsDir(l.Config)
@@ -235,7 +235,7 @@ type eventsReplayCmd struct {
 }
 
 func (c *eventsReplayCmd) Help() string {
-	return "Events keep their event_id, so that what the service has already is dropped there.\nExample: postern events replay --config postern.toml events/rejected/2026-11-24.ndjson"
+	return "Events keep their event_id, so that what the service has already is dropped there.\nExample: postern events replay events/rejected/2026-11-24.ndjson"
 }
 
 func (c *eventsReplayCmd) Run(e *env) error {

@@ -151,7 +151,7 @@ type queueListCmd struct {
 	N    int  `short:"n" default:"1000" help:"At most so many."`
 }
 
-func (c *queueListCmd) Help() string { return "Example: postern queue list --config postern.toml" }
+func (c *queueListCmd) Help() string { return "Example: postern queue list" }
 
 func (c *queueListCmd) Run(e *env) error {
 	path := "/queue?n=" + strconv.Itoa(c.N)

@@ -36,18 +36,18 @@ import (
 )
 
 type serveCmd struct {
-	Config string `required:"" type:"path" help:"The configuration file." placeholder:"FILE"`
-	Role   string `enum:"all,tracker" default:"all" help:"tracker: the links alone, with the key file and a spool; many may run behind a balancer."`
+	configFile
+	Role string `enum:"all,tracker" default:"all" help:"tracker: the links alone, with the key file and a spool; many may run behind a balancer."`
 }
 
-func (c *serveCmd) Help() string { return "Example: postern serve --config /etc/postern/postern.toml" }
+func (c *serveCmd) Help() string { return "Example: postern serve --config ./postern.toml" }
 
 func (c *serveCmd) Run(e *env) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP) // first: until then it would end the process
 	defer signal.Stop(hup)
 
-	l, problems := config.Load(c.Config, config.Role(c.Role))
+	l, problems := c.read(config.Role(c.Role))
 	level := new(slog.LevelVar)
 	out := e.useLog(logConfig(l.Log, level))
 	for _, p := range problems {

@@ -352,6 +352,12 @@ type Loaded struct {
 	binder *binder // which knows the lines of the configuration
 }
 
+// Understood reports whether the file could be read as TOML at all. Where not,
+// every value is a default, which says nothing of the gateway.
+func (l *Loaded) Understood() bool {
+	return len(l.binder.problems) == 0 || len(l.binder.lines) > 0
+}
+
 // Role is which part of a configuration a process runs. What others need is
 // not checked: a tracker alone has neither the users file nor signing keys.
 type Role string
