@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/pprof"
 	"sync/atomic"
@@ -18,13 +19,17 @@ type admin struct {
 	mux   *http.ServeMux // of the socket
 	open  *http.ServeMux // of the listener
 	ready atomic.Bool
-	check func(context.Context) error // whether mail can be taken now
-	alive func() error                // names the parts that are stuck
+	check mailCheck
+	alive func() error // names the parts that are stuck
 }
+
+// mailCheck returns nil where mail is taken now, and then what is wrong all the
+// same, "" where nothing is.
+type mailCheck func(context.Context) (note string, err error)
 
 const readyTimeout = 5 * time.Second
 
-func newAdmin(reg *prometheus.Registry, check func(context.Context) error, alive func() error) *admin {
+func newAdmin(reg *prometheus.Registry, check mailCheck, alive func() error) *admin {
 	a := &admin{
 		mux:   http.NewServeMux(),
 		open:  http.NewServeMux(),
@@ -53,7 +58,7 @@ func (a *admin) healthz(w http.ResponseWriter, _ *http.Request) {
 }
 
 // readyz says 503 before the listeners are open, while the gateway drains, while
-// a part of it is stuck, and while mail cannot be handed on.
+// a part of it is stuck, and while mail is not taken.
 func (a *admin) readyz(w http.ResponseWriter, r *http.Request) {
 	if !a.ready.Load() {
 		http.Error(w, "starting or stopping", http.StatusServiceUnavailable)
@@ -66,9 +71,15 @@ func (a *admin) readyz(w http.ResponseWriter, r *http.Request) {
 
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
-	if err := a.check(ctx); err != nil {
+	note, err := a.check(ctx)
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	w.Write([]byte("ready\n"))
+
+	body := "ready\n"
+	if note != "" {
+		body = "ready: " + note + "\n"
+	}
+	_, _ = io.WriteString(w, body)
 }

@@ -270,19 +270,24 @@ func (g *gateway) watchHealth() {
 	}
 }
 
-// acceptsMail returns nil where mail can be taken now: there is room for it on
-// the disk, and an upstream.
-func (g *gateway) acceptsMail(ctx context.Context) error {
+// acceptsMail implements mailCheck: there is room for mail on the disk, and an
+// upstream, or the queue that takes all mail in its place.
+func (g *gateway) acceptsMail(ctx context.Context) (note string, err error) {
 	if err := g.spool.Err(); err != nil {
-		return fmt.Errorf("event spool: %w", err)
+		return "", fmt.Errorf("event spool: %w", err)
 	}
 	if g.queue != nil {
 		if err := g.queue.Err(); err != nil {
-			return fmt.Errorf("retry spool: %w", err)
+			return "", fmt.Errorf("retry spool: %w", err)
 		}
 	}
 
-	return g.Reachable(ctx)
+	err = g.Reachable(ctx)
+	if err != nil && g.live.Load().c.Relay.Queue == "always" {
+		return "mail is queued, and cannot be handed on: " + err.Error(), nil
+	}
+
+	return "", err
 }
 
 // limitConnections holds the connections of clients to what the limit of open
