@@ -156,7 +156,7 @@ type gateway struct {
 	live      atomic.Pointer[live]
 
 	submission, submissionTLS, web, port25, acmeHTTP, acmeTLS []net.Listener
-	adminListeners, adminSockets                              []net.Listener
+	adminListeners, adminSockets, pipeSockets                 []net.Listener
 }
 
 const ingestReader = "ingest"
@@ -232,7 +232,7 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 	g.admin.eventRoutes(g.spool)
 	if mail {
 		// A pipe may bring records at any time, so that there is always a follower.
-		if g.accounting, err = accounting.New(accounting.Config{Globs: l.Accounting.Files, Dir: filepath.Join(l.StateDir, "accounting"), PipeDir: pipeDir(l.Config),
+		if g.accounting, err = accounting.New(accounting.Config{Globs: l.Accounting.Files, Dir: filepath.Join(l.StateDir, "accounting"), PipeDir: pipeDir(l.Config), DropDir: l.Accounting.PipeDir,
 			Settings: accounting.Settings{Classes: l.Accounting.BounceClass, Verify: g.ourID, MessageIDHeader: g.messageIDHeader},
 			Events:   g.recorder(), Log: log, Metrics: g.reg}); err != nil {
 			return g, err
@@ -538,6 +538,9 @@ func (g *gateway) serveFront(ctx context.Context, run runner) {
 	}
 	if g.accounting != nil {
 		run("accounting", func() error { return g.accounting.Serve(ctx) })
+	}
+	for _, l := range g.pipeSockets {
+		run("accounting.pipe_socket", func() error { return accounting.HandOver(ctx, l, pipeDir(g.c.Config), g.log) })
 	}
 	if g.accounting != nil && g.c.Accounting.Pipe {
 		run("accounting.pipe", func() error { return g.servePipe(ctx, os.Stdin) })

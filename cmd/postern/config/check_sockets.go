@@ -11,6 +11,18 @@ import (
 func (b *binder) checkSockets(c *Config) {
 	c.Admin.Socket = inStateDir(c, c.Admin.Socket)
 	b.checkGroup("admin.socket_group", c.Admin.SocketGroup)
+	if c.Accounting.PipeSocket == "" {
+		c.Accounting.PipeSocket = "pipe.sock"
+	}
+	c.Accounting.PipeSocket = inStateDir(c, c.Accounting.PipeSocket)
+	c.Accounting.PipeDir = b.Path(c.Accounting.PipeDir)
+	b.checkGroup("accounting.pipe_group", c.Accounting.PipeGroup)
+	if c.Accounting.PipeGroup == "" {
+		c.Accounting.PipeGroup = c.Admin.SocketGroup
+	}
+	if c.Accounting.PipeSocket == c.Admin.Socket {
+		b.problem("accounting.pipe_socket", "%s is admin.socket already", c.Admin.Socket)
+	}
 	if c.Admin.Socket == "" && c.Admin.SocketGroup != "" {
 		b.warn("admin.socket_group", `has no effect: admin.socket is ""`)
 	}

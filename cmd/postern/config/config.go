@@ -258,6 +258,9 @@ func (r Reports) Domains() []string { return slices.Concat(r.BounceDomains, r.FB
 type Accounting struct {
 	Files       []string       `toml:"files"`
 	Pipe        bool           `toml:"pipe"`
+	PipeSocket  string         `toml:"pipe_socket"` // where `accounting --pipe` gets its files; empty: pipe.sock in state_dir
+	PipeDir     string         `toml:"pipe_dir"`    // where it leaves them while there is no gateway; empty: nowhere
+	PipeGroup   string         `toml:"pipe_group"`  // who may do either; empty: admin.socket_group
 	BounceClass map[string]int `toml:"bounce_class"`
 }
 

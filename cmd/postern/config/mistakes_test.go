@@ -80,6 +80,8 @@ func mistakes(t *testing.T) []mistake {
 		{name: "a source rule for nobody", text: with("[[submission.source]]\nnetwork = \"10.1.0.0/16\"\nrequire_auth = false\nuser = \"nobody\"\n")},
 		{name: "admin on every address", text: with("[admin]\nlisten = \"0.0.0.0:8025\"\n")},
 		{name: "a group that is not there", text: with("[admin]\nsocket_group = \"no-such-group-here\"\n")},
+		{name: "a pipe's group that is not there", text: with("[accounting]\npipe_group = \"no-such-group-here\"\n")},
+		{name: "one socket for two", text: with("[accounting]\npipe_socket = \"admin.sock\"\n")},
 		{name: "a group for no socket", text: with("[admin]\nsocket = \"\"\nsocket_group = \"root\"\n")},
 		{name: "a URL among the hosts of admin", text: with("[admin]\nhosts = [\"http://metrics.example.com/\"]\n")},
 		{name: "passwords in plain text", text: with("[submission]\nrequire_tls = false\n")},

@@ -51,6 +51,10 @@ func (l *Loaded) summariseListeners() Section {
 		s.say("%-25s %-21s the commands queue and events replay, profiles: %s", "admin.socket", path, users(l.Admin.SocketGroup))
 	}
 
+	if path := l.Accounting.PipeSocket; l.Role == All {
+		s.say("%-25s %-21s the command accounting --pipe: %s", "accounting.pipe_socket", path, users(l.Accounting.PipeGroup))
+	}
+
 	return s
 }
 
