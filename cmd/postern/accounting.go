@@ -89,7 +89,9 @@ func (c *accountingCmd) target(e *env) (accounting.PipeTarget, error) {
 		to.Dir = pipeDir(l.Config)
 	}
 	if l.Accounting.PipeSocket != "" {
-		to.Gateway = func() (*os.File, error) { return fileFromGateway(context.WithoutCancel(e.ctx), l.Accounting.PipeSocket) }
+		to.Gateway = func() (*os.File, error) {
+			return fileFromGateway(context.WithoutCancel(e.ctx), l.Accounting.PipeSocket)
+		}
 	}
 
 	return to, nil

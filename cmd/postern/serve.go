@@ -180,7 +180,7 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 	setLevel(level, l.Config)
 	g.budget = smtpd.NewBudget(int64(l.MemoryBudget))
 	g.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	g.reg.MustRegister(&g.totals)
+	g.reg.MustRegister(&g.totals, newBuildInfo())
 	if err := g.openSpools(); err != nil {
 		return g, err
 	}
@@ -370,6 +370,7 @@ func (g *gateway) openSpools() error {
 	if err != nil {
 		return err
 	}
+	g.reg.MustRegister(newBacklogMetrics(g.spool, readers))
 	if g.c.Role == config.Tracker {
 		return nil
 	}
