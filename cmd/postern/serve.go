@@ -148,6 +148,7 @@ type gateway struct {
 	commits    health.Work // of the uploader's cursor
 	rounds     health.Work // of what looks after files and upstreams
 	totals     totals
+	submitted  prometheus.Histogram
 
 	connections config.Connections // of clients, at once
 	listeners   []net.Listener     // all, to close where the start fails
@@ -164,13 +165,14 @@ const ingestReader = "ingest"
 // newGateway builds everything and opens the listeners.
 func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *gateway, err error) {
 	g = &gateway{
-		c:        l,
-		log:      log,
-		level:    level,
-		reg:      prometheus.NewRegistry(),
-		ids:      event.NewIDs(),
-		webState: web.NewState(),
-		notifier: newNotifier(os.Getenv),
+		c:         l,
+		log:       log,
+		level:     level,
+		reg:       prometheus.NewRegistry(),
+		ids:       event.NewIDs(),
+		webState:  web.NewState(),
+		submitted: newSubmissionDuration(),
+		notifier:  newNotifier(os.Getenv),
 	}
 	defer func() {
 		if err != nil {
@@ -180,7 +182,7 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 	setLevel(level, l.Config)
 	g.budget = smtpd.NewBudget(int64(l.MemoryBudget))
 	g.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	g.reg.MustRegister(&g.totals, newBuildInfo())
+	g.reg.MustRegister(&g.totals, newBuildInfo(), g.submitted)
 	if err := g.openSpools(); err != nil {
 		return g, err
 	}
@@ -238,6 +240,7 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 			return g, err
 		}
 		g.admin.queueRoutes(g.queue)
+		registerQueueAge(g.reg, g.queue)
 	}
 	g.watchHealth()
 	return g, g.listen()

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"postern/dkim"
+	"postern/relay/queue"
 	"postern/tracking/event"
 	"postern/tracking/spool"
 )
@@ -80,4 +81,41 @@ func newBuildInfo() prometheus.Collector {
 	g.Set(1)
 
 	return g
+}
+
+// durationBuckets are those of durations in which an upstream has a part: from
+// milliseconds to relay.answer_within.
+var durationBuckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300}
+
+// newSubmissionDuration measures how long clients wait for the answer to a
+// message.
+func newSubmissionDuration() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "postern_submission_duration_seconds",
+		Help:    "From the end of a message's data to the reply.",
+		Buckets: durationBuckets,
+	})
+}
+
+// registerQueueAge adds what the retry spool does not measure by itself.
+func registerQueueAge(reg prometheus.Registerer, q *queue.Queue) {
+	reg.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "postern_queue_oldest_seconds",
+			Help: "Age of the oldest copy in the retry spool; 0: none waits.",
+		}, func() float64 {
+			oldest, _ := q.Backlog()
+			if oldest.IsZero() {
+				return 0
+			}
+			return max(0, time.Since(oldest).Seconds())
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "postern_queue_waiting_bytes",
+			Help: "Bytes of the messages that wait in the retry spool.",
+		}, func() float64 {
+			_, bytes := q.Backlog()
+			return float64(bytes)
+		}),
+	)
 }
