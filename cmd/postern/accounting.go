@@ -11,75 +11,123 @@ import (
 	"path/filepath"
 
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/localsocket"
 	"postern/cmd/postern/logging"
 	"postern/tracking/accounting"
 	"postern/tracking/event"
 )
 
 type accountingCmd struct {
-	Print  bool     `xor:"what" help:"Print the events of the files as JSON lines; nothing else is touched."`
-	Pipe   bool     `xor:"what" help:"Take records from standard input, as PowerMTA's pipe writes them; the gateway of --config makes events of them."`
-	Config string   `type:"path" help:"The gateway's configuration file: --pipe needs it; --print takes relay.message_id_header and [accounting.bounce_class] from it." placeholder:"FILE"`
+	Print bool `xor:"what" help:"Print the events of the files as JSON lines; nothing else is touched."`
+	Pipe  bool `xor:"what" help:"Take records from standard input, as PowerMTA's pipe writes them; the gateway makes events of them."`
+	configFile
+	Socket string   `type:"path" help:"With --pipe: the gateway's socket ([accounting] pipe_socket); the configuration is not read." placeholder:"PATH"`
+	Dir    string   `type:"path" help:"With --pipe: a folder for records while there is no gateway ([accounting] pipe_dir); the configuration is not read." placeholder:"PATH"`
 	Files  []string `arg:"" optional:"" type:"existingfile" help:"With --print: PowerMTA accounting files."`
 }
 
 func (c *accountingCmd) Help() string {
 	return `With --print, records of every message id make events, whoever issued it.
-With --config, the message id's column is the gateway's.
+The message id's column and the bounce classes are those of the configuration, where there is one.
 Example: postern accounting --print /var/log/pmta/acct-2026-11-24-0000.csv
 
 For PowerMTA:
-  <acct-file |/usr/local/bin/postern accounting --pipe --config /etc/postern/postern.toml>
+  <acct-file |/usr/local/bin/postern accounting --pipe --socket /var/lib/postern/pipe.sock --dir /var/spool/postern-pipe>
 Each record is on disk before the next is read, whether the gateway runs or not;
-one that runs makes its event at once. Configure a file beside it, as PowerMTA's
+one that runs makes its event at once. With --socket or --dir the configuration
+is not needed; without either it says where both are. Configure a file beside it, as PowerMTA's
 guide says.`
 }
 
 func (c *accountingCmd) Run(e *env) error {
 	switch {
-	case c.Pipe && c.Config == "":
-		return errors.New("--pipe wants --config")
+	case !c.Pipe && (c.Socket != "" || c.Dir != ""):
+		return usageError{"--socket and --dir are for --pipe"}
 	case c.Pipe:
 		return c.pipe(e)
 	case c.Print && len(c.Files) > 0:
 		return c.print(e)
 	}
-	return errors.New("want --print FILE..., or --pipe --config FILE")
+	return usageError{"want --print FILE..., or --pipe"}
 }
 
 func (c *accountingCmd) pipe(e *env) error {
-	l, problems := config.Load(c.Config, config.All)
+	to, err := c.target(e)
+	if err != nil {
+		return err
+	}
+
+	log := e.useLog(logging.Config{}).Logger() // PowerMTA need not read it
+	if to.Dir == "" {
+		log.Warn("accounting: no --dir: records that come while there is no gateway can be lost")
+	}
+	return accounting.Pipe(e.ctx, e.stdin, to, log)
+}
+
+// target returns where --pipe takes records: what the flags say, or where there
+// are none, the configuration.
+func (c *accountingCmd) target(e *env) (accounting.PipeTarget, error) {
+	if c.Socket != "" || c.Dir != "" {
+		to := accounting.PipeTarget{Dir: c.Dir}
+		if c.Socket != "" {
+			to.Gateway = func() (*os.File, error) { return fileFromGateway(context.WithoutCancel(e.ctx), c.Socket) }
+		}
+		return to, nil
+	}
+
+	l, problems := c.read(config.All)
 	// What else is wrong does not keep records from the disk.
-	if l.StateDir == "" {
+	if l.StateDir == "" || !l.Understood() {
 		for _, p := range problems.Fatal() {
 			fmt.Fprintln(e.stderr, p)
 		}
-		return errors.New("no state_dir to write records to")
+		return accounting.PipeTarget{}, errors.New("the configuration does not say where records go; --socket and --dir do, too")
 	}
-	log := e.useLog(logging.Config{}).Logger() // PowerMTA need not read it
-	return accounting.Pipe(e.ctx, e.stdin, pipeDir(l.Config), log)
+
+	to := accounting.PipeTarget{Dir: l.Accounting.PipeDir}
+	if to.Dir == "" {
+		to.Dir = pipeDir(l.Config)
+	}
+	if l.Accounting.PipeSocket != "" {
+		to.Gateway = func() (*os.File, error) {
+			return fileFromGateway(context.WithoutCancel(e.ctx), l.Accounting.PipeSocket)
+		}
+	}
+
+	return to, nil
+}
+
+// fileFromGateway asks the gateway for a file for records.
+func fileFromGateway(ctx context.Context, socket string) (*os.File, error) {
+	c, err := localsocket.Dial(ctx, socket)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+
+	return accounting.Receive(c)
 }
 
 func pipeDir(c *config.Config) string { return filepath.Join(c.StateDir, "accounting", "pipe") }
 
 // servePipe is [accounting] pipe = true: this process's standard input.
 func (g *gateway) servePipe(ctx context.Context, in io.Reader) error {
-	err := accounting.Pipe(ctx, in, pipeDir(g.c.Config), g.log)
+	err := accounting.Pipe(ctx, in, accounting.PipeTarget{Dir: pipeDir(g.c.Config)}, g.log)
 	if err == nil && ctx.Err() == nil {
 		g.log.Warn("accounting.pipe: standard input has ended, no more records come that way")
 	}
 	return err
 }
 
-// settings are those of the gateway of --config, whatever else is wrong in it;
-// without one they are the defaults.
+// settings are those of the configuration, whatever else is wrong in it; where
+// none is named and the default is not there they are the defaults.
 func (c *accountingCmd) settings() (accounting.Settings, error) {
-	if c.Config == "" {
+	if c.file() == defaultConfig && !c.isThere() {
 		return accounting.Settings{}, nil
 	}
 
-	l, problems := config.Load(c.Config, config.All)
-	if l.Relay.MessageIDHeader == "" {
+	l, problems := c.read(config.All)
+	if l.Relay.MessageIDHeader == "" || !l.Understood() {
 		return accounting.Settings{}, problems.Fatal()
 	}
 

@@ -33,7 +33,7 @@ func TestAccountingPrintUsesConfiguration(t *testing.T) {
 		{conf, 1},
 	} {
 		var out, log bytes.Buffer
-		cmd := &accountingCmd{Print: true, Config: c.config, Files: []string{records}}
+		cmd := &accountingCmd{Print: true, configFile: configFile{c.config}, Files: []string{records}}
 		if err := cmd.Run(&env{ctx: context.Background(), stdout: &out, stderr: &log}); err != nil {
 			t.Fatal(err)
 		}

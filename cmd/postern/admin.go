@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/http/pprof"
 	"sync/atomic"
@@ -11,26 +12,35 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// admin is the operators' side: metrics and health. It faces loopback or a
-// private network, never the Internet.
+// admin is the operators' side. Its socket answers the commands, which read and
+// change the queue and the events; who may use it the file system decides. Its
+// listener answers anybody who reaches it, with metrics and health alone.
 type admin struct {
-	mux   *http.ServeMux
+	mux   *http.ServeMux // of the socket
+	open  *http.ServeMux // of the listener
 	ready atomic.Bool
-	check func(context.Context) error // whether mail can be taken now
-	alive func() error                // names the parts that are stuck
+	check mailCheck
+	alive func() error // names the parts that are stuck
 }
+
+// mailCheck returns nil where mail is taken now, and then what is wrong all the
+// same, "" where nothing is.
+type mailCheck func(context.Context) (note string, err error)
 
 const readyTimeout = 5 * time.Second
 
-func newAdmin(reg *prometheus.Registry, check func(context.Context) error, alive func() error) *admin {
+func newAdmin(reg *prometheus.Registry, check mailCheck, alive func() error) *admin {
 	a := &admin{
 		mux:   http.NewServeMux(),
+		open:  http.NewServeMux(),
 		check: check,
 		alive: alive,
 	}
-	a.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-	a.mux.HandleFunc("GET /healthz", a.healthz)
-	a.mux.HandleFunc("GET /readyz", a.readyz)
+	for _, mux := range []*http.ServeMux{a.mux, a.open} {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
+		mux.HandleFunc("GET "+healthPath, a.healthz)
+		mux.HandleFunc("GET "+readyPath, a.readyz)
+	}
 	a.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	a.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	a.mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
@@ -48,7 +58,7 @@ func (a *admin) healthz(w http.ResponseWriter, _ *http.Request) {
 }
 
 // readyz says 503 before the listeners are open, while the gateway drains, while
-// a part of it is stuck, and while mail cannot be handed on.
+// a part of it is stuck, and while mail is not taken.
 func (a *admin) readyz(w http.ResponseWriter, r *http.Request) {
 	if !a.ready.Load() {
 		http.Error(w, "starting or stopping", http.StatusServiceUnavailable)
@@ -61,9 +71,15 @@ func (a *admin) readyz(w http.ResponseWriter, r *http.Request) {
 
 	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
-	if err := a.check(ctx); err != nil {
+	note, err := a.check(ctx)
+	if err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return
 	}
-	w.Write([]byte("ready\n"))
+
+	body := "ready\n"
+	if note != "" {
+		body = "ready: " + note + "\n"
+	}
+	_, _ = io.WriteString(w, body)
 }

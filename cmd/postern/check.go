@@ -9,7 +9,7 @@ import (
 )
 
 type checkCmd struct {
-	Config string `required:"" type:"path" help:"The configuration file." placeholder:"FILE"`
+	configFile
 	Role   string `enum:"all,tracker" default:"all" help:"Role to check: all, tracker."`
 	Strict bool   `help:"Take warnings for errors."`
 	Online bool   `help:"Also ask the world: the upstreams, the DNS, every tracking host, the ingest service."`
@@ -20,11 +20,11 @@ func (c *checkCmd) Help() string {
 	return `Errors are what cannot work, warnings what is dangerous; both are printed as
 file:line: key: reason. Then comes what the configuration makes of a gateway.
 Exit status 1 where there are errors, or warnings with --strict.
-Example: postern check --config /etc/postern/postern.toml --online`
+Example: postern check --online`
 }
 
 func (c *checkCmd) Run(e *env) error {
-	l, problems := config.Load(c.Config, config.Role(c.Role))
+	l, problems := c.read(config.Role(c.Role))
 	for _, p := range problems {
 		fmt.Fprintln(e.stderr, p)
 	}

@@ -3,11 +3,14 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/url"
 	"runtime"
 	"runtime/debug"
 	"strings"
 	"time"
+
+	"github.com/alecthomas/kong"
 
 	"postern/dkim"
 	"postern/relay"
@@ -94,17 +97,44 @@ func (c *tokenDecodeCmd) Run(e *env) error {
 type versionCmd struct{}
 
 func (versionCmd) Run(e *env) error {
-	version, commit := "devel", "unknown"
-	if b, ok := debug.ReadBuildInfo(); ok {
-		if b.Main.Version != "" && b.Main.Version != "(devel)" {
-			version = b.Main.Version
-		}
-		for _, s := range b.Settings {
-			if s.Key == "vcs.revision" {
-				commit = s.Value
-			}
+	printVersion(e.stdout)
+	return nil
+}
+
+// versionFlag is --version, which prints what `postern version` does.
+type versionFlag bool
+
+// BeforeReset runs where the flag is present, whatever else is missing.
+func (versionFlag) BeforeReset(app *kong.Kong) error {
+	printVersion(app.Stdout)
+	app.Exit(0)
+	return nil
+}
+
+// build is what this program was built from.
+type build struct{ version, commit string }
+
+func readBuild() build {
+	out := build{version: "devel", commit: "unknown"}
+	b, ok := debug.ReadBuildInfo()
+	if !ok {
+		return out
+	}
+
+	if b.Main.Version != "" && b.Main.Version != "(devel)" {
+		out.version = b.Main.Version
+	}
+	for _, s := range b.Settings {
+		if s.Key == "vcs.revision" {
+			out.commit = s.Value
 		}
 	}
-	fmt.Fprintf(e.stdout, "postern %s\ncommit %s\n%s %s/%s\nRSA: %s\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH, dkim.RSAImplementation(dkim.RSAAuto))
-	return nil
+
+	return out
+}
+
+func printVersion(out io.Writer) {
+	b := readBuild()
+	fmt.Fprintf(out, "postern %s\ncommit %s\n%s %s/%s\nRSA: %s\n",
+		b.version, b.commit, runtime.Version(), runtime.GOOS, runtime.GOARCH, dkim.RSAImplementation(dkim.RSAAuto))
 }

@@ -84,7 +84,7 @@ func (c *demoCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	newDemoPage(d.box, d.record).register(g.admin.mux)
+	newDemoPage(d.box, d.record).register(g.admin.open)
 	d.announce(e, g)
 	err = g.Serve(ctx)
 	fmt.Fprintln(e.stdout, "\nStopped.")

@@ -31,14 +31,14 @@ type eventsCmd struct {
 
 // spoolAt is of the commands that look at a spool.
 type spoolAt struct {
-	Config string `required:"" type:"path" help:"The configuration file." placeholder:"FILE"`
+	configFile
 }
 
 // load reads the configuration, whatever else is wrong in it: an operator wants
 // to look at the spool most when something is.
 func (c spoolAt) load() (*config.Loaded, error) {
-	l, problems := config.Load(c.Config, config.All)
-	if l.StateDir == "" {
+	l, problems := c.read(config.All)
+	if l.StateDir == "" || !l.Understood() {
 		return nil, problems.Fatal()
 	}
 	return l, nil
@@ -55,7 +55,7 @@ type eventsTailCmd struct {
 
 func (c *eventsTailCmd) Help() string {
 	return "Types and classes: " + eventNames() + `.
-Example: postern events tail --config postern.toml --type click --type open`
+Example: postern events tail --type click --type open`
 }
 
 const tailEvery = 200 * time.Millisecond
@@ -68,7 +68,7 @@ func (c *eventsTailCmd) Run(e *env) error {
 
 	types, err := event.Select(c.Type)
 	if err != nil {
-		return fmt.Errorf("--type: %w; write one of %s", err, eventNames())
+		return usageError{fmt.Sprintf("--type: %v; write one of %s", err, eventNames())}
 	}
 
 	dir := eventsDir(l.Config)
@@ -271,7 +271,7 @@ type eventsReplayCmd struct {
 }
 
 func (c *eventsReplayCmd) Help() string {
-	return "Events keep their event_id, so that what the service has already is dropped there.\nExample: postern events replay --config postern.toml events/rejected/2026-11-24.ndjson"
+	return "Events keep their event_id, so that what the service has already is dropped there.\nExample: postern events replay events/rejected/2026-11-24.ndjson"
 }
 
 func (c *eventsReplayCmd) Run(e *env) error {
@@ -305,22 +305,22 @@ func (c *eventsReplayCmd) Run(e *env) error {
 // put appends events to the spool, by way of the gateway where one runs, and
 // returns how many.
 func (c *eventsReplayCmd) put(ctx context.Context, l *config.Loaded, lines [][]byte) (int, error) {
+	n, noGateway := inChunks(lines, func(chunk [][]byte) error { return postEvents(ctx, l.Config, chunk) })
+	if n > 0 || !errors.Is(noGateway, errNoGateway) {
+		return n, noGateway
+	}
+
 	s, err := spool.Open(spool.Config{
 		Dir:     eventsDir(l.Config),
 		Keep:    l.Events.Keep.Std(),
 		Readers: []string{ingestReader},
 		Log:     slog.New(slog.DiscardHandler),
 	})
-	if errors.Is(err, spool.ErrLocked) {
-		return inChunks(lines, func(chunk [][]byte) error {
-			return postEvents(ctx, string(l.Admin.Listen), chunk)
-		})
-	}
 	if err != nil {
-		return 0, err
+		return 0, lockedOut(noGateway, err)
 	}
 
-	n, err := inChunks(lines, func(chunk [][]byte) error { return s.Append(ctx, chunk...) })
+	n, err = inChunks(lines, func(chunk [][]byte) error { return s.Append(ctx, chunk...) })
 
 	return n, errors.Join(err, s.Close())
 }
@@ -382,22 +382,14 @@ func replayLines(in io.Reader) ([][]byte, error) {
 	return out, sc.Err()
 }
 
-func postEvents(ctx context.Context, addr string, lines [][]byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/events", bytes.NewReader(bytes.Join(lines, []byte("\n"))))
+// postEvents has the gateway that runs append events.
+func postEvents(ctx context.Context, c *config.Config, lines [][]byte) error {
+	answer, err := askGateway(ctx, c, http.MethodPost, "/events", bytes.NewReader(bytes.Join(lines, []byte("\n"))))
 	if err != nil {
 		return err
 	}
-	req.Header.Set(adminHeader, "events")
-	res, err := (&http.Client{Timeout: time.Minute}).Do(req)
-	if err != nil {
-		return err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		b, _ := io.ReadAll(io.LimitReader(res.Body, 1000))
-		return fmt.Errorf("%s", b)
-	}
-	return nil
+
+	return answer.Close()
 }
 
 const maxReplay = 256 << 20

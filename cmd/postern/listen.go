@@ -78,6 +78,9 @@ func (g *gateway) listen() error {
 		g.log.Warn("an inherited listener is named by no key of the configuration", "addr", addr)
 	}
 
+	if err := g.listenLocally(); err != nil {
+		errs = append(errs, err)
+	}
 	for _, b := range open {
 		l, err := net.Listen(b.network(all, given), b.addr)
 		if err != nil {

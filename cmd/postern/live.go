@@ -432,6 +432,9 @@ func userEntries(users []config.User) []smtpd.UserEntry {
 
 // Submit implements smtpd.Submitter with the configuration in use.
 func (g *gateway) Submit(ctx context.Context, s *relay.Submission) envelope.Reply {
+	begin := time.Now()
+	defer func() { g.submitted.Observe(time.Since(begin).Seconds()) }()
+
 	return g.live.Load().relay.Submit(ctx, s)
 }
 

@@ -36,6 +36,8 @@ type cli struct {
 	Jobid      jobidCmd      `cmd:"" help:"Show what X-Job makes of names, one a line."`
 	Completion completionCmd `cmd:"" help:"Print a script that completes commands for a shell."`
 	Version    versionCmd    `cmd:"" help:"Version, commit and Go version."`
+
+	ShowVersion versionFlag `name:"version" help:"Version, commit and Go version."`
 }
 
 // env is what a command gets of the world.
@@ -68,7 +70,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	parser, err := kong.New(&c, kong.Name("postern"),
 		kong.Description("Postern is an SMTP injection gateway in front of PowerMTA."),
 		kong.Writers(stdout, stderr), kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.Exit(func(int) { helped = true })) // only --help exits
+		kong.Exit(func(int) { helped = true })) // only --help and --version exit
 	if err != nil {
 		fmt.Fprintf(stderr, "postern: %v\n", err)
 		return exitFailed
@@ -82,7 +84,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return 0
 	}
 	if err != nil {
-		fmt.Fprintf(stderr, "postern: %v\nTry: postern --help\n", err)
+		fmt.Fprintf(stderr, "postern: %v\n", err)
+		printUsage(stderr, parser, err)
 		return exitUsage
 	}
 
@@ -96,6 +99,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 
 	if err := k.Run(e); err != nil {
 		e.report(err)
+		var wrong usageError
+		if errors.As(err, &wrong) {
+			printNodeUsage(e.stderr, k.Selected())
+			return exitUsage
+		}
 		return exitFailed
 	}
 

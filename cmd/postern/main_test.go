@@ -124,10 +124,18 @@ func TestRunExitStatus(t *testing.T) {
 		{"help of a command", []string{"queue", "list", "--help"}, 0, "Usage: postern queue list", ""},
 		{"help with what is missing", []string{"serve", "--help"}, 0, "Usage: postern serve", ""},
 		{"it works", []string{"jobid", "Spring sale"}, 0, "Spring_sale\n", ""},
+		{"version", []string{"version"}, 0, "postern devel\ncommit ", ""},
+		{"--version", []string{"--version"}, 0, "postern devel\ncommit ", ""},
 		{"unknown command", []string{"sevre"}, exitUsage, "", "postern: unexpected argument sevre"},
-		{"unknown flag", []string{"version", "--loud"}, exitUsage, "", "postern: unknown flag --loud"},
-		{"missing flag", []string{"serve"}, exitUsage, "", "postern: missing flags: --config=FILE"},
-		{"wrong value", []string{"serve", "--config=x", "--role=cook"}, exitUsage, "", "postern: --role must be one of"},
+		{"help after an unknown command", []string{"sevre"}, exitUsage, "", "\nUsage: postern <command> [flags]\nTry: postern --help\n"},
+		{"unknown flag", []string{"version", "--loud"}, exitUsage, "", "postern: unknown flag --loud\nUsage: postern version [flags]\n"},
+		{"wrong value", []string{"serve", "--role=cook"}, exitUsage, "", "postern: --role must be one of"},
+		{"help after a wrong value", []string{"serve", "--role=cook"}, exitUsage, "", "\nTry: postern serve --help\n"},
+		{"missing sub-command", []string{"queue"}, exitUsage, "", "\nUsage: postern queue <command> [flags]\nTry: postern queue --help\n"},
+		{"missing argument", []string{"queue", "drop"}, exitUsage, "", "\nUsage: postern queue drop <id> [flags]\nTry: postern queue drop --help\n"},
+		{"neither a user nor a flag", []string{"passwd"}, exitUsage, "", "postern: name a user, or --list\nUsage: postern passwd "},
+		{"no kind of accounting", []string{"accounting"}, exitUsage, "", "\nTry: postern accounting --help\n"},
+		{"unknown type", []string{"events", "tail", "--type=x", "--config", writeConfig(t, "", "")}, exitUsage, "", "\nTry: postern events tail --help\n"},
 		{"it does not work", []string{"check", "--config", missing}, exitFailed, "", "postern: 1 error in the configuration"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -164,8 +172,11 @@ func TestRunLetsPanicThrough(t *testing.T) {
 
 // process is a `serve` that runs as a process of its own.
 type process struct {
-	cmd   *exec.Cmd
-	admin string // the address of its admin listener
+	cmd    *exec.Cmd
+	admin  string // the address of its admin listener
+	config string
+	state  string // its state_dir
+	args   []string
 }
 
 // unusedAddr is an address that nobody listens on.
@@ -181,24 +192,34 @@ func unusedAddr(t *testing.T) string {
 
 // startProcess starts `serve` with its standard error on w, and waits until
 // its health check answers.
-func startProcess(t *testing.T, w *os.File) *process {
+func startProcess(t *testing.T, w *os.File, args ...string) *process {
 	t.Helper()
-	p := &process{admin: unusedAddr(t)}
-	file := writeConfig(t, "", fmt.Sprintf("[admin]\nlisten = %q\n", p.admin))
+	p := &process{admin: unusedAddr(t), args: args}
+	p.config = writeConfig(t, "", fmt.Sprintf("[admin]\nlisten = %q\n", p.admin))
+	p.state = filepath.Join(filepath.Dir(p.config), "state")
 
-	p.cmd = exec.Command(os.Args[0], "serve", "--config", file)
+	p.start(t, w)
+	return p
+}
+
+// start is startProcess for one that has ended.
+func (p *process) start(t *testing.T, w *os.File) {
+	t.Helper()
+	p.cmd = exec.Command(os.Args[0], append([]string{"serve", "--config", p.config}, p.args...)...)
 	p.cmd.Env = append(os.Environ(), asMain+"=1")
-	p.cmd.Stderr = w
+	if w != nil {
+		p.cmd.Stderr = w
+	}
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
+	process := p.cmd.Process
+	t.Cleanup(func() { _ = process.Kill() })
 
 	p.waitFor(t, "the health check", func() bool {
 		body, err := p.get("/healthz")
 		return err == nil && body == "ok\n"
 	})
-	return p
 }
 
 func (p *process) get(path string) (string, error) {

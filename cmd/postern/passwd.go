@@ -15,18 +15,22 @@ import (
 )
 
 type passwdCmd struct {
-	Config string `required:"" type:"path" help:"The configuration file, which names the users file." placeholder:"FILE"`
+	configFile
 	User   string `arg:"" optional:"" help:"The user to add or change."`
 	Delete bool   `help:"Remove the user."`
 	List   bool   `help:"List the users."`
 }
 
 func (c *passwdCmd) Help() string {
-	return "The password is read from the terminal, or from one line of standard input.\nExample: postern passwd --config postern.toml newsletter"
+	return "The password is read from the terminal, or from one line of standard input.\nExample: postern passwd newsletter"
 }
 
 func (c *passwdCmd) Run(e *env) error {
-	file, err := config.UsersFile(c.Config)
+	if c.User == "" && !c.List {
+		return usageError{"name a user, or --list"}
+	}
+
+	file, err := c.usersFile()
 	if err != nil {
 		return err
 	}
@@ -44,10 +48,6 @@ func (c *passwdCmd) Run(e *env) error {
 		}
 		return nil
 	}
-	if c.User == "" {
-		return errors.New("name a user, or --list")
-	}
-
 	editor := config.UsersEditor{File: file, OwnerLost: e.ownerLost(file)}
 	if c.Delete {
 		left, err := editor.Delete(c.User)

@@ -27,7 +27,7 @@ func TestPasswdSaysWhatItDid(t *testing.T) {
 		{"add", "other", []string{"new"}, 0, users + ": new added\n", ""},
 		{"list", "", []string{"--list"}, 0, "app\nnew\n", ""},
 		{"no password", "", []string{"new"}, exitFailed, "", "no password on standard input"},
-		{"no user", "", nil, exitFailed, "", "name a user"},
+		{"no user", "", nil, exitUsage, "", "name a user"},
 		{"a name that may not be", "x\n", []string{"a\nb"}, exitFailed, "", "must not hold control characters"},
 		{"reserved", "x\n", []string{"x:X-MSYS-SUBACCOUNT=1"}, exitFailed, "", "must not hold :X-MSYS-SUBACCOUNT="},
 		{"delete nobody", "", []string{"--delete", "nobody"}, exitFailed, "", `no user "nobody"`},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,29 +90,26 @@ func (c queueAt) ask(method, path string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	mux := &admin{mux: http.NewServeMux()}
+
+	answer, noGateway := askGateway(context.Background(), l.Config, method, path, nil)
+	if noGateway == nil {
+		defer answer.Close()
+		_, err := io.Copy(out, answer)
+		return err
+	}
+	if !errors.Is(noGateway, errNoGateway) {
+		return noGateway
+	}
+
 	q, err := queue.Open(queue.Config{Dir: filepath.Join(l.StateDir, "queue"), Log: slog.New(slog.DiscardHandler)})
-	if err == nil {
-		defer q.Close()
-		mux.queueRoutes(q)
-		return offline(mux.mux, q, method, path, out)
+	if err != nil {
+		return lockedOut(noGateway, err)
 	}
-	req, err2 := http.NewRequest(method, "http://"+string(l.Admin.Listen)+path, nil)
-	if err2 != nil {
-		return err2
-	}
-	req.Header.Set(adminHeader, "queue")
-	res, err2 := (&http.Client{Timeout: time.Minute}).Do(req)
-	if err2 != nil {
-		return fmt.Errorf("%w, and admin.listen does not answer: %w", err, err2)
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		b, _ := io.ReadAll(io.LimitReader(res.Body, 1000))
-		return fmt.Errorf("%s", b)
-	}
-	_, err = io.Copy(out, res.Body)
-	return err
+	defer q.Close()
+	a := &admin{mux: http.NewServeMux()}
+	a.queueRoutes(q)
+
+	return offline(a.mux, q, method, path, out)
 }
 
 // offline answers from a spool that no gateway has open.
@@ -156,7 +154,7 @@ type queueListCmd struct {
 	N    int  `short:"n" default:"1000" help:"At most so many."`
 }
 
-func (c *queueListCmd) Help() string { return "Example: postern queue list --config postern.toml" }
+func (c *queueListCmd) Help() string { return "Example: postern queue list" }
 
 func (c *queueListCmd) Run(e *env) error {
 	path := "/queue?n=" + strconv.Itoa(c.N)

@@ -36,18 +36,18 @@ import (
 )
 
 type serveCmd struct {
-	Config string `required:"" type:"path" help:"The configuration file." placeholder:"FILE"`
-	Role   string `enum:"all,tracker" default:"all" help:"tracker: the links alone, with the key file and a spool; many may run behind a balancer."`
+	configFile
+	Role string `enum:"all,tracker" default:"all" help:"tracker: the links alone, with the key file and a spool; many may run behind a balancer."`
 }
 
-func (c *serveCmd) Help() string { return "Example: postern serve --config /etc/postern/postern.toml" }
+func (c *serveCmd) Help() string { return "Example: postern serve --config ./postern.toml" }
 
 func (c *serveCmd) Run(e *env) error {
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP) // first: until then it would end the process
 	defer signal.Stop(hup)
 
-	l, problems := config.Load(c.Config, config.Role(c.Role))
+	l, problems := c.read(config.Role(c.Role))
 	level := new(slog.LevelVar)
 	out := e.useLog(logConfig(l.Log, level))
 	for _, p := range problems {
@@ -148,6 +148,7 @@ type gateway struct {
 	commits    health.Work // of the uploader's cursor
 	rounds     health.Work // of what looks after files and upstreams
 	totals     totals
+	submitted  prometheus.Histogram
 
 	connections config.Connections // of clients, at once
 	listeners   []net.Listener     // all, to close where the start fails
@@ -158,7 +159,7 @@ type gateway struct {
 	live      atomic.Pointer[live]
 
 	submission, submissionTLS, web, port25, acmeHTTP, acmeTLS []net.Listener
-	adminListeners                                            []net.Listener
+	adminListeners, adminSockets, pipeSockets                 []net.Listener
 }
 
 const ingestReader = "ingest"
@@ -166,13 +167,14 @@ const ingestReader = "ingest"
 // newGateway builds everything and opens the listeners.
 func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *gateway, err error) {
 	g = &gateway{
-		c:        l,
-		log:      log,
-		level:    level,
-		reg:      prometheus.NewRegistry(),
-		ids:      event.NewIDs(),
-		webState: web.NewState(),
-		notifier: newNotifier(os.Getenv),
+		c:         l,
+		log:       log,
+		level:     level,
+		reg:       prometheus.NewRegistry(),
+		ids:       event.NewIDs(),
+		webState:  web.NewState(),
+		submitted: newSubmissionDuration(),
+		notifier:  newNotifier(os.Getenv),
 	}
 	defer func() {
 		if err != nil {
@@ -182,7 +184,7 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 	setLevel(level, l.Config)
 	g.budget = smtpd.NewBudget(int64(l.MemoryBudget))
 	g.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	g.reg.MustRegister(&g.totals)
+	g.reg.MustRegister(&g.totals, newBuildInfo(), g.submitted)
 	if err := g.openSpools(); err != nil {
 		return g, err
 	}
@@ -234,12 +236,13 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 	g.admin.eventRoutes(g.spool)
 	if mail {
 		// A pipe may bring records at any time, so that there is always a follower.
-		if g.accounting, err = accounting.New(accounting.Config{Globs: l.Accounting.Files, Dir: filepath.Join(l.StateDir, "accounting"), PipeDir: pipeDir(l.Config),
+		if g.accounting, err = accounting.New(accounting.Config{Globs: l.Accounting.Files, Dir: filepath.Join(l.StateDir, "accounting"), PipeDir: pipeDir(l.Config), DropDir: l.Accounting.PipeDir,
 			Settings: accounting.Settings{Classes: l.Accounting.BounceClass, Verify: g.ourID, MessageIDHeader: g.messageIDHeader},
 			Events:   g.recorder(), Log: log, Metrics: g.reg}); err != nil {
 			return g, err
 		}
 		g.admin.queueRoutes(g.queue)
+		registerQueueAge(g.reg, g.queue)
 	}
 	g.watchHealth()
 	return g, g.listen()
@@ -272,19 +275,24 @@ func (g *gateway) watchHealth() {
 	}
 }
 
-// acceptsMail returns nil where mail can be taken now: there is room for it on
-// the disk, and an upstream.
-func (g *gateway) acceptsMail(ctx context.Context) error {
+// acceptsMail implements mailCheck: there is room for mail on the disk, and an
+// upstream, or the queue that takes all mail in its place.
+func (g *gateway) acceptsMail(ctx context.Context) (note string, err error) {
 	if err := g.spool.Err(); err != nil {
-		return fmt.Errorf("event spool: %w", err)
+		return "", fmt.Errorf("event spool: %w", err)
 	}
 	if g.queue != nil {
 		if err := g.queue.Err(); err != nil {
-			return fmt.Errorf("retry spool: %w", err)
+			return "", fmt.Errorf("retry spool: %w", err)
 		}
 	}
 
-	return g.Reachable(ctx)
+	err = g.Reachable(ctx)
+	if err != nil && g.live.Load().c.Relay.Queue == "always" {
+		return "mail is queued, and cannot be handed on: " + err.Error(), nil
+	}
+
+	return "", err
 }
 
 // limitConnections holds the connections of clients to what the limit of open
@@ -367,6 +375,7 @@ func (g *gateway) openSpools() error {
 	if err != nil {
 		return err
 	}
+	g.reg.MustRegister(newBacklogMetrics(g.spool, readers))
 	if g.c.Role == config.Tracker {
 		return nil
 	}
@@ -510,7 +519,8 @@ func (g *gateway) Serve(ctx context.Context) error {
 		"submission_tls", addrs(g.submissionTLS),
 		"tracker", addrs(g.web),
 		"reports", addrs(g.port25),
-		"admin", addrs(g.adminListeners))
+		"admin", addrs(g.adminListeners),
+		"admin_socket", addrs(g.adminSockets))
 	g.notifier.send("READY=1")
 	back.Go(func() { g.notifier.serveWatchdog(background, g.health.Check, g.log) })
 
@@ -551,6 +561,9 @@ func (g *gateway) serveFront(ctx context.Context, run runner) {
 	if g.accounting != nil {
 		run("accounting", func() error { return g.accounting.Serve(ctx) })
 	}
+	for _, l := range g.pipeSockets {
+		run("accounting.pipe_socket", func() error { return accounting.HandOver(ctx, l, pipeDir(g.c.Config), g.log) })
+	}
 	if g.accounting != nil && g.c.Accounting.Pipe {
 		run("accounting.pipe", func() error { return g.servePipe(ctx, os.Stdin) })
 	}
@@ -570,9 +583,14 @@ func (g *gateway) serveBack(ctx context.Context, run runner) error {
 		run("", func() error { _ = g.Reachable(ctx); return nil })
 	}
 	for _, l := range g.adminListeners {
-		s := web.NewServer(g.admin.mux, g.log)
-		s.WriteTimeout = 0 // profiles and streams take their time
+		s := web.NewServer(newHostGuard(g.admin.open, g.c.Config), g.log)
+		s.WriteTimeout = 0 // the demo's stream takes its time
 		run("admin", func() error { return serveHTTP(ctx, s, l, g.lastGrace) })
+	}
+	for _, l := range g.adminSockets {
+		s := web.NewServer(g.admin.mux, g.log)
+		s.WriteTimeout = 0 // profiles take their time
+		run("admin.socket", func() error { return serveHTTP(ctx, s, l, g.lastGrace) })
 	}
 	if g.uploader != nil {
 		reader, err := g.spool.Reader(ingestReader)

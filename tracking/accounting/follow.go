@@ -26,7 +26,8 @@ type Recorder interface {
 type Config struct {
 	Globs   []string
 	Dir     string // for offsets.json and bad lines
-	PipeDir string // where Pipe writes; empty: there is no pipe
+	PipeDir string // where HandOver makes files; empty: there is no pipe
+	DropDir string // where others' pipes leave files while there is no gateway; empty: none
 	Events  Recorder
 	Every   time.Duration // how often the files are looked at: 1 s
 
@@ -89,9 +90,17 @@ func New(c Config) (*Follower, error) {
 		if err := os.MkdirAll(c.PipeDir, 0o700); err != nil {
 			return nil, fmt.Errorf("accounting: %w", err)
 		}
-		f.c.Globs = append(slices.Clone(c.Globs), filepath.Join(c.PipeDir, pipeGlob))
+	}
+	f.c.Globs = slices.Clone(c.Globs)
+	for _, dir := range f.pipeDirs() {
+		f.c.Globs = append(f.c.Globs, filepath.Join(dir, pipeGlob))
 	}
 	return f, f.load()
+}
+
+// pipeDirs are the folders with files of pipes.
+func (f *Follower) pipeDirs() []string {
+	return slices.DeleteFunc([]string{f.c.PipeDir, f.c.DropDir}, func(dir string) bool { return dir == "" })
 }
 
 // Serve reads what is new whenever a file changes, and every so often in any
@@ -179,7 +188,7 @@ func (f *Follower) look(ctx context.Context, name string) error {
 		return nil
 	}
 	if h == nil {
-		file, err := os.Open(name)
+		file, err := f.openFound(name, os.O_RDONLY)
 		if errors.Is(err, os.ErrNotExist) {
 			return nil
 		}

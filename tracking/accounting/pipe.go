@@ -28,25 +28,45 @@ const (
 	pipeWait = 5 * time.Second
 )
 
-// Pipe copies r, PowerMTA's records with their header line first, into files in
-// dir until r or ctx ends; each write is synced. It returns once all is durable.
-func Pipe(ctx context.Context, r io.Reader, dir string, log *slog.Logger) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("accounting: %w", err)
+// writable asks access(2) whether files can be made in a folder: W_OK and X_OK.
+const writable = 2 | 1
+
+// PipeTarget is where Pipe gets its files. At least one of its fields is set.
+type PipeTarget struct {
+	Gateway func() (*os.File, error) // a file from the gateway, as HandOver sends it; nil: none is asked
+	Dir     string                   // a folder for files of its own, where there is no gateway
+}
+
+// Pipe copies r, PowerMTA's records with their header line first, into files
+// until r or ctx ends; each write is synced. It returns once all is durable.
+func Pipe(ctx context.Context, r io.Reader, to PipeTarget, log *slog.Logger) error {
+	if to.Dir != "" {
+		err := os.MkdirAll(to.Dir, 0o700)
+		if err == nil {
+			err = syscall.Access(to.Dir, writable)
+		}
+		switch {
+		case err != nil && to.Gateway == nil:
+			return fmt.Errorf("accounting: %s: %w", to.Dir, err)
+		case err != nil:
+			log.Error("accounting: records cannot be kept while there is no gateway", "dir", to.Dir, "err", err)
+			to.Dir = ""
+		}
 	}
-	p := newPipe(dir, log)
+
+	p := newPipe(to, log)
 	ended := make(chan error, 1)
 	go func() { ended <- p.read(ctx, r) }() // may hang in a read when ctx ends
 	err := p.write(ctx, ended)
 	return errors.Join(err, p.close())
 }
 
-func newPipe(dir string, log *slog.Logger) *pipe {
-	return &pipe{dir: dir, log: log, chunks: make(chan []byte, pipeBacklog), wait: pipeWait}
+func newPipe(to PipeTarget, log *slog.Logger) *pipe {
+	return &pipe{to: to, log: log, chunks: make(chan []byte, pipeBacklog), wait: pipeWait}
 }
 
 type pipe struct {
-	dir    string
+	to     PipeTarget
 	log    *slog.Logger
 	chunks chan []byte
 	lost   int64 // bytes, since the last word of it
@@ -55,7 +75,6 @@ type pipe struct {
 	// What follows is the writer's.
 	file   *os.File
 	size   int64 // synced
-	n      int
 	split  splitter
 	cut    bool   // within a line that is too long
 	header []byte // the header line that counts
@@ -189,15 +208,13 @@ func (p *pipe) put(b []byte) error {
 	if p.header == nil {
 		p.header = leadingHeader(b)
 	}
-	if p.file != nil && p.size > maxPipeBytes {
-		if err := p.close(); err != nil {
-			return err
-		}
-	}
-	fresh := p.file == nil
+	fresh := p.file == nil || p.size > maxPipeBytes
 	if fresh {
-		if err := p.open(); err != nil {
+		switch err := p.open(); {
+		case err != nil && p.file == nil:
 			return err
+		case err != nil:
+			fresh = false // the file before is good as long as there is no other
 		}
 	}
 	if fresh && p.header != nil && !bytes.HasPrefix(b, p.header) {
@@ -225,24 +242,40 @@ func leadingHeader(b []byte) []byte {
 	return bytes.Clone(b[:t.n])
 }
 
-// open makes a file that is locked before it has the name by which a follower
-// would find it, and remove it as one whose writer has gone.
+// open asks the gateway for a file, and makes one in the folder where there is
+// no gateway. The file before it goes on until there is another.
 func (p *pipe) open() error {
-	p.n++
-	name := filepath.Join(p.dir, fmt.Sprintf("pipe-%s-%d-%03d.csv", time.Now().UTC().Format("20060102T150405.000000"), os.Getpid(), p.n))
-	f, err := os.OpenFile(name+".new", os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := p.newFile()
 	if err != nil {
 		return err
 	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if err == nil {
-		err = os.Rename(name+".new", name)
-	}
-	if err != nil {
-		return errors.Join(err, f.Close(), os.Remove(name+".new"))
-	}
+
+	closeErr := p.close() // what is in it is synced
 	p.file, p.size = f, 0
-	return syncDir(p.dir)
+	return closeErr
+}
+
+func (p *pipe) newFile() (*os.File, error) {
+	var gatewayErr error
+	if p.to.Gateway != nil {
+		var f *os.File
+		if f, gatewayErr = p.to.Gateway(); gatewayErr == nil {
+			return f, nil
+		}
+	}
+	if p.to.Dir == "" {
+		return nil, gatewayErr
+	}
+
+	f, err := createPipeFile(p.to.Dir)
+	if err != nil {
+		return nil, errors.Join(gatewayErr, err)
+	}
+	if gatewayErr != nil {
+		p.log.Warn("accounting: no file from the gateway, records go to the folder", "dir", p.to.Dir, "err", gatewayErr)
+	}
+
+	return f, nil
 }
 
 // drop leaves a file that could not be written or synced at what it had before:
@@ -275,26 +308,27 @@ func syncDir(dir string) error {
 // clearPipe removes the pipe's files that were read to their end and whose
 // writer has gone.
 func (f *Follower) clearPipe(ctx context.Context) error {
-	if f.c.PipeDir == "" {
-		return nil
-	}
-
-	files, err := filepath.Glob(filepath.Join(f.c.PipeDir, pipeGlob))
-	if err != nil {
-		return err
-	}
 	var errs []error
-	for _, name := range files {
-		errs = append(errs, f.clearOne(ctx, name))
+	for _, dir := range f.pipeDirs() {
+		files, err := filepath.Glob(filepath.Join(dir, pipeGlob))
+		if err != nil {
+			return err
+		}
+		for _, name := range files {
+			errs = append(errs, f.clearOne(ctx, name))
+		}
 	}
 
 	return errors.Join(errs...)
 }
 
 func (f *Follower) clearOne(ctx context.Context, name string) error {
-	file, err := os.OpenFile(name, os.O_RDWR, 0)
-	if err != nil {
+	file, err := f.openFound(name, os.O_RDWR)
+	if errors.Is(err, os.ErrNotExist) {
 		return nil // gone meanwhile
+	}
+	if err != nil {
+		return fmt.Errorf("accounting: %w", err)
 	}
 	defer file.Close()
 

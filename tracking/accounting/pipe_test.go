@@ -39,7 +39,7 @@ func pipeFiles(t *testing.T, dir string) []string {
 func TestPipe(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
 	in := header + delivered + bounced("good-2", "other", "5.0.0", "smtp;550 line one\nline two")
-	if err := Pipe(context.Background(), iotest(in), filepath.Join(dir, "pipe"), silent); err != nil {
+	if err := Pipe(context.Background(), iotest(in), PipeTarget{Dir: filepath.Join(dir, "pipe")}, silent); err != nil {
 		t.Fatal(err)
 	}
 	if names := pipeFiles(t, dir); len(names) != 1 {
@@ -74,7 +74,7 @@ func TestPipeWhileWritten(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
 	r, w := io.Pipe()
 	done := make(chan error, 1)
-	go func() { done <- Pipe(context.Background(), r, filepath.Join(dir, "pipe"), silent) }()
+	go func() { done <- Pipe(context.Background(), r, PipeTarget{Dir: filepath.Join(dir, "pipe")}, silent) }()
 	f := piped(t, dir, m)
 	write := func(s string, events int) {
 		t.Helper()
@@ -114,7 +114,7 @@ func TestPipeWhileWritten(t *testing.T) {
 // TestPipeIsKeptWhereTheSpoolFails: what could not be recorded stays on disk.
 func TestPipeIsKeptWhereTheSpoolFails(t *testing.T) {
 	dir, m := t.TempDir(), &memory{broken: true}
-	if err := Pipe(context.Background(), strings.NewReader(header+delivered), filepath.Join(dir, "pipe"), silent); err != nil {
+	if err := Pipe(context.Background(), strings.NewReader(header+delivered), PipeTarget{Dir: filepath.Join(dir, "pipe")}, silent); err != nil {
 		t.Fatal(err)
 	}
 	f := piped(t, dir, m)
@@ -133,8 +133,8 @@ func TestPipeIsKeptWhereTheSpoolFails(t *testing.T) {
 // TestPipeRotates: each file begins with the header line, no record is parted.
 func TestPipeRotates(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
-	p := newPipe(dir+"/pipe", silent)
-	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+	p := newPipe(PipeTarget{Dir: dir + "/pipe"}, silent)
+	if err := os.MkdirAll(p.to.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for _, b := range []string{header + delivered, delivered} {
@@ -158,8 +158,8 @@ func TestPipeRotates(t *testing.T) {
 // TestPipeDiskFails: what was not written whole is written again elsewhere, once.
 func TestPipeDiskFails(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
-	p := newPipe(dir+"/pipe", silent)
-	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+	p := newPipe(PipeTarget{Dir: dir + "/pipe"}, silent)
+	if err := os.MkdirAll(p.to.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.put([]byte(header + delivered)); err != nil {
@@ -182,7 +182,7 @@ func TestPipeEndsWithItsContext(t *testing.T) {
 	r, w := io.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Pipe(ctx, r, filepath.Join(dir, "pipe"), silent) }()
+	go func() { done <- Pipe(ctx, r, PipeTarget{Dir: filepath.Join(dir, "pipe")}, silent) }()
 	if _, err := io.WriteString(w, header+delivered); err != nil { // returns once it was read
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestPipeEndsWithItsContext(t *testing.T) {
 func TestPipeGivesUp(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
 	var out bytes.Buffer
-	p := newPipe(filepath.Join(dir, "pipe"), slog.New(slog.NewTextHandler(&out, nil))) // a folder that is not there
+	p := newPipe(PipeTarget{Dir: filepath.Join(dir, "pipe")}, slog.New(slog.NewTextHandler(&out, nil))) // a folder that is not there
 	p.wait = time.Millisecond
 	ctx := context.Background()
 	p.push(ctx, []byte(header))
@@ -221,7 +221,7 @@ func TestPipeGivesUp(t *testing.T) {
 	if p.lost < 6*int64(len(delivered)) {
 		t.Errorf("%d bytes given up", p.lost)
 	}
-	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+	if err := os.MkdirAll(p.to.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for range pipeBacklog {
@@ -256,7 +256,7 @@ func TestPipeFileIsLockedFirst(t *testing.T) {
 			}
 		}
 	}()
-	p := newPipe(filepath.Join(dir, "pipe"), silent)
+	p := newPipe(PipeTarget{Dir: filepath.Join(dir, "pipe")}, silent)
 	const n = 300
 	for i := range n {
 		b := delivered

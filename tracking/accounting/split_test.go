@@ -135,7 +135,7 @@ func TestBadLinesStopNothing(t *testing.T) {
 			check("file", m, badLines(t, dir))
 
 			dir, m = t.TempDir(), &memory{}
-			if err := Pipe(context.Background(), strings.NewReader(c.text), filepath.Join(dir, "pipe"), silent); err != nil {
+			if err := Pipe(context.Background(), strings.NewReader(c.text), PipeTarget{Dir: filepath.Join(dir, "pipe")}, silent); err != nil {
 				t.Fatal(err)
 			}
 			p := piped(t, dir, m)
@@ -218,7 +218,7 @@ func TestPipeHoldsBackNoRecords(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
 	r, w := io.Pipe()
 	done := make(chan error, 1)
-	go func() { done <- Pipe(context.Background(), r, filepath.Join(dir, "pipe"), silent) }()
+	go func() { done <- Pipe(context.Background(), r, PipeTarget{Dir: filepath.Join(dir, "pipe")}, silent) }()
 	f := piped(t, dir, m)
 	if _, err := io.WriteString(w, header+torn+"\r\n"+cleans(10)); err != nil {
 		t.Fatal(err)
@@ -240,8 +240,8 @@ func TestPipeHoldsBackNoRecords(t *testing.T) {
 // of them is not taken for one record.
 func TestPipeLosesAPart(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
-	p := newPipe(filepath.Join(dir, "pipe"), silent)
-	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+	p := newPipe(PipeTarget{Dir: filepath.Join(dir, "pipe")}, silent)
+	if err := os.MkdirAll(p.to.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	ctx := context.Background()
@@ -263,8 +263,8 @@ func TestPipeLosesAPart(t *testing.T) {
 // first record.
 func TestPipeHeaderChanges(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
-	p := newPipe(filepath.Join(dir, "pipe"), silent)
-	if err := os.MkdirAll(p.dir, 0o700); err != nil {
+	p := newPipe(PipeTarget{Dir: filepath.Join(dir, "pipe")}, silent)
+	if err := os.MkdirAll(p.to.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	short := "type,rcpt,timeLogged,header_x-sp-message-id\r\n"

@@ -178,6 +178,8 @@ type Spool struct {
 	full       bool      // records are refused, as the log knows
 	sweepAfter time.Time // set after a segment could not be removed
 
+	backlogs backlogs
+
 	appended, syncs, corrupt, sacrificed   prometheus.Counter
 	refused, readErrors, gone, quarantined prometheus.Counter
 }

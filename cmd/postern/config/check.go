@@ -97,6 +97,7 @@ func (b *binder) check(c *Config, role Role) {
 	if s := c.Signals.BatchSize; s < 1<<10 || s > 5_000_000 {
 		b.problem("signals.batch_size", `want from "1KiB" to "5MB", the API's limit`)
 	}
+	b.checkSockets(c)
 	b.checkGlobs(c.Accounting)
 	b.checkListeners(c, role)
 	b.checkAccess(c, role)

@@ -258,6 +258,9 @@ func (r Reports) Domains() []string { return slices.Concat(r.BounceDomains, r.FB
 type Accounting struct {
 	Files       []string       `toml:"files"`
 	Pipe        bool           `toml:"pipe"`
+	PipeSocket  string         `toml:"pipe_socket"` // where `accounting --pipe` gets its files; empty: pipe.sock in state_dir
+	PipeDir     string         `toml:"pipe_dir"`    // where it leaves them while there is no gateway; empty: nowhere
+	PipeGroup   string         `toml:"pipe_group"`  // who may do either; empty: admin.socket_group
 	BounceClass map[string]int `toml:"bounce_class"`
 }
 
@@ -293,9 +296,12 @@ type SignalsFilter struct {
 	Subaccount   uint32 `toml:"subaccount"`
 }
 
-// Admin is the operators' listener.
+// Admin is where operators and their programs ask.
 type Admin struct {
-	Listen OptAddr `toml:"listen"`
+	Socket      string  `toml:"socket"` // for the commands, in state_dir; empty: none
+	SocketGroup string  `toml:"socket_group"`
+	Hosts       []Host  `toml:"hosts"`  // that Listen answers to, besides IP addresses, localhost and the hostname
+	Listen      OptAddr `toml:"listen"` // metrics and health
 }
 
 // reportClasses are what [signals] report names where it is left out: all.
@@ -330,7 +336,7 @@ func Default() *Config {
 	c.Signals = Signals{UploadURL: "https://api.sparkpost.com/api/v1/ingest/events", EnableSignals: Yes,
 		Report: append([]string(nil), reportClasses...), MinFreeSpace: 20 * mebi, PrivacyPolicy: "retain",
 		BatchSize: 4 * mebi, BatchAge: seconds(30), KeepLedger: seconds(7 * 86400), Prefetch: "mark", Scanner: "mark"}
-	c.Admin = Admin{Listen: "127.0.0.1:8025"}
+	c.Admin = Admin{Socket: "admin.sock", Listen: "127.0.0.1:8025"}
 	return c
 }
 
@@ -347,6 +353,12 @@ type Loaded struct {
 	UsersStamp FileStamp
 
 	binder *binder // which knows the lines of the configuration
+}
+
+// Understood reports whether the file could be read as TOML at all. Where not,
+// every value is a default, which says nothing of the gateway.
+func (l *Loaded) Understood() bool {
+	return len(l.binder.problems) == 0 || len(l.binder.lines) > 0
 }
 
 // Role is which part of a configuration a process runs. What others need is

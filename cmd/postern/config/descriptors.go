@@ -13,8 +13,12 @@ const (
 
 	// AdminConnections and ACMEConnections bound the connections to the admin
 	// listener, and to those that only answer ACME's challenges.
-	AdminConnections = 64
+	AdminConnections = 32
 	ACMEConnections  = 16
+
+	// SocketConnections bounds the connections to each of the Unix sockets.
+	SocketConnections = 16
+	sockets           = 2 // admin.socket, accounting.pipe_socket
 
 	// leastConnections is what a listener needs to be of use.
 	leastConnections = 8
@@ -49,7 +53,7 @@ func DescriptorLimit() (uint64, error) {
 
 // keptDescriptors is how many descriptors are not for connections of clients.
 func (l *Loaded) keptDescriptors() uint64 {
-	kept := uint64(diskDescriptors + otherDescriptors)
+	kept := uint64(diskDescriptors + otherDescriptors + sockets*SocketConnections)
 	if l.Admin.Listen != "" {
 		kept += AdminConnections
 	}

@@ -47,8 +47,24 @@ func (l *Loaded) summariseListeners() Section {
 		what, _, _ := strings.Cut(at.key, "[")
 		s.say("%-25s %-21s %s", what, at.addr, l.purpose(at))
 	}
+	if path := l.Admin.Socket; path != "" {
+		s.say("%-25s %-21s the commands queue and events replay, profiles: %s", "admin.socket", path, users(l.Admin.SocketGroup))
+	}
+
+	if path := l.Accounting.PipeSocket; l.Role == All {
+		s.say("%-25s %-21s the command accounting --pipe: %s", "accounting.pipe_socket", path, users(l.Accounting.PipeGroup))
+	}
 
 	return s
+}
+
+// users says who may use a socket that is a group's.
+func users(group string) string {
+	if group == "" {
+		return "the gateway's user and root"
+	}
+
+	return "the gateway's user, root and group " + group
 }
 
 // purpose says who may use a listener, and for what.

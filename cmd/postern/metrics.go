@@ -1,0 +1,121 @@
+package main
+
+import (
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"postern/dkim"
+	"postern/relay/queue"
+	"postern/tracking/event"
+	"postern/tracking/spool"
+)
+
+// backlogMetrics says what waits for each reader of the event spool.
+type backlogMetrics struct {
+	spool   *spool.Spool
+	readers []string
+	now     func() time.Time
+
+	events, bytes, oldest *prometheus.Desc
+}
+
+func newBacklogMetrics(s *spool.Spool, readers []string) *backlogMetrics {
+	desc := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("postern_spool_"+name, help, []string{"reader"}, nil)
+	}
+
+	return &backlogMetrics{
+		spool:   s,
+		readers: readers,
+		now:     time.Now,
+		events:  desc("waiting_events", "Events that the reader has not passed yet."),
+		bytes:   desc("waiting_bytes", "Bytes of the events that the reader has not passed yet."),
+		oldest:  desc("waiting_oldest_seconds", "Age of the oldest event that the reader has not passed yet; 0: none waits."),
+	}
+}
+
+// Describe implements prometheus.Collector.
+func (m *backlogMetrics) Describe(out chan<- *prometheus.Desc) {
+	out <- m.events
+	out <- m.bytes
+	out <- m.oldest
+}
+
+// Collect implements prometheus.Collector. A spool that cannot be read now has
+// no values.
+func (m *backlogMetrics) Collect(out chan<- prometheus.Metric) {
+	for _, reader := range m.readers {
+		b, err := m.spool.Backlog(reader)
+		if err != nil {
+			continue
+		}
+
+		age := 0.0
+		if ev, err := event.Decode(b.Oldest); err == nil && b.Oldest != nil {
+			age = max(0, m.now().Sub(ev.Timestamp.Time).Seconds())
+		}
+		gauge := func(d *prometheus.Desc, v float64) {
+			out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, reader)
+		}
+		gauge(m.events, float64(b.Records))
+		gauge(m.bytes, float64(b.Bytes))
+		gauge(m.oldest, age)
+	}
+}
+
+// newBuildInfo is 1, with what this program was built from as its labels.
+func newBuildInfo() prometheus.Collector {
+	b := readBuild()
+	g := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "postern_build_info",
+		Help: "1; the labels say what the program was built from.",
+		ConstLabels: prometheus.Labels{
+			"version":   b.version,
+			"commit":    b.commit,
+			"goversion": runtime.Version(),
+			"rsa":       dkim.RSAImplementation(dkim.RSAAuto),
+		},
+	})
+	g.Set(1)
+
+	return g
+}
+
+// durationBuckets are those of durations in which an upstream has a part: from
+// milliseconds to relay.answer_within.
+var durationBuckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300}
+
+// newSubmissionDuration measures how long clients wait for the answer to a
+// message.
+func newSubmissionDuration() prometheus.Histogram {
+	return prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "postern_submission_duration_seconds",
+		Help:    "From the end of a message's data to the reply.",
+		Buckets: durationBuckets,
+	})
+}
+
+// registerQueueAge adds what the retry spool does not measure by itself.
+func registerQueueAge(reg prometheus.Registerer, q *queue.Queue) {
+	reg.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "postern_queue_oldest_seconds",
+			Help: "Age of the oldest copy in the retry spool; 0: none waits.",
+		}, func() float64 {
+			oldest, _ := q.Backlog()
+			if oldest.IsZero() {
+				return 0
+			}
+			return max(0, time.Since(oldest).Seconds())
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "postern_queue_waiting_bytes",
+			Help: "Bytes of the messages that wait in the retry spool.",
+		}, func() float64 {
+			_, bytes := q.Backlog()
+			return float64(bytes)
+		}),
+	)
+}

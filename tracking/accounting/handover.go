@@ -1,0 +1,177 @@
+package accounting
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// A process that takes PowerMTA's records need not have any right to the
+// gateway's folders: the gateway makes a file in its own, and hands the open
+// file over a socket (SCM_RIGHTS, unix(7)). From then on the process writes and
+// syncs it as one of its own, whether the gateway goes on, ends or is killed,
+// and there is no answer that could get lost and have a record written twice.
+
+// handoverTimeout is how long either side of a handover waits for the other.
+const handoverTimeout = 10 * time.Second
+
+// maxRefusal is the longest text in place of a file.
+const maxRefusal = 1000
+
+// HandOver gives each process that connects to l, a Unix socket, a new file in
+// dir, until ctx ends. It closes l.
+func HandOver(ctx context.Context, l net.Listener, dir string, log *slog.Logger) error {
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	defer l.Close()
+
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("accounting: %w", err)
+	}
+	for {
+		c, err := l.Accept()
+		if ctx.Err() != nil {
+			if c != nil {
+				c.Close()
+			}
+			return nil
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("accounting: %w", err)
+		}
+		if err != nil { // for example no descriptor is left
+			log.Error("accounting: pipe socket", "err", err)
+			select {
+			case <-time.After(time.Second):
+			case <-ctx.Done():
+			}
+			continue
+		}
+
+		if err := handOver(c, dir); err != nil {
+			log.Error("accounting: no file was handed to a pipe", "err", err)
+		}
+		c.Close()
+	}
+}
+
+// handOver makes a file and sends it, or the reason why there is none.
+func handOver(c net.Conn, dir string) error {
+	if err := c.SetDeadline(time.Now().Add(handoverTimeout)); err != nil {
+		return err
+	}
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return fmt.Errorf("%T is not a Unix socket", c)
+	}
+
+	f, err := createPipeFile(dir)
+	if err != nil {
+		_, sendErr := io.WriteString(c, err.Error())
+		return errors.Join(err, sendErr)
+	}
+	defer f.Close() // the lock is the file's as long as the other side has it open
+
+	_, _, err = u.WriteMsgUnix([]byte{'\n'}, syscall.UnixRights(int(f.Fd())), nil)
+	if err != nil {
+		return fmt.Errorf("%s: %w", f.Name(), err)
+	}
+
+	return nil
+}
+
+// Receive takes the file that HandOver sends.
+func Receive(c *net.UnixConn) (*os.File, error) {
+	if err := c.SetDeadline(time.Now().Add(handoverTimeout)); err != nil {
+		return nil, err
+	}
+
+	text := make([]byte, maxRefusal)
+	oob := make([]byte, syscall.CmsgSpace(4))
+	n, oobn, _, _, err := c.ReadMsgUnix(text, oob)
+	if err != nil {
+		return nil, err
+	}
+	if oobn == 0 {
+		return nil, fmt.Errorf("the gateway has no file for records: %s", text[:n])
+	}
+
+	messages, err := syscall.ParseSocketControlMessage(oob[:oobn])
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range messages {
+		fds, err := syscall.ParseUnixRights(&m)
+		if err == nil && len(fds) == 1 {
+			syscall.CloseOnExec(fds[0])
+			return os.NewFile(uintptr(fds[0]), "the gateway's file for records"), nil
+		}
+	}
+
+	return nil, errors.New("the gateway sent something else than a file")
+}
+
+// createPipeFile makes a file that is locked before it has the name by which a
+// follower would find it, and remove it as one whose writer has gone. In a
+// folder that gives its group to its files (setgid), that group may read and
+// remove it.
+func createPipeFile(dir string) (*os.File, error) {
+	mode := os.FileMode(0o600)
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode()&os.ModeSetgid != 0 {
+		mode = 0o660
+	}
+
+	f, err := os.CreateTemp(dir, fmt.Sprintf("pipe-%s-%d-*.csv.new", time.Now().UTC().Format("20060102T150405.000000"), os.Getpid()))
+	if err != nil {
+		return nil, err
+	}
+	pending := f.Name()
+	err = f.Chmod(mode)
+	if err == nil {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	}
+	if err == nil {
+		err = os.Rename(pending, pending[:len(pending)-len(".new")])
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(pending))
+	}
+	if err := syncDir(dir); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+
+	return f, nil
+}
+
+// openFound opens a file that a glob found. In a folder that others write to
+// neither a symbolic link nor anything but a file is followed.
+func (f *Follower) openFound(name string, flags int) (*os.File, error) {
+	if f.c.DropDir == "" || filepath.Dir(name) != filepath.Clean(f.c.DropDir) {
+		return os.OpenFile(name, flags, 0)
+	}
+
+	file, err := os.OpenFile(name, flags|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, os.ErrNotExist
+	}
+	if err != nil {
+		return nil, err
+	}
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		file.Close()
+		return nil, os.ErrNotExist
+	}
+
+	return file, nil
+}
