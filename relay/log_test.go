@@ -172,9 +172,9 @@ func TestRetriesHaveTheSameLine(t *testing.T) {
 	lines.out.Reset()
 
 	b.up.answers["a"] = replied(450, "later")
-	v := b.relay.Deliver(context.Background(), waiting, 0, 1)
+	b.relay.Deliver(context.Background(), waiting, 0, 1)
 	b.up.answers["a"] = replied(550, "no")
-	v = b.relay.Deliver(context.Background(), waiting, 0, 2)
+	v := b.relay.Deliver(context.Background(), waiting, 0, 2)
 	dsns := b.relay.GiveUp(context.Background(), waiting, 0, 3, v)
 	b.relay.Deliver(context.Background(), dsns[0], 0, 0)
 
