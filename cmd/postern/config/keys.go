@@ -22,7 +22,7 @@ func (b *binder) checkDKIM(c *Config, word func(string, string, ...string)) {
 
 	if least := c.Relay.BounceAfter.Std() + expireSlack; d.Expire > 0 && d.Expire.Std() < least {
 		b.warn("dkim.expire", "shorter than relay.bounce_after and a day (%s): mail that waits in the retry spool "+
-			"may go out with an expired signature", least)
+			"may go out with an expired signature", Duration(least))
 	}
 
 	seen := map[string]bool{}

@@ -57,7 +57,7 @@ func TestKeyProblems(t *testing.T) {
 		{"selector that is not ASCII", key("a.example", "schlüssel", good), "6: dkim.key[0].selector: "},
 		{"small key, PKCS#1", key("a.example", "s", "traditional.pem"), "7: dkim.key[0].key_file: dkim: read "},
 		{"small key, PKCS#8", key("a.example", "s", "small.pem"), "7: dkim.key[0].key_file: dkim: read "},
-		{"signatures that expire in the retry spool", "[dkim]\nexpire = \"5d\"\n", "5: dkim.expire: warning: shorter than relay.bounce_after and a day (132h0m0s)"},
+		{"signatures that expire in the retry spool", "[dkim]\nexpire = \"5d\"\n", "5: dkim.expire: warning: shorter than relay.bounce_after and a day (5d12h)"},
 		{"signatures that live long enough", "[dkim]\nexpire = \"5d12h\"\n", ""},
 		{"the same with a shorter wait", "[dkim]\nexpire = \"2d\"\n[relay]\nbounce_after = \"1d\"\n", ""},
 	} {

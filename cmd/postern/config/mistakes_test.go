@@ -109,6 +109,19 @@ func mistakes(t *testing.T) []mistake {
 		{name: "a key that is not the certificate's", text: smallest, files: map[string]string{"privkey.pem": certificate["privkey.pem"]}},
 		{name: "ACME with a certificate file", text: with("[certs]\nmode = \"acme\"\ncert_file = \"fullchain.pem\"\n")},
 		{name: "a certificate as DKIM key", text: with("[[dkim.key]]\ndomain = \"example.com\"\nselector = \"s\"\nkey_file = \"fullchain.pem\"\n")},
+		{name: "a DKIM domain and selector with spaces",
+			text: with("[[dkim.key]]\ndomain = \"example .com\"\nselector = \"e 2026\"\nkey_file = \"s2026.example.com.pem\"\n")},
+		{name: "a DKIM key of 512 bits, the other form of PEM",
+			text:  with("[[dkim.key]]\ndomain = \"example.com\"\nselector = \"s\"\nkey_file = \"tiny.pem\"\n"),
+			files: map[string]string{"tiny.pem": tinyRSA}},
+		{name: "signatures that end before a retried copy is sent",
+			text: with("[dkim]\nexpire = \"1d\"\n[[dkim.key]]\ndomain = \"example.com\"\nselector = \"s\"\nkey_file = \"s2026.example.com.pem\"\n")},
+		{name: "two users whose names differ in case alone", text: smallest,
+			files: map[string]string{"users.toml": "[[user]]\nname = \"News\"\n\n[[user]]\nname = \"news\"\n"}},
+		{name: "a user's domain has no key",
+			text:  with("[[dkim.key]]\ndomain = \"example.com\"\nselector = \"s\"\nkey_file = \"s2026.example.com.pem\"\n"),
+			files: map[string]string{"users.toml": "[[user]]\nname = \"a\"\nfrom_domains = [\"example.com\", \"example.org\"]\n"}},
+		{name: "a limit of events that is gone", text: with("[tracking.web]\nevents_per_client = \"6000/min\"\n")},
 		{name: "a DKIM key of 1024 bits", text: with("[[dkim.key]]\ndomain = \"example.com\"\nselector = \"s\"\nkey_file = \"small.pem\"\n"),
 			files: map[string]string{"small.pem": testRSA(t, 1024)}},
 		{name: "a DKIM key for all to read", text: with("[[dkim.key]]\ndomain = \"example.com\"\nselector = \"s\"\nkey_file = \"open.pem\"\n"),
@@ -218,6 +231,18 @@ func testCertificate(t *testing.T, until time.Time, host string) map[string]stri
 		"privkey.pem":   string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})),
 	}
 }
+
+// tinyRSA is a key of 512 bits in PKCS#1, made for this test and used nowhere.
+const tinyRSA = `-----BEGIN RSA PRIVATE KEY-----
+MIIBOwIBAAJBALYvLyVSCa58WGNffCO9Tz0VAv5m/jRAfFKb8EAajEZG98YPM4D7
+pSRAB8w8Cwq/nNUplaz1+fnd/mthPcaKV2ECAwEAAQJBAKlfNHV9z4JoF8RLAR44
+4XHoFuBs3+e0C+DBGJqAE+lAf4DkULLE7fNkg28xnFwA7gk6750WhpLvs/XEt6H7
+oAECIQDbLuhVvi63N3IlTVa1iS2nCXTiLHgAmBpoeVU6UmOHVQIhANTJSXs+aDhx
+1f2SknZBcnStaoNEOyKek/XJvdbr3nfdAiEAzxRsUcYTIOrznyaIi48FYNFgaueU
+oQsTuC0aRrXcbtkCIE5BMJr4mo+XneFBlEeVTiiG1lMsNqtGspeD+CMgX5KpAiAr
+js2D218p6crPkEn+DstOlk+Z61rBTp5Y5dGzQ+FwJw==
+-----END RSA PRIVATE KEY-----
+`
 
 func testRSA(t *testing.T, bits int) string {
 	t.Helper()
