@@ -48,6 +48,10 @@ func TestEventsCommands(t *testing.T) {
 		t.Errorf("tail --raw shows %d:\n%s", n, raw)
 	}
 	waitFor(t, "a failed upload", func() bool { return strings.Contains(g.log.String(), "upload failed") })
+	failing := regexp.MustCompile(`(?m)^1 .* failing +(\d+ +){4}[1-9]\d* .*HTTP 503`)
+	waitFor(t, "a failing batch", func() bool {
+		return failing.MatchString(run(t, "", postern, "events", "batches", "--config", g.config))
+	})
 	away.Store(false)
 	g.events(t, event.Injection, 3)
 	waitFor(t, "the log of the transfer", func() bool {

@@ -148,6 +148,8 @@ func (g *gateway) newWeb(n *live, rec recorder) (http.Handler, error) {
 		WellKnown:      map[string][]byte{},
 		Log:            g.log,
 		Metrics:        n.metrics,
+
+		DurationBuckets: durationBuckets,
 	}
 	for path, file := range map[string]string{web.AppleAppSitePath: t.Web.AppleAppSite, web.AssetLinksPath: t.Web.AssetLinks} {
 		if file == "" {
@@ -222,6 +224,7 @@ func (g *gateway) newPool(l *config.Loaded, metrics prometheus.Registerer) (*ups
 
 	c.Log = g.log
 	c.Metrics = metrics
+	c.DurationBuckets = durationBuckets
 	return upstream.New(c), nil
 }
 

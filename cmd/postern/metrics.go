@@ -83,7 +83,7 @@ func newBuildInfo() prometheus.Collector {
 	return g
 }
 
-// durationBuckets are those of durations in which an upstream has a part: from
+// durationBuckets are those of all histograms of durations, in seconds: from
 // milliseconds to relay.answer_within.
 var durationBuckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300}
 

@@ -110,8 +110,7 @@ func (l *Login) Send(ctx context.Context, t *Transaction) Outcome {
 				return Outcome{Err: err}
 			}
 		}
-		out := l.c.transaction(ctx, t)
-		out.Upstream = l.h.addr
+		out := l.p.transact(ctx, l.h, l.c, t)
 		stale, session := errors.Is(out.Err, errStale), errors.Is(out.Err, ErrSession)
 		if (stale || session) && !fresh && !again {
 			l.letGo()

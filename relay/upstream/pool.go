@@ -46,6 +46,8 @@ type Config struct {
 	Timeouts       Timeouts
 	Log            *slog.Logger
 	Metrics        prometheus.Registerer
+
+	DurationBuckets []float64 // of the histogram, in seconds; nil: prometheus.DefBuckets
 }
 
 // Pool keeps connections to the upstreams.
@@ -63,6 +65,7 @@ type Pool struct {
 	spoken     bool   // an upstream has been
 
 	dials, replies *prometheus.CounterVec
+	durations      *prometheus.HistogramVec
 }
 
 // host is one upstream. Its fields belong to Pool.mu.
@@ -101,12 +104,17 @@ func New(c Config) *Pool {
 			Help: "Connections opened to an upstream, by result."}, []string{"upstream", "result"}),
 		replies: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_upstream_replies_total",
 			Help: "Outcomes of transactions, by class of the final reply, \"session\" where it refused us and not the message, \"lost\" where none came, or \"doubtful\" where none came after the whole message."}, []string{"upstream", "class"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "postern_upstream_duration_seconds",
+			Help:    "From MAIL to the upstream's reply to the final dot.",
+			Buckets: c.DurationBuckets,
+		}, []string{"upstream"}),
 	}
 	for _, a := range c.Addrs {
 		p.hosts = append(p.hosts, &host{addr: a})
 	}
 	if c.Metrics != nil {
-		c.Metrics.MustRegister(p.dials, p.replies, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		c.Metrics.MustRegister(p.dials, p.replies, p.durations, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "postern_upstream_open_connections", Help: "Connections to upstreams now open."}, p.openConnections))
 	}
 	return p
@@ -401,9 +409,21 @@ func (p *Pool) sendOver(ctx context.Context, l lease, t *Transaction) Outcome {
 		}
 	}
 
-	out := c.transaction(ctx, t)
-	out.Upstream = l.h.addr
+	out := p.transact(ctx, l.h, c, t)
 	p.release(l.h, c)
+	return out
+}
+
+// transact runs a transaction over a connection to a host, and measures it.
+func (p *Pool) transact(ctx context.Context, h *host, c *conn, t *Transaction) Outcome {
+	begin := time.Now()
+	out := c.transaction(ctx, t)
+	out.Upstream = h.addr
+
+	if out.answered {
+		p.durations.WithLabelValues(h.addr).Observe(time.Since(begin).Seconds())
+	}
+
 	return out
 }
 

@@ -32,6 +32,8 @@ type Outcome struct {
 	Reply    envelope.Reply
 	Err      error
 	Doubtful bool
+
+	answered bool // the final dot was replied to, whatever the reply
 }
 
 // Accepted tells whether the upstream took the message.
@@ -313,10 +315,14 @@ func (c *conn) data(ctx context.Context, t *Transaction) Outcome {
 		return Outcome{Err: lost(phaseFinalDot, fmt.Errorf("unexpected answer %s", r)), Doubtful: true}
 	}
 	c.close421(r)
-	if r.Code/100 == 2 {
-		return Outcome{Reply: r}
+
+	out := Outcome{Reply: r}
+	if r.Code/100 != 2 {
+		out = c.checkSession(refused(phaseFinalDot, r))
 	}
-	return c.checkSession(refused(phaseFinalDot, r))
+	out.answered = true
+
+	return out
 }
 
 // deadlineWriter gives each block the time that RFC 5321 section 4.5.3.2.5

@@ -48,6 +48,9 @@ type delivery struct {
 	suspects suspects
 	tests    int // events tried to tell
 
+	failures int       // uploads that failed for no fault of an event
+	noted    time.Time // when the ledger was told last
+
 	troubles      int   // failures in a row, of all parts, with nothing taken in between
 	troublesSince int64 // Uploader.taken at the first of them
 
@@ -342,6 +345,7 @@ func (d *delivery) trouble(p part, err error) {
 		wait = max(wait, r.RetryAfter+jitter(p.backoff)-p.backoff/2)
 	}
 	d.logTrouble(p, err, wait)
+	d.noteFailure(err)
 
 	p.last = faultOf(err)
 	if p.last != faultRate {
@@ -371,8 +375,6 @@ func (d *delivery) trouble(p part, err error) {
 }
 
 func (d *delivery) logTrouble(p part, err error, wait time.Duration) {
-	d.entry.Error = event.Clip(err.Error(), maxError)
-
 	what := "upload failed, events stay on disk"
 	if faultOf(err) == faultAccess {
 		what = "UPLOADS ARE REFUSED, every event stays on disk; check upload_url, proxy and maintenance of the service"
@@ -401,6 +403,30 @@ func (d *delivery) logTrouble(p part, err error, wait time.Duration) {
 
 // maxError is how much of an error stays in the ledger.
 const maxError = 500
+
+// noteEvery is how long the ledger goes without a word of a batch that fails.
+const noteEvery = 10 * time.Minute
+
+// noteFailure writes into the ledger that uploads of the batch fail: the first,
+// second, fourth, eighth time and so on, and every noteEvery, so that an outage
+// does not fill it.
+func (d *delivery) noteFailure(err error) {
+	d.entry.Error = event.Clip(err.Error(), maxError)
+	d.failures++
+
+	now := d.u.c.Now()
+	isPowerOfTwo := d.failures&(d.failures-1) == 0
+	if !isPowerOfTwo && now.Sub(d.noted) < noteEvery {
+		return
+	}
+
+	d.noted = now
+	d.u.ledger.hint(record{Failure: &failure{
+		Batch: d.b.Batch,
+		Tries: d.entry.Tries,
+		Error: d.entry.Error,
+	}})
+}
 
 // cut halves the parts that failed again and again while others were taken.
 // From then on the batch holds up no other.

@@ -126,7 +126,7 @@ func (g *gatherer) again(ctx context.Context, first spool.Record, old Entry) (*b
 
 	b := &batch{}
 	b.From, b.To, b.Sum = first.At, records[len(records)-1].Next, sum
-	if sum == old.Sum && old.Status != Planned {
+	if sum == old.Sum && !old.isOpen() {
 		b.Batch, b.Status = old.Batch, old.Status
 		return b, nil
 	}

@@ -7,9 +7,10 @@
 //
 //	ledger/      a spool (package tracking/spool): a record when a batch is
 //	             planned, with the positions that it reaches from and to, one
-//	             for each part of it that is done, and one when all is. After a
-//	             restart a planned batch is cut in the same way, so that the same
-//	             bytes go again, without the parts that are done.
+//	             for each part of it that is done, now and then one while its
+//	             uploads fail, and one when all is done. After a restart a
+//	             planned batch is cut in the same way, so that the same bytes go
+//	             again, without the parts that are done.
 //	rejected/    the quarantine, a file a day: lines of JSON with the reason and
 //	             the event
 //
@@ -215,7 +216,7 @@ func (u *Uploader) Serve(ctx context.Context, src Source) error {
 		}
 
 		w.begin(b)
-		if b.Status != Planned { // by a previous run, whose cursor was not written
+		if !b.isOpen() { // by a previous run, whose cursor was not written
 			w.end(b)
 			continue
 		}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"slices"
 	"time"
-
-	"postern/tracking/event"
 )
 
 // refused is an event that was refused alone.
@@ -45,6 +43,9 @@ func (d *delivery) judge(ctx context.Context) bool {
 		return d.quarantineHeld(ctx)
 	}
 
+	if !tried {
+		err = d.held[len(d.held)-1].err
+	}
 	d.doubt = true
 	d.since = d.u.taken.Load()
 	for _, h := range d.held {
@@ -72,6 +73,7 @@ func (d *delivery) postpone(err error) {
 		d.parts[i].backoff = first.backoff
 	}
 
+	d.noteFailure(err)
 	d.u.metrics.failing.Set(1)
 	d.u.c.Log.Error("Signals: EVENTS OF EVERY KIND ARE REFUSED, so it is not the events; all stay on disk",
 		"err", err,
@@ -100,7 +102,6 @@ func (d *delivery) test(ctx context.Context, p part) bool {
 		if ctx.Err() != nil {
 			return false
 		}
-		d.entry.Error = event.Clip(err.Error(), maxError)
 		d.postpone(err)
 		return true
 	}

@@ -16,6 +16,7 @@ import (
 // The states of a batch.
 const (
 	Planned = "planned"
+	Failing = "failing" // planned, and its uploads have failed
 	Sent    = "sent"
 	Partly  = "partly" // the rest is in quarantine
 	Empty   = "empty"
@@ -31,7 +32,7 @@ type Entry struct {
 	Events int            `json:"events"` // that are to be uploaded
 	Raw    int            `json:"raw"`    // bytes of NDJSON
 	Wire   int            `json:"wire,omitempty"`
-	Status string         `json:"status"`        // planned, sent, partly, empty
+	Status string         `json:"status"`        // planned, failing, sent, partly, empty
 	IDs    []string       `json:"ids,omitempty"` // the service's names
 	Aside  int            `json:"aside,omitempty"`
 	Error  string         `json:"error,omitempty"` // of the last attempt that failed
@@ -68,10 +69,34 @@ type step struct {
 	Aside int    `json:"aside,omitempty"`
 }
 
-// record is one record of the ledger: an entry, or a step.
+// failure is the ledger's record of uploads of a batch that failed. A version
+// that does not know it passes over it, as it would not over an Entry with
+// another status: it would take that batch for done.
+type failure struct {
+	Batch uint64 `json:"batch"`
+	Tries int    `json:"tries"`
+	Error string `json:"error"` // of the last of them
+}
+
+// record is one record of the ledger: an entry, a step, or a failure.
 type record struct {
-	Step *step `json:"step,omitempty"`
+	Step    *step    `json:"step,omitempty"`
+	Failure *failure `json:"failure,omitempty"`
 	*Entry
+}
+
+// isOpen reports whether the batch has events that are still to be uploaded.
+func (e *Entry) isOpen() bool { return e.Status == Planned || e.Status == Failing }
+
+// fail adds a failure to the state of its batch. What is done is done.
+func (e *Entry) fail(f *failure) {
+	if !e.isOpen() {
+		return
+	}
+
+	e.Status = Failing
+	e.Tries = f.Tries
+	e.Error = f.Error
 }
 
 // apply adds a step to the state of its batch. A step that is there twice,
@@ -107,6 +132,10 @@ func Batches(dir string) ([]Entry, error) {
 		case rec.Step != nil:
 			if i, ok := index[rec.Step.Batch]; ok {
 				out[i].apply(rec.Step)
+			}
+		case rec.Failure != nil:
+			if i, ok := index[rec.Failure.Batch]; ok {
+				out[i].fail(rec.Failure)
 			}
 		case rec.Entry != nil:
 			if i, ok := index[rec.Batch]; ok {
@@ -194,6 +223,27 @@ func (l *ledger) note(r record) {
 	}
 	if n := len(l.unwritten); n > maxUnwritten {
 		l.unwritten = slices.Clone(l.unwritten[n-maxUnwritten:])
+	}
+}
+
+// hint writes a record that nothing but the operator depends on: one that
+// cannot be written is not kept, and a disk that is nearly full has no room for
+// it.
+func (l *ledger) hint(r record) {
+	b, err := json.Marshal(r)
+	if err != nil {
+		l.log.Error("ingest: ledger record cannot be written", "err", err)
+		return
+	}
+
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	if len(l.unwritten) > 0 { // the batch itself may be among them
+		return
+	}
+	if _, err := l.spool.AppendAs(context.Background(), spool.Ordinary, b); err != nil {
+		l.log.Warn("ingest: cannot write to the ledger that uploads fail", "err", err)
 	}
 }
 

@@ -29,7 +29,7 @@ type pending struct {
 
 // expect adds the uploads of a batch.
 func (o *outcomes) expect(e Entry, now time.Time) {
-	if now.Sub(e.At) >= pollFor || e.Status == Planned {
+	if now.Sub(e.At) >= pollFor || e.isOpen() {
 		return
 	}
 

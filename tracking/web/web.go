@@ -50,6 +50,8 @@ type Config struct {
 	Log            *slog.Logger          // nil: none
 	Metrics        prometheus.Registerer // nil: none
 	Now            func() time.Time      // nil: time.Now
+
+	DurationBuckets []float64 // of the histogram, in seconds; nil: prometheus.DefBuckets
 }
 
 // Handler answers the tracked URLs.
@@ -58,6 +60,7 @@ type Handler struct {
 	openers openers
 
 	requests    *prometheus.CounterVec
+	durations   *prometheus.HistogramVec // by the outcomes of requests
 	repeated    prometheus.Counter
 	classes     *prometheus.CounterVec
 	unknownHost prometheus.Counter
@@ -86,6 +89,11 @@ func New(c Config) *Handler {
 			Name: "postern_web_requests_total",
 			Help: "Tracker requests by outcome.",
 		}, []string{"outcome"}),
+		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "postern_web_duration_seconds",
+			Help:    "From a tracker request to its answer, by the outcome of the request.",
+			Buckets: c.DurationBuckets,
+		}, []string{"kind"}),
 		repeated: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "postern_web_repeated_total",
 			Help: "Requests that are the same as another within a second, and make no event of their own.",
@@ -101,7 +109,7 @@ func New(c Config) *Handler {
 		unreadable: newUnreadable(),
 	}
 	if c.Metrics != nil {
-		c.Metrics.MustRegister(h.requests, h.repeated, h.classes, h.unknownHost, h.unreadable)
+		c.Metrics.MustRegister(h.requests, h.durations, h.repeated, h.classes, h.unknownHost, h.unreadable)
 		c.Metrics.MustRegister(c.State.collectors()...)
 	}
 	return h
@@ -122,7 +130,17 @@ func probeAnswer(nonce string) string { return "postern tracker " + nonce + "\nh
 // pixel is a transparent GIF of one by one.
 const pixel = "GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
 
+// ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	begin := h.c.Now()
+	outcome := h.answer(w, r)
+
+	h.requests.WithLabelValues(outcome).Inc()
+	h.durations.WithLabelValues(outcome).Observe(h.c.Now().Sub(begin).Seconds())
+}
+
+// answer answers a request and returns its outcome, one of few.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request) string {
 	w.Header().Set("X-Robots-Tag", "noindex")
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	w.Header().Set("Cache-Control", "no-store")
@@ -134,31 +152,27 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if !shows && !unsubscribes {
 		w.Header().Set("Allow", "GET, HEAD")
-		h.plain(w, "method", http.StatusMethodNotAllowed)
-		return
+		return plain(w, "method", http.StatusMethodNotAllowed)
 	}
 
 	hosts, known := h.hosts(r)
 	if known && h.wellKnown(w, r) {
-		return
+		return "well_known"
 	}
 	if !isLink {
-		h.plain(w, "other_path", http.StatusNotFound)
-		return
+		return plain(w, "other_path", http.StatusNotFound)
 	}
 	t, err := h.open(text, hosts, known)
 	if err != nil {
 		h.c.Log.Debug("web: bad token", "err", err, "host", r.Host, "remote", r.RemoteAddr)
 		h.sayUnknownKey(r, err)
-		h.plain(w, badToken(known), http.StatusNotFound)
-		return
+		return plain(w, badToken(known), http.StatusNotFound)
 	}
 
 	if unsubscribes {
-		h.unsubscribe(w, r, h.hit(r, text, t))
-		return
+		return h.unsubscribe(w, r, h.hit(r, text, t))
 	}
-	h.show(w, r, h.hit(r, text, t))
+	return h.show(w, r, h.hit(r, text, t))
 }
 
 // sayUnknownKey logs that a link's key is unknown, seldom: strangers make links
@@ -182,31 +196,31 @@ func badToken(knownHost bool) string {
 	return "unknown_host"
 }
 
-// show answers GET and HEAD of what a token is for.
-func (h *Handler) show(w http.ResponseWriter, r *http.Request, hit hit) {
+// show answers GET and HEAD of what a token is for, and returns the outcome.
+func (h *Handler) show(w http.ResponseWriter, r *http.Request, hit hit) string {
 	kind := hit.token.Kind
 	switch kind {
 	case token.Open, token.InitialOpen, token.AmpOpen, token.AmpInitialOpen:
 		h.engaged(r, hit)
-		h.requests.WithLabelValues(kind.String()).Inc()
 		w.Header().Set("Content-Type", "image/gif")
 		w.Header().Set("Content-Length", strconv.Itoa(len(pixel)))
 		w.WriteHeader(http.StatusOK)
 		if r.Method == http.MethodGet {
 			w.Write([]byte(pixel))
 		}
+		return kind.String()
 	case token.Click, token.AmpClick, token.LinkUnsubscribe:
-		h.link(w, r, hit)
+		return h.link(w, r, hit)
 	case token.Probe:
-		h.requests.WithLabelValues("probe").Inc()
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		io.WriteString(w, probeAnswer(hit.token.Recipient)+h.host(r)+"\n")
+		return "probe"
 	case token.ListUnsubscribe:
-		h.requests.WithLabelValues("unsubscribe_page").Inc()
 		page(w, http.StatusOK, "Unsubscribe", `<p>Do you want to unsubscribe?</p><form method="post">`+
 			`<button name="List-Unsubscribe" value="One-Click">Unsubscribe</button></form>`)
+		return "unsubscribe_page"
 	default:
-		h.plain(w, "bad_token", http.StatusNotFound)
+		return plain(w, "bad_token", http.StatusNotFound)
 	}
 }
 
@@ -219,26 +233,24 @@ const retryAfter = "60"
 
 // unsubscribe is the one-click POST of RFC 8058, which mail programs and the
 // page's button send alike. A GET never unsubscribes: link scanners GET. It is
-// answered 200 once the event is durable, and else 503.
-func (h *Handler) unsubscribe(w http.ResponseWriter, r *http.Request, hit hit) {
+// answered 200 once the event is durable, and else 503. unsubscribe returns the
+// outcome.
+func (h *Handler) unsubscribe(w http.ResponseWriter, r *http.Request, hit hit) string {
 	if hit.token.Kind != token.ListUnsubscribe {
 		w.Header().Set("Allow", "GET, HEAD")
-		h.plain(w, "method", http.StatusMethodNotAllowed)
-		return
+		return plain(w, "method", http.StatusMethodNotAllowed)
 	}
 	if !isOneClick(w, r) {
-		h.plain(w, "bad_unsubscribe", http.StatusBadRequest)
-		return
+		return plain(w, "bad_unsubscribe", http.StatusBadRequest)
 	}
 
 	if err := h.listUnsubscribed(r, hit); err != nil {
 		w.Header().Set("Retry-After", retryAfter)
-		h.requests.WithLabelValues("unsubscribe_failed").Inc()
 		page(w, http.StatusServiceUnavailable, "Not yet unsubscribed", "<p>Please try again in a minute.</p>")
-		return
+		return "unsubscribe_failed"
 	}
-	h.requests.WithLabelValues(hit.token.Kind.String()).Inc()
 	page(w, http.StatusOK, "Unsubscribed", "<p>You are unsubscribed.</p>")
+	return hit.token.Kind.String()
 }
 
 // isOneClick reports whether the body is that of RFC 8058 section 3.2. One
@@ -269,33 +281,34 @@ func page(w http.ResponseWriter, status int, title, body string) {
 		`</title><style>body{font:1.1rem system-ui,sans-serif;max-width:30rem;margin:20vh auto;padding:0 1rem}button{font:inherit;padding:.5rem 1.5rem}</style><h1>`+title+`</h1>`+body+`</html>`)
 }
 
-func (h *Handler) link(w http.ResponseWriter, r *http.Request, hit hit) {
+// link leads to the target of a link, and returns the outcome.
+func (h *Handler) link(w http.ResponseWriter, r *http.Request, hit hit) string {
 	t := hit.token
 	to := t.Target
 	expired := h.c.Expiry > 0 && h.c.Now().Sub(t.Issued()) > h.c.Expiry
 	if expired {
 		if to = h.c.ExpiredURL; to == "" {
-			h.plain(w, "expired", http.StatusGone)
-			return
+			return plain(w, "expired", http.StatusGone)
 		}
 	}
 	location, ok := rewrite.Redirect(to)
 	if !ok {
-		h.plain(w, "bad_target", http.StatusNotFound)
-		return
+		return plain(w, "bad_target", http.StatusNotFound)
 	}
 	if !expired {
 		h.engaged(r, hit)
 	}
-	h.requests.WithLabelValues(t.Kind.String()).Inc()
 	w.Header().Set("Location", location)
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusFound)
+
+	return t.Kind.String()
 }
 
-func (h *Handler) plain(w http.ResponseWriter, outcome string, status int) {
-	h.requests.WithLabelValues(outcome).Inc()
+// plain answers with a status alone, and returns the outcome.
+func plain(w http.ResponseWriter, outcome string, status int) string {
 	http.Error(w, http.StatusText(status), status)
+	return outcome
 }
 
 // NewServer wraps a handler with the limits that face the Internet. What the

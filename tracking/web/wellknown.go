@@ -36,7 +36,6 @@ func (h *Handler) wellKnown(w http.ResponseWriter, r *http.Request) (ok bool) {
 	if !ok || len(body) == 0 {
 		return false
 	}
-	h.requests.WithLabelValues("well_known").Inc()
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "public, max-age=3600")
 	w.Write(body) // net/http leaves it out for HEAD
