@@ -174,8 +174,10 @@ func (ps *packages) try(ctx context.Context, p *pkg, m mutant, o options) (outco
 		return "", err
 	}
 
-	if out := runTests(ctx, overlay, o, "build", p.ImportPath); out != survived {
-		return notCompiling, ctx.Err()
+	if !p.tested() {
+		if out := runTests(ctx, overlay, o, "build", p.ImportPath); out != survived {
+			return notCompiling, ctx.Err()
+		}
 	}
 
 	suites := []string{p.ImportPath}
@@ -250,6 +252,8 @@ func runTests(ctx context.Context, overlay string, o options, verb, pkg string, 
 		return survived
 	case limited.Err() != nil, bytes.Contains(out, []byte("panic: test timed out")):
 		return timedOut
+	case bytes.Contains(out, []byte("[build failed]")):
+		return notCompiling
 	}
 
 	return killed
