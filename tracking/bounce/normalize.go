@@ -81,6 +81,9 @@ func (n *normalizer) next() {
 	if end < 0 {
 		end = len(n.rest)
 	}
+	if at := strings.Index(n.rest[:end], "..."); at > 0 { // denied...7d39d5299584
+		end = at
+	}
 	if at := end - 1; at > 0 && strings.HasPrefix(n.rest[at:], "://") { // see:https://
 		for at > 0 && isAlphanumeric(n.rest[at-1]) {
 			at--
