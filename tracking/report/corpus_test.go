@@ -142,10 +142,29 @@ func judgeFile(name string, want []expected, say func(string, ...any)) tally {
 
 var systemOf = regexp.MustCompile(`^(?:bounces/)?(.*?)-?\d*\.eml$`)
 
+// thirdSalts draw the third that is kept aside. Who has read of it adds a salt:
+// the last one counts.
+var thirdSalts = []string{"", "third of November 2026/", "24 November 2026/"}
+
 // keptAside reports whether a file belongs to the third that nobody looks at
-// while rules are written: SHA-256 of its name is divisible by three.
-func keptAside(file string) bool {
-	sum := sha256.Sum256([]byte(filepath.Base(file)))
+// while rules are written: SHA-256 of the salt and its name is divisible by
+// three.
+func keptAside(file string) bool { return inThird(thirdSalts[len(thirdSalts)-1], file) }
+
+// neverRead reports whether a file was in the third from the first on, so that no
+// rule was ever written with it in sight.
+func neverRead(file string) bool {
+	for _, salt := range thirdSalts {
+		if !inThird(salt, file) {
+			return false
+		}
+	}
+
+	return true
+}
+
+func inThird(salt, file string) bool {
+	sum := sha256.Sum256([]byte(salt + filepath.Base(file)))
 
 	return new(big.Int).Mod(new(big.Int).SetBytes(sum[:]), big.NewInt(3)).Sign() == 0
 }
@@ -167,7 +186,7 @@ func TestCorpus(t *testing.T) {
 		}
 	}
 	slices.Sort(files)
-	var seen, aside tally
+	var seen, aside, unread tally
 	systems := map[string]*tally{}
 	for _, name := range files {
 		held := keptAside(name)
@@ -178,6 +197,9 @@ func TestCorpus(t *testing.T) {
 		one := judgeFile(name, want[name], say)
 		if held {
 			aside.add(one)
+			if neverRead(name) {
+				unread.add(one)
+			}
 			continue
 		}
 
@@ -204,9 +226,10 @@ func TestCorpus(t *testing.T) {
 	all.add(aside)
 	if os.Getenv("POSTERN_KEPT_ASIDE") != "" {
 		t.Logf("kept aside: %s", aside)
+		t.Logf("never read: %s", unread)
 		t.Logf("all:        %s", all)
 	}
-	for what, v := range map[string][2]float64{"files": {rate(all.filesRight, all.files), 0.97}, "status": {rate(all.statusRight, all.statuses), 0.93}, "hard": {rate(all.hardRight, all.hard), 0.95}} {
+	for what, v := range map[string][2]float64{"files": {rate(all.filesRight, all.files), 0.985}, "status": {rate(all.statusRight, all.statuses), 0.985}, "hard": {rate(all.hardRight, all.hard), 0.975}} {
 		if v[0] < v[1] {
 			t.Errorf("%s: %.3f right, want %.2f", what, v[0], v[1])
 		}

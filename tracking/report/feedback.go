@@ -194,7 +194,10 @@ func (r *Report) sesNotification(m *structure) bool {
 			ComplaintFeedbackType string
 			ComplainedRecipients  []bounced
 		}
-		Delivery struct{ Recipients []string }
+		Delivery struct {
+			Recipients   []string
+			SMTPResponse string
+		}
 	}
 	if err := json.NewDecoder(strings.NewReader(text)).Decode(&n); err != nil {
 		return false
@@ -220,7 +223,7 @@ func (r *Report) sesNotification(m *structure) bool {
 	case "Delivery":
 		r.Kind = Delivered
 		for _, a := range n.Delivery.Recipients {
-			r.add(Recipient{Kind: Delivered, Final: a})
+			r.add(Recipient{Kind: Delivered, Final: a, Status: cleanStatus(n.Delivery.SMTPResponse)})
 		}
 	}
 	return r.Kind != Other

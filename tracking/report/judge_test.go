@@ -5,6 +5,56 @@ import (
 	"testing"
 )
 
+// TestWordsWithoutACode: what a notice says without a status or reply code is
+// soft, unless a mail system speaks of its own directory, of a domain, or names
+// its reason as such.
+func TestWordsWithoutACode(t *testing.T) {
+	for _, c := range []struct {
+		said string
+		want string // class hard
+	}{
+		{"This user doesn't have a example.com account [0]", "20 false"},
+		{"Recipient Not Found", "20 false"},
+		{"User unknown", "20 false"},
+		{"No such user", "20 false"},
+		{"The recipient name is not recognized", "10 true"},
+		{"Unknown recipient", "10 true"},
+		{"unknown local part", "10 true"},
+		{"unknown virtual user", "10 true"},
+		{"not listed in Domino Directory", "10 true"},
+		{"Sorry, no mailbox here by that name.", "10 true"},
+		{"no account by that name here", "10 true"},
+		{"Invalid final delivery userid", "10 true"},
+		{"(user not found)", "10 true"},
+		{"宛先のアドレスが見つかりませんでした。", "10 true"},
+		{"Reason: user not found", "10 true"},
+		{"Motivo: usuário inexistente", "10 true"},
+		{"No valid recipients", "30 true"},
+		{"No such domain", "21 true"},
+		{"550 No such user", "10 true"},
+		{"5.1.1 No such user", "10 true"},
+	} {
+		t.Run(c.said, func(t *testing.T) {
+			r := Parse(crlf(`
+From: Mail Delivery Subsystem <MAILER-DAEMON@example.com>
+Subject: Undeliverable mail
+Content-Type: text/plain; charset=utf-8
+
+Your message could not be delivered to:
+
+<bob@example.com>
+` + c.said + "\n"))
+			if len(r.Recipients) != 1 {
+				t.Fatalf("got %+v, want one recipient", r.Recipients)
+			}
+			got := itoa(r.Recipients[0].Class) + " " + boolean(r.Recipients[0].Hard)
+			if r.Kind != Bounce || got != c.want {
+				t.Errorf("got %s %s, want %s: %+v", r.Kind, got, c.want, r.Recipients[0])
+			}
+		})
+	}
+}
+
 // statusReport returns a report without text whose status and diagnostic are
 // given.
 func statusReport(status, diagnostic string) string {
@@ -113,6 +163,34 @@ Subject: Sale
 			statusReport("5.2.1", "550 5.2.1 <bob@example.com>... User Unknown")},
 		{"and was refused at RCPT", "bob@example.com 5.2.1 10 true",
 			statusReport("5.2.1", "550 5.2.1 <bob@example.com>... User Unknown (in reply to RCPT TO command)")},
+		{"a mailbox that exists, refused by a server that was told all at once", "bob@example.com 5.2.1 20 false", `
+From: Mail Delivery Subsystem <MAILER-DAEMON@example.com>
+Subject: Returned mail: see transcript for details
+Content-Type: text/plain
+
+   ----- The following addresses had permanent fatal errors -----
+<bob@example.com>
+    (reason: 550 5.2.1 <bob@example.com>... User Unknown)
+
+   ----- Transcript of session follows -----
+... while talking to mx.example.net.:
+>>> DATA
+<<< 550 5.2.1 <bob@example.com>... User Unknown
+550 5.1.1 <bob@example.com>... User unknown
+`},
+		{"refused before RCPT", "bob@example.com 5.1.0 50 false", statusReport("5.1.0",
+			"SMTP error from remote mail server after MAIL FROM:<news@shop.example>: 553 5.1.0 shop.example does not exist")},
+		{"the same in Postfix's words", "bob@example.com 5.1.1 50 false",
+			statusReport("5.1.1", "550 5.1.1 unknown user (in reply to MAIL FROM command)")},
+		{"refused at the greeting", "bob@example.com 5.0.0 50 false", statusReport("5.0.0",
+			"SMTP error from remote mail server after initial connection: 554 no such user")},
+		{"some fault of the address at RCPT", "bob@example.com 5.1.0 10 true",
+			statusReport("5.1.0", "550 5.1.0 code 27 (in reply to RCPT TO command)")},
+		{"some fault of some address", "bob@example.com 5.1.0 40 false", statusReport("5.1.0", "550 5.1.0 code 27")},
+		{"another reason at RCPT beside 5.1.0", "bob@example.com 5.1.0 51 false",
+			statusReport("5.1.0", "550 5.1.0 you are on our blacklist (in reply to RCPT TO command)")},
+		{"no user, in answer to the message", "bob@example.com  50 false",
+			statusReport("", "550 unknown user (in reply to end of DATA command)")},
 		{"another reason than the status", "bob@example.com 5.1.1 52 false",
 			statusReport("5.1.1", "550 5.1.1 message identified as spam")},
 	} {

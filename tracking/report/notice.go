@@ -69,7 +69,7 @@ func (r *Report) notice(m *structure) bool {
 		found = r.otherRecipients(m, shown)
 	}
 	if len(found) == 0 {
-		return failed && r.nameless(kind, shown)
+		return failed && (strongReply.MatchString(shown) || m.from().isMailer()) && r.nameless(kind, shown)
 	}
 
 	reply, labelled := noticeReply(shown), labelledReason(shown)
@@ -148,13 +148,9 @@ func (r *Report) nested() bool {
 	return true
 }
 
-// nameless takes a notice without a recipient for a bounce, where a server's
-// reply stands in it. Words alone are not enough: people write such words, too.
+// nameless takes a notice without a recipient for a bounce. Words alone are not
+// enough for that: people write such words, too.
 func (r *Report) nameless(kind Kind, shown string) bool {
-	if !strongReply.MatchString(shown) {
-		return false
-	}
-
 	r.Kind = kind
 	r.unnamed = Recipient{Kind: kind, Diagnostic: noticeReply(shown)}
 

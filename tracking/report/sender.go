@@ -234,15 +234,38 @@ func (m *structure) hasStatus() bool {
 	return false
 }
 
+// isRefusal reports whether a message disposition notification says that a
+// program refused the message, as the filter of a mailbox does (RFC 5429,
+// section 2.1).
+func (m *structure) isRefusal() bool {
+	_, why, _ := strings.Cut(m.get("Auto-Submitted"), "(")
+	if keyword(m.get("Auto-Submitted")) != "auto-replied" || !strings.HasPrefix(strings.ToLower(why), "rejected") {
+		return false
+	}
+
+	for _, p := range m.parts {
+		if p.isDisposition() && automaticDeletion.Match(p.body) {
+			return true
+		}
+	}
+
+	return false
+}
+
+var automaticDeletion = regexp.MustCompile(`(?im)^Disposition:\s*automatic-action/MDN-sent-automatically;\s*deleted\b`)
+
 // isReceipt reports whether a mail is a message disposition notification (RFC
 // 8098): a receipt for a message that was delivered.
 func (m *structure) isReceipt() bool {
+	if m.isRefusal() {
+		return false
+	}
 	if m.reportType() == "disposition-notification" {
 		return true
 	}
 
 	for _, p := range m.parts {
-		if p.is("message/disposition-notification", "message/global-disposition-notification") {
+		if p.isDisposition() {
 			return true
 		}
 	}

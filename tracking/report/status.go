@@ -3,6 +3,8 @@ package report
 import (
 	"regexp"
 	"strings"
+
+	"postern/tracking/event"
 )
 
 // fields is one group of header-like lines, names in lower case; the first of
@@ -71,6 +73,30 @@ func (r *Report) statusParts(m *structure) bool {
 		r.enrich(m.text())
 	}
 	return found
+}
+
+// refusal reads a message disposition notification that says that the message
+// was refused.
+func (r *Report) refusal(m *structure) bool {
+	if !m.isRefusal() {
+		return false
+	}
+
+	for _, p := range m.parts {
+		if !p.isDisposition() {
+			continue
+		}
+		for _, g := range groups(string(p.body)) {
+			if a := addressOf(g["final-recipient"]); strings.Contains(a, "@") {
+				c := Recipient{Kind: Bounce, Final: a, Original: addressOf(g["original-recipient"])}
+				c.Diagnostic, c.isContext = event.Clip(m.text(), maxDiagnostic), true
+				r.add(c)
+			}
+		}
+	}
+	r.setKind()
+
+	return r.Kind == Bounce
 }
 
 // statusInText reads DSN fields where no MIME part holds them.

@@ -45,6 +45,10 @@ func (p part) isStatus() bool {
 	return p.is("message/delivery-status", "message/global-delivery-status", "message/x-delivery-status")
 }
 
+func (p part) isDisposition() bool {
+	return p.is("message/disposition-notification", "message/global-disposition-notification")
+}
+
 // readStructure reads with go-message. A header that the library would refuse
 // is cleaned first; what it cannot read of the body is taken as one text.
 func readStructure(msg []byte) *structure {
