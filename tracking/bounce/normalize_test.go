@@ -121,6 +121,8 @@ func TestNormalize(t *testing.T) {
 		{"é ñ ﬁ", "", "e n fi"},
 		{"不存在 x", "", "不存在 x"},
 		{"Ⱥ Subject: a b", "", "ⱥ subject"},
+		{"Subject: a a a\nBetreff: b\nc", "", "subject betreff c"},
+		{"Betreff: a\nSubject \"b\" c", "", "betreff subject c"},
 	} {
 		t.Run(c.text, func(t *testing.T) {
 			if got := normalize(c.text, c.local); got != c.want {
@@ -234,6 +236,7 @@ func TestAddressesAreTakenOutWhole(t *testing.T) {
 		{"what ends a local part", "x<a@b y", "x<  y"},
 		{"what ends a domain", "a@b/c", " /c"},
 		{"an address literal", "a@[192.0.2.1]x", " x"},
+		{"an at sign in a literal", "a@[b@c] x", "  x"},
 		{"two addresses", "a@b,c@d", " , "},
 		{"a quoted local part", `x "a, b"@c y`, "x   y"},
 		{"a quotation mark alone", `x"@c y`, `x"  y`},
