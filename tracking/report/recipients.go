@@ -89,7 +89,7 @@ func looseRecipients(lines []string) (out []Recipient) {
 		low := folded(line)
 		switch {
 		case failureWords.in(low) || delayWords.in(low):
-			after = maxAfter
+			after = maxAfter + 1 // this one, too
 		case after > 0:
 			after--
 		}
