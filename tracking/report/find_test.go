@@ -235,7 +235,7 @@ func TestLargeMail(t *testing.T) {
 	keys, m := testKeys(t), &memory{}
 	in := intake(t, keys, m, "")
 	id := keys.NewID(noon.Add(-time.Hour))
-	take(t, in, bounceOf("X-Sp-Message-Id: "+id.String()+"\nSubject: x\n\n"+strings.Repeat("a line of an attachment\n", 2*maxLooked/24)))
+	take(t, in, bounceOf("X-Sp-Message-Id: "+id.String()+"\nSubject: x\n\n"+strings.Repeat("a line of an attachment\n", maxLooked/24+9)))
 	if len(m.events) != 1 || m.events[0].MessageID != id.String() {
 		t.Errorf("%d events", len(m.events))
 	}

@@ -191,6 +191,83 @@ Content-Type: text/plain
 			statusReport("5.1.0", "550 5.1.0 you are on our blacklist (in reply to RCPT TO command)")},
 		{"no user, in answer to the message", "bob@example.com  50 false",
 			statusReport("", "550 unknown user (in reply to end of DATA command)")},
+		{"a subject that the notice around quotes", "bob@example.com 5.0.0 40 false", `
+From: MAILER-DAEMON@example.com
+Subject: Delivery status
+Content-Type: multipart/report; report-type=delivery-status; boundary=b
+
+--b
+
+Your message "The mailbox is full" could not be delivered.
+--b
+Content-Type: message/delivery-status
+
+Final-Recipient: rfc822;bob@example.com
+Action: failed
+Status: 5.0.0
+Diagnostic-Code: smtp;550 hm
+
+--b--
+`},
+		{"what the notice around says", "bob@example.com 5.0.0 22 false", `
+From: MAILER-DAEMON@example.com
+Subject: Delivery status
+Content-Type: multipart/report; report-type=delivery-status; boundary=b
+
+--b
+
+The mailbox is full.
+--b
+Content-Type: message/delivery-status
+
+Final-Recipient: rfc822;bob@example.com
+Action: failed
+Status: 5.0.0
+Diagnostic-Code: smtp;550 hm
+
+--b--
+`},
+		{"a reply that the notice around quotes", "bob@example.com 5.0.0 10 true", `
+From: MAILER-DAEMON@example.com
+Subject: Delivery status
+Content-Type: multipart/report; report-type=delivery-status; boundary=b
+
+--b
+
+The server said: 550 5.1.1 no such user
+--b
+Content-Type: message/delivery-status
+
+Final-Recipient: rfc822;bob@example.com
+Action: failed
+Status: 5.0.0
+Diagnostic-Code: smtp;550 hm
+
+--b--
+`},
+		{"the same of several recipients", "bob@example.com 5.0.0 40 false; ann@example.com 5.0.0 40 false", `
+From: MAILER-DAEMON@example.com
+Subject: Delivery status
+Content-Type: multipart/report; report-type=delivery-status; boundary=b
+
+--b
+
+The server said: 550 5.1.1 no such user
+--b
+Content-Type: message/delivery-status
+
+Final-Recipient: rfc822;bob@example.com
+Action: failed
+Status: 5.0.0
+Diagnostic-Code: smtp;550 hm
+
+Final-Recipient: rfc822;ann@example.com
+Action: failed
+Status: 5.0.0
+Diagnostic-Code: smtp;550 hm
+
+--b--
+`},
 		{"another reason than the status", "bob@example.com 5.1.1 52 false",
 			statusReport("5.1.1", "550 5.1.1 message identified as spam")},
 	} {

@@ -49,11 +49,9 @@ func (m *structure) from() sender {
 func (m *structure) decoded(name string) string {
 	h := m.header.Copy()
 	h.Set("X-Name", name)
-	if v, err := h.Text("X-Name"); err == nil {
-		return v
-	}
+	v, _ := h.Text("X-Name") // as it stands, where it cannot be
 
-	return name
+	return v
 }
 
 // daemonLocals are the local parts of mail systems.

@@ -151,10 +151,8 @@ func (m *structure) walk(e *message.Entity, depth int) {
 
 // get is a header field, decoded where it can be.
 func (m *structure) get(name string) string {
-	v, err := m.header.Text(name)
-	if err != nil {
-		v = m.header.Get(name)
-	}
+	v, _ := m.header.Text(name) // as it stands, where it cannot
+
 	return strings.TrimSpace(v)
 }
 
