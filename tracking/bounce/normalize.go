@@ -21,9 +21,7 @@ const blocklisted = "dnsbl"
 // URLs, host names, IP addresses, ids, quoted subjects and the local part of
 // the recipient are left out.
 func normalize(text, local string) string {
-	if len(text) > maxText {
-		text = text[:maxText]
-	}
+	text = text[:min(len(text), maxText)]
 	text = cutSubjects(cutAddresses(Fold(text)))
 
 	n := normalizer{local: local, rest: text}

@@ -296,6 +296,8 @@ func TestSaid(t *testing.T) {
 		{"message expired", "", Said{Verdict: Verdict{Timeout, false}, Found: true}},
 		{"user unknown", "user@b.example", Said{Verdict: Verdict{InvalidRecipient, true}, Found: true, Gone: true}},
 		{"helo helo", "helo@b.example", Said{}},
+		{"spf: user unknown", "spf@b.example", Said{Verdict: Verdict{InvalidRecipient, true}, Found: true, Gone: true}},
+		{"spf", "spf@b.example", Said{Verdict: Verdict{MailBlock, false}, Found: true, First: true}},
 		{"550 <bob@b.example> unknown", "", Said{Verdict: Verdict{InvalidRecipient, true}, Found: true, Loose: true, Gone: true}},
 		{"550 unknown", "bob@b.example", Said{}},
 	} {
@@ -363,6 +365,80 @@ func TestAddressAndHardlyAWord(t *testing.T) {
 	} {
 		if got := judgeAddress(words); got != want {
 			t.Errorf("%q: got %+v, want %+v", words, got, want)
+		}
+	}
+}
+
+// TestURLs: where a URL ends, and what its host is.
+func TestURLs(t *testing.T) {
+	for text, want := range map[string]int{
+		"https://a.example/b c":   19,
+		"https://a.example":       17,
+		"http://a<b":              8,
+		"http://a>b":              8,
+		"http://a\"b":             8,
+		"http://aäb":              8,
+		"http://a\x7fb":           10,
+		"http://a\tb":             8,
+		"http://":                 7,
+		"s3://a":                  6,
+		"a://b":                   0,
+		"://b":                    0,
+		"http:/a":                 0,
+		"http":                    0,
+		"x-y://a":                 0,
+		"":                        0,
+		"www.a":                   5,
+		"WWW.a b":                 5,
+		"www.":                    0,
+		"www.-":                   0,
+		"www2.a":                  0,
+		"abcdefghijklmnop://a b":  20,
+		"abcdefghijklmnopq://a b": 0,
+	} {
+		if got := urlLength(text); got != want {
+			t.Errorf("%q: got %d, want %d", text, got, want)
+		}
+	}
+
+	for url, want := range map[string]string{
+		"https://a.example/b": "a.example", "https://a.example?b": "a.example", "https://a.example#b": "a.example",
+		"https://a.example:80/b": "a.example", "https://a.example)": "a.example", "https://a.example]": "a.example",
+		"www.a.example/b": "www.a.example", "https://a": "a", "https:///b": "", "a": "a",
+	} {
+		if got := hostOfURL(url); got != want {
+			t.Errorf("%s: got the host %q, want %q", url, got, want)
+		}
+	}
+}
+
+// TestAddressBehindAHost: an IP address in brackets, near enough.
+func TestAddressBehindAHost(t *testing.T) {
+	for rest, want := range map[string]bool{
+		"[192.0.2.1] said": true, " (192.0.2.1)": true, "[IPv6:2001:db8::1]": true, "[192.0.2.1)": false, "(192.0.2.1]": false,
+		"[192.0.2.1": false, "192.0.2.1": false, "[x]": false, "[": false, "": false, "[]": false, "<192.0.2.1>": false,
+		"[::ffff:192.0.2.1%" + strings.Repeat("z", 44) + "]": true, "[::ffff:192.0.2.1%" + strings.Repeat("z", 45) + "]": true,
+		"[::ffff:192.0.2.1%" + strings.Repeat("z", 46) + "]": false,
+	} {
+		if got := (&normalizer{rest: rest}).addressFollows(); got != want {
+			t.Errorf("%q: got %v, want %v", rest, got, want)
+		}
+	}
+}
+
+// TestIdeographic: letters and punctuation of scripts without spaces between
+// words, at the ends of each range.
+func TestIdeographic(t *testing.T) {
+	for r, want := range map[rune]bool{
+		'a': false, 'é': false, 'я': false, 0x0DFF: false, 0x0E00: false, 'ก': true, 0x2FFF: false, 0x3000: true, '。': true,
+		0x303F: true, 0x3040: false, 'あ': true, 'ア': true, '漢': true, '한': true, '１': false,
+	} {
+		if got := ideographic(r); got != want {
+			t.Errorf("%U: got %v, want %v", r, got, want)
+		}
+		letter := r == 'a' || r == 'é' || r == 'я' || r == '１'
+		if got := inWord(r); got != letter {
+			t.Errorf("%U goes on in a word: got %v, want %v", r, got, letter)
 		}
 	}
 }
