@@ -254,20 +254,21 @@ func TestAddressesAreTakenOutWhole(t *testing.T) {
 // inside of no word, unless it is written to go on.
 func TestPhrasesAreWholeWords(t *testing.T) {
 	for text, want := range map[string]string{
-		"rbl":              "blocklist",
-		"an rbl":           "blocklist",
-		"rbl says":         "blocklist",
-		"(rbl)":            "blocklist",
-		"arbl":             "",
-		"rbls":             "",
-		"rb":               "",
-		"":                 "",
-		"dmarcian":         "authentication",
-		"dmarc":            "authentication",
-		"xdmarc":           "",
-		"收件人不存在":           "unknown_recipient",
-		"用户不存在x":           "unknown_recipient",
-		"user unknown spf": "authentication",
+		"rbl":                                "blocklist",
+		"an rbl":                             "blocklist",
+		"rbl says":                           "blocklist",
+		"(rbl)":                              "blocklist",
+		"arbl":                               "",
+		"rbls":                               "",
+		"rb":                                 "",
+		"":                                   "",
+		"dmarcian":                           "authentication",
+		"dmarc":                              "authentication",
+		"xdmarc":                             "",
+		"收件人不存在":                             "unknown_recipient",
+		"用户不存在x":                             "unknown_recipient",
+		"user unknown spf":                   "authentication",
+		"vacation challenge response system": "challenge",
 	} {
 		t.Run(text, func(t *testing.T) {
 			got := ""
