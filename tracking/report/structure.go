@@ -34,11 +34,13 @@ func (p part) is(types ...string) bool {
 			return true
 		}
 	}
+
 	return false
 }
 
 func (p part) isReturned() bool {
-	return p.is("message/rfc822", "text/rfc822-headers", "message/rfc822-headers", "text/rfc822-header", "message/global", "message/global-headers", "message/partial")
+	return p.is("message/rfc822", "text/rfc822-headers", "message/rfc822-headers", "text/rfc822-header",
+		"message/global", "message/global-headers", "message/partial")
 }
 
 func (p part) isStatus() bool {
@@ -55,16 +57,19 @@ func readStructure(msg []byte) *structure {
 	head, body := splitMessage(msg)
 	m := &structure{raw: body[:min(len(body), maxLooked)], left: maxLooked}
 	body = m.raw
+
 	e, err := message.Read(io.MultiReader(bytes.NewReader(cleanHeader(head)), bytes.NewReader(body)))
 	if e == nil {
 		m.broken, m.parts = err != nil, []part{{"text/plain", body}}
 		return m
 	}
+
 	m.header = e.Header
 	m.walk(e, 0)
 	if len(m.parts) == 0 {
 		m.broken, m.parts = true, []part{{"text/plain", body}}
 	}
+
 	return m
 }
 
@@ -75,6 +80,7 @@ func splitMessage(msg []byte) (head, body []byte) {
 			msg = msg[i+1:]
 		}
 	}
+
 	for at := 0; at < len(msg); {
 		end := bytes.IndexByte(msg[at:], '\n')
 		if end < 0 {
@@ -85,6 +91,7 @@ func splitMessage(msg []byte) (head, body []byte) {
 		}
 		at += end + 1
 	}
+
 	return msg, nil
 }
 
@@ -101,6 +108,7 @@ func cleanHeader(head []byte) []byte {
 			}
 			continue
 		}
+
 		name, _, ok := bytes.Cut(line, []byte(":"))
 		name = bytes.TrimRight(name, " \t")
 		if kept = ok && len(name) > 0 && !bytes.ContainsAny(name, " \t"); kept {
@@ -108,6 +116,7 @@ func cleanHeader(head []byte) []byte {
 				kept = kept && c > ' ' && c < 127
 			}
 		}
+
 		if kept {
 			out.Write(name)
 			out.Write(line[bytes.IndexByte(line, ':'):])
@@ -115,6 +124,7 @@ func cleanHeader(head []byte) []byte {
 		}
 	}
 	out.WriteString("\r\n")
+
 	return out.Bytes()
 }
 
@@ -123,6 +133,7 @@ func (m *structure) walk(e *message.Entity, depth int) {
 		m.broken = true
 		return
 	}
+
 	if mr := e.MultipartReader(); mr != nil {
 		for {
 			p, err := mr.NextPart()
@@ -136,10 +147,12 @@ func (m *structure) walk(e *message.Entity, depth int) {
 			}
 		}
 	}
+
 	t, _, err := e.Header.ContentType()
 	if err != nil || t == "" || strings.HasPrefix(t, "multipart/") {
 		t = "text/plain"
 	}
+
 	b, err := io.ReadAll(io.LimitReader(e.Body, m.left))
 	m.left -= int64(len(b))
 	m.broken = m.broken || err != nil
@@ -158,6 +171,7 @@ func (m *structure) get(name string) string {
 
 func (m *structure) date() time.Time {
 	t, _ := mail.ParseDate(m.header.Get("Date"))
+
 	return t
 }
 
@@ -168,6 +182,7 @@ func (m *structure) returned() []byte {
 			return p.body
 		}
 	}
+
 	return nil
 }
 
@@ -187,6 +202,7 @@ func (m *structure) text() string {
 			break // what stands behind it belongs to it, mostly
 		}
 	}
+
 	s := plain.String()
 	if strings.TrimSpace(s) == "" {
 		s = rich.String()
@@ -194,6 +210,7 @@ func (m *structure) text() string {
 	if m.broken {
 		s += "\n" + string(m.raw)
 	}
+
 	return event.Clip(strings.ReplaceAll(s, "\r\n", "\n"), maxNotice)
 }
 
@@ -206,6 +223,7 @@ func (m *structure) allText() []byte {
 			b.WriteByte('\n')
 		}
 	}
+
 	return b.Bytes()
 }
 
@@ -213,6 +231,7 @@ func (m *structure) allText() []byte {
 func htmlText(body []byte) string {
 	var out strings.Builder
 	z := html.NewTokenizer(bytes.NewReader(body))
+
 	hidden := 0
 	for {
 		switch z.Next() {
