@@ -79,9 +79,11 @@ func (f *Finder) first(texts []string) token.ID {
 			return id
 		}
 	}
+
 	return token.ID{}
 }
 
+// verpIDs returns what stands in the place of an id in return paths of ours.
 func verpIDs(recipients []string) (out []string) {
 	for _, a := range recipients {
 		local, _, _ := strings.Cut(a, "@")
@@ -89,6 +91,7 @@ func verpIDs(recipients []string) (out []string) {
 			out = append(out, local[len(VERPPrefix):])
 		}
 	}
+
 	return out
 }
 
@@ -105,6 +108,7 @@ func (f *Finder) hay(r *Report, raw []byte) [][]byte {
 			}
 		}
 	}
+
 	return append(out, r.text, raw[:min(len(raw), maxLooked)])
 }
 
@@ -220,6 +224,7 @@ func (f *Finder) open(text, host string) (token.Token, error) {
 			return t, nil
 		}
 	}
+
 	return f.Keys.Open(text, f.Hosts...)
 }
 
@@ -235,7 +240,9 @@ func hostBefore(b []byte) string {
 	if i < 0 {
 		return ""
 	}
+
 	host, _, _ := bytes.Cut(b[i+len("://"):], []byte("/"))
+
 	return token.Host(string(host))
 }
 
@@ -249,6 +256,7 @@ func (r *Report) Event(f Found, now time.Time) *event.Event {
 		SubaccountID: f.Subaccount,
 		DelvMethod:   "esmtp",
 	}
+
 	c := r.recipient(f.Recipient)
 	switch {
 	case r.Kind == Bounce:
@@ -272,6 +280,7 @@ func (r *Report) Event(f Found, now time.Time) *event.Event {
 	if e.RcptTo = event.Clip(e.RcptTo, 512); !strings.Contains(e.RcptTo, "@") {
 		return nil
 	}
+
 	h := returnedHeader(r.returned)
 	if a := addressIn.FindString(h["from"]); a != "" {
 		e.FriendlyFrom = event.Clip(a, 512)
@@ -280,9 +289,11 @@ func (r *Report) Event(f Found, now time.Time) *event.Event {
 		e.MsgFrom = event.Clip(a, 512)
 	}
 	e.ID = eventID(e, c.Status)
+
 	return e
 }
 
+// bounce says in an event what a report says of a recipient.
 func (r *Report) bounce(e *event.Event, c Recipient) {
 	e.ErrorCode, e.BounceClass = c.ReplyCode, strconv.Itoa(c.Class)
 	e.RawReason = c.Diagnostic
@@ -292,7 +303,9 @@ func (r *Report) bounce(e *event.Event, c Recipient) {
 	if e.RawReason == "" {
 		e.RawReason = "unknown"
 	}
-	if e.Reason = e.RawReason; c.Status != "" && !strings.Contains(e.Reason, c.Status) {
+
+	e.Reason = e.RawReason
+	if c.Status != "" && !strings.Contains(e.Reason, c.Status) {
 		e.Reason = c.Status + " " + e.Reason
 	}
 	if c.Class == 0 {
@@ -333,6 +346,7 @@ func (r *Report) when(sent, now time.Time) time.Time {
 	if r.Date.Before(sent) || r.Date.After(now) || now.Sub(r.Date) > maxClockLag {
 		return now
 	}
+
 	return r.Date
 }
 

@@ -101,9 +101,13 @@ func looseRecipients(lines []string) (out []Recipient) {
 			continue
 		}
 		as := addressIn.FindAllString(line, 2)
-		if len(as) != 1 || notRecipient.MatchString(line) || acceptsNothingFrom.MatchString(line) || !isAddress(as[0]) || helpDesk.MatchString(as[0]) {
+		if len(as) != 1 || !isAddress(as[0]) || helpDesk.MatchString(as[0]) {
 			continue
 		}
+		if notRecipient.MatchString(line) || acceptsNothingFrom.MatchString(line) {
+			continue
+		}
+
 		if len(out) >= maxRecipients {
 			break
 		}

@@ -88,6 +88,7 @@ func (r Recipient) Address() string {
 	if r.Original != "" {
 		return r.Original
 	}
+
 	return r.Final
 }
 
@@ -193,6 +194,8 @@ func (c *Recipient) lookAround(shown string) {
 	}
 }
 
+// reason is a diagnostic as an event has it: on one line, and no longer than is
+// of use.
 func reason(diagnostic string) string { return event.Clip(oneLine(diagnostic), maxReason) }
 
 // afterData is how notices say that a message was refused once it had been
@@ -225,6 +228,7 @@ const (
 // rcptNamed is how notices mention RCPT beside a refusal.
 var rcptNamed = regexp.MustCompile(`(?i)\bRCPT[ _](?:TO\b|command)|\bSMTP:RCPT\b`)
 
+// refusedAt returns the command that was refused, as far as a text tells.
 func refusedAt(text string) command {
 	switch {
 	case atRcpt.MatchString(text):
@@ -253,6 +257,7 @@ func (c *Recipient) judge(said string, refused func() command) {
 	if c.Kind != Bounce && c.Kind != Delay {
 		return
 	}
+
 	if c.ReplyCode == "" {
 		c.ReplyCode = replyCode(c.Diagnostic)
 	}
@@ -434,9 +439,11 @@ func (r *Report) add(c Recipient) {
 func Addressees(msg []byte) []string {
 	head, _ := splitMessage(msg)
 	h := returnedHeader(head)
+
 	return addressIn.FindAllString(h["delivered-to"]+" "+h["x-original-to"]+" "+h["to"], 16)
 }
 
+// oneLine joins lines, and puts a mark where bytes are no text.
 func oneLine(s string) string {
 	return strings.Join(strings.Fields(strings.ToValidUTF8(s, "\uFFFD")), " ")
 }
