@@ -89,7 +89,8 @@ func phrasesOf(file string) (out []string) {
 	}
 
 	for line := range strings.Lines(string(b)) {
-		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+		line = strings.TrimSpace(line)
+		if line != "" && line[0] != '#' {
 			out = append(out, line)
 		}
 	}

@@ -16,7 +16,8 @@ var autoSubjects = wordList(autoSubjectsFile)
 // wordList returns the lines of an embedded list without comments, folded.
 func wordList(file string) (out []string) {
 	for line := range strings.Lines(file) {
-		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+		line = strings.TrimSpace(line)
+		if line != "" && line[0] != '#' {
 			out = append(out, folded(line))
 		}
 	}

@@ -44,7 +44,8 @@ func (r *Report) feedback(m *structure) bool {
 // feedbackType is the type of a report; one without is a complaint, as older
 // reports were.
 func feedbackType(v string) string {
-	if v = keyword(v); v == "" {
+	v = keyword(v)
+	if v == "" {
 		return "abuse"
 	}
 
@@ -91,7 +92,8 @@ func (r *Report) complainants(named []string) {
 	if len(named) == 0 {
 		h := returnedHeader(r.returned)
 		for _, name := range []string{"x-hmxmroriginalrecipient", "x-original-to", "delivered-to", "to"} {
-			if named = addressIn.FindAllString(h[name], maxRecipients); len(named) > 0 {
+			named = addressIn.FindAllString(h[name], maxRecipients)
+			if len(named) > 0 {
 				break
 			}
 		}

@@ -64,7 +64,8 @@ func (f *Finder) Find(r *Report, raw []byte, recipients []string) (Found, bool) 
 	found := Found{ID: id, By: by}
 	for _, t := range tokens {
 		if t.MessageID == id {
-			found.Recipient, found.Subaccount, found.Unreported = t.Recipient, t.Subaccount, t.Unreported
+			found.Recipient, found.Subaccount = t.Recipient, t.Subaccount
+			found.Unreported = t.Unreported
 			break
 		}
 	}
@@ -274,10 +275,12 @@ func (r *Report) Event(f Found, now time.Time) *event.Event {
 
 	// Whoever got one copy could name anybody in a report about it: what is
 	// sealed in the copy's own token counts first.
-	if e.RcptTo = f.Recipient; e.RcptTo == "" {
+	e.RcptTo = f.Recipient
+	if e.RcptTo == "" {
 		e.RcptTo = c.Address()
 	}
-	if e.RcptTo = event.Clip(e.RcptTo, 512); !strings.Contains(e.RcptTo, "@") {
+	e.RcptTo = event.Clip(e.RcptTo, 512)
+	if !strings.Contains(e.RcptTo, "@") {
 		return nil
 	}
 

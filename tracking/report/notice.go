@@ -176,7 +176,8 @@ func (r *Report) otherRecipients(m *structure, shown string) (out []Recipient) {
 
 	if v := m.get("X-Failed-Recipients"); v != "" {
 		for _, a := range strings.Split(v, ",") {
-			if c.Final = addressOf(a); c.Final != "" && len(out) < maxRecipients {
+			c.Final = addressOf(a)
+			if c.Final != "" && len(out) < maxRecipients {
 				out = append(out, c)
 			}
 		}

@@ -134,7 +134,8 @@ var sentBy = regexp.MustCompile(`(?i)\b` + anyOf(
 func collect(lines []string, patterns []*regexp.Regexp, follow bool) (out []Recipient) {
 	index := map[string]int{}
 	above := map[int]string{}
-	cur, before, last := -1, "", ""
+	cur := -1
+	before, last := "", ""
 	for _, line := range lines {
 		line = strings.TrimRight(line, "\r ")
 		a, rest, ok := matchLine(line, patterns)
@@ -162,7 +163,8 @@ func collect(lines []string, patterns []*regexp.Regexp, follow bool) (out []Reci
 			above[i] = directlyAbove
 			out = append(out, Recipient{Final: a})
 		}
-		if cur = i; !seen || !strings.Contains(out[i].Diagnostic, strings.TrimSpace(line)) {
+		cur = i
+		if !seen || !strings.Contains(out[i].Diagnostic, strings.TrimSpace(line)) {
 			if strings.TrimSpace(rest) != "" || seen || !follow || bounce.Words(line, a).Found {
 				appendText(&out[i], line)
 			}
@@ -182,7 +184,8 @@ func collect(lines []string, patterns []*regexp.Regexp, follow bool) (out []Reci
 const maxDiagnostic = 4000
 
 func appendText(c *Recipient, line string) {
-	if line = strings.TrimSpace(line); line != "" && len(c.Diagnostic) < maxDiagnostic {
+	line = strings.TrimSpace(line)
+	if line != "" && len(c.Diagnostic) < maxDiagnostic {
 		c.Diagnostic += line + "\n"
 	}
 }

@@ -271,7 +271,8 @@ func (c *Recipient) judge(said string, refused func() command) {
 	if c.isContext && c.Status == "" || codeless && words.Loose {
 		v = soft(words)
 	}
-	if c.bare = v.Vague() && bareRefusal.MatchString(c.Diagnostic); c.bare {
+	c.bare = v.Vague() && bareRefusal.MatchString(c.Diagnostic)
+	if c.bare {
 		v = bounce.Verdict{Class: bounce.InvalidRecipient, Hard: true}
 	}
 

@@ -19,7 +19,8 @@ type sender struct {
 // from reads the From field, leniently.
 func (m *structure) from() sender {
 	v := m.get("From")
-	if v = strings.TrimSpace(v); v == "" || strings.HasSuffix(v, "<>") {
+	v = strings.TrimSpace(v)
+	if v == "" || strings.HasSuffix(v, "<>") {
 		return sender{none: true}
 	}
 

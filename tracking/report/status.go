@@ -211,7 +211,8 @@ func (r *Report) enrich(text string) {
 		}
 
 		if said == nil {
-			if said = noticeRecipients(text); said == nil {
+			said = noticeRecipients(text)
+			if said == nil {
 				said = []Recipient{}
 			}
 		}

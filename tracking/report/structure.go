@@ -111,7 +111,8 @@ func cleanHeader(head []byte) []byte {
 
 		name, _, ok := bytes.Cut(line, []byte(":"))
 		name = bytes.TrimRight(name, " \t")
-		if kept = ok && len(name) > 0 && !bytes.ContainsAny(name, " \t"); kept {
+		kept = ok && len(name) > 0 && !bytes.ContainsAny(name, " \t")
+		if kept {
 			for _, c := range name {
 				kept = kept && c > ' ' && c < 127
 			}
