@@ -81,26 +81,19 @@ var indexed = sync.OnceValue(func() *index {
 	return x
 })
 
-// phrasesOf returns the lines of a list without comments.
-func phrasesOf(file string) (out []string) {
+// phrasesOf returns the lines of a list.
+func phrasesOf(file string) []string {
 	b, err := wordFiles.ReadFile("words/" + file + ".txt")
 	if err != nil {
 		panic(err) // embedded
 	}
 
-	for line := range strings.Lines(string(b)) {
-		line = strings.TrimSpace(line)
-		if line != "" && line[0] != '#' {
-			out = append(out, line)
-		}
-	}
-
-	return out
+	return strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
 }
 
 func (x *index) add(line string, list int) {
 	bare, open := strings.CutSuffix(line, "*")
-	text := strings.TrimSpace(normalize(bare, ""))
+	text := normalize(bare, "")
 	key := [minPhrase]byte{text[0], text[1], text[2]}
 	x.phrases[key] = append(x.phrases[key], phrase{text: text, list: list, open: open})
 	h := hash3(key[0], key[1], key[2])
