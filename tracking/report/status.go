@@ -28,11 +28,11 @@ func groups(text string) []fields {
 
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")
-		switch {
-		case strings.TrimSpace(line) == "":
+		if strings.TrimSpace(line) == "" {
 			flush()
 			continue
-		case line[0] == ' ' || line[0] == '\t':
+		}
+		if line[0] == ' ' || line[0] == '\t' {
 			if last != "" && len(cur[last]) < maxFieldValue {
 				cur[last] += " " + strings.TrimSpace(line)
 			}

@@ -18,6 +18,7 @@ func TestGroups(t *testing.T) {
 		{"one block", "A: 1\r\nB : 2\r\n", []fields{{"a": "1", "b": "2"}}},
 		{"two blocks", "A: 1\n\n \nB: 2\n", []fields{{"a": "1"}, {"b": "2"}}},
 		{"a continuation", "A: 1\n  2 \n\t3\nB: 4", []fields{{"a": "1 2 3", "b": "4"}}},
+		{"a continuation with a colon", "A: 1\n b: 2\nB: 4", []fields{{"a": "1 b: 2", "b": "4"}}},
 		{"a continuation of no field", "A: 1\nfoo bar: 2\n 3\nB: 4", []fields{{"a": "1", "b": "4"}}},
 		{"a continuation of a line without a colon", "A: 1\nfoo\n 3\nB: 4", []fields{{"a": "1", "b": "4"}}},
 		{"a continuation in front", " 0\nA: 1", []fields{{"a": "1"}}},

@@ -92,6 +92,13 @@ func TestStructureIsBounded(t *testing.T) {
 		}
 	}
 
+	for depth, broken := range map[int]bool{maxDepth - 1: false, maxDepth: true} {
+		m := readStructure([]byte("Content-Type: multipart/mixed; boundary=top\n\n--top\n\nbefore\n--top\n" + string(nested(depth)) + "\n--top--\n"))
+		if m.broken != broken || !strings.Contains(m.text(), "inside") || !strings.Contains(m.text(), "before") {
+			t.Errorf("%d levels in the second part: broken is %v, want %v: %.60q", depth, m.broken, broken, m.text())
+		}
+	}
+
 	for n, broken := range map[int]bool{maxParts - 1: false, maxParts: false, maxParts + 1: false, maxParts + 2: false} {
 		m := readStructure([]byte("Content-Type: multipart/mixed; boundary=b\n\n" + strings.Repeat("--b\n\nx\n", n) + "--b--\n"))
 		if m.broken != broken || len(m.parts) != min(n, maxParts) {
