@@ -283,3 +283,85 @@ Diagnostic-Code: smtp;550 hm
 		})
 	}
 }
+
+// TestLookAround: what the notice says counts where the recipient's own words say
+// nothing, and makes no hard bounce of a delay or a temporary failure.
+func TestLookAround(t *testing.T) {
+	const gone, full, words = "said: 550 5.1.1 no such user", "said: 552 over quota", "The mailbox is full."
+	for _, c := range []struct {
+		name  string
+		in    Recipient
+		shown string
+		class int
+		hard  bool
+	}{
+		{"a reply", Recipient{Kind: Bounce, Class: 40}, gone, 10, true},
+		{"a soft reply", Recipient{Kind: Bounce, Class: 40}, full, 22, false},
+		{"words", Recipient{Kind: Bounce, Class: 40}, words, 22, false},
+		{"hard words without a reply", Recipient{Kind: Bounce, Class: 40}, "There is no such user.", 40, false},
+		{"a reply that says nothing, and words", Recipient{Kind: Bounce, Class: 40}, "said: 550 hm\n\n" + words, 22, false},
+		{"nothing known", Recipient{Kind: Bounce, Class: 40}, "Sorry.", 40, false},
+		{"a delay", Recipient{Kind: Delay, Class: 70}, gone, 10, false},
+		{"a temporary status", Recipient{Kind: Bounce, Class: 70, Status: "4.0.0"}, gone, 10, false},
+		{"a permanent status", Recipient{Kind: Bounce, Class: 40, Status: "5.0.0"}, gone, 10, true},
+		{"a class that says enough", Recipient{Kind: Bounce, Class: 50}, gone, 50, false},
+		{"words that are doubted", Recipient{Kind: Bounce, Class: 20, doubted: true}, gone, 20, false},
+		{"delivered", Recipient{Kind: Delivered}, gone, 0, false},
+		{"a complaint", Recipient{Kind: Complaint}, gone, 0, false},
+		{"the recipient's own name", Recipient{Kind: Bounce, Class: 40, Final: "spam@b.example"}, "spam was refused", 50, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := c.in
+			got.lookAround(c.shown)
+			if got.Class != c.class || got.Hard != c.hard {
+				t.Errorf("got %d %v, want %d %v", got.Class, got.Hard, c.class, c.hard)
+			}
+		})
+	}
+}
+
+// TestJudge says what becomes of a recipient's own words.
+func TestJudge(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		in   Recipient
+		at   command // as the whole of the notice has it
+		want string  // status reply class hard
+	}{
+		{"a refusal", Recipient{Kind: Bounce, Diagnostic: "550 5.1.1 no such user"}, 0, "5.1.1 550 10 true"},
+		{"its reply code is known", Recipient{Kind: Bounce, ReplyCode: "551", Diagnostic: "550 no such user"}, 0, " 551 10 true"},
+		{"a delay", Recipient{Kind: Delay, Diagnostic: "450 4.1.1 no such user"}, 0, "4.1.1 450 10 false"},
+		{"delivered", Recipient{Kind: Delivered, Diagnostic: "550 5.1.1 no such user"}, 0, "  0 false"},
+		{"the notice as a whole", Recipient{Kind: Bounce, Diagnostic: "550 no such user", isContext: true}, 0, " 550 1 false"},
+		{"the notice as a whole, soft", Recipient{Kind: Bounce, Diagnostic: "550 over quota", isContext: true}, 0, " 550 22 false"},
+		{"the notice beside a status", Recipient{Kind: Bounce, Status: "5.1.1", Diagnostic: "no such user", isContext: true}, 0, "5.1.1  10 true"},
+		{"words that are about anything, without a code", Recipient{Kind: Bounce, Diagnostic: "The office has moved to Berlin."}, 0, "  1 false"},
+		{"the same with a code", Recipient{Kind: Bounce, Diagnostic: "550 has moved to Berlin"}, 0, " 550 10 true"},
+		{"a subject in quotes", Recipient{Kind: Bounce, Diagnostic: `550 message "no such user" refused`}, 0, " 550 50 false"},
+		{"no reason at all", Recipient{Kind: Bounce, Diagnostic: "550 5.7.1 <bob@b.example>: Recipient address rejected"}, 0, "5.7.1 550 50 false"},
+		{"no reason and a vague status", Recipient{Kind: Bounce, Diagnostic: "550 5.0.0 <bob@b.example>: rejected"}, 0, "5.0.0 550 10 true"},
+		{"no reason and no status", Recipient{Kind: Bounce, Diagnostic: "reason: 550 bob@b.example rejected."}, 0, " 550 10 true"},
+		{"a reason behind it", Recipient{Kind: Bounce, Diagnostic: "550 5.0.0 <bob@b.example>: rejected for now"}, 0, "5.0.0 550 50 false"},
+		{"unknown, the notice names RCPT", Recipient{Kind: Bounce, Status: "5.2.1", Diagnostic: "550 User unknown"}, commandRcpt, "5.2.1 550 10 true"},
+		{"unknown, nothing names it", Recipient{Kind: Bounce, Status: "5.2.1", Diagnostic: "550 User unknown"}, 0, "5.2.1 550 20 false"},
+		{"unknown beside 5.2.0", Recipient{Kind: Bounce, Status: "5.2.0", Diagnostic: "550 User unknown"}, 0, "5.2.0 550 20 false"},
+		{"unknown beside 5.2.2", Recipient{Kind: Bounce, Status: "5.2.2", Diagnostic: "550 User unknown"}, 0, "5.2.2 550 22 false"},
+		{"unknown, the notice names DATA", Recipient{Kind: Bounce, Status: "5.0.0", Diagnostic: "550 User unknown"}, commandData, "5.0.0 550 50 false"},
+		{"its own words name RCPT", Recipient{Kind: Bounce, Status: "5.0.0", Diagnostic: "550 User unknown (in reply to RCPT TO)"}, commandData, "5.0.0 550 10 true"},
+		{"unknown in answer to DATA, a status that means it", Recipient{Kind: Bounce, Status: "5.1.1", Diagnostic: "550 User unknown"}, commandData, "5.1.1 550 10 true"},
+		{"no such user in answer to DATA", Recipient{Kind: Bounce, Status: "5.0.0", Diagnostic: "550 No such user"}, commandData, "5.0.0 550 10 true"},
+		{"KDDI's filter", Recipient{Kind: Bounce, Status: "5.1.1", Diagnostic: "x 550 : User unknown"}, commandRcpt, "5.1.1 550 50 false"},
+		{"DOCOMO's filter", Recipient{Kind: Bounce, Diagnostic: "550 Unknown user bob@b.example"}, 0, " 550 50 false"},
+		{"the same at RCPT", Recipient{Kind: Bounce, Diagnostic: "550 Unknown user bob@b.example"}, commandRcpt, " 550 10 true"},
+		{"the same beside a status", Recipient{Kind: Bounce, Status: "5.1.1", Diagnostic: "550 Unknown user bob@b.example"}, 0, "5.1.1 550 10 true"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := c.in
+			r.judge(r.Diagnostic, func() command { return c.at })
+			got := strings.Join([]string{r.Status, r.ReplyCode, itoa(r.Class), boolean(r.Hard)}, " ")
+			if got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}

@@ -79,7 +79,6 @@ type Recipient struct {
 	Hard       bool   // the address or its domain is gone
 
 	isContext bool // Diagnostic is the notice as a whole, not a server's words
-	bare      bool // the reply names the recipient and no reason
 	doubted   bool // its words would be hard elsewhere
 }
 
@@ -178,7 +177,7 @@ func (r *Report) judge(m *structure) {
 // a hard bounce.
 func (c *Recipient) lookAround(shown string) {
 	v := bounce.Verdict{Class: c.Class, Hard: c.Hard}
-	if c.Kind != Bounce && c.Kind != Delay || !v.Vague() || c.bare || c.doubted {
+	if c.Kind != Bounce && c.Kind != Delay || !v.Vague() || c.doubted {
 		return
 	}
 
@@ -190,7 +189,7 @@ func (c *Recipient) lookAround(shown string) {
 	}
 
 	if around := soft(bounce.Words(event.Clip(shown, maxDiagnostic), c.Address())); !around.Vague() {
-		c.Class, c.Hard = around.Class, false
+		c.Class = around.Class
 	}
 }
 
@@ -271,8 +270,7 @@ func (c *Recipient) judge(said string, refused func() command) {
 	if c.isContext && c.Status == "" || codeless && words.Loose {
 		v = soft(words)
 	}
-	c.bare = v.Vague() && bareRefusal.MatchString(c.Diagnostic)
-	if c.bare {
+	if v.Vague() && bareRefusal.MatchString(c.Diagnostic) {
 		v = bounce.Verdict{Class: bounce.InvalidRecipient, Hard: true}
 	}
 
