@@ -78,7 +78,7 @@ func (r *Report) notice(m *structure) bool {
 		if labelled != "" && reply == "" && (c.Diagnostic == "" || c.isContext) {
 			c.Diagnostic, c.isContext = labelled, false
 		}
-		codeless := !c.isContext && replyCode(c.Diagnostic) == "" && cleanStatus(c.Diagnostic) == ""
+		codeless := replyCode(c.Diagnostic) == "" && cleanStatus(c.Diagnostic) == ""
 		if reply != "" && (c.Diagnostic == "" || codeless && len(found) == 1) {
 			c.Diagnostic = strings.TrimSpace(c.Diagnostic + " " + reply)
 		}
