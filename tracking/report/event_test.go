@@ -1,6 +1,7 @@
 package report
 
 import (
+	"encoding/base64"
 	"reflect"
 	"strings"
 	"testing"
@@ -373,5 +374,21 @@ func TestNameless(t *testing.T) {
 	r := &Report{Kind: Bounce, unnamed: Recipient{Kind: Delay, Diagnostic: "550 no", Class: 1}}
 	if got, want := r.Nameless(), (Recipient{Kind: Bounce, Diagnostic: "550 no", Class: 1}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// TestFindInEncodedText: a token is found in a returned message whose text is
+// encoded.
+func TestFindInEncodedText(t *testing.T) {
+	keys := testKeys(t)
+	id := keys.NewID(noon)
+	link := "https://t.example/t/" + keys.Seal(token.Token{Kind: token.Open, Host: "t.example", MessageID: id, Recipient: "bob@b.example"})
+	encoded := base64.StdEncoding.EncodeToString([]byte("<a href=\"" + link + "\">"))
+	f := Finder{Keys: keys, Header: "X-Id"}
+	for mediaType, want := range map[string]bool{"text/plain": true, "text/html": true, "image/png": false} {
+		msg := bounceOf("Content-Type: " + mediaType + "\nContent-Transfer-Encoding: base64\n\n" + encoded + "\n")
+		if found, ok := f.Find(Parse(msg), msg, nil); ok != want || ok && found.Recipient != "bob@b.example" {
+			t.Errorf("%s: got %v %+v, want %v", mediaType, ok, found, want)
+		}
 	}
 }

@@ -304,6 +304,7 @@ func TestLookAround(t *testing.T) {
 		{"a delay", Recipient{Kind: Delay, Class: 70}, gone, 10, false},
 		{"a temporary status", Recipient{Kind: Bounce, Class: 70, Status: "4.0.0"}, gone, 10, false},
 		{"a permanent status", Recipient{Kind: Bounce, Class: 40, Status: "5.0.0"}, gone, 10, true},
+		{"a number that is no reply", Recipient{Kind: Bounce, Class: 40}, "In room 550 here is no such user.", 40, false},
 		{"a class that says enough", Recipient{Kind: Bounce, Class: 50}, gone, 50, false},
 		{"words that are doubted", Recipient{Kind: Bounce, Class: 20, doubted: true}, gone, 20, false},
 		{"delivered", Recipient{Kind: Delivered}, gone, 0, false},

@@ -254,3 +254,13 @@ func TestEnrich(t *testing.T) {
 		})
 	}
 }
+
+// TestReplyCodeBehindOthers: replies that do not refuse are passed over, some of
+// them.
+func TestReplyCodeBehindOthers(t *testing.T) {
+	for n, want := range map[int]string{0: "550", 7: "550", 8: ""} {
+		if got := replyCode(strings.Repeat("250 ok, ", n) + "550 no"); got != want {
+			t.Errorf("behind %d others: got %q, want %q", n, got, want)
+		}
+	}
+}
