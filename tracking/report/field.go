@@ -147,9 +147,9 @@ func isAddress(v string) bool {
 	if len(v) > 512 || !strings.Contains(v, "@") {
 		return false
 	}
-	a, err := mail.ParseAddress("<" + v + ">")
+	_, err := mail.ParseAddress("<" + v + ">")
 
-	return err == nil && a.Address != ""
+	return err == nil
 }
 
 var embedded = regexp.MustCompile(`\\x\{([0-9A-Fa-f]{1,6})\}`)

@@ -353,7 +353,7 @@ func serverText(diagnostic string) string {
 	}
 
 	at := replyWithStatus.FindStringSubmatchIndex(diagnostic)
-	if at == nil || at[2] <= 0 {
+	if at == nil {
 		return diagnostic
 	}
 

@@ -157,9 +157,6 @@ func (m *structure) walk(e *message.Entity, depth int) {
 	b, err := io.ReadAll(io.LimitReader(e.Body, m.left))
 	m.left -= int64(len(b))
 	m.broken = m.broken || err != nil
-	if len(b) == 0 && err != nil && depth == 0 {
-		b = m.raw
-	}
 	m.parts = append(m.parts, part{strings.ToLower(t), b})
 }
 

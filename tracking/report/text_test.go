@@ -181,6 +181,7 @@ func TestNoticeRecipients(t *testing.T) {
 		want       string
 	}{
 		{"what follows is said of it", "<a@b.example>:\n550 no\n\nreally\n<c@b.example>\nfull\n", "a@b.example=550 no/really/; c@b.example=full/"},
+		{"blanks at the end", "a@b.example: \n550 no\n", "a@b.example=550 no/"},
 		{"named twice", "<a@b.example>:\n550 no\n<A@b.example>: again\n", "a@b.example=550 no/<A@b.example>: again/"},
 		{"what is said in front", "user unknown\n<a@b.example>\n", "a@b.example=user unknown/"},
 		{"what is said in front, not just in front", "user unknown\n\n<a@b.example>\n", "a@b.example="},
