@@ -351,6 +351,7 @@ func TestJudge(t *testing.T) {
 		{"its own words name RCPT", Recipient{Kind: Bounce, Status: "5.0.0", Diagnostic: "550 User unknown (in reply to RCPT TO)"}, commandData, "5.0.0 550 10 true"},
 		{"unknown in answer to DATA, a status that means it", Recipient{Kind: Bounce, Status: "5.1.1", Diagnostic: "550 User unknown"}, commandData, "5.1.1 550 10 true"},
 		{"no such user in answer to DATA", Recipient{Kind: Bounce, Status: "5.0.0", Diagnostic: "550 No such user"}, commandData, "5.0.0 550 10 true"},
+		{"the recipient's own name", Recipient{Kind: Bounce, Final: "spf@b.example", Diagnostic: "550 5.7.9 spf: no such user"}, 0, "5.7.9 550 10 true"},
 		{"KDDI's filter", Recipient{Kind: Bounce, Status: "5.1.1", Diagnostic: "x 550 : User unknown"}, commandRcpt, "5.1.1 550 50 false"},
 		{"DOCOMO's filter", Recipient{Kind: Bounce, Diagnostic: "550 Unknown user bob@b.example"}, 0, " 550 50 false"},
 		{"the same at RCPT", Recipient{Kind: Bounce, Diagnostic: "550 Unknown user bob@b.example"}, commandRcpt, " 550 10 true"},

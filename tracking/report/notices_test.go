@@ -419,7 +419,8 @@ Quota exceeded
 Content-Type: message/disposition-notification
 
 Reporting-UA: mail; Dovecot Mail Delivery Agent
-Final-Recipient: rfc822; bob@example.com
+Original-Recipient: rfc822; bob@example.com
+Final-Recipient: rfc822; mailbox-7@example.com
 Disposition: automatic-action/MDN-sent-automatically; deleted
 
 --b--

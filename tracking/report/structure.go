@@ -81,7 +81,7 @@ func splitMessage(msg []byte) (head, body []byte) {
 		}
 	}
 
-	for at := 0; at < len(msg); {
+	for at := 0; ; {
 		end := bytes.IndexByte(msg[at:], '\n')
 		if end < 0 {
 			return msg, nil
@@ -91,8 +91,6 @@ func splitMessage(msg []byte) (head, body []byte) {
 		}
 		at += end + 1
 	}
-
-	return msg, nil
 }
 
 // cleanHeader keeps fields and their continuations, and ends with an empty line.
@@ -111,7 +109,7 @@ func cleanHeader(head []byte) []byte {
 
 		name, _, ok := bytes.Cut(line, []byte(":"))
 		name = bytes.TrimRight(name, " \t")
-		kept = ok && len(name) > 0 && !bytes.ContainsAny(name, " \t")
+		kept = ok && len(name) > 0
 		if kept {
 			for _, c := range name {
 				kept = kept && c > ' ' && c < 127
