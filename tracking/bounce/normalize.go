@@ -21,9 +21,7 @@ const blocklisted = "dnsbl"
 // URLs, host names, IP addresses, ids, quoted subjects and the local part of
 // the recipient are left out.
 func normalize(text, local string) string {
-	if len(text) > maxText {
-		text = text[:maxText]
-	}
+	text = text[:min(len(text), maxText)]
 	text = cutSubjects(cutAddresses(Fold(text)))
 
 	n := normalizer{local: local, rest: text}
@@ -80,6 +78,9 @@ func (n *normalizer) next() {
 	})
 	if end < 0 {
 		end = len(n.rest)
+	}
+	if at := strings.Index(n.rest[:end], "..."); at > 0 { // denied...7d39d5299584
+		end = at
 	}
 	if at := end - 1; at > 0 && strings.HasPrefix(n.rest[at:], "://") { // see:https://
 		for at > 0 && isAlphanumeric(n.rest[at-1]) {

@@ -50,7 +50,8 @@ var lists = []list{
 	{file: "system_error", Verdict: Verdict{Class: AdminFailure}},
 }
 
-// minPhrase is the least length of a phrase in bytes, which the index needs.
+// minPhrase is the least length of a phrase in bytes, which the index needs. A
+// test sees to it that none is shorter.
 const minPhrase = 3
 
 // phrase is a line of a list, normalized as replies are.
@@ -80,29 +81,19 @@ var indexed = sync.OnceValue(func() *index {
 	return x
 })
 
-// phrasesOf returns the lines of a list without comments.
-func phrasesOf(file string) (out []string) {
+// phrasesOf returns the lines of a list.
+func phrasesOf(file string) []string {
 	b, err := wordFiles.ReadFile("words/" + file + ".txt")
 	if err != nil {
 		panic(err) // embedded
 	}
 
-	for line := range strings.Lines(string(b)) {
-		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
-			out = append(out, line)
-		}
-	}
-
-	return out
+	return strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
 }
 
 func (x *index) add(line string, list int) {
 	bare, open := strings.CutSuffix(line, "*")
-	text := strings.TrimSpace(normalize(bare, ""))
-	if len(text) < minPhrase {
-		return // a test sees to it that there is none
-	}
-
+	text := normalize(bare, "")
 	key := [minPhrase]byte{text[0], text[1], text[2]}
 	x.phrases[key] = append(x.phrases[key], phrase{text: text, list: list, open: open})
 	h := hash3(key[0], key[1], key[2])
@@ -137,12 +128,9 @@ func (x *index) first(text string) (list int, gone bool) {
 	return best, gone
 }
 
-// boundary reports whether no word of a text goes on across position i.
+// boundary reports whether no word of a text goes on across position i, which is
+// so at its ends.
 func boundary(text string, i int) bool {
-	if i <= 0 || i >= len(text) {
-		return true
-	}
-
 	before, _ := utf8.DecodeLastRuneInString(text[:i])
 	behind, _ := utf8.DecodeRuneInString(text[i:])
 

@@ -16,7 +16,8 @@ var autoSubjects = wordList(autoSubjectsFile)
 // wordList returns the lines of an embedded list without comments, folded.
 func wordList(file string) (out []string) {
 	for line := range strings.Lines(file) {
-		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+		line = strings.TrimSpace(line)
+		if line != "" && line[0] != '#' {
 			out = append(out, folded(line))
 		}
 	}
@@ -87,7 +88,7 @@ func (m *structure) isNotice() bool {
 // lower case and without accents.
 var noticeSubject = regexp.MustCompile(`^\W*` + anyOf(
 	"(?:(?:permanent|transient|temporary|final|automatic) )?(?:warning|delivery|bounce|failed|failure)",
-	"mail (?:delivery|failure|failed|system error)",
+	"(?:mail|message|e-?mail) (?:delivery|failure|failed|system error)",
 	`(?:message|mail|email|e-mail) (?:delayed|undeliver\w*|not delivered|could not be)`,
 	`(?:notice|notification)\b.{0,20}\b(?:delivery|failure|failed)`,
 	`undeliver\w*`, "returned", "rejected", "delayed",

@@ -11,7 +11,10 @@ import (
 // place: Microsoft's JMRP forwards the message bare, with X-HmXmrOriginalRecipient.
 func (r *Report) feedback(m *structure) bool {
 	for _, p := range m.parts {
-		if !p.is("message/feedback-report", "text/feedback-report") || m.isForward() && m.reportType() != "feedback-report" {
+		if !p.is("message/feedback-report", "text/feedback-report") {
+			continue
+		}
+		if m.isForward() && m.reportType() != "feedback-report" {
 			continue
 		}
 
@@ -41,7 +44,8 @@ func (r *Report) feedback(m *structure) bool {
 // feedbackType is the type of a report; one without is a complaint, as older
 // reports were.
 func feedbackType(v string) string {
-	if v = keyword(v); v == "" {
+	v = keyword(v)
+	if v == "" {
 		return "abuse"
 	}
 
@@ -71,6 +75,7 @@ func unfolded(header string) []string {
 	var out []string
 	for line := range strings.Lines(header) {
 		line = strings.TrimRight(line, "\r\n")
+
 		last := len(out) - 1
 		if last < 0 || line == "" || line[0] != ' ' && line[0] != '\t' {
 			out = append(out, line)
@@ -87,11 +92,13 @@ func (r *Report) complainants(named []string) {
 	if len(named) == 0 {
 		h := returnedHeader(r.returned)
 		for _, name := range []string{"x-hmxmroriginalrecipient", "x-original-to", "delivered-to", "to"} {
-			if named = addressIn.FindAllString(h[name], maxRecipients); len(named) > 0 {
+			named = addressIn.FindAllString(h[name], maxRecipients)
+			if len(named) > 0 {
 				break
 			}
 		}
 	}
+
 	seen := map[string]bool{}
 	for _, a := range named {
 		if !seen[strings.ToLower(a)] {
@@ -159,6 +166,7 @@ func returnedHeader(returned []byte) fields {
 	if gs := groups(string(head)); len(gs) > 0 {
 		return gs[0]
 	}
+
 	return fields{}
 }
 
@@ -172,6 +180,31 @@ func returnedSubject(returned []byte) string {
 	return strings.TrimSpace(v)
 }
 
+// notification is what Amazon SES says of a message.
+type notification struct {
+	NotificationType string
+
+	Bounce struct {
+		BouncedRecipients []notified
+	}
+	Complaint struct {
+		ComplaintFeedbackType string
+		ComplainedRecipients  []notified
+	}
+	Delivery struct {
+		Recipients   []string
+		SMTPResponse string
+	}
+}
+
+// notified is what it says of one recipient.
+type notified struct {
+	EmailAddress   string
+	Action         string
+	Status         string
+	DiagnosticCode string
+}
+
 // sesNotification reads what Amazon SES sends by way of SNS: JSON in a text.
 func (r *Report) sesNotification(m *structure) bool {
 	text := m.text()
@@ -179,30 +212,23 @@ func (r *Report) sesNotification(m *structure) bool {
 	if i < 0 || !strings.Contains(text, "notificationType") {
 		return false
 	}
+
 	// Line ends come in on the way, even inside of strings.
 	text = strings.NewReplacer("\n", "", "\r", "").Replace(text[i:])
-	type bounced struct {
-		EmailAddress, Action, Status, DiagnosticCode string
-	}
-	var n struct {
-		NotificationType string
-		Bounce           struct {
-			BounceType        string
-			BouncedRecipients []bounced
-		}
-		Complaint struct {
-			ComplaintFeedbackType string
-			ComplainedRecipients  []bounced
-		}
-		Delivery struct{ Recipients []string }
-	}
+	var n notification
 	if err := json.NewDecoder(strings.NewReader(text)).Decode(&n); err != nil {
 		return false
 	}
+
 	switch n.NotificationType {
 	case "Bounce":
 		for _, b := range n.Bounce.BouncedRecipients {
-			c := Recipient{Kind: Bounce, Final: b.EmailAddress, Status: cleanStatus(b.Status), Diagnostic: typed(b.DiagnosticCode)}
+			c := Recipient{
+				Kind:       Bounce,
+				Final:      b.EmailAddress,
+				Status:     cleanStatus(b.Status),
+				Diagnostic: typed(b.DiagnosticCode),
+			}
 			if b.Action == "delayed" {
 				c.Kind = Delay
 			}
@@ -220,8 +246,9 @@ func (r *Report) sesNotification(m *structure) bool {
 	case "Delivery":
 		r.Kind = Delivered
 		for _, a := range n.Delivery.Recipients {
-			r.add(Recipient{Kind: Delivered, Final: a})
+			r.add(Recipient{Kind: Delivered, Final: a, Status: cleanStatus(n.Delivery.SMTPResponse)})
 		}
 	}
+
 	return r.Kind != Other
 }

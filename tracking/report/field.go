@@ -18,7 +18,8 @@ func structured(v string) string {
 	}
 
 	var out strings.Builder
-	quoted, depth, open := false, 0, 0
+	quoted := false
+	depth, open := 0, 0
 	for i := 0; i < len(v); i++ {
 		c := v[i]
 		switch {
@@ -79,7 +80,8 @@ func keyword(v string) string {
 // cutType takes the type off `rfc822; x` or `smtp; x` (RFC 3464, section 2.1.2).
 func cutType(v string) (kind, rest string) {
 	before, behind, ok := strings.Cut(v, ";")
-	if before = structured(before); !ok || before == "" || strings.ContainsAny(before, " @<.") {
+	before = structured(before)
+	if !ok || before == "" || strings.ContainsAny(before, " @<.") {
 		return "", strings.TrimSpace(v)
 	}
 
@@ -145,9 +147,9 @@ func isAddress(v string) bool {
 	if len(v) > 512 || !strings.Contains(v, "@") {
 		return false
 	}
-	a, err := mail.ParseAddress("<" + v + ">")
+	_, err := mail.ParseAddress("<" + v + ">")
 
-	return err == nil && a.Address != ""
+	return err == nil
 }
 
 var embedded = regexp.MustCompile(`\\x\{([0-9A-Fa-f]{1,6})\}`)

@@ -150,3 +150,68 @@ func TestAddressesInText(t *testing.T) {
 		})
 	}
 }
+
+// TestPartsOfAField: types, comments and names.
+func TestPartsOfAField(t *testing.T) {
+	for v, want := range map[string][4]string{ // type, rest, comment, keyword
+		"rfc822; bob@b.example": {"rfc822", "bob@b.example", "", "rfc822"},
+		" SMTP (x) ; 550 no ":   {"smtp", "550 no", "x", "smtp"},
+		" bob@b.example ":       {"", "bob@b.example", "", "bob@b.example"},
+		"bob@b.example; x":      {"", "bob@b.example; x", "", "bob@b.example"},
+		"two words; x":          {"", "two words; x", "", "two"},
+		"mx.example; x":         {"", "mx.example; x", "", "mx.example"},
+		"<a; b":                 {"", "<a; b", "", "<a"},
+		"; x":                   {"", "; x", "", ""},
+		"5.1.1 (a (b) c) d":     {"", "5.1.1 (a (b) c) d", "a (b) c", "5.1.1"},
+		"5.1.1 ( never closed":  {"", "5.1.1 ( never closed", "never closed", "5.1.1"},
+		`"Failed", x`:           {"", `"Failed", x`, "", "failed"},
+	} {
+		t.Run(v, func(t *testing.T) {
+			kind, rest := cutType(v)
+			if got := [4]string{kind, rest, comment(v), keyword(v)}; got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			if got := typed(v); got != want[1] {
+				t.Errorf("typed: got %q, want %q", got, want[1])
+			}
+		})
+	}
+	if got := mtaName("dns; mx.example (x)"); got != "mx.example" {
+		t.Errorf("got the name %q, want mx.example", got)
+	}
+}
+
+// TestIsAddress: one address and nothing else.
+func TestIsAddress(t *testing.T) {
+	for v, want := range map[string]bool{
+		"a@b":                             true,
+		`"a b"@c.example`:                 true,
+		"a@[192.0.2.1]":                   true,
+		"":                                false,
+		"a":                               false,
+		"a@":                              false,
+		"@b":                              false,
+		"a@b@c":                           false,
+		"a@b> <c@d":                       false,
+		"A <a@b>":                         false,
+		"a b@c":                           false,
+		strings.Repeat("l", 508) + "@b.x": true,
+		strings.Repeat("l", 509) + "@b.x": false,
+	} {
+		if got := isAddress(v); got != want {
+			t.Errorf("%.40q is an address: got %v, want %v", v, got, want)
+		}
+	}
+}
+
+// TestAddressesOfX400 are inside of it.
+func TestAddressesOfX400(t *testing.T) {
+	for v, want := range map[string]string{
+		"/RFC-822=bob(a)b.example/": "bob@b.example", "/rfc822=bob(a)b.example": "bob@b.example", "x": "x",
+		"/C=WW/RFC-822=bob(A)b.example/X=y/": "bob@b.example", "/RFC-822=bob": "/RFC-822=bob",
+	} {
+		if got := cutX400(v); got != want {
+			t.Errorf("%s: got %q, want %q", v, got, want)
+		}
+	}
+}

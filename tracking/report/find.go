@@ -64,7 +64,8 @@ func (f *Finder) Find(r *Report, raw []byte, recipients []string) (Found, bool) 
 	found := Found{ID: id, By: by}
 	for _, t := range tokens {
 		if t.MessageID == id {
-			found.Recipient, found.Subaccount, found.Unreported = t.Recipient, t.Subaccount, t.Unreported
+			found.Recipient, found.Subaccount = t.Recipient, t.Subaccount
+			found.Unreported = t.Unreported
 			break
 		}
 	}
@@ -79,9 +80,11 @@ func (f *Finder) first(texts []string) token.ID {
 			return id
 		}
 	}
+
 	return token.ID{}
 }
 
+// verpIDs returns what stands in the place of an id in return paths of ours.
 func verpIDs(recipients []string) (out []string) {
 	for _, a := range recipients {
 		local, _, _ := strings.Cut(a, "@")
@@ -89,6 +92,7 @@ func verpIDs(recipients []string) (out []string) {
 			out = append(out, local[len(VERPPrefix):])
 		}
 	}
+
 	return out
 }
 
@@ -105,6 +109,7 @@ func (f *Finder) hay(r *Report, raw []byte) [][]byte {
 			}
 		}
 	}
+
 	return append(out, r.text, raw[:min(len(raw), maxLooked)])
 }
 
@@ -220,6 +225,7 @@ func (f *Finder) open(text, host string) (token.Token, error) {
 			return t, nil
 		}
 	}
+
 	return f.Keys.Open(text, f.Hosts...)
 }
 
@@ -235,7 +241,9 @@ func hostBefore(b []byte) string {
 	if i < 0 {
 		return ""
 	}
+
 	host, _, _ := bytes.Cut(b[i+len("://"):], []byte("/"))
+
 	return token.Host(string(host))
 }
 
@@ -249,6 +257,7 @@ func (r *Report) Event(f Found, now time.Time) *event.Event {
 		SubaccountID: f.Subaccount,
 		DelvMethod:   "esmtp",
 	}
+
 	c := r.recipient(f.Recipient)
 	switch {
 	case r.Kind == Bounce:
@@ -266,12 +275,15 @@ func (r *Report) Event(f Found, now time.Time) *event.Event {
 
 	// Whoever got one copy could name anybody in a report about it: what is
 	// sealed in the copy's own token counts first.
-	if e.RcptTo = f.Recipient; e.RcptTo == "" {
+	e.RcptTo = f.Recipient
+	if e.RcptTo == "" {
 		e.RcptTo = c.Address()
 	}
-	if e.RcptTo = event.Clip(e.RcptTo, 512); !strings.Contains(e.RcptTo, "@") {
+	e.RcptTo = event.Clip(e.RcptTo, 512)
+	if !strings.Contains(e.RcptTo, "@") {
 		return nil
 	}
+
 	h := returnedHeader(r.returned)
 	if a := addressIn.FindString(h["from"]); a != "" {
 		e.FriendlyFrom = event.Clip(a, 512)
@@ -280,9 +292,11 @@ func (r *Report) Event(f Found, now time.Time) *event.Event {
 		e.MsgFrom = event.Clip(a, 512)
 	}
 	e.ID = eventID(e, c.Status)
+
 	return e
 }
 
+// bounce says in an event what a report says of a recipient.
 func (r *Report) bounce(e *event.Event, c Recipient) {
 	e.ErrorCode, e.BounceClass = c.ReplyCode, strconv.Itoa(c.Class)
 	e.RawReason = c.Diagnostic
@@ -292,7 +306,9 @@ func (r *Report) bounce(e *event.Event, c Recipient) {
 	if e.RawReason == "" {
 		e.RawReason = "unknown"
 	}
-	if e.Reason = e.RawReason; c.Status != "" && !strings.Contains(e.Reason, c.Status) {
+
+	e.Reason = e.RawReason
+	if c.Status != "" && !strings.Contains(e.Reason, c.Status) {
 		e.Reason = c.Status + " " + e.Reason
 	}
 	if c.Class == 0 {
@@ -333,6 +349,7 @@ func (r *Report) when(sent, now time.Time) time.Time {
 	if r.Date.Before(sent) || r.Date.After(now) || now.Sub(r.Date) > maxClockLag {
 		return now
 	}
+
 	return r.Date
 }
 

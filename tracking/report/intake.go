@@ -47,8 +47,13 @@ func NewIntake(c Config) (*Intake, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	in := &Intake{c: c, reading: make(chan struct{}, min(runtime.NumCPU(), maxReading)), kinds: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_reports_total",
-		Help: "Mail to bounce and feedback domains by kind, and by how the message was found (none: no event)."}, []string{"kind", "found"})}
+
+	kinds := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "postern_reports_total",
+		Help: "Mail to bounce and feedback domains by kind, and by how the message was found (none: no event).",
+	}, []string{"kind", "found"})
+	in := &Intake{c: c, kinds: kinds, reading: make(chan struct{}, min(runtime.NumCPU(), maxReading))}
+
 	if c.Keep != "" {
 		k, err := newKeeper(c.Keep)
 		if err != nil {
@@ -59,6 +64,7 @@ func NewIntake(c Config) (*Intake, error) {
 	if c.Metrics != nil {
 		c.Metrics.MustRegister(in.kinds)
 	}
+
 	return in, nil
 }
 
@@ -75,49 +81,72 @@ func (in *Intake) Take(ctx context.Context, recipients []string, msg []byte) err
 	case <-ctx.Done():
 		return fmt.Errorf("report: %w", ctx.Err())
 	}
+
 	r := Parse(msg)
-	if t, ok := in.unsubscribe(r, recipients); ok {
-		return in.record(ctx, "unsubscribe", "token", in.unsubscribed(t), false) // whatever filters say
+	if t, ok := in.unsubscribe(r, recipients); ok { // whatever filters say
+		return in.record(ctx, "unsubscribe", "token", in.unsubscribed(t))
 	}
+
 	found, ok := in.c.Finder.Find(r, msg, recipients)
-	by := "none"
-	if ok {
-		by = found.By
-	}
-	var e *event.Event
-	if ok {
-		e = r.Event(found, in.c.Now())
-	}
-	if e == nil {
-		in.kinds.WithLabelValues(string(r.Kind), by).Inc()
-		in.c.Log.Info("report without an event", "kind", string(r.Kind), "message_id", idText(found, ok), "recipients", len(r.Recipients), "fbtype", r.FeedbackType)
-		if in.kept != nil && (r.Kind == Other || (r.Kind == Bounce || r.Kind == Complaint) && !ok) {
-			if err := in.kept.add(msg, in.c.Now()); err != nil {
-				in.c.Log.Error("report not kept", "err", err)
-			}
+	if !ok {
+		in.withoutEvent(r, "none", "")
+		if r.Kind == Other || r.Kind == Bounce || r.Kind == Complaint {
+			in.keep(msg)
 		}
+
 		return nil
 	}
-	return in.record(ctx, string(r.Kind), by, e, found.Unreported)
-}
 
-func idText(f Found, ok bool) string {
-	if !ok {
-		return ""
-	}
-	return f.ID.String()
-}
-
-func (in *Intake) record(ctx context.Context, kind, by string, e *event.Event, unreported bool) error {
-	if !unreported {
-		if err := in.c.Events.Record(ctx, e); err != nil {
-			in.c.Log.Error("report not recorded", "kind", kind, "message_id", e.MessageID, "err", err)
-			return fmt.Errorf("report: %w", err)
+	e := r.Event(found, in.c.Now())
+	if e == nil {
+		in.withoutEvent(r, found.By, found.ID.String())
+		if r.Kind == Other {
+			in.keep(msg)
 		}
+
+		return nil
 	}
-	in.kinds.WithLabelValues(kind, by).Inc()
-	in.c.Log.Info("report", "kind", kind, "message_id", e.MessageID, "recipient", e.RcptTo, "class", e.BounceClass, "reason", e.Reason, "fbtype", e.FeedbackType, "found", by)
+	if found.Unreported {
+		in.recorded(string(r.Kind), found.By, e)
+		return nil
+	}
+
+	return in.record(ctx, string(r.Kind), found.By, e)
+}
+
+// withoutEvent counts a report that makes no event, and tells of it.
+func (in *Intake) withoutEvent(r *Report, by, id string) {
+	in.kinds.WithLabelValues(string(r.Kind), by).Inc()
+	in.c.Log.Info("report without an event", "kind", string(r.Kind), "message_id", id,
+		"recipients", len(r.Recipients), "fbtype", r.FeedbackType)
+}
+
+// keep keeps a mail for people to look at, where that is asked for.
+func (in *Intake) keep(msg []byte) {
+	if in.kept == nil {
+		return
+	}
+	if err := in.kept.add(msg, in.c.Now()); err != nil {
+		in.c.Log.Error("report not kept", "err", err)
+	}
+}
+
+// record writes the event of a report, and counts it then.
+func (in *Intake) record(ctx context.Context, kind, by string, e *event.Event) error {
+	if err := in.c.Events.Record(ctx, e); err != nil {
+		in.c.Log.Error("report not recorded", "kind", kind, "message_id", e.MessageID, "err", err)
+		return fmt.Errorf("report: %w", err)
+	}
+	in.recorded(kind, by, e)
+
 	return nil
+}
+
+// recorded counts a report and tells of it.
+func (in *Intake) recorded(kind, by string, e *event.Event) {
+	in.kinds.WithLabelValues(kind, by).Inc()
+	in.c.Log.Info("report", "kind", kind, "message_id", e.MessageID, "recipient", e.RcptTo, "class", e.BounceClass,
+		"reason", e.Reason, "fbtype", e.FeedbackType, "found", by)
 }
 
 // unsubscribe finds a token in a mail to unsubscribe@ or unsubscribe+token@.
@@ -125,24 +154,36 @@ func (in *Intake) unsubscribe(r *Report, recipients []string) (token.Token, bool
 	if r.Kind != Other && r.Kind != AutoReply { // a bounce of such a mail is none
 		return token.Token{}, false
 	}
+
 	for _, a := range recipients {
 		local, _, _ := strings.Cut(a, "@")
 		if len(local) < len(Unsubscribe) || !strings.EqualFold(local[:len(Unsubscribe)], Unsubscribe) {
 			continue
 		}
+
 		text := strings.TrimPrefix(local[len(Unsubscribe):], "+")
 		if text == "" {
 			text = strings.Join(strings.Fields(r.subject), "")
 		}
-		if t, err := in.c.Finder.Keys.Open(text, token.Mail); err == nil && t.Kind == token.ListUnsubscribe {
+		t, err := in.c.Finder.Keys.Open(text, token.Mail)
+		if err == nil && t.Kind == token.ListUnsubscribe {
 			return t, true
 		}
 	}
+
 	return token.Token{}, false
 }
 
 func (in *Intake) unsubscribed(t token.Token) *event.Event {
-	e := &event.Event{Type: event.ListUnsubscribe, MessageID: t.MessageID.String(), Timestamp: event.Timestamp{Time: in.c.Now()}, RcptTo: t.Recipient, SubaccountID: t.Subaccount, DelvMethod: "esmtp"}
+	e := &event.Event{
+		Type:         event.ListUnsubscribe,
+		MessageID:    t.MessageID.String(),
+		Timestamp:    event.Timestamp{Time: in.c.Now()},
+		RcptTo:       t.Recipient,
+		SubaccountID: t.Subaccount,
+		DelvMethod:   "esmtp",
+	}
 	e.ID = eventID(e, "")
+
 	return e
 }

@@ -5,6 +5,56 @@ import (
 	"testing"
 )
 
+// TestWordsWithoutACode: what a notice says without a status or reply code is
+// soft, unless a mail system speaks of its own directory, of a domain, or names
+// its reason as such.
+func TestWordsWithoutACode(t *testing.T) {
+	for _, c := range []struct {
+		said string
+		want string // class hard
+	}{
+		{"This user doesn't have a example.com account [0]", "20 false"},
+		{"Recipient Not Found", "20 false"},
+		{"User unknown", "20 false"},
+		{"No such user", "20 false"},
+		{"The recipient name is not recognized", "10 true"},
+		{"Unknown recipient", "10 true"},
+		{"unknown local part", "10 true"},
+		{"unknown virtual user", "10 true"},
+		{"not listed in Domino Directory", "10 true"},
+		{"Sorry, no mailbox here by that name.", "10 true"},
+		{"no account by that name here", "10 true"},
+		{"Invalid final delivery userid", "10 true"},
+		{"(user not found)", "10 true"},
+		{"宛先のアドレスが見つかりませんでした。", "10 true"},
+		{"Reason: user not found", "10 true"},
+		{"Motivo: usuário inexistente", "10 true"},
+		{"No valid recipients", "30 true"},
+		{"No such domain", "21 true"},
+		{"550 No such user", "10 true"},
+		{"5.1.1 No such user", "10 true"},
+	} {
+		t.Run(c.said, func(t *testing.T) {
+			r := Parse(crlf(`
+From: Mail Delivery Subsystem <MAILER-DAEMON@example.com>
+Subject: Undeliverable mail
+Content-Type: text/plain; charset=utf-8
+
+Your message could not be delivered to:
+
+<bob@example.com>
+` + c.said + "\n"))
+			if len(r.Recipients) != 1 {
+				t.Fatalf("got %+v, want one recipient", r.Recipients)
+			}
+			got := itoa(r.Recipients[0].Class) + " " + boolean(r.Recipients[0].Hard)
+			if r.Kind != Bounce || got != c.want {
+				t.Errorf("got %s %s, want %s: %+v", r.Kind, got, c.want, r.Recipients[0])
+			}
+		})
+	}
+}
+
 // statusReport returns a report without text whose status and diagnostic are
 // given.
 func statusReport(status, diagnostic string) string {
@@ -113,6 +163,111 @@ Subject: Sale
 			statusReport("5.2.1", "550 5.2.1 <bob@example.com>... User Unknown")},
 		{"and was refused at RCPT", "bob@example.com 5.2.1 10 true",
 			statusReport("5.2.1", "550 5.2.1 <bob@example.com>... User Unknown (in reply to RCPT TO command)")},
+		{"a mailbox that exists, refused by a server that was told all at once", "bob@example.com 5.2.1 20 false", `
+From: Mail Delivery Subsystem <MAILER-DAEMON@example.com>
+Subject: Returned mail: see transcript for details
+Content-Type: text/plain
+
+   ----- The following addresses had permanent fatal errors -----
+<bob@example.com>
+    (reason: 550 5.2.1 <bob@example.com>... User Unknown)
+
+   ----- Transcript of session follows -----
+... while talking to mx.example.net.:
+>>> DATA
+<<< 550 5.2.1 <bob@example.com>... User Unknown
+550 5.1.1 <bob@example.com>... User unknown
+`},
+		{"refused before RCPT", "bob@example.com 5.1.0 50 false", statusReport("5.1.0",
+			"SMTP error from remote mail server after MAIL FROM:<news@shop.example>: 553 5.1.0 shop.example does not exist")},
+		{"the same in Postfix's words", "bob@example.com 5.1.1 50 false",
+			statusReport("5.1.1", "550 5.1.1 unknown user (in reply to MAIL FROM command)")},
+		{"refused at the greeting", "bob@example.com 5.0.0 50 false", statusReport("5.0.0",
+			"SMTP error from remote mail server after initial connection: 554 no such user")},
+		{"some fault of the address at RCPT", "bob@example.com 5.1.0 10 true",
+			statusReport("5.1.0", "550 5.1.0 code 27 (in reply to RCPT TO command)")},
+		{"some fault of some address", "bob@example.com 5.1.0 40 false", statusReport("5.1.0", "550 5.1.0 code 27")},
+		{"another reason at RCPT beside 5.1.0", "bob@example.com 5.1.0 51 false",
+			statusReport("5.1.0", "550 5.1.0 you are on our blacklist (in reply to RCPT TO command)")},
+		{"no user, in answer to the message", "bob@example.com  50 false",
+			statusReport("", "550 unknown user (in reply to end of DATA command)")},
+		{"a subject that the notice around quotes", "bob@example.com 5.0.0 40 false", `
+From: MAILER-DAEMON@example.com
+Subject: Delivery status
+Content-Type: multipart/report; report-type=delivery-status; boundary=b
+
+--b
+
+Your message "The mailbox is full" could not be delivered.
+--b
+Content-Type: message/delivery-status
+
+Final-Recipient: rfc822;bob@example.com
+Action: failed
+Status: 5.0.0
+Diagnostic-Code: smtp;550 hm
+
+--b--
+`},
+		{"what the notice around says", "bob@example.com 5.0.0 22 false", `
+From: MAILER-DAEMON@example.com
+Subject: Delivery status
+Content-Type: multipart/report; report-type=delivery-status; boundary=b
+
+--b
+
+The mailbox is full.
+--b
+Content-Type: message/delivery-status
+
+Final-Recipient: rfc822;bob@example.com
+Action: failed
+Status: 5.0.0
+Diagnostic-Code: smtp;550 hm
+
+--b--
+`},
+		{"a reply that the notice around quotes", "bob@example.com 5.0.0 10 true", `
+From: MAILER-DAEMON@example.com
+Subject: Delivery status
+Content-Type: multipart/report; report-type=delivery-status; boundary=b
+
+--b
+
+The server said: 550 5.1.1 no such user
+--b
+Content-Type: message/delivery-status
+
+Final-Recipient: rfc822;bob@example.com
+Action: failed
+Status: 5.0.0
+Diagnostic-Code: smtp;550 hm
+
+--b--
+`},
+		{"the same of several recipients", "bob@example.com 5.0.0 40 false; ann@example.com 5.0.0 40 false", `
+From: MAILER-DAEMON@example.com
+Subject: Delivery status
+Content-Type: multipart/report; report-type=delivery-status; boundary=b
+
+--b
+
+The server said: 550 5.1.1 no such user
+--b
+Content-Type: message/delivery-status
+
+Final-Recipient: rfc822;bob@example.com
+Action: failed
+Status: 5.0.0
+Diagnostic-Code: smtp;550 hm
+
+Final-Recipient: rfc822;ann@example.com
+Action: failed
+Status: 5.0.0
+Diagnostic-Code: smtp;550 hm
+
+--b--
+`},
 		{"another reason than the status", "bob@example.com 5.1.1 52 false",
 			statusReport("5.1.1", "550 5.1.1 message identified as spam")},
 	} {
@@ -124,6 +279,90 @@ Subject: Sale
 			}
 			if r.Kind != Bounce || strings.Join(got, "; ") != c.want {
 				t.Errorf("got %s %q, want %q: %+v", r.Kind, got, c.want, r.Recipients)
+			}
+		})
+	}
+}
+
+// TestLookAround: what the notice says counts where the recipient's own words say
+// nothing, and makes no hard bounce of a delay or a temporary failure.
+func TestLookAround(t *testing.T) {
+	const gone, full, words = "said: 550 5.1.1 no such user", "said: 552 over quota", "The mailbox is full."
+	for _, c := range []struct {
+		name  string
+		in    Recipient
+		shown string
+		class int
+		hard  bool
+	}{
+		{"a reply", Recipient{Kind: Bounce, Class: 40}, gone, 10, true},
+		{"a soft reply", Recipient{Kind: Bounce, Class: 40}, full, 22, false},
+		{"words", Recipient{Kind: Bounce, Class: 40}, words, 22, false},
+		{"hard words without a reply", Recipient{Kind: Bounce, Class: 40}, "There is no such user.", 40, false},
+		{"a reply that says nothing, and words", Recipient{Kind: Bounce, Class: 40}, "said: 550 hm\n\n" + words, 22, false},
+		{"nothing known", Recipient{Kind: Bounce, Class: 40}, "Sorry.", 40, false},
+		{"a delay", Recipient{Kind: Delay, Class: 70}, gone, 10, false},
+		{"a temporary status", Recipient{Kind: Bounce, Class: 70, Status: "4.0.0"}, gone, 10, false},
+		{"a permanent status", Recipient{Kind: Bounce, Class: 40, Status: "5.0.0"}, gone, 10, true},
+		{"a number that is no reply", Recipient{Kind: Bounce, Class: 40}, "In room 550 here is no such user.", 40, false},
+		{"a class that says enough", Recipient{Kind: Bounce, Class: 50}, gone, 50, false},
+		{"words that are doubted", Recipient{Kind: Bounce, Class: 20, doubted: true}, gone, 20, false},
+		{"delivered", Recipient{Kind: Delivered}, gone, 0, false},
+		{"a complaint", Recipient{Kind: Complaint}, gone, 0, false},
+		{"the recipient's own name", Recipient{Kind: Bounce, Class: 40, Final: "spam@b.example"}, "spam was refused", 50, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := c.in
+			got.lookAround(c.shown)
+			if got.Class != c.class || got.Hard != c.hard {
+				t.Errorf("got %d %v, want %d %v", got.Class, got.Hard, c.class, c.hard)
+			}
+		})
+	}
+}
+
+// TestJudge says what becomes of a recipient's own words.
+func TestJudge(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		in   Recipient
+		at   command // as the whole of the notice has it
+		want string  // status reply class hard
+	}{
+		{"a refusal", Recipient{Kind: Bounce, Diagnostic: "550 5.1.1 no such user"}, 0, "5.1.1 550 10 true"},
+		{"its reply code is known", Recipient{Kind: Bounce, ReplyCode: "551", Diagnostic: "550 no such user"}, 0, " 551 10 true"},
+		{"a delay", Recipient{Kind: Delay, Diagnostic: "450 4.1.1 no such user"}, 0, "4.1.1 450 10 false"},
+		{"delivered", Recipient{Kind: Delivered, Diagnostic: "550 5.1.1 no such user"}, 0, "  0 false"},
+		{"the notice as a whole", Recipient{Kind: Bounce, Diagnostic: "550 no such user", isContext: true}, 0, " 550 1 false"},
+		{"the notice as a whole, soft", Recipient{Kind: Bounce, Diagnostic: "550 over quota", isContext: true}, 0, " 550 22 false"},
+		{"the notice beside a status", Recipient{Kind: Bounce, Status: "5.1.1", Diagnostic: "no such user", isContext: true}, 0, "5.1.1  10 true"},
+		{"words that are about anything, without a code", Recipient{Kind: Bounce, Diagnostic: "The office has moved to Berlin."}, 0, "  1 false"},
+		{"the same with a code", Recipient{Kind: Bounce, Diagnostic: "550 has moved to Berlin"}, 0, " 550 10 true"},
+		{"a subject in quotes", Recipient{Kind: Bounce, Diagnostic: `550 message "no such user" refused`}, 0, " 550 50 false"},
+		{"no reason at all", Recipient{Kind: Bounce, Diagnostic: "550 5.7.1 <bob@b.example>: Recipient address rejected"}, 0, "5.7.1 550 50 false"},
+		{"no reason and a vague status", Recipient{Kind: Bounce, Diagnostic: "550 5.0.0 <bob@b.example>: rejected"}, 0, "5.0.0 550 10 true"},
+		{"no reason and no status", Recipient{Kind: Bounce, Diagnostic: "reason: 550 bob@b.example rejected."}, 0, " 550 10 true"},
+		{"a reason behind it", Recipient{Kind: Bounce, Diagnostic: "550 5.0.0 <bob@b.example>: rejected for now"}, 0, "5.0.0 550 50 false"},
+		{"unknown, the notice names RCPT", Recipient{Kind: Bounce, Status: "5.2.1", Diagnostic: "550 User unknown"}, commandRcpt, "5.2.1 550 10 true"},
+		{"unknown, nothing names it", Recipient{Kind: Bounce, Status: "5.2.1", Diagnostic: "550 User unknown"}, 0, "5.2.1 550 20 false"},
+		{"unknown beside 5.2.0", Recipient{Kind: Bounce, Status: "5.2.0", Diagnostic: "550 User unknown"}, 0, "5.2.0 550 20 false"},
+		{"unknown beside 5.2.2", Recipient{Kind: Bounce, Status: "5.2.2", Diagnostic: "550 User unknown"}, 0, "5.2.2 550 22 false"},
+		{"unknown, the notice names DATA", Recipient{Kind: Bounce, Status: "5.0.0", Diagnostic: "550 User unknown"}, commandData, "5.0.0 550 50 false"},
+		{"its own words name RCPT", Recipient{Kind: Bounce, Status: "5.0.0", Diagnostic: "550 User unknown (in reply to RCPT TO)"}, commandData, "5.0.0 550 10 true"},
+		{"unknown in answer to DATA, a status that means it", Recipient{Kind: Bounce, Status: "5.1.1", Diagnostic: "550 User unknown"}, commandData, "5.1.1 550 10 true"},
+		{"no such user in answer to DATA", Recipient{Kind: Bounce, Status: "5.0.0", Diagnostic: "550 No such user"}, commandData, "5.0.0 550 10 true"},
+		{"the recipient's own name", Recipient{Kind: Bounce, Final: "spf@b.example", Diagnostic: "550 5.7.9 spf: no such user"}, 0, "5.7.9 550 10 true"},
+		{"KDDI's filter", Recipient{Kind: Bounce, Status: "5.1.1", Diagnostic: "x 550 : User unknown"}, commandRcpt, "5.1.1 550 50 false"},
+		{"DOCOMO's filter", Recipient{Kind: Bounce, Diagnostic: "550 Unknown user bob@b.example"}, 0, " 550 50 false"},
+		{"the same at RCPT", Recipient{Kind: Bounce, Diagnostic: "550 Unknown user bob@b.example"}, commandRcpt, " 550 10 true"},
+		{"the same beside a status", Recipient{Kind: Bounce, Status: "5.1.1", Diagnostic: "550 Unknown user bob@b.example"}, 0, "5.1.1 550 10 true"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := c.in
+			r.judge(r.Diagnostic, func() command { return c.at })
+			got := strings.Join([]string{r.Status, r.ReplyCode, itoa(r.Class), boolean(r.Hard)}, " ")
+			if got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
 	}

@@ -19,29 +19,36 @@ const (
 // going where there is too much. A name begins with the time, so that names
 // sort by age.
 type keeper struct {
-	dir string
-	mu  sync.Mutex
-	n   int // of this process, to part names of one instant
+	dir      string
+	maxFiles int
+	maxBytes int64
+
+	mu sync.Mutex
+	n  int // of this process, to part names of one instant
 }
 
 func newKeeper(dir string) (*keeper, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return &keeper{dir: dir}, nil
+
+	return &keeper{dir: dir, maxFiles: maxKeptFiles, maxBytes: maxKeptBytes}, nil
 }
 
 func (k *keeper) add(msg []byte, now time.Time) error {
-	if len(msg) > maxKeptBytes {
+	if int64(len(msg)) > k.maxBytes {
 		return fmt.Errorf("%d bytes are more than the folder may hold", len(msg))
 	}
+
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if err := k.room(int64(len(msg))); err != nil {
 		return err
 	}
+
 	k.n++
 	name := fmt.Sprintf("%s-%d-%06d.eml", now.UTC().Format("20060102T150405.000000"), os.Getpid(), k.n)
+
 	return os.WriteFile(filepath.Join(k.dir, name), msg, 0o600)
 }
 
@@ -52,6 +59,7 @@ func (k *keeper) room(n int64) error {
 		return err
 	}
 	slices.Sort(names)
+
 	sizes, total := make([]int64, len(names)), n
 	for i, name := range names {
 		if info, err := os.Stat(name); err == nil {
@@ -59,11 +67,13 @@ func (k *keeper) room(n int64) error {
 			total += sizes[i]
 		}
 	}
-	for i := 0; i < len(names) && (total > maxKeptBytes || len(names)-i >= maxKeptFiles); i++ {
+
+	for i := 0; i < len(names) && (total > k.maxBytes || len(names)-i >= k.maxFiles); i++ {
 		if err := os.Remove(names[i]); err != nil {
 			return err
 		}
 		total -= sizes[i]
 	}
+
 	return nil
 }

@@ -69,7 +69,7 @@ func (r *Report) notice(m *structure) bool {
 		found = r.otherRecipients(m, shown)
 	}
 	if len(found) == 0 {
-		return failed && r.nameless(kind, shown)
+		return failed && (strongReply.MatchString(shown) || m.from().isMailer()) && r.nameless(kind, shown)
 	}
 
 	reply, labelled := noticeReply(shown), labelledReason(shown)
@@ -78,7 +78,7 @@ func (r *Report) notice(m *structure) bool {
 		if labelled != "" && reply == "" && (c.Diagnostic == "" || c.isContext) {
 			c.Diagnostic, c.isContext = labelled, false
 		}
-		codeless := !c.isContext && replyCode(c.Diagnostic) == "" && cleanStatus(c.Diagnostic) == ""
+		codeless := replyCode(c.Diagnostic) == "" && cleanStatus(c.Diagnostic) == ""
 		if reply != "" && (c.Diagnostic == "" || codeless && len(found) == 1) {
 			c.Diagnostic = strings.TrimSpace(c.Diagnostic + " " + reply)
 		}
@@ -148,13 +148,9 @@ func (r *Report) nested() bool {
 	return true
 }
 
-// nameless takes a notice without a recipient for a bounce, where a server's
-// reply stands in it. Words alone are not enough: people write such words, too.
+// nameless takes a notice without a recipient for a bounce. Words alone are not
+// enough for that: people write such words, too.
 func (r *Report) nameless(kind Kind, shown string) bool {
-	if !strongReply.MatchString(shown) {
-		return false
-	}
-
 	r.Kind = kind
 	r.unnamed = Recipient{Kind: kind, Diagnostic: noticeReply(shown)}
 
@@ -180,7 +176,8 @@ func (r *Report) otherRecipients(m *structure, shown string) (out []Recipient) {
 
 	if v := m.get("X-Failed-Recipients"); v != "" {
 		for _, a := range strings.Split(v, ",") {
-			if c.Final = addressOf(a); c.Final != "" && len(out) < maxRecipients {
+			c.Final = addressOf(a)
+			if c.Final != "" && len(out) < maxRecipients {
 				out = append(out, c)
 			}
 		}

@@ -336,6 +336,120 @@ Status: 5.1.1
 Diagnostic-Code: X-Notes; User bob (bob@notes.example) not listed in Domino Directory
 --b--
 `},
+		{"MailEnable's, which calls itself a reply", Bounce, "bob@example.com  10 true", `
+From: "Delivery Subsystem" <POSTMASTER@example.net>
+Subject: Message Delivery Failure
+Precedence: bulk
+Auto-Submitted: auto-replied
+Content-Type: text/plain
+
+MailEnable: Message could not be delivered to some recipients.
+The following recipient(s) could not be reached:
+
+	Recipient: [SMTP:bob@example.com]
+	Reason: Remote SMTP Server Returned: 550 Requested action not taken: mailbox unavailable or not local.
+
+Message headers follow:
+`},
+		{"Exim's of an alias", Bounce, "bob@example.com  1 false", `
+From: Mail Delivery System <Mailer-Daemon@example.com>
+Subject: Mail delivery failed: returning message to sender
+Content-Type: text/plain
+
+A message that you sent could not be delivered to one or more of its
+recipients. This is a permanent error. The following address(es) failed:
+
+  an undisclosed address
+    (generated from bob@example.com)
+
+------ This is a copy of the message, including all the headers. ------
+`},
+		{"LSMTP's", Bounce, "bob@example.com  25 false", `
+From: "LSMTP for Windows NT v1.1b" <postmaster@mail.example.com>
+Subject: Undelivered mail
+Content-Type: text/plain
+
+An error was detected while processing the enclosed message.
+
+--> Error description:
+Error-for:  bob@example.com
+Error-Code: 0
+Error-Text: Mailer mail.example.com said:
+            "554 Message looping (received 6 times)"
+
+Error-End:  One error reported.
+`},
+		{"whose mail is not wanted", Bounce, "", `
+From: "Mail Delivery Subsystem" <MAILER-DAEMON@aol.com>
+Subject: Mail Delivery Problem
+Content-Type: text/plain
+
+Your mail to the following recipients could not be delivered because
+they are not accepting mail from news@shop.example:
+	screenname
+`},
+		{"a message that is shown indented", Bounce, "list@example.com  25 false", `
+From: list-admin@example.com
+Subject: Loop Alert: Duplicated Message-ID (list ML)
+Content-Type: text/plain
+
+Duplicated Message-ID in <list@example.com>.
+
+Original mail as follows:
+
+   From news@shop.example  Thu Apr 29 23:34:45 2017
+   Return-Path: <news@shop.example>
+   Received: from shop.example by example.com; Thu, 29 Apr 2017 23:34:45 +0900
+   To: <list@example.com>
+   Subject: Sale
+`},
+		{"a mailbox's filter that refused", Bounce, "bob@example.com  22 false", `
+From: Mail Delivery Subsystem <admin@example.com>
+Subject: Automatically rejected mail
+Auto-Submitted: auto-replied (rejected)
+Precedence: bulk
+Content-Type: multipart/report; report-type=disposition-notification; boundary=b
+
+--b
+Content-Type: text/plain; charset=utf-8
+
+Your message to <bob@example.com> was automatically rejected:
+Quota exceeded
+--b
+Content-Type: message/disposition-notification
+
+Reporting-UA: mail; Dovecot Mail Delivery Agent
+Original-Recipient: rfc822; bob@example.com
+Final-Recipient: rfc822; mailbox-7@example.com
+Disposition: automatic-action/MDN-sent-automatically; deleted
+
+--b--
+`},
+		{"a message that was deleted unread", AutoReply, "", `
+From: Bob <bob@example.com>
+Subject: Not read: Sale
+Auto-Submitted: auto-replied
+Content-Type: multipart/report; report-type=disposition-notification; boundary=b
+
+--b
+Content-Type: text/plain; charset=utf-8
+
+Your message was deleted without being read; the mailbox is full.
+--b
+Content-Type: message/disposition-notification
+
+Final-Recipient: rfc822; bob@example.com
+Disposition: automatic-action/MDN-sent-automatically; deleted
+
+--b--
+`},
+		{"what Amazon delivered", Delivered, "bob@example.com 2.6.0 0 false", `
+From: AWS Notifications <no-reply@sns.amazonaws.com>
+Subject: AWS Notification Message
+Content-Type: text/plain
+
+{"notificationType":"Delivery","delivery":{"recipients":["bob@example.com"],"smtpResponse":"250 2.6.0 Message received"}}
+`},
 		{"a transcript", Bounce, "bob@aol.com  10 true", `
 From: Mail Delivery Subsystem <MAILER-DAEMON@aol.com>
 Subject: Returned mail: User unknown

@@ -86,12 +86,14 @@ var headerLine = regexp.MustCompile(`^` + anyOf(
 
 // cutReturned parts the notice from the message that it returns.
 func cutReturned(text string) (notice, returned string) {
-	at, run, runAt := 0, 0, 0
+	at := 0            // where the line begins
+	run, runAt := 0, 0 // fields in a row, and where they begin
 	for line := range strings.Lines(text) {
 		trimmed := strings.TrimRight(line, "\r\n")
 		if separators.MatchString(trimmed) && at > 0 {
 			return text[:at], strings.TrimLeft(text[at+len(line):], "\r\n")
 		}
+
 		switch {
 		case strings.HasPrefix(trimmed, "Content-"): // of a MIME part as well
 		case headerLine.MatchString(trimmed):
@@ -107,5 +109,6 @@ func cutReturned(text string) (notice, returned string) {
 		}
 		at += len(line)
 	}
+
 	return text, ""
 }

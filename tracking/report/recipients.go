@@ -31,6 +31,7 @@ var recipientLines = []*regexp.Regexp{
 	regexp.MustCompile(`(?i)\b(?:message|mail|e-?mail) (?:[a-z]+ ){0,4}to\s+[<"']?(` + addr + `)[>"']?\s+(` + anyOf(
 		"is", "was", "has", "could", "couldn't", "cannot", "can't", "did",
 	) + `\b.*)$`),
+	regexp.MustCompile(`(?i)^\s*error-for:\s*(` + addr + `)()$`),
 	regexp.MustCompile(`\bSMTP[=:](` + addr + `)(.*)$`),
 	regexp.MustCompile(`(?i)\b(?:un)?deliver[a-z]*\b[^<@\n]{0,40}\b(?:to|for)\s*:?\s+(` + addr + `)(.*)$`),
 	regexp.MustCompile(`(?i)\b` + anyOf(
@@ -57,7 +58,7 @@ var (
 // noticeRecipients finds the recipients that a notice names, each with what is
 // said up to the next one.
 func noticeRecipients(shown string) []Recipient {
-	lines := strings.Split(shown, "\n")
+	lines := strings.Split(undisclosed.ReplaceAllString(shown, "$1"), "\n")
 	out := collect(lines, recipientLines, true)
 	if len(out) == 0 {
 		out = collect(lines, replyLines, false)
@@ -68,6 +69,9 @@ func noticeRecipients(shown string) []Recipient {
 
 	return out
 }
+
+// undisclosed is how Exim names an alias without what it leads to.
+var undisclosed = regexp.MustCompile(`an undisclosed address\s*\n\s*\(generated from (` + addr + `)\)`)
 
 // maxAfter is how many lines behind the one that says so a failed address may
 // stand.
@@ -85,7 +89,7 @@ func looseRecipients(lines []string) (out []Recipient) {
 		low := folded(line)
 		switch {
 		case failureWords.in(low) || delayWords.in(low):
-			after = maxAfter
+			after = maxAfter + 1 // this one, too
 		case after > 0:
 			after--
 		}
@@ -97,9 +101,13 @@ func looseRecipients(lines []string) (out []Recipient) {
 			continue
 		}
 		as := addressIn.FindAllString(line, 2)
-		if len(as) != 1 || notRecipient.MatchString(line) || !isAddress(as[0]) || helpDesk.MatchString(as[0]) {
+		if len(as) != 1 || !isAddress(as[0]) || helpDesk.MatchString(as[0]) {
 			continue
 		}
+		if notRecipient.MatchString(line) || acceptsNothingFrom.MatchString(line) {
+			continue
+		}
+
 		if len(out) >= maxRecipients {
 			break
 		}
@@ -126,7 +134,8 @@ var sentBy = regexp.MustCompile(`(?i)\b` + anyOf(
 func collect(lines []string, patterns []*regexp.Regexp, follow bool) (out []Recipient) {
 	index := map[string]int{}
 	above := map[int]string{}
-	cur, before, last := -1, "", ""
+	cur := -1
+	before, last := "", ""
 	for _, line := range lines {
 		line = strings.TrimRight(line, "\r ")
 		a, rest, ok := matchLine(line, patterns)
@@ -154,7 +163,8 @@ func collect(lines []string, patterns []*regexp.Regexp, follow bool) (out []Reci
 			above[i] = directlyAbove
 			out = append(out, Recipient{Final: a})
 		}
-		if cur = i; !seen || !strings.Contains(out[i].Diagnostic, strings.TrimSpace(line)) {
+		cur = i
+		if !seen || !strings.Contains(out[i].Diagnostic, strings.TrimSpace(line)) {
 			if strings.TrimSpace(rest) != "" || seen || !follow || bounce.Words(line, a).Found {
 				appendText(&out[i], line)
 			}
@@ -174,7 +184,8 @@ func collect(lines []string, patterns []*regexp.Regexp, follow bool) (out []Reci
 const maxDiagnostic = 4000
 
 func appendText(c *Recipient, line string) {
-	if line = strings.TrimSpace(line); line != "" && len(c.Diagnostic) < maxDiagnostic {
+	line = strings.TrimSpace(line)
+	if line != "" && len(c.Diagnostic) < maxDiagnostic {
 		c.Diagnostic += line + "\n"
 	}
 }
@@ -185,12 +196,15 @@ var ofSender = regexp.MustCompile(`(?i)\bsender(?:'s)?(?: e-?mail)? address:?\s+
 // maxNoticeLine bounds in bytes the lines that are matched with patterns.
 const maxNoticeLine = 2000
 
+// acceptsNothingFrom is a line that names whose mail is not wanted.
+var acceptsNothingFrom = regexp.MustCompile(`(?i)\b(?:mail|messages?|e-?mails?) from\s*:?\s+[<"']?[^\s<>@]+@`)
+
 func matchLine(line string, patterns []*regexp.Regexp) (address, rest string, ok bool) {
 	if len(line) > maxNoticeLine || !strings.Contains(line, "@") || notRecipient.MatchString(line) {
 		return "", "", false
 	}
 
-	loose := !ofSender.MatchString(line)
+	loose := !ofSender.MatchString(line) && !acceptsNothingFrom.MatchString(line)
 	for _, p := range patterns {
 		if !loose && !strings.HasPrefix(p.String(), "^") {
 			continue // the address in the middle of the line is the sender's

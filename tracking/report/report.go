@@ -10,6 +10,7 @@
 package report
 
 import (
+	"bytes"
 	"regexp"
 	"strings"
 	"sync"
@@ -78,7 +79,7 @@ type Recipient struct {
 	Hard       bool   // the address or its domain is gone
 
 	isContext bool // Diagnostic is the notice as a whole, not a server's words
-	bare      bool // the reply names the recipient and no reason
+	doubted   bool // its words would be hard elsewhere
 }
 
 // Address is the recipient as the sender knew it: the original where it is told.
@@ -86,6 +87,7 @@ func (r Recipient) Address() string {
 	if r.Original != "" {
 		return r.Original
 	}
+
 	return r.Final
 }
 
@@ -109,6 +111,7 @@ func Parse(msg []byte) *Report {
 	case r.feedback(m):
 	case r.statusParts(m):
 	case r.sesNotification(m):
+	case r.refusal(m):
 	case isAutoReply(m):
 		r.Kind = AutoReply
 	case r.statusInText(m):
@@ -121,7 +124,25 @@ func Parse(msg []byte) *Report {
 
 // setReturned sets what the report is about.
 func (r *Report) setReturned(message []byte) {
+	message = dedent(message)
 	r.returned, r.returnedSubject = message, returnedSubject(message)
+}
+
+// dedent takes off each line of a message that a notice shows indented what
+// stands in front of its first one.
+func dedent(message []byte) []byte {
+	first := bytes.TrimLeft(message, " \t")
+	indent := message[:len(message)-len(first)]
+	if line, _ := cutLine(first); len(indent) == 0 || !headerLine.Match(line) && !bytes.HasPrefix(line, []byte("From ")) {
+		return message
+	}
+
+	var out []byte
+	for line := range bytes.Lines(message) {
+		out = append(out, bytes.TrimPrefix(line, indent)...)
+	}
+
+	return out
 }
 
 // judge gives each recipient its class. What the notice says around is asked
@@ -156,7 +177,7 @@ func (r *Report) judge(m *structure) {
 // a hard bounce.
 func (c *Recipient) lookAround(shown string) {
 	v := bounce.Verdict{Class: c.Class, Hard: c.Hard}
-	if c.Kind != Bounce && c.Kind != Delay || !v.Vague() || c.bare {
+	if c.Kind != Bounce && c.Kind != Delay || !v.Vague() || c.doubted {
 		return
 	}
 
@@ -168,10 +189,12 @@ func (c *Recipient) lookAround(shown string) {
 	}
 
 	if around := soft(bounce.Words(event.Clip(shown, maxDiagnostic), c.Address())); !around.Vague() {
-		c.Class, c.Hard = around.Class, false
+		c.Class = around.Class
 	}
 }
 
+// reason is a diagnostic as an event has it: on one line, and no longer than is
+// of use.
 func reason(diagnostic string) string { return event.Clip(oneLine(diagnostic), maxReason) }
 
 // afterData is how notices say that a message was refused once it had been
@@ -183,11 +206,20 @@ var (
 	atRcpt = regexp.MustCompile(`(?i)in reply to RCPT|after RCPT TO|>>> RCPT To:\S+\s+<<< [45]`)
 )
 
+// beforeRcpt is how notices say that no recipient was named yet when the server
+// refused: whatever it says is about the sender or its host.
+var beforeRcpt = regexp.MustCompile(`(?i)` + anyOf(
+	"in reply to (?:MAIL FROM|EHLO|HELO)", "after (?:MAIL FROM|EHLO|HELO|initial connection)", `\[MAIL_FROM\]`,
+	`did not like our (?:MAIL|EHLO|HELO)`, `>>> (?:MAIL From|EHLO|HELO)[^\n]*\s+<<< [45]`,
+	"while sending (?:MAIL FROM|EHLO|HELO)", "but (?:my name|sender) was rejected",
+))
+
 // command is the SMTP command that a refusal answered, as far as a notice tells.
 type command int
 
 const (
 	commandUnknown command = iota
+	commandMail            // or what comes before it
 	commandRcpt
 	commandData
 )
@@ -195,12 +227,15 @@ const (
 // rcptNamed is how notices mention RCPT beside a refusal.
 var rcptNamed = regexp.MustCompile(`(?i)\bRCPT[ _](?:TO\b|command)|\bSMTP:RCPT\b`)
 
+// refusedAt returns the command that was refused, as far as a text tells.
 func refusedAt(text string) command {
 	switch {
 	case atRcpt.MatchString(text):
 		return commandRcpt
 	case afterData.MatchString(text):
 		return commandData
+	case beforeRcpt.MatchString(text):
+		return commandMail
 	case rcptNamed.MatchString(text):
 		return commandRcpt
 	}
@@ -221,6 +256,7 @@ func (c *Recipient) judge(said string, refused func() command) {
 	if c.Kind != Bounce && c.Kind != Delay {
 		return
 	}
+
 	if c.ReplyCode == "" {
 		c.ReplyCode = replyCode(c.Diagnostic)
 	}
@@ -234,22 +270,46 @@ func (c *Recipient) judge(said string, refused func() command) {
 	if c.isContext && c.Status == "" || codeless && words.Loose {
 		v = soft(words)
 	}
-	if c.bare = v.Vague() && bareRefusal.MatchString(c.Diagnostic); c.bare {
+	if v.Vague() && bareRefusal.MatchString(c.Diagnostic) {
 		v = bounce.Verdict{Class: bounce.InvalidRecipient, Hard: true}
 	}
 
-	if v.Hard && unknownUser.MatchString(server) {
+	if codeless && v.Hard && v.Class == bounce.InvalidRecipient && !namesReason(said) {
+		v = bounce.Verdict{Class: bounce.SoftBounce}
+	}
+	if v.Hard || c.Status == otherAddress {
 		at := refusedAt(event.Clip(said, maxReason))
 		if at == commandUnknown {
 			at = refused()
 		}
+		hard := v.Hard
 		v = c.doubt(v, server, at)
+		c.doubted = hard && !v.Hard
 	}
 	c.Class, c.Hard = v.Class, v.Hard && c.Kind == Bounce
 }
 
-// doubt returns what "user unknown" comes to where it may not mean that. In
-// answer to the message, the recipient having been accepted, filters of the
+// otherAddress is the status of an address that is wrong, the server does not
+// say how (RFC 3463, section 3.2): the recipient's, where RCPT was refused.
+const otherAddress = "5.1.0"
+
+// namesReason reports whether words without a code are a mail system's own.
+func namesReason(said string) bool {
+	return reasonLabel.MatchString(said) || ownDirectory.MatchString(folded(said))
+}
+
+// ownDirectory is how mail systems older than codes say that a name is not in the
+// directory of their own: Exchange 5.5, Domino, vpopmail, IMail. What else is said
+// without a code may be a filter's word or a gateway's guess.
+var ownDirectory = regexp.MustCompile(anyOf(
+	`unknown (?:(?:local|virtual) )?(?:user|recipient|mailbox|local[ -]part)`, "recipient name is not recognized",
+	"not listed in", "(?:mailbox|user|account) here by that name", "by that name here",
+	"invalid final delivery", "no valid recipient", `\(user not found\)`, "宛先の.{1,30}見つかりませ",
+))
+
+// doubt returns what a verdict comes to at the command that was refused. Before
+// RCPT no recipient is refused. "User unknown" may not mean that: in answer to
+// the message, the recipient having been accepted, filters of the
 // recipient's own refuse so; those of mobile providers do so in words of their
 // own. Beside a status by which the mailbox exists (RFC 3463, section 3.3) it
 // needs a refused RCPT to count.
@@ -257,11 +317,21 @@ func (c *Recipient) doubt(v bounce.Verdict, server string, at command) bounce.Ve
 	vague := c.Status == "" || vagueness(c.Status) > 0
 
 	switch {
-	case at == commandData && vagueness(c.Status) > 0,
+	case v.Hard && at == commandMail:
+		return bounce.Verdict{Class: bounce.MailBlock}
+	case !v.Hard:
+		if at == commandRcpt && v.Vague() {
+			return bounce.Verdict{Class: bounce.InvalidRecipient, Hard: true}
+		}
+
+		return v
+	case !unknownUser.MatchString(server):
+		return v
+	case at == commandData && vague,
 		strings.Contains(c.Diagnostic, "550 : User unknown"),
 		at == commandUnknown && vague && filterReply.MatchString(server):
 		return bounce.Verdict{Class: bounce.MailBlock}
-	case at == commandUnknown && (c.Status == "5.2.0" || c.Status == "5.2.1"):
+	case at != commandRcpt && (c.Status == "5.2.0" || c.Status == "5.2.1"):
 		return bounce.Verdict{Class: bounce.SoftBounce}
 	}
 
@@ -283,7 +353,7 @@ func serverText(diagnostic string) string {
 	}
 
 	at := replyWithStatus.FindStringSubmatchIndex(diagnostic)
-	if at == nil || at[2] <= 0 {
+	if at == nil {
 		return diagnostic
 	}
 
@@ -368,9 +438,11 @@ func (r *Report) add(c Recipient) {
 func Addressees(msg []byte) []string {
 	head, _ := splitMessage(msg)
 	h := returnedHeader(head)
+
 	return addressIn.FindAllString(h["delivered-to"]+" "+h["x-original-to"]+" "+h["to"], 16)
 }
 
+// oneLine joins lines, and puts a mark where bytes are no text.
 func oneLine(s string) string {
 	return strings.Join(strings.Fields(strings.ToValidUTF8(s, "\uFFFD")), " ")
 }

@@ -19,7 +19,8 @@ type sender struct {
 // from reads the From field, leniently.
 func (m *structure) from() sender {
 	v := m.get("From")
-	if v = strings.TrimSpace(v); v == "" || strings.HasSuffix(v, "<>") {
+	v = strings.TrimSpace(v)
+	if v == "" || strings.HasSuffix(v, "<>") {
 		return sender{none: true}
 	}
 
@@ -49,11 +50,9 @@ func (m *structure) from() sender {
 func (m *structure) decoded(name string) string {
 	h := m.header.Copy()
 	h.Set("X-Name", name)
-	if v, err := h.Text("X-Name"); err == nil {
-		return v
-	}
+	v, _ := h.Text("X-Name") // as it stands, where it cannot be
 
-	return name
+	return v
 }
 
 // daemonLocals are the local parts of mail systems.
@@ -234,15 +233,38 @@ func (m *structure) hasStatus() bool {
 	return false
 }
 
+// isRefusal reports whether a message disposition notification says that a
+// program refused the message, as the filter of a mailbox does (RFC 5429,
+// section 2.1).
+func (m *structure) isRefusal() bool {
+	_, why, _ := strings.Cut(m.get("Auto-Submitted"), "(")
+	if keyword(m.get("Auto-Submitted")) != "auto-replied" || !strings.HasPrefix(strings.ToLower(why), "rejected") {
+		return false
+	}
+
+	for _, p := range m.parts {
+		if p.isDisposition() && automaticDeletion.Match(p.body) {
+			return true
+		}
+	}
+
+	return false
+}
+
+var automaticDeletion = regexp.MustCompile(`(?im)^Disposition:\s*automatic-action/MDN-sent-automatically;\s*deleted\b`)
+
 // isReceipt reports whether a mail is a message disposition notification (RFC
 // 8098): a receipt for a message that was delivered.
 func (m *structure) isReceipt() bool {
+	if m.isRefusal() {
+		return false
+	}
 	if m.reportType() == "disposition-notification" {
 		return true
 	}
 
 	for _, p := range m.parts {
-		if p.is("message/disposition-notification", "message/global-disposition-notification") {
+		if p.isDisposition() {
 			return true
 		}
 	}

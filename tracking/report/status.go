@@ -3,6 +3,8 @@ package report
 import (
 	"regexp"
 	"strings"
+
+	"postern/tracking/event"
 )
 
 // fields is one group of header-like lines, names in lower case; the first of
@@ -23,24 +25,27 @@ func groups(text string) []fields {
 		}
 		cur, last = fields{}, ""
 	}
+
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\r\n")
-		switch {
-		case strings.TrimSpace(line) == "":
+		if strings.TrimSpace(line) == "" {
 			flush()
 			continue
-		case line[0] == ' ' || line[0] == '\t':
+		}
+		if line[0] == ' ' || line[0] == '\t' {
 			if last != "" && len(cur[last]) < maxFieldValue {
 				cur[last] += " " + strings.TrimSpace(line)
 			}
 			continue
 		}
+
 		name, value, ok := strings.Cut(line, ":")
 		name = strings.ToLower(strings.TrimSpace(name))
 		if !ok || name == "" || strings.ContainsAny(name, " \t<>@") {
 			last = ""
 			continue
 		}
+
 		if name == "final-recipient" && cur[name] != "" { // a blank line is missing
 			flush()
 		}
@@ -52,6 +57,7 @@ func groups(text string) []fields {
 		cur[name] = strings.TrimSpace(value)
 	}
 	flush()
+
 	return out
 }
 
@@ -61,6 +67,7 @@ func (r *Report) statusParts(m *structure) bool {
 	if !fromMailSystem(m) {
 		return false
 	}
+
 	found := false
 	for _, p := range m.parts {
 		if p.isStatus() {
@@ -70,7 +77,32 @@ func (r *Report) statusParts(m *structure) bool {
 	if found {
 		r.enrich(m.text())
 	}
+
 	return found
+}
+
+// refusal reads a message disposition notification that says that the message
+// was refused.
+func (r *Report) refusal(m *structure) bool {
+	if !m.isRefusal() {
+		return false
+	}
+
+	for _, p := range m.parts {
+		if !p.isDisposition() {
+			continue
+		}
+		for _, g := range groups(string(p.body)) {
+			if a := addressOf(g["final-recipient"]); strings.Contains(a, "@") {
+				c := Recipient{Kind: Bounce, Final: a, Original: addressOf(g["original-recipient"])}
+				c.Diagnostic, c.isContext = event.Clip(m.text(), maxDiagnostic), true
+				r.add(c)
+			}
+		}
+	}
+	r.setKind()
+
+	return r.Kind == Bounce
 }
 
 // statusInText reads DSN fields where no MIME part holds them.
@@ -80,17 +112,22 @@ func (r *Report) statusInText(m *structure) bool {
 	if !strings.Contains(low, "final-recipient:") || !strings.Contains(low, "status:") || !fromMailSystem(m) {
 		return false
 	}
+
 	return r.statusGroups(groups(text))
 }
 
+// statusGroups adds the recipients that blocks of fields tell of, and reports
+// whether there is any.
 func (r *Report) statusGroups(gs []fields) bool {
 	before := len(r.Recipients)
 	named := map[string]bool{} // some systems write a group twice, or quote the report in itself
 	var open *fields           // the group of the recipient that lacks its status
+
 	for _, g := range gs {
 		if id := g["original-envelope-id"]; id != "" && r.OriginalEnvelopeID == "" {
 			r.OriginalEnvelopeID = id
 		}
+
 		_, final := g["final-recipient"]
 		_, original := g["original-recipient"]
 		if !final && !original {
@@ -108,14 +145,17 @@ func (r *Report) statusGroups(gs []fields) bool {
 		if g["action"] == "" && g["status"] == "" && g["diagnostic-code"] == "" && !final {
 			continue
 		}
+
 		open = &g
 		c := recipientOf(g)
-		if key := strings.ToLower(c.Final + " " + c.Original + " " + string(c.Kind)); !named[key] && len(named) < maxRecipients {
+		key := strings.ToLower(c.Final + " " + c.Original + " " + string(c.Kind))
+		if !named[key] && len(named) < maxRecipients {
 			named[key] = true
 			r.add(c)
 		}
 	}
 	r.setKind()
+
 	return len(r.Recipients) > before
 }
 
@@ -134,11 +174,12 @@ func recipientOf(g fields) Recipient {
 	if o := g["original-recipient"]; o != "" {
 		c.Original = addressOf(o)
 	}
-	if !strings.Contains(c.Final, "@") {
-		if a := addressOf(g["x-actual-recipient"]); strings.Contains(a, "@") && c.Final == "" {
+	if c.Final == "" {
+		if a := addressOf(g["x-actual-recipient"]); strings.Contains(a, "@") {
 			c.Final = a
 		}
 	}
+
 	switch keyword(g["action"]) {
 	case "failed", "failure", "fail", "bounced", "error":
 		c.Kind = Bounce
@@ -152,8 +193,12 @@ func recipientOf(g fields) Recipient {
 			c.Kind = Delivered
 		}
 	}
+
 	return c
 }
+
+// fewWords is the most bytes of a diagnostic that says next to nothing.
+const fewWords = 12
 
 // enrich gives recipients what the text for people says of them, where the
 // fields are short of words.
@@ -161,36 +206,45 @@ func (r *Report) enrich(text string) {
 	var said []Recipient
 	for i := range r.Recipients {
 		c := &r.Recipients[i]
-		if c.Kind == Delivered || (c.Diagnostic != "" && (replyCode(c.Diagnostic) != "" || len(c.Diagnostic) > 12)) {
+		if c.Kind == Delivered || replyCode(c.Diagnostic) != "" || len(c.Diagnostic) > fewWords {
 			continue
 		}
+
 		if said == nil {
-			if said = noticeRecipients(text); said == nil {
+			said = noticeRecipients(text)
+			if said == nil {
 				said = []Recipient{}
 			}
 		}
 		for _, s := range said {
-			if strings.EqualFold(s.Final, c.Final) || strings.EqualFold(s.Final, c.Original) || len(said) == 1 && len(r.Recipients) == 1 {
+			named := strings.EqualFold(s.Final, c.Final) || strings.EqualFold(s.Final, c.Original)
+			if named || len(said) == 1 && len(r.Recipients) == 1 {
 				c.Diagnostic = strings.TrimSpace(c.Diagnostic + " " + s.Diagnostic)
 				break
 			}
 		}
+
 		if c.Diagnostic == "" && len(r.Recipients) == 1 {
 			c.Diagnostic = noticeReply(text)
 		}
 	}
 }
 
+// statusIn is a status code (RFC 3463) that is no part of a longer number.
 var statusIn = regexp.MustCompile(`(?:^|[^\d.])([245]\.\d{1,3}\.\d{1,3})(?:$|[^\d.]|\.$|\.[^\d])`)
 
+// cleanStatus returns the first status code in a text.
 func cleanStatus(s string) string {
 	if m := statusIn.FindStringSubmatch(s); m != nil {
 		return m[1]
 	}
+
 	return ""
 }
 
-var replyWithStatus = regexp.MustCompile(`(?:^|[^\d.])([45]\d\d)[ \-:'"]{1,3}(?:SMTP; )?[#(]{0,2}([45]\.\d{1,3}\.\d{1,3})(?:$|[^\d.]|\.$|\.[^\d])`)
+// replyWithStatus is a reply code with a status code behind it.
+var replyWithStatus = regexp.MustCompile(`(?:^|[^\d.])([45]\d\d)[ \-:'"]{1,3}(?:SMTP; )?[#(]{0,2}` +
+	`([45]\.\d{1,3}\.\d{1,3})(?:$|[^\d.]|\.$|\.[^\d])`)
 
 // bestStatus takes the more particular of the status field and the status
 // that the reply's text holds.
@@ -201,6 +255,7 @@ func bestStatus(field, text string) string {
 	} else if m := statusIn.FindStringSubmatch(text); m != nil && m[1][0] != '2' {
 		said = m[1]
 	}
+
 	switch {
 	case said == "":
 		return field
@@ -209,6 +264,7 @@ func bestStatus(field, text string) string {
 	case vagueness(said) == 0 && field[0] == said[0]:
 		return said
 	}
+
 	return field
 }
 
@@ -222,9 +278,11 @@ func vagueness(status string) int {
 	case "1.0", "2.0", "3.0", "4.0", "5.0":
 		return 1
 	}
+
 	return 0
 }
 
+// replyIn is a reply code where replies stand.
 var replyIn = regexp.MustCompile(`(?:^|said:? |returned:? |[\s:;'"(>\[#]|\.\.\. ?)([245][0-5]\d)(?:[ \-:\]]|$)`)
 
 // replyCode is the first SMTP reply code in a text.
@@ -232,10 +290,12 @@ func replyCode(text string) string {
 	if m := replyWithStatus.FindStringSubmatch(text); m != nil {
 		return m[1]
 	}
+
 	for _, m := range replyIn.FindAllStringSubmatch(text, 8) {
 		if m[1][0] != '2' {
 			return m[1]
 		}
 	}
+
 	return ""
 }

@@ -34,15 +34,21 @@ func (p part) is(types ...string) bool {
 			return true
 		}
 	}
+
 	return false
 }
 
 func (p part) isReturned() bool {
-	return p.is("message/rfc822", "text/rfc822-headers", "message/rfc822-headers", "text/rfc822-header", "message/global", "message/global-headers", "message/partial")
+	return p.is("message/rfc822", "text/rfc822-headers", "message/rfc822-headers", "text/rfc822-header",
+		"message/global", "message/global-headers", "message/partial")
 }
 
 func (p part) isStatus() bool {
 	return p.is("message/delivery-status", "message/global-delivery-status", "message/x-delivery-status")
+}
+
+func (p part) isDisposition() bool {
+	return p.is("message/disposition-notification", "message/global-disposition-notification")
 }
 
 // readStructure reads with go-message. A header that the library would refuse
@@ -51,16 +57,19 @@ func readStructure(msg []byte) *structure {
 	head, body := splitMessage(msg)
 	m := &structure{raw: body[:min(len(body), maxLooked)], left: maxLooked}
 	body = m.raw
+
 	e, err := message.Read(io.MultiReader(bytes.NewReader(cleanHeader(head)), bytes.NewReader(body)))
 	if e == nil {
 		m.broken, m.parts = err != nil, []part{{"text/plain", body}}
 		return m
 	}
+
 	m.header = e.Header
 	m.walk(e, 0)
 	if len(m.parts) == 0 {
 		m.broken, m.parts = true, []part{{"text/plain", body}}
 	}
+
 	return m
 }
 
@@ -71,7 +80,8 @@ func splitMessage(msg []byte) (head, body []byte) {
 			msg = msg[i+1:]
 		}
 	}
-	for at := 0; at < len(msg); {
+
+	for at := 0; ; {
 		end := bytes.IndexByte(msg[at:], '\n')
 		if end < 0 {
 			return msg, nil
@@ -81,7 +91,6 @@ func splitMessage(msg []byte) (head, body []byte) {
 		}
 		at += end + 1
 	}
-	return msg, nil
 }
 
 // cleanHeader keeps fields and their continuations, and ends with an empty line.
@@ -97,13 +106,16 @@ func cleanHeader(head []byte) []byte {
 			}
 			continue
 		}
+
 		name, _, ok := bytes.Cut(line, []byte(":"))
 		name = bytes.TrimRight(name, " \t")
-		if kept = ok && len(name) > 0 && !bytes.ContainsAny(name, " \t"); kept {
+		kept = ok && len(name) > 0
+		if kept {
 			for _, c := range name {
 				kept = kept && c > ' ' && c < 127
 			}
 		}
+
 		if kept {
 			out.Write(name)
 			out.Write(line[bytes.IndexByte(line, ':'):])
@@ -111,6 +123,7 @@ func cleanHeader(head []byte) []byte {
 		}
 	}
 	out.WriteString("\r\n")
+
 	return out.Bytes()
 }
 
@@ -119,6 +132,7 @@ func (m *structure) walk(e *message.Entity, depth int) {
 		m.broken = true
 		return
 	}
+
 	if mr := e.MultipartReader(); mr != nil {
 		for {
 			p, err := mr.NextPart()
@@ -132,30 +146,28 @@ func (m *structure) walk(e *message.Entity, depth int) {
 			}
 		}
 	}
+
 	t, _, err := e.Header.ContentType()
 	if err != nil || t == "" || strings.HasPrefix(t, "multipart/") {
 		t = "text/plain"
 	}
+
 	b, err := io.ReadAll(io.LimitReader(e.Body, m.left))
 	m.left -= int64(len(b))
 	m.broken = m.broken || err != nil
-	if len(b) == 0 && err != nil && depth == 0 {
-		b = m.raw
-	}
 	m.parts = append(m.parts, part{strings.ToLower(t), b})
 }
 
 // get is a header field, decoded where it can be.
 func (m *structure) get(name string) string {
-	v, err := m.header.Text(name)
-	if err != nil {
-		v = m.header.Get(name)
-	}
+	v, _ := m.header.Text(name) // as it stands, where it cannot
+
 	return strings.TrimSpace(v)
 }
 
 func (m *structure) date() time.Time {
 	t, _ := mail.ParseDate(m.header.Get("Date"))
+
 	return t
 }
 
@@ -166,6 +178,7 @@ func (m *structure) returned() []byte {
 			return p.body
 		}
 	}
+
 	return nil
 }
 
@@ -185,6 +198,7 @@ func (m *structure) text() string {
 			break // what stands behind it belongs to it, mostly
 		}
 	}
+
 	s := plain.String()
 	if strings.TrimSpace(s) == "" {
 		s = rich.String()
@@ -192,6 +206,7 @@ func (m *structure) text() string {
 	if m.broken {
 		s += "\n" + string(m.raw)
 	}
+
 	return event.Clip(strings.ReplaceAll(s, "\r\n", "\n"), maxNotice)
 }
 
@@ -204,6 +219,7 @@ func (m *structure) allText() []byte {
 			b.WriteByte('\n')
 		}
 	}
+
 	return b.Bytes()
 }
 
@@ -211,6 +227,7 @@ func (m *structure) allText() []byte {
 func htmlText(body []byte) string {
 	var out strings.Builder
 	z := html.NewTokenizer(bytes.NewReader(body))
+
 	hidden := 0
 	for {
 		switch z.Next() {
