@@ -72,15 +72,16 @@ func Parse(s string) (Address, error) {
 // cutLocal takes the local part off s and undoes its quoting.
 func cutLocal(s string) (local, rest string, err error) {
 	if !strings.HasPrefix(s, `"`) {
-		at := strings.IndexByte(s, '@')
-		if at < 0 {
+		local, _, found := strings.Cut(s, "@")
+		if !found {
 			return "", "", fmt.Errorf("%w: no @", ErrAddress)
 		}
-		if !isDotString(s[:at]) {
+		if !isDotString(local) {
 			return "", "", fmt.Errorf("%w: local part needs quotes", ErrAddress)
 		}
-		return s[:at], s[at:], nil
+		return local, s[len(local):], nil
 	}
+
 	var b strings.Builder
 	for i := 1; i < len(s); i++ {
 		switch s[i] {
@@ -104,18 +105,16 @@ func (a Address) check() error {
 	if a.Local == "" || a.Domain == "" {
 		return fmt.Errorf("%w: empty local part or domain", ErrAddress)
 	}
-	if !utf8.ValidString(a.Local) || !utf8.ValidString(a.Domain) {
-		return fmt.Errorf("%w: neither ASCII nor UTF-8", ErrAddress)
-	}
-	for _, c := range a.Local + a.Domain {
-		if c < ' ' || c == 0x7f || c >= 0x80 && !unicode.IsGraphic(c) {
-			return fmt.Errorf("%w: control character", ErrAddress)
+	for _, part := range []string{a.Local, a.Domain} {
+		if fault := textFault(part); fault != "" {
+			return fmt.Errorf("%w: %s", ErrAddress, fault)
 		}
 	}
+
 	if len(quoteLocal(a.Local)) > maxLocal {
 		return fmt.Errorf("%w: local part longer than %d", ErrAddress, maxLocal)
 	}
-	if len(a.Domain) > maxDomain || len(a.Path()) > maxPath {
+	if len(a.Path()) > maxPath {
 		return fmt.Errorf("%w: longer than RFC 5321 allows", ErrAddress)
 	}
 	if !isDomain(a.Domain) {
@@ -124,18 +123,27 @@ func (a Address) check() error {
 	return nil
 }
 
+// textFault returns what keeps s from being text of an address: bytes that are
+// not UTF-8, or characters that nobody can see. Empty: nothing.
+func textFault(s string) string {
+	switch {
+	case !utf8.ValidString(s):
+		return "neither ASCII nor UTF-8"
+	case strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsGraphic(c) }):
+		return "control character"
+	}
+	return ""
+}
+
 // IsNull tells whether a is the null reverse path.
 func (a Address) IsNull() bool { return a.Local == "" && a.Domain == "" }
 
 // IsASCII tells whether the address does without SMTPUTF8 (RFC 6531).
-func (a Address) IsASCII() bool {
-	for i := range len(a.Local) {
-		if a.Local[i] >= 0x80 {
-			return false
-		}
-	}
-	for i := range len(a.Domain) {
-		if a.Domain[i] >= 0x80 {
+func (a Address) IsASCII() bool { return isASCII(a.Local) && isASCII(a.Domain) }
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
 			return false
 		}
 	}
@@ -191,7 +199,7 @@ func isDotString(s string) bool {
 				return false
 			}
 			atom = 0
-		case isAlnum(c) || c >= 0x80 || strings.IndexByte("!#$%&'*+-/=?^_`{|}~", c) >= 0: // RFC 6531 section 3.3
+		case isAlnum(c) || c >= utf8.RuneSelf || strings.IndexByte("!#$%&'*+-/=?^_`{|}~", c) >= 0: // RFC 6531 section 3.3
 			atom++
 		default:
 			return false
@@ -220,7 +228,7 @@ func isDomain(s string) bool {
 				return false
 			}
 			label++
-		case isAlnum(c) || c == '_' || c >= 0x80: // a U-label
+		case isAlnum(c) || c == '_' || c >= utf8.RuneSelf: // a U-label
 			label++
 		default:
 			return false
@@ -283,14 +291,10 @@ func ParseDomain(s string) (string, error) {
 // ASCIIDomain is a name in lower case and, where it is an international one, in
 // its ASCII form; a name that has none stays as it is.
 func ASCIIDomain(domain string) string {
-	for i := range len(domain) {
-		if domain[i] < 0x80 {
-			continue
-		}
+	if !isASCII(domain) {
 		if ascii, err := idna.Lookup.ToASCII(domain); err == nil {
 			return ascii
 		}
-		break
 	}
 	return strings.ToLower(domain)
 }

@@ -276,13 +276,8 @@ func (w word) isLocal() string {
 		return "at sign or bracket in the local part"
 	}
 
-	if !utf8.ValidString(w.text) {
-		return "local part is neither ASCII nor UTF-8"
-	}
-	for _, c := range w.text {
-		if c < ' ' || c == 0x7f || c >= 0x80 && !unicode.IsGraphic(c) {
-			return "control character in the local part"
-		}
+	if fault := textFault(w.text); fault != "" {
+		return "local part: " + fault
 	}
 	return ""
 }
@@ -292,12 +287,12 @@ func isDomainByte(c byte, literal bool) bool {
 	if literal {
 		return c == '[' || c == ']' || c == ':' || c == '.' || c == '-' || isAlnum(c)
 	}
-	return c == '.' || c == '-' || c == '_' || c >= 0x80 || isAlnum(c)
+	return c == '.' || c == '-' || c == '_' || c >= utf8.RuneSelf || isAlnum(c)
 }
 
 // hasASCIIForm reports whether a domain is ASCII or has an A-label form.
 func hasASCIIForm(domain string) bool {
-	if (Address{Domain: domain}).IsASCII() {
+	if isASCII(domain) {
 		return true
 	}
 	ascii, err := idna.Lookup.ToASCII(domain)
@@ -338,7 +333,7 @@ func (p *mailboxParser) word() (word, error) {
 }
 
 func isWordByte(c byte) bool {
-	return isAlnum(c) || c >= 0x80 || c != 0 && strings.IndexByte("!#$%&'*+-/=?^_`{|}~.[]", c) >= 0
+	return isAlnum(c) || c >= utf8.RuneSelf || c != 0 && strings.IndexByte("!#$%&'*+-/=?^_`{|}~.[]", c) >= 0
 }
 
 // quoted reads a quoted string and undoes its quoting.
