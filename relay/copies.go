@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -272,7 +273,7 @@ func (r *Relay) sendEach(ctx context.Context, m *message, copies []*copyOf) {
 	}
 	next := make(chan *copyOf)
 	var wg sync.WaitGroup
-	for range min(r.c.CopiesAtOnce, len(copies), 1+maxCopyBytes/(1+m.plan.Size())) {
+	for range copiesInFlight(r.c.CopiesAtOnce, len(copies), m.plan.Size()) {
 		wg.Go(func() {
 			for c := range next {
 				r.send(ctx, m, c)
@@ -291,12 +292,35 @@ const (
 	maxCopyBytes  = 64 << 20 // of one transaction's copies at once
 )
 
+// copiesInFlight returns how many of n copies of size bytes are sent at once: as
+// many as the configuration allows and memory has room for, and one at least.
+func copiesInFlight(allowed, n, size int) int {
+	return min(allowed, n, 1+maxCopyBytes/(1+size))
+}
+
 // copyBuffer collects a rendered copy.
 type copyBuffer struct{ b []byte }
 
 func (c *copyBuffer) Write(p []byte) (int, error) {
 	c.b = append(c.b, p...)
 	return len(p), nil
+}
+
+// bufferPool holds buffers for the next copies, none of them large. The zero
+// value is ready to use.
+type bufferPool struct{ pool sync.Pool }
+
+func (p *bufferPool) get() *copyBuffer {
+	if buf, ok := p.pool.Get().(*copyBuffer); ok {
+		return buf
+	}
+	return new(copyBuffer)
+}
+
+func (p *bufferPool) put(buf *copyBuffer) {
+	if cap(buf.b) <= maxKeptBuffer {
+		p.pool.Put(buf)
+	}
 }
 
 // send renders a copy, signs it and hands it over. A copy whose time is over is
@@ -308,12 +332,9 @@ func (r *Relay) send(ctx context.Context, m *message, c *copyOf) {
 		return
 	}
 
-	buf := r.buffers.Get().(*copyBuffer)
-	defer func() {
-		if cap(buf.b) <= maxKeptBuffer {
-			r.buffers.Put(buf)
-		}
-	}()
+	buf := r.buffers.get()
+	defer r.buffers.put(buf)
+
 	signature, err := r.render(m, c, buf)
 	if err != nil {
 		c.out = upstream.Outcome{Err: err}
@@ -354,10 +375,7 @@ func (m *message) head(r *Relay, c *copyOf) []byte {
 // it. The same copy makes the same bytes each time.
 func (r *Relay) render(m *message, c *copyOf, buf *copyBuffer) (signature []byte, err error) {
 	head := m.head(r, c)
-	if need := m.plan.Size() + len(head); cap(buf.b) < need {
-		buf.b = make([]byte, 0, need)
-	}
-	buf.b = append(buf.b[:0], head...)
+	buf.b = append(slices.Grow(buf.b[:0], m.plan.Size()+len(head)), head...)
 	if err := m.plan.Render(buf, r.stamper(m, c)); err != nil {
 		return nil, err
 	}

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -124,7 +123,7 @@ type Config struct {
 // Relay submits messages.
 type Relay struct {
 	c       Config
-	buffers sync.Pool
+	buffers bufferPool
 	notes   notes
 	names   notes // that messages use and nobody knows
 
@@ -146,7 +145,7 @@ func New(c Config) *Relay {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	r := &Relay{c: c, buffers: sync.Pool{New: func() any { return new(copyBuffer) }},
+	r := &Relay{c: c,
 		copies:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_relay_copies_total", Help: "Copies by what became of them."}, []string{"result"}),
 		skipped:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_rewrite_skipped_total", Help: "Parts left as they came, by reason."}, []string{"reason"}),
 		unsigned: prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_dkim_unsigned_total", Help: "Messages relayed without a signature, for want of a key for their From domain."}),

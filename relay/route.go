@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"slices"
 	"strings"
 
 	"postern/relay/envelope"
@@ -43,11 +44,11 @@ func (r *Relay) returnPath(a envelope.Address) envelope.Address {
 		return a
 	}
 	for _, rule := range r.c.Rewrite {
-		local, domain, _ := cutLast(rule.From, "@")
+		local, domain := cutAddress(rule.From)
 		if local != "*" && local != a.Local || !envelope.MatchDomain(domain, a.Domain) {
 			continue
 		}
-		toLocal, toDomain, _ := cutLast(rule.To, "@")
+		toLocal, toDomain := cutAddress(rule.To)
 		if toLocal != "*" {
 			a.Local = toLocal
 		}
@@ -59,11 +60,14 @@ func (r *Relay) returnPath(a envelope.Address) envelope.Address {
 	return a
 }
 
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
+// cutAddress divides one side of a rule at its last at sign. Without one, all
+// is local part.
+func cutAddress(s string) (local, domain string) {
+	at := strings.LastIndexByte(s, '@')
+	if at < 0 {
+		return s, ""
 	}
-	return s, "", false
+	return s[:at], s[at+1:]
 }
 
 // verp is a copy's own return path: bounce+<message id>@verp_domain.
@@ -80,17 +84,8 @@ func (r *Relay) knownVirtualMTA(name string) bool {
 	if len(r.c.Pools)+len(r.c.VirtualMTAs) == 0 {
 		return true
 	}
-	for _, p := range r.c.Pools {
-		if p.Name == name {
-			return true
-		}
-	}
-	for _, v := range r.c.VirtualMTAs {
-		if v.Name == name {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.c.Pools, func(p Pool) bool { return p.Name == name }) ||
+		slices.ContainsFunc(r.c.VirtualMTAs, func(v VirtualMTA) bool { return v.Name == name })
 }
 
 // binding tells how an event names where the mail leaves from (reference,
