@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"go.uber.org/goleak"
 
 	"postern/dkim"
@@ -305,3 +307,13 @@ func recipient(local string) envelope.Recipient {
 
 const htmlMessage = "From: News <news@example.com>\r\nSubject: =?utf-8?q?Fr=C3=BChling?=\r\nDate: x\r\nMessage-ID: <1@x>\r\nContent-Type: text/html\r\n\r\n" +
 	"<html><body><a href=\"https://example.com/?a=1&amp;b=2\">x</a></body></html>\r\n"
+
+// metric returns the value of a counter.
+func metric(t testing.TB, c prometheus.Metric) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := c.Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.GetCounter().GetValue()
+}
