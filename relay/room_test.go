@@ -118,6 +118,7 @@ func TestRoomIsHeldWhileNeeded(t *testing.T) {
 // reserved, and not many times over.
 func TestRoomIsEnough(t *testing.T) {
 	links := "<body>" + strings.Repeat("<a href=\"https://example.com/\">x</a>\r\n", 300) + "</body>\r\n"
+	long := strings.Repeat("<a href=\"https://example.com/"+strings.Repeat("y", 1500)+"\">x</a>\r\n", 500)
 	head := "From: a@example.com\r\nContent-Type: text/html\r\n"
 	meta := "X-MSYS-API: {\"metadata\":{\"k\":\"" + strings.Repeat("\\u0001", 1600) + "\"}}\r\n"
 
@@ -130,11 +131,11 @@ func TestRoomIsEnough(t *testing.T) {
 		{"many lines", head + "\r\n" + strings.Repeat("\\\r\n", 20_000), 2},
 		{"many links", head + "\r\n" + links, 20},
 		{"metadata", head + meta + "\r\nx\r\n", 3},
-		{"metadata, in parts", head + meta + "\r\n" + strings.Repeat(links, 15), 20},
+		{"metadata, in parts", head + meta + "\r\n" + long, 20},
 	} {
 		for _, always := range []bool{false, true} {
 			t.Run(fmt.Sprint(c.name, ", store and forward: ", always), func(t *testing.T) {
-				b := newBench(t, func(conf *Config) { conf.MsysAPI, conf.QueueAlways = true, always })
+				b := newBench(t, func(conf *Config) { conf.MsysAPI, conf.QueueAlways, conf.Signer = true, always, nil })
 				b.up.forget = true
 				s := submission(c.message)
 				s.Envelope.Params.Return = "FULL"
