@@ -133,9 +133,7 @@ func (r *Relay) dropBroken(m *message) (dropped bool) {
 		out = append(out, f.Raw...)
 	}
 
-	if dropped {
-		m.policy.header = out
-	}
+	m.policy.header = out
 	return dropped
 }
 

@@ -184,9 +184,16 @@ type dsnWriter struct {
 // 4.3).
 func (d *dsnWriter) report(full bool) ([]byte, error) {
 	var out bytes.Buffer
-	w, err := gomessage.CreateWriter(&out, d.header())
-	if err != nil {
+	if err := d.write(&out, full); err != nil {
 		return nil, err
+	}
+	return out.Bytes(), envelope.Check(out.Bytes())
+}
+
+func (d *dsnWriter) write(out io.Writer, full bool) error {
+	w, err := gomessage.CreateWriter(out, d.header())
+	if err != nil {
+		return err
 	}
 
 	charset := "us-ascii"
@@ -196,7 +203,7 @@ func (d *dsnWriter) report(full bool) ([]byte, error) {
 	var words, fields bytes.Buffer
 	d.words(&words)
 	if err := d.fields(&fields); err != nil {
-		return nil, err
+		return err
 	}
 
 	kind, returned := "text/rfc822-headers", d.original.header
@@ -213,14 +220,10 @@ func (d *dsnWriter) report(full bool) ([]byte, error) {
 		{kind, returned},
 	} {
 		if err := d.part(w, part.kind, part.body); err != nil {
-			return nil, err
+			return err
 		}
 	}
-
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), envelope.Check(out.Bytes())
+	return w.Close()
 }
 
 // header returns the notification's own header.
@@ -294,17 +297,13 @@ func (d *dsnWriter) words(w *bytes.Buffer) {
 
 // fields are those of RFC 3464 section 2.
 func (d *dsnWriter) fields(w io.Writer) error {
-	err := writeBlock(w, []dsnField{
+	blocks := [][]dsnField{{
 		{"Reporting-MTA", "dns; " + d.hostname},
 		{"Original-Envelope-Id", oneLine(d.params.EnvelopeID)},
 		{"Arrival-Date", d.arrived.Format(time.RFC1123Z)},
-	})
-	if err != nil {
-		return err
-	}
-
+	}}
 	for _, f := range d.failed {
-		err := writeBlock(w, []dsnField{
+		blocks = append(blocks, []dsnField{
 			{"Original-Recipient", f.original()},
 			{"Final-Recipient", f.recipient.Address.Typed()},
 			{"Action", "failed"},
@@ -312,7 +311,10 @@ func (d *dsnWriter) fields(w io.Writer) error {
 			{"Remote-MTA", f.remote()},
 			{"Diagnostic-Code", "smtp; " + oneLine(strings.ReplaceAll(f.reply, "\n", " "))},
 		})
-		if err != nil {
+	}
+
+	for _, block := range blocks {
+		if err := writeBlock(w, block); err != nil {
 			return err
 		}
 	}

@@ -49,13 +49,8 @@ func (r *Relay) template(m *message) event.Event {
 
 // injection returns the event of a copy that the upstream took.
 func (r *Relay) injection(m *message, c *copyOf) *event.Event {
-	at := c.at
-	if at.IsZero() {
-		at = m.at
-	}
-
 	e := m.event
-	e.MessageID, e.Timestamp = c.id.String(), event.Timestamp{Time: at}
+	e.MessageID, e.Timestamp = c.id.String(), event.Timestamp{Time: c.at}
 	e.ID = event.StableID(string(e.Type), e.MessageID)
 	e.MsgSize = strconv.Itoa(c.size)
 	e.RcptTo, e.RoutingDomain = c.recipient.Address.String(), routingDomain(c.recipient.Address)

@@ -134,9 +134,6 @@ func (m *msysAPI) checkMetadata() error {
 // unfoldOneSpace undoes folding: a line end and the white space behind it
 // become one space.
 func unfoldOneSpace(b []byte) []byte {
-	if bytes.IndexByte(b, '\n') < 0 {
-		return b
-	}
 	out := make([]byte, 0, len(b))
 	for i := 0; i < len(b); i++ {
 		if b[i] != '\r' && b[i] != '\n' {

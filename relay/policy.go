@@ -67,7 +67,7 @@ func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
 			}
 			p.api = api
 			continue
-		case f.Is(r.c.Headers.Subaccount) && r.c.Headers.Subaccount != "":
+		case f.Is(r.c.Headers.Subaccount):
 			r.takeSubaccount(&p, f, u)
 			continue
 		case r.goes(f):
@@ -204,19 +204,22 @@ func (p *policy) appendJob(r *Relay, f envelope.Field) {
 
 // add appends a field; value is printable ASCII by then.
 func (p *policy) add(name, value string) {
+	p.endLine()
+	p.header = append(p.header, name+": "+value+"\r\n"...)
+}
+
+// endLine ends the last line of the block where the message did not.
+func (p *policy) endLine() {
 	if len(p.header) > 0 && !bytes.HasSuffix(p.header, []byte("\r\n")) {
 		p.header = append(p.header, "\r\n"...)
 	}
-	p.header = append(p.header, name+": "+value+"\r\n"...)
 }
 
 // complete adds what a submission server adds where it is missing (RFC 6409
 // sections 8.2 and 8.3), for whoever adds it later would break the signature,
 // and the end of the last line.
 func (p *policy) complete(hostname string, now time.Time) {
-	if len(p.header) > 0 && !bytes.HasSuffix(p.header, []byte("\r\n")) {
-		p.header = append(p.header, "\r\n"...)
-	}
+	p.endLine()
 	if !p.hasDate {
 		p.add("Date", now.Format(time.RFC1123Z))
 	}

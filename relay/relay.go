@@ -251,9 +251,6 @@ func (r *Relay) queueRemainder(ctx context.Context, m *message, p decision) erro
 	if err := r.queueCopies(ctx, m, p.queue); err != nil {
 		return err
 	}
-	if len(p.bounce) == 0 {
-		return nil
-	}
 
 	d := &dsnReport{
 		to:       m.s.Envelope.From,
