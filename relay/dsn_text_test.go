@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -315,5 +316,59 @@ func TestReplyCodesAtTheirBounds(t *testing.T) {
 	}
 	if got := (dsnRecipient{reply: "250 2.1.5 x"}).status(); got != "5.0.0" {
 		t.Errorf("Status %s of a failure, want 5.0.0", got)
+	}
+}
+
+// limitedWriter fails from a byte on.
+type limitedWriter struct{ left int }
+
+func (w *limitedWriter) Write(p []byte) (int, error) {
+	if w.left -= len(p); w.left < 0 {
+		return 0, errDisk
+	}
+	return len(p), nil
+}
+
+// TestDSNThatCannotBeWritten is never taken for one that was, wherever its
+// writing fails.
+func TestDSNThatCannotBeWritten(t *testing.T) {
+	w := dsnWriter{
+		dsnReport: &dsnReport{
+			to:       envelope.Address{Local: "sender", Domain: "example.com"},
+			original: newOriginal([]byte("A: b\r\n"), []byte("gr\u00fcn\r\n"), true),
+			failed:   []dsnRecipient{{recipient: recipient("a"), reply: "550 no"}},
+		},
+		id:       "id",
+		hostname: "gw.example",
+	}
+	whole, err := w.report(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range len(whole) {
+		if err := w.write(&limitedWriter{left: n}, true); !errors.Is(err, errDisk) {
+			t.Fatalf("failed after %d of %d bytes: got %v, want %v", n, len(whole), err, errDisk)
+		}
+	}
+	if err := w.write(&limitedWriter{left: len(whole)}, true); err != nil {
+		t.Errorf("all of it: %v", err)
+	}
+
+	w.hostname = "gw\r\nexample"
+	if err := w.fields(&limitedWriter{left: 10_000}); err == nil {
+		t.Error("a host name with a line end is written into a field")
+	}
+}
+
+// TestDSNAboutBrokenHeader is written as text where the message that it is about
+// could not be sent today.
+func TestDSNAboutBrokenHeader(t *testing.T) {
+	tr, got := dsnAt(t, &dsnReport{
+		to:       envelope.Address{Local: "sender", Domain: "example.com"},
+		original: newOriginal([]byte("A: b\rc\r\n"), nil, false),
+		failed:   []dsnRecipient{{recipient: recipient("a"), reply: "550 no"}},
+	})
+	if err := envelope.Check(tr.Message(0)); err != nil || !strings.Contains(got, "Content-Type: text/plain; charset=us-ascii\r\n\r\nThis is") {
+		t.Errorf("%v in\n%s", err, got)
 	}
 }

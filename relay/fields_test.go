@@ -55,6 +55,7 @@ func TestHeaderPolicy(t *testing.T) {
 		{name: "second VirtualMTA goes", in: "X-V: a\r\nX-V: b\r\nA: b\r\n", want: "X-V: a\r\nA: b\r\n"},
 		{name: "X-Envid stays for PowerMTA", in: "X-Envid: e\r\nA: b\r\n", want: "X-Envid: e\r\nA: b\r\n"},
 		{name: "line that is no field", in: "A b\r\nC: d\r\n", want: "A b\r\nC: d\r\n"},
+		{name: "line that is no field, names left out", in: "A b\r\nC: d\r\n", want: "A b\r\nC: d\r\n", change: func(c *Config) { c.Headers = HeaderNames{} }},
 		{name: "last line without an end", in: "A: b", user: User{Job: "j"}, want: "A: b\r\nX-J: j\r\n"},
 		{name: "nothing", in: "", user: User{Job: "j"}, want: "X-J: j\r\n"},
 		{name: "job that needs making safe", in: "", user: User{Job: "a b"}, want: "X-J: a_b\r\n"},

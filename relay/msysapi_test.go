@@ -93,6 +93,7 @@ func TestUnfold(t *testing.T) {
 		"a \r\n b":      "a  b",
 		"a\r\n \r\n b":  "a  b",
 		"a\r\n\r\n b":   "a  b",
+		"a\rb":          "a b",
 		"a\rb\n c":      "a b c",
 		"a\r b\n":       "a b ",
 		"ab\r\n c\r\nd": "ab c d",

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"postern/relay/queue"
+	"postern/relay/upstream"
 	"postern/tracking/event"
 )
 
@@ -441,4 +443,84 @@ func TestClientThatGoesBeforeItsCopies(t *testing.T) {
 	if len(b.up.got) != 0 || len(b.queue.got) != 0 || len(b.rec.events) != 0 {
 		t.Errorf("%d copies, %d transactions and %d events, want none", len(b.up.got), len(b.queue.got), len(b.rec.events))
 	}
+}
+
+// TestRoomForEachTransaction: where the copies are divided among several
+// transactions of the retry spool, each may hold the message again.
+func TestRoomForEachTransaction(t *testing.T) {
+	link := "<a href=\"https://example.com/" + strings.Repeat("y", 1500) + "\">x</a>\r\n"
+	message := "From: a@example.com\r\nDate: x\r\nMessage-ID: <1@x>\r\nContent-Type: text/html\r\n\r\n<body>" +
+		strings.Repeat(link, 800) + "</body>\r\n"
+	recipients := func(n int) *Submission {
+		s := submission(message)
+		for i := range n {
+			s.Envelope.Recipients = append(s.Envelope.Recipients, recipient(fmt.Sprint("r", i)))
+		}
+		return s
+	}
+	room := func(n int) int64 {
+		b := newBench(t, func(c *Config) { c.Signer = nil })
+		m, err := b.relay.prepare(recipients(n), b.relay.c.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		release, err := b.relay.reserve(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		release()
+		return b.queue.asked[0]
+	}
+
+	b := newBench(t, nil)
+	m, err := b.relay.prepare(recipients(1), b.relay.c.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	one := m.copiesAtOnce()
+	if one < 2 || one > 20 {
+		t.Fatalf("%d copies in a transaction: the test wants another message", one)
+	}
+	own := 4096 + m.plan.OwnSize() + len("bounce@example.com")
+	for n, transactions := range map[int]int{1: 1, one - 1: 1, one: 2, 2*one - 1: 2, 2 * one: 3} {
+		want := queue.Room(queue.Escaped([]byte(message))*(1+transactions), n*own)
+		if got := room(n); got != want {
+			t.Errorf("%d copies: %d bytes, want %d for %d transactions", n, got, want, transactions)
+		}
+	}
+}
+
+// TestNothingIsLeftBehind: when a message is answered, the time that its copies
+// had is no longer counted, and its buffers are there for the next one.
+func TestNothingIsLeftBehind(t *testing.T) {
+	b := newBench(t, nil)
+	up := &contextUpstream{fakeUpstream: b.up}
+	b.relay.c.Upstream = up
+	b.submit(submission(htmlMessage, "a"))
+	if err := up.last.Err(); err != context.Canceled {
+		t.Errorf("context of the copy: %v, want %v", err, context.Canceled)
+	}
+	if limit, ok := up.last.Deadline(); !ok || time.Until(limit) > 4*time.Minute {
+		t.Errorf("the copy had time until %v, want 4 minutes", limit)
+	}
+
+	kept := false
+	for range 50 { // a pool may drop what it is given
+		b.submit(submission(htmlMessage, "a"))
+		kept = kept || cap(b.relay.buffers.get().b) > 0
+	}
+	if !kept {
+		t.Error("no buffer is used again")
+	}
+}
+
+// contextUpstream keeps the context of the last copy.
+type contextUpstream struct {
+	*fakeUpstream
+	last context.Context
+}
+
+func (c *contextUpstream) Send(ctx context.Context, t *upstream.Transaction) upstream.Outcome {
+	c.last = ctx
+	return c.fakeUpstream.Send(ctx, t)
 }
