@@ -20,8 +20,8 @@ func Split(msg []byte) (header, body []byte, separated bool) {
 	if bytes.HasPrefix(msg, []byte("\r\n")) {
 		return msg[:0], msg[2:], true
 	}
-	if i := bytes.Index(msg, []byte("\r\n\r\n")); i >= 0 {
-		return msg[:i+2], msg[i+4:], true
+	if header, body, found := bytes.Cut(msg, []byte("\r\n\r\n")); found {
+		return msg[:len(header)+len("\r\n")], body, true
 	}
 	return msg, nil, false
 }
@@ -54,11 +54,12 @@ func fieldEnd(h []byte) int {
 }
 
 func fieldName(raw []byte) string {
-	colon := bytes.IndexByte(raw, ':')
-	if colon <= 0 {
+	name, _, found := bytes.Cut(raw, []byte(":"))
+	if !found {
 		return ""
 	}
-	name := bytes.TrimRight(raw[:colon], " \t")
+
+	name = bytes.TrimRight(name, " \t")
 	for _, c := range name {
 		if c <= ' ' || c >= 0x7f {
 			return ""
@@ -73,15 +74,8 @@ func (f Field) Is(name string) bool { return strings.EqualFold(f.Name, name) }
 // Value is the field's text after the colon, unfolded: each line end before
 // white space goes, and white space around the whole.
 func (f Field) Value() string {
-	colon := bytes.IndexByte(f.Raw, ':')
-	if colon < 0 {
-		return ""
-	}
-	v := string(bytes.TrimRight(f.Raw[colon+1:], "\r\n"))
-	if strings.ContainsAny(v, "\r\n") {
-		v = unfold.Replace(v)
-	}
-	return strings.Trim(v, " \t")
+	_, value, _ := bytes.Cut(f.Raw, []byte(":"))
+	return strings.Trim(unfold.Replace(string(value)), " \t")
 }
 
 var unfold = strings.NewReplacer("\r", "", "\n", "")

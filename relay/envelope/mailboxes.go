@@ -63,13 +63,13 @@ const domainDots = ".\u3002\uff0e\uff61"
 // returns nil where the list is not of that kind.
 func parseUnquoted(list string) []Address {
 	list = strings.Trim(list, " \t")
-	open := strings.IndexByte(list, '<')
-	if open < 0 || strings.Count(list, "<") != 1 || strings.IndexByte(list, '>') != len(list)-1 {
+	name, _, _ := strings.Cut(list, "<")
+	if strings.Count(list, "<") != 1 || strings.IndexByte(list, '>') != len(list)-1 {
 		return nil
 	}
 
-	name := strings.Trim(list[:open], " \t")
-	address, err := parseList(list[open:])
+	address, err := parseList(list[len(name):])
+	name = strings.Trim(name, " \t")
 	if err != nil || strings.ContainsFunc(name, unicode.IsControl) {
 		return nil
 	}
@@ -79,7 +79,7 @@ func parseUnquoted(list string) []Address {
 
 	name = strings.Trim(name, "'") // as Outlook writes it
 	named, err := parseList(name)
-	if err != nil || len(named) != 1 || named[0].String() != name {
+	if err != nil || named[0].String() != name {
 		return nil
 	}
 	return append(address, named...)

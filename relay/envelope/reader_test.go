@@ -189,6 +189,8 @@ func TestReadMessageBudget(t *testing.T) {
 		fits bool
 	}{
 		{"no hint", 0, 1 << 20, 10, []int64{4096}, true},
+		{"as much as the smallest buffer holds", 0, 1 << 20, 4095, []int64{4096}, true},
+		{"a byte more", 0, 1 << 20, 4096, []int64{4097}, true},
 		{"no hint, no memory", 0, 4095, 10, []int64{4096}, false},
 		{"hint", 10_000, 1 << 20, 10_000, []int64{10_512}, true},
 		{"hint of one byte", 1, 1 << 20, 1, []int64{4608}, true},
