@@ -127,7 +127,7 @@ func TestMetadataAsItGoesOut(t *testing.T) {
 
 // TestNamesInXMsysAPI holds the tables of what is known.
 func TestNamesInXMsysAPI(t *testing.T) {
-	known := `{"campaign_id":"","metadata":{},"tags":[],"cc":[],"bcc":[],"archive":[],"options":{"open_tracking":true,` +
+	known := `{"campaign_id":"","metadata":{"x":1},"tags":[],"cc":[],"bcc":[],"archive":[],"options":{"open_tracking":true,` +
 		`"initial_open":true,"click_tracking":true,"transactional":true,"ip_pool":"","dkim_key":""}}`
 	if got := unknownMsysKeys([]byte(known)); len(got) != 0 {
 		t.Errorf("not known: %q", got)
@@ -188,5 +188,16 @@ func TestUnknownNamesSayWhatBecomesOfThem(t *testing.T) {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
+	}
+}
+
+// TestConfiguredNamesAreKnown where there are as many pools as VirtualMTAs, too.
+func TestConfiguredNamesAreKnown(t *testing.T) {
+	b, lines := newLoggingBench(t, func(c *Config) {
+		c.Pools, c.VirtualMTAs = []Pool{{Name: "p"}}, []VirtualMTA{{Name: "v"}}
+	})
+	b.submit(submission("X-Virtual-MTA: v\r\n"+htmlMessage, "a"))
+	if got := lines.named(t); len(got) != 0 {
+		t.Errorf("not known: %q", got)
 	}
 }

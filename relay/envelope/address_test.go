@@ -248,6 +248,7 @@ func TestParseDomain(t *testing.T) {
 		{"space", "exa mple.com", ""},
 		{"no ASCII form", "a\u200e.example", ""},
 		{"not UTF-8", "a\xfc.example", ""},
+		{"A-label of 64 bytes and more", "一泯诞岭箜骋歚詉嬘稇飶槅袴妃硲靡栰蜟埮盝.example", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := ParseDomain(c.in)

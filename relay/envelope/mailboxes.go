@@ -333,7 +333,7 @@ func (p *mailboxParser) word() (word, error) {
 }
 
 func isWordByte(c byte) bool {
-	return isAlnum(c) || c >= utf8.RuneSelf || c != 0 && strings.IndexByte("!#$%&'*+-/=?^_`{|}~.[]", c) >= 0
+	return isAlnum(c) || c >= utf8.RuneSelf || strings.IndexByte("!#$%&'*+-/=?^_`{|}~.[]", c) >= 0
 }
 
 // quoted reads a quoted string and undoes its quoting.

@@ -196,7 +196,8 @@ func Check(msg []byte) error {
 	if bytes.IndexByte(msg, 0) >= 0 {
 		return s.add(msg)
 	}
-	for p := msg; len(p) > 0; {
+
+	for p := msg; ; {
 		lf := bytes.IndexByte(p, '\n')
 		if lf < 0 {
 			if bytes.IndexByte(p, '\r') >= 0 {
@@ -204,6 +205,7 @@ func Check(msg []byte) error {
 			}
 			return nil
 		}
+
 		if lf == 0 || p[lf-1] != '\r' {
 			return bareLF()
 		}
@@ -212,7 +214,6 @@ func Check(msg []byte) error {
 		}
 		p = p[lf+1:]
 	}
-	return nil
 }
 
 // WriteData writes a message in the DATA form of RFC 5321 section 4.5.2: dots
@@ -271,18 +272,20 @@ func checkParts(parts [][]byte) error {
 	return nil
 }
 
-// writeStuffed writes lines with their leading dots doubled. lineStart says
-// that p begins a line.
+// writeStuffed writes lines with their leading dots doubled. lineStart reports
+// that p, which is not empty, begins a line.
 func writeStuffed(w *bufio.Writer, p []byte, lineStart bool) {
 	if lineStart && p[0] == '.' {
 		w.WriteByte('.')
 	}
-	for len(p) > 0 {
+
+	for {
 		i := bytes.Index(p, []byte("\n."))
 		if i < 0 {
 			w.Write(p)
 			return
 		}
+
 		w.Write(p[:i+1])
 		w.WriteString(".")
 		p = p[i+1:]
