@@ -200,6 +200,7 @@ func (d *dsnWriter) write(out io.Writer, full bool) error {
 	if slices.ContainsFunc(d.failed, func(f dsnRecipient) bool { return !f.recipient.Address.IsASCII() }) {
 		charset = "utf-8"
 	}
+
 	var words, fields bytes.Buffer
 	d.words(&words)
 	if err := d.fields(&fields); err != nil {
@@ -247,6 +248,7 @@ func (d *dsnWriter) header() gomessage.Header {
 func (d *dsnWriter) part(w *gomessage.Writer, kind string, body []byte) error {
 	var h gomessage.Header
 	h.Set("Content-Type", kind)
+
 	switch {
 	case !has8bit(body):
 		h.Set("Content-Transfer-Encoding", "7bit")
@@ -282,20 +284,22 @@ func (d *dsnWriter) plain() []byte {
 	return b.Bytes()
 }
 
-// words are for people.
+// words writes the text for people.
 func (d *dsnWriter) words(w *bytes.Buffer) {
 	fmt.Fprintf(w, "This is the mail gateway at %s.\r\n\r\n", oneLine(d.hostname))
 	w.WriteString("Your message could not be delivered to:\r\n")
+
 	for _, f := range d.failed {
 		fmt.Fprintf(w, "\r\n  %s\r\n", f.recipient.Address)
 		for _, line := range strings.Split(f.reply, "\n") {
 			fmt.Fprintf(w, "    %s\r\n", line)
 		}
 	}
+
 	w.WriteString("\r\nIt will not be tried again.\r\n")
 }
 
-// fields are those of RFC 3464 section 2.
+// fields writes the delivery status (RFC 3464 section 2).
 func (d *dsnWriter) fields(w io.Writer) error {
 	blocks := [][]dsnField{{
 		{"Reporting-MTA", "dns; " + d.hostname},
@@ -324,6 +328,7 @@ func (d *dsnWriter) fields(w io.Writer) error {
 // original returns ORCPT, which may decode to anything.
 func (d dsnRecipient) original() string {
 	o := d.recipient.Original
+
 	switch {
 	case o == "":
 		return ""

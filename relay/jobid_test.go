@@ -12,7 +12,7 @@ func TestJobID(t *testing.T) {
 	}
 	vector := "_!_#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^__abcdefghijklmnopqrstuvwxyz{|}~" + strings.Repeat("_", 129)
 	for _, c := range []struct{ name, in, want string }{
-		{"reference vector", latin.String(), vector},
+		{"Latin-1", latin.String(), vector},
 		{"bytes that are no UTF-8", "a\xff\xfeb", "a__b"},
 		{"one underscore a code point", "é€😀", "___"},
 		{"cut at 512", strings.Repeat("x", 600), strings.Repeat("x", 512)},

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,12 +49,14 @@ const maxFields = 2000
 // those that the gateway removes or changes. Of several X-Job the first
 // counts, the others go; so for X-Virtual-MTA.
 func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
-	p := policy{header: make([]byte, 0, len(header)+256), subaccount: u.Subaccount}
-	var sender, from []string
 	fields := envelope.Fields(header)
 	if len(fields) > maxFields {
-		return p, envelope.Refuse(550, [3]int{5, 6, 0}, fmt.Sprintf("Message has more than %d header fields", maxFields))
+		text := fmt.Sprintf("Message has more than %d header fields", maxFields)
+		return policy{}, envelope.Refuse(550, [3]int{5, 6, 0}, text)
 	}
+
+	p := policy{header: make([]byte, 0, len(header)+256), subaccount: u.Subaccount}
+	var sender, from []string
 	for _, f := range fields {
 		switch {
 		case f.Name == "":
@@ -104,6 +107,7 @@ func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
 		}
 		p.header = append(p.header, f.Raw...)
 	}
+
 	p.origin = readOriginators(from, sender)
 	return p, r.addFields(&p, u)
 }
@@ -115,15 +119,19 @@ func (r *Relay) addFields(p *policy, u User) error {
 		if p.api != nil && p.api.CampaignID != "" {
 			job = p.api.CampaignID
 		}
-		if p.job = jobFromHeader(job, u.JobPrefix); p.job != "" && r.c.PowerMTA {
+
+		p.job = jobFromHeader(job, u.JobPrefix)
+		if p.job != "" && r.c.PowerMTA {
 			p.add(r.c.Headers.Job, p.job)
 		}
 	}
+
 	if !p.vmtaSeen {
 		p.virtualMTA = u.VirtualMTA
 		if p.api != nil && p.api.Options.IPPool != "" {
 			p.virtualMTA = p.api.Options.IPPool
 		}
+
 		if p.virtualMTA != "" && !isToken(p.virtualMTA) {
 			return msysRefusal("ip_pool is not the name of a VirtualMTA")
 		}
@@ -131,13 +139,16 @@ func (r *Relay) addFields(p *policy, u User) error {
 			p.add(r.c.Headers.VirtualMTA, p.virtualMTA)
 		}
 	}
+
 	if len(p.virtualMTA) > maxVirtualMTA {
 		text := fmt.Sprintf("The name of a VirtualMTA is longer than %d bytes", maxVirtualMTA)
 		return envelope.Refuse(550, [3]int{5, 6, 0}, text)
 	}
 	if p.virtualMTA != "" && !r.knownVirtualMTA(p.virtualMTA) {
-		return envelope.Refuse(550, [3]int{5, 6, 0}, envelope.CleanText(fmt.Sprintf("Unknown VirtualMTA %.100q", p.virtualMTA)))
+		text := envelope.CleanText(fmt.Sprintf("Unknown VirtualMTA %.100q", p.virtualMTA))
+		return envelope.Refuse(550, [3]int{5, 6, 0}, text)
 	}
+
 	if p.subaccount > 0 && r.c.PowerMTA && r.c.Headers.Subaccount != "" {
 		p.add(r.c.Headers.Subaccount, strconv.FormatUint(uint64(p.subaccount), 10))
 	}
@@ -147,7 +158,8 @@ func (r *Relay) addFields(p *policy, u User) error {
 // maxVirtualMTA bounds the name of a VirtualMTA or pool, in bytes.
 const maxVirtualMTA = 255
 
-// isToken: printable ASCII without white space, as VirtualMTA names are.
+// isToken reports whether s is printable ASCII without white space, as names of
+// VirtualMTAs are.
 func isToken(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if s[i] <= ' ' || s[i] > '~' {
@@ -165,40 +177,40 @@ func (r *Relay) takeSubaccount(p *policy, f envelope.Field, u User) {
 		r.c.Log.Warn("invalid subaccount header removed", "user", u.Name, "value", envelope.CleanText(f.Value()))
 		return
 	}
+
 	if p.subaccount == 0 {
 		p.subaccount = uint32(n)
 	}
 }
 
-// goes tells whether a field is taken out: what never leaves, what the gateway
-// alone may say, and what only PowerMTA would take off again where the
-// upstream is none.
+// goes reports whether a field is removed: those that never leave, those that
+// only the gateway may set, and those that only PowerMTA would remove where the
+// upstream is another.
 func (r *Relay) goes(f envelope.Field) bool {
-	for _, n := range neverLeave {
-		if f.Is(n) {
-			return true
-		}
-	}
-	if f.Is(r.c.Headers.MessageID) {
+	if slices.ContainsFunc(neverLeave, f.Is) || f.Is(r.c.Headers.MessageID) {
 		return true
 	}
 	if r.c.PowerMTA {
 		return false
 	}
-	return f.Is(r.c.Headers.VirtualMTA) || f.Is("X-Envid") || len(f.Name) > 5 && strings.EqualFold(f.Name[:5], "X-Sp-")
+
+	return f.Is(r.c.Headers.VirtualMTA) || f.Is("X-Envid") ||
+		len(f.Name) > 5 && strings.EqualFold(f.Name[:5], "X-Sp-")
 }
 
-// appendJob puts the safe X-Job where the message had its own: the very bytes
-// that came where they are safe already.
+// appendJob puts the safe X-Job where the message had its own: with the very
+// bytes that came, where they are safe already.
 func (p *policy) appendJob(r *Relay, f envelope.Field) {
 	if p.job == "" || !r.c.PowerMTA {
 		return
 	}
-	raw := string(f.Raw)
-	if name, value, ok := strings.Cut(raw, ":"); ok && name == f.Name && strings.TrimSuffix(strings.TrimPrefix(value, " "), "\r\n") == p.job {
+
+	value := strings.TrimPrefix(string(f.Raw), f.Name+":")
+	if strings.TrimSuffix(strings.TrimPrefix(value, " "), "\r\n") == p.job {
 		p.header = append(p.header, f.Raw...)
 		return
 	}
+
 	p.add(f.Name, p.job)
 }
 
@@ -220,6 +232,7 @@ func (p *policy) endLine() {
 // and the end of the last line.
 func (p *policy) complete(hostname string, now time.Time) {
 	p.endLine()
+
 	if !p.hasDate {
 		p.add("Date", now.Format(time.RFC1123Z))
 	}

@@ -69,7 +69,7 @@ func TestSubmitOne(t *testing.T) {
 	}
 }
 
-// TestAnswers is the house's "many recipients, one answer".
+// TestAnswers: many recipients, one answer.
 func TestAnswers(t *testing.T) {
 	no, later, login := replied(550, "no"), replied(450, "later"), replied(530, "login")
 	gone := upstream.Outcome{Err: envelope.Defer(451, [3]int{4, 4, 2}, "lost", nil)}

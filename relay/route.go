@@ -43,11 +43,13 @@ func (r *Relay) returnPath(a envelope.Address) envelope.Address {
 	if a.IsNull() {
 		return a
 	}
+
 	for _, rule := range r.c.Rewrite {
 		local, domain := cutAddress(rule.From)
 		if local != "*" && local != a.Local || !envelope.MatchDomain(domain, a.Domain) {
 			continue
 		}
+
 		toLocal, toDomain := cutAddress(rule.To)
 		if toLocal != "*" {
 			a.Local = toLocal
@@ -78,18 +80,19 @@ func (r *Relay) verp(from envelope.Address, id string) envelope.Address {
 	return envelope.Address{Local: "bounce+" + id, Domain: r.c.VERPDomain}
 }
 
-// knownVirtualMTA: where pools or VirtualMTAs are configured, a name is one of
-// theirs.
+// knownVirtualMTA reports whether a name may be used: where pools or VirtualMTAs
+// are configured, it has to be one of theirs.
 func (r *Relay) knownVirtualMTA(name string) bool {
 	if len(r.c.Pools)+len(r.c.VirtualMTAs) == 0 {
 		return true
 	}
+
 	return slices.ContainsFunc(r.c.Pools, func(p Pool) bool { return p.Name == name }) ||
 		slices.ContainsFunc(r.c.VirtualMTAs, func(v VirtualMTA) bool { return v.Name == name })
 }
 
-// binding tells how an event names where the mail leaves from (reference,
-// section 2).
+// binding returns how an event names where the mail leaves from: its VirtualMTA,
+// its pool and its address.
 func (r *Relay) binding(name string) (binding, group, ip string) {
 	for _, v := range r.c.VirtualMTAs {
 		if v.Name == name {
@@ -111,6 +114,7 @@ func (r *Relay) binding(name string) (binding, group, ip string) {
 func (r *Relay) trackingFor(u User, p *policy) Tracking {
 	t := r.c.Tracking
 	domain := p.origin.domain()
+
 	if rule := mostSpecific(r.c.TrackingRules, domain, func(t TrackingRule) string { return t.Pattern }); rule != nil {
 		if rule.URL != "" && r.mayUse(u, domain) {
 			t.URL = rule.URL
@@ -119,6 +123,7 @@ func (r *Relay) trackingFor(u User, p *policy) Tracking {
 		choose(&t.InitialOpen, rule.InitialOpen)
 		choose(&t.Click, rule.Click)
 	}
+
 	if p.api != nil {
 		o := p.api.Options
 		choose(&t.Open, o.OpenTracking)
@@ -128,8 +133,9 @@ func (r *Relay) trackingFor(u User, p *policy) Tracking {
 		choose(&t.InitialOpen, o.InitialOpen)
 		choose(&t.Click, o.ClickTracking)
 	}
+
 	if !u.Tracking {
-		t.Open, t.InitialOpen, t.Click = false, false, false
+		t = Tracking{URL: t.URL}
 	}
 	return t
 }

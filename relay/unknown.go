@@ -80,10 +80,12 @@ func (r *Relay) noteUnknown(s *Submission, p *policy) {
 	if len(r.c.Pools)+len(r.c.VirtualMTAs) > 0 || p.virtualMTA == "" {
 		return // names are checked, or there is none
 	}
+
 	what := "; it goes to PowerMTA as it is"
 	if !r.c.PowerMTA {
 		what = "; the upstream is not PowerMTA, and nothing is made of it"
 	}
+
 	switch {
 	case p.vmtaSeen:
 		r.noteName(s, unknownVirtualMTA, p.virtualMTA, "no VirtualMTA is configured, so that none is known by this name"+what)
