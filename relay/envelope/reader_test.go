@@ -105,7 +105,7 @@ func modelWrite(msg string) string {
 // lineEnds are messages that line ends are told apart by.
 var lineEnds = []string{
 	"", "a", "\r\n", "a\r\n", "a\r\nb", "a\r\n\r\nb\r\n", "\r\n\r\n", ".\r\n..\r\n.a\r\n", "a.\r\n.", ".",
-	"\r", "\n", "a\r", "a\n", "\ra", "\na", "a\rb\r\n", "a\nb\r\n", "a\r\r\n", "a\n\r\n", "a\r\n\rb", "a\r\n\nb", "\n\n", "\r\r",
+	"\r", "\n", "a\r", "a\n", "\ra\r\n", "b\r\n\ra\r\n", "\ra", "\na", "a\rb\r\n", "a\nb\r\n", "a\r\r\n", "a\n\r\n", "a\r\n\rb", "a\r\n\nb", "\n\n", "\r\r",
 	"\x00", "a\r\nb\x00c", "\r\x00\n", "a\n\r", "ab\r\ncd\r\n\r\n\r\nef",
 }
 
