@@ -267,3 +267,17 @@ func TestRefusedLaterIsGivenUpAtOnce(t *testing.T) {
 		t.Errorf("%d DSNs and %d lines about them, want 1", len(about), len(lines.of(t, "dsn")))
 	}
 }
+
+// TestNothingWaitsWithoutItsEvent: what cannot be told of a copy later keeps it
+// out of the retry spool.
+func TestNothingWaitsWithoutItsEvent(t *testing.T) {
+	b := newBench(t, nil)
+	m, err := b.relay.prepare(submission(htmlMessage, "a"), time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.event.RcptMeta = json.RawMessage("{")
+	if err := b.relay.queueCopies(context.Background(), m, m.copies); err == nil || len(b.queue.got) != 0 || m.copies[0].queued {
+		t.Errorf("got %v, %d transactions, want an error and none", err, len(b.queue.got))
+	}
+}
