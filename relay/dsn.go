@@ -137,7 +137,7 @@ func (r *Relay) dsn(d *dsnReport) *queue.Transaction {
 		now:       now,
 		eightBit:  r.c.Upstream.TakesEightBit(),
 	}
-	body, err := w.report(d.params.Return == "FULL")
+	body, err := w.report()
 	if err != nil {
 		r.c.Log.Warn("DSN is written without the message", "to", d.to.String(), "err", err)
 		body = w.plain()
@@ -178,19 +178,19 @@ type dsnWriter struct {
 }
 
 // report writes the notification as multipart/report (RFC 3462), with the whole
-// message where full asks for it. A message with 8-bit content is cut to its
+// message where RET asks for it. A message with 8-bit content is cut to its
 // header where the upstream does not take any: message/rfc822 may not be
 // encoded (RFC 2046 section 5.2.1), and the header will do (RFC 3461 section
 // 4.3).
-func (d *dsnWriter) report(full bool) ([]byte, error) {
+func (d *dsnWriter) report() ([]byte, error) {
 	var out bytes.Buffer
-	if err := d.write(&out, full); err != nil {
+	if err := d.write(&out); err != nil {
 		return nil, err
 	}
 	return out.Bytes(), envelope.Check(out.Bytes())
 }
 
-func (d *dsnWriter) write(out io.Writer, full bool) error {
+func (d *dsnWriter) write(out io.Writer) error {
 	w, err := gomessage.CreateWriter(out, d.header())
 	if err != nil {
 		return err
@@ -208,8 +208,10 @@ func (d *dsnWriter) write(out io.Writer, full bool) error {
 	}
 
 	kind, returned := "text/rfc822-headers", d.original.header
-	if whole := d.original.full(); full && (d.eightBit || !has8bit(whole)) {
-		kind, returned = "message/rfc822", whole
+	if d.params.Return == "FULL" {
+		if whole := d.original.full(); d.eightBit || !has8bit(whole) {
+			kind, returned = "message/rfc822", whole
+		}
 	}
 
 	for _, part := range []struct {

@@ -335,22 +335,23 @@ func TestDSNThatCannotBeWritten(t *testing.T) {
 	w := dsnWriter{
 		dsnReport: &dsnReport{
 			to:       envelope.Address{Local: "sender", Domain: "example.com"},
+			params:   envelope.MailParams{Return: "FULL"},
 			original: newOriginal([]byte("A: b\r\n"), []byte("gr\u00fcn\r\n"), true),
 			failed:   []dsnRecipient{{recipient: recipient("a"), reply: "550 no"}},
 		},
 		id:       "id",
 		hostname: "gw.example",
 	}
-	whole, err := w.report(true)
+	whole, err := w.report()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for n := range len(whole) {
-		if err := w.write(&limitedWriter{left: n}, true); !errors.Is(err, errDisk) {
+		if err := w.write(&limitedWriter{left: n}); !errors.Is(err, errDisk) {
 			t.Fatalf("failed after %d of %d bytes: got %v, want %v", n, len(whole), err, errDisk)
 		}
 	}
-	if err := w.write(&limitedWriter{left: len(whole)}, true); err != nil {
+	if err := w.write(&limitedWriter{left: len(whole)}); err != nil {
 		t.Errorf("all of it: %v", err)
 	}
 

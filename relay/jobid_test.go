@@ -3,6 +3,7 @@ package relay
 import (
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestJobID(t *testing.T) {
@@ -39,4 +40,24 @@ func TestJobFromHeader(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzJobID: a job id is safe as it is, stays what it is, and has a byte for each
+// character of the name.
+func FuzzJobID(f *testing.F) {
+	for _, s := range []string{"", "spring sale", "fr\u00fchling", "a\xffb", "\"`", strings.Repeat("x", 600)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		id := JobID(name)
+		if want := min(utf8.RuneCountInString(name), 512); len(id) != want {
+			t.Fatalf("%q: %d bytes, want %d", name, len(id), want)
+		}
+		if again := JobID(id); again != id {
+			t.Fatalf("%q becomes %q, and that %q", name, id, again)
+		}
+		if strings.ContainsFunc(id, func(c rune) bool { return c <= ' ' || c > '~' || c == '"' || c == '`' }) {
+			t.Fatalf("%q becomes %q", name, id)
+		}
+	})
 }

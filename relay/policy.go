@@ -61,14 +61,9 @@ func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
 		switch {
 		case f.Name == "":
 		case r.c.MsysAPI && f.Is("X-MSYS-API"):
-			if p.api != nil {
-				return p, msysRefusal("the field stands twice")
+			if err := p.takeMsysAPI(f); err != nil {
+				return policy{}, err
 			}
-			api, err := parseMsysAPI(f.Raw)
-			if err != nil {
-				return p, err
-			}
-			p.api = api
 			continue
 		case f.Is(r.c.Headers.Subaccount):
 			r.takeSubaccount(&p, f, u)
@@ -167,6 +162,17 @@ func isToken(s string) bool {
 		}
 	}
 	return s != ""
+}
+
+// takeMsysAPI reads X-MSYS-API, which a message may have once.
+func (p *policy) takeMsysAPI(f envelope.Field) error {
+	if p.api != nil {
+		return msysRefusal("the field stands twice")
+	}
+
+	api, err := parseMsysAPI(f.Raw)
+	p.api = api
+	return err
 }
 
 // takeSubaccount reads X-Sp-Subaccount-Id: the user's own comes first, for it
