@@ -200,7 +200,7 @@ func TestQueuedInPartOnly(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.QueueAlways = true })
 	b.queue.broken, b.queue.good = true, 1
 	link := "<a href=\"https://example.com/" + strings.Repeat("y", 1500) + "\">x</a>\r\n"
-	message := "From: a@example.com\r\nContent-Type: text/html\r\n\r\n<body>" + strings.Repeat(link, 800) + "</body>\r\n"
+	message := "From: a@example.com\r\nContent-Type: text/html\r\n\r\n<body>" + strings.Repeat(link, 300) + "</body>\r\n"
 	to := make([]string, 20)
 	for i := range to {
 		to[i] = fmt.Sprint("r", i)
