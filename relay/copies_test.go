@@ -219,8 +219,18 @@ func TestSignatureThatFails(t *testing.T) {
 	}
 
 	b.relay.c.QueueAlways = true
-	if got := b.submit(submission(htmlMessage, "r")); !strings.HasPrefix(got, "452 ") || len(b.queue.got) != 0 {
-		t.Errorf("store and forward: got %q, %d transactions, want 452 and none", got, len(b.queue.got))
+	if got := b.submit(submission(htmlMessage, "r")); got != "451 4.7.0 Message could not be signed, try again later" || len(b.queue.got) != 0 {
+		t.Errorf("store and forward: got %q, %d transactions, want the same answer and none", got, len(b.queue.got))
+	}
+	for err, want := range map[error]int{
+		errDisk: 452,
+		envelope.Refuse(550, [3]int{5, 0, 0}, "no"):               452,
+		envelope.Defer(450, [3]int{4, 0, 0}, "later", nil):        450,
+		&envelope.Fault{Class: envelope.Overloaded, Err: errDisk}: 452,
+	} {
+		if got := notQueued(err).Code; got != want {
+			t.Errorf("%v: %d, want %d", err, got, want)
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -311,9 +312,20 @@ func (r *Relay) storeAndForward(ctx context.Context, m *message) envelope.Reply 
 	r.recordInjections(ctx, m)
 	if err != nil {
 		r.c.Log.Error("message not queued", "session", m.s.Session, "err", err)
-		return envelope.ReplyFor(&envelope.Fault{Class: envelope.Overloaded, Err: err})
+		return notQueued(err)
 	}
 	return queuedAs(m.s.Session)
+}
+
+// notQueued returns the answer for a message that could not be put into the retry
+// spool: what kept it from being written, such as a signature that failed, else
+// that there is no room for it.
+func notQueued(err error) envelope.Reply {
+	var f *envelope.Fault
+	if errors.As(err, &f) && f.Class == envelope.Temporary {
+		return envelope.ReplyFor(f)
+	}
+	return envelope.ReplyFor(&envelope.Fault{Class: envelope.Overloaded, Err: err})
 }
 
 // maxQueued bounds the bytes of their own that the copies of one transaction of
