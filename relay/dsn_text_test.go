@@ -223,6 +223,34 @@ func TestDSNStatus(t *testing.T) {
 	}
 }
 
+// TestRemoteOfDSN is the upstream without its port, on one line.
+func TestRemoteOfDSN(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "mx.example:25": "dns; mx.example", "[2001:db8::1]:25": "dns; 2001:db8::1", "mx": "dns; mx", "a\r\nb:25": "dns; a??b",
+	} {
+		if got := (dsnRecipient{upstream: in}).remote(); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestOriginalRecipientOfDSN is ORCPT as the client gave it, on one line.
+func TestOriginalRecipientOfDSN(t *testing.T) {
+	for _, c := range []struct{ kind, original, want string }{
+		{"", "", ""},
+		{"rfc822", "", ""},
+		{"rfc822", "a@b.example", "rfc822;a@b.example"},
+		{"rfc\r\n822", "a\r\nb", "rfc??822;a??b"},
+		{"utf-8", "ü=\r@b.example", `utf-8;\x{FC}\x{3D}\x{D}@b.example`},
+		{"other", "ü", "other;??"},
+	} {
+		d := dsnRecipient{recipient: envelope.Recipient{OriginalType: c.kind, Original: c.original}}
+		if got := d.original(); got != c.want {
+			t.Errorf("%q of type %q: got %q, want %q", c.original, c.kind, got, c.want)
+		}
+	}
+}
+
 // TestDSNOfMixedAnswer says what the upstream said, and when the message came.
 func TestDSNOfMixedAnswer(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 30, 15, 0, time.UTC)

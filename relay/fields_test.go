@@ -29,6 +29,7 @@ func TestVirtualMTAs(t *testing.T) {
 		{"unknown, with pools", "v1", nil, pools, `550 5.6.0 Unknown VirtualMTA "v1"`},
 		{"other case", "V1", vmtas, pools, `550 5.6.0 Unknown VirtualMTA "V1"`},
 		{"not printable", "v\x01", vmtas, pools, `550 5.6.0 Unknown VirtualMTA "v\x01"`},
+		{"8-bit", "vü", vmtas, pools, `550 5.6.0 Unknown VirtualMTA "v??"`},
 		{"255 bytes", strings.Repeat("v", 255), nil, nil, "250 2.1.1 taken"},
 		{"256 bytes", strings.Repeat("v", 256), nil, nil, "550 5.6.0 The name of a VirtualMTA is longer than 255 bytes"},
 		{"unknown, long", strings.Repeat("v", 255), vmtas, nil, `550 5.6.0 Unknown VirtualMTA "` + strings.Repeat("v", 100) + `"`},
