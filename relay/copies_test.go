@@ -219,8 +219,8 @@ func TestSignatureThatFails(t *testing.T) {
 	}
 
 	b.relay.c.QueueAlways = true
-	if got := b.submit(submission(htmlMessage, "r")); got != "451 4.7.0 Message could not be signed, try again later" || len(b.queue.got) != 0 {
-		t.Errorf("store and forward: got %q, %d transactions, want the same answer and none", got, len(b.queue.got))
+	if again := b.submit(submission(htmlMessage, "r")); again != got || len(b.queue.got) != 0 {
+		t.Errorf("store and forward: got %q, %d transactions, want the same answer and none", again, len(b.queue.got))
 	}
 	for err, want := range map[error]int{
 		errDisk: 452,
@@ -424,7 +424,8 @@ func TestStampsOfACopy(t *testing.T) {
 	m := &message{tracking: Tracking{URL: "https://t.example"}}
 	cp := &copyOf{recipient: recipient("r")}
 	cp.as = cp
-	if got := b.relay.stamper(m, cp).Link(rewrite.Link{Target: "https://e.example/", Sublink: "a/b"}); !strings.HasPrefix(got, "https://t.example/t/a/b/") {
+	got := b.relay.stamper(m, cp).Link(rewrite.Link{Target: "https://e.example/", Sublink: "a/b"})
+	if !strings.HasPrefix(got, "https://t.example/t/a/b/") {
 		t.Errorf("sublink: got %s", got)
 	}
 }

@@ -70,7 +70,8 @@ func TestLimitsOfXMsysAPI(t *testing.T) {
 // TestXMsysAPITwice is refused: nobody knows which one is meant.
 func TestXMsysAPITwice(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.MsysAPI = true })
-	if got, want := b.submit(submission(withFields("X-MSYS-API: {}\r\nX-Msys-Api: {}\r\n"), "a")), "550 5.6.0 X-MSYS-API: the field stands twice"; got != want {
+	got, want := b.submit(submission(withFields("X-MSYS-API: {}\r\nX-Msys-Api: {}\r\n"), "a")), "550 5.6.0 X-MSYS-API: the field stands twice"
+	if got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	b.relay.c.MsysAPI = false
@@ -181,7 +182,8 @@ func TestUnknownNamesSayWhatBecomesOfThem(t *testing.T) {
 			b.submit(s)
 
 			var got []string
-			for _, m := range regexp.MustCompile(`"msg":"([^"]*)","kind":"\w+","name":"\w+","session":"s.1","user":"u"`).FindAllStringSubmatch(lines.out.String(), -1) {
+			line := regexp.MustCompile(`"msg":"([^"]*)","kind":"\w+","name":"\w+","session":"s.1","user":"u"`)
+			for _, m := range line.FindAllStringSubmatch(lines.out.String(), -1) {
 				got = append(got, m[1])
 			}
 			if strings.Join(got, "|") != c.want {

@@ -194,7 +194,8 @@ func stored(t *testing.T, tr *queue.Transaction) int64 {
 
 // TestRoomReserved says what is reserved, so that a change of it is meant.
 func TestRoomReserved(t *testing.T) {
-	message := "From: a@example.com\r\nDate: x\r\nMessage-ID: <1@x>\r\n\r\n\\\r\n" // two bytes more when escaped, and four lines
+	// Six bytes more when it is escaped: five line ends and a backslash.
+	message := "From: a@example.com\r\nDate: x\r\nMessage-ID: <1@x>\r\n\r\n\\\r\n"
 
 	for _, c := range []struct {
 		name   string
@@ -410,7 +411,8 @@ func TestClientThatGoesIsNoReason(t *testing.T) {
 	}
 
 	b = newBench(t, func(c *Config) { c.QueueAlways = true })
-	if reply := b.relay.Submit(ctx, submission(htmlMessage, "a")); reply.Code != 250 || len(b.queue.got) != 1 || len(b.rec.events) != 1 {
+	reply := b.relay.Submit(ctx, submission(htmlMessage, "a"))
+	if reply.Code != 250 || len(b.queue.got) != 1 || len(b.rec.events) != 1 {
 		t.Errorf("%v, %d transactions, %d events", reply, len(b.queue.got), len(b.rec.events))
 	}
 
