@@ -33,9 +33,9 @@ type decision struct {
 // goes to the retry spool, too. A 250 for several copies is ours, with the id
 // that leads to them all.
 func decide(copies []*copyOf, overdue bool, session string) decision {
-	var d decision
 	var accepted, refused, deferred []*copyOf
 	unanswered := false
+
 	for _, c := range copies {
 		switch {
 		case c.out.Accepted():
@@ -47,6 +47,8 @@ func decide(copies []*copyOf, overdue bool, session string) decision {
 			unanswered = unanswered || c.out.Err != nil
 		}
 	}
+
+	var d decision
 	switch {
 	case overdue && unanswered:
 		d.queue, d.bounce = deferred, refused
@@ -82,6 +84,7 @@ func copyReply(c *copyOf) envelope.Reply {
 // spool, events and delivery status notifications.
 func cleanReply(o upstream.Outcome) envelope.Reply {
 	r := o.Reply
+
 	switch {
 	case o.Err != nil:
 		r = envelope.ReplyFor(o.Err)
@@ -90,6 +93,7 @@ func cleanReply(o upstream.Outcome) envelope.Reply {
 	case r.Code == 421:
 		r.Code = 451
 	}
+
 	r.Text = envelope.CleanText(r.Text)
 	return r
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -66,13 +67,21 @@ func (c *copyOf) envelopeID(m *message) string {
 // rewrite plan. Nothing has gone upstream yet.
 func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
 	header, body, separated := envelope.Split(s.Message)
-	m := &message{s: s, at: now, body: body, whole: separated, params: s.Envelope.Params}
-	var err error
-	if m.policy, err = r.applyPolicy(header, s.User); err != nil {
+	p, err := r.applyPolicy(header, s.User)
+	if err != nil {
 		return nil, err
 	}
-	if err := r.maySend(s, m.policy.origin); err != nil {
+	if err := r.maySend(s, p.origin); err != nil {
 		return nil, err
+	}
+
+	m := &message{
+		s:      s,
+		at:     now,
+		policy: p,
+		body:   body,
+		whole:  separated,
+		params: s.Envelope.Params,
 	}
 	r.noteUnknown(s, &m.policy)
 	m.report, m.policy.subaccount = r.reporting(s.User, &m.policy)
@@ -82,20 +91,24 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
 	}
 	m.from = r.returnPath(s.Envelope.From)
 	m.tracking = r.trackingFor(s.User, &m.policy)
+
 	if err := r.addCopies(m, now); err != nil {
 		return nil, err
 	}
 	if err := r.chooseKeys(m); err != nil {
 		return nil, err
 	}
+
 	m.event = r.template(m)
 	m.received = r.receivedField(s, now)
 	m.eightBit = has8bit(s.Message)
 	m.params.NeedsUTF8 = m.params.UTF8 && has8bit(header)
+
 	r.makePlan(m, r.c.Convert8Bit)
 	if m.plan.Changed() && r.dropBroken(m) {
 		r.makePlan(m, r.c.Convert8Bit)
 	}
+
 	for _, reason := range m.plan.Skipped {
 		r.skipped.WithLabelValues(string(reason)).Inc()
 		r.c.Log.Debug("rewrite: left alone", "session", s.Session, "reason", string(reason))
@@ -107,8 +120,14 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
 // upstream that takes none.
 func (r *Relay) makePlan(m *message, sevenBit bool) {
 	m.plan = rewrite.Parse(m.policy.header, m.body, m.whole, rewrite.Options{
-		Open: m.tracking.Open, InitialOpen: m.tracking.InitialOpen, Click: m.tracking.Click,
-		Tracker: m.tracking.URL, MaxURL: m.maxURL, MaxLinkLength: r.c.MaxLinkLength, TextLinks: r.c.TextLinks, SevenBit: sevenBit,
+		Open:          m.tracking.Open,
+		InitialOpen:   m.tracking.InitialOpen,
+		Click:         m.tracking.Click,
+		Tracker:       m.tracking.URL,
+		MaxURL:        m.maxURL,
+		MaxLinkLength: r.c.MaxLinkLength,
+		TextLinks:     r.c.TextLinks,
+		SevenBit:      sevenBit,
 	})
 	if sevenBit {
 		m.eightBit = m.plan.EightBit()
@@ -132,9 +151,7 @@ func (r *Relay) dropBroken(m *message) (dropped bool) {
 		out = append(out, f.Raw...)
 	}
 
-	if dropped {
-		m.policy.header = out
-	}
+	m.policy.header = out
 	return dropped
 }
 
@@ -194,25 +211,30 @@ func refusedText(s string) string {
 // adds those of X-MSYS-API.
 func (r *Relay) addCopies(m *message, now time.Time) error {
 	seen := map[envelope.Address]bool{}
+
 	add := func(rcpt envelope.Recipient, as *copyOf) {
 		key := envelope.Address{Local: rcpt.Address.Local, Domain: strings.ToLower(rcpt.Address.Domain)}
 		if seen[key] {
 			return
 		}
 		seen[key] = true
+
 		c := &copyOf{id: r.c.Keys.NewID(now), recipient: rcpt, as: as}
 		if as == nil {
 			c.as = c
 		}
+
 		m.longest = max(m.longest, token.Squeezed(c.as.recipient.Address.String()))
 		m.copies = append(m.copies, c)
 	}
+
 	for _, rcpt := range m.s.Envelope.Recipients {
 		add(rcpt, nil)
 	}
 	if len(m.copies) == 0 {
 		return envelope.Refuse(554, [3]int{5, 5, 1}, "No valid recipients")
 	}
+
 	if api := m.policy.api; api != nil {
 		for _, list := range [][]msysAddress{api.CC, api.BCC} {
 			for _, a := range list {
@@ -223,6 +245,7 @@ func (r *Relay) addCopies(m *message, now time.Time) error {
 			add(envelope.Recipient{Address: a.Address}, m.copies[0])
 		}
 	}
+
 	if r.c.MaxRecipients > 0 && len(m.copies) > r.c.MaxRecipients {
 		return envelope.Refuse(550, [3]int{5, 5, 3}, "Too many recipients with those of X-MSYS-API")
 	}
@@ -238,7 +261,7 @@ func has8bit(b []byte) bool {
 	return false
 }
 
-// isPrintable: what ENVID may hold (RFC 3461 section 4.4), and not nothing.
+// isPrintable reports whether s may be an ENVID (RFC 3461 section 4.4).
 func isPrintable(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if s[i] < ' ' || s[i] > '~' {
@@ -253,12 +276,14 @@ func isPrintable(s string) bool {
 // those who did not get it.
 func (r *Relay) sendAll(ctx context.Context, m *message) {
 	r.sendEach(ctx, m, m.copies)
+
 	var again []*copyOf
 	for _, c := range m.copies {
 		if errors.Is(c.out.Err, upstream.ErrEightBit) {
 			again = append(again, c)
 		}
 	}
+
 	if len(again) > 0 {
 		r.makePlan(m, true)
 		r.sendEach(ctx, m, again)
@@ -270,15 +295,17 @@ func (r *Relay) sendEach(ctx context.Context, m *message, copies []*copyOf) {
 		r.send(ctx, m, copies[0])
 		return
 	}
+
 	next := make(chan *copyOf)
 	var wg sync.WaitGroup
-	for range min(r.c.CopiesAtOnce, len(copies), 1+maxCopyBytes/(1+m.plan.Size())) {
+	for range copiesInFlight(r.c.CopiesAtOnce, len(copies), m.plan.Size()) {
 		wg.Go(func() {
 			for c := range next {
 				r.send(ctx, m, c)
 			}
 		})
 	}
+
 	for _, c := range copies {
 		next <- c
 	}
@@ -291,12 +318,35 @@ const (
 	maxCopyBytes  = 64 << 20 // of one transaction's copies at once
 )
 
+// copiesInFlight returns how many of n copies of size bytes are sent at once: as
+// many as the configuration allows and memory has room for, and one at least.
+func copiesInFlight(allowed, n, size int) int {
+	return min(allowed, n, 1+maxCopyBytes/(1+size))
+}
+
 // copyBuffer collects a rendered copy.
 type copyBuffer struct{ b []byte }
 
 func (c *copyBuffer) Write(p []byte) (int, error) {
 	c.b = append(c.b, p...)
 	return len(p), nil
+}
+
+// bufferPool holds buffers for the next copies, none of them large. The zero
+// value is ready to use.
+type bufferPool struct{ pool sync.Pool }
+
+func (p *bufferPool) get() *copyBuffer {
+	if buf, ok := p.pool.Get().(*copyBuffer); ok {
+		return buf
+	}
+	return new(copyBuffer)
+}
+
+func (p *bufferPool) put(buf *copyBuffer) {
+	if cap(buf.b) <= maxKeptBuffer {
+		p.pool.Put(buf)
+	}
 }
 
 // send renders a copy, signs it and hands it over. A copy whose time is over is
@@ -308,17 +358,15 @@ func (r *Relay) send(ctx context.Context, m *message, c *copyOf) {
 		return
 	}
 
-	buf := r.buffers.Get().(*copyBuffer)
-	defer func() {
-		if cap(buf.b) <= maxKeptBuffer {
-			r.buffers.Put(buf)
-		}
-	}()
+	buf := r.buffers.get()
+	defer r.buffers.put(buf)
+
 	signature, err := r.render(m, c, buf)
 	if err != nil {
 		c.out = upstream.Outcome{Err: err}
 		return
 	}
+
 	t := &upstream.Transaction{
 		From:      r.verp(m.from, c.id.String()),
 		Recipient: c.recipient,
@@ -329,38 +377,42 @@ func (r *Relay) send(ctx context.Context, m *message, c *copyOf) {
 		MessageID: c.id.String(),
 	}
 	t.Params.EnvelopeID = c.envelopeID(m)
-	c.size, c.at = len(signature)+len(buf.b), r.c.Now()
+
 	via := m.s.Via
 	if via == nil {
 		via = r.c.Upstream
 	}
+
+	c.size, c.at = len(signature)+len(buf.b), r.c.Now()
 	c.out = via.Send(ctx, t)
 	c.took += r.c.Now().Sub(c.at)
 }
 
-// head are a copy's first fields, before those that all copies have.
+// head returns a copy's first fields, before those that all copies have.
 func (m *message) head(r *Relay, c *copyOf) []byte {
 	b := append(make([]byte, 0, len(m.received)+512), m.received...)
+
 	if r.c.PowerMTA {
 		b = append(b, r.c.Headers.MessageID+": "+c.id.String()+"\r\n"...)
 	}
 	if r.c.ListUnsubscribe && !m.policy.hasUnsub {
-		b = append(b, "List-Unsubscribe: "+r.stamper(m, c).unsubscribe(r.c.UnsubscribeBy)+"\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"...)
+		b = append(b, "List-Unsubscribe: "+r.stamper(m, c).unsubscribe(r.c.UnsubscribeBy)+"\r\n"...)
+		b = append(b, "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"...)
 	}
+
 	return b
 }
 
-// render writes a copy into buf and gives its signature, which stands before
-// it. The same copy makes the same bytes each time.
+// render writes a copy into buf and returns its signature, which goes before it.
+// The same copy has the same bytes each time.
 func (r *Relay) render(m *message, c *copyOf, buf *copyBuffer) (signature []byte, err error) {
 	head := m.head(r, c)
-	if need := m.plan.Size() + len(head); cap(buf.b) < need {
-		buf.b = make([]byte, 0, need)
-	}
-	buf.b = append(buf.b[:0], head...)
+
+	buf.b = append(slices.Grow(buf.b[:0], m.plan.Size()+len(head)), head...)
 	if err := m.plan.Render(buf, r.stamper(m, c)); err != nil {
 		return nil, err
 	}
+
 	if len(m.keys) == 0 {
 		return nil, nil
 	}
@@ -403,20 +455,24 @@ type stamper struct {
 }
 
 func (r *Relay) stamper(m *message, c *copyOf) *stamper {
-	return &stamper{keys: r.c.Keys, base: m.tracking.URL,
+	return &stamper{
+		keys: r.c.Keys,
+		base: m.tracking.URL,
 		t: token.Token{
 			Host:       token.HostOf(m.tracking.URL),
 			MessageID:  c.as.id,
 			Recipient:  c.as.recipient.Address.String(),
 			Subaccount: m.policy.subaccount,
 			Unreported: !m.report,
-		}}
+		},
+	}
 }
 
 // Link implements rewrite.Stamper.
 func (s *stamper) Link(l rewrite.Link) string {
 	t := s.t
 	t.Target, t.LinkName = l.Target, l.Name
+
 	switch {
 	case l.Unsubscribe:
 		t.Kind = token.LinkUnsubscribe
@@ -425,12 +481,14 @@ func (s *stamper) Link(l rewrite.Link) string {
 	default:
 		t.Kind = token.Click
 	}
+
 	return token.SubURL(s.base, l.Sublink, s.keys.Seal(t))
 }
 
 // Pixel implements rewrite.Stamper.
 func (s *stamper) Pixel(initial, amp bool) string {
 	t := s.t
+
 	switch {
 	case initial && amp:
 		t.Kind = token.AmpInitialOpen
@@ -441,6 +499,7 @@ func (s *stamper) Pixel(initial, amp bool) string {
 	default:
 		t.Kind = token.Open
 	}
+
 	return token.URL(s.base, s.keys.Seal(t))
 }
 
@@ -449,6 +508,7 @@ func (s *stamper) Pixel(initial, amp bool) string {
 func (s *stamper) unsubscribe(mailbox string) string {
 	t := s.t
 	t.Kind = token.ListUnsubscribe
+
 	value := "<" + token.URL(s.base, s.keys.Seal(t)) + ">"
 	if mailbox != "" {
 		t.Host = token.Mail

@@ -137,7 +137,7 @@ func (r *Relay) dsn(d *dsnReport) *queue.Transaction {
 		now:       now,
 		eightBit:  r.c.Upstream.TakesEightBit(),
 	}
-	body, err := w.report(d.params.Return == "FULL")
+	body, err := w.report()
 	if err != nil {
 		r.c.Log.Warn("DSN is written without the message", "to", d.to.String(), "err", err)
 		body = w.plain()
@@ -178,30 +178,40 @@ type dsnWriter struct {
 }
 
 // report writes the notification as multipart/report (RFC 3462), with the whole
-// message where full asks for it. A message with 8-bit content is cut to its
+// message where RET asks for it. A message with 8-bit content is cut to its
 // header where the upstream does not take any: message/rfc822 may not be
 // encoded (RFC 2046 section 5.2.1), and the header will do (RFC 3461 section
 // 4.3).
-func (d *dsnWriter) report(full bool) ([]byte, error) {
+func (d *dsnWriter) report() ([]byte, error) {
 	var out bytes.Buffer
-	w, err := gomessage.CreateWriter(&out, d.header())
-	if err != nil {
+	if err := d.write(&out); err != nil {
 		return nil, err
+	}
+	return out.Bytes(), envelope.Check(out.Bytes())
+}
+
+func (d *dsnWriter) write(out io.Writer) error {
+	w, err := gomessage.CreateWriter(out, d.header())
+	if err != nil {
+		return err
 	}
 
 	charset := "us-ascii"
 	if slices.ContainsFunc(d.failed, func(f dsnRecipient) bool { return !f.recipient.Address.IsASCII() }) {
 		charset = "utf-8"
 	}
+
 	var words, fields bytes.Buffer
 	d.words(&words)
 	if err := d.fields(&fields); err != nil {
-		return nil, err
+		return err
 	}
 
 	kind, returned := "text/rfc822-headers", d.original.header
-	if whole := d.original.full(); full && (d.eightBit || !has8bit(whole)) {
-		kind, returned = "message/rfc822", whole
+	if d.params.Return == "FULL" {
+		if whole := d.original.full(); d.eightBit || !has8bit(whole) {
+			kind, returned = "message/rfc822", whole
+		}
 	}
 
 	for _, part := range []struct {
@@ -213,14 +223,10 @@ func (d *dsnWriter) report(full bool) ([]byte, error) {
 		{kind, returned},
 	} {
 		if err := d.part(w, part.kind, part.body); err != nil {
-			return nil, err
+			return err
 		}
 	}
-
-	if err := w.Close(); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), envelope.Check(out.Bytes())
+	return w.Close()
 }
 
 // header returns the notification's own header.
@@ -244,6 +250,7 @@ func (d *dsnWriter) header() gomessage.Header {
 func (d *dsnWriter) part(w *gomessage.Writer, kind string, body []byte) error {
 	var h gomessage.Header
 	h.Set("Content-Type", kind)
+
 	switch {
 	case !has8bit(body):
 		h.Set("Content-Transfer-Encoding", "7bit")
@@ -279,32 +286,30 @@ func (d *dsnWriter) plain() []byte {
 	return b.Bytes()
 }
 
-// words are for people.
+// words writes the text for people.
 func (d *dsnWriter) words(w *bytes.Buffer) {
 	fmt.Fprintf(w, "This is the mail gateway at %s.\r\n\r\n", oneLine(d.hostname))
 	w.WriteString("Your message could not be delivered to:\r\n")
+
 	for _, f := range d.failed {
 		fmt.Fprintf(w, "\r\n  %s\r\n", f.recipient.Address)
 		for _, line := range strings.Split(f.reply, "\n") {
 			fmt.Fprintf(w, "    %s\r\n", line)
 		}
 	}
+
 	w.WriteString("\r\nIt will not be tried again.\r\n")
 }
 
-// fields are those of RFC 3464 section 2.
+// fields writes the delivery status (RFC 3464 section 2).
 func (d *dsnWriter) fields(w io.Writer) error {
-	err := writeBlock(w, []dsnField{
+	blocks := [][]dsnField{{
 		{"Reporting-MTA", "dns; " + d.hostname},
 		{"Original-Envelope-Id", oneLine(d.params.EnvelopeID)},
 		{"Arrival-Date", d.arrived.Format(time.RFC1123Z)},
-	})
-	if err != nil {
-		return err
-	}
-
+	}}
 	for _, f := range d.failed {
-		err := writeBlock(w, []dsnField{
+		blocks = append(blocks, []dsnField{
 			{"Original-Recipient", f.original()},
 			{"Final-Recipient", f.recipient.Address.Typed()},
 			{"Action", "failed"},
@@ -312,7 +317,10 @@ func (d *dsnWriter) fields(w io.Writer) error {
 			{"Remote-MTA", f.remote()},
 			{"Diagnostic-Code", "smtp; " + oneLine(strings.ReplaceAll(f.reply, "\n", " "))},
 		})
-		if err != nil {
+	}
+
+	for _, block := range blocks {
+		if err := writeBlock(w, block); err != nil {
 			return err
 		}
 	}
@@ -322,6 +330,7 @@ func (d *dsnWriter) fields(w io.Writer) error {
 // original returns ORCPT, which may decode to anything.
 func (d dsnRecipient) original() string {
 	o := d.recipient.Original
+
 	switch {
 	case o == "":
 		return ""

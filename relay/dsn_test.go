@@ -339,8 +339,8 @@ func TestManyAnswersOneTransaction(t *testing.T) {
 func TestQueuedInParts(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.QueueAlways = true })
 	var body strings.Builder
-	for i := range 4000 {
-		fmt.Fprintf(&body, "<a href=\"https://example.com/%d\">x</a>\r\n", i)
+	for i := range 300 {
+		fmt.Fprintf(&body, "<a href=\"https://example.com/%d/%s\">x</a>\r\n", i, strings.Repeat("y", 1500))
 	}
 	message := "From: a@example.com\r\nContent-Type: text/html\r\n\r\n<body>" + body.String() + "</body>\r\n"
 	to := make([]string, 20)
@@ -375,9 +375,9 @@ func TestEventsAreBounded(t *testing.T) {
 	metadata := `{"k":"` + strings.Repeat("m", 9_900) + `"}`
 	tag := strings.Repeat("\\\"", 120)
 	message := "From: a@example.com\r\nSubject: " + strings.Repeat("\"", 990) + "\r\nX-MSYS-API: {\"metadata\":" + metadata +
-		",\r\n \"tags\":[\"" + tag + "\",\"" + tag + "\"]}\r\n\r\n" + strings.Repeat("x", 880_000) + "\r\n"
+		",\r\n \"tags\":[\"" + tag + "\",\"" + tag + "\"]}\r\n\r\n" + strings.Repeat("x", 8_000) + "\r\n"
 
-	for _, recipients := range []int{250, 1000} {
+	for _, recipients := range []int{250, 600} {
 		b := newBench(t, func(c *Config) { c.MsysAPI, c.Signer = true, nil })
 		b.up.forget = true
 		s := submission(message)

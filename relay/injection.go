@@ -49,13 +49,8 @@ func (r *Relay) template(m *message) event.Event {
 
 // injection returns the event of a copy that the upstream took.
 func (r *Relay) injection(m *message, c *copyOf) *event.Event {
-	at := c.at
-	if at.IsZero() {
-		at = m.at
-	}
-
 	e := m.event
-	e.MessageID, e.Timestamp = c.id.String(), event.Timestamp{Time: at}
+	e.MessageID, e.Timestamp = c.id.String(), event.Timestamp{Time: c.at}
 	e.ID = event.StableID(string(e.Type), e.MessageID)
 	e.MsgSize = strconv.Itoa(c.size)
 	e.RcptTo, e.RoutingDomain = c.recipient.Address.String(), routingDomain(c.recipient.Address)
@@ -83,18 +78,21 @@ const (
 // message, and of a bounce event, whoever of its recipients it is for.
 func (r *Relay) eventSizes(m *message) (injection, bounce int, err error) {
 	e := m.event
-	e.ID, e.MessageID, e.Timestamp = "0", "0", event.Timestamp{Time: m.at}
+	e.ID, e.MessageID = "0", "0"
+	e.Timestamp = event.Timestamp{Time: m.at}
 
 	encoded, err := e.Encode()
 	if err != nil {
 		return 0, 0, err
 	}
+
 	// An address and its domain; quotes and backslashes are escaped, and so are
 	// two characters of three bytes, as six.
 	longest := 0
 	for _, c := range m.copies {
 		longest = max(longest, len(c.recipient.Address.String()))
 	}
+
 	injection = len(encoded) + 2*2*longest + ownFields
 	return injection, injection + ownReason, nil
 }
@@ -142,6 +140,7 @@ func (r *Relay) recordRejections(ctx context.Context, s *Submission, local event
 			Local:        local,
 		}
 		setFailure(e, reply.String())
+
 		events = append(events, e)
 		ids = append(ids, e.MessageID)
 	}
@@ -183,16 +182,20 @@ func (r *Relay) receivedField(s *Submission, now time.Time) []byte {
 		}
 		from = fmt.Sprintf("from %s ([%s])\r\n\t", safeHelo(s.Helo), literal)
 	}
+
 	secure := ""
 	if s.TLS != "" {
 		secure = " (" + s.TLS + ")"
 	}
-	return fmt.Appendf(nil, "Received: %sby %s with %s%s id %s;\r\n\t%s\r\n", from, r.c.Hostname, s.Protocol, secure, s.Session, now.Format(time.RFC1123Z))
+
+	return fmt.Appendf(nil, "Received: %sby %s with %s%s id %s;\r\n\t%s\r\n",
+		from, r.c.Hostname, s.Protocol, secure, s.Session, now.Format(time.RFC1123Z))
 }
 
 const maxHelo = 255
 
-// safeHelo lets nothing through that could end the field or begin a comment.
+// safeHelo returns what a client calls itself, without anything that could end
+// the field or begin a comment.
 func safeHelo(h string) string {
 	h = strings.Map(func(c rune) rune {
 		if c > ' ' && c <= '~' && !strings.ContainsRune(`()<>"\;`, c) {
@@ -200,8 +203,10 @@ func safeHelo(h string) string {
 		}
 		return -1
 	}, h)
+
 	if h == "" {
 		return "unknown"
 	}
+
 	return h[:min(len(h), maxHelo)]
 }

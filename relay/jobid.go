@@ -8,12 +8,12 @@ import (
 // maxJobID is where a job id is cut, in bytes: the length PowerMTA takes.
 const maxJobID = 512
 
-// JobID makes a name safe for X-Job by the rule of the reference, section 1:
-// printable ASCII without space, double quote and backtick stays, every other
-// code point becomes one underscore, and a byte that is no UTF-8 counts as a
-// code point. The result is cut at 512 bytes and may be empty.
+// JobID makes a name safe for X-Job: printable ASCII without space, double quote
+// and backtick stays, every other code point becomes one underscore, and a byte
+// that is not UTF-8 counts as a code point. The result is cut at 512 bytes and may be empty.
 func JobID(name string) string {
 	out := make([]byte, 0, min(len(name), maxJobID))
+
 	for len(name) > 0 && len(out) < maxJobID {
 		r, n := utf8.DecodeRuneInString(name)
 		if r > ' ' && r <= '~' && r != '"' && r != '`' {
@@ -23,6 +23,7 @@ func JobID(name string) string {
 		}
 		name = name[n:]
 	}
+
 	return string(out)
 }
 
@@ -33,6 +34,7 @@ func jobFromHeader(value, prefix string) string {
 	if s, err := lenientWords.DecodeHeader(value); err == nil {
 		value = s
 	}
+
 	value = strings.Trim(value, " \t\r\n")
 	if value == "" {
 		return ""

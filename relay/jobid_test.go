@@ -3,6 +3,7 @@ package relay
 import (
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 func TestJobID(t *testing.T) {
@@ -12,7 +13,7 @@ func TestJobID(t *testing.T) {
 	}
 	vector := "_!_#$%&'()*+,-./0123456789:;<=>?@ABCDEFGHIJKLMNOPQRSTUVWXYZ[\\]^__abcdefghijklmnopqrstuvwxyz{|}~" + strings.Repeat("_", 129)
 	for _, c := range []struct{ name, in, want string }{
-		{"reference vector", latin.String(), vector},
+		{"Latin-1", latin.String(), vector},
 		{"bytes that are no UTF-8", "a\xff\xfeb", "a__b"},
 		{"one underscore a code point", "é€😀", "___"},
 		{"cut at 512", strings.Repeat("x", 600), strings.Repeat("x", 512)},
@@ -39,4 +40,24 @@ func TestJobFromHeader(t *testing.T) {
 			}
 		})
 	}
+}
+
+// FuzzJobID: a job id is safe as it is, stays what it is, and has a byte for each
+// character of the name.
+func FuzzJobID(f *testing.F) {
+	for _, s := range []string{"", "spring sale", "fr\u00fchling", "a\xffb", "\"`", strings.Repeat("x", 600)} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		id := JobID(name)
+		if want := min(utf8.RuneCountInString(name), 512); len(id) != want {
+			t.Fatalf("%q: %d bytes, want %d", name, len(id), want)
+		}
+		if again := JobID(id); again != id {
+			t.Fatalf("%q becomes %q, and that %q", name, id, again)
+		}
+		if strings.ContainsFunc(id, func(c rune) bool { return c <= ' ' || c > '~' || c == '"' || c == '`' }) {
+			t.Fatalf("%q becomes %q", name, id)
+		}
+	})
 }

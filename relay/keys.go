@@ -74,6 +74,7 @@ func (r *Relay) keysFor(m *message) (keys []dkim.Key, why string, err error) {
 	if author.IsNull() {
 		return nil, "From is not understood", nil
 	}
+
 	keys = r.c.Signer.KeysFor(envelope.ASCIIDomain(author.Domain), m.at)
 	switch {
 	case len(keys) == 0:

@@ -71,6 +71,7 @@ func (r *Relay) logCopy(l *copyLine) {
 	if l.err != nil {
 		attrs = append(attrs, slog.Any("err", l.err))
 	}
+
 	r.c.Log.LogAttrs(context.Background(), l.level(), "copy", attrs...)
 }
 
@@ -124,6 +125,7 @@ func (r *Relay) log(s *Submission, m *message, reply envelope.Reply, took time.D
 	if reply.Code/100 != 2 {
 		level = slog.LevelWarn
 	}
+
 	r.c.Log.LogAttrs(context.Background(), level, "message",
 		slog.String("session", s.Session),
 		slog.String("user", s.User.Name),
@@ -162,6 +164,7 @@ func (r *Relay) logRefused(s *Submission, local event.Local, ids []string, reply
 	if err.Error() != said {
 		attrs = append(attrs, slog.Any("err", err))
 	}
+
 	r.c.Log.LogAttrs(context.Background(), slog.LevelWarn, "message refused", attrs...)
 
 	outcome := outcomeDeferred
@@ -212,6 +215,7 @@ func (r *Relay) logAttempt(
 		})
 		return
 	}
+
 	r.logCopy(&copyLine{
 		messageID: c.MessageID,
 		recipient: c.Recipient.Address.String(),
@@ -253,6 +257,7 @@ func (r *Relay) logDSN(l *dsnLine) {
 	if l.outcome == outcomeBounced {
 		level = slog.LevelWarn
 	}
+
 	attrs := []slog.Attr{
 		slog.String("message_id", l.messageID),
 		slog.String("about", l.info.About),

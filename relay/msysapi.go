@@ -11,8 +11,7 @@ import (
 	"postern/relay/envelope"
 )
 
-// msysAPI is what a message's X-MSYS-API field asks for (reference, section
-// 1; SparkPost's SMTP API).
+// msysAPI is what a message's X-MSYS-API field asks for (SparkPost's SMTP API).
 type msysAPI struct {
 	CampaignID string          `json:"campaign_id"`
 	Metadata   json.RawMessage `json:"metadata"`
@@ -39,6 +38,7 @@ func (a *msysAddress) UnmarshalJSON(b []byte) error {
 	var o struct {
 		Email string `json:"email"`
 	}
+
 	err := json.Unmarshal(b, &o.Email)
 	if err != nil {
 		err = json.Unmarshal(b, &o)
@@ -46,7 +46,9 @@ func (a *msysAddress) UnmarshalJSON(b []byte) error {
 	if err != nil {
 		return err
 	}
-	if a.Address, err = envelope.Parse(o.Email); err != nil {
+
+	a.Address, err = envelope.Parse(o.Email)
+	if err != nil {
 		return fmt.Errorf("%q: %w", refusedText(o.Email), err)
 	}
 	return nil
@@ -73,6 +75,7 @@ func msysRefusal(format string, args ...any) error {
 func parseMsysAPI(raw []byte) (*msysAPI, error) {
 	_, value, _ := bytes.Cut(raw, []byte(":"))
 	text := unfoldOneSpace(value)
+
 	d := json.NewDecoder(bytes.NewReader(text))
 	m := &msysAPI{}
 	if err := d.Decode(m); err != nil {
@@ -85,12 +88,14 @@ func parseMsysAPI(raw []byte) (*msysAPI, error) {
 		}
 		return nil, msysRefusal("%v", err)
 	}
+
 	if _, err := d.Token(); err != io.EOF {
 		return nil, msysRefusal("something follows the JSON")
 	}
 	if err := m.checkMetadata(); err != nil {
 		return nil, err
 	}
+
 	switch {
 	case len(m.CampaignID) > maxCampaign:
 		return nil, msysRefusal("campaign_id is longer than %d bytes", maxCampaign)
@@ -101,6 +106,7 @@ func parseMsysAPI(raw []byte) (*msysAPI, error) {
 	case len(m.CC)+len(m.BCC)+len(m.Archive) > maxMsysRcpts:
 		return nil, msysRefusal("more than %d recipients in cc, bcc and archive", maxMsysRcpts)
 	}
+
 	m.unknown = unknownMsysKeys(text)
 	return m, nil
 }
@@ -134,19 +140,19 @@ func (m *msysAPI) checkMetadata() error {
 // unfoldOneSpace undoes folding: a line end and the white space behind it
 // become one space.
 func unfoldOneSpace(b []byte) []byte {
-	if bytes.IndexByte(b, '\n') < 0 {
-		return b
-	}
 	out := make([]byte, 0, len(b))
+
 	for i := 0; i < len(b); i++ {
 		if b[i] != '\r' && b[i] != '\n' {
 			out = append(out, b[i])
 			continue
 		}
+
 		for i+1 < len(b) && (b[i+1] == '\n' || b[i+1] == ' ' || b[i+1] == '\t') {
 			i++
 		}
 		out = append(out, ' ')
 	}
+
 	return out
 }

@@ -168,6 +168,7 @@ func TestKeysOfOthers(t *testing.T) {
 		{name: "any domain", domains: []string{"*"}, from: "a@free.example", keys: []string{"free.example"}, want: "free.example"},
 		{name: "the operator's choice", from: "a@free.example", own: "held.example", keys: []string{"held.example"}, want: "held.example"},
 
+		{name: "U-label", from: "a@BÜCHER.example", keys: []string{"xn--bcher-kva.example"}, want: "xn--bcher-kva.example"},
 		{name: "a domain that nobody is held to", from: "a@free.example", keys: []string{"free.example"}, want: "free.example"},
 		{name: "the same by name", from: "a@other.example", keys: []string{"free.example"}, api: "free.example", want: "free.example"},
 		{name: "a held domain", from: "a@held.example", keys: []string{"held.example"}},

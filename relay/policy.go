@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,26 +49,23 @@ const maxFields = 2000
 // those that the gateway removes or changes. Of several X-Job the first
 // counts, the others go; so for X-Virtual-MTA.
 func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
-	p := policy{header: make([]byte, 0, len(header)+256), subaccount: u.Subaccount}
-	var sender, from []string
 	fields := envelope.Fields(header)
 	if len(fields) > maxFields {
-		return p, envelope.Refuse(550, [3]int{5, 6, 0}, fmt.Sprintf("Message has more than %d header fields", maxFields))
+		text := fmt.Sprintf("Message has more than %d header fields", maxFields)
+		return policy{}, envelope.Refuse(550, [3]int{5, 6, 0}, text)
 	}
+
+	p := policy{header: make([]byte, 0, len(header)+256), subaccount: u.Subaccount}
+	var sender, from []string
 	for _, f := range fields {
 		switch {
 		case f.Name == "":
 		case r.c.MsysAPI && f.Is("X-MSYS-API"):
-			if p.api != nil {
-				return p, msysRefusal("the field stands twice")
+			if err := p.takeMsysAPI(f); err != nil {
+				return policy{}, err
 			}
-			api, err := parseMsysAPI(f.Raw)
-			if err != nil {
-				return p, err
-			}
-			p.api = api
 			continue
-		case f.Is(r.c.Headers.Subaccount) && r.c.Headers.Subaccount != "":
+		case f.Is(r.c.Headers.Subaccount):
 			r.takeSubaccount(&p, f, u)
 			continue
 		case r.goes(f):
@@ -104,6 +102,7 @@ func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
 		}
 		p.header = append(p.header, f.Raw...)
 	}
+
 	p.origin = readOriginators(from, sender)
 	return p, r.addFields(&p, u)
 }
@@ -115,15 +114,19 @@ func (r *Relay) addFields(p *policy, u User) error {
 		if p.api != nil && p.api.CampaignID != "" {
 			job = p.api.CampaignID
 		}
-		if p.job = jobFromHeader(job, u.JobPrefix); p.job != "" && r.c.PowerMTA {
+
+		p.job = jobFromHeader(job, u.JobPrefix)
+		if p.job != "" && r.c.PowerMTA {
 			p.add(r.c.Headers.Job, p.job)
 		}
 	}
+
 	if !p.vmtaSeen {
 		p.virtualMTA = u.VirtualMTA
 		if p.api != nil && p.api.Options.IPPool != "" {
 			p.virtualMTA = p.api.Options.IPPool
 		}
+
 		if p.virtualMTA != "" && !isToken(p.virtualMTA) {
 			return msysRefusal("ip_pool is not the name of a VirtualMTA")
 		}
@@ -131,13 +134,16 @@ func (r *Relay) addFields(p *policy, u User) error {
 			p.add(r.c.Headers.VirtualMTA, p.virtualMTA)
 		}
 	}
+
 	if len(p.virtualMTA) > maxVirtualMTA {
 		text := fmt.Sprintf("The name of a VirtualMTA is longer than %d bytes", maxVirtualMTA)
 		return envelope.Refuse(550, [3]int{5, 6, 0}, text)
 	}
 	if p.virtualMTA != "" && !r.knownVirtualMTA(p.virtualMTA) {
-		return envelope.Refuse(550, [3]int{5, 6, 0}, envelope.CleanText(fmt.Sprintf("Unknown VirtualMTA %.100q", p.virtualMTA)))
+		text := envelope.CleanText(fmt.Sprintf("Unknown VirtualMTA %.100q", p.virtualMTA))
+		return envelope.Refuse(550, [3]int{5, 6, 0}, text)
 	}
+
 	if p.subaccount > 0 && r.c.PowerMTA && r.c.Headers.Subaccount != "" {
 		p.add(r.c.Headers.Subaccount, strconv.FormatUint(uint64(p.subaccount), 10))
 	}
@@ -147,7 +153,8 @@ func (r *Relay) addFields(p *policy, u User) error {
 // maxVirtualMTA bounds the name of a VirtualMTA or pool, in bytes.
 const maxVirtualMTA = 255
 
-// isToken: printable ASCII without white space, as VirtualMTA names are.
+// isToken reports whether s is printable ASCII without white space, as names of
+// VirtualMTAs are.
 func isToken(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if s[i] <= ' ' || s[i] > '~' {
@@ -155,6 +162,17 @@ func isToken(s string) bool {
 		}
 	}
 	return s != ""
+}
+
+// takeMsysAPI reads X-MSYS-API, which a message may have once.
+func (p *policy) takeMsysAPI(f envelope.Field) error {
+	if p.api != nil {
+		return msysRefusal("the field stands twice")
+	}
+
+	api, err := parseMsysAPI(f.Raw)
+	p.api = api
+	return err
 }
 
 // takeSubaccount reads X-Sp-Subaccount-Id: the user's own comes first, for it
@@ -165,58 +183,62 @@ func (r *Relay) takeSubaccount(p *policy, f envelope.Field, u User) {
 		r.c.Log.Warn("invalid subaccount header removed", "user", u.Name, "value", envelope.CleanText(f.Value()))
 		return
 	}
+
 	if p.subaccount == 0 {
 		p.subaccount = uint32(n)
 	}
 }
 
-// goes tells whether a field is taken out: what never leaves, what the gateway
-// alone may say, and what only PowerMTA would take off again where the
-// upstream is none.
+// goes reports whether a field is removed: those that never leave, those that
+// only the gateway may set, and those that only PowerMTA would remove where the
+// upstream is another.
 func (r *Relay) goes(f envelope.Field) bool {
-	for _, n := range neverLeave {
-		if f.Is(n) {
-			return true
-		}
-	}
-	if f.Is(r.c.Headers.MessageID) {
+	if slices.ContainsFunc(neverLeave, f.Is) || f.Is(r.c.Headers.MessageID) {
 		return true
 	}
 	if r.c.PowerMTA {
 		return false
 	}
-	return f.Is(r.c.Headers.VirtualMTA) || f.Is("X-Envid") || len(f.Name) > 5 && strings.EqualFold(f.Name[:5], "X-Sp-")
+
+	return f.Is(r.c.Headers.VirtualMTA) || f.Is("X-Envid") ||
+		len(f.Name) > 5 && strings.EqualFold(f.Name[:5], "X-Sp-")
 }
 
-// appendJob puts the safe X-Job where the message had its own: the very bytes
-// that came where they are safe already.
+// appendJob puts the safe X-Job where the message had its own: with the very
+// bytes that came, where they are safe already.
 func (p *policy) appendJob(r *Relay, f envelope.Field) {
 	if p.job == "" || !r.c.PowerMTA {
 		return
 	}
-	raw := string(f.Raw)
-	if name, value, ok := strings.Cut(raw, ":"); ok && name == f.Name && strings.TrimSuffix(strings.TrimPrefix(value, " "), "\r\n") == p.job {
+
+	value := strings.TrimPrefix(string(f.Raw), f.Name+":")
+	if strings.TrimSuffix(strings.TrimPrefix(value, " "), "\r\n") == p.job {
 		p.header = append(p.header, f.Raw...)
 		return
 	}
+
 	p.add(f.Name, p.job)
 }
 
 // add appends a field; value is printable ASCII by then.
 func (p *policy) add(name, value string) {
+	p.endLine()
+	p.header = append(p.header, name+": "+value+"\r\n"...)
+}
+
+// endLine ends the last line of the block where the message did not.
+func (p *policy) endLine() {
 	if len(p.header) > 0 && !bytes.HasSuffix(p.header, []byte("\r\n")) {
 		p.header = append(p.header, "\r\n"...)
 	}
-	p.header = append(p.header, name+": "+value+"\r\n"...)
 }
 
 // complete adds what a submission server adds where it is missing (RFC 6409
 // sections 8.2 and 8.3), for whoever adds it later would break the signature,
 // and the end of the last line.
 func (p *policy) complete(hostname string, now time.Time) {
-	if len(p.header) > 0 && !bytes.HasSuffix(p.header, []byte("\r\n")) {
-		p.header = append(p.header, "\r\n"...)
-	}
+	p.endLine()
+
 	if !p.hasDate {
 		p.add("Date", now.Format(time.RFC1123Z))
 	}

@@ -209,7 +209,7 @@ func TestTrackingRules(t *testing.T) {
 }
 
 // TestTrackingCombinations tries every combination of what may speak of
-// tracking against the house's order: the user's no, X-MSYS-API, the sending
+// tracking against the order that is documented: the user's no, X-MSYS-API, the sending
 // domain's rule, [tracking].
 func TestTrackingCombinations(t *testing.T) {
 	set := func(b bool) *bool { return &b }

@@ -7,10 +7,10 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,7 +58,7 @@ type Sender interface {
 type Upstream interface {
 	Sender
 	Ping(context.Context) error
-	// TakesEightBit tells whether 8-bit content may wait for it as it is.
+	// TakesEightBit reports whether 8-bit content may wait for it as it is.
 	TakesEightBit() bool
 }
 
@@ -124,7 +124,7 @@ type Config struct {
 // Relay submits messages.
 type Relay struct {
 	c       Config
-	buffers sync.Pool
+	buffers bufferPool
 	notes   notes
 	names   notes // that messages use and nobody knows
 
@@ -135,7 +135,7 @@ type Relay struct {
 	unsaved  prometheus.Counter
 }
 
-// New makes a relay.
+// New returns a relay.
 func New(c Config) *Relay {
 	if c.AnswerWithin == 0 {
 		c.AnswerWithin = 4 * time.Minute
@@ -146,45 +146,63 @@ func New(c Config) *Relay {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	r := &Relay{c: c, buffers: sync.Pool{New: func() any { return new(copyBuffer) }},
-		copies:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_relay_copies_total", Help: "Copies by what became of them."}, []string{"result"}),
-		skipped:  prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_rewrite_skipped_total", Help: "Parts left as they came, by reason."}, []string{"reason"}),
-		unsigned: prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_dkim_unsigned_total", Help: "Messages relayed without a signature, for want of a key for their From domain."}),
-		unsaved:  prometheus.NewCounter(prometheus.CounterOpts{Name: "postern_relay_events_lost_total", Help: "Injection events that could not be written after the upstream had taken the copy."}),
-	}
+
+	r := &Relay{c: c}
+	r.copies = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "postern_relay_copies_total",
+		Help: "Copies by what became of them.",
+	}, []string{"result"})
+	r.skipped = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "postern_rewrite_skipped_total",
+		Help: "Parts left as they came, by reason.",
+	}, []string{"reason"})
+	r.unsigned = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "postern_dkim_unsigned_total",
+		Help: "Messages relayed without a signature, for want of a key for their From domain.",
+	})
+	r.unsaved = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "postern_relay_events_lost_total",
+		Help: "Injection events that could not be written after the upstream had taken the copy.",
+	})
 	r.unknown = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "postern_relay_unknown_names_total",
 		Help: "Names in messages that are not known here, by kind: x_msys_api (a key), ip_pool, virtual_mta.",
 	}, []string{"kind"})
+
 	for _, kind := range unknownKinds {
 		r.unknown.WithLabelValues(string(kind))
 	}
+
 	if c.Metrics != nil {
 		c.Metrics.MustRegister(r.copies, r.skipped, r.unsigned, r.unsaved, r.unknown)
 	}
 	return r
 }
 
-// Submit takes a message from the client to the upstream and returns the one
-// answer for the client (house, section 4: many recipients, one answer). Each
-// recipient gets a copy, an id and tokens of its own.
+// Submit hands a message from a client to the upstream and returns the one answer
+// for the client, however many recipients there are. Each recipient gets a copy
+// with an id and tokens of its own.
 func (r *Relay) Submit(ctx context.Context, s *Submission) envelope.Reply {
 	start := r.c.Now()
+
 	m, err := r.prepare(s, start)
 	if err != nil {
 		return r.refused(ctx, s, err)
 	}
+
 	release, err := r.reserve(m)
 	if err != nil {
 		return r.refused(ctx, s, &envelope.Fault{Class: envelope.Overloaded, Err: err})
 	}
 	defer release()
+
 	var reply envelope.Reply
 	if r.c.QueueAlways {
 		reply = r.storeAndForward(ctx, m)
 	} else {
 		reply = r.passThrough(ctx, m)
 	}
+
 	r.log(s, m, reply, r.c.Now().Sub(start))
 	return reply
 }
@@ -215,6 +233,7 @@ func (r *Relay) reserve(m *message) (release func(), err error) {
 	if api := m.policy.api; api != nil {
 		shared += escapedTwice * len(api.Metadata) * transactions
 	}
+
 	own := len(m.copies) * (4096 + m.plan.OwnSize() + len(m.s.Envelope.From.String()))
 	room, err := r.c.Queue.Reserve(queue.Room(shared, own))
 	if err != nil {
@@ -228,20 +247,24 @@ func (r *Relay) reserve(m *message) (release func(), err error) {
 // a control character is six bytes there, and its backslash two.
 const escapedTwice = 7
 
-// passThrough: the upstream's answer is the client's.
+// passThrough sends the copies and answers the client with what the upstream said.
 func (r *Relay) passThrough(ctx context.Context, m *message) envelope.Reply {
 	sending, cancel := context.WithTimeout(ctx, r.c.AnswerWithin)
 	defer cancel()
+
 	r.sendAll(sending, m)
 	overdue := sending.Err() == context.DeadlineExceeded && ctx.Err() == nil
+
 	plan := decide(m.copies, overdue, m.s.Session)
 	if len(plan.queue)+len(plan.bounce) > 0 {
 		if err := r.queueRemainder(ctx, m, plan); err != nil {
 			// Losing a copy is worse than sending another twice.
-			r.c.Log.Error("copies of a mixed answer could not be queued, the client sends again", "session", m.s.Session, "err", err)
+			r.c.Log.Error("copies of a mixed answer could not be queued, the client sends again",
+				"session", m.s.Session, "err", err)
 			plan.reply = envelope.ReplyFor(&envelope.Fault{Class: envelope.Overloaded})
 		}
 	}
+
 	r.recordInjections(ctx, m)
 	return plan.reply
 }
@@ -251,9 +274,6 @@ func (r *Relay) passThrough(ctx context.Context, m *message) envelope.Reply {
 func (r *Relay) queueRemainder(ctx context.Context, m *message, p decision) error {
 	if err := r.queueCopies(ctx, m, p.queue); err != nil {
 		return err
-	}
-	if len(p.bounce) == 0 {
-		return nil
 	}
 
 	d := &dsnReport{
@@ -286,15 +306,26 @@ func (r *Relay) queueRemainder(ctx context.Context, m *message, p decision) erro
 	return nil
 }
 
-// storeAndForward: 250 once every copy is on disk; the retry spool sends them.
+// storeAndForward answers once every copy is on disk; the retry spool sends them.
 func (r *Relay) storeAndForward(ctx context.Context, m *message) envelope.Reply {
 	err := r.queueCopies(ctx, m, m.copies)
 	r.recordInjections(ctx, m)
 	if err != nil {
 		r.c.Log.Error("message not queued", "session", m.s.Session, "err", err)
-		return envelope.ReplyFor(&envelope.Fault{Class: envelope.Overloaded, Err: err})
+		return notQueued(err)
 	}
 	return queuedAs(m.s.Session)
+}
+
+// notQueued returns the answer for a message that could not be put into the retry
+// spool: what kept it from being written, such as a signature that failed, else
+// that there is no room for it.
+func notQueued(err error) envelope.Reply {
+	var f *envelope.Fault
+	if errors.As(err, &f) && f.Class == envelope.Temporary {
+		return envelope.ReplyFor(f)
+	}
+	return envelope.ReplyFor(&envelope.Fault{Class: envelope.Overloaded, Err: err})
 }
 
 // maxQueued bounds the bytes of their own that the copies of one transaction of
@@ -320,6 +351,7 @@ func (r *Relay) queueCopies(ctx context.Context, m *message, copies []*copyOf) e
 		if err != nil {
 			return err
 		}
+
 		for _, c := range part {
 			c.queued = true
 		}
@@ -327,7 +359,8 @@ func (r *Relay) queueCopies(ctx context.Context, m *message, copies []*copyOf) e
 	return nil
 }
 
-// Reject tells of a message that is refused before Submit, by the listener.
+// Reject records a message that the listener refuses before Submit, and returns
+// the answer for the client.
 func (r *Relay) Reject(ctx context.Context, s *Submission, err error) envelope.Reply {
 	return r.refused(ctx, s, err)
 }
@@ -364,6 +397,7 @@ func (r *Relay) recordInjections(ctx context.Context, m *message) {
 		if c.bounced {
 			events = append(events, r.bounce(m, c))
 		}
+
 		if len(events) >= most || i == len(m.copies)-1 {
 			r.record(ctx, m.s.Session, events)
 			events = events[:0]

@@ -1,172 +1,21 @@
 package relay
 
 import (
-	"bytes"
 	"context"
-	"crypto"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net/netip"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
-	"postern/dkim"
 	"postern/relay/envelope"
 	"postern/relay/queue"
 	"postern/relay/upstream"
 	"postern/tracking/event"
 	"postern/tracking/token"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// fakeUpstream answers by recipient and keeps what it took.
-type fakeUpstream struct {
-	mu      sync.Mutex
-	answers map[string]upstream.Outcome // by local part; none: 250
-	got     []upstream.Transaction
-	forget  bool // keep nothing
-}
-
-func (f *fakeUpstream) Send(_ context.Context, t *upstream.Transaction) upstream.Outcome {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if !f.forget {
-		c := *t
-		c.Message = [][]byte{bytes.Join(t.Message, nil)}
-		f.got = append(f.got, c)
-	}
-	if o, ok := f.answers[t.Recipient.Address.Local]; ok {
-		return o
-	}
-	return replied(250, "taken")
-}
-
-func (f *fakeUpstream) Ping(context.Context) error { return nil }
-
-func (f *fakeUpstream) TakesEightBit() bool { return true }
-
-func replied(code int, text string) upstream.Outcome {
-	return upstream.Outcome{Reply: envelope.Reply{Code: code, Enhanced: [3]int{code / 100, 1, 1}, Text: text}}
-}
-
-// fakeRecorder keeps events.
-type fakeRecorder struct {
-	mu       sync.Mutex
-	events   []*event.Event
-	most     int   // encoded bytes of one call
-	encoded  int64 // bytes of all calls
-	reserved int64
-	full     bool
-	broken   bool
-}
-
-func (f *fakeRecorder) Record(_ context.Context, es ...*event.Event) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.broken {
-		return errors.New("disk on fire")
-	}
-	f.events = append(f.events, es...)
-	n := 0
-	for _, e := range es {
-		line, err := e.Encode()
-		if err != nil {
-			return err
-		}
-		n += len(line)
-	}
-	f.most, f.encoded = max(f.most, n), f.encoded+int64(n)
-	return nil
-}
-
-func (f *fakeRecorder) Reserve(n int64) (func(), error) {
-	f.reserved = n
-	if f.full {
-		return nil, errors.New("no space")
-	}
-	return func() {}, nil
-}
-
-// fakeQueue keeps what is put.
-type fakeQueue struct {
-	mu     sync.Mutex
-	got    []*queue.Transaction
-	broken bool
-}
-
-func (f *fakeQueue) Reserve(int64) (func(), error) { return func() {}, nil }
-
-func (f *fakeQueue) Put(_ context.Context, ts ...*queue.Transaction) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.broken {
-		return errors.New("disk on fire")
-	}
-	f.got = append(f.got, ts...)
-	return nil
-}
-
-// testKey is made once: RSA keys take their time.
-var testKey = sync.OnceValue(func() crypto.Signer {
-	k, _, err := dkim.Generate("rsa2048")
-	if err != nil {
-		panic(err)
-	}
-	return k
-})
-
-type bench struct {
-	relay *Relay
-	queue *fakeQueue
-	up    *fakeUpstream
-	rec   *fakeRecorder
-	keys  *token.Keys
-}
-
-func newBench(t testing.TB, change func(*Config)) *bench {
-	t.Helper()
-	file := filepath.Join(t.TempDir(), "keys")
-	if _, err := token.AddKey(file, time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	keys, err := token.ReadKeys(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &bench{up: &fakeUpstream{answers: map[string]upstream.Outcome{}}, rec: &fakeRecorder{}, queue: &fakeQueue{}, keys: keys}
-	c := Config{Hostname: "gw.example", PowerMTA: true, Received: "full", Keys: keys, Upstream: b.up, Events: b.rec, Queue: b.queue, IDs: event.NewIDs(),
-		Headers:  HeaderNames{MessageID: "X-Sp-Message-Id", Job: "X-Job", VirtualMTA: "X-Virtual-MTA", Subaccount: "X-Sp-Subaccount-Id"},
-		Tracking: Tracking{URL: "https://t.example", Open: true, InitialOpen: true, Click: true},
-		Signer:   dkim.NewSigner([]dkim.Key{{Domain: "example.com", Selector: "s", Private: testKey()}}),
-		Log:      slog.New(slog.DiscardHandler)}
-	if change != nil {
-		change(&c)
-	}
-	b.relay = New(c)
-	return b
-}
-
-func submission(message string, to ...string) *Submission {
-	s := &Submission{Session: "s.1", User: User{Name: "u", Tracking: true}, Remote: netip.MustParseAddrPort("192.0.2.7:1000"),
-		Helo: "app.example", Protocol: "ESMTPSA", TLS: "TLS 1.3 X", Message: []byte(message),
-		Envelope: envelope.Envelope{From: envelope.Address{Local: "bounce", Domain: "example.com"}}}
-	for _, a := range to {
-		s.Envelope.Recipients = append(s.Envelope.Recipients, envelope.Recipient{Address: envelope.Address{Local: a, Domain: "Example.NET"}})
-	}
-	return s
-}
-
-const htmlMessage = "From: News <news@example.com>\r\nSubject: =?utf-8?q?Fr=C3=BChling?=\r\nDate: x\r\nMessage-ID: <1@x>\r\nContent-Type: text/html\r\n\r\n" +
-	"<html><body><a href=\"https://example.com/?a=1&amp;b=2\">x</a></body></html>\r\n"
 
 func TestSubmitOne(t *testing.T) {
 	b := newBench(t, nil)
@@ -220,7 +69,7 @@ func TestSubmitOne(t *testing.T) {
 	}
 }
 
-// TestAnswers is the house's "many recipients, one answer".
+// TestAnswers: many recipients, one answer.
 func TestAnswers(t *testing.T) {
 	no, later, login := replied(550, "no"), replied(450, "later"), replied(530, "login")
 	gone := upstream.Outcome{Err: envelope.Defer(451, [3]int{4, 4, 2}, "lost", nil)}

@@ -52,6 +52,7 @@ func (r *Relay) waiting(m *message, copies []*copyOf) (*queue.Transaction, error
 	if err != nil {
 		return nil, err
 	}
+
 	t := &queue.Transaction{
 		ID:       copies[0].id.String(),
 		Session:  m.s.Session,
@@ -88,10 +89,12 @@ func (r *Relay) waiting(m *message, copies []*copyOf) (*queue.Transaction, error
 				return
 			}
 			own.Own = append(own.Own, head)
-			if head = nil; i == 0 {
+			head = nil
+			if i == 0 {
 				t.Shared = append(t.Shared, b)
 			}
 		})
+
 		own.Own = append(own.Own, head)
 		t.Copies = append(t.Copies, own)
 	}
@@ -145,6 +148,7 @@ func (r *Relay) Deliver(ctx context.Context, t *queue.Transaction, i int, tries 
 	if t.Recovered && tries == 0 {
 		r.recordOwed(ctx, t, i)
 	}
+
 	start := r.c.Now()
 	out := r.c.Upstream.Send(ctx, tr)
 	if errors.Is(out.Err, upstream.ErrEightBit) && isDSN(t) {
@@ -187,12 +191,15 @@ func isDSN(t *queue.Transaction) bool {
 func (r *Relay) Reachable(ctx context.Context) error { return r.c.Upstream.Ping(ctx) }
 
 // GiveUp implements queue.Deliverer: a bounce event, and a DSN to the sender.
-func (r *Relay) GiveUp(ctx context.Context, t *queue.Transaction, i int, tries int, v queue.Verdict) []*queue.Transaction {
+func (r *Relay) GiveUp(
+	ctx context.Context, t *queue.Transaction, i int, tries int, v queue.Verdict,
+) []*queue.Transaction {
 	if !v.Failed {
 		waited := r.c.Now().Sub(t.Created)
 		v.Reply = fmt.Sprintf("4.4.7 not delivered in %s, last answer: %s", waited.Round(time.Minute), v.Reply)
 		r.logExpired(t, i, tries, v, waited)
 	}
+
 	r.recordFailure(ctx, event.Bounce, t, i, tries, v)
 	if isDSN(t) {
 		return nil
@@ -218,6 +225,7 @@ func (r *Relay) GiveUp(ctx context.Context, t *queue.Transaction, i int, tries i
 	if dsn == nil {
 		return nil
 	}
+
 	r.logQueuedDSN(dsn)
 	return []*queue.Transaction{dsn}
 }
@@ -225,23 +233,29 @@ func (r *Relay) GiveUp(ctx context.Context, t *queue.Transaction, i int, tries i
 // recordFailure writes the event of a copy that the retry spool could not
 // hand over. Its id is that of the attempt: where a crash, or a DSN that could
 // not be queued, has the attempt's end come again, it is the same event.
-func (r *Relay) recordFailure(ctx context.Context, typ event.Type, t *queue.Transaction, i, tries int, v queue.Verdict) {
+func (r *Relay) recordFailure(
+	ctx context.Context, typ event.Type, t *queue.Transaction, i, tries int, v queue.Verdict,
+) {
 	in := infoOf(t)
 	if in.Injected == nil {
 		return
 	}
-	c := t.Copies[i]
-	e := *in.Injected
-	e.Type, e.MessageID, e.RcptTo = typ, c.MessageID, c.Recipient.Address.String()
-	if e.ID = event.StableID(string(typ), e.MessageID, strconv.Itoa(tries)); typ == event.Bounce { // there is one end
+
+	e, c := *in.Injected, t.Copies[i]
+	e.Type, e.MessageID = typ, c.MessageID
+	e.RcptTo, e.RoutingDomain = c.Recipient.Address.String(), routingDomain(c.Recipient.Address)
+	if typ == event.Bounce { // there is one end
 		e.ID = event.StableID(string(typ), e.MessageID)
+	} else {
+		e.ID = event.StableID(string(typ), e.MessageID, strconv.Itoa(tries))
 	}
-	e.RoutingDomain = routingDomain(c.Recipient.Address)
+
 	now := r.c.Now()
 	e.Timestamp = event.Timestamp{Time: now}
 	e.DelvMethod, e.NumRetries = "esmtp", strconv.Itoa(max(0, tries-1))
 	e.QueueTime = strconv.FormatInt(max(0, now.Sub(t.Created).Milliseconds()), 10)
 	setFailure(&e, v.Reply)
+
 	if err := r.c.Events.Record(context.WithoutCancel(ctx), &e); err != nil {
 		r.unsaved.Inc()
 		r.c.Log.Error("event lost", "type", typ.PublicName(), "message_id", e.MessageID, "err", err)

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"slices"
 	"strings"
 
 	"postern/relay/envelope"
@@ -42,12 +43,14 @@ func (r *Relay) returnPath(a envelope.Address) envelope.Address {
 	if a.IsNull() {
 		return a
 	}
+
 	for _, rule := range r.c.Rewrite {
-		local, domain, _ := cutLast(rule.From, "@")
+		local, domain := cutAddress(rule.From)
 		if local != "*" && local != a.Local || !envelope.MatchDomain(domain, a.Domain) {
 			continue
 		}
-		toLocal, toDomain, _ := cutLast(rule.To, "@")
+
+		toLocal, toDomain := cutAddress(rule.To)
 		if toLocal != "*" {
 			a.Local = toLocal
 		}
@@ -59,11 +62,14 @@ func (r *Relay) returnPath(a envelope.Address) envelope.Address {
 	return a
 }
 
-func cutLast(s, sep string) (before, after string, found bool) {
-	if i := strings.LastIndex(s, sep); i >= 0 {
-		return s[:i], s[i+len(sep):], true
+// cutAddress divides one side of a rule at its last at sign. Without one, all
+// is local part.
+func cutAddress(s string) (local, domain string) {
+	at := strings.LastIndexByte(s, '@')
+	if at < 0 {
+		return s, ""
 	}
-	return s, "", false
+	return s[:at], s[at+1:]
 }
 
 // verp is a copy's own return path: bounce+<message id>@verp_domain.
@@ -74,27 +80,19 @@ func (r *Relay) verp(from envelope.Address, id string) envelope.Address {
 	return envelope.Address{Local: "bounce+" + id, Domain: r.c.VERPDomain}
 }
 
-// knownVirtualMTA: where pools or VirtualMTAs are configured, a name is one of
-// theirs.
+// knownVirtualMTA reports whether a name may be used: where pools or VirtualMTAs
+// are configured, it has to be one of theirs.
 func (r *Relay) knownVirtualMTA(name string) bool {
 	if len(r.c.Pools)+len(r.c.VirtualMTAs) == 0 {
 		return true
 	}
-	for _, p := range r.c.Pools {
-		if p.Name == name {
-			return true
-		}
-	}
-	for _, v := range r.c.VirtualMTAs {
-		if v.Name == name {
-			return true
-		}
-	}
-	return false
+
+	return slices.ContainsFunc(r.c.Pools, func(p Pool) bool { return p.Name == name }) ||
+		slices.ContainsFunc(r.c.VirtualMTAs, func(v VirtualMTA) bool { return v.Name == name })
 }
 
-// binding tells how an event names where the mail leaves from (reference,
-// section 2).
+// binding returns how an event names where the mail leaves from: its VirtualMTA,
+// its pool and its address.
 func (r *Relay) binding(name string) (binding, group, ip string) {
 	for _, v := range r.c.VirtualMTAs {
 		if v.Name == name {
@@ -116,6 +114,7 @@ func (r *Relay) binding(name string) (binding, group, ip string) {
 func (r *Relay) trackingFor(u User, p *policy) Tracking {
 	t := r.c.Tracking
 	domain := p.origin.domain()
+
 	if rule := mostSpecific(r.c.TrackingRules, domain, func(t TrackingRule) string { return t.Pattern }); rule != nil {
 		if rule.URL != "" && r.mayUse(u, domain) {
 			t.URL = rule.URL
@@ -124,6 +123,7 @@ func (r *Relay) trackingFor(u User, p *policy) Tracking {
 		choose(&t.InitialOpen, rule.InitialOpen)
 		choose(&t.Click, rule.Click)
 	}
+
 	if p.api != nil {
 		o := p.api.Options
 		choose(&t.Open, o.OpenTracking)
@@ -133,8 +133,9 @@ func (r *Relay) trackingFor(u User, p *policy) Tracking {
 		choose(&t.InitialOpen, o.InitialOpen)
 		choose(&t.Click, o.ClickTracking)
 	}
+
 	if !u.Tracking {
-		t.Open, t.InitialOpen, t.Click = false, false, false
+		t = Tracking{URL: t.URL}
 	}
 	return t
 }

@@ -1,7 +1,7 @@
 package relay
 
 // Enable is what a level says of reporting: nothing, true, false, or "ask the
-// filter" (reference, section 3: enable-signals).
+// filter" (PowerMTA's enable-signals).
 type Enable string
 
 // The values of enable_signals.
@@ -32,16 +32,17 @@ type Signals struct {
 // most specific pattern does, none meaning no. A filter's subaccount is for
 // those only who may send as the domain.
 func (r *Relay) reporting(u User, p *policy) (report bool, sub uint32) {
-	vmta, sender, subaccount := p.virtualMTA, p.origin.domain(), p.subaccount
+	sender, subaccount := p.origin.domain(), p.subaccount
 
 	type level struct {
 		enable     Enable
 		subaccount uint32
 	}
+
 	levels := make([]level, 0, 3)
-	pool := vmta
+	pool := p.virtualMTA
 	for _, v := range r.c.VirtualMTAs {
-		if v.Name == vmta {
+		if v.Name == p.virtualMTA {
 			levels = append(levels, level{v.Enable, v.Subaccount})
 			pool = v.Pool
 		}
@@ -58,7 +59,9 @@ func (r *Relay) reporting(u User, p *policy) (report bool, sub uint32) {
 		if l.enable == EnableUnset {
 			continue
 		}
-		if report = l.enable == EnableTrue; l.enable == EnableFilter {
+
+		report = l.enable == EnableTrue
+		if l.enable == EnableFilter {
 			if f := mostSpecific(r.c.Signals.Filters, sender, func(f SignalsFilter) string { return f.Pattern }); f != nil {
 				report = f.Enable
 				if subaccount == 0 && r.mayUse(u, sender) {
@@ -68,6 +71,7 @@ func (r *Relay) reporting(u User, p *policy) (report bool, sub uint32) {
 		}
 		break
 	}
+
 	for _, l := range levels {
 		if subaccount == 0 {
 			subaccount = l.subaccount

@@ -83,3 +83,12 @@ func TestUnreported(t *testing.T) {
 		}
 	}
 }
+
+// TestEnableValues are those of the configuration.
+func TestEnableValues(t *testing.T) {
+	for got, want := range map[Enable]string{EnableUnset: "", EnableTrue: "true", EnableFalse: "false", EnableFilter: "filter"} {
+		if string(got) != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

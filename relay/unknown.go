@@ -35,10 +35,7 @@ var (
 // unknownMsysKeys returns the keys of X-MSYS-API that nothing is made of, in
 // order; options' with "options." in front.
 func unknownMsysKeys(value []byte) []string {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(value, &fields) != nil {
-		return nil
-	}
+	fields := objectFields(value)
 
 	var unknown []string
 	for key, raw := range fields {
@@ -49,11 +46,7 @@ func unknownMsysKeys(value []byte) []string {
 		if !strings.EqualFold(key, "options") {
 			continue
 		}
-		var options map[string]json.RawMessage
-		if json.Unmarshal(raw, &options) != nil {
-			continue
-		}
-		for option := range options {
+		for option := range objectFields(raw) {
 			if !known(msysOptions, option) {
 				unknown = append(unknown, "options."+option)
 			}
@@ -62,6 +55,13 @@ func unknownMsysKeys(value []byte) []string {
 	slices.Sort(unknown)
 
 	return unknown[:min(len(unknown), maxUnknownKeys)]
+}
+
+// objectFields returns the fields of a JSON object; what is not one has none.
+func objectFields(value []byte) map[string]json.RawMessage {
+	var fields map[string]json.RawMessage
+	_ = json.Unmarshal(value, &fields)
+	return fields
 }
 
 func known(keys []string, key string) bool {
@@ -80,10 +80,12 @@ func (r *Relay) noteUnknown(s *Submission, p *policy) {
 	if len(r.c.Pools)+len(r.c.VirtualMTAs) > 0 || p.virtualMTA == "" {
 		return // names are checked, or there is none
 	}
+
 	what := "; it goes to PowerMTA as it is"
 	if !r.c.PowerMTA {
 		what = "; the upstream is not PowerMTA, and nothing is made of it"
 	}
+
 	switch {
 	case p.vmtaSeen:
 		r.noteName(s, unknownVirtualMTA, p.virtualMTA, "no VirtualMTA is configured, so that none is known by this name"+what)

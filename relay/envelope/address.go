@@ -30,9 +30,9 @@ type Address struct {
 }
 
 // FromUnquoted splits a mailbox whose local part has already lost its quotes,
-// as emersion/go-smtp hands it over. What such a string cannot carry without
-// doubt (a second @, angle brackets, controls) is refused: `<a@b@c>` and
-// `<"a@b"@c>` arrive here alike. The empty string is the null path.
+// as emersion/go-smtp hands it over. What such a string cannot say without doubt
+// (a second @, angle brackets, controls) is refused: `<a@b@c>` and `<"a@b"@c>`
+// are the same here. The empty string is the null path.
 func FromUnquoted(s string) (Address, error) {
 	if s == "" {
 		return Address{}, nil
@@ -41,6 +41,7 @@ func FromUnquoted(s string) (Address, error) {
 	if at <= 0 {
 		return Address{}, fmt.Errorf("%w: no @ or no local part", ErrAddress)
 	}
+
 	a := Address{Local: s[:at], Domain: s[at+1:]}
 	if strings.ContainsAny(a.Local, "@<>") {
 		return Address{}, fmt.Errorf("%w: @ or bracket in the local part", ErrAddress)
@@ -62,6 +63,7 @@ func Parse(s string) (Address, error) {
 	if !ok {
 		return Address{}, fmt.Errorf("%w: no @ after the local part", ErrAddress)
 	}
+
 	a := Address{Local: local, Domain: domain}
 	if err := a.check(); err != nil {
 		return Address{}, err
@@ -69,18 +71,20 @@ func Parse(s string) (Address, error) {
 	return a, nil
 }
 
-// cutLocal takes the local part off s and undoes its quoting.
+// cutLocal returns the local part at the beginning of s, without its quoting, and
+// what follows it.
 func cutLocal(s string) (local, rest string, err error) {
 	if !strings.HasPrefix(s, `"`) {
-		at := strings.IndexByte(s, '@')
-		if at < 0 {
+		local, _, found := strings.Cut(s, "@")
+		if !found {
 			return "", "", fmt.Errorf("%w: no @", ErrAddress)
 		}
-		if !isDotString(s[:at]) {
+		if !isDotString(local) {
 			return "", "", fmt.Errorf("%w: local part needs quotes", ErrAddress)
 		}
-		return s[:at], s[at:], nil
+		return local, s[len(local):], nil
 	}
+
 	var b strings.Builder
 	for i := 1; i < len(s); i++ {
 		switch s[i] {
@@ -99,23 +103,22 @@ func cutLocal(s string) (local, rest string, err error) {
 	return "", "", fmt.Errorf("%w: unterminated quoted local part", ErrAddress)
 }
 
-// check holds the rules that both ways of reading share.
+// check returns what is wrong with an address, however it was read.
 func (a Address) check() error {
 	if a.Local == "" || a.Domain == "" {
 		return fmt.Errorf("%w: empty local part or domain", ErrAddress)
 	}
-	if !utf8.ValidString(a.Local) || !utf8.ValidString(a.Domain) {
-		return fmt.Errorf("%w: neither ASCII nor UTF-8", ErrAddress)
-	}
-	for _, c := range a.Local + a.Domain {
-		if c < ' ' || c == 0x7f || c >= 0x80 && !unicode.IsGraphic(c) {
-			return fmt.Errorf("%w: control character", ErrAddress)
+
+	for _, part := range []string{a.Local, a.Domain} {
+		if fault := textFault(part); fault != "" {
+			return fmt.Errorf("%w: %s", ErrAddress, fault)
 		}
 	}
+
 	if len(quoteLocal(a.Local)) > maxLocal {
 		return fmt.Errorf("%w: local part longer than %d", ErrAddress, maxLocal)
 	}
-	if len(a.Domain) > maxDomain || len(a.Path()) > maxPath {
+	if len(a.Path()) > maxPath {
 		return fmt.Errorf("%w: longer than RFC 5321 allows", ErrAddress)
 	}
 	if !isDomain(a.Domain) {
@@ -124,26 +127,35 @@ func (a Address) check() error {
 	return nil
 }
 
-// IsNull tells whether a is the null reverse path.
+// textFault returns what keeps s from being text of an address: bytes that are
+// not UTF-8, or characters that nobody can see. Empty: nothing.
+func textFault(s string) string {
+	switch {
+	case !utf8.ValidString(s):
+		return "neither ASCII nor UTF-8"
+	case strings.ContainsFunc(s, func(c rune) bool { return !unicode.IsGraphic(c) }):
+		return "control character"
+	}
+	return ""
+}
+
+// IsNull reports whether a is the null reverse path.
 func (a Address) IsNull() bool { return a.Local == "" && a.Domain == "" }
 
-// IsASCII tells whether the address does without SMTPUTF8 (RFC 6531).
-func (a Address) IsASCII() bool {
-	for i := range len(a.Local) {
-		if a.Local[i] >= 0x80 {
-			return false
-		}
-	}
-	for i := range len(a.Domain) {
-		if a.Domain[i] >= 0x80 {
+// IsASCII reports whether the address does without SMTPUTF8 (RFC 6531).
+func (a Address) IsASCII() bool { return isASCII(a.Local) && isASCII(a.Domain) }
+
+func isASCII(s string) bool {
+	for i := range len(s) {
+		if s[i] >= utf8.RuneSelf {
 			return false
 		}
 	}
 	return true
 }
 
-// Typed writes the address with its type for a delivery status notification:
-// an international one as RFC 6533 section 3 wants it in ASCII.
+// Typed returns the address with its type for a delivery status notification
+// (RFC 3464 section 2.3), an international one in ASCII (RFC 6533 section 3).
 func (a Address) Typed() string {
 	if a.IsASCII() {
 		return "rfc822;" + a.String()
@@ -151,9 +163,9 @@ func (a Address) Typed() string {
 	return "utf-8;" + UTF8Xtext(a.String())
 }
 
-// String writes the mailbox as RFC 5321 does, quoting the local part where it
-// needs quotes. What it writes, Parse reads back to the same value. The null
-// path is the empty string.
+// String returns the mailbox as RFC 5321 writes it, with quotes around the local
+// part where it needs them. Parse reads it back to the same value. The null path
+// is the empty string.
 func (a Address) String() string {
 	if a.IsNull() {
 		return ""
@@ -161,13 +173,14 @@ func (a Address) String() string {
 	return quoteLocal(a.Local) + "@" + a.Domain
 }
 
-// Path writes the address for MAIL and RCPT, in angle brackets.
+// Path returns the address for MAIL and RCPT, in angle brackets.
 func (a Address) Path() string { return "<" + a.String() + ">" }
 
 func quoteLocal(local string) string {
 	if isDotString(local) {
 		return local
 	}
+
 	var b strings.Builder
 	b.WriteByte('"')
 	for i := 0; i < len(local); i++ {
@@ -176,13 +189,16 @@ func quoteLocal(local string) string {
 		}
 		b.WriteByte(local[i])
 	}
+
 	b.WriteByte('"')
 	return b.String()
 }
 
-// isDotString: RFC 5321 Dot-string, atoms of RFC 5322 atext.
+// isDotString reports whether s is a Dot-string (RFC 5321 section 4.1.2) of atext
+// (RFC 5322 section 3.2.3, RFC 6531 section 3.3).
 func isDotString(s string) bool {
 	atom := 0
+
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		switch {
@@ -191,21 +207,23 @@ func isDotString(s string) bool {
 				return false
 			}
 			atom = 0
-		case isAlnum(c) || c >= 0x80 || strings.IndexByte("!#$%&'*+-/=?^_`{|}~", c) >= 0: // RFC 6531 section 3.3
+		case isAlnum(c) || c >= utf8.RuneSelf || strings.IndexByte("!#$%&'*+-/=?^_`{|}~", c) >= 0:
 			atom++
 		default:
 			return false
 		}
 	}
+
 	return atom > 0
 }
 
-// isDomain takes host names (with underscores, which real mail has) and
-// address literals. A single trailing dot is not a domain in SMTP.
+// isDomain reports whether s is a host name, with underscores, which real mail
+// has, or an address literal. A trailing dot is not part of a domain in SMTP.
 func isDomain(s string) bool {
 	if strings.HasPrefix(s, "[") {
 		return isLiteral(s)
 	}
+
 	label := 0
 	for i := 0; i < len(s); i++ {
 		c := s[i]
@@ -220,7 +238,7 @@ func isDomain(s string) bool {
 				return false
 			}
 			label++
-		case isAlnum(c) || c == '_' || c >= 0x80: // a U-label
+		case isAlnum(c) || c == '_' || c >= utf8.RuneSelf: // a U-label
 			label++
 		default:
 			return false
@@ -229,6 +247,7 @@ func isDomain(s string) bool {
 			return false
 		}
 	}
+
 	return label > 0 && s[len(s)-1] != '-'
 }
 
@@ -236,6 +255,7 @@ func isLiteral(s string) bool {
 	if len(s) < 3 || s[len(s)-1] != ']' {
 		return false
 	}
+
 	for i := 1; i < len(s)-1; i++ {
 		if c := s[i]; !isAlnum(c) && c != '.' && c != ':' && c != '-' {
 			return false
@@ -248,9 +268,9 @@ func isAlnum(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
-// MatchDomain tells whether domain falls under pattern, case folded:
-// "example.com" means that name alone, "*.example.com" any name below it,
-// "*" any name. An address literal is matched by "*" and by itself only.
+// MatchDomain reports whether domain is one of pattern's, whatever their case:
+// "example.com" means that name alone, "*.example.com" any name below it, "*" any
+// name. An address literal is matched by "*" and by itself only.
 // An international name is the same in either of its forms (RFC 5890).
 func MatchDomain(pattern, domain string) bool {
 	star := strings.HasPrefix(pattern, "*.")
@@ -258,9 +278,11 @@ func MatchDomain(pattern, domain string) bool {
 	if star {
 		pattern = "*." + pattern
 	}
+
 	if pattern == "*" || pattern == domain {
 		return domain != ""
 	}
+
 	suffix, ok := strings.CutPrefix(pattern, "*")
 	return ok && strings.HasPrefix(suffix, ".") && len(domain) > len(suffix) && strings.HasSuffix(domain, suffix)
 }
@@ -280,17 +302,13 @@ func ParseDomain(s string) (string, error) {
 	return ascii, nil
 }
 
-// ASCIIDomain is a name in lower case and, where it is an international one, in
-// its ASCII form; a name that has none stays as it is.
+// ASCIIDomain returns a name in lower case and, where it is an international one,
+// in its ASCII form. A name that has none stays as it is.
 func ASCIIDomain(domain string) string {
-	for i := range len(domain) {
-		if domain[i] < 0x80 {
-			continue
-		}
+	if !isASCII(domain) {
 		if ascii, err := idna.Lookup.ToASCII(domain); err == nil {
 			return ascii
 		}
-		break
 	}
 	return strings.ToLower(domain)
 }

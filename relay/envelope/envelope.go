@@ -32,6 +32,7 @@ type Envelope struct {
 // Xtext encodes a parameter value (RFC 3461 section 4).
 func Xtext(s string) string {
 	const hex = "0123456789ABCDEF"
+
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
 		if c := s[i]; c > ' ' && c <= '~' && c != '+' && c != '=' {
@@ -40,11 +41,12 @@ func Xtext(s string) string {
 			b.WriteString("+" + string(hex[c>>4]) + string(hex[c&15]))
 		}
 	}
+
 	return b.String()
 }
 
-// UTF8Xtext writes an address as utf-8-addr-xtext (RFC 6533 section 3): ASCII,
-// everything else as \x{HEX}.
+// UTF8Xtext encodes an address as utf-8-addr-xtext (RFC 6533 section 3): what is
+// not ASCII becomes \x{HEX}.
 func UTF8Xtext(s string) string {
 	var b strings.Builder
 	for _, c := range s {
@@ -54,5 +56,6 @@ func UTF8Xtext(s string) string {
 			fmt.Fprintf(&b, "\\x{%X}", c)
 		}
 	}
+
 	return b.String()
 }

@@ -203,6 +203,9 @@ func FuzzWriteData(f *testing.F) {
 		if back := unstuff(t, wire.String()); back != want {
 			t.Fatalf("sent %q, arrived %q", want, back)
 		}
+		if model := modelWrite(string(in)); wire.String() != model {
+			t.Fatalf("%q goes out as %q, want %q", in, wire.Bytes(), model)
+		}
 	})
 }
 

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// Field is one header field as it stands in a message: Raw holds its bytes
-// with continuation lines and line ends. Name is empty for a line that is no
-// field (it is kept where it is).
+// Field is one header field as it is in a message: Raw holds its bytes with
+// continuation lines and line ends. Name is empty for a line that is not a field
+// (it is kept where it is).
 type Field struct {
 	Name string
 	Raw  []byte
@@ -20,8 +20,8 @@ func Split(msg []byte) (header, body []byte, separated bool) {
 	if bytes.HasPrefix(msg, []byte("\r\n")) {
 		return msg[:0], msg[2:], true
 	}
-	if i := bytes.Index(msg, []byte("\r\n\r\n")); i >= 0 {
-		return msg[:i+2], msg[i+4:], true
+	if header, body, found := bytes.Cut(msg, []byte("\r\n\r\n")); found {
+		return msg[:len(header)+len("\r\n")], body, true
 	}
 	return msg, nil, false
 }
@@ -38,14 +38,16 @@ func Fields(header []byte) []Field {
 	return fields
 }
 
-// fieldEnd is the length of the first field with its continuation lines.
+// fieldEnd returns the length of the first field with its continuation lines.
 func fieldEnd(h []byte) int {
 	end := 0
+
 	for {
 		i := bytes.IndexByte(h[end:], '\n')
 		if i < 0 {
 			return len(h)
 		}
+
 		end += i + 1
 		if end == len(h) || h[end] != ' ' && h[end] != '\t' {
 			return end
@@ -54,39 +56,34 @@ func fieldEnd(h []byte) int {
 }
 
 func fieldName(raw []byte) string {
-	colon := bytes.IndexByte(raw, ':')
-	if colon <= 0 {
+	name, _, found := bytes.Cut(raw, []byte(":"))
+	if !found {
 		return ""
 	}
-	name := bytes.TrimRight(raw[:colon], " \t")
+
+	name = bytes.TrimRight(name, " \t")
 	for _, c := range name {
 		if c <= ' ' || c >= 0x7f {
 			return ""
 		}
 	}
+
 	return string(name)
 }
 
-// Is tells whether the field has that name, case folded.
+// Is reports whether the field has that name, whatever its case.
 func (f Field) Is(name string) bool { return strings.EqualFold(f.Name, name) }
 
-// Value is the field's text after the colon, unfolded: each line end before
-// white space goes, and white space around the whole.
+// Value returns the field's text after the colon, without its line ends and
+// without white space around it.
 func (f Field) Value() string {
-	colon := bytes.IndexByte(f.Raw, ':')
-	if colon < 0 {
-		return ""
-	}
-	v := string(bytes.TrimRight(f.Raw[colon+1:], "\r\n"))
-	if strings.ContainsAny(v, "\r\n") {
-		v = unfold.Replace(v)
-	}
-	return strings.Trim(v, " \t")
+	_, value, _ := bytes.Cut(f.Raw, []byte(":"))
+	return strings.Trim(unfold.Replace(string(value)), " \t")
 }
 
 var unfold = strings.NewReplacer("\r", "", "\n", "")
 
-// First finds the first field of that name.
+// First returns the first field of that name.
 func First(fields []Field, name string) (Field, bool) {
 	for _, f := range fields {
 		if f.Is(name) {

@@ -63,13 +63,13 @@ const domainDots = ".\u3002\uff0e\uff61"
 // returns nil where the list is not of that kind.
 func parseUnquoted(list string) []Address {
 	list = strings.Trim(list, " \t")
-	open := strings.IndexByte(list, '<')
-	if open < 0 || strings.Count(list, "<") != 1 || strings.IndexByte(list, '>') != len(list)-1 {
+	name, _, _ := strings.Cut(list, "<")
+	if strings.Count(list, "<") != 1 || strings.IndexByte(list, '>') != len(list)-1 {
 		return nil
 	}
 
-	name := strings.Trim(list[:open], " \t")
-	address, err := parseList(list[open:])
+	address, err := parseList(list[len(name):])
+	name = strings.Trim(name, " \t")
 	if err != nil || strings.ContainsFunc(name, unicode.IsControl) {
 		return nil
 	}
@@ -79,7 +79,7 @@ func parseUnquoted(list string) []Address {
 
 	name = strings.Trim(name, "'") // as Outlook writes it
 	named, err := parseList(name)
-	if err != nil || len(named) != 1 || named[0].String() != name {
+	if err != nil || named[0].String() != name {
 		return nil
 	}
 	return append(address, named...)
@@ -276,13 +276,8 @@ func (w word) isLocal() string {
 		return "at sign or bracket in the local part"
 	}
 
-	if !utf8.ValidString(w.text) {
-		return "local part is neither ASCII nor UTF-8"
-	}
-	for _, c := range w.text {
-		if c < ' ' || c == 0x7f || c >= 0x80 && !unicode.IsGraphic(c) {
-			return "control character in the local part"
-		}
+	if fault := textFault(w.text); fault != "" {
+		return "local part: " + fault
 	}
 	return ""
 }
@@ -292,12 +287,12 @@ func isDomainByte(c byte, literal bool) bool {
 	if literal {
 		return c == '[' || c == ']' || c == ':' || c == '.' || c == '-' || isAlnum(c)
 	}
-	return c == '.' || c == '-' || c == '_' || c >= 0x80 || isAlnum(c)
+	return c == '.' || c == '-' || c == '_' || c >= utf8.RuneSelf || isAlnum(c)
 }
 
 // hasASCIIForm reports whether a domain is ASCII or has an A-label form.
 func hasASCIIForm(domain string) bool {
-	if (Address{Domain: domain}).IsASCII() {
+	if isASCII(domain) {
 		return true
 	}
 	ascii, err := idna.Lookup.ToASCII(domain)
@@ -338,7 +333,7 @@ func (p *mailboxParser) word() (word, error) {
 }
 
 func isWordByte(c byte) bool {
-	return isAlnum(c) || c >= 0x80 || c != 0 && strings.IndexByte("!#$%&'*+-/=?^_`{|}~.[]", c) >= 0
+	return isAlnum(c) || c >= utf8.RuneSelf || strings.IndexByte("!#$%&'*+-/=?^_`{|}~.[]", c) >= 0
 }
 
 // quoted reads a quoted string and undoes its quoting.

@@ -54,7 +54,9 @@ func ReadMessage(r io.Reader, c ReadConfig) ([]byte, error) {
 		if len(buf) < readSize && len(s.out) >= readSize {
 			buf = make([]byte, readSize)
 		}
+
 		n, err := r.Read(buf)
+
 		if e := s.makeRoom(buf[:n], c); e != nil {
 			return nil, e
 		}
@@ -62,9 +64,13 @@ func ReadMessage(r io.Reader, c ReadConfig) ([]byte, error) {
 			return nil, e
 		}
 		if c.MaxBytes > 0 && int64(len(s.out)) > c.MaxBytes {
-			return nil, &Fault{Class: Permanent, Err: ErrTooLarge,
-				Reply: Reply{552, [3]int{5, 3, 4}, "Message exceeds the maximum size"}}
+			return nil, &Fault{
+				Class: Permanent,
+				Err:   ErrTooLarge,
+				Reply: Reply{552, [3]int{5, 3, 4}, "Message exceeds the maximum size"},
+			}
 		}
+
 		switch {
 		case err == io.EOF:
 			return s.end()
@@ -123,6 +129,8 @@ func refuseBytes(cause error, text string) error {
 	return &Fault{Class: Permanent, Reply: Reply{550, [3]int{5, 6, 0}, text}, Err: cause}
 }
 
+func nulByte() error { return refuseBytes(ErrNUL, "Message contains a NUL byte") }
+
 func bareCR() error {
 	return refuseBytes(ErrBareCR, "Message contains a bare CR; lines end with CRLF (RFC 5321 section 2.3.8)")
 }
@@ -141,8 +149,9 @@ func bareLFAdvice() error {
 
 func (s *scanner) add(p []byte) error {
 	if bytes.IndexByte(p, 0) >= 0 {
-		return refuseBytes(ErrNUL, "Message contains a NUL byte")
+		return nulByte()
 	}
+
 	for len(p) > 0 {
 		if s.pendingCR {
 			if p[0] != '\n' {
@@ -153,12 +162,14 @@ func (s *scanner) add(p []byte) error {
 			p = p[1:]
 			continue
 		}
+
 		lf := bytes.IndexByte(p, '\n')
 		line := p
 		if lf >= 0 {
 			line = p[:lf]
 		}
 		cr := bytes.IndexByte(line, '\r')
+
 		switch {
 		case cr >= 0 && cr != len(line)-1:
 			return bareCR()
@@ -176,6 +187,7 @@ func (s *scanner) add(p []byte) error {
 		default:
 			return bareLFAdvice()
 		}
+
 		p = p[lf+1:]
 	}
 	return nil
@@ -188,15 +200,15 @@ func (s *scanner) end() ([]byte, error) {
 	return s.out, nil
 }
 
-// Check asserts what ReadMessage has established, on a message that is about
-// to leave: decoded parts or header values written back must not bring in
-// what the reader kept out.
+// Check returns what keeps a message from being sent: the faults of RFC 5321
+// section 2.3.8 that ReadMessage refuses, which decoded parts or header values
+// could have brought in again.
 func Check(msg []byte) error {
-	s := scanner{}
 	if bytes.IndexByte(msg, 0) >= 0 {
-		return s.add(msg)
+		return nulByte()
 	}
-	for p := msg; len(p) > 0; {
+
+	for p := msg; ; {
 		lf := bytes.IndexByte(p, '\n')
 		if lf < 0 {
 			if bytes.IndexByte(p, '\r') >= 0 {
@@ -204,6 +216,7 @@ func Check(msg []byte) error {
 			}
 			return nil
 		}
+
 		if lf == 0 || p[lf-1] != '\r' {
 			return bareLF()
 		}
@@ -212,7 +225,6 @@ func Check(msg []byte) error {
 		}
 		p = p[lf+1:]
 	}
-	return nil
 }
 
 // WriteData writes a message in the DATA form of RFC 5321 section 4.5.2: dots
@@ -271,18 +283,20 @@ func checkParts(parts [][]byte) error {
 	return nil
 }
 
-// writeStuffed writes lines with their leading dots doubled. lineStart says
-// that p begins a line.
+// writeStuffed writes lines with their leading dots doubled. lineStart reports
+// that p, which is not empty, begins a line.
 func writeStuffed(w *bufio.Writer, p []byte, lineStart bool) {
 	if lineStart && p[0] == '.' {
 		w.WriteByte('.')
 	}
-	for len(p) > 0 {
+
+	for {
 		i := bytes.Index(p, []byte("\n."))
 		if i < 0 {
 			w.Write(p)
 			return
 		}
+
 		w.Write(p[:i+1])
 		w.WriteString(".")
 		p = p[i+1:]

@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Class says what an error means for the message it happened to. It is given
-// where the error arises; smtpd maps it to a reply in one place.
+// Class says what an error means for the message that it happened to. It is set
+// where the error arises.
 type Class int
 
 const (
@@ -18,8 +18,8 @@ const (
 	Temporary
 	// Permanent: the message will never go through as it is.
 	Permanent
-	// Cut: the client went away before the end of its message. Nobody is
-	// there to read an answer, and the message is never relayed.
+	// Cut: the client went away before the end of its message. Nobody reads an
+	// answer, and the message is never relayed.
 	Cut
 	// Overloaded: a budget of ours is spent (disk, memory, connections).
 	Overloaded
@@ -59,6 +59,7 @@ func CleanLine(s string, n int) string {
 			b[i] = '?'
 		}
 	}
+
 	return string(b)
 }
 
@@ -89,18 +90,18 @@ func (f *Fault) Error() string {
 
 func (f *Fault) Unwrap() error { return f.Err }
 
-// Refuse is a permanent fault of the client's making.
+// Refuse returns a permanent fault of the client's making.
 func Refuse(code int, enhanced [3]int, text string) *Fault {
 	return &Fault{Class: Permanent, Reply: Reply{code, enhanced, text}}
 }
 
-// Defer is a temporary fault with its cause for the log.
+// Defer returns a temporary fault with its cause for the log.
 func Defer(code int, enhanced [3]int, text string, cause error) *Fault {
 	return &Fault{Class: Temporary, Reply: Reply{code, enhanced, text}, Err: cause}
 }
 
-// ReplyFor is the one place where an error becomes a reply. Cut has none: the
-// reply is for the log.
+// ReplyFor returns the reply to an error. That to Cut is for the log: nobody is
+// there to read it.
 func ReplyFor(err error) Reply {
 	var f *Fault
 	if !errors.As(err, &f) {
@@ -109,6 +110,7 @@ func ReplyFor(err error) Reply {
 	if f.Reply.Code != 0 {
 		return f.Reply
 	}
+
 	switch f.Class {
 	case Permanent:
 		return Reply{550, [3]int{5, 6, 0}, "Message refused"}

@@ -113,7 +113,10 @@ func (p *Plan) OwnSize() int {
 	for i := range p.ops {
 		if r := p.ops[i].region; r != nil {
 			for j := range r.pieces {
-				n += len(r.pieces[j].lit) * 3 / 2
+				pc := &r.pieces[j]
+				n += len(pc.lit) * 3 / 2
+				// A token's text is base64, and so may be the part that it is in.
+				n += 2 * (len(pc.link.Target) + len(pc.link.Name) + len(pc.link.Sublink))
 			}
 		}
 	}

@@ -1,0 +1,318 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"postern/relay/envelope"
+	"postern/relay/upstream"
+)
+
+// outcomes are what may become of a copy, by a letter each.
+var outcomes = map[rune]upstream.Outcome{
+	'a': replied(250, "taken"),
+	'A': replied(251, "taken, too"),
+	'r': replied(550, "no"),
+	'R': replied(554, "never"),
+	'd': replied(450, "later"),
+	'D': replied(421, "bye"),
+	'l': replied(530, "login"),
+	'x': {Err: envelope.Defer(451, [3]int{4, 4, 2}, "lost", errors.New("cut"))},
+}
+
+// TestDecide: one answer for many copies, and what becomes of the copies that
+// were not taken.
+func TestDecide(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		copies  string // letters of outcomes
+		overdue bool
+		reply   string
+		queue   string
+		bounce  string
+	}{
+		{name: "one, accepted", copies: "A", reply: "251 2.1.1 taken, too"},
+		{name: "one, refused", copies: "R", reply: "554 5.1.1 never"},
+		{name: "one, deferred", copies: "d", reply: "450 4.1.1 later"},
+		{name: "one, lost", copies: "x", reply: "451 4.4.2 lost"},
+		{name: "all accepted", copies: "Aa", reply: "250 2.0.0 Ok: queued as s.1"},
+		{name: "all refused", copies: "Rr", reply: "554 5.1.1 never"},
+		{name: "all deferred", copies: "dx", reply: "451 4.1.1 later"},
+		{name: "all lost", copies: "xx", reply: "451 4.4.2 lost"},
+		{name: "refused and deferred", copies: "rdx", reply: "451 4.1.1 later"},
+		{name: "session closed", copies: "rD", reply: "451 4.1.1 bye"},
+		{name: "accepted and refused", copies: "arR", reply: "250 2.0.0 Ok: queued as s.1", bounce: "rR"},
+		{name: "accepted and deferred", copies: "dax", reply: "250 2.0.0 Ok: queued as s.1", queue: "dx"},
+		{name: "accepted and our login refused", copies: "al", reply: "250 2.0.0 Ok: queued as s.1", queue: "l"},
+		{name: "one of each", copies: "xrad", reply: "250 2.0.0 Ok: queued as s.1", queue: "xd", bounce: "r"},
+		{name: "overdue, one without an answer", copies: "x", overdue: true, reply: "250 2.0.0 Ok: queued as s.1", queue: "x"},
+		{name: "overdue, and one refused", copies: "xr", overdue: true, reply: "250 2.0.0 Ok: queued as s.1", queue: "x", bounce: "r"},
+		{name: "overdue, and one deferred", copies: "dx", overdue: true, reply: "250 2.0.0 Ok: queued as s.1", queue: "dx"},
+		{name: "overdue, all answered", copies: "rd", overdue: true, reply: "451 4.1.1 later"},
+		{name: "overdue, one answered", copies: "d", overdue: true, reply: "450 4.1.1 later"},
+		{name: "overdue, one accepted", copies: "a", overdue: true, reply: "250 2.1.1 taken"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var copies []*copyOf
+			letters := map[*copyOf]rune{}
+			for _, l := range c.copies {
+				cp := &copyOf{out: outcomes[l]}
+				letters[cp] = l
+				copies = append(copies, cp)
+			}
+			spell := func(copies []*copyOf) (s string) {
+				for _, cp := range copies {
+					s += string(letters[cp])
+				}
+				return s
+			}
+
+			d := decide(copies, c.overdue, "s.1")
+			if d.reply.String() != c.reply || spell(d.queue) != c.queue || spell(d.bounce) != c.bounce {
+				t.Errorf("got %q, queued %q, bounced %q, want %q, %q, %q",
+					d.reply, spell(d.queue), spell(d.bounce), c.reply, c.queue, c.bounce)
+			}
+		})
+	}
+}
+
+// TestCleanReply: what is passed on of an upstream's answer.
+func TestCleanReply(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		out  upstream.Outcome
+		want string
+	}{
+		{"accepted", replied(250, "ok"), "250 2.1.1 ok"},
+		{"refused", replied(550, "no"), "550 5.1.1 no"},
+		{"deferred", replied(450, "later"), "450 4.1.1 later"},
+		{"420 is not 421", replied(420, "x"), "420 4.1.1 x"},
+		{"422 is not 421", replied(422, "x"), "422 4.1.1 x"},
+		{"session closed", replied(421, "bye"), "451 4.1.1 bye"},
+		{"our login", replied(535, "no"), "451 4.4.1 Upstream does not take mail now, try again later"},
+		{"error", upstream.Outcome{Err: envelope.Defer(451, [3]int{4, 4, 2}, "lo\rst", nil)}, "451 4.4.2 lo?st"},
+		{"error in the place of a reply", upstream.Outcome{Err: errors.New("x"), Reply: envelope.Reply{Code: 250}}, "451 4.3.0 Internal error, try again later"},
+		{"line ends and controls", replied(550, "a\nb\x00"), "550 5.1.1 a\nb?"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := cleanReply(c.out).String(); got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// TestCopiesAreCounted by what became of them, each under its own name.
+func TestCopiesAreCounted(t *testing.T) {
+	metrics := prometheus.NewPedanticRegistry()
+	b := newBench(t, func(c *Config) { c.Metrics, c.MsysAPI, c.Tracking.URL = metrics, true, "https://t.example" })
+	b.up.answers["no"], b.up.answers["later"] = replied(550, "no"), replied(450, "later")
+	plain := "From: a@other.example\r\n\r\nx\r\n"
+
+	b.submit(submission(plain, "a", "later", "later2"))
+	b.submit(submission(plain, "no"))
+	b.submit(submission(plain, "later"))
+	b.submit(submission("X-MSYS-API: x\r\n"+plain, "a"))
+	b.submit(submission("From: a@example.com\r\nContent-Type: text/html\r\nContent-Disposition: attachment\r\n\r\n<body></body>", "a"))
+	b.submit(submission("X-Virtual-MTA: v\r\n"+plain, "a"))
+	b.rec.broken = true
+	b.submit(submission(plain, "a"))
+
+	got := map[string]float64{}
+	families, err := metrics.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetHelp() == "" {
+			t.Errorf("%s has no help", f.GetName())
+		}
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetName() + "=" + l.GetValue()
+			}
+			got[name] = m.GetCounter().GetValue()
+		}
+	}
+	for name, want := range map[string]float64{
+		"postern_relay_copies_total result=accepted":         5,
+		"postern_relay_copies_total result=queued":           1,
+		"postern_relay_copies_total result=refused":          1,
+		"postern_relay_copies_total result=deferred":         1,
+		"postern_relay_copies_total result=refused_here":     1,
+		"postern_dkim_unsigned_total":                        5,
+		"postern_relay_events_lost_total":                    1,
+		"postern_relay_unknown_names_total kind=x_msys_api":  0,
+		"postern_relay_unknown_names_total kind=ip_pool":     0,
+		"postern_relay_unknown_names_total kind=virtual_mta": 1,
+		"postern_rewrite_skipped_total reason=attachment":    1,
+	} {
+		if value, ok := got[name]; !ok || value != want {
+			t.Errorf("%s is %v (there: %v), want %v", name, value, ok, want)
+		}
+	}
+	if t.Failed() {
+		t.Logf("%v", got)
+	}
+}
+
+// TestDefaults of a configuration that leaves things out.
+func TestDefaults(t *testing.T) {
+	r := New(Config{})
+	if got := r.c.AnswerWithin.String(); got != "4m0s" {
+		t.Errorf("AnswerWithin %s, want 4 minutes", got)
+	}
+	if r.c.CopiesAtOnce != 8 {
+		t.Errorf("CopiesAtOnce %d, want 8", r.c.CopiesAtOnce)
+	}
+	if r.c.Now == nil || r.c.Now().IsZero() {
+		t.Error("there is no clock")
+	}
+
+	r = New(Config{AnswerWithin: 1, CopiesAtOnce: 2})
+	if r.c.AnswerWithin != 1 || r.c.CopiesAtOnce != 2 {
+		t.Errorf("got %v and %d, want what is configured", r.c.AnswerWithin, r.c.CopiesAtOnce)
+	}
+}
+
+// TestReject answers for a listener that refuses a message itself.
+func TestReject(t *testing.T) {
+	b, lines := newLoggingBench(t, nil)
+	reply := b.relay.Reject(context.Background(), submission(htmlMessage, "a"), envelope.Refuse(552, [3]int{5, 3, 4}, "too large"))
+	if reply.String() != "552 5.3.4 too large" || len(b.rec.events) != 1 {
+		t.Errorf("got %v and %d events", reply, len(b.rec.events))
+	}
+	if got := len(lines.of(t, "message refused")); got != 1 {
+		t.Errorf("%d lines, want 1", got)
+	}
+
+	reply = b.relay.Reject(context.Background(), submission(htmlMessage, "a"), &envelope.Fault{Class: envelope.Overloaded, Err: errors.New("memory")})
+	if reply.Code != 452 || len(b.rec.events) != 1 {
+		t.Errorf("for now: got %v and %d events, want no event more", reply, len(b.rec.events))
+	}
+	if line := lines.of(t, "message refused")[1]; line["err"] != "memory" {
+		t.Errorf("err is %v, want the cause", line["err"])
+	}
+}
+
+// TestReachable asks the upstream.
+func TestReachable(t *testing.T) {
+	b := newBench(t, nil)
+	if err := b.relay.Reachable(context.Background()); err != nil {
+		t.Errorf("got %v, want none", err)
+	}
+	b.up.ping = errors.New("refused")
+	if err := b.relay.Reachable(context.Background()); !errors.Is(err, b.up.ping) {
+		t.Errorf("got %v, want %v", err, b.up.ping)
+	}
+}
+
+// TestCopiesInFlight: as many as are allowed, as there are, and as 64 MiB hold.
+func TestCopiesInFlight(t *testing.T) {
+	const mib = 1 << 20
+	for _, c := range []struct{ allowed, n, size, want int }{
+		{8, 20, 1000, 8},
+		{8, 8, 1000, 8},
+		{8, 3, 1000, 3},
+		{100, 100, mib - 1, 65},
+		{100, 100, 16*mib - 1, 5},
+		{100, 100, 64*mib - 1, 2},
+		{100, 100, 64 * mib, 1},
+		{100, 100, 1000 * mib, 1},
+		{100, 100, 0, 100},
+	} {
+		if got := copiesInFlight(c.allowed, c.n, c.size); got != c.want {
+			t.Errorf("%d allowed, %d copies of %d bytes: %d at once, want %d", c.allowed, c.n, c.size, got, c.want)
+		}
+	}
+}
+
+// TestCopiesAtOnceOfTransaction: 16 MiB of what copies do not share.
+func TestCopiesAtOnceOfTransaction(t *testing.T) {
+	b := newBench(t, nil)
+	for links, want := range map[int]int{0: 16 << 20 / 1024, 1000: 16 << 20 / (1024 + 1000*320)} {
+		m := &message{s: submission(""), tracking: Tracking{Click: true, URL: "https://t.example"}}
+		m.policy.header = []byte("Content-Type: text/html\r\n")
+		m.body, m.whole = []byte(strings.Repeat("<a href='https://e.example'>", links)), true
+		b.relay.makePlan(m, false)
+
+		if got := m.copiesAtOnce(); links == 0 && got != want || got > want || got < want/2 {
+			t.Errorf("%d links: %d copies, want about %d", links, got, want)
+		}
+	}
+}
+
+// TestBuffersAreNotLarge: what waits for the next copy is at most 1 MiB.
+func TestBuffersAreNotLarge(t *testing.T) {
+	for size, kept := range map[int]bool{1 << 20: true, 1<<20 + 1: false} {
+		found := false
+		for range 50 { // a pool may drop what it is given
+			var p bufferPool
+			p.put(&copyBuffer{b: make([]byte, size)})
+			buf := p.get()
+			if buf == nil {
+				t.Fatal("no buffer")
+			}
+			found = found || cap(buf.b) == size
+		}
+		if found != kept {
+			t.Errorf("buffer of %d bytes kept: %v, want %v", size, found, kept)
+		}
+	}
+}
+
+// TestSharedHeader is prepared once for as long as it is the same.
+func TestSharedHeader(t *testing.T) {
+	var s sharedHeader
+	header := []byte("From: a@b.example\r\n")
+	first := s.prepare(header)
+	if again := s.prepare([]byte("From: a@b.example\r\n")); again != first {
+		t.Error("the same header is prepared twice")
+	}
+	header[6] = 'x' // the buffer is used again
+	other := s.prepare(header)
+	if other == first {
+		t.Error("another header is taken for the same")
+	}
+	if s.prepare(header) != other {
+		t.Error("the other header is prepared twice")
+	}
+}
+
+// TestIsPrintable holds ENVID to RFC 3461 section 4.4.
+func TestIsPrintable(t *testing.T) {
+	for c := range 0x100 {
+		s := "a" + string([]byte{byte(c)})
+		if got, want := isPrintable(s), c >= ' ' && c <= '~'; got != want {
+			t.Errorf("isPrintable(%q) = %v, want %v", s, got, want)
+		}
+		if got, want := isPrintable(s[1:]), c >= ' ' && c <= '~'; got != want {
+			t.Errorf("isPrintable(%q) = %v, want %v", s[1:], got, want)
+		}
+		if got, want := isToken(s), c > ' ' && c <= '~'; got != want {
+			t.Errorf("isToken(%q) = %v, want %v", s, got, want)
+		}
+		if got, want := has8bit([]byte(s)), c >= 0x80; got != want {
+			t.Errorf("has8bit(%q) = %v, want %v", s, got, want)
+		}
+		if got, want := string(asciiOnly([]byte(s))), s; c < 0x80 && got != want || c >= 0x80 && got != "a?" {
+			t.Errorf("asciiOnly(%q) = %q", s, got)
+		}
+	}
+	for n, want := range map[int]bool{0: false, 1: true, 100: true, 101: false} {
+		if got := isPrintable(strings.Repeat("x", n)); got != want {
+			t.Errorf("isPrintable of %d bytes = %v, want %v", n, got, want)
+		}
+	}
+	if isToken("") || has8bit(nil) {
+		t.Error("nothing is a token, or has 8-bit content")
+	}
+	if !isToken("!") {
+		t.Error("one byte is a token")
+	}
+}

@@ -1,0 +1,403 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/relay/envelope"
+	"postern/relay/queue"
+)
+
+// dsnAt writes a DSN by a clock that stands still, with ID for its message id.
+func dsnAt(t *testing.T, d *dsnReport) (*queue.Transaction, string) {
+	t.Helper()
+	now := time.Date(2026, 3, 1, 12, 30, 15, 0, time.UTC)
+	b := newBench(t, func(c *Config) { c.Now = func() time.Time { return now } })
+	tr := b.relay.dsn(d)
+	if tr == nil {
+		t.Fatal("no DSN")
+	}
+	return tr, strings.ReplaceAll(string(tr.Message(0)), tr.ID, "ID")
+}
+
+// TestDSNText is a notification to the letter: RFC 3464, with two recipients that
+// were refused and one that expired.
+func TestDSNText(t *testing.T) {
+	d := &dsnReport{
+		to:       envelope.Address{Local: "sender", Domain: "example.com"},
+		params:   envelope.MailParams{EnvelopeID: "their id"},
+		original: newOriginal([]byte("Subject: x\r\nBcc: y\r\n"), []byte("body\r\n"), true),
+		arrived:  time.Date(2026, 3, 1, 12, 0, 0, 0, time.FixedZone("", -3600)),
+		session:  "s.1",
+		user:     "u",
+		failed: []dsnRecipient{
+			{
+				messageID: "m1",
+				recipient: envelope.Recipient{
+					Address:      envelope.Address{Local: "a", Domain: "example.net"},
+					OriginalType: "rfc822",
+					Original:     "first@example.net",
+				},
+				reply:    "550 5.1.1 no such user\nreally",
+				upstream: "mx.example.net:25",
+			},
+			{
+				messageID: "m2",
+				recipient: envelope.Recipient{Address: envelope.Address{Local: "b", Domain: "example.net"}},
+				reply:     "4.4.7 not delivered in 5h0m0s, last answer: 450 4.2.2 full",
+				expired:   true,
+			},
+			{
+				messageID: "m3",
+				recipient: envelope.Recipient{Address: envelope.Address{Local: "c", Domain: "example.net"}, OriginalType: "utf-8", Original: "ü+c@example.net"},
+				reply:     "554 never",
+				upstream:  "here",
+			},
+			{
+				messageID: "m4",
+				recipient: envelope.Recipient{Address: envelope.Address{Local: "d", Domain: "example.net"}, Notify: []string{"NEVER"}},
+				reply:     "554 nobody wants to know",
+			},
+		},
+	}
+
+	tr, got := dsnAt(t, d)
+	want := "Mime-Version: 1.0\r\nAuto-Submitted: auto-replied\r\nMessage-Id: <ID@gw.example>\r\n" +
+		"Date: Sun, 01 Mar 2026 12:30:15 +0000\r\nSubject: Undelivered mail: returned to sender\r\n" +
+		"To: sender@example.com\r\nFrom: Mail Delivery System <mailer-daemon@gw.example>\r\n" +
+		"Content-Type: multipart/report; boundary=postern-ID;\r\n report-type=delivery-status\r\n\r\n" +
+		"--postern-ID\r\nContent-Transfer-Encoding: 7bit\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n" +
+		"This is the mail gateway at gw.example.\r\n\r\nYour message could not be delivered to:\r\n\r\n" +
+		"  a@example.net\r\n    550 5.1.1 no such user\r\n    really\r\n\r\n" +
+		"  b@example.net\r\n    4.4.7 not delivered in 5h0m0s, last answer: 450 4.2.2 full\r\n\r\n" +
+		"  c@example.net\r\n    554 never\r\n\r\n" +
+		"It will not be tried again.\r\n\r\n" +
+		"--postern-ID\r\nContent-Transfer-Encoding: 7bit\r\nContent-Type: message/delivery-status\r\n\r\n" +
+		"Reporting-Mta: dns; gw.example\r\nOriginal-Envelope-Id: their id\r\nArrival-Date: Sun, 01 Mar 2026 12:00:00 -0100\r\n\r\n" +
+		"Original-Recipient: rfc822;first@example.net\r\nFinal-Recipient: rfc822;a@example.net\r\nAction: failed\r\n" +
+		"Status: 5.1.1\r\nRemote-Mta: dns; mx.example.net\r\nDiagnostic-Code: smtp; 550 5.1.1 no such user really\r\n\r\n" +
+		"Final-Recipient: rfc822;b@example.net\r\nAction: failed\r\nStatus: 4.4.7\r\n" +
+		"Diagnostic-Code: smtp; 4.4.7 not delivered in 5h0m0s, last answer: 450 4.2.2\r\n full\r\n\r\n" +
+		"Original-Recipient: utf-8;\\x{FC}\\x{2B}c@example.net\r\nFinal-Recipient: rfc822;c@example.net\r\nAction: failed\r\n" +
+		"Status: 5.0.0\r\nRemote-Mta: dns; here\r\nDiagnostic-Code: smtp; 554 never\r\n\r\n\r\n" +
+		"--postern-ID\r\nContent-Transfer-Encoding: 7bit\r\nContent-Type: text/rfc822-headers\r\n\r\n" +
+		"Subject: x\r\n\r\n" +
+		"--postern-ID--\r\n"
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+
+	var in info
+	if err := json.Unmarshal(tr.Info, &in); err != nil {
+		t.Fatal(err)
+	}
+	if want := (info{Session: "s.1", User: "u", DSN: true, About: "m1,m2,m3"}); in != want {
+		t.Errorf("info %+v, want %+v", in, want)
+	}
+	if !tr.From.IsNull() || !tr.Created.Equal(time.Date(2026, 3, 1, 12, 30, 15, 0, time.UTC)) || tr.EightBit ||
+		len(tr.Copies) != 1 || tr.Copies[0].MessageID != tr.ID || tr.Copies[0].Recipient.Address != d.to {
+		t.Errorf("transaction %+v", tr)
+	}
+}
+
+// TestDSNInUTF8: addresses that are not ASCII make the words UTF-8.
+func TestDSNInUTF8(t *testing.T) {
+	d := &dsnReport{
+		to: envelope.Address{Local: "sender", Domain: "example.com"},
+		failed: []dsnRecipient{
+			{recipient: envelope.Recipient{Address: envelope.Address{Local: "a", Domain: "example.net"}}, reply: "550 no"},
+			{recipient: envelope.Recipient{Address: envelope.Address{Local: "ü", Domain: "example.net"}}, reply: "550 no"},
+		},
+	}
+	tr, got := dsnAt(t, d)
+	for _, want := range []string{
+		"Content-Transfer-Encoding: 8bit\r\nContent-Type: text/plain; charset=utf-8\r\n",
+		"  ü@example.net\r\n",
+		"Final-Recipient: utf-8;\\x{FC}@example.net\r\n",
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %q in\n%s", want, got)
+		}
+	}
+	if !tr.EightBit {
+		t.Error("8-bit content is not told of")
+	}
+}
+
+// TestDSNWhole returns the message as RET asks.
+func TestDSNWhole(t *testing.T) {
+	for _, c := range []struct {
+		name, header, body, ret string
+		separated               bool
+		want                    string
+	}{
+		{"header", "A: b\r\n", "body\r\n", "HDRS", true, "Content-Transfer-Encoding: 7bit\r\nContent-Type: text/rfc822-headers\r\n\r\nA: b\r\n\r\n--"},
+		{"not said", "A: b\r\n", "body\r\n", "", true, "Content-Transfer-Encoding: 7bit\r\nContent-Type: text/rfc822-headers\r\n\r\nA: b\r\n\r\n--"},
+		{"whole", "A: b\r\n", "body\r\n", "FULL", true, "Content-Transfer-Encoding: 7bit\r\nContent-Type: message/rfc822\r\n\r\nA: b\r\n\r\nbody\r\n\r\n--"},
+		{"without a body", "A: b\r\n", "", "FULL", false, "Content-Transfer-Encoding: 7bit\r\nContent-Type: message/rfc822\r\n\r\nA: b\r\n\r\n--"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, got := dsnAt(t, &dsnReport{
+				to:       envelope.Address{Local: "sender", Domain: "example.com"},
+				params:   envelope.MailParams{Return: c.ret},
+				original: newOriginal([]byte(c.header), []byte(c.body), c.separated),
+				failed:   []dsnRecipient{{recipient: recipient("a"), reply: "550 no"}},
+			})
+			if !strings.Contains(got, c.want) {
+				t.Errorf("no %q in\n%s", c.want, got)
+			}
+		})
+	}
+}
+
+// TestDSNPlainText is what is written where nothing else can be.
+func TestDSNPlainText(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 30, 15, 0, time.UTC)
+	b, lines := newLoggingBench(t, func(c *Config) {
+		c.Hostname = "gw\r\nexample"
+		c.Now = func() time.Time { return now }
+	})
+	tr := b.relay.dsn(&dsnReport{
+		to:     envelope.Address{Local: "sender", Domain: "example.com"},
+		failed: []dsnRecipient{{recipient: recipient("a"), reply: "550 no"}},
+	})
+
+	got := strings.ReplaceAll(string(tr.Message(0)), tr.ID, "ID")
+	want := "From: Mail Delivery System <mailer-daemon@gw??example>\r\nTo: sender@example.com\r\n" +
+		"Subject: Undelivered mail: returned to sender\r\nDate: Sun, 01 Mar 2026 12:30:15 +0000\r\nMessage-ID: <ID@gw??example>\r\n" +
+		"Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=us-ascii\r\n\r\n" +
+		"This is the mail gateway at gw??example.\r\n\r\nYour message could not be delivered to:\r\n\r\n" +
+		"  a@Example.NET\r\n    550 no\r\n\r\nIt will not be tried again.\r\n"
+	if got != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+	warned := lines.of(t, "DSN is written without the message")
+	if len(warned) != 1 {
+		t.Fatalf("%d lines, want 1", len(warned))
+	}
+	check(t, warned[0], map[string]any{"level": "WARN", "to": "sender@example.com"})
+	if warned[0]["err"] == nil {
+		t.Error("the line does not say why")
+	}
+}
+
+// TestDSNStatus tells what was refused from what expired, in the way that each
+// goes: the answer's own code, and 4.4.7.
+func TestDSNStatus(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		verdict queue.Verdict
+		status  string
+		diag    string
+	}{
+		{"refused", queue.Verdict{Failed: true, Reply: "550 5.1.1 no such user", Upstream: "mx.example:25"}, "5.1.1", "550 5.1.1 no such user"},
+		{"expired", queue.Verdict{Reply: "450 4.2.2 full", Upstream: "mx.example:25"}, "4.4.7", "4.4.7 not delivered in 2h0m0s, last answer: 450 4.2.2 full"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, func(conf *Config) { conf.QueueAlways = true })
+			b.submit(submission(htmlMessage, "a"))
+			tr := b.queue.got[0]
+			tr.Created = tr.Created.Add(-2 * time.Hour)
+
+			_, bodies := dsnParts(t, findDSN(t, b.relay.GiveUp(context.Background(), tr, 0, 3, c.verdict)))
+			unfolded := strings.ReplaceAll(bodies[1], "\r\n ", " ")
+			for _, want := range []string{
+				"Status: " + c.status + "\r\n",
+				"Diagnostic-Code: smtp; " + c.diag + "\r\n",
+				"Remote-Mta: dns; mx.example\r\n",
+				"Arrival-Date: " + tr.Created.Format(time.RFC1123Z) + "\r\n",
+			} {
+				if !strings.Contains(unfolded, want) {
+					t.Errorf("no %q in\n%s", want, unfolded)
+				}
+			}
+			if !strings.Contains(bodies[0], "    "+c.diag+"\r\n") {
+				t.Errorf("no %q in\n%s", c.diag, bodies[0])
+			}
+		})
+	}
+}
+
+// TestRemoteOfDSN is the upstream without its port, on one line.
+func TestRemoteOfDSN(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "mx.example:25": "dns; mx.example", "[2001:db8::1]:25": "dns; 2001:db8::1", "mx": "dns; mx", "a\r\nb:25": "dns; a??b",
+	} {
+		if got := (dsnRecipient{upstream: in}).remote(); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}
+
+// TestOriginalRecipientOfDSN is ORCPT as the client gave it, on one line.
+func TestOriginalRecipientOfDSN(t *testing.T) {
+	for _, c := range []struct{ kind, original, want string }{
+		{"", "", ""},
+		{"rfc822", "", ""},
+		{"rfc822", "a@b.example", "rfc822;a@b.example"},
+		{"rfc\r\n822", "a\r\nb", "rfc??822;a??b"},
+		{"utf-8", "ü=\r@b.example", `utf-8;\x{FC}\x{3D}\x{D}@b.example`},
+		{"other", "ü", "other;??"},
+	} {
+		d := dsnRecipient{recipient: envelope.Recipient{OriginalType: c.kind, Original: c.original}}
+		if got := d.original(); got != c.want {
+			t.Errorf("%q of type %q: got %q, want %q", c.original, c.kind, got, c.want)
+		}
+	}
+}
+
+// TestDSNOfMixedAnswer says what the upstream said, and when the message came.
+func TestDSNOfMixedAnswer(t *testing.T) {
+	now := time.Date(2026, 3, 1, 12, 30, 15, 0, time.UTC)
+	b := newBench(t, func(c *Config) { c.Now = func() time.Time { return now } })
+	no := replied(550, "no such user")
+	no.Upstream = "mx.example:25"
+	b.up.answers["no"], b.up.answers["no2"] = no, replied(554, "never")
+	s := submission(htmlMessage, "a", "no", "no2")
+	s.Envelope.Params.EnvelopeID = "their id"
+	b.submit(s)
+
+	tr := b.queue.got[0]
+	_, bodies := dsnParts(t, tr.Message(0))
+	for _, want := range []string{
+		"Arrival-Date: Sun, 01 Mar 2026 12:30:15 +0000\r\n",
+		"Original-Envelope-Id: their id\r\n",
+		"Final-Recipient: rfc822;no@Example.NET\r\n",
+		"Final-Recipient: rfc822;no2@Example.NET\r\n",
+		"Remote-Mta: dns; mx.example\r\n",
+		"Diagnostic-Code: smtp; 550 5.1.1 no such user\r\n",
+	} {
+		if !strings.Contains(bodies[1], want) {
+			t.Errorf("no %q in\n%s", want, bodies[1])
+		}
+	}
+	if !strings.Contains(bodies[2], "From: News <news@example.com>\r\n") {
+		t.Errorf("returned header %q", bodies[2])
+	}
+	in := infoOf(tr)
+	if in.Session != "s.1" || in.User != "u" || strings.Count(in.About, ",") != 1 {
+		t.Errorf("info %+v", in)
+	}
+}
+
+// TestDSNAboutMany lists ten of the copies that it is about.
+func TestDSNAboutMany(t *testing.T) {
+	for n, want := range map[int]int{1: 1, 10: 10, 11: 10} {
+		d := dsnReport{}
+		for i := range n {
+			d.failed = append(d.failed, dsnRecipient{messageID: fmt.Sprint("m", i)})
+		}
+		if got := strings.Split(d.about(), ","); len(got) != want || got[0] != "m0" {
+			t.Errorf("%d copies: about %q, want %d of them", n, got, want)
+		}
+	}
+}
+
+// TestLongReplyInDSN is cut to 1000 bytes, and cleaned.
+func TestLongReplyInDSN(t *testing.T) {
+	long := strings.Repeat(strings.Repeat("x", 400)+"\n", 3)
+	for in, want := range map[string]string{
+		"550 a\x00b": "550 a?b",
+		long:         long[:1000],
+		long[:1000]:  long[:1000],
+		long[:999]:   long[:999],
+	} {
+		if got := cutReply(in); got != want {
+			t.Errorf("cutReply of %d bytes: %d bytes %.20q, want %d", len(in), len(got), got, len(want))
+		}
+	}
+	if got := oneLine(strings.Repeat("x", 1001)); len(got) != 1000 {
+		t.Errorf("a field of %d bytes, want 1000", len(got))
+	}
+}
+
+// TestReplyCodesAtTheirBounds.
+func TestReplyCodesAtTheirBounds(t *testing.T) {
+	for _, c := range []struct{ reply, code, status string }{
+		{"200 x", "200", ""},
+		{"199 x", "", ""},
+		{"599 5.1.1", "599", "5.1.1"},
+		{"600 5.1.1", "", ""},
+		{"55 5.1.1", "", ""},
+		{"5500 5.1.1", "", ""},
+		{"+50 x", "", ""},
+		{"250 2.1.5 x", "250", "2.1.5"},
+		{"550 3.1.1 x", "550", ""},
+		{"550 5.1 x", "550", ""},
+		{"550 5.1.1.1 x", "550", ""},
+		{"550 55.1.1 x", "550", ""},
+		{"550 5.123.999 x", "550", "5.123.999"},
+		{"550 5.1234.1 x", "550", ""},
+		{"550 5.1.x y", "550", ""},
+		{"550 5.1. y", "550", ""},
+		{"550 .1.1 y", "550", ""},
+		{"5.1.1", "", "5.1.1"},
+	} {
+		if code, status := replyCodes(c.reply); code != c.code || status != c.status {
+			t.Errorf("%q: got %q and %q, want %q and %q", c.reply, code, status, c.code, c.status)
+		}
+	}
+	if got := (dsnRecipient{reply: "250 2.1.5 x"}).status(); got != "5.0.0" {
+		t.Errorf("Status %s of a failure, want 5.0.0", got)
+	}
+}
+
+// limitedWriter fails from a byte on.
+type limitedWriter struct{ left int }
+
+func (w *limitedWriter) Write(p []byte) (int, error) {
+	if w.left -= len(p); w.left < 0 {
+		return 0, errDisk
+	}
+	return len(p), nil
+}
+
+// TestDSNThatCannotBeWritten is never taken for one that was, wherever its
+// writing fails.
+func TestDSNThatCannotBeWritten(t *testing.T) {
+	w := dsnWriter{
+		dsnReport: &dsnReport{
+			to:       envelope.Address{Local: "sender", Domain: "example.com"},
+			params:   envelope.MailParams{Return: "FULL"},
+			original: newOriginal([]byte("A: b\r\n"), []byte("gr\u00fcn\r\n"), true),
+			failed:   []dsnRecipient{{recipient: recipient("a"), reply: "550 no"}},
+		},
+		id:       "id",
+		hostname: "gw.example",
+	}
+	whole, err := w.report()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range len(whole) {
+		if err := w.write(&limitedWriter{left: n}); !errors.Is(err, errDisk) {
+			t.Fatalf("failed after %d of %d bytes: got %v, want %v", n, len(whole), err, errDisk)
+		}
+	}
+	if err := w.write(&limitedWriter{left: len(whole)}); err != nil {
+		t.Errorf("all of it: %v", err)
+	}
+
+	w.hostname = "gw\r\nexample"
+	if err := w.fields(&limitedWriter{left: 10_000}); err == nil {
+		t.Error("a host name with a line end is written into a field")
+	}
+}
+
+// TestDSNAboutBrokenHeader is written as text where the message that it is about
+// could not be sent today.
+func TestDSNAboutBrokenHeader(t *testing.T) {
+	tr, got := dsnAt(t, &dsnReport{
+		to:       envelope.Address{Local: "sender", Domain: "example.com"},
+		original: newOriginal([]byte("A: b\rc\r\n"), nil, false),
+		failed:   []dsnRecipient{{recipient: recipient("a"), reply: "550 no"}},
+	})
+	if err := envelope.Check(tr.Message(0)); err != nil || !strings.Contains(got, "Content-Type: text/plain; charset=us-ascii\r\n\r\nThis is") {
+		t.Errorf("%v in\n%s", err, got)
+	}
+}

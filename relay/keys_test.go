@@ -1,0 +1,197 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/dkim"
+)
+
+// TestAkin: a key, a host or a subaccount of a domain is for who is held to it,
+// to a parent or to a child of it.
+func TestAkin(t *testing.T) {
+	for _, c := range []struct {
+		pattern, domain string
+		want            bool
+	}{
+		{"a.example", "a.example", true},
+		{"a.example", "A.EXAMPLE", true},
+		{"a.example", "x.a.example", true},
+		{"x.a.example", "a.example", true},
+		{"*.a.example", "a.example", true},
+		{"*", "any.example", true},
+		{"a.example", "b.example", false},
+		{"a.example", "xa.example", false},
+		{"xa.example", "a.example", false},
+		{"bücher.example", "xn--bcher-kva.example", true},
+		{"xn--bcher-kva.example", "x.BÜCHER.example", true},
+	} {
+		if got := akin(c.pattern, c.domain); got != c.want {
+			t.Errorf("akin(%s, %s) = %v, want %v", c.pattern, c.domain, got, c.want)
+		}
+	}
+
+	held := NewHeldDomains([]string{"", "*.", "*.*", "a.example"})
+	if len(held.names) != 1 || !held.Held("a.example") || held.Held("b") {
+		t.Errorf("held: %v", held.names)
+	}
+
+	r := &Relay{}
+	if !r.mayUse(User{}, "a.example") || r.mayUse(User{FromDomains: []string{"b.example"}}, "a.example") ||
+		!r.mayUse(User{FromDomains: []string{"b.example", "a.example"}}, "a.example") {
+		t.Error("mayUse without holders")
+	}
+	r.c.Holders = held
+	if r.mayUse(User{}, "a.example") || !r.mayUse(User{}, "b.example") {
+		t.Error("mayUse with holders")
+	}
+}
+
+// TestUsersKeyIsAway: the operator hears of a key that a user should sign with
+// and is not there, once a minute.
+func TestUsersKeyIsAway(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	b, lines := newLoggingBench(t, func(c *Config) { c.Now = func() time.Time { return now } })
+	send := func() string {
+		s := submission(htmlMessage, "a")
+		s.User.DKIMKey = "none"
+		b.submit(s)
+		return signedBy(b.up.got[len(b.up.got)-1].Message[0])
+	}
+
+	if got := send(); got != "example.com" {
+		t.Errorf("signed by %q, want the From domain", got)
+	}
+	now = now.Add(time.Minute - time.Second)
+	send()
+	got := lines.of(t, "the user's dkim_key is not there; the From domain's signs")
+	if len(got) != 1 {
+		t.Fatalf("%d lines within a minute, want 1", len(got))
+	}
+	check(t, got[0], map[string]any{"level": "ERROR", "user": "u", "dkim_key": "none"})
+	now = now.Add(time.Second)
+	send()
+	if got := lines.of(t, "the user's dkim_key is not there; the From domain's signs"); len(got) != 2 {
+		t.Errorf("%d lines after a minute, want 2", len(got))
+	}
+}
+
+// TestUnsignedSaysWhy, to the client where signatures are required, else to the
+// operator.
+func TestUnsignedSaysWhy(t *testing.T) {
+	for _, c := range []struct{ from, api, domain, why, refused string }{
+		{"a@other.example", "", "other.example", "there is none", "other.example"},
+		{"a@BÜCHER.example", "", "xn--bcher-kva.example", "there is none", "B??CHER.example"},
+		{"x <<", "", "", "From is not understood", "the domain"},
+		{"x <<", `{"options":{"dkim_key":"s"}}`, "", "From is not understood", "the domain"},
+		{"a@held.example", "", "held.example", "the domain belongs to other users", "held.example"},
+	} {
+		header := "From: " + c.from + "\r\n"
+		if c.api != "" {
+			header += "X-MSYS-API: " + c.api + "\r\n"
+		}
+		for _, require := range []bool{false, true} {
+			b, lines := newLoggingBench(t, func(conf *Config) {
+				conf.RequireSignature, conf.MsysAPI = require, true
+				conf.Holders = NewHeldDomains([]string{"held.example"})
+				conf.Signer = dkim.NewSigner([]dkim.Key{
+					{Domain: "example.com", Selector: "s", Private: testKey()},
+					{Domain: "held.example", Selector: "h", Private: testKey()},
+				})
+			})
+			got := b.submit(submission(header+"\r\nx\r\n", "a"))
+			if require {
+				if want := "550 5.7.20 No DKIM key for " + c.refused + " (From): " + c.why; got != want {
+					t.Errorf("%s: got %q, want %q", c.from, got, want)
+				}
+				continue
+			}
+			unsigned := lines.of(t, "message relayed without a DKIM signature")
+			if len(unsigned) != 1 || metric(t, b.relay.unsigned) != 1 {
+				t.Fatalf("%s: %d lines and %v counted, want 1", c.from, len(unsigned), metric(t, b.relay.unsigned))
+			}
+			check(t, unsigned[0], map[string]any{"level": "WARN", "session": "s.1", "user": "u", "domain": c.domain, "reason": c.why})
+		}
+	}
+
+	b, lines := newLoggingBench(t, func(c *Config) { c.Signer, c.RequireSignature = nil, true })
+	got := b.submit(submission(htmlMessage, "a"))
+	if unsigned := lines.of(t, "message relayed without a DKIM signature"); got != "250 2.1.1 taken" || len(unsigned) != 0 {
+		t.Errorf("without a signer: got %q, %d lines", got, len(unsigned))
+	}
+}
+
+// TestNotesByTheMinute: what was said is said again after a minute, and when the
+// clock was set back.
+func TestNotesByTheMinute(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	for _, c := range []struct {
+		after time.Duration
+		want  bool
+	}{{0, false}, {time.Minute - 1, false}, {time.Minute, true}, {time.Hour, true}, {-1, true}} {
+		var n notes
+		if !n.due("x", now) {
+			t.Fatal("the first time is not due")
+		}
+		if got := n.due("x", now.Add(c.after)); got != c.want {
+			t.Errorf("after %s: due %v, want %v", c.after, got, c.want)
+		}
+		if !n.due("y", now.Add(c.after)) {
+			t.Errorf("after %s: another subject is not due", c.after)
+		}
+	}
+
+	full := func() *notes {
+		n := &notes{}
+		for i := range 1000 {
+			n.due(fmt.Sprint(i), now)
+		}
+		return n
+	}
+	for after, want := range map[time.Duration]bool{0: false, time.Minute - 1: false, time.Minute: true, -1: true} {
+		n := full()
+		if got := n.due("new", now.Add(after)); got != want {
+			t.Errorf("with 1000 subjects, after %s: due %v, want %v", after, got, want)
+		}
+		if len(n.last) > 1000 {
+			t.Errorf("%d subjects are remembered", len(n.last))
+		}
+	}
+	n := &notes{}
+	for i := range 999 {
+		n.due(fmt.Sprint(i), now)
+	}
+	if !n.due("the thousandth", now) || n.due("one more", now) {
+		t.Error("1000 subjects are remembered, and no more")
+	}
+}
+
+// TestBrokenSignaturesAreReplanned: a signature that goes takes nothing else
+// with it, and none goes where there is no signer.
+func TestBrokenSignaturesAreReplanned(t *testing.T) {
+	old := "DKIM-Signature: v=1; d=example.com; s=x; b=old\r\n"
+	for _, c := range []struct {
+		name   string
+		signer *dkim.Signer
+		want   bool // is kept
+	}{
+		{"signer", dkim.NewSigner([]dkim.Key{{Domain: "example.com", Selector: "s", Private: testKey()}}), false},
+		{"signer without the key", dkim.NewSigner([]dkim.Key{{Domain: "other.example", Selector: "s", Private: testKey()}}), true},
+		{"no signer", nil, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, func(conf *Config) { conf.Signer, conf.PowerMTA, conf.Received = c.signer, false, "off" })
+			b.relay.Submit(context.Background(), submission("A: 1\r\n"+old+withFields("")+"<body>x</body>\r\n", "a"))
+			got := string(b.up.got[0].Message[0])
+			if strings.Contains(got, "b=old") != c.want {
+				t.Errorf("kept: %v, want %v", !c.want, c.want)
+			}
+			if !strings.Contains(got, "A: 1\r\n") || !strings.Contains(got, "From: News <news@example.com>\r\n") {
+				t.Errorf("fields are lost:\n%s", got)
+			}
+		})
+	}
+}
