@@ -130,11 +130,5 @@ func (s *Spool) exists(seq uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	for _, seg := range s.segs {
-		if seg.seq == seq {
-			return true
-		}
-	}
-
-	return false
+	return s.segment(seq) != nil
 }

@@ -123,10 +123,7 @@ func (c *cursor) write(p Position) error {
 	}
 
 	next := 1 - c.at
-	line, err := encodeSlot(slot{c.number + 1, p})
-	if err != nil {
-		return err
-	}
+	line := encodeSlot(slot{c.number + 1, p})
 	if _, err := c.file.WriteAt(line, int64(next)*slotBytes); err != nil {
 		return fmt.Errorf("spool: cursor: %w", err)
 	}
@@ -188,18 +185,12 @@ func (c *cursor) close() {
 	c.mu.Unlock()
 }
 
-func encodeSlot(s slot) ([]byte, error) {
-	data, err := json.Marshal(s)
-	if err != nil {
-		return nil, fmt.Errorf("spool: cursor: %w", err)
-	}
+func encodeSlot(s slot) []byte {
+	data, _ := json.Marshal(s) // numbers alone, which cannot fail
+	padded := bytes.Repeat([]byte{' '}, slotBytes)
+	copy(padded, appendLine(nil, data))
 
-	line := appendLine(make([]byte, 0, slotBytes), data)
-	for len(line) < slotBytes {
-		line = append(line, ' ')
-	}
-
-	return line, nil
+	return padded
 }
 
 // newestSlot reads a cursor file. It returns the newest slot and its index, -1

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"sync"
 	"time"
 )
@@ -189,9 +188,6 @@ func (r *Reader) fill(size int64) error {
 	r.buf = append(r.buf[:len(r.buf):len(r.buf)], chunk[:n]...)
 	if n > 0 {
 		return nil
-	}
-	if errors.Is(err, os.ErrClosed) {
-		r.file = nil
 	}
 
 	return err

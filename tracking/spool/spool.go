@@ -470,25 +470,27 @@ func (s *Spool) truncate(seq uint64, size int64) error {
 	return errors.Join(f.Truncate(size), f.Close())
 }
 
-// startTries is how often something is tried at the start before it fails,
-// startPause how long the first pause is.
-const (
-	startTries = 5
-	startPause = 10 * time.Millisecond
-)
+// startPauses are the pauses between the tries of what may fail for a moment at
+// the start.
+var startPauses = []time.Duration{
+	10 * time.Millisecond,
+	20 * time.Millisecond,
+	40 * time.Millisecond,
+	80 * time.Millisecond,
+}
 
 // patiently tries what may fail for a moment, as where descriptors run out. A
 // file that is missing, or room that is, does not come back so soon.
 func patiently(f func() error) error {
-	pause := startPause
-	for try := 1; ; try++ {
+	for _, pause := range startPauses {
 		err := f()
-		if err == nil || try == startTries || errors.Is(err, fs.ErrNotExist) || noSpace(err) {
+		if err == nil || errors.Is(err, fs.ErrNotExist) || noSpace(err) {
 			return err
 		}
 		time.Sleep(pause)
-		pause *= 2
 	}
+
+	return f()
 }
 
 // Append makes records durable. When it returns nil they are fsynced. A record

@@ -364,6 +364,10 @@ func (s *Spool) createSegment() (f File, seq uint64, err error) {
 // trimSlack frees what a previous run left allocated behind its segments. It
 // reports whether there was any.
 func (s *Spool) trimSlack() bool {
+	if s.held.Load() == 0 {
+		return false // for now
+	}
+
 	s.mu.Lock()
 	var old []segment
 	for _, seg := range s.segs {
@@ -374,9 +378,6 @@ func (s *Spool) trimSlack() bool {
 	}
 	s.mu.Unlock()
 
-	if s.held.Load() == 0 {
-		return len(old) > 0
-	}
 	for _, seg := range old {
 		if err := s.truncate(seg.seq, seg.size); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			s.c.Log.Warn("spool: segment not trimmed", "file", filepath.Base(s.path(seg.seq)), "err", err)
