@@ -163,7 +163,7 @@ func (f *faultFile) Write(b []byte) (int, error) {
 
 func (f *faultFile) WriteAt(b []byte, off int64) (int, error) {
 	if err := f.fs.call("writeat", f.name); err != nil {
-		n, _ := f.File.WriteAt(b[:20], off)
+		n, _ := f.File.WriteAt(b[:min(20, len(b)/2)], off)
 		return n, err
 	}
 

@@ -73,6 +73,9 @@ func (r *Reader) Next(ctx context.Context) (Record, error) {
 			}
 		case next != 0:
 			if size > 0 { // else the segment was removed, for room
+				if rec, ok := r.unendedRecord(); ok {
+					return rec, nil
+				}
 				r.skipTail()
 			}
 			r.release()
@@ -85,6 +88,21 @@ func (r *Reader) Next(ctx context.Context) (Record, error) {
 			}
 		}
 	}
+}
+
+// unendedRecord returns a whole record that follows the last line of a segment
+// that is complete. Open ends such a line, where the disk lets it.
+func (r *Reader) unendedRecord() (Record, bool) {
+	data, n, ok := takeTail(r.buf)
+	if !ok {
+		return Record{}, false
+	}
+
+	at := r.at
+	r.at.Offset += int64(n)
+	r.buf = r.buf[n:]
+
+	return Record{bytes.Clone(data), at, r.at}, true
 }
 
 // skipTail keeps what follows the last line of a segment that is complete, or

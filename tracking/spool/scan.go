@@ -150,6 +150,9 @@ func (s *Spool) scanRecord(file File, at Position, size int64, buf []byte, index
 		}
 	}
 	record, n, ok := takeLine(line[:end])
+	if !ok && int(end) == len(line) {
+		record, n, ok = takeTail(line)
+	}
 	if ok {
 		index.Load(at, record, len(record))
 	} else {
