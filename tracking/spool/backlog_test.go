@@ -2,7 +2,10 @@ package spool
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"syscall"
 	"testing"
 )
 
@@ -49,5 +52,94 @@ func TestBacklogCountsWhatWaits(t *testing.T) {
 	want("appended after the restart", 6, "record 15")
 	if _, err := s.Backlog("nobody"); err == nil {
 		t.Error("a reader that is not configured: got no error")
+	}
+}
+
+// TestBacklogOfSeveralReaders: each byte is read once, and counts go with their
+// segments.
+func TestBacklogOfSeveralReaders(t *testing.T) {
+	c := config(t.TempDir())
+	c.SegmentBytes, c.Readers = 24, []string{"fast", "slow"}
+	s := open(t, c)
+	check := func(reader string, records, bytes int64, oldest string) {
+		t.Helper()
+		b, err := s.Backlog(reader)
+		if err != nil || b.Records != records || b.Bytes != bytes || string(b.Oldest) != oldest {
+			t.Errorf("%s: got %d records, %d bytes, %q, %v; want %d, %d, %q", reader, b.Records, b.Bytes, b.Oldest, err, records, bytes, oldest)
+		}
+	}
+	check("fast", 0, 0, "")
+	put(t, s, "aa", "bb", "cc", "dd", "ee")
+	check("fast", 5, 60, "aa")
+	if err := s.commit("fast", Position{2, 12}); err != nil {
+		t.Fatal(err)
+	}
+	check("fast", 2, 24, "dd")
+	check("slow", 5, 60, "aa")
+	check("fast", 2, 24, "dd")
+	if len(s.backlogs.counted) != 3 {
+		t.Errorf("%d counts are kept, want 3: the slow reader's too", len(s.backlogs.counted))
+	}
+	if err := s.commit("slow", Position{2, 24}); err != nil {
+		t.Fatal(err)
+	}
+	s.do(s.sweep)
+	check("slow", 1, 12, "ee")
+	check("fast", 2, 24, "dd")
+	if _, ok := s.backlogs.counted[1]; ok {
+		t.Error("the count of a segment that is gone is kept")
+	}
+	if err := s.commit("fast", Position{2, 0}); err != nil { // back, as after Rewind
+		t.Fatal(err)
+	}
+	check("fast", 3, 36, "cc")
+	if err := s.commit("fast", Position{3, 12}); err != nil {
+		t.Fatal(err)
+	}
+	check("fast", 0, 0, "")
+}
+
+// TestBacklogCountsNoDamage, nor what is not durable yet.
+func TestBacklogCountsNoDamage(t *testing.T) {
+	s := open(t, config(t.TempDir()))
+	put(t, s, "aa", "bb", "cc")
+	flip(t, s.path(1), lineExtra)
+	f, err := os.OpenFile(s.path(1), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(appendLine(nil, []byte("not acknowledged"))); err != nil {
+		t.Fatal(err)
+	}
+	b, err := s.Backlog("r")
+	if err != nil || b.Records != 2 || b.Bytes != 36 || string(b.Oldest) != "bb" {
+		t.Errorf("got %d records, %d bytes, %q, %v; want 2, 36, bb", b.Records, b.Bytes, b.Oldest, err)
+	}
+}
+
+// TestBacklogTellsWhatItCannotRead, wherever it is met.
+func TestBacklogTellsWhatItCannotRead(t *testing.T) {
+	for _, counted := range []bool{false, true} {
+		c := config(t.TempDir())
+		s := open(t, c)
+		put(t, s, "aa", "bb")
+		if counted {
+			if _, err := s.Backlog("r"); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.commit("r", Position{1, 12}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Remove(s.path(1)); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(s.path(1), 0o700); err != nil { // which no read succeeds on
+			t.Fatal(err)
+		}
+		if b, err := s.Backlog("r"); !errors.Is(err, syscall.EISDIR) || b.Records != 0 {
+			t.Errorf("counted before %v: got %+v, %v; want EISDIR", counted, b, err)
+		}
 	}
 }

@@ -283,24 +283,26 @@ func TestOpenFailsWhereTheFolderCannotBeDurable(t *testing.T) {
 		ok    bool
 	}{{"for a moment", len(startPauses), true}, {"for good", len(startPauses) + 1, false}} {
 		t.Run(c.name, func(t *testing.T) {
-			cfg := config(filepath.Join(t.TempDir(), "new"))
-			n := 0
-			cfg.FS = &faultFS{fail: func(_ int, call, _ string) error {
-				if call != "syncdir" {
-					return nil
+			synctest.Test(t, func(t *testing.T) { // no pause takes its time
+				cfg := config(filepath.Join(t.TempDir(), "new"))
+				n := 0
+				cfg.FS = &faultFS{fail: func(_ int, call, _ string) error {
+					if call != "syncdir" {
+						return nil
+					}
+					if n++; n > c.times {
+						return nil
+					}
+					return syscall.EIO
+				}}
+				s, err := Open(cfg)
+				if (err == nil) != c.ok || err != nil && !errors.Is(err, syscall.EIO) {
+					t.Errorf("got %v, want it open: %v", err, c.ok)
 				}
-				if n++; n > c.times {
-					return nil
+				if err == nil {
+					s.Close()
 				}
-				return syscall.EIO
-			}}
-			s, err := Open(cfg)
-			if (err == nil) != c.ok || err != nil && !errors.Is(err, syscall.EIO) {
-				t.Errorf("got %v, want it open: %v", err, c.ok)
-			}
-			if err == nil {
-				s.Close()
-			}
+			})
 		})
 	}
 }
@@ -347,32 +349,34 @@ func TestOpenThatFailsLeavesNothing(t *testing.T) {
 		{"the second cursor cannot be opened", "open", "cursor-second"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			fsys := &faultFS{}
-			cfg := config(t.TempDir())
-			cfg.FS, cfg.Metrics = fsys, prometheus.NewRegistry()
-			cfg.Readers = []string{"first", "second"}
-			open(t, cfg).Close()
-			cfg.Metrics = prometheus.NewRegistry()
+			synctest.Test(t, func(t *testing.T) { // no pause takes its time
+				fsys := &faultFS{}
+				cfg := config(t.TempDir())
+				cfg.FS, cfg.Metrics = fsys, prometheus.NewRegistry()
+				cfg.Readers = []string{"first", "second"}
+				open(t, cfg).Close()
+				cfg.Metrics = prometheus.NewRegistry()
 
-			fsys.set(func(_ int, call, name string) error {
-				if call == c.call && strings.Contains(name, c.file) {
-					return syscall.EIO
+				fsys.set(func(_ int, call, name string) error {
+					if call == c.call && strings.Contains(name, c.file) {
+						return syscall.EIO
+					}
+					return nil
+				})
+				tries := fsys.calls
+				if _, err := Open(cfg); !errors.Is(err, syscall.EIO) {
+					t.Fatalf("got %v, want EIO", err)
 				}
-				return nil
-			})
-			tries := fsys.calls
-			if _, err := Open(cfg); !errors.Is(err, syscall.EIO) {
-				t.Fatalf("got %v, want EIO", err)
-			}
-			if n := fsys.opened(cfg.Dir); n != 0 {
-				t.Errorf("%d files are open", n)
-			}
-			if tries = fsys.calls - tries; tries < len(startPauses)+1 {
-				t.Errorf("%d calls, want it tried %d times", tries, len(startPauses)+1)
-			}
+				if n := fsys.opened(cfg.Dir); n != 0 {
+					t.Errorf("%d files are open", n)
+				}
+				if tries = fsys.calls - tries; tries < len(startPauses)+1 {
+					t.Errorf("%d calls, want it tried %d times", tries, len(startPauses)+1)
+				}
 
-			fsys.set(nil)
-			open(t, cfg)
+				fsys.set(nil)
+				open(t, cfg)
+			})
 		})
 	}
 }

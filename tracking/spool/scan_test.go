@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -183,46 +184,48 @@ func TestScanGoesOnBehindWhatCannotBeRead(t *testing.T) {
 		{"long line not read", "read", 4, []string{"1/0 aa 2", "1/12 bb 2", "2/0 cc 2", "3/0 ee 2"}, Position{2, 12}, []string{"2/12 dddddd 6"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			fsys := &faultFS{}
-			cfg := config(t.TempDir())
-			cfg.FS, cfg.SegmentBytes = fsys, 24
-			s := open(t, cfg)
-			put(t, s, "aa", "bb", "cc", "dddddd", "ee")
-			n := 0
-			fsys.set(func(_ int, call, name string) error {
-				if call != c.call || name != segmentName(2) {
+			synctest.Test(t, func(t *testing.T) { // no pause takes its time
+				fsys := &faultFS{}
+				cfg := config(t.TempDir())
+				cfg.FS, cfg.SegmentBytes = fsys, 24
+				s := open(t, cfg)
+				put(t, s, "aa", "bb", "cc", "dddddd", "ee")
+				n := 0
+				fsys.set(func(_ int, call, name string) error {
+					if call != c.call || name != segmentName(2) {
+						return nil
+					}
+					if n++; n >= c.nth {
+						return syscall.EIO
+					}
 					return nil
+				})
+
+				// Of a length that is wrong, so that the whole line is read.
+				x := scanned{head: 2, lengths: map[string]int{"ddd": 4}}
+				if err := s.Scan("r", x.index()); err != nil {
+					t.Fatal(err)
 				}
-				if n++; n >= c.nth {
-					return syscall.EIO
+				want(t, x.loaded, c.want...)
+				if !slices.Equal(x.unread, []Position{c.unread}) {
+					t.Errorf("unread: %v, want %v", x.unread, c.unread)
 				}
-				return nil
+				tries := len(startPauses) + 1
+				if n := count(t, s.readErrors); n != float64(tries) {
+					t.Errorf("%v errors are counted, want %d", n, tries)
+				}
+
+				x.loaded = nil
+				if at, err := s.ScanSegment(c.unread, x.index()); !errors.Is(err, syscall.EIO) || at.Segment != 2 {
+					t.Errorf("still not readable: got %v, %v", at, err)
+				}
+				n, x.loaded = -1000, nil
+				at, err := s.ScanSegment(c.unread, x.index())
+				if end := (Position{2, 28}); err != nil || at != end {
+					t.Errorf("got %v, %v, want %v", at, err, end)
+				}
+				want(t, x.loaded, c.rest...)
 			})
-
-			// Of a length that is wrong, so that the whole line is read.
-			x := scanned{head: 2, lengths: map[string]int{"ddd": 4}}
-			if err := s.Scan("r", x.index()); err != nil {
-				t.Fatal(err)
-			}
-			want(t, x.loaded, c.want...)
-			if !slices.Equal(x.unread, []Position{c.unread}) {
-				t.Errorf("unread: %v, want %v", x.unread, c.unread)
-			}
-			tries := len(startPauses) + 1
-			if n := count(t, s.readErrors); n != float64(tries) {
-				t.Errorf("%v errors are counted, want %d", n, tries)
-			}
-
-			x.loaded = nil
-			if at, err := s.ScanSegment(c.unread, x.index()); !errors.Is(err, syscall.EIO) || at.Segment != 2 {
-				t.Errorf("still not readable: got %v, %v", at, err)
-			}
-			n, x.loaded = -1000, nil
-			at, err := s.ScanSegment(c.unread, x.index())
-			if end := (Position{2, 28}); err != nil || at != end {
-				t.Errorf("got %v, %v, want %v", at, err, end)
-			}
-			want(t, x.loaded, c.rest...)
 		})
 	}
 }
