@@ -49,7 +49,7 @@ func (k *Keys) NewID(now time.Time) ID {
 	// The counter keeps ids of one process apart, the random half those of
 	// several processes that share the keys.
 	binary.BigEndian.PutUint16(id[6:8], uint16(k.counter.Add(1)))
-	rand.Read(id[8:10])
+	rand.Read(id[8:idSigned])
 	mac := k.newest().idMAC(id[:idSigned])
 	copy(id[idSigned:], mac[:])
 	return id

@@ -20,6 +20,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -98,9 +99,9 @@ func parseKeys(data []byte) (*Keys, error) {
 	for i := range k.keys {
 		k.byID[k.keys[i].id] = &k.keys[i]
 	}
-	var start [4]byte
+	var start [2]byte
 	rand.Read(start[:])
-	k.counter.Store(uint32(start[0])<<8 | uint32(start[1]))
+	k.counter.Store(uint32(binary.BigEndian.Uint16(start[:])))
 	return k, nil
 }
 
@@ -138,6 +139,8 @@ type KeyFile struct {
 
 	// OwnerLost, where set, is told that the file's owner could not be kept.
 	OwnerLost func(uid, gid int, err error)
+
+	FS atomicfile.FS // nil: the machine's own
 }
 
 // AddKey is KeyFile.Add for a file whose owner does not matter.
@@ -166,7 +169,7 @@ func (f KeyFile) Add(now time.Time) (byte, error) {
 	if err != nil {
 		return 0, fmt.Errorf("token: %s:%w", f.Path, err)
 	}
-	if err := atomicfile.Write(f.Path, data, atomicfile.Options{OwnerLost: f.OwnerLost}); err != nil {
+	if err := atomicfile.Write(f.Path, data, atomicfile.Options{FS: f.FS, OwnerLost: f.OwnerLost}); err != nil {
 		return 0, fmt.Errorf("token: write keys: %w", err)
 	}
 
