@@ -120,9 +120,7 @@ func (a *ACME) Expiry() time.Time {
 	for _, d := range a.c.Domains {
 		end := a.interim.Load().Leaf.NotAfter
 		for _, c := range a.cache.AllMatchingCertificates(d) {
-			if c.Leaf != nil {
-				end = c.Leaf.NotAfter
-			}
+			end = c.Leaf.NotAfter
 		}
 		if first.IsZero() || end.Before(first) {
 			first = end

@@ -177,7 +177,6 @@ func (s *Store) check() {
 		return
 	}
 
-	s.moved = nil
 	s.seen = now // tried, whatever comes of it
 	list, err := readPairs(s.pairs)
 	if err != nil {
