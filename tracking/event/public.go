@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -163,10 +162,7 @@ func DecodePublic(line []byte) (*Event, error) {
 	for _, name := range []string{"type", "time", "class", "class_reason", "session", "user"} {
 		delete(fields, name)
 	}
-	rest, err := json.Marshal(fields)
-	if err != nil {
-		return nil, fmt.Errorf("event: %w", err)
-	}
+	rest, _ := json.Marshal(fields) // of JSON that was just read
 
 	e := &Event{}
 	if err := strict(rest, e); err != nil {
@@ -183,10 +179,10 @@ func DecodePublic(line []byte) (*Event, error) {
 	}
 
 	stored, err := e.Encode()
-	if err != nil {
-		return nil, err
+	if err == nil {
+		_, err = Decode(stored)
 	}
-	if _, err := Decode(slices.Clone(stored)); err != nil {
+	if err != nil {
 		return nil, err
 	}
 
