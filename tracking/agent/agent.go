@@ -42,7 +42,7 @@ const (
 
 // NewReader makes a Reader.
 func NewReader() *Reader {
-	return &Reader{robots: readRobots(), now: map[string]Agent{}, most: maxKnown}
+	return &Reader{robots: readRobots(robotList + machineList), now: map[string]Agent{}, most: maxKnown}
 }
 
 // Read reads one field.
@@ -335,28 +335,28 @@ func isBrowser(s string) bool {
 // their first three bytes; a few are regular expressions.
 type robots struct {
 	byStart map[[3]byte][]string
-	short   []string // plain, under three bytes
 	regexps []*regexp.Regexp
 }
 
-func readRobots() *robots {
+// readRobots reads a list of patterns, one a line; lines that begin with # are
+// comments.
+func readRobots(list string) *robots {
 	r := &robots{byStart: map[[3]byte][]string{}}
-	for line := range strings.Lines(robotList + machineList) {
+	for line := range strings.Lines(list) {
 		p := strings.TrimRight(line, "\n")
 		if p == "" || strings.HasPrefix(p, "#") {
 			continue
 		}
+
 		text, plain := unquote(p)
-		switch {
-		case !plain:
+		if !plain || len(text) < 3 {
 			r.regexps = append(r.regexps, regexp.MustCompile(p))
-		case len(text) < 3:
-			r.short = append(r.short, text)
-		default:
-			key := [3]byte{text[0], text[1], text[2]}
-			r.byStart[key] = append(r.byStart[key], text)
+			continue
 		}
+		key := [3]byte{text[0], text[1], text[2]}
+		r.byStart[key] = append(r.byStart[key], text)
 	}
+
 	return r
 }
 
@@ -384,11 +384,6 @@ func (r *robots) match(s string) bool {
 			if strings.HasPrefix(s[i:], p) && isWhole(s, i, i+len(p)) && !(apps[p] && isBrowser(s)) {
 				return true
 			}
-		}
-	}
-	for _, p := range r.short {
-		if strings.Contains(s, p) {
-			return true
 		}
 	}
 	for _, p := range r.regexps {
