@@ -19,7 +19,12 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func config(dir string) Config {
-	return Config{Dir: dir, Readers: []string{"r"}, Log: slog.New(slog.DiscardHandler)}
+	return Config{
+		Dir:     dir,
+		Readers: []string{"r"},
+		FS:      &faultFS{},
+		Log:     slog.New(slog.DiscardHandler),
+	}
 }
 
 func open(t testing.TB, c Config) *Spool {
