@@ -142,6 +142,9 @@ func TestFileSystemThatCannotAllocate(t *testing.T) {
 	put(t, s, "a", "b")
 	s.Rotate()
 	put(t, s, "c")
+	if got := s.disk.apart[s]; got != 1000 {
+		t.Errorf("%d bytes are set apart on the disk, want what is held", got)
+	}
 	if len(fsys.room) != 1 || strings.Count(log.String(), "cannot allocate") != 1 {
 		t.Errorf("asked %v; the log says\n%s", fsys.room, log.String())
 	}

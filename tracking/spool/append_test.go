@@ -131,6 +131,10 @@ func TestAppendWaitsNoLongerThanItsContext(t *testing.T) {
 		s.queue <- r
 	}
 
+	if len(queued) != 1024 {
+		t.Errorf("%d requests are queued, want 1024", len(queued))
+	}
+
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	if err := s.Append(ended, []byte("late")); !errors.Is(err, context.Canceled) {

@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"bytes"
 	"fmt"
 	"sync"
 )
@@ -89,7 +88,7 @@ func (s *Spool) Backlog(reader string) (Backlog, error) {
 		}
 		if out.Oldest == nil && from.Offset < seg.Offset {
 			_, err := readFile(s.path(seg.Segment), from, func(r Record) bool {
-				out.Oldest = bytes.Clone(r.Data)
+				out.Oldest = r.Data
 				return false
 			})
 			if err != nil {

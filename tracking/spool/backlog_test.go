@@ -7,6 +7,7 @@ import (
 	"os"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestBacklogCountsWhatWaits(t *testing.T) {
@@ -118,28 +119,63 @@ func TestBacklogCountsNoDamage(t *testing.T) {
 	}
 }
 
-// TestBacklogTellsWhatItCannotRead, wherever it is met.
+// TestBacklogTellsWhatItCannotRead, wherever it is met, and reads nothing twice.
 func TestBacklogTellsWhatItCannotRead(t *testing.T) {
-	for _, counted := range []bool{false, true} {
-		c := config(t.TempDir())
-		s := open(t, c)
-		put(t, s, "aa", "bb")
-		if counted {
-			if _, err := s.Backlog("r"); err != nil {
+	for _, c := range []struct {
+		name    string
+		counted bool
+		cursor  Position // afterwards
+		broken  uint64   // the segment
+		ok      bool
+	}{
+		{"a segment to be counted", false, Position{}, 2, false},
+		{"what was passed", true, Position{2, 24}, 2, false},
+		{"the oldest", true, Position{1, 24}, 2, false},
+		{"one that was counted", true, Position{}, 2, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			cfg := config(t.TempDir())
+			cfg.SegmentBytes, cfg.Keep = 24, time.Hour
+			s := open(t, cfg)
+			put(t, s, "aa", "bb", "cc", "dd")
+			if c.counted {
+				if _, err := s.Backlog("r"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.commit("r", c.cursor); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.commit("r", Position{1, 12}); err != nil {
+			broken := s.path(c.broken)
+			if err := os.Rename(broken, broken+".away"); err != nil {
 				t.Fatal(err)
 			}
+			if err := os.Mkdir(broken, 0o700); err != nil { // which no read succeeds on
+				t.Fatal(err)
+			}
+			b, err := s.Backlog("r")
+			if c.ok && (err != nil || b.Records != 4) || !c.ok && (!errors.Is(err, syscall.EISDIR) || b.Records != 0) {
+				t.Errorf("got %+v, %v; want ok %v", b, err, c.ok)
+			}
+		})
+	}
+
+	s := open(t, config(t.TempDir()))
+	put(t, s, "aa", "bb")
+	if err := s.commit("r", Position{1, 24}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		if b, err := s.Backlog("r"); err != nil || b.Records != 0 {
+			t.Errorf("time %d: got %+v, %v", i, b, err)
 		}
-		if err := os.Remove(s.path(1)); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Mkdir(s.path(1), 0o700); err != nil { // which no read succeeds on
-			t.Fatal(err)
-		}
-		if b, err := s.Backlog("r"); !errors.Is(err, syscall.EISDIR) || b.Records != 0 {
-			t.Errorf("counted before %v: got %+v, %v; want EISDIR", counted, b, err)
+		if i == 0 {
+			if err := os.Remove(s.path(1)); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Mkdir(s.path(1), 0o700); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

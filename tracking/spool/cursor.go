@@ -70,7 +70,6 @@ func (s *Spool) openCursor(reader string) (Position, error) {
 			return Position{}, err
 		}
 		s.c.Log.Error("spool: cursor quarantined, reading from the start", "file", kept)
-		data = nil
 	}
 
 	c.number, c.at = newest.Number, max(at, 0)
@@ -94,11 +93,8 @@ func (c *cursor) prepare(p Position, whole bool) error {
 	if !whole {
 		return c.write(p)
 	}
-	if c.file == nil {
-		return c.open()
-	}
 
-	return nil
+	return c.open()
 }
 
 // commit makes a position durable.

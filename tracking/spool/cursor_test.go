@@ -16,22 +16,23 @@ import (
 // version's file is read, and what is no cursor is quarantined.
 func TestCursor(t *testing.T) {
 	for _, tc := range []struct {
-		name   string
-		damage func([]byte) []byte
-		want   string // the first record that is read
-		broken int
+		name    string
+		damage  func([]byte) []byte
+		want    string // the first record that is read
+		broken  int
+		damaged bool // and said
 	}{
-		{"whole", func(b []byte) []byte { return b }, "c", 0},
-		{"newest slot damaged", func(b []byte) []byte { b[slotBytes+12] ^= 1; return b }, "b", 0},
-		{"older slot damaged", func(b []byte) []byte { b[12] ^= 1; return b }, "c", 0},
-		{"both damaged", func(b []byte) []byte { b[12] ^= 1; b[slotBytes+12] ^= 1; return b }, "a", 1},
-		{"cut", func(b []byte) []byte { return b[:slotBytes+9] }, "b", 0},
-		{"empty", func([]byte) []byte { return nil }, "a", 0},
-		{"older version", func([]byte) []byte { return appendLine(nil, []byte(`{"Segment":1,"Offset":11}`)) }, "b", 0},
-		{"text", func([]byte) []byte { return []byte("text\n") }, "a", 1},
+		{"whole", func(b []byte) []byte { return b }, "c", 0, false},
+		{"newest slot damaged", func(b []byte) []byte { b[slotBytes+12] ^= 1; return b }, "b", 0, true},
+		{"older slot damaged", func(b []byte) []byte { b[12] ^= 1; return b }, "c", 0, true},
+		{"both damaged", func(b []byte) []byte { b[12] ^= 1; b[slotBytes+12] ^= 1; return b }, "a", 1, true},
+		{"cut", func(b []byte) []byte { return b[:slotBytes+9] }, "b", 0, true},
+		{"empty", func([]byte) []byte { return nil }, "a", 0, false},
+		{"older version", func([]byte) []byte { return appendLine(nil, []byte(`{"Segment":1,"Offset":11}`)) }, "b", 0, false},
+		{"text", func([]byte) []byte { return []byte("text\n") }, "a", 1, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			c := config(t.TempDir())
+			c, log := logged(t, &faultFS{})
 			c.Keep = time.Hour
 			s := open(t, c)
 			put(t, s, "a", "b", "c")
@@ -56,6 +57,9 @@ func TestCursor(t *testing.T) {
 			rec := next(t, r)
 			if string(rec.Data) != tc.want {
 				t.Errorf("reads on at %q, want %q", rec.Data, tc.want)
+			}
+			if damaged := strings.Contains(log.String(), "damaged cursor"); damaged != tc.damaged {
+				t.Errorf("the log says\n%s", log)
 			}
 			if got := len(files(t, c.Dir, "*.broken")); got != tc.broken {
 				t.Errorf("%d files quarantined, want %d", got, tc.broken)
@@ -220,6 +224,15 @@ func TestCommitGoesOnAfterAFailure(t *testing.T) {
 			if n := fsys.opened(c.Dir); n != 2 { // the segment, for the reader and the writer
 				t.Errorf("%d files are open, want the cursor closed", n)
 			}
+			fsys.set(func(_ int, made, name string) error {
+				if made == "open" && name == "cursor-r" {
+					return syscall.EMFILE
+				}
+				return nil
+			})
+			if err := r.Commit(failed); !errors.Is(err, syscall.EMFILE) {
+				t.Errorf("without a descriptor: got %v, want EMFILE", err)
+			}
 			fsys.set(nil)
 			last := next(t, r).Next
 			if err := r.Commit(last); err != nil {
@@ -248,8 +261,7 @@ func TestCursorThatCannotBeMade(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			fsys := &faultFS{}
-			cfg := config(t.TempDir())
-			cfg.FS = fsys
+			cfg, log := logged(t, fsys)
 			n := 0
 			fsys.set(func(_ int, call, name string) error {
 				if call != c.call || call != "syncdir" && name != "cursor-r" {
@@ -262,6 +274,9 @@ func TestCursorThatCannotBeMade(t *testing.T) {
 			})
 			s := open(t, cfg)
 			fsys.set(nil)
+			if !strings.Contains(log.String(), "cursor not prepared") {
+				t.Errorf("the log says\n%s", log)
+			}
 			if got := files(t, cfg.Dir, "cursor-*"); len(got) != 0 {
 				t.Errorf("%v was left", got)
 			}

@@ -72,10 +72,7 @@ func (d *Disks) Of(dir string) (*Disk, error) {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
 
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return nil, fmt.Errorf("spool: %s: the file system has no device number", dir)
-	}
+	dev := uint64(info.Sys().(*syscall.Stat_t).Dev) //nolint:unconvert // 32 bits on some machines
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -83,7 +80,6 @@ func (d *Disks) Of(dir string) (*Disk, error) {
 		d.byDev = map[uint64]*Disk{}
 	}
 
-	dev := uint64(st.Dev)
 	if d.byDev[dev] == nil {
 		d.byDev[dev] = NewDisk(OS{}, dir, 0)
 	}

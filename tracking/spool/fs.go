@@ -87,6 +87,11 @@ func (OS) List(dir string) ([]os.FileInfo, error) {
 		return nil, err
 	}
 
+	return regularFiles(entries)
+}
+
+// regularFiles returns those of a folder's entries that are.
+func regularFiles(entries []os.DirEntry) ([]os.FileInfo, error) {
 	var infos []os.FileInfo
 	for _, e := range entries {
 		i, err := e.Info()

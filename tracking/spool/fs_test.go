@@ -478,3 +478,31 @@ func TestMetrics(t *testing.T) {
 		t.Error("a full disk is not shown")
 	}
 }
+
+// goneEntry is an entry of a folder about which nothing can be told.
+type goneEntry struct {
+	os.DirEntry
+	err error
+}
+
+func (g goneEntry) Info() (os.FileInfo, error) { return nil, g.err }
+
+// TestFilesThatGoWhileTheyAreListed are left out; any other error is told, or a
+// segment would be.
+func TestFilesThatGoWhileTheyAreListed(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	infos, err := regularFiles([]os.DirEntry{goneEntry{err: fs.ErrNotExist}, entries[0]})
+	if err != nil || len(infos) != 1 || infos[0].Name() != "a" {
+		t.Errorf("got %v, %v, want a", infos, err)
+	}
+	if infos, err := regularFiles([]os.DirEntry{entries[0], goneEntry{err: syscall.EIO}}); !errors.Is(err, syscall.EIO) || infos != nil {
+		t.Errorf("got %v, %v, want EIO", infos, err)
+	}
+}

@@ -2,6 +2,7 @@ package spool
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -37,37 +38,36 @@ func TestFullDiskIsSaidOnce(t *testing.T) {
 	}
 }
 
-// TestFreeSpaceIsLookedAtEveryTenthOfASecond while records come.
-func TestFreeSpaceIsLookedAtEveryTenthOfASecond(t *testing.T) {
+// TestFreeSpaceIsLookedAt every tenth of a second while records come, and every
+// second where none do.
+func TestFreeSpaceIsLookedAt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c, log := logged(t, &faultFS{})
-		fsys := c.FS.(*faultFS)
-		c.SegmentAge = time.Hour
+		fsys := &faultFS{}
+		c, log := logged(t, fsys)
 		s := open(t, c)
-		put(t, s, "a")
-		time.Sleep(1500 * time.Millisecond) // half a second behind the writer's own look
-		fsys.free.Store(1)
-		for i, want := range []int{0, 0, 1} {
-			if i > 0 {
-				time.Sleep(99 * time.Millisecond)
-			}
-			if i == 2 {
-				time.Sleep(time.Millisecond)
-			}
-			if i == 0 {
-				put(t, s, "looks")
-				fsys.free.Store(0)
-				put(t, s, "does not look")
-				want = 1
-			}
-			if i > 0 {
-				put(t, s, "x")
-				want = 1
-			}
+		said := func(step string, want int) {
+			t.Helper()
 			if got := strings.Count(log.String(), "records are refused"); got != want {
-				t.Errorf("step %d: said %d times, want %d", i, got, want)
+				t.Errorf("%s: said %d times, want %d", step, got, want)
 			}
 		}
+		put(t, s, "a") // looks
+		fsys.free.Store(1)
+		put(t, s, "b")
+		said("at once", 0)
+		time.Sleep(99 * time.Millisecond)
+		put(t, s, "c")
+		said("before a tenth of a second is over", 0)
+		time.Sleep(time.Millisecond)
+		put(t, s, "d")
+		said("after a tenth of a second", 1)
+
+		fsys.free.Store(0)
+		time.Sleep(2 * time.Second)
+		fsys.free.Store(1)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		said("nothing comes", 2)
 	})
 }
 
@@ -455,9 +455,10 @@ func TestMinFreeIsKept(t *testing.T) {
 		}
 		lookAt(least, 10*time.Second, 5)
 		lookAt(least-1, 0, 4)
-		lookAt(least-1, 4*time.Second, 4)
 		fsys.free.Store(0)
-		lookAt(least-1, 2*time.Second, 3)
+		lookAt(least-1, 5*time.Second-time.Millisecond, 4)
+		fsys.free.Store(0)
+		lookAt(least-1, time.Millisecond, 3)
 	})
 }
 
@@ -488,5 +489,44 @@ func TestFreeSpaceThatCannotBeTold(t *testing.T) {
 	}
 	if n := s.InternalRoom(); n != 0 {
 		t.Errorf("room for %d internal bytes, want none", n)
+	}
+}
+
+// TestHealthyLifeSaysNothing: what an operator reads in the log wants something.
+func TestHealthyLifeSaysNothing(t *testing.T) {
+	c, log := logged(t, &faultFS{})
+	c.SegmentBytes = 60
+	for range 2 {
+		s := open(t, c)
+		s.Hold(1000)
+		r := reader(t, s)
+		for i := range 20 {
+			put(t, s, fmt.Sprint("record ", i))
+			if err := r.Commit(next(t, r).Next); err != nil {
+				t.Fatal(err)
+			}
+			s.do(func() {
+				s.guarded = time.Time{}
+				s.guard()
+			})
+		}
+		reserved, err := s.Reserve(100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reserved.Release()
+		if err := s.Scan("r", (&scanned{head: 100}).index()); err != nil {
+			t.Fatal(err)
+		}
+		s.Rotate()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if log.Len() > 0 {
+		t.Errorf("the log says\n%s", log)
+	}
+	if left := files(t, c.Dir, "*.broken"); len(left) > 0 {
+		t.Errorf("quarantined %v", left)
 	}
 }

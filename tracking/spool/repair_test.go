@@ -19,11 +19,14 @@ func TestTornTailIsCutOff(t *testing.T) {
 	for _, before := range [][]byte{nil, first} {
 		for _, n := range []int{1, 8, 9, block - len(first) - 1, block - len(first), block - 1, block, block + 1, 3*block + 7} {
 			t.Run(fmt.Sprintf("%d behind %d", n, len(before)), func(t *testing.T) {
-				c := config(t.TempDir())
+				c, log := logged(t, &faultFS{})
 				tail := bytes.Repeat([]byte{'z'}, n)
 				s := openOn(t, c, append(slices.Clone(before), tail...))
 				if got, err := os.ReadFile(s.path(1)); err != nil || !bytes.Equal(got, before) {
 					t.Errorf("%d bytes are left, %v, want %d", len(got), err, len(before))
+				}
+				if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "torn last record cut off") {
+					t.Errorf("the log says\n%s", got)
 				}
 				if got := s.SegmentSize(1); got != int64(len(before)) {
 					t.Errorf("the segment counts %d bytes, want %d", got, len(before))

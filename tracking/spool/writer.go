@@ -116,7 +116,6 @@ func (s *Spool) admit(batch []*request) (fit []*request, written func()) {
 
 	var taken int64
 	var refused []*request
-	fit = batch[:0:0]
 	for _, r := range batch {
 		n := int64(len(r.lines))
 		switch {
@@ -294,11 +293,8 @@ func (s *Spool) allocate(end int64, essential bool) error {
 // to be allocated.
 func (s *Spool) noteApart() {
 	apart := s.held.Load()
-	if apart == 0 && s.allocated == 0 {
-		return
-	}
 	if s.file != nil {
-		apart -= s.allocated - s.segs[len(s.segs)-1].size
+		apart -= max(0, s.allocated-s.segs[len(s.segs)-1].size)
 	}
 
 	s.disk.setApart(s, max(0, apart))
@@ -325,9 +321,7 @@ func (s *Spool) newSegment() error {
 	s.mu.Unlock()
 
 	// Its own room first, then that of the segments before it may go.
-	if err := s.allocate(0, false); noSpace(err) && s.trimSlack() {
-		_ = s.allocate(0, true)
-	}
+	_ = s.allocate(0, false) // or when the first records are written
 	s.trimSlack()
 
 	return nil

@@ -293,8 +293,8 @@ func TestSecondFailureIsTold(t *testing.T) {
 	for _, failed := range []string{"write", "sync", "create", "syncdir"} {
 		t.Run(failed, func(t *testing.T) {
 			fsys := &faultFS{}
-			c := config(t.TempDir())
-			c.FS, c.Readers = fsys, nil
+			c, log := logged(t, fsys)
+			c.Readers = nil
 			s := open(t, c)
 			calls := 0
 			fsys.set(func(_ int, call, name string) error {
@@ -309,6 +309,9 @@ func TestSecondFailureIsTold(t *testing.T) {
 			}
 			if calls != 2 {
 				t.Errorf("%d calls failed, want 2", calls)
+			}
+			if n := strings.Count(log.String(), "trying a new segment"); n != 1 || strings.Contains(log.String(), "not removed") {
+				t.Errorf("the log says\n%s", log)
 			}
 			if n := count(t, s.appended) + count(t, s.refused); n != 0 {
 				t.Errorf("%v records are counted", n)
@@ -457,5 +460,28 @@ func TestWriterShowsItLives(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestEmptySegmentThatStays because it cannot be removed is said.
+func TestEmptySegmentThatStays(t *testing.T) {
+	fsys := &faultFS{}
+	c, log := logged(t, fsys)
+	c.Readers = nil
+	s := open(t, c)
+	failed := false
+	fsys.set(func(_ int, call, _ string) error {
+		if call == "syncdir" && !failed {
+			failed = true
+			return syscall.EIO
+		}
+		if call == "remove" {
+			return syscall.EIO
+		}
+		return nil
+	})
+	put(t, s, "a")
+	if !strings.Contains(log.String(), "empty segment not removed") {
+		t.Errorf("the log says\n%s", log)
 	}
 }
