@@ -227,6 +227,9 @@ func TestKeyFileLines(t *testing.T) {
 			if c.want != "" && (err == nil || !strings.HasPrefix(err.Error(), "token: "+file+c.want)) {
 				t.Errorf("got %v, want %s%s", err, file, c.want)
 			}
+			if data, id, err := appendKey([]byte(c.text), time.Now()); err != nil && (id != 0 || data != nil) {
+				t.Errorf("got key %d and %d bytes with %v", id, len(data), err)
+			}
 			before := c.text
 			if _, err := AddKey(file, time.Now()); (err == nil) != (c.want == "") {
 				t.Errorf("a key more: got %v", err)
@@ -235,5 +238,57 @@ func TestKeyFileLines(t *testing.T) {
 				t.Errorf("the file was changed to %q, %v", after, err)
 			}
 		})
+	}
+}
+
+// TestKeysAreDrawn: no two are the same, and each line is as it is written down.
+func TestKeysAreDrawn(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	var data []byte
+	seen := map[string]bool{}
+	for i := range 5 {
+		var id byte
+		var err error
+		data, id, err = appendKey(data, at)
+		if err != nil || int(id) != i+1 {
+			t.Fatalf("got key %d, %v, want %d", id, err, i+1)
+		}
+	}
+	for i, line := range strings.Split(strings.TrimSuffix(string(data), "\n"), "\n") {
+		f := strings.Split(line, " ")
+		if len(f) != 3 || f[0] != fmt.Sprint(i+1) || f[1] != "2026-01-02" || seen[f[2]] {
+			t.Errorf("line %d is %q", i+1, line)
+		}
+		seen[f[2]] = true
+	}
+	if len(seen) != 5 {
+		t.Errorf("%d keys, want 5", len(seen))
+	}
+}
+
+func TestExtends(t *testing.T) {
+	parse := func(ids ...int) *Keys {
+		k, err := parseKeys([]byte(keyLines(ids...)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	for _, c := range []struct {
+		name     string
+		old, now *Keys
+		id       int
+		want     bool
+	}{
+		{"one more", parse(1), parse(1, 2), 2, true},
+		{"the first", nil, parse(7), 7, true},
+		{"another is the newest", parse(1), parse(2, 1), 2, false},
+		{"none more", parse(1, 2), parse(1, 2), 2, false},
+		{"two more", parse(1), parse(1, 3, 2), 2, false},
+		{"two at first", nil, parse(1, 2), 2, false},
+	} {
+		if got := c.now.extends(c.old, c.id); got != c.want {
+			t.Errorf("%s: got %v, want %v", c.name, got, c.want)
+		}
 	}
 }

@@ -181,6 +181,8 @@ func TestOpenTellsWhy(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"not base64url", "a b", "not base64url"},
 		{"empty", "", "not base64url"},
+		{"the filler alone", "0", "not base64url"},
+		{"not base64url behind", "BwAA!AA", "not base64url"},
 		{"another key's", encodeText(raw), "no such key: 9"},
 		{"another host's", other, "does not verify for this host"},
 		{"too long", strings.Repeat("A", MaxLength+1), "too long"},
@@ -232,6 +234,8 @@ func TestParseIDTellsWhy(t *testing.T) {
 		{"long", s + "a", "27 characters"},
 		{"not base32", "1" + s[1:], "not base32"},
 		{"spare bits", spare, "not canonical"},
+		{"line ends in it", s[:24] + "\r\n", "not base32"},
+		{"line ends all over", "\n\n" + s[:8] + "\r\n\r\n\r\n\r\n\r\n\r\n\r\n\r\n", "not base32"},
 		{"made up", "b" + s[1:], "does not verify"},
 	} {
 		got, err := k.ParseID(c.text)

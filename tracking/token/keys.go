@@ -105,6 +105,8 @@ func parseKeys(data []byte) (*Keys, error) {
 	return k, nil
 }
 
+var errKeyBytes = fmt.Errorf("the key is %d bytes in base64", subtle.AESSIVKeySize)
+
 func parseKey(line string) (key, error) {
 	f := strings.Fields(line)
 	if len(f) != 3 {
@@ -114,19 +116,27 @@ func parseKey(line string) (key, error) {
 	if err != nil || id == 0 {
 		return key{}, errors.New("the key id is a number from 1 to 255")
 	}
+
 	raw, err := base64.StdEncoding.DecodeString(f[2])
-	if err != nil || len(raw) != subtle.AESSIVKeySize {
-		return key{}, fmt.Errorf("the key is %d bytes in base64", subtle.AESSIVKeySize)
-	}
-	siv, err := subtle.NewAESSIV(raw)
 	if err != nil {
-		return key{}, err
+		return key{}, errKeyBytes
+	}
+	siv, err := subtle.NewAESSIV(raw) // which looks at its length
+	if err != nil {
+		return key{}, errKeyBytes
 	}
 	idKey, err := hkdf.Key(sha256.New, raw, nil, "postern message id", sha256.Size)
 	if err != nil {
 		return key{}, err
 	}
-	return key{id: byte(id), siv: siv, ad: append([]byte(associated), byte(id)), idKey: idKey, macs: &sync.Pool{}}, nil
+
+	return key{
+		id:    byte(id),
+		siv:   siv,
+		ad:    append([]byte(associated), byte(id)),
+		idKey: idKey,
+		macs:  &sync.Pool{},
+	}, nil
 }
 
 const keyFileHead = `# Postern's token keys: ID DATE KEY, the newest last. The last seals, all open.
@@ -198,14 +208,22 @@ func appendKey(data []byte, now time.Time) ([]byte, byte, error) {
 	data = fmt.Appendf(data, "%d %s %s\n", id, now.UTC().Format(time.DateOnly), base64.StdEncoding.EncodeToString(raw))
 
 	grown, err := parseKeys(data)
-	if err != nil {
-		return nil, 0, err
-	}
-	if int(grown.newest().id) != id || old != nil && len(grown.keys) != len(old.keys)+1 {
+	if err != nil || !grown.extends(old, id) {
 		return nil, 0, errors.New("1: the file would not read as intended; add the key by hand")
 	}
 
 	return data, byte(id), nil
+}
+
+// extends reports whether k has one key more than old, which may be nil, and
+// that one is the newest.
+func (k *Keys) extends(old *Keys, id int) bool {
+	before := 0
+	if old != nil {
+		before = len(old.keys)
+	}
+
+	return len(k.keys) == before+1 && int(k.newest().id) == id
 }
 
 // freeID is the first id after the newest key's that no key has.

@@ -28,13 +28,11 @@ func codeOf(i int) byte {
 	return byte(i - 0x1f + 0x7f)
 }
 
+// maxCommon is how many codes there are.
 const maxCommon = 0x1f + 0x80
 
 // byFirst has the common texts by their first byte, the longest first.
 var byFirst = func() (table [256][]int) {
-	if len(common) > maxCommon {
-		panic("token: too many common texts")
-	}
 	for i, s := range common {
 		l := table[s[0]]
 		at := len(l)

@@ -108,7 +108,8 @@ func Squeezed(text string) int { return squeezedLen(text) }
 // recipients take no more than recipient bytes (Squeezed) each.
 func MaxURL(base string, recipient int, target, name, sublink string) int {
 	var b [binary.MaxVarintLen64]byte
-	n := 1 + aesBlock + 1 + len(ID{}) + binary.PutUvarint(b[:], 1<<32-1) + binary.PutUvarint(b[:], uint64(recipient)) + recipient + squeezedLen(target)
+	n := 1 + aesBlock + 1 + len(ID{}) + binary.MaxVarintLen32 +
+		binary.PutUvarint(b[:], uint64(recipient)) + recipient + squeezedLen(target)
 	if name != "" {
 		l := squeezedLen(name)
 		n += binary.PutUvarint(b[:], uint64(l)) + l
@@ -153,10 +154,13 @@ const (
 	unreported    = 0x80 // the message's events are not reported
 )
 
+// usualPlain is how long the plaintext of a token hardly ever is.
+const usualPlain = 512
+
 // Seal makes the text of a token under the newest key.
 func (k *Keys) Seal(t Token) string {
 	key := k.newest()
-	plain := make([]byte, 0, 32+len(t.Recipient)+len(t.LinkName)+len(t.Target))
+	plain := make([]byte, 0, usualPlain)
 	head := byte(t.Kind) & kindBits
 	if t.Unreported {
 		head |= unreported
