@@ -64,6 +64,9 @@ func TestACMEConfig(t *testing.T) {
 			c.config.Log = slog.New(slog.DiscardHandler)
 			a := NewACME(c.config)
 			defer a.cache.Stop()
+			if magic, err := a.configFor(certmagic.Certificate{}); magic != a.magic || err != nil {
+				t.Errorf("certificates are kept up by %p, %v", magic, err)
+			}
 			i := a.issuer
 			if i.CA != c.directory || i.Email != c.config.Email || !i.Agreed || i.TrustedRoots != c.config.Roots || i.Logger == nil {
 				t.Errorf("asks %s as %q, agreed %v", i.CA, i.Email, i.Agreed)

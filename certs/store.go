@@ -52,7 +52,11 @@ func (s *Store) Use(list ...tls.Certificate) {
 }
 
 func (s *Store) use(list []tls.Certificate) {
-	c := &configs{plain: ServerConfig(list, s.min), http: ServerConfig(list, s.min), expiry: func() time.Time { return firstExpiry(list) }}
+	c := &configs{
+		plain:  ServerConfig(list, s.min),
+		http:   ServerConfig(list, s.min),
+		expiry: func() time.Time { return firstExpiry(list) },
+	}
 	c.http.NextProtos = []string{"h2", "http/1.1"}
 	s.now.Store(c)
 }
@@ -60,8 +64,13 @@ func (s *Store) use(list []tls.Certificate) {
 // UseACME asks an ACME for the certificate of each handshake from now on. HTTP
 // listeners answer its challenges, too.
 func (s *Store) UseACME(a *ACME) {
-	c := &configs{plain: ServerConfig(nil, s.min), http: ServerConfig(nil, s.min), expiry: a.Expiry}
-	c.plain.GetCertificate, c.http.GetCertificate = a.GetCertificate, a.GetCertificate
+	c := &configs{
+		plain:  ServerConfig(nil, s.min),
+		http:   ServerConfig(nil, s.min),
+		expiry: a.Expiry,
+	}
+	c.plain.GetCertificate = a.GetCertificate
+	c.http.GetCertificate = a.GetCertificate
 	c.http.NextProtos = []string{"h2", "http/1.1", ALPN}
 	s.now.Store(c)
 }
@@ -73,6 +82,7 @@ func firstExpiry(list []tls.Certificate) time.Time {
 			first = c.Leaf.NotAfter
 		}
 	}
+
 	return first
 }
 
@@ -134,6 +144,7 @@ func stamps(pairs []Pair) map[string]stamp {
 			}
 		}
 	}
+
 	return seen
 }
 
@@ -145,13 +156,17 @@ const warnBefore = 14 * 24 * time.Hour
 func (s *Store) Watch(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+
 	var warned time.Time
 	for {
 		s.check()
+
 		if left := time.Until(s.Expiry()); left < warnBefore && time.Since(warned) > 24*time.Hour {
 			warned = time.Now()
-			s.log.Warn("certificate runs out soon", "in_seconds", left.Round(time.Minute).Seconds(), "until", s.Expiry())
+			s.log.Warn("certificate runs out soon",
+				"in_seconds", left.Round(time.Minute).Seconds(), "until", s.Expiry())
 		}
+
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -163,6 +178,7 @@ func (s *Store) Watch(ctx context.Context, every time.Duration) {
 func (s *Store) check() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if len(s.pairs) == 0 {
 		return
 	}
@@ -206,11 +222,17 @@ func (s *Store) Config(http bool) *tls.Config {
 	if http {
 		c.NextProtos = []string{"h2", "http/1.1"}
 	}
+
 	return c
 }
 
 // Register exports when the certificate runs out.
 func (s *Store) Register(r prometheus.Registerer) {
-	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "postern_certificate_expiry_seconds", Help: "Unix time at which the first certificate runs out."},
-		func() float64 { return float64(s.Expiry().Unix()) }))
+	opts := prometheus.GaugeOpts{
+		Name: "postern_certificate_expiry_seconds",
+		Help: "Unix time at which the first certificate runs out.",
+	}
+	r.MustRegister(prometheus.NewGaugeFunc(opts, func() float64 {
+		return float64(s.Expiry().Unix())
+	}))
 }

@@ -282,17 +282,48 @@ func other(s string) string {
 
 // brands are how the names of Android devices begin.
 var brands = []struct{ start, brand string }{
-	{"SM-", "Samsung"}, {"GT-", "Samsung"}, {"Samsung", "Samsung"}, {"SAMSUNG", "Samsung"}, {"Pixel", "Google"}, {"Nexus", "Google"}, {"Redmi", "Xiaomi"}, {"POCO", "Xiaomi"}, {"Mi ", "Xiaomi"}, {"M20", "Xiaomi"}, {"220", "Xiaomi"}, {"230", "Xiaomi"}, {"231", "Xiaomi"}, {"240", "Xiaomi"},
-	{"HUAWEI", "Huawei"}, {"ONEPLUS", "OnePlus"}, {"moto", "Motorola"}, {"LM-", "LG"}, {"LG-", "LG"}, {"Nokia", "Nokia"}, {"CPH", "OPPO"}, {"RMX", "realme"}, {"vivo", "vivo"}, {"V20", "vivo"}, {"V21", "vivo"}, {"HTC", "HTC"}, {"XQ-", "Sony"}, {"Xperia", "Sony"}, {"KF", "Amazon"},
+	{"SM-", "Samsung"},
+	{"GT-", "Samsung"},
+	{"Samsung", "Samsung"},
+	{"SAMSUNG", "Samsung"},
+	{"Pixel", "Google"},
+	{"Nexus", "Google"},
+	{"Redmi", "Xiaomi"},
+	{"POCO", "Xiaomi"},
+	{"Mi ", "Xiaomi"},
+	{"M20", "Xiaomi"},
+	{"220", "Xiaomi"},
+	{"230", "Xiaomi"},
+	{"231", "Xiaomi"},
+	{"240", "Xiaomi"},
+	{"HUAWEI", "Huawei"},
+	{"ONEPLUS", "OnePlus"},
+	{"moto", "Motorola"},
+	{"LM-", "LG"},
+	{"LG-", "LG"},
+	{"Nokia", "Nokia"},
+	{"CPH", "OPPO"},
+	{"RMX", "realme"},
+	{"vivo", "vivo"},
+	{"V20", "vivo"},
+	{"V21", "vivo"},
+	{"HTC", "HTC"},
+	{"XQ-", "Sony"},
+	{"Xperia", "Sony"},
+	{"KF", "Amazon"},
 }
 
+// anyDevice stands for any in Chrome's reduced field.
+const anyDevice = "K"
+
+// device returns the maker of a program's device and its name.
 func device(u useragent.UserAgent) (brand, family string) {
 	switch {
 	case u.Device == "iPhone" || u.Device == "iPad":
 		return "Apple", u.Device
 	case u.OS == useragent.MacOS:
 		return "Apple", "Mac"
-	case u.OS == useragent.Android && u.Device != "" && u.Device != "K": // K stands for any, in Chrome's reduced field
+	case u.OS == useragent.Android && u.Device != "" && u.Device != anyDevice:
 		for _, b := range brands {
 			if strings.HasPrefix(u.Device, b.start) {
 				return b.brand, u.Device

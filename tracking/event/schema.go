@@ -27,9 +27,15 @@ type schema struct {
 }
 
 var (
-	common    = []string{"type", "event_id", "message_id", "timestamp", "rcpt_to", "rcpt_hash", "rcpt_domain", "subaccount_id"}
-	injection = []string{"binding", "binding_group", "campaign_id", "friendly_from", "msg_from", "msg_size", "open_tracking", "click_tracking",
-		"initial_pixel", "recv_method", "routing_domain", "sending_ip", "subject", "rcpt_meta", "rcpt_tags"}
+	common = []string{
+		"type", "event_id", "message_id", "timestamp",
+		"rcpt_to", "rcpt_hash", "rcpt_domain", "subaccount_id",
+	}
+	injection = []string{
+		"binding", "binding_group", "campaign_id", "friendly_from", "msg_from", "msg_size",
+		"open_tracking", "click_tracking", "initial_pixel", "recv_method", "routing_domain",
+		"sending_ip", "subject", "rcpt_meta", "rcpt_tags",
+	}
 	delivery  = join(injection, "delv_method", "num_retries", "queue_time", "ip_address")
 	bounce    = join(delivery, "bounce_class", "error_code", "reason", "raw_reason")
 	open      = []string{"delv_method", "ip_address", "user_agent", "user_agent_parsed", "geo_ip", "is_prefetched"}

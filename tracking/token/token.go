@@ -34,8 +34,17 @@ const (
 	Probe           Kind = 9 // of `postern check --online`: is it our tracker that answers?
 )
 
-var kindNames = map[Kind]string{Click: "click", Open: "open", InitialOpen: "initial_open", LinkUnsubscribe: "link_unsubscribe", ListUnsubscribe: "list_unsubscribe",
-	AmpClick: "amp_click", AmpOpen: "amp_open", AmpInitialOpen: "amp_initial_open", Probe: "probe"}
+var kindNames = map[Kind]string{
+	Click:           "click",
+	Open:            "open",
+	InitialOpen:     "initial_open",
+	LinkUnsubscribe: "link_unsubscribe",
+	ListUnsubscribe: "list_unsubscribe",
+	AmpClick:        "amp_click",
+	AmpOpen:         "amp_open",
+	AmpInitialOpen:  "amp_initial_open",
+	Probe:           "probe",
+}
 
 func (k Kind) String() string { return kindNames[k] }
 
