@@ -97,6 +97,7 @@ func hostPort(addr string) (string, int) {
 	if err != nil {
 		return "", 0
 	}
+
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = ""
 	}
@@ -188,6 +189,7 @@ func (c slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Chec
 	if c.Enabled(e.Level) {
 		return ce.AddCore(e, c)
 	}
+
 	return ce
 }
 

@@ -63,6 +63,7 @@ func (l localFiles) selfSigned(host string, now time.Time) (tls.Certificate, err
 	if unreadable(err) {
 		return none, fmt.Errorf("certs: %w", err)
 	}
+
 	if err == nil && serves(c.Leaf, host, now) && c.Leaf.CheckSignatureFrom(ca.Leaf) == nil {
 		return c, nil
 	}
@@ -156,10 +157,12 @@ func generatePair(tmpl *x509.Certificate, ca *tls.Certificate) (keyPEM, chain []
 	if ca != nil {
 		parent, signer = ca.Leaf, ca.PrivateKey
 	}
+
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, key.Public(), signer)
 	if err != nil {
 		return nil, nil, err
 	}
+
 	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
 		return nil, nil, err

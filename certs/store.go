@@ -188,6 +188,7 @@ func (s *Store) check() {
 		s.moved = nil
 		return
 	}
+
 	if s.moved == nil || !maps.Equal(now, s.moved) { // it may be one that is being written
 		s.moved = now
 		return

@@ -59,9 +59,11 @@ func (r *Reader) Read(field string) Agent {
 	if ok {
 		return a
 	}
+
 	a = r.parse(field)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	if len(r.now) >= r.most {
 		r.now, r.before = map[string]Agent{}, r.now
 	}
@@ -174,12 +176,14 @@ func (r *Reader) parse(field string) (a Agent) {
 	if u.Name == field && len(field) > maxFamily {
 		a.AgentFamily = "Other"
 	}
+
 	a.IsMobile = u.Mobile || u.Tablet
 	a.DeviceBrand, a.DeviceFamily = device(u)
 
 	if a.Robot {
 		return a
 	}
+
 	for _, p := range programs {
 		if holds(said, p.mark) {
 			a.AgentFamily = p.family
@@ -189,6 +193,7 @@ func (r *Reader) parse(field string) (a Agent) {
 	if family := appleFamily(u, said); family != "" {
 		a.AgentFamily = family
 	}
+
 	return a
 }
 
@@ -208,9 +213,11 @@ func appleFamily(u useragent.UserAgent, said string) string {
 	if len(products) == 0 || len(products) == 1 && strings.HasPrefix(products[0], "Mobile/") {
 		return "Apple Mail"
 	}
+
 	if u.OS == useragent.IOS {
 		return webView
 	}
+
 	return ""
 }
 
@@ -221,16 +228,19 @@ func withoutDevice(field string) string {
 	if open < 0 {
 		return field
 	}
+
 	end := open + commentLength(field[open:])
 	comment := field[open:end]
 	at := strings.Index(comment, "Android")
 	if at < 0 {
 		return field
 	}
+
 	semicolon := strings.IndexByte(comment[at:], ';')
 	if semicolon < 0 {
 		return field
 	}
+
 	return field[:open+at+semicolon] + field[max(open, end-1):]
 }
 
@@ -248,6 +258,7 @@ func commentLength(s string) int {
 			}
 		}
 	}
+
 	return len(s)
 }
 
@@ -277,6 +288,7 @@ func other(s string) string {
 	if s == "" {
 		return "Other"
 	}
+
 	return s
 }
 
@@ -333,6 +345,7 @@ func device(u useragent.UserAgent) (brand, family string) {
 	case u.OS == useragent.Android:
 		return "Generic", "Generic Smartphone"
 	}
+
 	return "", "Other"
 }
 
@@ -351,6 +364,7 @@ func (r *Reader) isRobot(u useragent.UserAgent, said string) bool {
 	if u.Bot && useragent.Parse(said).Bot { // and not for its device's name alone
 		return true
 	}
+
 	return r.robots.match(said)
 }
 
@@ -406,6 +420,7 @@ func unquote(p string) (text string, plain bool) {
 		}
 		b.WriteByte(c)
 	}
+
 	return b.String(), true
 }
 
@@ -422,5 +437,6 @@ func (r *robots) match(s string) bool {
 			return true
 		}
 	}
+
 	return false
 }

@@ -138,6 +138,7 @@ func DecodePublic(line []byte) (*Event, error) {
 	if err := strict(line, &fields); err != nil {
 		return nil, fmt.Errorf("event: %w", err)
 	}
+
 	if _, ok := fields["msys"]; ok {
 		return Decode(line)
 	}
@@ -168,6 +169,7 @@ func DecodePublic(line []byte) (*Event, error) {
 	if err := strict(rest, e); err != nil {
 		return nil, fmt.Errorf("event: %w", err)
 	}
+
 	e.Type = t
 	e.Timestamp = Timestamp{p.Time}
 	e.Class = Class{Kind: p.Class, Reason: p.ClassReason}

@@ -180,6 +180,7 @@ func (t Type) PublicName() string {
 	if s := schemas[t]; s != nil {
 		return s.public
 	}
+
 	return ""
 }
 
@@ -190,6 +191,7 @@ func ByPublicName(name string) (Type, bool) {
 			return t, true
 		}
 	}
+
 	return "", false
 }
 
@@ -206,6 +208,7 @@ func Decode(line []byte) (*Event, error) {
 	if len(outer.Msys) != 1 {
 		return nil, fmt.Errorf("event: %d groups, want one", len(outer.Msys))
 	}
+
 	group := slices.Collect(maps.Keys(outer.Msys))[0]
 	fields := outer.Msys[group]
 	raw, _ := json.Marshal(fields) // of JSON that was just read
@@ -213,10 +216,12 @@ func Decode(line []byte) (*Event, error) {
 	if err := strict(raw, &e); err != nil {
 		return nil, fmt.Errorf("event: %w", err)
 	}
+
 	s := schemas[e.Type]
 	if s == nil || s.group != group {
 		return nil, fmt.Errorf("event: type %q in group %q", e.Type, group)
 	}
+
 	if err := e.check(s, fields); err != nil {
 		return nil, fmt.Errorf("event: %s: %w", e.Type, err)
 	}
@@ -234,6 +239,7 @@ func strict(b []byte, v any) error {
 	if d.More() {
 		return errors.New("more than one value")
 	}
+
 	return nil
 }
 
@@ -244,6 +250,7 @@ func (e *Event) check(s *schema, fields map[string]json.RawMessage) error {
 	if n, err := strconv.ParseUint(e.ID, 10, 63); err != nil || strconv.FormatUint(n, 10) != e.ID {
 		return fmt.Errorf("event_id %q is not a decimal below 2^63", e.ID)
 	}
+
 	for _, f := range slices.Sorted(maps.Keys(fields)) {
 		if !s.allowed[f] {
 			return fmt.Errorf("no field %s in this type", f)
@@ -270,6 +277,7 @@ func (e *Event) check(s *schema, fields map[string]json.RawMessage) error {
 	if !has("recv_method") && !has("delv_method") {
 		return errors.New("recv_method or delv_method is missing")
 	}
+
 	for _, f := range numbers {
 		if !has(f) {
 			continue
@@ -283,6 +291,7 @@ func (e *Event) check(s *schema, fields map[string]json.RawMessage) error {
 	if has("rcpt_meta") && fields["rcpt_meta"][0] != '{' {
 		return errors.New("rcpt_meta is not an object")
 	}
+
 	return nil
 }
 
@@ -292,6 +301,7 @@ func (e *Event) HashRecipient() {
 	if e.RcptTo == "" {
 		return
 	}
+
 	address := strings.ToLower(e.RcptTo)
 	sum := sha1.Sum([]byte(address))
 	e.RcptHash = base64.StdEncoding.EncodeToString(sum[:])

@@ -56,6 +56,7 @@ func (s *Spool) Backlog(reader string) (Backlog, error) {
 	if err != nil {
 		return Backlog{}, err
 	}
+
 	if b.counted == nil {
 		b.counted, b.passed = map[uint64]tally{}, map[string]tally{}
 	}
@@ -116,6 +117,7 @@ func (s *Spool) waiting(reader string) (at Position, ends []Position, err error)
 	if !ok {
 		return at, nil, fmt.Errorf("spool: no reader %q configured", reader)
 	}
+
 	for _, seg := range s.segs {
 		if seg.seq >= at.Segment {
 			ends = append(ends, Position{Segment: seg.seq, Offset: seg.size})

@@ -123,6 +123,7 @@ func (c *cursor) write(p Position) error {
 	if _, err := c.file.WriteAt(line, int64(next)*slotBytes); err != nil {
 		return fmt.Errorf("spool: cursor: %w", err)
 	}
+
 	if err := c.file.Sync(); err != nil {
 		return fmt.Errorf("spool: cursor: %w", err)
 	}
@@ -155,6 +156,7 @@ func (c *cursor) open() error {
 	if err == nil {
 		err = c.fs.SyncDir(filepath.Dir(c.name))
 	}
+
 	if err == nil {
 		f, err = c.fs.Open(c.name)
 	}
@@ -162,6 +164,7 @@ func (c *cursor) open() error {
 		_ = c.fs.Remove(c.name)
 		return fmt.Errorf("spool: cursor: %w", err)
 	}
+
 	c.file = f
 
 	return nil
@@ -279,6 +282,7 @@ func Cursor(dir, name string) Position {
 	if err != nil {
 		return Position{}
 	}
+
 	newest, _, _ := newestSlot(data)
 
 	return newest.Position

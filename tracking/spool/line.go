@@ -64,6 +64,7 @@ func recordEnd(text []byte) int {
 	if len(text) < prefix || text[prefix-1] != ' ' {
 		return 0
 	}
+
 	stated, err := strconv.ParseUint(string(text[:prefix-1]), 16, 32)
 	if err != nil {
 		return 0

@@ -36,6 +36,7 @@ type Reader struct {
 func (s *Spool) Reader(name string) (*Reader, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	at, ok := s.cursors[name]
 	if !ok {
 		return nil, fmt.Errorf("spool: no reader %q configured", name)
@@ -152,10 +153,12 @@ func (r *Reader) readMore(ctx context.Context, size int64) error {
 		r.s.c.Log.Error("spool: segment not readable, trying again", "segment", r.at.Segment,
 			"offset", r.at.Offset, "err", err)
 	}
+
 	r.failed = min(max(2*r.failed, minReadPause), maxReadPause)
 
 	timer := time.NewTimer(r.failed)
 	defer timer.Stop()
+
 	select {
 	case <-timer.C:
 		return nil
@@ -171,6 +174,7 @@ func (r *Reader) readMore(ctx context.Context, size int64) error {
 func (s *Spool) look(p Position) (size int64, next uint64, grown <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	complete := true // a segment that is gone
 	for _, seg := range s.segs {
 		switch {

@@ -204,6 +204,7 @@ func Open(c Config) (*Spool, error) {
 	if err := makeDir(c.FS, c.Dir); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
+
 	lock, err := lockDir(c.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", err, c.Dir)
@@ -244,12 +245,14 @@ func (c *Config) setDefaults() {
 	if c.SegmentBytes == 0 {
 		c.SegmentBytes = 16 << 20
 	}
+
 	if c.SegmentAge == 0 {
 		c.SegmentAge = time.Minute
 	}
 	if c.FS == nil {
 		c.FS = OS{}
 	}
+
 	if c.Name == "" {
 		c.Name = "spool"
 	}
@@ -511,6 +514,7 @@ func (s *Spool) AppendAs(ctx context.Context, class Class, records ...[]byte) ([
 	if err := s.send(ctx, r); err != nil {
 		return nil, err
 	}
+
 	if err := s.wait(r); err != nil {
 		return nil, err
 	}
@@ -659,6 +663,7 @@ func (s *Spool) ReadInto(p Position, line []byte) ([]byte, error) {
 func (s *Spool) Size() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	sum := int64(0)
 	for _, seg := range s.segs {
 		sum += seg.size
@@ -671,6 +676,7 @@ func (s *Spool) Size() int64 {
 func (s *Spool) SegmentSize(seq uint64) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if seg := s.segment(seq); seg != nil {
 		return seg.size
 	}
@@ -691,9 +697,11 @@ func (s *Spool) noteAlive() {
 func (s *Spool) Newest() Position {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if len(s.segs) == 0 {
 		return Position{}
 	}
+
 	last := s.segs[len(s.segs)-1]
 
 	return Position{last.seq, last.size}
@@ -703,6 +711,7 @@ func (s *Spool) Newest() Position {
 func (s *Spool) Tail() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if n := len(s.segs); n > 0 && !s.segs[n-1].closed {
 		return s.segs[n-1].seq
 	}

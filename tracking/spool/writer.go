@@ -17,6 +17,7 @@ const lookEvery = time.Second
 // at once, fsyncs once, and answers everybody.
 func (s *Spool) write() {
 	defer close(s.done)
+
 	tick := time.NewTicker(min(s.c.SegmentAge, lookEvery))
 	defer tick.Stop()
 
@@ -65,6 +66,7 @@ func (s *Spool) gather(first *request) []*request {
 func (s *Spool) commitBatch(batch []*request) {
 	fit, written := s.admit(batch)
 	defer written()
+
 	if len(fit) == 0 {
 		return
 	}
@@ -187,6 +189,7 @@ func (s *Spool) putOnce(lines text) (Position, error) {
 	if err := s.allocate(seg.size+lines.size, lines.essential); err != nil {
 		return at, err
 	}
+
 	if err := s.writeLines(seg, lines.pieces); err != nil {
 		return at, fmt.Errorf("spool: write: %w", err)
 	}
@@ -221,6 +224,7 @@ func (s *Spool) canBeginAnother() bool {
 	if held <= 0 || s.noAllocate {
 		return true
 	}
+
 	free, err := s.disk.free()
 
 	return err != nil || free >= held+allocateStep
@@ -313,6 +317,7 @@ func (s *Spool) newSegment() error {
 	if err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
+
 	s.file, s.allocated = f, 0
 
 	s.mu.Lock()

@@ -61,10 +61,12 @@ func ReadKeys(file string) (*Keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("token: read keys: %w", err)
 	}
+
 	k, err := parseKeys(data)
 	if err != nil {
 		return nil, fmt.Errorf("token: %s:%w", file, err)
 	}
+
 	return k, nil
 }
 
@@ -96,6 +98,7 @@ func parseKeys(data []byte) (*Keys, error) {
 	if len(k.keys) == 0 {
 		return nil, errNoKey
 	}
+
 	for i := range k.keys {
 		k.byID[k.keys[i].id] = &k.keys[i]
 	}
@@ -112,6 +115,7 @@ func parseKey(line string) (key, error) {
 	if len(f) != 3 {
 		return key{}, errors.New("a key line has three fields: id, date, key")
 	}
+
 	id, err := strconv.ParseUint(f[0], 10, 8)
 	if err != nil || id == 0 {
 		return key{}, errors.New("the key id is a number from 1 to 255")
@@ -121,10 +125,12 @@ func parseKey(line string) (key, error) {
 	if err != nil {
 		return key{}, errKeyBytes
 	}
+
 	siv, err := subtle.NewAESSIV(raw) // which looks at its length
 	if err != nil {
 		return key{}, errKeyBytes
 	}
+
 	idKey, err := hkdf.Key(sha256.New, raw, nil, "postern message id", sha256.Size)
 	if err != nil {
 		return key{}, err
@@ -179,6 +185,7 @@ func (f KeyFile) Add(now time.Time) (byte, error) {
 	if err != nil {
 		return 0, fmt.Errorf("token: %s:%w", f.Path, err)
 	}
+
 	if err := atomicfile.Write(f.Path, data, atomicfile.Options{FS: f.FS, OwnerLost: f.OwnerLost}); err != nil {
 		return 0, fmt.Errorf("token: write keys: %w", err)
 	}
@@ -205,6 +212,7 @@ func appendKey(data []byte, now time.Time) ([]byte, byte, error) {
 	if len(data) > 0 && !bytes.HasSuffix(data, []byte("\n")) {
 		data = append(data, '\n')
 	}
+
 	data = fmt.Appendf(data, "%d %s %s\n", id, now.UTC().Format(time.DateOnly), base64.StdEncoding.EncodeToString(raw))
 
 	grown, err := parseKeys(data)
@@ -236,5 +244,6 @@ func (k *Keys) freeID() (int, error) {
 			return id, nil
 		}
 	}
+
 	return 0, errors.New("the file holds 255 keys; remove the oldest")
 }

@@ -31,6 +31,7 @@ func codeOf(i int) byte {
 	if i < 0x1f {
 		return byte(i + 1)
 	}
+
 	return byte(i - 0x1f + 0x7f)
 }
 
@@ -47,6 +48,7 @@ var byFirst = func() (table [256][]int) {
 		}
 		table[s[0]] = append(l[:at], append([]int{i}, l[at:]...)...)
 	}
+
 	return table
 }()
 
@@ -55,6 +57,7 @@ var textOf = func() (table [256]string) {
 	for i, s := range common {
 		table[codeOf(i)] = s
 	}
+
 	return table
 }()
 
@@ -75,6 +78,7 @@ next:
 		dst = append(dst, s[0])
 		s = s[1:]
 	}
+
 	return dst
 }
 
@@ -103,5 +107,6 @@ func unsqueeze(b []byte) (string, error) {
 			out = append(out, textOf[c]...)
 		}
 	}
+
 	return string(out), nil
 }

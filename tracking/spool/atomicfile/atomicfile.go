@@ -95,6 +95,7 @@ func writeFile(fsys FS, next, target string, data []byte, o Options) error {
 	if err == nil {
 		err = keepOwner(f, target, o)
 	}
+
 	if err == nil {
 		err = f.Sync()
 	}
