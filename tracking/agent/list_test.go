@@ -2,6 +2,7 @@ package agent
 
 import (
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/mileusna/useragent"
@@ -357,4 +358,21 @@ func TestRobotsOfAList(t *testing.T) {
 			t.Errorf("%q: %v, want %v", s, got, want)
 		}
 	}
+}
+
+// TestReaderIsSafeForConcurrentUse, also where it forgets.
+func TestReaderIsSafeForConcurrentUse(t *testing.T) {
+	r := NewReader()
+	r.most = 5
+	var wg sync.WaitGroup
+	for w := range 4 {
+		wg.Go(func() {
+			for i := range 2000 {
+				if a := r.Read("x" + string(rune('a'+(i*w)%26))); a.AgentFamily == "" {
+					t.Error("got nothing")
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -390,5 +391,32 @@ func TestSqueezeTakesTheLongest(t *testing.T) {
 	}
 	if got := squeeze([]byte("before"), "x"); string(got) != "beforex" {
 		t.Errorf("got %q", got)
+	}
+}
+
+// TestKeysAreSafeForConcurrentUse: ids differ, and tokens open.
+func TestKeysAreSafeForConcurrentUse(t *testing.T) {
+	k := fixedKeys(t)
+	now := time.Now()
+	var mu sync.Mutex
+	seen := map[ID]bool{}
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 500 {
+				id := k.NewID(now)
+				tok := Token{Kind: Open, MessageID: id, Recipient: "x"}
+				if got, err := k.Open(k.Seal(tok)); err != nil || got != tok {
+					t.Errorf("got %+v, %v", got, err)
+				}
+				mu.Lock()
+				seen[id] = true
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if len(seen) != 2000 {
+		t.Errorf("%d different ids, want 2000", len(seen))
 	}
 }
