@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,10 +20,40 @@ import (
 )
 
 // lookingStore is a store whose log can be read.
-func lookingStore() (*Store, *strings.Builder) {
-	var log strings.Builder
+func lookingStore() (*Store, *logText) {
+	log := &logText{}
 
-	return NewStore(tls.VersionTLS12, slog.New(slog.NewTextHandler(&log, nil))), &log
+	return NewStore(tls.VersionTLS12, slog.New(slog.NewTextHandler(log, nil))), log
+}
+
+// logText is the text of a log, which may be read while it is written.
+type logText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logText) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	return l.text.Write(b)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	return l.text.String()
+}
+
+// take returns what was logged, and forgets it.
+func (l *logText) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text := l.text.String()
+	l.text.Reset()
+
+	return text
 }
 
 // until is a certificate that runs out at a time.
@@ -166,10 +197,10 @@ func TestChangedPairIsTakenWhenItStandsStill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	log.Reset()
+	log.take()
 	s.check()
-	if log.Len() > 0 {
-		t.Errorf("at the first look: %s", log)
+	if text := log.take(); text != "" {
+		t.Errorf("at the first look: %s", text)
 	}
 	for range 3 {
 		s.check()

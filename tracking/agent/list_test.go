@@ -367,7 +367,7 @@ func TestReaderIsSafeForConcurrentUse(t *testing.T) {
 	var wg sync.WaitGroup
 	for w := range 4 {
 		wg.Go(func() {
-			for i := range 2000 {
+			for i := range 500 {
 				if a := r.Read("x" + string(rune('a'+(i*w)%26))); a.AgentFamily == "" {
 					t.Error("got nothing")
 				}

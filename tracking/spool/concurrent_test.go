@@ -37,7 +37,7 @@ func TestDiskCountsRightForMany(t *testing.T) {
 			r.Release()
 		}
 	}
-	together(2000, reserve(s), reserve(other),
+	together(200, reserve(s), reserve(other),
 		func() { d.admit(3)() },
 		func() { d.setApart(s, 1) },
 		func() { d.setApart(other, 2) },
@@ -52,7 +52,7 @@ func TestDiskCountsRightForMany(t *testing.T) {
 // TestReservationIsReleasedOnce by many.
 func TestReservationIsReleasedOnce(t *testing.T) {
 	s := open(t, config(t.TempDir()))
-	for range 50 {
+	for range 20 {
 		r, err := s.Reserve(10)
 		if err != nil {
 			t.Fatal(err)
@@ -75,7 +75,7 @@ func TestOneDiskForManyWhoAsk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	together(500,
+	together(50,
 		func() {
 			if d, err := disks.Of("."); err != nil || d == first {
 				t.Errorf("got %v, %v", d, err)
@@ -100,7 +100,7 @@ func TestSpoolIsSafeForConcurrentUse(t *testing.T) {
 	s := open(t, c)
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	const records = 2 * 2 * 100
+	const records = 2 * 2 * 40
 	wg.Go(func() {
 		r := reader(t, s)
 		for range records {
@@ -111,7 +111,7 @@ func TestSpoolIsSafeForConcurrentUse(t *testing.T) {
 		}
 		cancel()
 	})
-	together(100,
+	together(40,
 		func() { put(t, s, "a record") },
 		func() {
 			at, err := s.AppendAt(ctx, []byte("another"))
@@ -154,7 +154,7 @@ func TestCommitsAtTheSameTime(t *testing.T) {
 	c := config(t.TempDir())
 	s := open(t, c)
 	put(t, s, "a")
-	together(100,
+	together(40,
 		func() {
 			if err := s.commit("r", Position{1, 0}); err != nil {
 				t.Error(err)
@@ -170,7 +170,7 @@ func TestCommitsAtTheSameTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if newest, _, damaged := newestSlot(data); damaged || newest.Number != 401 {
-		t.Errorf("after 401 commits the newest is number %d, damaged %v", newest.Number, damaged)
+	if newest, _, damaged := newestSlot(data); damaged || newest.Number != 161 {
+		t.Errorf("after 161 commits the newest is number %d, damaged %v", newest.Number, damaged)
 	}
 }

@@ -8,20 +8,42 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-// logged is a configuration whose log can be read.
-func logged(t *testing.T, fsys FS) (Config, *strings.Builder) {
-	t.Helper()
-	var log strings.Builder
-	c := config(t.TempDir())
-	c.FS, c.Log = fsys, slog.New(slog.NewTextHandler(&log, nil))
+// logText is the text of a log, which may be read while it is written.
+type logText struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
 
-	return c, &log
+func (l *logText) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	return l.text.Write(b)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	return l.text.String()
+}
+
+// logged is a configuration whose log can be read.
+func logged(t *testing.T, fsys FS) (Config, *logText) {
+	t.Helper()
+	log := &logText{}
+	c := config(t.TempDir())
+	c.FS, c.Log = fsys, slog.New(slog.NewTextHandler(log, nil))
+
+	return c, log
 }
 
 // TestFullDiskIsSaidOnce when it begins, and once when it ends.
@@ -161,10 +183,10 @@ func TestSegmentThatCannotBeRemoved(t *testing.T) {
 		c.SegmentBytes = 1
 		s := open(t, c)
 		put(t, s, "a", "b", "c", "d")
-		tries := 0
+		var tries atomic.Int64
 		fsys.set(func(_ int, call, name string) error {
 			if call == "remove" && name == segmentName(2) {
-				tries++
+				tries.Add(1)
 				return syscall.EIO
 			}
 			return nil
@@ -176,21 +198,21 @@ func TestSegmentThatCannotBeRemoved(t *testing.T) {
 			t.Errorf("segments %v are left, want 2, 3 and 4", got)
 		}
 		s.do(func() {})
-		if tries != 1 {
-			t.Errorf("tried %d times at once", tries)
+		if tries.Load() != 1 {
+			t.Errorf("tried %d times at once", tries.Load())
 		}
 		if !strings.Contains(log.String(), "segment not removed") {
 			t.Errorf("the log says\n%s", log)
 		}
 		time.Sleep(time.Second - time.Millisecond)
 		s.do(func() {})
-		if tries != 1 {
-			t.Errorf("tried %d times before a second is over", tries)
+		if tries.Load() != 1 {
+			t.Errorf("tried %d times before a second is over", tries.Load())
 		}
 		time.Sleep(time.Millisecond)
 		s.do(func() {})
-		if tries != 2 {
-			t.Errorf("tried %d times after a second, want 2", tries)
+		if tries.Load() != 2 {
+			t.Errorf("tried %d times after a second, want 2", tries.Load())
 		}
 
 		fsys.set(func(_ int, call, name string) error {
@@ -523,7 +545,7 @@ func TestHealthyLifeSaysNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if log.Len() > 0 {
+	if log.String() != "" {
 		t.Errorf("the log says\n%s", log)
 	}
 	if left := files(t, c.Dir, "*.broken"); len(left) > 0 {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -133,10 +132,8 @@ func TestReaderPausesBetweenTries(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var log strings.Builder
 				fsys := &faultFS{}
-				cfg := config(t.TempDir())
-				cfg.FS, cfg.Log = fsys, slog.New(slog.NewTextHandler(&log, nil))
+				cfg, log := logged(t, fsys)
 				s := open(t, cfg)
 				put(t, s, "a")
 				r := reader(t, s)
