@@ -46,8 +46,6 @@ func (s *Store) Use(list ...tls.Certificate) {
 	defer s.mu.Unlock()
 
 	s.pairs = nil
-	s.seen = nil
-	s.moved = nil
 	s.use(list)
 }
 
@@ -112,7 +110,6 @@ func (s *Store) Prepare(pairs ...Pair) (use func(), err error) {
 
 		s.pairs = pairs
 		s.seen = seen
-		s.moved = nil
 		s.use(list)
 	}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -145,8 +146,13 @@ func TestReaderPausesBetweenTries(t *testing.T) {
 					fails--
 					return syscall.EIO
 				})
+				fsys.note()
 				began := time.Now()
 				next(t, r)
+				opened := slices.DeleteFunc(fsys.noted(), func(call string) bool { return call != "open "+segmentName(1) })
+				if want := c.fails + 1; len(opened) < want { // the writer looks at it, too
+					t.Errorf("opened %d times, want it anew for each try, %d", len(opened), want)
+				}
 				if took := time.Since(began); took != c.pauses {
 					t.Errorf("took %s, want %s", took, c.pauses)
 				}
@@ -305,5 +311,19 @@ func TestReaderClosesWhatItHasRead(t *testing.T) {
 	}
 	if n := fsys.opened(c.Dir); n != 2 {
 		t.Errorf("%d files are open, want the cursor and the last segment", n)
+	}
+
+	s.do(func() { // one that is empty yet
+		if err := s.newSegment(); err != nil {
+			t.Error(err)
+		}
+	})
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := r.Next(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want to wait", err)
+	}
+	if n := fsys.opened(c.Dir); n != 2 {
+		t.Errorf("%d files are open, want the cursor and the writer's segment", n)
 	}
 }
