@@ -255,7 +255,7 @@ func TestMarkThatCannotBeWrittenIsSaid(t *testing.T) {
 
 // TestNumberOfQuarantinedFilesIsBounded: 16 of one segment, then the segment.
 func TestNumberOfQuarantinedFilesIsBounded(t *testing.T) {
-	c := config(t.TempDir())
+	c, log := logged(t, &faultFS{})
 	s, _ := quarantineAt(t, c, "first")
 	for i := range 17 {
 		p := Position{Segment: 1, Offset: int64(i)}
@@ -265,6 +265,9 @@ func TestNumberOfQuarantinedFilesIsBounded(t *testing.T) {
 		if kept := s.isDamaged(1); kept != (i == 16) {
 			t.Errorf("after %d: the segment is kept: %v", i+1, kept)
 		}
+	}
+	if n := strings.Count(log.String(), "damaged record quarantined"); n != 33 { // of a kept segment no more
+		t.Errorf("%d records are logged, want 33", n)
 	}
 	if n := count(t, s.corrupt); n != 34 {
 		t.Errorf("%v counted as corrupt, want each that was met, 34", n)

@@ -86,9 +86,7 @@ func TestRewind(t *testing.T) {
 	if err := r.Commit(first.Next); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 {
-		next(t, r)
-	}
+	next(t, r) // and "c" is read ahead
 	r.Rewind()
 	for _, want := range []string{"b", "c"} {
 		rec := next(t, r)
@@ -325,5 +323,28 @@ func TestReaderClosesWhatItHasRead(t *testing.T) {
 	}
 	if n := fsys.opened(c.Dir); n != 2 {
 		t.Errorf("%d files are open, want the cursor and the writer's segment", n)
+	}
+}
+
+// TestReaderClosesWhatIsGone though nothing follows.
+func TestReaderClosesWhatIsGone(t *testing.T) {
+	fsys := &faultFS{}
+	c := config(t.TempDir())
+	c.FS = fsys
+	s := open(t, c)
+	put(t, s, "a")
+	if err := os.Truncate(s.path(1), 0); err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := reader(t, s).Next(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want to wait", err)
+	}
+	if n := fsys.opened(c.Dir); n != 2 {
+		t.Errorf("%d files are open, want the cursor and the writer's segment", n)
+	}
+	if n := count(t, s.gone); n != 1 {
+		t.Errorf("%v counted as gone, want 1", n)
 	}
 }
