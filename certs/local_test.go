@@ -325,9 +325,16 @@ func TestSelfSignedFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := readFile(t, filepath.Join(dir, "self-signed.crt"))
-	c, err := SelfSigned(dir, "a.example", time.Now())
+	fsys, err := faultfs.New(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := localFiles{dir: dir, fs: fsys}.selfSigned("a.example", time.Now())
 	if !errors.Is(err, syscall.EISDIR) || c.Leaf != nil {
 		t.Errorf("a key that cannot be read: got %v", err)
+	}
+	if calls := fsys.Calls(); len(calls) > 0 {
+		t.Errorf("calls %v, want nothing written", calls)
 	}
 	if !bytes.Equal(readFile(t, filepath.Join(dir, "self-signed.crt")), before) {
 		t.Error("the certificate was replaced")
