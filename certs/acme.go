@@ -50,23 +50,46 @@ func NewACME(c ACMEConfig) *ACME {
 	log := zap.New(slogCore{c.Log})
 	a := &ACME{c: c}
 	a.UseInterim(c.Interim)
-	a.cache = certmagic.NewCache(certmagic.CacheOptions{GetConfigForCert: func(certmagic.Certificate) (*certmagic.Config, error) { return a.magic, nil }, Logger: log})
+	a.cache = certmagic.NewCache(certmagic.CacheOptions{GetConfigForCert: a.configFor, Logger: log})
+
 	// SMTP clients often send no name: they get the first domain's.
-	a.magic = certmagic.New(a.cache, certmagic.Config{Storage: &certmagic.FileStorage{Path: c.Dir}, DefaultServerName: c.Domains[0], FallbackServerName: c.Domains[0], Logger: log})
+	a.magic = certmagic.New(a.cache, certmagic.Config{
+		Storage:            &certmagic.FileStorage{Path: c.Dir},
+		DefaultServerName:  c.Domains[0],
+		FallbackServerName: c.Domains[0],
+		Logger:             log,
+	})
+
 	directory := c.Directory
 	if directory == "" {
 		directory = certmagic.LetsEncryptProductionCA
 	}
+
 	host, httpPort := hostPort(c.HTTPListen)
 	tlsHost, tlsPort := hostPort(c.TLSListen)
 	if host == "" {
 		host = tlsHost
 	}
-	a.issuer = certmagic.NewACMEIssuer(a.magic, certmagic.ACMEIssuer{CA: directory, Email: c.Email, Agreed: true, TrustedRoots: c.Roots, Logger: log,
-		DisableHTTPChallenge: c.HTTPListen == "", DisableTLSALPNChallenge: c.TLSListen == "", ListenHost: host, AltHTTPPort: httpPort, AltTLSALPNPort: tlsPort})
+
+	a.issuer = certmagic.NewACMEIssuer(a.magic, certmagic.ACMEIssuer{
+		CA:                      directory,
+		Email:                   c.Email,
+		Agreed:                  true,
+		TrustedRoots:            c.Roots,
+		Logger:                  log,
+		DisableHTTPChallenge:    c.HTTPListen == "",
+		DisableTLSALPNChallenge: c.TLSListen == "",
+		ListenHost:              host,
+		AltHTTPPort:             httpPort,
+		AltTLSALPNPort:          tlsPort,
+	})
 	a.magic.Issuers = []certmagic.Issuer{a.issuer}
+
 	return a
 }
+
+// configFor returns how a certificate of the cache is kept up.
+func (a *ACME) configFor(certmagic.Certificate) (*certmagic.Config, error) { return a.magic, nil }
 
 // hostPort reads an address that the configuration has checked.
 func hostPort(addr string) (string, int) {
@@ -74,10 +97,12 @@ func hostPort(addr string) (string, int) {
 	if err != nil {
 		return "", 0
 	}
+
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = ""
 	}
 	n, _ := strconv.Atoi(port)
+
 	return host, n
 }
 
@@ -85,10 +110,12 @@ func hostPort(addr string) (string, int) {
 // listeners of the challenges have to be open.
 func (a *ACME) Serve(ctx context.Context) error {
 	defer a.cache.Stop()
+
 	if err := a.magic.ManageAsync(ctx, a.c.Domains); err != nil {
 		return fmt.Errorf("certs: acme: %w", err)
 	}
 	<-ctx.Done()
+
 	return nil
 }
 
@@ -102,6 +129,7 @@ func (a *ACME) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 	if len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == ALPN {
 		return nil, err
 	}
+
 	return a.interim.Load(), nil
 }
 
@@ -120,14 +148,13 @@ func (a *ACME) Expiry() time.Time {
 	for _, d := range a.c.Domains {
 		end := a.interim.Load().Leaf.NotAfter
 		for _, c := range a.cache.AllMatchingCertificates(d) {
-			if c.Leaf != nil {
-				end = c.Leaf.NotAfter
-			}
+			end = c.Leaf.NotAfter
 		}
 		if first.IsZero() || end.Before(first) {
 			first = end
 		}
 	}
+
 	return first
 }
 
@@ -143,6 +170,7 @@ func slogLevel(l zapcore.Level) slog.Level {
 	case l == zapcore.WarnLevel:
 		return slog.LevelWarn
 	}
+
 	return slog.LevelError
 }
 
@@ -161,6 +189,7 @@ func (c slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Chec
 	if c.Enabled(e.Level) {
 		return ce.AddCore(e, c)
 	}
+
 	return ce
 }
 
@@ -178,9 +207,11 @@ func slogArgs(fields []zapcore.Field) []any {
 	for _, f := range fields {
 		f.AddTo(enc)
 	}
+
 	args := make([]any, 0, len(enc.Fields))
 	for k, v := range enc.Fields {
 		args = append(args, slog.Any(k, v))
 	}
+
 	return args
 }

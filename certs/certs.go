@@ -50,9 +50,11 @@ func ReadPool(file string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("certs: %w", err)
 	}
+
 	pool := x509.NewCertPool()
 	if !pool.AppendCertsFromPEM(data) {
 		return nil, fmt.Errorf("certs: %s: no PEM certificate", file)
 	}
+
 	return pool, nil
 }

@@ -3,11 +3,15 @@ package certs
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
+
+	"postern/integration/faultfs"
 )
 
 // handshake runs one over a pipe and returns the client's error.
@@ -119,8 +123,15 @@ func TestSelfSignedMakesNoOtherCAWhereTheOldCannotBeRead(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if _, err := SelfSigned(dir, "a.example", time.Now()); err == nil {
-		t.Error("got no error")
+	fsys, err := faultfs.New(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := (localFiles{dir: dir, fs: fsys}).selfSigned("a.example", time.Now()); !errors.Is(err, syscall.EISDIR) {
+		t.Errorf("got %v, want that the key cannot be read", err)
+	}
+	if calls := fsys.Calls(); len(calls) > 0 {
+		t.Errorf("calls %v, want nothing written", calls)
 	}
 
 	after, err := os.ReadFile(CAFile(dir))

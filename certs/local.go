@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"net"
 	"os"
 	"path/filepath"
@@ -36,51 +35,86 @@ func CAFile(dir string) string { return filepath.Join(dir, "ca.crt") }
 // fits: it is missing, for another name, runs out within 30 days, not of this
 // CA, or a crash left half a pair.
 func SelfSigned(dir, host string, now time.Time) (tls.Certificate, error) {
+	return localFiles{dir: dir}.selfSigned(host, now)
+}
+
+// localFiles are the files of the local CA in a folder.
+type localFiles struct {
+	dir string
+	fs  atomicfile.FS // nil: the machine's own
+}
+
+func (l localFiles) selfSigned(host string, now time.Time) (tls.Certificate, error) {
 	none := tls.Certificate{}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		return none, fmt.Errorf("certs: %w", err)
 	}
-	ca, err := localCA(dir, now)
+
+	ca, err := l.ca(now)
 	if err != nil {
 		return none, err
 	}
-	certFile, keyFile := filepath.Join(dir, "self-signed.crt"), filepath.Join(dir, "self-signed.key")
-	c, err := tls.LoadX509KeyPair(certFile, keyFile)
+
+	pair := Pair{
+		CertFile: filepath.Join(l.dir, "self-signed.crt"),
+		KeyFile:  filepath.Join(l.dir, "self-signed.key"),
+	}
+	c, err := tls.LoadX509KeyPair(pair.CertFile, pair.KeyFile)
 	if unreadable(err) {
 		return none, fmt.Errorf("certs: %w", err)
 	}
-	if err == nil && c.Leaf != nil && c.Leaf.VerifyHostname(host) == nil && now.Add(renewLocal).Before(c.Leaf.NotAfter) && c.Leaf.CheckSignatureFrom(ca.Leaf) == nil {
+
+	if err == nil && serves(c.Leaf, host, now) && c.Leaf.CheckSignatureFrom(ca.Leaf) == nil {
 		return c, nil
 	}
+
 	tmpl := &x509.Certificate{
-		Subject: pkix.Name{CommonName: host}, DNSNames: []string{host, "localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(localLife),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, BasicConstraintsValid: true,
+		Subject:               pkix.Name{CommonName: host},
+		DNSNames:              []string{host, "localhost"},
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+		NotBefore:             now.Add(-time.Hour),
+		NotAfter:              now.Add(localLife),
+		KeyUsage:              x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		BasicConstraintsValid: true,
 	}
-	if err := writePair(certFile, keyFile, tmpl, &ca); err != nil {
+	if err := l.writePair(pair, tmpl, &ca); err != nil {
 		return none, err
 	}
-	return Files(certFile, keyFile)
+
+	return Files(pair.CertFile, pair.KeyFile)
 }
 
-// localCA reads or makes the CA.
-func localCA(dir string, now time.Time) (tls.Certificate, error) {
-	certFile, keyFile := CAFile(dir), filepath.Join(dir, "ca.key")
-	c, err := tls.LoadX509KeyPair(certFile, keyFile)
+// serves reports whether a certificate is for host and has some time left.
+func serves(c *x509.Certificate, host string, now time.Time) bool {
+	return c.VerifyHostname(host) == nil && now.Add(renewLocal).Before(c.NotAfter)
+}
+
+// ca reads or makes the CA.
+func (l localFiles) ca(now time.Time) (tls.Certificate, error) {
+	pair := Pair{CertFile: CAFile(l.dir), KeyFile: filepath.Join(l.dir, "ca.key")}
+	c, err := tls.LoadX509KeyPair(pair.CertFile, pair.KeyFile)
 	if unreadable(err) { // a new CA would be one that no client trusts
 		return c, fmt.Errorf("certs: %w", err)
 	}
-	if err == nil && c.Leaf != nil && c.Leaf.IsCA && now.Add(localLife).Before(c.Leaf.NotAfter) {
+	if err == nil && c.Leaf.IsCA && now.Add(localLife).Before(c.Leaf.NotAfter) {
 		return c, nil
 	}
+
 	tmpl := &x509.Certificate{
-		Subject: pkix.Name{CommonName: "Postern local CA " + now.UTC().Format(time.DateTime)}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(localCALife),
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, BasicConstraintsValid: true, IsCA: true, MaxPathLenZero: true,
+		Subject:               pkix.Name{CommonName: "Postern local CA " + now.UTC().Format(time.DateTime)},
+		NotBefore:             now.Add(-time.Hour),
+		NotAfter:              now.Add(localCALife),
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+		MaxPathLenZero:        true,
 	}
-	if err := writePair(certFile, keyFile, tmpl, nil); err != nil {
+	if err := l.writePair(pair, tmpl, nil); err != nil {
 		return c, err
 	}
-	return Files(certFile, keyFile)
+
+	return Files(pair.CertFile, pair.KeyFile)
 }
 
 // unreadable reports whether a file is there and could not be read, which
@@ -92,41 +126,56 @@ func unreadable(err error) bool {
 
 // writePair makes a key and its certificate, signed by ca or, where that is
 // nil, by itself; the file has the chain.
-func writePair(certFile, keyFile string, tmpl *x509.Certificate, ca *tls.Certificate) error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+func (l localFiles) writePair(pair Pair, tmpl *x509.Certificate, ca *tls.Certificate) error {
+	keyPEM, chain, err := generatePair(tmpl, ca)
 	if err != nil {
 		return fmt.Errorf("certs: %w", err)
 	}
-	if tmpl.SerialNumber, err = rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120)); err != nil {
-		return fmt.Errorf("certs: %w", err)
-	}
-	parent, signer := tmpl, crypto.PrivateKey(key)
-	if ca != nil {
-		parent, signer = ca.Leaf, ca.PrivateKey
-	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, key.Public(), signer)
-	if err != nil {
-		return fmt.Errorf("certs: %w", err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return fmt.Errorf("certs: %w", err)
-	}
-	chain := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
-	if ca != nil {
-		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Certificate[0]})...)
-	}
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})
 
 	// A reader sees each file whole. Where a crash leaves one of the two, they
 	// do not fit, and the next call makes both anew.
-	err = errors.Join(
-		atomicfile.Write(keyFile, keyPEM, atomicfile.Options{}),
-		atomicfile.Write(certFile, chain, atomicfile.Options{Perm: 0o644}),
-	)
+	err = atomicfile.Write(pair.KeyFile, keyPEM, atomicfile.Options{FS: l.fs})
+	if err == nil {
+		err = atomicfile.Write(pair.CertFile, chain, atomicfile.Options{FS: l.fs, Perm: 0o644})
+	}
 	if err != nil {
 		return fmt.Errorf("certs: %w", err)
 	}
 
 	return nil
+}
+
+// generatePair returns a new key and its certificate with that of ca, both PEM.
+func generatePair(tmpl *x509.Certificate, ca *tls.Certificate) (keyPEM, chain []byte, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, err
+	}
+
+	// x509 draws the serial number, as RFC 5280 wants it.
+	parent, signer := tmpl, crypto.PrivateKey(key)
+	if ca != nil {
+		parent, signer = ca.Leaf, ca.PrivateKey
+	}
+
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, parent, key.Public(), signer)
+	if err != nil {
+		return nil, nil, err
+	}
+
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, nil, err
+	}
+
+	chain = certPEM(der)
+	if ca != nil {
+		chain = append(chain, certPEM(ca.Certificate[0])...)
+	}
+
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER}), chain, nil
+}
+
+func certPEM(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }

@@ -46,13 +46,15 @@ func (s *Store) Use(list ...tls.Certificate) {
 	defer s.mu.Unlock()
 
 	s.pairs = nil
-	s.seen = nil
-	s.moved = nil
 	s.use(list)
 }
 
 func (s *Store) use(list []tls.Certificate) {
-	c := &configs{plain: ServerConfig(list, s.min), http: ServerConfig(list, s.min), expiry: func() time.Time { return firstExpiry(list) }}
+	c := &configs{
+		plain:  ServerConfig(list, s.min),
+		http:   ServerConfig(list, s.min),
+		expiry: func() time.Time { return firstExpiry(list) },
+	}
 	c.http.NextProtos = []string{"h2", "http/1.1"}
 	s.now.Store(c)
 }
@@ -60,8 +62,13 @@ func (s *Store) use(list []tls.Certificate) {
 // UseACME asks an ACME for the certificate of each handshake from now on. HTTP
 // listeners answer its challenges, too.
 func (s *Store) UseACME(a *ACME) {
-	c := &configs{plain: ServerConfig(nil, s.min), http: ServerConfig(nil, s.min), expiry: a.Expiry}
-	c.plain.GetCertificate, c.http.GetCertificate = a.GetCertificate, a.GetCertificate
+	c := &configs{
+		plain:  ServerConfig(nil, s.min),
+		http:   ServerConfig(nil, s.min),
+		expiry: a.Expiry,
+	}
+	c.plain.GetCertificate = a.GetCertificate
+	c.http.GetCertificate = a.GetCertificate
 	c.http.NextProtos = []string{"h2", "http/1.1", ALPN}
 	s.now.Store(c)
 }
@@ -73,6 +80,7 @@ func firstExpiry(list []tls.Certificate) time.Time {
 			first = c.Leaf.NotAfter
 		}
 	}
+
 	return first
 }
 
@@ -102,7 +110,6 @@ func (s *Store) Prepare(pairs ...Pair) (use func(), err error) {
 
 		s.pairs = pairs
 		s.seen = seen
-		s.moved = nil
 		s.use(list)
 	}, nil
 }
@@ -134,6 +141,7 @@ func stamps(pairs []Pair) map[string]stamp {
 			}
 		}
 	}
+
 	return seen
 }
 
@@ -145,13 +153,17 @@ const warnBefore = 14 * 24 * time.Hour
 func (s *Store) Watch(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+
 	var warned time.Time
 	for {
 		s.check()
+
 		if left := time.Until(s.Expiry()); left < warnBefore && time.Since(warned) > 24*time.Hour {
 			warned = time.Now()
-			s.log.Warn("certificate runs out soon", "in_seconds", left.Round(time.Minute).Seconds(), "until", s.Expiry())
+			s.log.Warn("certificate runs out soon",
+				"in_seconds", left.Round(time.Minute).Seconds(), "until", s.Expiry())
 		}
+
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -163,6 +175,7 @@ func (s *Store) Watch(ctx context.Context, every time.Duration) {
 func (s *Store) check() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if len(s.pairs) == 0 {
 		return
 	}
@@ -172,12 +185,12 @@ func (s *Store) check() {
 		s.moved = nil
 		return
 	}
+
 	if s.moved == nil || !maps.Equal(now, s.moved) { // it may be one that is being written
 		s.moved = now
 		return
 	}
 
-	s.moved = nil
 	s.seen = now // tried, whatever comes of it
 	list, err := readPairs(s.pairs)
 	if err != nil {
@@ -207,11 +220,17 @@ func (s *Store) Config(http bool) *tls.Config {
 	if http {
 		c.NextProtos = []string{"h2", "http/1.1"}
 	}
+
 	return c
 }
 
 // Register exports when the certificate runs out.
 func (s *Store) Register(r prometheus.Registerer) {
-	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "postern_certificate_expiry_seconds", Help: "Unix time at which the first certificate runs out."},
-		func() float64 { return float64(s.Expiry().Unix()) }))
+	opts := prometheus.GaugeOpts{
+		Name: "postern_certificate_expiry_seconds",
+		Help: "Unix time at which the first certificate runs out.",
+	}
+	r.MustRegister(prometheus.NewGaugeFunc(opts, func() float64 {
+		return float64(s.Expiry().Unix())
+	}))
 }

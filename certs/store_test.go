@@ -23,8 +23,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// makePair writes a certificate for a name; key types: "rsa", "ecdsa".
-func makePair(t *testing.T, dir, file, name, kind string, serial int64) Pair {
+// writeTestPair writes a certificate for a name; key types: "rsa", "ecdsa".
+func writeTestPair(t *testing.T, dir, file, name, kind string, serial int64) Pair {
 	t.Helper()
 	var key any
 	var pub any
@@ -81,7 +81,7 @@ func serial(t *testing.T, s *Store, client *tls.Config) int64 {
 func TestStoreChooses(t *testing.T) {
 	dir := t.TempDir()
 	s := NewStore(tls.VersionTLS12, slog.New(slog.DiscardHandler))
-	if err := s.Load(makePair(t, dir, "a", "mail.example", "ecdsa", 1), makePair(t, dir, "b", "mail.example", "rsa", 2), makePair(t, dir, "c", "other.example", "ecdsa", 3)); err != nil {
+	if err := s.Load(writeTestPair(t, dir, "a", "mail.example", "ecdsa", 1), writeTestPair(t, dir, "b", "mail.example", "rsa", 2), writeTestPair(t, dir, "c", "other.example", "ecdsa", 3)); err != nil {
 		t.Fatal(err)
 	}
 	rsaOnly := []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256}
@@ -106,7 +106,7 @@ func TestStoreChooses(t *testing.T) {
 func TestStoreReloads(t *testing.T) {
 	dir := t.TempDir()
 	s := NewStore(tls.VersionTLS12, slog.New(slog.DiscardHandler))
-	p := makePair(t, dir, "a", "mail.example", "ecdsa", 1)
+	p := writeTestPair(t, dir, "a", "mail.example", "ecdsa", 1)
 	if err := s.Load(p); err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,7 @@ func TestStoreReloads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	makePair(t, dir, "a", "mail.example", "ecdsa", 2)
+	writeTestPair(t, dir, "a", "mail.example", "ecdsa", 2)
 	whole, err := os.ReadFile(p.KeyFile)
 	if err != nil {
 		t.Fatal(err)
@@ -160,7 +160,7 @@ func TestStoreReloads(t *testing.T) {
 func TestOldTLS(t *testing.T) {
 	dir := t.TempDir()
 	s := NewStore(tls.VersionTLS12, slog.New(slog.DiscardHandler))
-	if err := s.Load(makePair(t, dir, "a", "mail.example", "rsa", 1)); err != nil {
+	if err := s.Load(writeTestPair(t, dir, "a", "mail.example", "rsa", 1)); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -258,11 +258,11 @@ func later(t *testing.T, files ...string) {
 func TestStoreForgetsFilesThatAreNoLongerInUse(t *testing.T) {
 	dir := t.TempDir()
 	s := NewStore(tls.VersionTLS12, slog.New(slog.DiscardHandler))
-	old := makePair(t, dir, "old", "mail.example", "ecdsa", 1)
+	old := writeTestPair(t, dir, "old", "mail.example", "ecdsa", 1)
 	if err := s.Load(old); err != nil {
 		t.Fatal(err)
 	}
-	now := makePair(t, dir, "now", "mail.example", "ecdsa", 2)
+	now := writeTestPair(t, dir, "now", "mail.example", "ecdsa", 2)
 	cert, err := Files(now.CertFile, now.KeyFile)
 	if err != nil {
 		t.Fatal(err)
@@ -281,7 +281,7 @@ func TestStoreForgetsFilesThatAreNoLongerInUse(t *testing.T) {
 func TestPrepareChangesNothing(t *testing.T) {
 	dir := t.TempDir()
 	s := NewStore(tls.VersionTLS12, slog.New(slog.DiscardHandler))
-	old := makePair(t, dir, "old", "mail.example", "ecdsa", 1)
+	old := writeTestPair(t, dir, "old", "mail.example", "ecdsa", 1)
 	if err := s.Load(old); err != nil {
 		t.Fatal(err)
 	}
@@ -290,7 +290,7 @@ func TestPrepareChangesNothing(t *testing.T) {
 	if _, err := s.Prepare(old, Pair{"missing.crt", "missing.key"}); err == nil {
 		t.Error("got no error for a pair that is missing")
 	}
-	use, err := s.Prepare(makePair(t, dir, "now", "mail.example", "ecdsa", 2))
+	use, err := s.Prepare(writeTestPair(t, dir, "now", "mail.example", "ecdsa", 2))
 	if err != nil {
 		t.Fatal(err)
 	}

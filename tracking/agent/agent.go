@@ -42,7 +42,7 @@ const (
 
 // NewReader makes a Reader.
 func NewReader() *Reader {
-	return &Reader{robots: readRobots(), now: map[string]Agent{}, most: maxKnown}
+	return &Reader{robots: readRobots(robotList + machineList), now: map[string]Agent{}, most: maxKnown}
 }
 
 // Read reads one field.
@@ -59,9 +59,11 @@ func (r *Reader) Read(field string) Agent {
 	if ok {
 		return a
 	}
+
 	a = r.parse(field)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+
 	if len(r.now) >= r.most {
 		r.now, r.before = map[string]Agent{}, r.now
 	}
@@ -174,12 +176,14 @@ func (r *Reader) parse(field string) (a Agent) {
 	if u.Name == field && len(field) > maxFamily {
 		a.AgentFamily = "Other"
 	}
+
 	a.IsMobile = u.Mobile || u.Tablet
 	a.DeviceBrand, a.DeviceFamily = device(u)
 
 	if a.Robot {
 		return a
 	}
+
 	for _, p := range programs {
 		if holds(said, p.mark) {
 			a.AgentFamily = p.family
@@ -189,6 +193,7 @@ func (r *Reader) parse(field string) (a Agent) {
 	if family := appleFamily(u, said); family != "" {
 		a.AgentFamily = family
 	}
+
 	return a
 }
 
@@ -208,9 +213,11 @@ func appleFamily(u useragent.UserAgent, said string) string {
 	if len(products) == 0 || len(products) == 1 && strings.HasPrefix(products[0], "Mobile/") {
 		return "Apple Mail"
 	}
+
 	if u.OS == useragent.IOS {
 		return webView
 	}
+
 	return ""
 }
 
@@ -221,16 +228,19 @@ func withoutDevice(field string) string {
 	if open < 0 {
 		return field
 	}
+
 	end := open + commentLength(field[open:])
 	comment := field[open:end]
 	at := strings.Index(comment, "Android")
 	if at < 0 {
 		return field
 	}
+
 	semicolon := strings.IndexByte(comment[at:], ';')
 	if semicolon < 0 {
 		return field
 	}
+
 	return field[:open+at+semicolon] + field[max(open, end-1):]
 }
 
@@ -248,6 +258,7 @@ func commentLength(s string) int {
 			}
 		}
 	}
+
 	return len(s)
 }
 
@@ -277,22 +288,54 @@ func other(s string) string {
 	if s == "" {
 		return "Other"
 	}
+
 	return s
 }
 
 // brands are how the names of Android devices begin.
 var brands = []struct{ start, brand string }{
-	{"SM-", "Samsung"}, {"GT-", "Samsung"}, {"Samsung", "Samsung"}, {"SAMSUNG", "Samsung"}, {"Pixel", "Google"}, {"Nexus", "Google"}, {"Redmi", "Xiaomi"}, {"POCO", "Xiaomi"}, {"Mi ", "Xiaomi"}, {"M20", "Xiaomi"}, {"220", "Xiaomi"}, {"230", "Xiaomi"}, {"231", "Xiaomi"}, {"240", "Xiaomi"},
-	{"HUAWEI", "Huawei"}, {"ONEPLUS", "OnePlus"}, {"moto", "Motorola"}, {"LM-", "LG"}, {"LG-", "LG"}, {"Nokia", "Nokia"}, {"CPH", "OPPO"}, {"RMX", "realme"}, {"vivo", "vivo"}, {"V20", "vivo"}, {"V21", "vivo"}, {"HTC", "HTC"}, {"XQ-", "Sony"}, {"Xperia", "Sony"}, {"KF", "Amazon"},
+	{"SM-", "Samsung"},
+	{"GT-", "Samsung"},
+	{"Samsung", "Samsung"},
+	{"SAMSUNG", "Samsung"},
+	{"Pixel", "Google"},
+	{"Nexus", "Google"},
+	{"Redmi", "Xiaomi"},
+	{"POCO", "Xiaomi"},
+	{"Mi ", "Xiaomi"},
+	{"M20", "Xiaomi"},
+	{"220", "Xiaomi"},
+	{"230", "Xiaomi"},
+	{"231", "Xiaomi"},
+	{"240", "Xiaomi"},
+	{"HUAWEI", "Huawei"},
+	{"ONEPLUS", "OnePlus"},
+	{"moto", "Motorola"},
+	{"LM-", "LG"},
+	{"LG-", "LG"},
+	{"Nokia", "Nokia"},
+	{"CPH", "OPPO"},
+	{"RMX", "realme"},
+	{"vivo", "vivo"},
+	{"V20", "vivo"},
+	{"V21", "vivo"},
+	{"HTC", "HTC"},
+	{"XQ-", "Sony"},
+	{"Xperia", "Sony"},
+	{"KF", "Amazon"},
 }
 
+// anyDevice stands for any in Chrome's reduced field.
+const anyDevice = "K"
+
+// device returns the maker of a program's device and its name.
 func device(u useragent.UserAgent) (brand, family string) {
 	switch {
 	case u.Device == "iPhone" || u.Device == "iPad":
 		return "Apple", u.Device
 	case u.OS == useragent.MacOS:
 		return "Apple", "Mac"
-	case u.OS == useragent.Android && u.Device != "" && u.Device != "K": // K stands for any, in Chrome's reduced field
+	case u.OS == useragent.Android && u.Device != "" && u.Device != anyDevice:
 		for _, b := range brands {
 			if strings.HasPrefix(u.Device, b.start) {
 				return b.brand, u.Device
@@ -302,6 +345,7 @@ func device(u useragent.UserAgent) (brand, family string) {
 	case u.OS == useragent.Android:
 		return "Generic", "Generic Smartphone"
 	}
+
 	return "", "Other"
 }
 
@@ -320,6 +364,7 @@ func (r *Reader) isRobot(u useragent.UserAgent, said string) bool {
 	if u.Bot && useragent.Parse(said).Bot { // and not for its device's name alone
 		return true
 	}
+
 	return r.robots.match(said)
 }
 
@@ -335,28 +380,28 @@ func isBrowser(s string) bool {
 // their first three bytes; a few are regular expressions.
 type robots struct {
 	byStart map[[3]byte][]string
-	short   []string // plain, under three bytes
 	regexps []*regexp.Regexp
 }
 
-func readRobots() *robots {
+// readRobots reads a list of patterns, one a line; lines that begin with # are
+// comments.
+func readRobots(list string) *robots {
 	r := &robots{byStart: map[[3]byte][]string{}}
-	for line := range strings.Lines(robotList + machineList) {
+	for line := range strings.Lines(list) {
 		p := strings.TrimRight(line, "\n")
 		if p == "" || strings.HasPrefix(p, "#") {
 			continue
 		}
+
 		text, plain := unquote(p)
-		switch {
-		case !plain:
+		if !plain || len(text) < 3 {
 			r.regexps = append(r.regexps, regexp.MustCompile(p))
-		case len(text) < 3:
-			r.short = append(r.short, text)
-		default:
-			key := [3]byte{text[0], text[1], text[2]}
-			r.byStart[key] = append(r.byStart[key], text)
+			continue
 		}
+		key := [3]byte{text[0], text[1], text[2]}
+		r.byStart[key] = append(r.byStart[key], text)
 	}
+
 	return r
 }
 
@@ -375,6 +420,7 @@ func unquote(p string) (text string, plain bool) {
 		}
 		b.WriteByte(c)
 	}
+
 	return b.String(), true
 }
 
@@ -386,15 +432,11 @@ func (r *robots) match(s string) bool {
 			}
 		}
 	}
-	for _, p := range r.short {
-		if strings.Contains(s, p) {
-			return true
-		}
-	}
 	for _, p := range r.regexps {
 		if p.MatchString(s) {
 			return true
 		}
 	}
+
 	return false
 }

@@ -171,10 +171,12 @@ func (t *Timestamp) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return err
 	}
+
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil {
 		return fmt.Errorf("event: timestamp %q is not Unix seconds", s)
 	}
+
 	t.Time = time.Unix(n, 0)
 	return nil
 }
@@ -186,6 +188,7 @@ func (e *Event) Encode() ([]byte, error) {
 	if !ok {
 		return nil, fmt.Errorf("event: unknown type %q", e.Type)
 	}
+
 	var b bytes.Buffer
 	b.WriteString(`{"msys":{"` + schema.group + `":`)
 	enc := json.NewEncoder(&b)
@@ -196,14 +199,11 @@ func (e *Event) Encode() ([]byte, error) {
 	b.Truncate(b.Len() - 1) // the encoder's newline
 	b.WriteString(`}`)
 	if e.Class != (Class{}) || e.Local != (Local{}) {
-		own, err := json.Marshal(beside{
+		own, _ := json.Marshal(beside{ // strings alone, which cannot fail
 			Class:  e.Class.Kind,
 			Reason: e.Class.Reason,
 			Local:  e.Local,
 		})
-		if err != nil {
-			return nil, fmt.Errorf("event: %w", err)
-		}
 		b.WriteString(`,"postern":` + string(own))
 	}
 	b.WriteString(`}`)
@@ -221,6 +221,7 @@ func CutSession(line []byte) (rest []byte, session string) {
 	if !ok {
 		return line, ""
 	}
+
 	at := bytes.LastIndexByte(inner, '"') + 1
 	api, ok := bytes.CutSuffix(inner[:at], []byte(onlySession))
 	if !ok || bytes.IndexByte(inner[at:], '\\') >= 0 {
@@ -267,8 +268,10 @@ func Clip(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
+
 	for n > 0 && !utf8.RuneStart(s[n]) {
 		n--
 	}
+
 	return s[:n]
 }

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"reflect"
 	"strconv"
 	"strings"
@@ -83,8 +84,12 @@ func FuzzDecode(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Decode(out); err != nil {
+		back, err := Decode(out)
+		if err != nil {
 			t.Fatalf("%s became %s: %v", line, out, err)
+		}
+		if again, err := back.Encode(); err != nil || !bytes.Equal(again, out) {
+			t.Fatalf("%s became %s, and that %s, %v", line, out, again, err)
 		}
 	})
 }

@@ -72,6 +72,7 @@ func TestCutSession(t *testing.T) {
 		{"user too", func(e *Event) { e.Local = Local{Session: "abc.1", User: "u"} }, "", true},
 		{"class", func(e *Event) { e.Class = Class{Kind: Scanner, Reason: "robot"} }, "", true},
 		{"escaped", func(e *Event) { e.Local.Session = `a"b` }, "", true},
+		{"a backslash", func(e *Event) { e.Local.Session = `a\b` }, "", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := full(Injection)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -139,6 +138,7 @@ func DecodePublic(line []byte) (*Event, error) {
 	if err := strict(line, &fields); err != nil {
 		return nil, fmt.Errorf("event: %w", err)
 	}
+
 	if _, ok := fields["msys"]; ok {
 		return Decode(line)
 	}
@@ -163,15 +163,13 @@ func DecodePublic(line []byte) (*Event, error) {
 	for _, name := range []string{"type", "time", "class", "class_reason", "session", "user"} {
 		delete(fields, name)
 	}
-	rest, err := json.Marshal(fields)
-	if err != nil {
-		return nil, fmt.Errorf("event: %w", err)
-	}
+	rest, _ := json.Marshal(fields) // of JSON that was just read
 
 	e := &Event{}
 	if err := strict(rest, e); err != nil {
 		return nil, fmt.Errorf("event: %w", err)
 	}
+
 	e.Type = t
 	e.Timestamp = Timestamp{p.Time}
 	e.Class = Class{Kind: p.Class, Reason: p.ClassReason}
@@ -183,10 +181,10 @@ func DecodePublic(line []byte) (*Event, error) {
 	}
 
 	stored, err := e.Encode()
-	if err != nil {
-		return nil, err
+	if err == nil {
+		_, err = Decode(stored)
 	}
-	if _, err := Decode(slices.Clone(stored)); err != nil {
+	if err != nil {
 		return nil, err
 	}
 

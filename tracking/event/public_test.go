@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -172,8 +173,12 @@ func FuzzDecodePublic(f *testing.F) {
 		if err != nil {
 			t.Fatalf("decoded %q, cannot encode: %v", line, err)
 		}
-		if _, err := DecodePublic(again); err != nil {
-			t.Errorf("decoded %q, encoded %q: %v", line, again, err)
+		back, err := DecodePublic(again)
+		if err != nil {
+			t.Fatalf("decoded %q, encoded %q: %v", line, again, err)
+		}
+		if twice, err := back.EncodePublic(); err != nil || !bytes.Equal(twice, again) {
+			t.Errorf("decoded %q, encoded %q, and then %q, %v", line, again, twice, err)
 		}
 	})
 }

@@ -27,9 +27,15 @@ type schema struct {
 }
 
 var (
-	common    = []string{"type", "event_id", "message_id", "timestamp", "rcpt_to", "rcpt_hash", "rcpt_domain", "subaccount_id"}
-	injection = []string{"binding", "binding_group", "campaign_id", "friendly_from", "msg_from", "msg_size", "open_tracking", "click_tracking",
-		"initial_pixel", "recv_method", "routing_domain", "sending_ip", "subject", "rcpt_meta", "rcpt_tags"}
+	common = []string{
+		"type", "event_id", "message_id", "timestamp",
+		"rcpt_to", "rcpt_hash", "rcpt_domain", "subaccount_id",
+	}
+	injection = []string{
+		"binding", "binding_group", "campaign_id", "friendly_from", "msg_from", "msg_size",
+		"open_tracking", "click_tracking", "initial_pixel", "recv_method", "routing_domain",
+		"sending_ip", "subject", "rcpt_meta", "rcpt_tags",
+	}
 	delivery  = join(injection, "delv_method", "num_retries", "queue_time", "ip_address")
 	bounce    = join(delivery, "bounce_class", "error_code", "reason", "raw_reason")
 	open      = []string{"delv_method", "ip_address", "user_agent", "user_agent_parsed", "geo_ip", "is_prefetched"}
@@ -174,6 +180,7 @@ func (t Type) PublicName() string {
 	if s := schemas[t]; s != nil {
 		return s.public
 	}
+
 	return ""
 }
 
@@ -184,6 +191,7 @@ func ByPublicName(name string) (Type, bool) {
 			return t, true
 		}
 	}
+
 	return "", false
 }
 
@@ -200,20 +208,20 @@ func Decode(line []byte) (*Event, error) {
 	if len(outer.Msys) != 1 {
 		return nil, fmt.Errorf("event: %d groups, want one", len(outer.Msys))
 	}
+
 	group := slices.Collect(maps.Keys(outer.Msys))[0]
 	fields := outer.Msys[group]
-	raw, err := json.Marshal(fields)
-	if err != nil {
-		return nil, fmt.Errorf("event: %w", err)
-	}
+	raw, _ := json.Marshal(fields) // of JSON that was just read
 	var e Event
 	if err := strict(raw, &e); err != nil {
 		return nil, fmt.Errorf("event: %w", err)
 	}
+
 	s := schemas[e.Type]
 	if s == nil || s.group != group {
 		return nil, fmt.Errorf("event: type %q in group %q", e.Type, group)
 	}
+
 	if err := e.check(s, fields); err != nil {
 		return nil, fmt.Errorf("event: %s: %w", e.Type, err)
 	}
@@ -231,6 +239,7 @@ func strict(b []byte, v any) error {
 	if d.More() {
 		return errors.New("more than one value")
 	}
+
 	return nil
 }
 
@@ -241,6 +250,7 @@ func (e *Event) check(s *schema, fields map[string]json.RawMessage) error {
 	if n, err := strconv.ParseUint(e.ID, 10, 63); err != nil || strconv.FormatUint(n, 10) != e.ID {
 		return fmt.Errorf("event_id %q is not a decimal below 2^63", e.ID)
 	}
+
 	for _, f := range slices.Sorted(maps.Keys(fields)) {
 		if !s.allowed[f] {
 			return fmt.Errorf("no field %s in this type", f)
@@ -267,14 +277,13 @@ func (e *Event) check(s *schema, fields map[string]json.RawMessage) error {
 	if !has("recv_method") && !has("delv_method") {
 		return errors.New("recv_method or delv_method is missing")
 	}
+
 	for _, f := range numbers {
 		if !has(f) {
 			continue
 		}
 		var n string
-		if err := json.Unmarshal(fields[f], &n); err != nil {
-			return fmt.Errorf("%s: %w", f, err)
-		}
+		_ = json.Unmarshal(fields[f], &n) // which read as a string before
 		if _, err := strconv.ParseUint(n, 10, 63); err != nil {
 			return fmt.Errorf("%s %q is not a number", f, n)
 		}
@@ -282,6 +291,7 @@ func (e *Event) check(s *schema, fields map[string]json.RawMessage) error {
 	if has("rcpt_meta") && fields["rcpt_meta"][0] != '{' {
 		return errors.New("rcpt_meta is not an object")
 	}
+
 	return nil
 }
 
@@ -291,6 +301,7 @@ func (e *Event) HashRecipient() {
 	if e.RcptTo == "" {
 		return
 	}
+
 	address := strings.ToLower(e.RcptTo)
 	sum := sha1.Sum([]byte(address))
 	e.RcptHash = base64.StdEncoding.EncodeToString(sum[:])

@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"bytes"
 	"fmt"
 	"sync"
 )
@@ -57,6 +56,7 @@ func (s *Spool) Backlog(reader string) (Backlog, error) {
 	if err != nil {
 		return Backlog{}, err
 	}
+
 	if b.counted == nil {
 		b.counted, b.passed = map[uint64]tally{}, map[string]tally{}
 	}
@@ -89,7 +89,7 @@ func (s *Spool) Backlog(reader string) (Backlog, error) {
 		}
 		if out.Oldest == nil && from.Offset < seg.Offset {
 			_, err := readFile(s.path(seg.Segment), from, func(r Record) bool {
-				out.Oldest = bytes.Clone(r.Data)
+				out.Oldest = r.Data
 				return false
 			})
 			if err != nil {
@@ -117,6 +117,7 @@ func (s *Spool) waiting(reader string) (at Position, ends []Position, err error)
 	if !ok {
 		return at, nil, fmt.Errorf("spool: no reader %q configured", reader)
 	}
+
 	for _, seg := range s.segs {
 		if seg.seq >= at.Segment {
 			ends = append(ends, Position{Segment: seg.seq, Offset: seg.size})
@@ -130,11 +131,5 @@ func (s *Spool) exists(seq uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	for _, seg := range s.segs {
-		if seg.seq == seq {
-			return true
-		}
-	}
-
-	return false
+	return s.segment(seq) != nil
 }

@@ -70,7 +70,6 @@ func (s *Spool) openCursor(reader string) (Position, error) {
 			return Position{}, err
 		}
 		s.c.Log.Error("spool: cursor quarantined, reading from the start", "file", kept)
-		data = nil
 	}
 
 	c.number, c.at = newest.Number, max(at, 0)
@@ -94,11 +93,8 @@ func (c *cursor) prepare(p Position, whole bool) error {
 	if !whole {
 		return c.write(p)
 	}
-	if c.file == nil {
-		return c.open()
-	}
 
-	return nil
+	return c.open()
 }
 
 // commit makes a position durable.
@@ -123,13 +119,11 @@ func (c *cursor) write(p Position) error {
 	}
 
 	next := 1 - c.at
-	line, err := encodeSlot(slot{c.number + 1, p})
-	if err != nil {
-		return err
-	}
+	line := encodeSlot(slot{c.number + 1, p})
 	if _, err := c.file.WriteAt(line, int64(next)*slotBytes); err != nil {
 		return fmt.Errorf("spool: cursor: %w", err)
 	}
+
 	if err := c.file.Sync(); err != nil {
 		return fmt.Errorf("spool: cursor: %w", err)
 	}
@@ -162,6 +156,7 @@ func (c *cursor) open() error {
 	if err == nil {
 		err = c.fs.SyncDir(filepath.Dir(c.name))
 	}
+
 	if err == nil {
 		f, err = c.fs.Open(c.name)
 	}
@@ -169,6 +164,7 @@ func (c *cursor) open() error {
 		_ = c.fs.Remove(c.name)
 		return fmt.Errorf("spool: cursor: %w", err)
 	}
+
 	c.file = f
 
 	return nil
@@ -188,18 +184,12 @@ func (c *cursor) close() {
 	c.mu.Unlock()
 }
 
-func encodeSlot(s slot) ([]byte, error) {
-	data, err := json.Marshal(s)
-	if err != nil {
-		return nil, fmt.Errorf("spool: cursor: %w", err)
-	}
+func encodeSlot(s slot) []byte {
+	data, _ := json.Marshal(s) // numbers alone, which cannot fail
+	padded := bytes.Repeat([]byte{' '}, slotBytes)
+	copy(padded, appendLine(nil, data))
 
-	line := appendLine(make([]byte, 0, slotBytes), data)
-	for len(line) < slotBytes {
-		line = append(line, ' ')
-	}
-
-	return line, nil
+	return padded
 }
 
 // newestSlot reads a cursor file. It returns the newest slot and its index, -1
@@ -292,6 +282,7 @@ func Cursor(dir, name string) Position {
 	if err != nil {
 		return Position{}
 	}
+
 	newest, _, _ := newestSlot(data)
 
 	return newest.Position

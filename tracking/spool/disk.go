@@ -41,6 +41,7 @@ func NewDisk(fs FS, dir string, keep uint64) *Disk {
 	if fs == nil {
 		fs = OS{}
 	}
+
 	if keep == 0 {
 		keep = defaultHeadroom
 	}
@@ -72,18 +73,15 @@ func (d *Disks) Of(dir string) (*Disk, error) {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
 
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return nil, fmt.Errorf("spool: %s: the file system has no device number", dir)
-	}
+	dev := uint64(info.Sys().(*syscall.Stat_t).Dev) //nolint:unconvert // 32 bits on some machines
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	if d.byDev == nil {
 		d.byDev = map[uint64]*Disk{}
 	}
 
-	dev := uint64(st.Dev)
 	if d.byDev[dev] == nil {
 		d.byDev[dev] = NewDisk(OS{}, dir, 0)
 	}
@@ -128,6 +126,7 @@ func (d *Disk) reserve(s *Spool, n int64) error {
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	if free-d.floor(s)-d.promised() < n {
 		return ErrNoSpace
 	}
@@ -160,12 +159,14 @@ func (d *Disk) room(s *Spool) (ordinary, internal int64, err error) {
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	others := d.promised() - s.reserved - d.apart[s]
 	internal = free - others - d.essentialFloor()
 	reserved := min(s.reserved+s.reserved/estimate+estimate*lineExtra, internal)
 	if s.reserved == 0 {
 		reserved = 0
 	}
+
 	ordinary = max(free-d.promised()-d.floor(s), reserved)
 
 	return ordinary, internal - reserved, nil
@@ -201,6 +202,7 @@ func (d *Disk) join(s *Spool) {
 func (d *Disk) leave(s *Spool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+
 	delete(d.apart, s)
 	for i, other := range d.spools {
 		if other == s {
@@ -219,6 +221,7 @@ func (d *Disk) relieve(n int64) bool {
 		d.mu.Unlock()
 		return false
 	}
+
 	d.relieved = time.Now()
 	spools := append([]*Spool(nil), d.spools...)
 	d.mu.Unlock()
@@ -270,6 +273,7 @@ func (s *Spool) Err() error {
 
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()
+
 	if free-s.disk.promised() <= s.disk.floor(s) {
 		return ErrNoSpace
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -414,4 +415,221 @@ type syncedFS struct {
 func (s *syncedFS) SyncDir(dir string) error {
 	*s.names = append(*s.names, dir)
 	return s.OS.SyncDir(dir)
+}
+
+func TestDiskDefaults(t *testing.T) {
+	d := NewDisk(nil, "/dir", 0)
+	if d.keep != 1<<20 || d.fs != (OS{}) || d.dir != "/dir" {
+		t.Errorf("got %d bytes, %T, %q; want 1 MiB of the machine's own", d.keep, d.fs, d.dir)
+	}
+	fsys := &faultFS{}
+	if d := NewDisk(fsys, "/dir", 1); d.keep != 1 || d.fs != FS(fsys) {
+		t.Errorf("got %d bytes, %T", d.keep, d.fs)
+	}
+	if got := NewDisk(nil, "", 4000).essentialFloor(); got != 1000 {
+		t.Errorf("of 4000 bytes internal appends leave %d, want a quarter", got)
+	}
+}
+
+func TestFreeOfADisk(t *testing.T) {
+	fsys := &bigFS{free: 12345}
+	d := NewDisk(fsys, "/dir", 0)
+	if n, err := d.Free(); err != nil || n != 12345 {
+		t.Errorf("got %d, %v", n, err)
+	}
+	fsys.free = 1<<64 - 1
+	if n, err := d.Free(); err != nil || n != 1<<62 {
+		t.Errorf("more than there is: got %d, %v", n, err)
+	}
+	fsys.err = syscall.EIO
+	if _, err := d.Free(); !errors.Is(err, syscall.EIO) {
+		t.Errorf("got %v, want EIO", err)
+	}
+}
+
+type bigFS struct {
+	OS
+	free uint64
+	err  error
+}
+
+func (b *bigFS) Free(string) (uint64, error) { return b.free, b.err }
+
+func TestDiskOfWhatCannotBeLookedAt(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var disks Disks
+	if _, err := disks.Of(filepath.Join(file, "x")); !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("got %v, want ENOTDIR", err)
+	}
+	if d, err := disks.Of("spool-that-is-not-there"); err != nil || d.dir != "." {
+		t.Errorf("a relative folder: got %v, %v", d, err)
+	}
+}
+
+// TestReserveToTheByte of what the headroom, MinFree and others leave.
+func TestReserveToTheByte(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		headroom uint64
+		minFree  uint64
+		free     int64
+		n        int64
+		ok       bool
+	}{
+		{"just room", 1000, 0, 1500, 500, true},
+		{"a byte less", 1000, 0, 1499, 500, false},
+		{"min free is more", 1000, 2000, 2500, 500, true},
+		{"a byte less than that", 1000, 2000, 2499, 500, false},
+		{"min free is less", 1000, 10, 1499, 500, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fsys := &faultFS{}
+			cfg := config(t.TempDir())
+			cfg.FS, cfg.Reserve, cfg.MinFree = fsys, c.headroom, c.minFree
+			s := open(t, cfg)
+			fsys.free.Store(c.free)
+			r, err := s.Reserve(c.n)
+			if (err == nil) != c.ok || err != nil && !errors.Is(err, ErrNoSpace) {
+				t.Fatalf("got %v, want ok %v", err, c.ok)
+			}
+			if err != nil {
+				return
+			}
+			if s.disk.reserved != c.n || s.reserved != c.n {
+				t.Errorf("%d and %d bytes are reserved, want %d", s.disk.reserved, s.reserved, c.n)
+			}
+			if _, err := s.Reserve(1); !errors.Is(err, ErrNoSpace) {
+				t.Errorf("one more: got %v, want ErrNoSpace", err)
+			}
+			if err := s.Err(); !errors.Is(err, ErrNoSpace) {
+				t.Errorf("what is reserved is not free: got %v", err)
+			}
+			r.Release()
+			if s.disk.reserved != 0 || s.reserved != 0 {
+				t.Errorf("%d and %d bytes are still reserved", s.disk.reserved, s.reserved)
+			}
+			if err := s.Err(); err != nil {
+				t.Errorf("after the release: %v", err)
+			}
+		})
+	}
+}
+
+// TestErrToTheByte.
+func TestErrToTheByte(t *testing.T) {
+	fsys := &faultFS{}
+	c := config(t.TempDir())
+	c.FS, c.Reserve = fsys, 1000
+	s := open(t, c)
+	for free, full := range map[int64]bool{1001: false, 1000: true, 999: true} {
+		fsys.free.Store(free)
+		if err := s.Err(); errors.Is(err, ErrNoSpace) != full {
+			t.Errorf("%d bytes are free: got %v", free, err)
+		}
+	}
+}
+
+// TestRoom holds how the free bytes are shared out.
+func TestRoom(t *testing.T) {
+	const headroom = 4000 // of which internal appends leave 1000
+	const lines = 16 * lineExtra
+	for _, c := range []struct {
+		name               string
+		free               int64
+		own, other         int64 // reserved
+		writing, apart     int64
+		ordinary, internal int64
+	}{
+		{"nothing is promised", 10_000, 0, 0, 0, 0, 6000, 9000},
+		{"another reserved", 10_000, 0, 1000, 0, 0, 5000, 8000},
+		{"something is written", 10_000, 0, 0, 500, 0, 5500, 8500},
+		{"another has room set apart", 10_000, 0, 0, 0, 700, 5300, 8300},
+		{"its own reservation, in part longer", 10_000, 1600, 0, 0, 0, 4400, 9000 - 1600 - 100 - lines},
+		{"its own reservation on a full disk", 2100, 800, 0, 0, 0, 800 + 50 + lines, 1100 - 800 - 50 - lines},
+		{"no more than internal appends may have", 1500, 800, 0, 0, 0, 500, 0},
+		{"both", 5000, 320, 1000, 0, 0, 320 + 20 + lines, 3000 - 320 - 20 - lines},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fsys := &faultFS{}
+			d := NewDisk(fsys, "", headroom)
+			s, other := &Spool{disk: d}, &Spool{disk: d}
+			d.setApart(other, c.apart)
+			fsys.free.Store(1 << 40)
+			for _, r := range []struct {
+				s *Spool
+				n int64
+			}{{s, c.own}, {other, c.other}} {
+				if err := d.reserve(r.s, r.n); err != nil {
+					t.Fatal(err)
+				}
+			}
+			d.admit(c.writing)
+			fsys.free.Store(c.free)
+			ordinary, internal, err := d.room(s)
+			if err != nil || ordinary != c.ordinary || internal != c.internal {
+				t.Errorf("got %d and %d, %v; want %d and %d", ordinary, internal, err, c.ordinary, c.internal)
+			}
+			if got := s.InternalRoom(); got != max(0, c.internal) {
+				t.Errorf("InternalRoom is %d, want %d", got, max(0, c.internal))
+			}
+		})
+	}
+}
+
+// TestRoomSetApartForItself may be used by essential appends, and internal ones.
+func TestRoomSetApartForItself(t *testing.T) {
+	fsys := &faultFS{}
+	d := NewDisk(fsys, "", 4000)
+	s := &Spool{disk: d}
+	d.setApart(s, 600)
+	fsys.free.Store(5000)
+	ordinary, internal, err := d.room(s)
+	if err != nil || ordinary != 400 || internal != 4000 {
+		t.Errorf("got %d and %d, %v; want 400 and 4000", ordinary, internal, err)
+	}
+	fsys.free.Store(10)
+	if got := s.InternalRoom(); got != 0 {
+		t.Errorf("InternalRoom is %d on a full disk, want 0", got)
+	}
+}
+
+// TestFullDiskIsNotAskedAllTheTime: every tenth of a second all its spools are.
+func TestFullDiskIsNotAskedAllTheTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fsys := &faultFS{}
+		d := NewDisk(fsys, t.TempDir(), 1000)
+		for range 2 {
+			c := config(t.TempDir())
+			c.FS, c.Disk = fsys, d
+			open(t, c)
+		}
+		fsys.free.Store(1)
+		for i, step := range []struct {
+			after time.Duration
+			asked bool
+		}{{time.Hour, true}, {0, false}, {99 * time.Millisecond, false}, {time.Millisecond, true}, {50 * time.Millisecond, false}} {
+			time.Sleep(step.after)
+			if got := d.relieve(1); got != step.asked {
+				t.Errorf("step %d: asked %v, want %v", i, got, step.asked)
+			}
+		}
+	})
+}
+
+// TestDiskForgetsClosedSpools, and no other.
+func TestDiskForgetsClosedSpools(t *testing.T) {
+	d := NewDisk(nil, t.TempDir(), 0)
+	var spools []*Spool
+	for range 3 {
+		c := config(t.TempDir())
+		c.Disk = d
+		spools = append(spools, open(t, c))
+	}
+	spools[1].Close()
+	if len(d.spools) != 2 || d.spools[0] != spools[0] || d.spools[1] != spools[2] {
+		t.Errorf("%d spools are left, want the first and the third", len(d.spools))
+	}
 }

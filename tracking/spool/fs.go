@@ -47,11 +47,7 @@ const keepSize = 1
 func (f osFile) Allocate(offset, n int64) error {
 	for {
 		err := syscall.Fallocate(int(f.Fd()), keepSize, offset, n)
-		switch {
-		case errors.Is(err, syscall.EINTR):
-		case errors.Is(err, syscall.EOPNOTSUPP), errors.Is(err, syscall.ENOSYS):
-			return errors.ErrUnsupported
-		default:
+		if !errors.Is(err, syscall.EINTR) {
 			return err
 		}
 	}
@@ -91,6 +87,11 @@ func (OS) List(dir string) ([]os.FileInfo, error) {
 		return nil, err
 	}
 
+	return regularFiles(entries)
+}
+
+// regularFiles returns those of a folder's entries that are.
+func regularFiles(entries []os.DirEntry) ([]os.FileInfo, error) {
 	var infos []os.FileInfo
 	for _, e := range entries {
 		i, err := e.Info()
@@ -131,11 +132,8 @@ func (OS) Free(dir string) (uint64, error) {
 // makeDir makes dir and the parents that are missing, and makes their entries
 // durable: what is fsynced in a folder is gone with the folder's own name.
 func makeDir(fsys FS, dir string) error {
-	missing := []string{}
-	for d := dir; ; d = filepath.Dir(d) {
-		if _, err := os.Stat(d); !errors.Is(err, os.ErrNotExist) || filepath.Dir(d) == d {
-			break
-		}
+	var missing []string
+	for d := dir; isMissing(d); d = filepath.Dir(d) {
 		missing = append(missing, d)
 	}
 
@@ -157,6 +155,12 @@ func makeDir(fsys FS, dir string) error {
 	}
 
 	return nil
+}
+
+func isMissing(name string) bool {
+	_, err := os.Stat(name)
+
+	return errors.Is(err, os.ErrNotExist)
 }
 
 // lockDir takes the directory for this process until the file is closed.

@@ -33,6 +33,7 @@ func (s *Spool) guard() {
 	if time.Since(s.guarded) < guardEvery {
 		return
 	}
+
 	s.guarded = time.Now()
 	s.endUnlinked()
 	s.relieve(0)
@@ -41,6 +42,7 @@ func (s *Spool) guard() {
 	if s.c.MinFree == 0 || time.Since(s.removed) < settle {
 		return
 	}
+
 	free, err := s.disk.free()
 	if err != nil || free >= int64(s.c.MinFree) {
 		return
@@ -75,6 +77,7 @@ func (s *Spool) noteFull() {
 	if full == s.full {
 		return
 	}
+
 	s.full = full
 
 	if full {
@@ -130,9 +133,11 @@ func (s *Spool) relieve(n int64) {
 func (s *Spool) openIsPassed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.file == nil || len(s.cursors) == 0 && time.Since(s.began) < unreadAge {
 		return false
 	}
+
 	seg := s.segs[len(s.segs)-1]
 
 	return seg.size > 0 && s.behindAll(seg)
@@ -152,6 +157,7 @@ func (s *Spool) sacrifice(missing, free int64) {
 		s.mu.Unlock()
 		return
 	}
+
 	gone := s.segs[:n:n]
 	s.segs = s.segs[n:]
 	s.mu.Unlock()

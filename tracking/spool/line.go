@@ -46,6 +46,15 @@ func takeLine(line []byte) (record []byte, n int, ok bool) {
 	return nil, len(line) + 1, false
 }
 
+// takeTail is takeLine for what is at the end of a segment without a line end.
+func takeTail(text []byte) (record []byte, n int, ok bool) {
+	if end := recordEnd(text); end > 0 {
+		return text[lineExtra-1 : end], min(end+1, len(text)), true
+	}
+
+	return nil, len(text), false
+}
+
 // recordEnd finds where a record ends that text begins with and whose line end
 // is missing or another byte; 0: nowhere. Only the record's own checksum tells:
 // a record may hold a stranger's text, which may look like a line. What follows
@@ -55,6 +64,7 @@ func recordEnd(text []byte) int {
 	if len(text) < prefix || text[prefix-1] != ' ' {
 		return 0
 	}
+
 	stated, err := strconv.ParseUint(string(text[:prefix-1]), 16, 32)
 	if err != nil {
 		return 0

@@ -120,6 +120,7 @@ func (s *Spool) createWith(name string, data []byte) error {
 	if err == nil {
 		err = f.Sync()
 	}
+
 	err = errors.Join(err, f.Close())
 	if err == nil {
 		err = s.c.FS.SyncDir(s.c.Dir)
@@ -179,6 +180,7 @@ func (s *Spool) Keep(segment uint64) { s.markDamaged(segment) }
 func (s *Spool) isDamaged(seq uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	seg := s.segment(seq)
 
 	return seg != nil && seg.damaged
@@ -212,10 +214,12 @@ func (s *Spool) markDamaged(seq uint64) {
 func (s *Spool) countQuarantined(p Position) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	seg := s.segment(p.Segment)
 	if seg == nil {
 		return true
 	}
+
 	if seg.quarantined == nil {
 		seg.quarantined = map[int64]struct{}{}
 	}

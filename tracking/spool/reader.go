@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"sync"
 	"time"
 )
@@ -37,6 +36,7 @@ type Reader struct {
 func (s *Spool) Reader(name string) (*Reader, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	at, ok := s.cursors[name]
 	if !ok {
 		return nil, fmt.Errorf("spool: no reader %q configured", name)
@@ -74,6 +74,9 @@ func (r *Reader) Next(ctx context.Context) (Record, error) {
 			}
 		case next != 0:
 			if size > 0 { // else the segment was removed, for room
+				if rec, ok := r.unendedRecord(); ok {
+					return rec, nil
+				}
 				r.skipTail()
 			}
 			r.release()
@@ -86,6 +89,21 @@ func (r *Reader) Next(ctx context.Context) (Record, error) {
 			}
 		}
 	}
+}
+
+// unendedRecord returns a whole record that follows the last line of a segment
+// that is complete. Open ends such a line, where the disk lets it.
+func (r *Reader) unendedRecord() (Record, bool) {
+	data, n, ok := takeTail(r.buf)
+	if !ok {
+		return Record{}, false
+	}
+
+	at := r.at
+	r.at.Offset += int64(n)
+	r.buf = r.buf[n:]
+
+	return Record{bytes.Clone(data), at, r.at}, true
 }
 
 // skipTail keeps what follows the last line of a segment that is complete, or
@@ -135,10 +153,12 @@ func (r *Reader) readMore(ctx context.Context, size int64) error {
 		r.s.c.Log.Error("spool: segment not readable, trying again", "segment", r.at.Segment,
 			"offset", r.at.Offset, "err", err)
 	}
+
 	r.failed = min(max(2*r.failed, minReadPause), maxReadPause)
 
 	timer := time.NewTimer(r.failed)
 	defer timer.Stop()
+
 	select {
 	case <-timer.C:
 		return nil
@@ -154,6 +174,7 @@ func (r *Reader) readMore(ctx context.Context, size int64) error {
 func (s *Spool) look(p Position) (size int64, next uint64, grown <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	complete := true // a segment that is gone
 	for _, seg := range s.segs {
 		switch {
@@ -189,9 +210,6 @@ func (r *Reader) fill(size int64) error {
 	r.buf = append(r.buf[:len(r.buf):len(r.buf)], chunk[:n]...)
 	if n > 0 {
 		return nil
-	}
-	if errors.Is(err, os.ErrClosed) {
-		r.file = nil
 	}
 
 	return err

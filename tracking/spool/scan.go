@@ -149,7 +149,11 @@ func (s *Spool) scanRecord(file File, at Position, size int64, buf []byte, index
 			return 0, err
 		}
 	}
+
 	record, n, ok := takeLine(line[:end])
+	if !ok && int(end) == len(line) {
+		record, n, ok = takeTail(line)
+	}
 	if ok {
 		index.Load(at, record, len(record))
 	} else {
@@ -214,6 +218,7 @@ func ReadFrom(dir string, from Position, f func(Record) bool) error {
 	if err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
+
 	for _, e := range entries {
 		seq, ok := segmentNumber(e.Name())
 		if !ok || seq < from.Segment || !e.Type().IsRegular() {
@@ -227,6 +232,7 @@ func ReadFrom(dir string, from Position, f func(Record) bool) error {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -239,9 +245,11 @@ func readFile(name string, at Position, f func(Record) bool) (more bool, err err
 		return false, fmt.Errorf("spool: %w", err)
 	}
 	defer file.Close()
+
 	if _, err := file.Seek(at.Offset, io.SeekStart); err != nil {
 		return false, fmt.Errorf("spool: %w", err)
 	}
+
 	r := bufio.NewReaderSize(file, readAhead)
 	for {
 		line, err := r.ReadBytes('\n')

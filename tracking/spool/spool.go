@@ -204,6 +204,7 @@ func Open(c Config) (*Spool, error) {
 	if err := makeDir(c.FS, c.Dir); err != nil {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
+
 	lock, err := lockDir(c.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s", err, c.Dir)
@@ -244,12 +245,14 @@ func (c *Config) setDefaults() {
 	if c.SegmentBytes == 0 {
 		c.SegmentBytes = 16 << 20
 	}
+
 	if c.SegmentAge == 0 {
 		c.SegmentAge = time.Minute
 	}
 	if c.FS == nil {
 		c.FS = OS{}
 	}
+
 	if c.Name == "" {
 		c.Name = "spool"
 	}
@@ -470,25 +473,27 @@ func (s *Spool) truncate(seq uint64, size int64) error {
 	return errors.Join(f.Truncate(size), f.Close())
 }
 
-// startTries is how often something is tried at the start before it fails,
-// startPause how long the first pause is.
-const (
-	startTries = 5
-	startPause = 10 * time.Millisecond
-)
+// startPauses are the pauses between the tries of what may fail for a moment at
+// the start.
+var startPauses = []time.Duration{
+	10 * time.Millisecond,
+	20 * time.Millisecond,
+	40 * time.Millisecond,
+	80 * time.Millisecond,
+}
 
 // patiently tries what may fail for a moment, as where descriptors run out. A
 // file that is missing, or room that is, does not come back so soon.
 func patiently(f func() error) error {
-	pause := startPause
-	for try := 1; ; try++ {
+	for _, pause := range startPauses {
 		err := f()
-		if err == nil || try == startTries || errors.Is(err, fs.ErrNotExist) || noSpace(err) {
+		if err == nil || errors.Is(err, fs.ErrNotExist) || noSpace(err) {
 			return err
 		}
 		time.Sleep(pause)
-		pause *= 2
 	}
+
+	return f()
 }
 
 // Append makes records durable. When it returns nil they are fsynced. A record
@@ -509,6 +514,7 @@ func (s *Spool) AppendAs(ctx context.Context, class Class, records ...[]byte) ([
 	if err := s.send(ctx, r); err != nil {
 		return nil, err
 	}
+
 	if err := s.wait(r); err != nil {
 		return nil, err
 	}
@@ -657,6 +663,7 @@ func (s *Spool) ReadInto(p Position, line []byte) ([]byte, error) {
 func (s *Spool) Size() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	sum := int64(0)
 	for _, seg := range s.segs {
 		sum += seg.size
@@ -669,6 +676,7 @@ func (s *Spool) Size() int64 {
 func (s *Spool) SegmentSize(seq uint64) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if seg := s.segment(seq); seg != nil {
 		return seg.size
 	}
@@ -689,9 +697,11 @@ func (s *Spool) noteAlive() {
 func (s *Spool) Newest() Position {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if len(s.segs) == 0 {
 		return Position{}
 	}
+
 	last := s.segs[len(s.segs)-1]
 
 	return Position{last.seq, last.size}
@@ -701,6 +711,7 @@ func (s *Spool) Newest() Position {
 func (s *Spool) Tail() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if n := len(s.segs); n > 0 && !s.segs[n-1].closed {
 		return s.segs[n-1].seq
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,7 +19,12 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func config(dir string) Config {
-	return Config{Dir: dir, Readers: []string{"r"}, Log: slog.New(slog.DiscardHandler)}
+	return Config{
+		Dir:     dir,
+		Readers: []string{"r"},
+		FS:      &faultFS{},
+		Log:     slog.New(slog.DiscardHandler),
+	}
 }
 
 func open(t testing.TB, c Config) *Spool {
@@ -27,8 +33,31 @@ func open(t testing.TB, c Config) *Spool {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
+	t.Cleanup(func() {
+		s.Close()
+		leavesNothing(t, s)
+	})
 	return s
+}
+
+// leavesNothing holds a spool that is closed to what it has to give back: its
+// files, and its place on the disk.
+func leavesNothing(t testing.TB, s *Spool) {
+	t.Helper()
+	if fs, ok := s.c.FS.(*faultFS); ok {
+		if n := fs.opened(s.c.Dir); n != 0 {
+			t.Errorf("%d files of the spool are still open", n)
+		}
+	}
+
+	s.disk.mu.Lock()
+	defer s.disk.mu.Unlock()
+	if s.disk.writing != 0 && len(s.disk.spools) == 0 {
+		t.Errorf("%d bytes are still to be written", s.disk.writing)
+	}
+	if _, ok := s.disk.apart[s]; ok || slices.Contains(s.disk.spools, s) {
+		t.Error("the disk still knows the spool")
+	}
 }
 
 func put(t testing.TB, s *Spool, records ...string) {

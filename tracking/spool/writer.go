@@ -17,6 +17,7 @@ const lookEvery = time.Second
 // at once, fsyncs once, and answers everybody.
 func (s *Spool) write() {
 	defer close(s.done)
+
 	tick := time.NewTicker(min(s.c.SegmentAge, lookEvery))
 	defer tick.Stop()
 
@@ -65,6 +66,7 @@ func (s *Spool) gather(first *request) []*request {
 func (s *Spool) commitBatch(batch []*request) {
 	fit, written := s.admit(batch)
 	defer written()
+
 	if len(fit) == 0 {
 		return
 	}
@@ -116,7 +118,6 @@ func (s *Spool) admit(batch []*request) (fit []*request, written func()) {
 
 	var taken int64
 	var refused []*request
-	fit = batch[:0:0]
 	for _, r := range batch {
 		n := int64(len(r.lines))
 		switch {
@@ -188,6 +189,7 @@ func (s *Spool) putOnce(lines text) (Position, error) {
 	if err := s.allocate(seg.size+lines.size, lines.essential); err != nil {
 		return at, err
 	}
+
 	if err := s.writeLines(seg, lines.pieces); err != nil {
 		return at, fmt.Errorf("spool: write: %w", err)
 	}
@@ -222,6 +224,7 @@ func (s *Spool) canBeginAnother() bool {
 	if held <= 0 || s.noAllocate {
 		return true
 	}
+
 	free, err := s.disk.free()
 
 	return err != nil || free >= held+allocateStep
@@ -294,11 +297,8 @@ func (s *Spool) allocate(end int64, essential bool) error {
 // to be allocated.
 func (s *Spool) noteApart() {
 	apart := s.held.Load()
-	if apart == 0 && s.allocated == 0 {
-		return
-	}
 	if s.file != nil {
-		apart -= s.allocated - s.segs[len(s.segs)-1].size
+		apart -= max(0, s.allocated-s.segs[len(s.segs)-1].size)
 	}
 
 	s.disk.setApart(s, max(0, apart))
@@ -317,6 +317,7 @@ func (s *Spool) newSegment() error {
 	if err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
+
 	s.file, s.allocated = f, 0
 
 	s.mu.Lock()
@@ -325,9 +326,7 @@ func (s *Spool) newSegment() error {
 	s.mu.Unlock()
 
 	// Its own room first, then that of the segments before it may go.
-	if err := s.allocate(0, false); noSpace(err) && s.trimSlack() {
-		_ = s.allocate(0, true)
-	}
+	_ = s.allocate(0, false) // or when the first records are written
 	s.trimSlack()
 
 	return nil
@@ -364,6 +363,10 @@ func (s *Spool) createSegment() (f File, seq uint64, err error) {
 // trimSlack frees what a previous run left allocated behind its segments. It
 // reports whether there was any.
 func (s *Spool) trimSlack() bool {
+	if s.held.Load() == 0 {
+		return false // for now
+	}
+
 	s.mu.Lock()
 	var old []segment
 	for _, seg := range s.segs {
@@ -374,9 +377,6 @@ func (s *Spool) trimSlack() bool {
 	}
 	s.mu.Unlock()
 
-	if s.held.Load() == 0 {
-		return len(old) > 0
-	}
 	for _, seg := range old {
 		if err := s.truncate(seg.seq, seg.size); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			s.c.Log.Warn("spool: segment not trimmed", "file", filepath.Base(s.path(seg.seq)), "err", err)

@@ -34,6 +34,7 @@ func HostOf(base string) string {
 	if err != nil {
 		return ""
 	}
+
 	return Host(u.Host)
 }
 
@@ -62,6 +63,7 @@ func Host(hostport string) string {
 	if strings.Contains("."+host+".", "..") { // an empty label
 		return ""
 	}
+
 	return strings.ToLower(host)
 }
 
@@ -75,9 +77,11 @@ func withoutPort(s string) string {
 		}
 		return literal
 	}
+
 	if i := strings.IndexByte(s, ':'); i >= 0 && isPort(s[i:]) {
 		return s[:i]
 	}
+
 	return s
 }
 
@@ -93,5 +97,6 @@ func isASCII(s string) bool {
 			return false
 		}
 	}
+
 	return true
 }

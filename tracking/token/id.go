@@ -49,7 +49,7 @@ func (k *Keys) NewID(now time.Time) ID {
 	// The counter keeps ids of one process apart, the random half those of
 	// several processes that share the keys.
 	binary.BigEndian.PutUint16(id[6:8], uint16(k.counter.Add(1)))
-	rand.Read(id[8:10])
+	rand.Read(id[8:idSigned])
 	mac := k.newest().idMAC(id[:idSigned])
 	copy(id[idSigned:], mac[:])
 	return id
@@ -61,10 +61,12 @@ func (k *Keys) ParseID(s string) (ID, error) {
 	if len(s) != idText {
 		return ID{}, fmt.Errorf("%w: %d characters", ErrID, len(s))
 	}
+
 	raw, err := idEncoding.DecodeString(strings.ToUpper(s))
 	if err != nil || len(raw) != len(ID{}) {
 		return ID{}, fmt.Errorf("%w: not base32", ErrID)
 	}
+
 	id := ID(raw)
 	if !strings.EqualFold(id.String(), s) { // spare bits that are not zero
 		return ID{}, fmt.Errorf("%w: not canonical", ErrID)
@@ -72,6 +74,7 @@ func (k *Keys) ParseID(s string) (ID, error) {
 	if !k.verify(id) {
 		return ID{}, fmt.Errorf("%w: it does not verify", ErrID)
 	}
+
 	return id, nil
 }
 
@@ -83,6 +86,7 @@ func (k *Keys) verify(id ID) bool {
 			ok = true
 		}
 	}
+
 	return ok
 }
 

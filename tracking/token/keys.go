@@ -20,6 +20,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -60,10 +61,12 @@ func ReadKeys(file string) (*Keys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("token: read keys: %w", err)
 	}
+
 	k, err := parseKeys(data)
 	if err != nil {
 		return nil, fmt.Errorf("token: %s:%w", file, err)
 	}
+
 	return k, nil
 }
 
@@ -95,37 +98,51 @@ func parseKeys(data []byte) (*Keys, error) {
 	if len(k.keys) == 0 {
 		return nil, errNoKey
 	}
+
 	for i := range k.keys {
 		k.byID[k.keys[i].id] = &k.keys[i]
 	}
-	var start [4]byte
+	var start [2]byte
 	rand.Read(start[:])
-	k.counter.Store(uint32(start[0])<<8 | uint32(start[1]))
+	k.counter.Store(uint32(binary.BigEndian.Uint16(start[:])))
 	return k, nil
 }
+
+var errKeyBytes = fmt.Errorf("the key is %d bytes in base64", subtle.AESSIVKeySize)
 
 func parseKey(line string) (key, error) {
 	f := strings.Fields(line)
 	if len(f) != 3 {
 		return key{}, errors.New("a key line has three fields: id, date, key")
 	}
+
 	id, err := strconv.ParseUint(f[0], 10, 8)
 	if err != nil || id == 0 {
 		return key{}, errors.New("the key id is a number from 1 to 255")
 	}
+
 	raw, err := base64.StdEncoding.DecodeString(f[2])
-	if err != nil || len(raw) != subtle.AESSIVKeySize {
-		return key{}, fmt.Errorf("the key is %d bytes in base64", subtle.AESSIVKeySize)
-	}
-	siv, err := subtle.NewAESSIV(raw)
 	if err != nil {
-		return key{}, err
+		return key{}, errKeyBytes
 	}
+
+	siv, err := subtle.NewAESSIV(raw) // which looks at its length
+	if err != nil {
+		return key{}, errKeyBytes
+	}
+
 	idKey, err := hkdf.Key(sha256.New, raw, nil, "postern message id", sha256.Size)
 	if err != nil {
 		return key{}, err
 	}
-	return key{id: byte(id), siv: siv, ad: append([]byte(associated), byte(id)), idKey: idKey, macs: &sync.Pool{}}, nil
+
+	return key{
+		id:    byte(id),
+		siv:   siv,
+		ad:    append([]byte(associated), byte(id)),
+		idKey: idKey,
+		macs:  &sync.Pool{},
+	}, nil
 }
 
 const keyFileHead = `# Postern's token keys: ID DATE KEY, the newest last. The last seals, all open.
@@ -138,6 +155,8 @@ type KeyFile struct {
 
 	// OwnerLost, where set, is told that the file's owner could not be kept.
 	OwnerLost func(uid, gid int, err error)
+
+	FS atomicfile.FS // nil: the machine's own
 }
 
 // AddKey is KeyFile.Add for a file whose owner does not matter.
@@ -166,7 +185,8 @@ func (f KeyFile) Add(now time.Time) (byte, error) {
 	if err != nil {
 		return 0, fmt.Errorf("token: %s:%w", f.Path, err)
 	}
-	if err := atomicfile.Write(f.Path, data, atomicfile.Options{OwnerLost: f.OwnerLost}); err != nil {
+
+	if err := atomicfile.Write(f.Path, data, atomicfile.Options{FS: f.FS, OwnerLost: f.OwnerLost}); err != nil {
 		return 0, fmt.Errorf("token: write keys: %w", err)
 	}
 
@@ -192,17 +212,26 @@ func appendKey(data []byte, now time.Time) ([]byte, byte, error) {
 	if len(data) > 0 && !bytes.HasSuffix(data, []byte("\n")) {
 		data = append(data, '\n')
 	}
+
 	data = fmt.Appendf(data, "%d %s %s\n", id, now.UTC().Format(time.DateOnly), base64.StdEncoding.EncodeToString(raw))
 
 	grown, err := parseKeys(data)
-	if err != nil {
-		return nil, 0, err
-	}
-	if int(grown.newest().id) != id || old != nil && len(grown.keys) != len(old.keys)+1 {
+	if err != nil || !grown.extends(old, id) {
 		return nil, 0, errors.New("1: the file would not read as intended; add the key by hand")
 	}
 
 	return data, byte(id), nil
+}
+
+// extends reports whether k has one key more than old, which may be nil, and
+// that one is the newest.
+func (k *Keys) extends(old *Keys, id int) bool {
+	before := 0
+	if old != nil {
+		before = len(old.keys)
+	}
+
+	return len(k.keys) == before+1 && int(k.newest().id) == id
 }
 
 // freeID is the first id after the newest key's that no key has.
@@ -215,5 +244,6 @@ func (k *Keys) freeID() (int, error) {
 			return id, nil
 		}
 	}
+
 	return 0, errors.New("the file holds 255 keys; remove the oldest")
 }

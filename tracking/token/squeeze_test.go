@@ -54,8 +54,12 @@ func FuzzSqueeze(f *testing.F) {
 		if got, err := unsqueeze(b); err != nil || got != s {
 			t.Fatalf("%q, %v", got, err)
 		}
-		if _, err := unsqueeze([]byte(s)); err != nil {
+		text, err := unsqueeze([]byte(s))
+		if err != nil {
 			return
+		}
+		if got, err := unsqueeze(squeeze(nil, text)); err != nil || got != text {
+			t.Fatalf("%q reads as %q, and that squeezed as %q, %v", s, text, got, err)
 		}
 	})
 }

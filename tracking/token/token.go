@@ -34,8 +34,17 @@ const (
 	Probe           Kind = 9 // of `postern check --online`: is it our tracker that answers?
 )
 
-var kindNames = map[Kind]string{Click: "click", Open: "open", InitialOpen: "initial_open", LinkUnsubscribe: "link_unsubscribe", ListUnsubscribe: "list_unsubscribe",
-	AmpClick: "amp_click", AmpOpen: "amp_open", AmpInitialOpen: "amp_initial_open", Probe: "probe"}
+var kindNames = map[Kind]string{
+	Click:           "click",
+	Open:            "open",
+	InitialOpen:     "initial_open",
+	LinkUnsubscribe: "link_unsubscribe",
+	ListUnsubscribe: "list_unsubscribe",
+	AmpClick:        "amp_click",
+	AmpOpen:         "amp_open",
+	AmpInitialOpen:  "amp_initial_open",
+	Probe:           "probe",
+}
 
 func (k Kind) String() string { return kindNames[k] }
 
@@ -70,6 +79,7 @@ func SubURL(base, sublink, text string) string {
 	if sublink == "" {
 		return URL(base, text)
 	}
+
 	return URL(base, sublink+"/"+text)
 }
 
@@ -85,6 +95,7 @@ func FromPath(path string) (text string, ok bool) {
 	if end := strings.IndexFunc(rest, isForeign); end >= 0 {
 		rest = rest[:end] // with its slashes
 	}
+
 	rest = strings.TrimRightFunc(rest, func(r rune) bool { return !isAlnum(r) })
 	text = rest[strings.LastIndexByte(rest, '/')+1:]
 	if end := strings.IndexAny(text, ".~"); end >= 0 {
@@ -108,15 +119,18 @@ func Squeezed(text string) int { return squeezedLen(text) }
 // recipients take no more than recipient bytes (Squeezed) each.
 func MaxURL(base string, recipient int, target, name, sublink string) int {
 	var b [binary.MaxVarintLen64]byte
-	n := 1 + aesBlock + 1 + len(ID{}) + binary.PutUvarint(b[:], 1<<32-1) + binary.PutUvarint(b[:], uint64(recipient)) + recipient + squeezedLen(target)
+	n := 1 + aesBlock + 1 + len(ID{}) + binary.MaxVarintLen32 +
+		binary.PutUvarint(b[:], uint64(recipient)) + recipient + squeezedLen(target)
 	if name != "" {
 		l := squeezedLen(name)
 		n += binary.PutUvarint(b[:], uint64(l)) + l
 	}
+
 	prefix := len(strings.TrimSuffix(base, "/")) + len(PathPrefix)
 	if sublink != "" {
 		prefix += len(sublink) + 1
 	}
+
 	return prefix + tokenEncoding.EncodedLen(n) + len(filler)
 }
 
@@ -153,14 +167,18 @@ const (
 	unreported    = 0x80 // the message's events are not reported
 )
 
+// usualPlain is how long the plaintext of a token hardly ever is.
+const usualPlain = 512
+
 // Seal makes the text of a token under the newest key.
 func (k *Keys) Seal(t Token) string {
 	key := k.newest()
-	plain := make([]byte, 0, 32+len(t.Recipient)+len(t.LinkName)+len(t.Target))
+	plain := make([]byte, 0, usualPlain)
 	head := byte(t.Kind) & kindBits
 	if t.Unreported {
 		head |= unreported
 	}
+
 	id := t.MessageID[:idSigned]
 	if mac := key.idMAC(id); !bytes.Equal(mac[:], t.MessageID[idSigned:]) {
 		head |= wholeID
@@ -172,19 +190,23 @@ func (k *Keys) Seal(t Token) string {
 	if t.LinkName != "" {
 		head |= hasName
 	}
+
 	plain = append(append(plain, head), id...)
 	if t.Subaccount != 0 {
 		plain = binary.AppendUvarint(plain, uint64(t.Subaccount))
 	}
+
 	plain = appendString(plain, t.Recipient)
 	if t.LinkName != "" {
 		plain = appendString(plain, t.LinkName)
 	}
+
 	plain = squeeze(plain, t.Target)
 	sealed, err := key.siv.EncryptDeterministically(plain, key.associated(t.Host))
 	if err != nil { // only for a plaintext near the size of memory
 		panic(fmt.Sprintf("token: seal: %v", err))
 	}
+
 	return encodeText(slices.Insert(sealed, 0, key.id))
 }
 
@@ -203,6 +225,7 @@ func encodeText(raw []byte) string {
 	if len(raw)%3 == 0 {
 		text += filler
 	}
+
 	return text
 }
 
@@ -230,10 +253,12 @@ func (k *Keys) Open(text string, hosts ...string) (Token, error) {
 	if len(text) > MaxLength {
 		return Token{}, fmt.Errorf("%w: too long", ErrToken)
 	}
+
 	raw, ok := decodeText(text)
 	if !ok {
 		return Token{}, fmt.Errorf("%w: not base64url", ErrToken)
 	}
+
 	key := k.byID[raw[0]]
 	if key == nil {
 		return Token{}, fmt.Errorf("%w: %d", ErrUnknownKey, raw[0])
@@ -242,6 +267,7 @@ func (k *Keys) Open(text string, hosts ...string) (Token, error) {
 	if len(hosts) == 0 {
 		hosts = []string{""}
 	}
+
 	for _, host := range hosts {
 		plain, err := key.siv.DecryptDeterministically(raw[1:], key.associated(host))
 		if err != nil {
@@ -254,6 +280,7 @@ func (k *Keys) Open(text string, hosts ...string) (Token, error) {
 		t.Host = host
 		return t, nil
 	}
+
 	return Token{}, fmt.Errorf("%w: it does not verify for this host", ErrToken)
 }
 
@@ -262,8 +289,11 @@ func (k *key) decode(p []byte) (t Token, err error) {
 	if len(p) < 1+idSigned {
 		return Token{}, short
 	}
+
 	head := p[0]
-	t.Kind, t.Unreported, p = Kind(head&kindBits), head&unreported != 0, p[1:]
+	p = p[1:]
+	t.Kind = Kind(head & kindBits)
+	t.Unreported = head&unreported != 0
 	if t.Kind.String() == "" {
 		return Token{}, fmt.Errorf("%w: kind %d", ErrToken, t.Kind)
 	}
@@ -285,7 +315,9 @@ func (k *key) decode(p []byte) (t Token, err error) {
 		}
 		t.Subaccount, p = uint32(sub), p[n:]
 	}
-	if t.Recipient, p, err = cutString(p); err == nil && head&hasName != 0 {
+
+	t.Recipient, p, err = cutString(p)
+	if err == nil && head&hasName != 0 {
 		t.LinkName, p, err = cutString(p)
 	}
 	if err == nil {
@@ -294,6 +326,7 @@ func (k *key) decode(p []byte) (t Token, err error) {
 	if err != nil {
 		return Token{}, fmt.Errorf("%w: %w", ErrToken, err)
 	}
+
 	return t, nil
 }
 
@@ -309,6 +342,7 @@ func cutString(p []byte) (string, []byte, error) {
 	if w <= 0 || n > uint64(len(p)-w) {
 		return "", nil, errSqueezed
 	}
+
 	s, err := unsqueeze(p[w : w+int(n)])
 	return s, p[w+int(n):], err
 }

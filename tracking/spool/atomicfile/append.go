@@ -76,6 +76,7 @@ func (a *Appender) Append(name string, text []byte) error {
 	if err != nil {
 		return fmt.Errorf("append to %s: %w", name, err)
 	}
+
 	err = a.write(f, name, text)
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("append to %s: %w", name, err)
@@ -84,6 +85,7 @@ func (a *Appender) Append(name string, text []byte) error {
 	if a.linked[name] {
 		return nil
 	}
+
 	if err := errors.Join(a.fs.SyncDir(dir), a.fs.SyncDir(filepath.Dir(dir))); err != nil {
 		return fmt.Errorf("append to %s: %w", name, err)
 	}

@@ -95,6 +95,7 @@ func writeFile(fsys FS, next, target string, data []byte, o Options) error {
 	if err == nil {
 		err = keepOwner(f, target, o)
 	}
+
 	if err == nil {
 		err = f.Sync()
 	}
@@ -123,11 +124,10 @@ func keepOwner(f File, target string, o Options) error {
 		return err
 	}
 
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		uid, gid := int(st.Uid), int(st.Gid)
-		if err := of.Chown(uid, gid); err != nil && o.OwnerLost != nil {
-			o.OwnerLost(uid, gid, err)
-		}
+	st := info.Sys().(*syscall.Stat_t)
+	uid, gid := int(st.Uid), int(st.Gid)
+	if err := of.Chown(uid, gid); err != nil && o.OwnerLost != nil {
+		o.OwnerLost(uid, gid, err)
 	}
 
 	return of.Chmod(info.Mode().Perm())
