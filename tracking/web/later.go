@@ -133,8 +133,11 @@ func (l *later) length() int {
 func (l *later) try(ctx context.Context, log *slog.Logger) (written bool) {
 	failures := 0
 	for range l.length() {
+		if failures >= maxFailures {
+			break
+		}
 		w := l.first()
-		if w == nil || failures >= maxFailures {
+		if w == nil {
 			break
 		}
 
