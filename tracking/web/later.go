@@ -137,10 +137,6 @@ func (l *later) try(ctx context.Context, log *slog.Logger) (written bool) {
 			break
 		}
 		w := l.first()
-		if w == nil {
-			break
-		}
-
 		if err := w.events.Record(context.WithoutCancel(ctx), w.event); err != nil {
 			failures++
 			l.putBack(w)
@@ -153,17 +149,16 @@ func (l *later) try(ctx context.Context, log *slog.Logger) (written bool) {
 	return written
 }
 
-// first takes the first event out of the queue; nil where there is none. While
-// it is out it is the caller's, and add takes its request for another one.
+// first takes the first event out of the queue, which must not be empty. While
+// it is out it is the caller's, and add takes its request for another one. Only
+// the goroutine of serve takes events out.
 func (l *later) first() *waiting {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.queue) == 0 {
-		return nil
-	}
 	w := l.queue[0]
 	l.queue[0] = nil
 	l.queue = l.queue[1:]
+
 	return w
 }
 
