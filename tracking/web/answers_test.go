@@ -529,3 +529,13 @@ func TestPeer(t *testing.T) {
 		}
 	}
 }
+
+// TestConfigIsKept: what is given takes the place of the defaults.
+func TestConfigIsKept(t *testing.T) {
+	_, m, keys := setup(t)
+	c := Config{Keys: keys, Events: m, IDs: event.NewIDs(), State: NewState(), Log: slog.New(slog.DiscardHandler)}
+	h := New(c)
+	if h.c.IDs != c.IDs || h.c.State != c.State || h.c.Log != c.Log {
+		t.Errorf("other ids, memory or log than were given: %+v", h.c)
+	}
+}

@@ -44,16 +44,22 @@ type HostError struct {
 
 func (e *HostError) Error() string {
 	if e.Asked == e.Arrived {
-		return fmt.Sprintf("%s at %s leads to a tracker with our token keys, whose configuration does not name this host: "+
+		return fmt.Sprintf("%s at %s leads to a tracker with our token keys, "+
+			"whose configuration does not name this host: "+
 			"links get 404; give it the same url, former and rules in [tracking]", e.Asked, e.At)
 	}
+
 	const advice = "let the proxy pass Host on, or send X-Forwarded-Host and be named in tracking.web.trusted_proxies"
 	if e.Opens {
-		return fmt.Sprintf("%s at %s leads to this tracker, but the host does not arrive as configured: it is %q there; "+
-			"links open, for there is one tracking host; before there are several, %s", e.Asked, e.At, e.Arrived, advice)
+		return fmt.Sprintf("%s at %s leads to this tracker, "+
+			"but the host does not arrive as configured: it is %q there; "+
+			"links open, for there is one tracking host; before there are several, %s",
+			e.Asked, e.At, e.Arrived, advice)
 	}
-	return fmt.Sprintf("%s at %s leads to this tracker, but the host does not arrive as configured: it is %q there, "+
-		"and links get 404; %s", e.Asked, e.At, e.Arrived, advice)
+
+	return fmt.Sprintf("%s at %s leads to this tracker, "+
+		"but the host does not arrive as configured: it is %q there, and links get 404; %s",
+		e.Asked, e.At, e.Arrived, advice)
 }
 
 const probeTimeout = 15 * time.Second
@@ -99,6 +105,7 @@ func (p *Prober) probe(ctx context.Context, base string, u *url.URL, addr string
 	if arrived != want {
 		return &HostError{Asked: want, Arrived: arrived, At: addr, Opens: true}
 	}
+
 	return nil
 }
 
@@ -137,6 +144,7 @@ func (p *Prober) ask(ctx context.Context, base string, u *url.URL, addr, host st
 		MessageID: p.Keys.NewID(time.Now()),
 		Recipient: nonce,
 	}))
+
 	port := portOf(u)
 	client := http.Client{
 		Transport: p.transport(u.Hostname(), net.JoinHostPort(addr, port)),
@@ -168,7 +176,8 @@ func (p *Prober) ask(ctx context.Context, base string, u *url.URL, addr, host st
 	case res.StatusCode/100 == 3:
 		return "", fmt.Errorf("%s at %s redirects to %s in the place of answering: let /t/ through to the tracker",
 			u.Hostname(), addr, res.Header.Get("Location"))
-	case res.StatusCode == http.StatusNotFound && strings.TrimSpace(string(body)) == http.StatusText(http.StatusNotFound):
+	case res.StatusCode == http.StatusNotFound &&
+		strings.TrimSpace(string(body)) == http.StatusText(http.StatusNotFound):
 		return "", fmt.Errorf("%s at %s answers 404: %w", u.Hostname(), addr, errNotFound)
 	}
 

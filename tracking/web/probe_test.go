@@ -178,7 +178,7 @@ func TestProbeAsksEveryAddress(t *testing.T) {
 	asked := make(chan string, 2)
 	tracker := New(base.c)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked <- r.UserAgent()
+		asked <- fmt.Sprint(r.UserAgent(), " ", r.Close)
 		tracker.ServeHTTP(w, r)
 	}))
 	defer s.Close()
@@ -189,8 +189,8 @@ func TestProbeAsksEveryAddress(t *testing.T) {
 	if err == nil {
 		t.Error("an address where nothing listens is not noticed")
 	}
-	if got := <-asked; got != "postern-check" {
-		t.Errorf("asked by %q, want postern-check", got)
+	if got := <-asked; got != "postern-check true" { // and the connection is not kept
+		t.Errorf("asked by %q, want postern-check true", got)
 	}
 }
 
