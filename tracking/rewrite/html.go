@@ -114,6 +114,7 @@ const (
 // run looks at data[from:to].
 func (s *htmlScan) run(from, to int, content contentKind) {
 	z := newScanner(s.data[:to], from)
+
 	shown := content == shownContent
 	at := from
 	for {
@@ -203,6 +204,7 @@ func asciiFold(b []byte, lower string) bool {
 	if len(b) != len(lower) {
 		return false
 	}
+
 	for i, c := range b {
 		if c >= 'A' && c <= 'Z' {
 			c |= 0x20
@@ -245,10 +247,12 @@ func (s *htmlScan) enter(n nesting, t htmlToken, content contentKind) {
 			s.places.enterTemplate(t)
 		}
 		s.templates++
+
 	case foreignNesting:
 		if s.closesItself(t) {
 			return
 		}
+
 		if s.foreign == 0 && s.templates == 0 && content == shownContent {
 			s.places.enterForeign(t)
 		}

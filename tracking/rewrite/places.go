@@ -141,10 +141,12 @@ func (p *places) text(data []byte, from, to int) {
 		if asciiFold(p.raw, "style") {
 			p.crowded = p.crowded || mindsPictures(data[from:to])
 		}
+
 	case p.content < 0 || p.leafState == leafOpen:
 		if !hasText(data[from:to]) {
 			return
 		}
+
 		if p.content < 0 {
 			p.content = from
 		}
@@ -249,6 +251,7 @@ func (p *places) startTableTag(t htmlToken, name []byte) {
 		if !p.isGood() { // it ends the table whose gap it stands in
 			return
 		}
+
 		p.lastGood = t.start
 		p.tables = append(p.tables, false)
 	case len(p.tables) == 0:

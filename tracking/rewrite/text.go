@@ -60,9 +60,9 @@ func (s *textScan) url(from int) int {
 // wrap adds the edit for a URL, where its target is wrapped. after is where the
 // attributes behind it end.
 func (s *textScan) wrap(from int, u extent, after int, l Link) {
-	var why Reason
-	var ok bool
-	if l.Target, ok, why = s.targets.check(string(s.data[from:u.end])); ok {
+	target, ok, why := s.targets.check(string(s.data[from:u.end]))
+	if ok {
+		l.Target = target
 		switch {
 		case !u.clear || s.inBrokenBrackets(from, after) || isEmphasized(s.data, from, u.end):
 			ok, why = false, UnclearURL
