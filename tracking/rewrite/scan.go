@@ -25,22 +25,22 @@ type htmlToken struct {
 type scanner struct {
 	data []byte
 	pos  int
-	raw  []byte // the name of the element whose raw text comes next; nil: none
+	raw  string // the name of the element whose raw text comes next; empty: none
 
 	lastStart int // of the tag that was given last
 	// cut is where a tag, a comment or an element with raw text begins that the
-	// document's end cuts off: what is put behind it would be inside it. -1: none.
+	// document's end cuts off: what is put behind it would be inside it. nowhere: none.
 	cut int
 }
 
-func newScanner(data []byte, pos int) *scanner { return &scanner{data: data, pos: pos, cut: -1} }
+func newScanner(data []byte, pos int) *scanner { return &scanner{data: data, pos: pos, cut: nowhere} }
 
 func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
 
 // next gives the next tag or comment; ok is false at the end. A tag that the
 // end of the document cuts off is none.
 func (z *scanner) next() (t htmlToken, ok bool) {
-	if z.raw != nil {
+	if z.raw != "" {
 		z.skipRaw()
 	}
 
@@ -216,35 +216,27 @@ func walkAttributes(d []byte, i int, list *[]attr) (end int, ok bool) {
 
 // rawNames are the elements whose content is text to the tokenizer. The content
 // of noscript is not: mail programs run no scripts and show it.
-var rawNames = [][]byte{
-	[]byte("style"), []byte("title"), []byte("script"), []byte("textarea"), []byte("xmp"), []byte("iframe"),
-	[]byte("noembed"), []byte("noframes"), []byte("plaintext"),
+var rawNames = []string{
+	"style", "title", "script", "textarea", "xmp", "iframe", "noembed", "noframes", "plaintext",
 }
 
-func rawName(name []byte) []byte {
-	if len(name) < 3 {
-		return nil
-	}
-
-	switch name[0] | 0x20 {
-	case 's', 't', 'n', 'x', 'i', 'p':
-		for _, n := range rawNames {
-			if bytes.EqualFold(name, n) {
-				return n
-			}
+func rawName(name []byte) string {
+	for _, n := range rawNames {
+		if asciiFold(name, n) {
+			return n
 		}
 	}
 
-	return nil
+	return ""
 }
 
 // skipRaw goes to the end tag of an element with raw text, or to the end.
 func (z *scanner) skipRaw() {
 	name := z.raw
-	z.raw = nil
+	z.raw = ""
 	d := z.data
 
-	switch string(name) {
+	switch name {
 	case "plaintext":
 		z.rawToEnd()
 		return
@@ -270,7 +262,7 @@ func (z *scanner) skipRaw() {
 			return
 		}
 
-		if c := rest[len(name)]; bytes.EqualFold(rest[:len(name)], name) && (isSpace(c) || c == '/' || c == '>') {
+		if c := rest[len(name)]; asciiFold(rest[:len(name)], name) && (isSpace(c) || c == '/' || c == '>') {
 			return
 		}
 		z.pos += 2
