@@ -431,11 +431,58 @@ func TestSplitTellsWhatIsShared(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if p.OwnSize() != 320+(len(`<a href=`)+len(">\r\n"))*3/2-1 && p.OwnSize() != 320+len(`<a href=`)*3/2+len(">\r\n")*3/2 {
-		t.Errorf("its own are taken for %d bytes", p.OwnSize())
+	if want := 320 + len("<a href=")*3/2 + len(">\r\n")*3/2; p.OwnSize() != want {
+		t.Errorf("its own are taken for %d bytes, want %d", p.OwnSize(), want)
 	}
 	if want := len(qp) + len("\r\n=41\r\n=42") + len("<a href=>\r\n") + 320; p.Size() != want {
 		t.Errorf("a copy is taken for %d bytes, want %d", p.Size(), want)
+	}
+}
+
+// TestSplitHasNoEmptyParts: where a message begins and ends with an edit.
+func TestSplitHasNoEmptyParts(t *testing.T) {
+	p := Parse([]byte("Content-Type: text/html\r\n"), []byte("<a href=http://x.example/>"), true, clicksOnly())
+	var got []string
+	p.Split(stamps{}, func(b []byte, own bool) { got = append(got, fmt.Sprintf("%v %s", own, b)) })
+	if want := []string{"false Content-Type: text/html\r\n", "false \r\n", "true <a href=" + L + ">"}; fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestPixelsAreEstimated: a copy with both has about their HTML's length more.
+func TestPixelsAreEstimated(t *testing.T) {
+	p := Parse([]byte("Content-Type: text/html\r\n"), []byte("<body>x</body>"), true, all())
+	pixels := 2 * (len(pixelHTML[htmlPixel].before+pixelHTML[htmlPixel].after)*4/3 + 320)
+	if want := len("Content-Type: text/html\r\n\r\n<body>x</body>") + pixels; p.Size() != want {
+		t.Errorf("a copy is taken for %d bytes, want %d", p.Size(), want)
+	}
+	if want := len("<body>")*3/2 + len("x")*3/2 + len("</body>")*3/2 + pixels; p.OwnSize() != want {
+		t.Errorf("its own are taken for %d bytes, want %d", p.OwnSize(), want)
+	}
+}
+
+// TestEditsOfAllPartsAreBounded: parts are edited until there are 10000 edits
+// in all; what would pass that is left alone, as a whole.
+func TestEditsOfAllPartsAreBounded(t *testing.T) {
+	part := func(n int, more string) string {
+		return "--b\r\nContent-Type: text/html\r\n\r\n" + strings.Repeat("<a href=http://x.example/>\r\n", n) + more
+	}
+	for _, c := range []struct {
+		name          string
+		second, third string
+		links         int
+		skipped       int
+	}{
+		{"as many as may be", part(4000, ""), part(1, ""), 10_000, 1},
+		{"one more", part(4001, ""), part(1, ""), 6001, 1},
+		{"and as many reasons", part(4000, strings.Repeat("<a href=http://x.example/{{a}}>\r\n", 10_000)), "", 10_000, 10_000},
+		{"and one reason more", part(3999, strings.Repeat("<a href=http://x.example/{{a}}>\r\n", 10_000)), part(1, "<a href=http://x.example/{{a}}>\r\n"), 9999, 10_001},
+	} {
+		msg := "Content-Type: multipart/mixed; boundary=b\r\n\r\n" + part(6000, "") + c.second + c.third + "--b--"
+		_, p := render(t, msg, clicksOnly())
+		if p.Links != c.links || len(p.Skipped) != c.skipped {
+			t.Errorf("%s: %d links, %d reasons, want %d and %d", c.name, p.Links, len(p.Skipped), c.links, c.skipped)
+		}
 	}
 }
 
