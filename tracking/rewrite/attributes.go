@@ -70,7 +70,6 @@ func attrValue(raw []byte) string {
 	raw = bytes.ReplaceAll(raw, []byte(`"`), []byte("&quot;"))
 	z := html.NewTokenizer(strings.NewReader(`<a b="` + string(raw) + `">`))
 	z.Next()
-	_, _ = z.TagName()
 	_, v, _ := z.TagAttr()
 
 	return string(v)

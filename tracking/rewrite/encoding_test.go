@@ -258,6 +258,8 @@ func TestFolding(t *testing.T) {
 		{"soft, no dash begins a line", foldSoft, x(994) + "--" + x(9), x(993) + "=\r\nx--" + x(9)},
 		{"soft, dashes in front", foldSoft, "--" + x(998), " --" + x(993) + "=\r\nxxxxx"},
 		{"soft, dashes alone", foldSoft, "x" + strings.Repeat("-", 1000), "x" + strings.Repeat("-", 995) + "=\r\n-----"},
+		{"soft, at the middle", foldSoft, x(500) + strings.Repeat("-", 600), x(499) + "=\r\nx" + strings.Repeat("-", 600)},
+		{"soft, not in the first half", foldSoft, x(499) + strings.Repeat("-", 600), x(499) + strings.Repeat("-", 497) + "=\r\n" + strings.Repeat("-", 103)},
 		{"header, at the last white space", foldHeader, "X: " + x(500) + " " + x(400) + "\t" + x(200) + "\r\n",
 			"X: " + x(500) + " " + x(400) + "\r\n\t" + x(200) + "\r\n"},
 		{"header, white space in front alone", foldHeader, " \t " + x(999) + "\r\n", " \t " + x(993) + "\r\n " + x(6) + "\r\n"},
