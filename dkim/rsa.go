@@ -23,7 +23,7 @@ var errDiffers = errors.New("dkim: libcrypto and crypto/rsa sign differently; cr
 
 // Fast returns the key with the signer that the mode asks for. The key signs
 // once both ways; err says why crypto/rsa stays where libcrypto was wanted, and
-// is no reason to stop.
+// is not a reason to stop.
 func (k Key) Fast(mode RSAMode) (Key, error) {
 	private, ok := k.Private.(*rsa.PrivateKey)
 	if !ok || mode == RSAGo {

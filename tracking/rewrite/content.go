@@ -125,7 +125,7 @@ func trimAngles(s string) string {
 var joinedParams = []string{"boundary", "charset", "name", "filename", "start", "format", "delsp"}
 
 // splitParams reads `value; name=word; name="quoted"` as RFC 2045 section 5.1
-// has it, with comments, leniently: a parameter that is no parameter is passed
+// has it, with comments, leniently: what is not a parameter is passed
 // over. Parameters in pieces, and those with a charset of their own, are put
 // together as RFC 2231 has it. ok is false for what would need guessing: a
 // parameter that appears twice, or whose pieces do not make a whole.

@@ -209,7 +209,7 @@ func TestMarksOfLinks(t *testing.T) {
 func TestEditsAreBounded(t *testing.T) {
 	var e edits
 	for range 10_000 {
-		e.insert(0, edit{})
+		e.insert(len(e.list), edit{})
 		e.skip(UnclearURL)
 	}
 	if e.overflow || len(e.list) != 10_000 || len(e.skipped) != 10_000 {

@@ -161,7 +161,7 @@ func (w *walker) multipart(h contentHeader, header, body span, depth int) {
 func (w *walker) children(h contentHeader, body span, depth int, childType string) (children []child) {
 	delim := []byte("--" + h.boundary)
 	end := body.end()
-	between := body.at // where a stretch begins that is no part
+	between := body.at // where a stretch begins that is not a part
 	partStart := nowhere
 	for at := body.at; at < end; {
 		line := lineEnd(w.body, at, end)

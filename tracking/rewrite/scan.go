@@ -37,7 +37,7 @@ func newScanner(data []byte, pos int) *scanner { return &scanner{data: data, pos
 
 func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
 
-// next gives the next tag or comment; ok is false at the end. A tag that the
+// next returns the next tag or comment; ok is false at the end. A tag that the
 // end of the document cuts off is none.
 func (z *scanner) next() (t htmlToken, ok bool) {
 	if z.raw != "" {
