@@ -7,10 +7,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -559,4 +561,57 @@ func TestConfigIsKept(t *testing.T) {
 	if h.c.IDs != c.IDs || h.c.State != c.State || h.c.Log != c.Log {
 		t.Errorf("other ids, memory or log than were given: %+v", h.c)
 	}
+}
+
+// TestRequestsThatDiffer have other keys, however their parts would run together.
+func TestRequestsThatDiffer(t *testing.T) {
+	request := func(method, agent string, fields ...string) *http.Request {
+		r := httptest.NewRequest(method, "/", nil)
+		r.Header.Set("User-Agent", agent)
+		for i := 0; i < len(fields); i += 2 {
+			r.Header.Add(fields[i], fields[i+1])
+		}
+		return r
+	}
+	client := netip.MustParseAddr("192.0.2.1")
+	seen := map[requestKey]string{}
+	for _, c := range []struct {
+		name string
+		r    *http.Request
+		hit  hit
+	}{
+		{"the first", request("GET", "a"), hit{text: "x", client: client}},
+		{"another method", request("HEAD", "a"), hit{text: "x", client: client}},
+		{"another link", request("GET", "a"), hit{text: "y", client: client}},
+		{"another client", request("GET", "a"), hit{text: "x", client: client.Next()}},
+		{"no client", request("GET", "a"), hit{text: "x"}},
+		{"another program", request("GET", "b"), hit{text: "x", client: client}},
+		{"a program's name with a field in it", request("GET", "aPurposeprefetch"), hit{text: "x", client: client}},
+		{"the field", request("GET", "a", "Purpose", "prefetch"), hit{text: "x", client: client}},
+		{"another field", request("GET", "a", "X-Purpose", "prefetch"), hit{text: "x", client: client}},
+		{"another value", request("GET", "a", "Purpose", "preview"), hit{text: "x", client: client}},
+		{"two values", request("GET", "a", "Purpose", "prefetch", "Purpose", "preview"), hit{text: "x", client: client}},
+	} {
+		key := keyOf(c.r, c.hit)
+		if other, ok := seen[key]; ok {
+			t.Errorf("%s has the key of %s", c.name, other)
+		}
+		seen[key] = c.name
+	}
+}
+
+// TestBusyDiskRefusesUnsubscribes: where too many events are being written, an
+// unsubscribe request is asked to come again.
+func TestBusyDiskRefusesUnsubscribes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, m, keys := setup(t)
+		h.c.State.writing = make(chan struct{}, 1)
+		h.c.State.writing <- struct{}{}
+		if w := oneClick(h, path(keys, token.Token{Kind: token.ListUnsubscribe})); w.Code != http.StatusServiceUnavailable {
+			t.Errorf("got %d, want 503", w.Code)
+		}
+		if n := len(m.all()); n != 0 {
+			t.Errorf("%d events, want none", n)
+		}
+	})
 }

@@ -244,3 +244,14 @@ func TestSeldom(t *testing.T) {
 		}
 	}
 }
+
+// TestQueueHoldsNothingThatIsOut: what is taken out is left to the collector.
+func TestQueueHoldsNothingThatIsOut(t *testing.T) {
+	l := NewState().later
+	l.add(requestKey{1}, &event.Event{ID: "a"}, nil)
+	l.add(requestKey{2}, &event.Event{ID: "b"}, nil)
+	array := l.queue
+	if w := l.first(); w.event.ID != "a" || array[0] != nil || l.length() != 1 || l.queue[0].event.ID != "b" {
+		t.Errorf("took %q, %d are left, the queue holds %v", w.event.ID, l.length(), array)
+	}
+}
