@@ -139,7 +139,7 @@ func appendRelaxedField(dst, raw []byte) []byte {
 	dst = append(dst, ':')
 
 	start := len(dst)
-	space := false
+	var space bool
 	for _, c := range value {
 		switch c {
 		case '\r', '\n':
