@@ -167,10 +167,8 @@ func (w *walker) children(h contentHeader, body span, depth int, childType strin
 		line := lineEnd(w.body, at, end)
 		kind := delimiter(w.body[at:line], delim)
 		if kind != notDelimiter && partStart != nowhere {
-			partEnd := at
-			if partEnd > partStart && bytes.HasSuffix(w.body[partStart:partEnd], crlf) {
-				partEnd -= len(crlf) // it belongs to the delimiter
-			}
+			text := bytes.TrimSuffix(w.body[partStart:at], crlf) // the line end belongs to the delimiter
+			partEnd := partStart + len(text)
 			children = append(children, w.part(partStart, partEnd, depth+1, childType))
 			between = at
 			partStart = nowhere

@@ -120,9 +120,9 @@ func TestElementsThatHoldTexts(t *testing.T) {
 		style + "<body><div>x<div>y[1][2]</div></div></body>", // no other end tag may
 		style + "<body><p>x<li>y[1][2]</li></body>",           // nor by another element
 		style + "<body><p>x[1][2]</body>",
-		style + "<body><p>x[1][2]</p><svg><b>y</b></svg></body>", // where a pixel would not stay
-		style + "<body><p>x[1][2]</p><select><b>y</b></select></body>",
-		style + "<body><p>x[1][2]</p><table><b>y</b><td></td></table></body>",
+		style + "<body><p>x[1][2]</p><svg><div>y</div></svg></body>", // where a pixel would not stay
+		style + "<body><p>x[1][2]</p><select><div>y</div></select></body>",
+		style + "<body><p>x[1][2]</p><table><div>y</div><td></td></table></body>",
 		style + "<p>x[1][2]</html>",
 		style + "<body>[1]<p>x</div>[2]</body>",
 		style + "<body><p>x[1][2]</p\n></body>",
