@@ -73,6 +73,8 @@ func TestElementsOfTables(t *testing.T) {
 		"<body>[1]a<!--[if mso]><table><tr><![endif]-->b[2]</body>",
 		"<!--[if mso]><body><![endif]--><body>[1]a[2]</body>",
 		"<!--[if mso]>x<p><![endif]--><head></head>[1]a[2]",
+		"<body>[1]a<!--[if mso]><p title='<![endif]-->b[2]</body>",
+		"<body>[1]a<!--[if mso]><p title='<![endif]-->b[2]",
 		"<body>[1]a[2]<",
 		"<body>[1]a[2]</",
 		"<body>[1]a[2]<p",

@@ -58,7 +58,11 @@ func TestGeoLookup(t *testing.T) {
 	}
 	for network, v := range map[string]mmdbtype.DataType{
 		"81.2.69.0/24": mmdbtype.Map{"country": mmdbtype.Map{"iso_code": mmdbtype.String("GB")}},
-		"81.2.70.0/24": mmdbtype.Map{"country": mmdbtype.String("GB")}, // of another form
+		"81.2.70.0/24": mmdbtype.Map{ // of another form, in part
+			"city":    mmdbtype.Map{"names": mmdbtype.Map{"en": mmdbtype.String("London")}},
+			"country": mmdbtype.String("GB"),
+			"postal":  mmdbtype.Map{"code": mmdbtype.String("SW1")},
+		},
 		"81.2.71.0/24": mmdbtype.Map{"subdivisions": mmdbtype.Slice{}},
 	} {
 		_, n, _ := net.ParseCIDR(network)
