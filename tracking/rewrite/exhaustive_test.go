@@ -57,6 +57,24 @@ func TestAllShortDocuments(t *testing.T) {
 	}
 }
 
+// TestCommentEnds: where the comment ends that a document begins with.
+func TestCommentEnds(t *testing.T) {
+	for text, closed := range map[string]bool{
+		"<!-->": true, "<!--->": true, "<!---->": true, "<!--x-->": true, "<!--x--!>": true, "<!--x--->": true, "<!--x--!-->": true,
+		"<!--x": false, "<!--x--": false, "<!x>": true, "<?x>": true, "</ x>": true, "<!DOCTYPE html>": true, "<![CDATA[x>": true, "<!x": false,
+	} {
+		doc := text
+		if closed {
+			doc += "y<b>"
+		}
+		z := newScanner([]byte(doc), 0)
+		got, ok := z.next()
+		if !ok || got.kind != comment || got.start != 0 || got.end != len(text) || (z.cut == nowhere) != closed {
+			t.Errorf("%s: ends at %d, cut at %d, want %d, closed %v", doc, got.end, z.cut, len(text), closed)
+		}
+	}
+}
+
 // TestElementsWithRawText names all.
 func TestElementsWithRawText(t *testing.T) {
 	for _, name := range []string{"style", "title", "script", "textarea", "xmp", "iframe", "noembed", "noframes", "plaintext"} {

@@ -246,6 +246,7 @@ func TestDepthIsBounded(t *testing.T) {
 		return open.String() + "Content-Type: text/html\r\n\r\n<a href=http://x.example/>" + end.String()
 	}
 	for n, links := range map[int]int{1: 1, 31: 1, 32: 1, 33: 0} {
+		compareStructure(t, []byte(nested(n)))
 		_, p := render(t, nested(n), clicksOnly())
 		if p.Links != links || slices.Contains(p.Skipped, TooDeep) != (links == 0) {
 			t.Errorf("%d levels: %d links, skipped for %v, want %d", n, p.Links, p.Skipped, links)
