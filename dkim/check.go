@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 )
 
@@ -64,6 +65,7 @@ func tags(s string) map[string]string {
 			out[strings.TrimSpace(k)] = strings.Join(strings.Fields(v), "")
 		}
 	}
+
 	return out
 }
 
@@ -74,21 +76,25 @@ func CheckKey(ctx context.Context, r Resolver, k Key) Finding {
 	if err != nil {
 		return Unknown.say("DKIM: the DNS does not answer for %s: %v", name, err)
 	}
+
 	want, err := RecordValue(k.Private)
 	if err != nil {
 		return Wrong.say("DKIM: %v", err)
 	}
+
 	switch {
 	case len(txt) == 0:
 		return Missing.say("DKIM: %s is not published; `postern dkim record` prints the record", name)
 	case len(txt) > 1:
 		return Wrong.say("DKIM: %s has %d TXT records, verifiers want one", name, len(txt))
 	}
+
 	got, ours := tags(txt[0]), tags(want)
 	kind := got["k"]
 	if kind == "" {
 		kind = "rsa"
 	}
+
 	switch p, published := got["p"]; {
 	case got["v"] != "" && got["v"] != "DKIM1":
 		return Wrong.say("DKIM: %s begins with v=%s, not v=DKIM1", name, got["v"])
@@ -106,16 +112,12 @@ func CheckKey(ctx context.Context, r Resolver, k Key) Finding {
 	case hasFlag(got["t"], "y"):
 		return Good.say("DKIM: %s holds the key on disk, in testing mode (t=y): verifiers may ignore failures", name)
 	}
+
 	return Good.say("DKIM: %s holds the key on disk", name)
 }
 
 func hasFlag(list, flag string) bool {
-	for _, f := range strings.Split(list, ":") {
-		if f == flag {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(strings.Split(list, ":"), flag)
 }
 
 // CheckSPF asks the DNS for the domain's SPF record (RFC 7208 section 3).
@@ -124,18 +126,22 @@ func CheckSPF(ctx context.Context, r Resolver, domain string) Finding {
 	if err != nil {
 		return Unknown.say("SPF: the DNS does not answer for %s: %v", domain, err)
 	}
+
 	var spf []string
 	for _, t := range txt {
 		if t == "v=spf1" || strings.HasPrefix(t, "v=spf1 ") {
 			spf = append(spf, t)
 		}
 	}
+
 	switch len(spf) {
 	case 0:
-		return Missing.say("SPF: %s has no record; publish one that names the addresses that send for it, such as \"v=spf1 ip4:192.0.2.0/24 -all\"", domain)
+		return Missing.say("SPF: %s has no record; publish one that names the addresses that send for it, "+
+			"such as \"v=spf1 ip4:192.0.2.0/24 -all\"", domain)
 	case 1:
 		return Good.say("SPF: %s has %q", domain, spf[0])
 	}
+
 	return Wrong.say("SPF: %s has %d records, which verifiers treat as an error; keep one", domain, len(spf))
 }
 
@@ -147,15 +153,19 @@ func checkDMARC(ctx context.Context, r Resolver, domain string) Finding {
 		if err != nil {
 			return Unknown.say("DMARC: the DNS does not answer for _dmarc.%s: %v", d, err)
 		}
+
 		for _, t := range txt {
 			if !strings.HasPrefix(t, "v=DMARC1") {
 				continue
 			}
+
 			if tags(t)["p"] == "none" {
 				return Good.say("DMARC: %s has policy p=none: it reports, and lets forgeries through", d)
 			}
 			return Good.say("DMARC: %s has policy p=%s", d, tags(t)["p"])
 		}
 	}
-	return Missing.say("DMARC: %s has no record; publish \"v=DMARC1; p=none; rua=mailto:...\" at _dmarc.%s to begin with", domain, domain)
+
+	return Missing.say("DMARC: %s has no record; "+
+		"publish \"v=DMARC1; p=none; rua=mailto:...\" at _dmarc.%s to begin with", domain, domain)
 }

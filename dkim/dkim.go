@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -67,14 +68,17 @@ func ReadKey(domain, selector, file string) (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("dkim: read key: %w", err)
 	}
+
 	block, _ := pem.Decode(data)
 	if block == nil {
 		return Key{}, fmt.Errorf("dkim: read %s: no PEM block", file)
 	}
+
 	private, err := parsePrivate(block)
 	if err != nil {
 		return Key{}, fmt.Errorf("dkim: read %s: %w", file, err)
 	}
+
 	return Key{Domain: ascii, Selector: selector, Private: private}, nil
 }
 
@@ -85,6 +89,7 @@ func ParseDomain(domain string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("dkim: %q is not a domain", domain)
 	}
+
 	return ascii, nil
 }
 
@@ -95,6 +100,7 @@ func CheckSelector(selector string) error {
 	if err != nil || !strings.EqualFold(ascii, selector) {
 		return fmt.Errorf("dkim: %q is not a selector; write for example \"s2026\"", selector)
 	}
+
 	return nil
 }
 
@@ -131,37 +137,48 @@ func parsePrivate(block *pem.Block) (crypto.Signer, error) {
 	case ed25519.PrivateKey:
 		return k, nil
 	}
+
 	return nil, fmt.Errorf("a key of type %T, want RSA or Ed25519", k)
 }
 
-// Generate makes a key and its PEM (PKCS#8). Types: rsa2048, rsa3072, rsa4096,
-// ed25519.
+// Generate returns a new key and its PEM (PKCS#8). Kinds: rsa2048, rsa3072,
+// rsa4096, ed25519.
 func Generate(kind string) (crypto.Signer, []byte, error) {
-	var k crypto.Signer
-	var err error
-	switch kind {
-	case "rsa2048":
-		k, err = rsa.GenerateKey(rand.Reader, 2048)
-	case "rsa3072":
-		k, err = rsa.GenerateKey(rand.Reader, 3072)
-	case "rsa4096":
-		k, err = rsa.GenerateKey(rand.Reader, 4096)
-	case "ed25519":
-		_, k, err = ed25519.GenerateKey(rand.Reader)
-	default:
-		err = fmt.Errorf("dkim: key type %q, want rsa2048, rsa3072, rsa4096 or ed25519", kind)
-	}
+	k, err := generate(kind)
 	if err != nil {
 		return nil, nil, err
 	}
+
 	der, err := x509.MarshalPKCS8PrivateKey(k)
 	if err != nil {
 		return nil, nil, err
 	}
+
 	return k, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// RecordValue is the text of the TXT record for a key (RFC 6376 section 3.6.1).
+// rsaBits are the sizes of the RSA keys that can be generated, by kind.
+var rsaBits = map[string]int{
+	"rsa2048": 2048,
+	"rsa3072": 3072,
+	"rsa4096": 4096,
+}
+
+func generate(kind string) (crypto.Signer, error) {
+	if kind == "ed25519" {
+		_, k, err := ed25519.GenerateKey(rand.Reader)
+		return k, err
+	}
+
+	bits, ok := rsaBits[kind]
+	if !ok {
+		return nil, fmt.Errorf("dkim: key type %q, want rsa2048, rsa3072, rsa4096 or ed25519", kind)
+	}
+
+	return rsa.GenerateKey(rand.Reader, bits)
+}
+
+// RecordValue returns the text of the TXT record for a key (RFC 6376 section 3.6.1).
 func RecordValue(k crypto.Signer) (string, error) {
 	switch pub := k.Public().(type) {
 	case *rsa.PublicKey:
@@ -169,75 +186,85 @@ func RecordValue(k crypto.Signer) (string, error) {
 		if err != nil {
 			return "", err
 		}
+
 		return "v=DKIM1; k=rsa; p=" + base64.StdEncoding.EncodeToString(der), nil
 	case ed25519.PublicKey:
 		return "v=DKIM1; k=ed25519; p=" + base64.StdEncoding.EncodeToString(pub), nil
 	}
+
 	return "", errors.New("dkim: neither RSA nor Ed25519")
 }
 
-// RecordName is where the record stands in the DNS.
+// RecordName returns the name of the record in the DNS.
 func RecordName(domain, selector string) string { return selector + "._domainkey." + domain }
 
-// BIND writes the record as a zone file has it, split at 255 bytes a string.
+// BIND returns the record as a zone file has it, split at 255 bytes a string.
 func BIND(domain, selector, value string) string {
 	var b strings.Builder
 	b.WriteString(RecordName(domain, selector) + ". IN TXT (")
+
 	for len(value) > 0 {
 		n := min(len(value), 255)
 		b.WriteString(" \"" + value[:n] + "\"")
 		value = value[n:]
 	}
+
 	return b.String() + " )"
 }
 
 // Signer holds the keys of the domains that it signs for.
 type Signer struct{ byDomain map[string][]Key }
 
-// NewSigner takes the keys. Two keys for one domain both sign, RSA first.
+// NewSigner returns a signer with these keys. Two keys for one domain both sign,
+// RSA first.
 func NewSigner(keys []Key) *Signer {
 	s := &Signer{byDomain: map[string][]Key{}}
 	for _, k := range keys {
 		k.Domain = envelope.ASCIIDomain(k.Domain)
 		s.byDomain[k.Domain] = append(s.byDomain[k.Domain], k)
 	}
+
 	for _, list := range s.byDomain {
 		sort.SliceStable(list, func(i, j int) bool { return isRSA(list[i]) && !isRSA(list[j]) })
 	}
+
 	return s
 }
 
-func isRSA(k Key) bool { _, ok := k.Private.Public().(*rsa.PublicKey); return ok }
-
-// within tells whether a key may sign at that time, by its own dates.
-func (k Key) within(now time.Time) bool {
-	return (k.NotBefore.IsZero() || !now.Before(k.NotBefore)) && (k.NotAfter.IsZero() || now.Before(k.NotAfter))
+func isRSA(k Key) bool {
+	_, ok := k.Private.Public().(*rsa.PublicKey)
+	return ok
 }
 
-// active gives the keys of a list that sign now: those within their dates
+// within reports whether a key may sign at that time, by its own dates.
+func (k Key) within(now time.Time) bool {
+	begun := k.NotBefore.IsZero() || !now.Before(k.NotBefore)
+	ended := !k.NotAfter.IsZero() && !now.Before(k.NotAfter)
+
+	return begun && !ended
+}
+
+// active returns the keys of a list that sign now: those within their dates
 // whose successor does not sign yet.
 func active(list []Key, now time.Time) []Key {
-	simple := true
-	for _, k := range list {
-		simple = simple && k.NotBefore.IsZero() && k.NotAfter.IsZero() && k.Successor == ""
-	}
-	if simple {
-		return list
-	}
 	var out []Key
 	for _, k := range list {
-		replaced := false
-		for _, next := range list {
-			replaced = replaced || k.Successor != "" && next.Selector == k.Successor && next.within(now)
-		}
-		if k.within(now) && !replaced {
+		if k.within(now) && !k.isReplaced(list, now) {
 			out = append(out, k)
 		}
 	}
+
 	return out
 }
 
-// KeysFor finds the keys that sign for a From domain: its own, else those of
+// isReplaced reports whether the successor of a key is in the list and signs.
+func (k Key) isReplaced(list []Key, now time.Time) bool {
+	return k.Successor != "" && slices.ContainsFunc(list, func(next Key) bool {
+		return next.Selector == k.Successor && next.within(now)
+	})
+}
+
+// KeysFor returns the keys that sign for a From domain: its own, else those of
 // the nearest parent, whose d= aligns in relaxed mode (RFC 7489 section 3.1.1).
 func (s *Signer) KeysFor(domain string, now time.Time) []Key {
 	domain = envelope.ASCIIDomain(domain)
@@ -245,6 +272,7 @@ func (s *Signer) KeysFor(domain string, now time.Time) []Key {
 		if keys := active(s.byDomain[domain], now); len(keys) > 0 {
 			return keys
 		}
+
 		_, parent, ok := strings.Cut(domain, ".")
 		if !ok {
 			return nil
@@ -253,13 +281,15 @@ func (s *Signer) KeysFor(domain string, now time.Time) []Key {
 	}
 }
 
-// Has tells whether there is a key of that very domain.
-func (s *Signer) Has(domain string) bool { return len(s.byDomain[envelope.ASCIIDomain(domain)]) > 0 }
+// Has reports whether there is a key of that very domain.
+func (s *Signer) Has(domain string) bool {
+	return len(s.byDomain[envelope.ASCIIDomain(domain)]) > 0
+}
 
-// SigningDomain is the d= of a DKIM-Signature's value; empty: none.
+// SigningDomain returns the d= of a DKIM-Signature's value; empty: none.
 func SigningDomain(value string) string { return tags(value)["d"] }
 
-// Named finds a key by SELECTOR, SELECTOR._domainkey.DOMAIN or DOMAIN. A bare
+// Named returns a key by SELECTOR, SELECTOR._domainkey.DOMAIN or DOMAIN. A bare
 // selector that several domains have names none of them.
 func (s *Signer) Named(name string, now time.Time) (found Key, ok bool) {
 	name = strings.TrimSuffix(name, ".")
@@ -272,6 +302,8 @@ func (s *Signer) Named(name string, now time.Time) (found Key, ok bool) {
 	if keys := active(s.byDomain[name], now); len(keys) > 0 {
 		return keys[0], true
 	}
+
+	var bySelector []Key
 	for _, list := range s.byDomain {
 		for _, k := range list {
 			if !k.within(now) {
@@ -281,12 +313,13 @@ func (s *Signer) Named(name string, now time.Time) (found Key, ok bool) {
 				return k, true
 			}
 			if name == strings.ToLower(k.Selector) {
-				if ok {
-					return Key{}, false
-				}
-				found, ok = k, true
+				bySelector = append(bySelector, k)
 			}
 		}
 	}
-	return found, ok
+	if len(bySelector) != 1 {
+		return Key{}, false
+	}
+
+	return bySelector[0], true
 }

@@ -34,16 +34,18 @@ const (
 )
 
 // loadCrypto loads the library once; nil where it is not there.
-var loadCrypto = sync.OnceValue(func() (lib *libcrypto) {
-	defer func() {
-		if recover() != nil { // purego panics where a function is missing
-			lib = nil
-		}
-	}()
-	h, err := purego.Dlopen(libName, purego.RTLD_NOW|purego.RTLD_LOCAL)
+var loadCrypto = sync.OnceValue(func() *libcrypto { return loadLibrary(libName) })
+
+// loadLibrary returns nil where there is no such library, or one without the
+// functions that signing takes.
+func loadLibrary(name string) (lib *libcrypto) {
+	h, err := purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_LOCAL)
 	if err != nil {
 		return nil
 	}
+
+	defer func() { _ = recover() }() // purego panics where a function is missing
+
 	l := &libcrypto{}
 	var sha256 func() uintptr
 	var version func(int32) string
@@ -56,9 +58,11 @@ var loadCrypto = sync.OnceValue(func() (lib *libcrypto) {
 	purego.RegisterLibFunc(&l.sign, h, "EVP_PKEY_sign")
 	purego.RegisterLibFunc(&sha256, h, "EVP_sha256")
 	purego.RegisterLibFunc(&version, h, "OpenSSL_version")
-	l.sha256, l.version = sha256(), version(0)
+	l.sha256 = sha256()
+	l.version = version(0)
+
 	return l
-})
+}
 
 // opensslKey signs with libcrypto. It is safe for concurrent use: the key is
 // only read, each signature has a context of its own.
@@ -70,12 +74,13 @@ type opensslKey struct {
 
 var errOpenSSL = errors.New("dkim: libcrypto cannot sign with this key")
 
-// accelerate gives a signer that uses libcrypto.
+// accelerate returns a signer that uses libcrypto.
 func accelerate(key *rsa.PrivateKey) (crypto.Signer, error) {
 	lib := loadCrypto()
 	if lib == nil {
 		return nil, errors.New("dkim: " + libName + " cannot be loaded")
 	}
+
 	der := x509.MarshalPKCS1PrivateKey(key)
 	p := unsafe.Pointer(&der[0])
 	pkey := lib.d2iPrivate(evpPKEYRSA, 0, &p, len(der))
@@ -83,8 +88,10 @@ func accelerate(key *rsa.PrivateKey) (crypto.Signer, error) {
 	if pkey == 0 {
 		return nil, errOpenSSL
 	}
+
 	k := &opensslKey{lib: lib, key: key, pkey: pkey}
 	runtime.AddCleanup(k, func(pkey uintptr) { lib.freeKey(pkey) }, pkey)
+
 	return k, nil
 }
 
@@ -96,27 +103,32 @@ func (k *opensslKey) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([
 	if opts.HashFunc() != crypto.SHA256 || len(digest) != crypto.SHA256.Size() {
 		return k.key.Sign(r, digest, opts)
 	}
+
 	defer runtime.KeepAlive(k)
 	ctx := k.lib.newCtx(k.pkey, 0)
 	if ctx == 0 {
 		return nil, errOpenSSL
 	}
 	defer k.lib.freeCtx(ctx)
+
 	if k.lib.signInit(ctx) != 1 || k.lib.setSignature(ctx, k.lib.sha256) != 1 {
 		return nil, errOpenSSL
 	}
+
 	sig := make([]byte, k.key.Size())
 	n := uintptr(len(sig))
 	if k.lib.sign(ctx, &sig[0], &n, &digest[0], uintptr(len(digest))) != 1 {
 		return nil, errOpenSSL
 	}
+
 	return sig[:n], nil
 }
 
-// opensslVersion names the library; empty where it cannot be loaded.
+// opensslVersion returns the library's name and version; empty where it cannot be loaded.
 func opensslVersion() string {
 	if lib := loadCrypto(); lib != nil {
 		return lib.version
 	}
+
 	return ""
 }

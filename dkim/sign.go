@@ -108,10 +108,12 @@ func NewHeader(header []byte) *Header {
 		if !ok {
 			continue
 		}
+
 		f := &h.fields[at]
 		f.n++
 		f.data = append(appendRelaxedField(f.data, fields[i].Raw), crlf...)
 	}
+
 	return h
 }
 
@@ -120,25 +122,19 @@ func NewHeader(header []byte) *Header {
 func (h *Header) Sign(keys []Key, own, body []byte, t Times) ([]byte, error) {
 	b := hashers.Get().(*bodyHasher)
 	defer hashers.Put(b)
-	b.h.Reset()
+
+	b.reset()
 	b.relaxed(body)
 	var sum [sha256.Size]byte
 	bodyHash := base64.StdEncoding.EncodeToString(b.h.Sum(sum[:0]))
 
-	b.h.Reset()
+	b.reset()
 	names := h.hash(b.h, NewHeader(own))
-	prefix, err := b.h.(hash.Cloner).Clone()
-	if err != nil {
-		return nil, fmt.Errorf("dkim: %w", err)
-	}
-
 	var out []byte
-	for i, k := range keys {
-		state := prefix
-		if i < len(keys)-1 {
-			if state, err = prefix.Clone(); err != nil {
-				return nil, fmt.Errorf("dkim: %w", err)
-			}
+	for _, k := range keys {
+		state, err := b.h.(hash.Cloner).Clone()
+		if err != nil {
+			return nil, fmt.Errorf("dkim: %w", err)
 		}
 
 		field := signatureField(k, names, bodyHash, t)
@@ -150,7 +146,7 @@ func (h *Header) Sign(keys []Key, own, body []byte, t Times) ([]byte, error) {
 		}
 		out = appendFolded(append(out, field...), base64.StdEncoding.EncodeToString(sig))
 	}
-	b.buf = b.buf[:0]
+
 	return out, nil
 }
 
@@ -169,15 +165,19 @@ func (h *Header) hash(w io.Writer, own *Header) (names []string) {
 		w.Write(h.fields[i].data) // a hash does not fail
 		w.Write(own.fields[i].data)
 	}
+
 	return names
 }
 
-var hashers = sync.Pool{New: func() any { return &bodyHasher{h: sha256.New(), buf: make([]byte, 0, flushAt+4096)} }}
+var hashers = sync.Pool{New: func() any {
+	return &bodyHasher{h: sha256.New(), buf: make([]byte, 0, flushAt+4096)}
+}}
 
 func (k Key) sign(digest []byte) ([]byte, error) {
 	if _, ok := k.Private.Public().(ed25519.PublicKey); ok {
 		return k.Private.Sign(rand.Reader, digest, crypto.Hash(0)) // RFC 8463 section 3: the hash is the message
 	}
+
 	return k.Private.Sign(rand.Reader, digest, crypto.SHA256)
 }
 
@@ -185,12 +185,13 @@ func (k Key) algorithm() string {
 	if isRSA(k) {
 		return "rsa-sha256"
 	}
+
 	return "ed25519-sha256"
 }
 
 const foldAt = 76
 
-// signatureField is the field as far as b=, folded.
+// signatureField returns the field as far as b=, folded.
 func signatureField(k Key, names []string, bodyHash string, t Times) []byte {
 	w := folder{out: []byte("DKIM-Signature: v=1;"), column: len("DKIM-Signature: v=1;")}
 	w.tag(" a=" + k.algorithm() + ";")
@@ -201,6 +202,7 @@ func signatureField(k Key, names []string, bodyHash string, t Times) []byte {
 	if t.Expire > 0 {
 		w.tag(" x=" + strconv.FormatInt(t.Signed.Add(t.Expire).Unix(), 10) + ";")
 	}
+
 	for i, n := range names {
 		text := n + ":"
 		if i == 0 {
@@ -211,9 +213,11 @@ func signatureField(k Key, names []string, bodyHash string, t Times) []byte {
 		}
 		w.tag(text)
 	}
+
 	w.tag(" bh=" + bodyHash + ";")
 	w.newLine()
 	w.tag(" b=")
+
 	return w.out
 }
 
@@ -236,6 +240,7 @@ func (w *folder) tag(s string) {
 			w.column++
 		}
 	}
+
 	w.out = append(w.out, s...)
 	w.column += len(s)
 }
@@ -246,10 +251,12 @@ func appendFolded(dst []byte, sig string) []byte {
 	for len(sig) > 0 {
 		n := min(len(sig), foldAt-column)
 		dst = append(dst, sig[:n]...)
-		if sig = sig[n:]; len(sig) > 0 {
+		sig = sig[n:]
+		if len(sig) > 0 {
 			dst = append(dst, "\r\n "...)
 			column = 1
 		}
 	}
+
 	return append(dst, crlf...)
 }

@@ -25,6 +25,7 @@ func (a *attr) value(tag []byte, i int) int {
 	for i < len(tag) && isSpace(tag[i]) {
 		i++
 	}
+
 	if i < len(tag) && (tag[i] == '"' || tag[i] == '\'') {
 		n := bytes.IndexByte(tag[i+1:], tag[i])
 		if n < 0 {
@@ -32,13 +33,16 @@ func (a *attr) value(tag []byte, i int) int {
 		}
 		a.valStart, a.valEnd = i+1, i+1+n
 		a.end = min(a.valEnd+1, len(tag))
+
 		return a.end
 	}
+
 	a.valStart = i
 	for i < len(tag) && !isSpace(tag[i]) && tag[i] != '>' {
 		i++
 	}
 	a.valEnd, a.end = i, i
+
 	return i
 }
 
@@ -58,9 +62,6 @@ func (a *attr) removal(tag []byte, prevEnd int) (from, to int) {
 // rule for attributes, where &copy=1 stays as it is. The rule is the
 // tokenizer's: it is given a tag that holds nothing else.
 func attrValue(raw []byte) string {
-	if bytes.IndexByte(raw, '&') < 0 && bytes.IndexByte(raw, '\r') < 0 {
-		return string(raw)
-	}
 	if plain, ok := onlyAmp(raw); ok { // as nearly every link that has any
 		return plain
 	}
@@ -69,8 +70,8 @@ func attrValue(raw []byte) string {
 	raw = bytes.ReplaceAll(raw, []byte(`"`), []byte("&quot;"))
 	z := html.NewTokenizer(strings.NewReader(`<a b="` + string(raw) + `">`))
 	z.Next()
-	_, _ = z.TagName()
 	_, v, _ := z.TagAttr()
+
 	return string(v)
 }
 
@@ -80,15 +81,6 @@ func onlyAmp(raw []byte) (string, bool) {
 	if bytes.Count(raw, []byte("&")) != bytes.Count(raw, []byte(amp)) || bytes.IndexByte(raw, '\r') >= 0 {
 		return "", false
 	}
-	var b strings.Builder
-	b.Grow(len(raw))
-	for {
-		i := bytes.Index(raw, []byte(amp))
-		if i < 0 {
-			b.Write(raw)
-			return b.String(), true
-		}
-		b.Write(raw[:i+1])
-		raw = raw[i+len(amp):]
-	}
+
+	return strings.ReplaceAll(string(raw), amp, "&"), true
 }

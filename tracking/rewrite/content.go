@@ -125,7 +125,7 @@ func trimAngles(s string) string {
 var joinedParams = []string{"boundary", "charset", "name", "filename", "start", "format", "delsp"}
 
 // splitParams reads `value; name=word; name="quoted"` as RFC 2045 section 5.1
-// has it, with comments, leniently: a parameter that is no parameter is passed
+// has it, with comments, leniently: what is not a parameter is passed
 // over. Parameters in pieces, and those with a charset of their own, are put
 // together as RFC 2231 has it. ok is false for what would need guessing: a
 // parameter that appears twice, or whose pieces do not make a whole.
@@ -134,6 +134,7 @@ func splitParams(s string) (value string, params map[string]string, ok bool) {
 	value, rest, _ := strings.Cut(s, ";")
 	value = strings.TrimSpace(value)
 	params = map[string]string{}
+
 	var pieces map[string]string // as named: boundary*0, charset*
 	for rest != "" {
 		var name, v string
@@ -173,70 +174,77 @@ func splitParams(s string) (value string, params map[string]string, ok bool) {
 	return value, params, true
 }
 
+// decodePiece undoes the percent-encoding of a piece, the first of which begins
+// with a charset and a language (RFC 2231 section 4).
+func decodePiece(s string, first bool) (string, bool) {
+	if first {
+		parts := strings.SplitN(s, "'", 3)
+		if len(parts) != 3 {
+			return "", false
+		}
+		s = parts[2]
+	}
+
+	out, err := url.PathUnescape(s)
+
+	return out, err == nil
+}
+
 // joinPieces puts a parameter together from NAME*, or NAME*0, NAME*1 and on,
 // where a * at the end says that a piece is percent-encoded (RFC 2231 sections
 // 3 and 4). whole is false where pieces are left over.
 func joinPieces(pieces map[string]string, base string) (v string, found, whole bool) {
-	used := 0
-	decode := func(s string, first bool) (string, bool) {
-		if first {
-			parts := strings.SplitN(s, "'", 3)
-			if len(parts) != 3 {
-				return "", false
-			}
-			s = parts[2]
-		}
-		out, err := url.PathUnescape(s)
-		return out, err == nil
-	}
-	if s, ok := pieces[base+"*"]; ok {
-		if v, ok = decode(s, true); !ok {
-			return "", false, false
-		}
-		found, used = true, 1
-	}
-	for i := 0; !found || i > 0; i++ {
-		name := base + "*" + strconv.Itoa(i)
-		s, ok := pieces[name]
-		if e, encoded := pieces[name+"*"]; encoded {
-			if ok {
-				return "", false, false
-			}
-			if s, ok = decode(e, i == 0); !ok {
-				return "", false, false
-			}
-		}
-		if !ok {
-			break
-		}
-		v += s
-		used++
-		found = true
-	}
-	have := 0
+	left := 0
 	for name := range pieces {
 		if strings.HasPrefix(name, base+"*") {
-			have++
+			left++
 		}
 	}
-	return v, found, used == have
+
+	if s, ok := pieces[base+"*"]; ok {
+		v, ok = decodePiece(s, true)
+		return v, ok, ok && left == 1
+	}
+
+	for i := 0; left > 0; i++ {
+		name := base + "*" + strconv.Itoa(i)
+		s, ok := pieces[name]
+		e, encoded := pieces[name+"*"]
+		if ok == encoded { // neither, or both
+			return "", false, false
+		}
+		if encoded {
+			s, ok = decodePiece(e, i == 0)
+		}
+		if !ok {
+			return "", false, false
+		}
+
+		v += s
+		found = true
+		left--
+	}
+
+	return v, found, true
 }
 
 func nextParam(s string) (name, value, rest string) {
 	s = strings.TrimLeft(s, "; \t")
 	i := strings.IndexAny(s, "=;")
-	if i < 0 || s[i] == ';' {
-		if i < 0 {
-			return "", "", ""
-		}
+	switch {
+	case i < 0:
+		return "", "", ""
+	case s[i] == ';':
 		return "", "", s[i:]
 	}
+
 	name = strings.ToLower(strings.TrimSpace(s[:i]))
 	s = strings.TrimLeft(s[i+1:], " \t")
 	if !strings.HasPrefix(s, `"`) {
 		value, rest, _ = strings.Cut(s, ";")
 		return name, strings.TrimSpace(value), rest
 	}
+
 	var b strings.Builder
 	for j := 1; j < len(s); j++ {
 		switch {
@@ -247,6 +255,7 @@ func nextParam(s string) (name, value, rest string) {
 		}
 		b.WriteByte(s[j])
 	}
+
 	return name, b.String(), ""
 }
 
@@ -255,6 +264,7 @@ func stripComments(s string) string {
 	if strings.IndexByte(s, '(') < 0 {
 		return s
 	}
+
 	var b strings.Builder
 	depth, quoted := 0, false
 	for i := 0; i < len(s); i++ {
@@ -279,5 +289,6 @@ func stripComments(s string) string {
 			b.WriteByte(c)
 		}
 	}
+
 	return b.String()
 }

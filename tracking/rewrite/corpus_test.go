@@ -303,6 +303,7 @@ func FuzzEncoders(f *testing.F) {
 	f.Add([]byte("a=b \r\n \t\r\nü\r\n."), true)
 	f.Fuzz(func(t *testing.T, data []byte, continued bool) {
 		data = crlfOf(data)
+		compareQP(t, string(data))
 		qp := encodeQP(nil, data, false)
 		back, err := io.ReadAll(quotedprintable.NewReader(bytes.NewReader(qp)))
 		if err != nil || !bytes.Equal(back, data) {
@@ -318,6 +319,9 @@ func FuzzEncoders(f *testing.F) {
 			}
 		}
 		b64 := encodeBase64(nil, data)
+		if want := transferEncode("base64", data); !bytes.Equal(b64, want) {
+			t.Fatalf("base64 of %q: %q, want %q", data, b64, want)
+		}
 		dec, ok = decodeBase64(b64)
 		if !ok || !bytes.Equal(dec.data, data) {
 			t.Fatalf("base64 of %q is read back as %q", data, dec.data)

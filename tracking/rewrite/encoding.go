@@ -24,6 +24,7 @@ func encodingByName(name string) encoding {
 	case "base64":
 		return base64Encoding
 	}
+
 	return unknownEncoding
 }
 
@@ -56,6 +57,7 @@ func decodePart(enc encoding, raw []byte) (decoded, bool) {
 	case base64Encoding:
 		return decodeBase64(raw)
 	}
+
 	return decoded{}, false
 }
 
@@ -135,6 +137,7 @@ func unhex(c byte) int {
 	case c >= 'a' && c <= 'f':
 		return int(c-'a') + 10
 	}
+
 	return -1
 }
 
@@ -176,6 +179,7 @@ func appendPieces(pieces []piece, data []byte, from, to int, edits []edit) []pie
 	if at < to {
 		pieces = append(pieces, piece{lit: data[at:to]})
 	}
+
 	return pieces
 }
 
@@ -226,6 +230,7 @@ func (d *decoded) qpOps(raw []byte, edits []edit) []op {
 	ops := make([]op, 0, 2*len(edits)+1)
 	regions := make([]region, 0, len(edits))
 	pieces := make([]piece, 0, 3*len(edits))
+
 	c := newQPCursor(raw)
 	kept := 0 // raw bytes before this one are laid out
 	for len(edits) > 0 {
@@ -297,6 +302,7 @@ func (e encoding) encode(dst, data []byte, continued bool) []byte {
 	if e == base64Encoding {
 		return encodeBase64(dst, data)
 	}
+
 	return encodeQP(dst, data, continued)
 }
 
@@ -367,5 +373,6 @@ func encodeBase64(dst, data []byte) []byte {
 		dst = append(dst, crlf...)
 		data = data[chunk:]
 	}
+
 	return base64.StdEncoding.AppendEncode(dst, data)
 }

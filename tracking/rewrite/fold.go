@@ -23,7 +23,7 @@ func foldMethodOf(enc encoding) foldMethod {
 // foldLines breaks the lines that are longer than maxLine. No line that it
 // makes can be taken for a delimiter of a multipart.
 func foldLines(raw []byte, method foldMethod) []byte {
-	out := make([]byte, 0, len(raw)+len(raw)/maxLine*3+3)
+	out := make([]byte, 0, len(raw))
 	for at := 0; at < len(raw); {
 		end := lineEnd(raw, at, len(raw))
 		line := raw[at:end]

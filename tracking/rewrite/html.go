@@ -114,6 +114,7 @@ const (
 // run looks at data[from:to].
 func (s *htmlScan) run(from, to int, content contentKind) {
 	z := newScanner(s.data[:to], from)
+
 	shown := content == shownContent
 	at := from
 	for {
@@ -127,7 +128,7 @@ func (s *htmlScan) run(from, to int, content contentKind) {
 		}
 
 		if !ok || s.out.overflow {
-			if shown && z.cut >= 0 {
+			if shown && z.cut != nowhere {
 				s.places.cut(z.cut)
 			}
 			if shown && s.templates > 0 {
@@ -203,6 +204,7 @@ func asciiFold(b []byte, lower string) bool {
 	if len(b) != len(lower) {
 		return false
 	}
+
 	for i, c := range b {
 		if c >= 'A' && c <= 'Z' {
 			c |= 0x20
@@ -217,9 +219,7 @@ func asciiFold(b []byte, lower string) bool {
 
 func (s *htmlScan) endTag(t htmlToken, content contentKind) {
 	name := s.data[t.nameFrom:t.nameTo]
-	if mayNest(name) {
-		s.leave(nestingOf(name), content)
-	}
+	s.leave(nestingOf(name), content)
 
 	if content == shownContent && s.templates == 0 && t.start >= s.cdataEnd {
 		s.places.endTag(t, name)
@@ -235,9 +235,6 @@ const (
 	foreignNesting // svg and math
 )
 
-// mayNest is a quick look at a name before nestingOf.
-func mayNest(name []byte) bool { return len(name) == 3 || len(name) == 4 || len(name) == 8 }
-
 func (s *htmlScan) enter(n nesting, t htmlToken, content contentKind) {
 	switch n {
 	case templateNesting:
@@ -245,10 +242,12 @@ func (s *htmlScan) enter(n nesting, t htmlToken, content contentKind) {
 			s.places.enterTemplate(t)
 		}
 		s.templates++
+
 	case foreignNesting:
 		if s.closesItself(t) {
 			return
 		}
+
 		if s.foreign == 0 && s.templates == 0 && content == shownContent {
 			s.places.enterForeign(t)
 		}
@@ -283,43 +282,27 @@ func (s *htmlScan) closesItself(t htmlToken) bool {
 }
 
 func nestingOf(name []byte) nesting {
-	switch len(name) {
-	case 3, 4:
-		if asciiFold(name, "svg") || asciiFold(name, "math") {
-			return foreignNesting
-		}
-	case 8:
-		if asciiFold(name, "template") {
-			return templateNesting
-		}
+	switch {
+	case asciiFold(name, "svg"), asciiFold(name, "math"):
+		return foreignNesting
+	case asciiFold(name, "template"):
+		return templateNesting
 	}
 
 	return noNesting
 }
 
-// isLink: <a>, <area>, and Outlook's VML shapes, v:*.
+// isLink reports whether an element is a link: <a>, <area>, and Outlook's VML
+// shapes, v:*.
 func isLink(name []byte) bool {
-	switch len(name) {
-	case 0:
-		return false
-	case 1:
-		return name[0]|0x20 == 'a'
-	case 4:
-		if asciiFold(name, "area") {
-			return true
-		}
-	}
-
-	return len(name) > 2 && name[0]|0x20 == 'v' && name[1] == ':'
+	return asciiFold(name, "a") || asciiFold(name, "area") || len(name) > 2 && asciiFold(name[:2], "v:")
 }
 
 // startTag looks at a start tag; raw is the element's name where raw text
 // follows.
-func (s *htmlScan) startTag(t htmlToken, raw []byte, content contentKind) {
+func (s *htmlScan) startTag(t htmlToken, raw string, content contentKind) {
 	name := s.data[t.nameFrom:t.nameTo]
-	if mayNest(name) {
-		s.enter(nestingOf(name), t, content)
-	}
+	s.enter(nestingOf(name), t, content)
 	if content == shownContent && s.templates == 0 && t.start >= s.cdataEnd {
 		s.places.startTag(s.data, t, name, raw)
 	}
@@ -336,7 +319,7 @@ func (s *htmlScan) startTag(t htmlToken, raw []byte, content contentKind) {
 	}
 
 	r := s.readLink(t)
-	if link && r.track && !r.bound && r.href >= 0 {
+	if link && r.track && !r.bound && r.href != nowhere {
 		s.link(s.attrs[r.href], r.link)
 	}
 }
@@ -389,7 +372,7 @@ func (e *edits) insert(i int, added edit) {
 
 // linkTag is what the attributes of a tag say.
 type linkTag struct {
-	href  int // index of the attribute; -1: none
+	href  int // index of the attribute, or nowhere
 	link  Link
 	track bool
 	bound bool // AMP for Email sets the href, or adds to it, when it is shown
@@ -398,14 +381,14 @@ type linkTag struct {
 // readLink reads the attributes of a tag, the first of each name counting, and
 // takes the data-msys-* ones out.
 func (s *htmlScan) readLink(t htmlToken) linkTag {
-	r := linkTag{href: -1, track: true}
+	r := linkTag{href: nowhere, track: true}
 	var seen [len(linkAttributes)]bool
 	tag := s.data[:t.end]
 	prevEnd := t.nameTo
 	for i := range s.attrs {
 		a := &s.attrs[i]
 		key := tag[a.nameStart:a.nameEnd]
-		if r.href < 0 && asciiFold(key, "href") {
+		if r.href == nowhere && asciiFold(key, "href") {
 			r.href = i
 		}
 		r.bound = r.bound || s.amp && bindsHref(key)

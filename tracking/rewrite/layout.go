@@ -26,7 +26,7 @@ type patch struct {
 	ops        []op
 }
 
-// layOut makes the patches of all leaves, in order.
+// layOut returns the patches of all leaves, in order.
 func layOut(leaves []leaf, body []byte, o Options) *layout {
 	l := &layout{opts: o, body: body}
 	parts := make([]decodedLeaf, len(leaves))
@@ -202,7 +202,7 @@ func whole(enc encoding, data []byte, list []edit) []op {
 
 // unedited returns the content of a leaf that is not edited and cannot go out
 // as it is, nil for all others: text is encoded in quoted-printable, anything
-// else in base64, and what is no part gets shorter lines.
+// else in base64, and what is not a part gets shorter lines.
 func (l *layout) unedited(lf *leaf) ([]op, encoding) {
 	raw, enc := lf.body.bytes, lf.content.encoding
 	if !mustEncode(raw, l.opts) {
@@ -320,7 +320,7 @@ func (c *columns) literal(b []byte) {
 	}
 }
 
-// withEncoding gives a header block another Content-Transfer-Encoding.
+// withEncoding returns a header block with another Content-Transfer-Encoding.
 func withEncoding(header []byte, enc encoding) []byte {
 	field := "Content-Transfer-Encoding: " + enc.String() + "\r\n"
 	out := make([]byte, 0, len(header)+len(field))

@@ -14,7 +14,7 @@ import (
 // freed it or not: at most twenty times the message, so that one of 10 MB adds
 // less than 250 MiB to the process.
 func TestLargeMessagesTakeLittleMemory(t *testing.T) {
-	const size = 4 << 20
+	const size = 1 << 20
 	const most = 20 * size
 	html := "Content-Type: text/html\r\n"
 	base64Head := html + "Content-Transfer-Encoding: base64\r\n\r\n"

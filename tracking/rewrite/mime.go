@@ -161,19 +161,17 @@ func (w *walker) multipart(h contentHeader, header, body span, depth int) {
 func (w *walker) children(h contentHeader, body span, depth int, childType string) (children []child) {
 	delim := []byte("--" + h.boundary)
 	end := body.end()
-	between := body.at // where a stretch begins that is no part
-	partStart := -1
+	between := body.at // where a stretch begins that is not a part
+	partStart := nowhere
 	for at := body.at; at < end; {
 		line := lineEnd(w.body, at, end)
 		kind := delimiter(w.body[at:line], delim)
-		if kind != notDelimiter && partStart >= 0 {
-			partEnd := at
-			if partEnd > partStart && bytes.HasSuffix(w.body[partStart:partEnd], crlf) {
-				partEnd -= len(crlf) // it belongs to the delimiter
-			}
+		if kind != notDelimiter && partStart != nowhere {
+			text := bytes.TrimSuffix(w.body[partStart:at], crlf) // the line end belongs to the delimiter
+			partEnd := partStart + len(text)
 			children = append(children, w.part(partStart, partEnd, depth+1, childType))
 			between = at
-			partStart = -1
+			partStart = nowhere
 		}
 
 		switch kind {
@@ -193,7 +191,7 @@ func (w *walker) children(h contentHeader, body span, depth int, childType strin
 		at = line
 	}
 
-	if partStart >= 0 { // unterminated: mail programs show the rest
+	if partStart != nowhere { // unterminated: mail programs show the rest
 		return append(children, w.part(partStart, end, depth+1, childType))
 	}
 	w.between(betweenLeaf, between, end)

@@ -23,7 +23,8 @@ const (
 // The tag goes on behind a line end, so that no line becomes much longer.
 const (
 	pixelImg   = `<img src="`
-	pixelStyle = `"` + "\r\n" + `width="1" height="1" border="0" alt="" aria-hidden="true" style="all:initial!important;` +
+	pixelStyle = `"` + "\r\n" + `width="1" height="1" border="0" alt="" aria-hidden="true" ` +
+		`style="all:initial!important;` +
 		`position:absolute!important;top:0!important;left:0!important;display:block!important;float:left!important;` +
 		`width:1px!important;height:1px!important;min-width:0!important;min-height:0!important;` +
 		`max-width:1px!important;max-height:1px!important;margin:-1px -1px 0 0!important;padding:0!important;` +

@@ -6,6 +6,9 @@ import "bytes"
 // in bytes: Gmail cuts messages at 102 KB.
 const maxDetour = 32 << 10
 
+// nowhere is the offset of what was not found.
+const nowhere = -1
+
 // places looks for places for the pixels while the tags of a document pass by:
 // at the start and at the end of the body, where a browser's parser leaves a
 // picture where it was put (HTML standard, section 13.2.6).
@@ -17,16 +20,16 @@ const maxDetour = 32 << 10
 // element that holds nothing but text, where they are nobody's sibling.
 type places struct {
 	limit         int  // nothing is put behind it: the document ends inside a tag
-	afterBody     int  // behind the first <body ...>; -1: there is none
-	content       int  // where a browser would open the body by itself; -1: not yet
+	afterBody     int  // behind the first <body ...>
+	content       int  // where a browser would open the body by itself
 	beforeBodyEnd int  // the last </body>
 	beforeHTMLEnd int  // the last </html>
 	frames        bool // a frameset takes the place of the body
 
-	raw      []byte // the element whose raw text comes next
+	raw      string // the element whose raw text comes next; empty: none
 	template int    // where the outermost template element began last
 	tables   []bool // the open tables: whether a cell is open
-	selectAt int    // where the open select element began; -1: none is open
+	inSelect bool   // a select element is open
 	foreign  bool   // an svg or math element is open
 	lastGood int    // the last place before a gap in a table, a select or a foreign element
 	crowded  bool   // the style sheet minds a picture between the others
@@ -38,12 +41,11 @@ type places struct {
 	words     textEnds // of such elements in lines or in links, for want of blocks
 }
 
-// textEnds are the places where the first and the last of some texts end; -1:
-// there is none.
+// textEnds are the places where the first and the last of some texts end.
 type textEnds struct{ first, last int }
 
 func (e *textEnds) add(at int) {
-	if e.first < 0 {
+	if e.first == nowhere {
 		e.first = at
 	}
 	e.last = at
@@ -61,18 +63,16 @@ const (
 func newPlaces(length int) places {
 	return places{
 		limit:         length,
-		afterBody:     -1,
-		content:       -1,
-		beforeBodyEnd: -1,
-		beforeHTMLEnd: -1,
-		template:      -1,
-		selectAt:      -1,
-		leaves:        textEnds{-1, -1},
-		words:         textEnds{-1, -1},
+		afterBody:     nowhere,
+		content:       nowhere,
+		beforeBodyEnd: nowhere,
+		beforeHTMLEnd: nowhere,
+		leaves:        textEnds{nowhere, nowhere},
+		words:         textEnds{nowhere, nowhere},
 	}
 }
 
-func (p *places) hasBody() bool { return p.afterBody >= 0 && p.beforeBodyEnd >= 0 }
+func (p *places) hasBody() bool { return p.afterBody != nowhere && p.beforeBodyEnd != nowhere }
 
 // cut notes that what is put at or behind an offset would be inside a tag, a
 // comment or a text.
@@ -86,26 +86,26 @@ func (p *places) pixels() (first, last int, ok bool) {
 	}
 
 	last = p.beforeBodyEnd
-	if last < 0 {
+	if last == nowhere {
 		last = p.beforeHTMLEnd
 	}
-	if last < 0 {
+	if last == nowhere {
 		last = p.good(p.limit)
 	}
 
 	first = p.afterBody
-	if first < 0 {
+	if first == nowhere {
 		first = p.content
 	}
-	if first < 0 {
+	if first == nowhere {
 		first = last
 	}
 
 	ends := p.leaves
-	if ends.first < 0 {
+	if ends.first == nowhere {
 		ends = p.words
 	}
-	if p.crowded && ends.first >= 0 {
+	if p.crowded && ends.first != nowhere {
 		last = ends.last
 		if ends.first-first <= maxDetour {
 			first = ends.first
@@ -128,24 +128,28 @@ func (p *places) good(at int) int {
 }
 
 func (p *places) isGood() bool {
-	return p.selectAt < 0 && !p.foreign && (len(p.tables) == 0 || p.tables[len(p.tables)-1])
+	return !p.inSelect && !p.foreign && (len(p.tables) == 0 || p.tables[len(p.tables)-1])
 }
 
 // wantsText reports whether the text behind the last tag matters.
-func (p *places) wantsText() bool { return p.content < 0 || p.raw != nil || p.leafState == leafOpen }
+func (p *places) wantsText() bool {
+	return p.content == nowhere || p.raw != "" || p.leafState == leafOpen
+}
 
 // text looks at the text between two tags.
 func (p *places) text(data []byte, from, to int) {
 	switch {
-	case p.raw != nil:
-		if asciiFold(p.raw, "style") {
+	case p.raw != "":
+		if p.raw == "style" {
 			p.crowded = p.crowded || mindsPictures(data[from:to])
 		}
-	case p.content < 0 || p.leafState == leafOpen:
+
+	case p.content == nowhere || p.leafState == leafOpen:
 		if !hasText(data[from:to]) {
 			return
 		}
-		if p.content < 0 {
+
+		if p.content == nowhere {
 			p.content = from
 		}
 		if p.leafState == leafOpen {
@@ -188,36 +192,28 @@ func oneOf(name []byte, list []string) bool {
 	return false
 }
 
-func (p *places) startTag(data []byte, t htmlToken, name, raw []byte) {
+func (p *places) startTag(data []byte, t htmlToken, name []byte, raw string) {
 	p.raw = raw
 	if p.leafState == leafWithText && closesItself(p.leafName, name) {
 		p.addLeaf(t.start)
 	}
 	p.leafState = noLeaf
-	if p.content < 0 || p.afterBody < 0 {
+	if p.content == nowhere || p.afterBody == nowhere {
 		p.opening(t, name)
 	}
 
-	switch len(name) {
-	case 1:
-		if name[0]|0x20 == 'a' {
-			p.link = true
+	switch {
+	case asciiFold(name, "a"):
+		p.link = true
+	case asciiFold(name, "body"):
+		p.crowded = p.crowded || hasLayout(bytes.ToLower(data[t.start:t.end]))
+	case asciiFold(name, "select"):
+		if p.isGood() {
+			p.lastGood = t.start
 		}
-	case 2, 3, 5, 7, 8:
-		if len(name) == len("table") || len(p.tables) > 0 {
-			p.startTableTag(t, name)
-		}
-	case 4:
-		if asciiFold(name, "body") {
-			p.crowded = p.crowded || hasLayout(bytes.ToLower(data[t.start:t.end]))
-		}
-	case 6:
-		if asciiFold(name, "select") && p.selectAt < 0 {
-			if p.isGood() {
-				p.lastGood = t.start
-			}
-			p.selectAt = t.start
-		}
+		p.inSelect = true
+	default:
+		p.startTableTag(t, name)
 	}
 
 	if p.crowded && isLeafTag(name) && !isHidden(data[t.start:t.end]) {
@@ -230,11 +226,11 @@ func (p *places) startTag(data []byte, t htmlToken, name, raw []byte) {
 func (p *places) opening(t htmlToken, name []byte) {
 	switch {
 	case asciiFold(name, "body"):
-		if p.afterBody < 0 {
+		if p.afterBody == nowhere {
 			p.afterBody = p.good(t.end)
 		}
-	case p.content >= 0 || oneOf(name, headTags):
-	case asciiFold(name, "frameset") && p.afterBody < 0:
+	case p.content != nowhere || oneOf(name, headTags):
+	case asciiFold(name, "frameset") && p.afterBody == nowhere:
 		p.frames = true
 	default:
 		p.content = t.start
@@ -249,6 +245,7 @@ func (p *places) startTableTag(t htmlToken, name []byte) {
 		if !p.isGood() { // it ends the table whose gap it stands in
 			return
 		}
+
 		p.lastGood = t.start
 		p.tables = append(p.tables, false)
 	case len(p.tables) == 0:
@@ -273,32 +270,23 @@ func (p *places) leaveCell(t htmlToken) {
 }
 
 func (p *places) endTag(t htmlToken, name []byte) {
-	p.raw = nil
+	p.raw = ""
 	if p.leafState == leafWithText && (bytes.EqualFold(name, p.leafName) || endsDocument(name)) {
 		p.addLeaf(t.start)
 	}
 	p.leafState = noLeaf
 
-	switch len(name) {
-	case 1:
-		if name[0]|0x20 == 'a' {
-			p.link = false
-		}
-	case 4:
-		switch {
-		case asciiFold(name, "body"):
-			p.beforeBodyEnd = p.good(t.start)
-		case asciiFold(name, "html"):
-			p.beforeHTMLEnd = p.good(t.start)
-		}
-	case 6:
-		if asciiFold(name, "select") {
-			p.selectAt = -1
-		}
-	case 2, 3, 5, 7, 8:
-		if len(p.tables) > 0 {
-			p.endTableTag(t, name)
-		}
+	switch {
+	case asciiFold(name, "a"):
+		p.link = false
+	case asciiFold(name, "body"):
+		p.beforeBodyEnd = p.good(t.start)
+	case asciiFold(name, "html"):
+		p.beforeHTMLEnd = p.good(t.start)
+	case asciiFold(name, "select"):
+		p.inSelect = false
+	case len(p.tables) > 0:
+		p.endTableTag(t, name)
 	}
 }
 

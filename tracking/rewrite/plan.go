@@ -110,6 +110,7 @@ func (p *Plan) Size() int { return p.size + linkRoom*p.Links + pixelRoom*p.Pixel
 // in bytes.
 func (p *Plan) OwnSize() int {
 	n := linkRoom*p.Links + pixelRoom*p.Pixels
+
 	for i := range p.ops {
 		if r := p.ops[i].region; r != nil {
 			for j := range r.pieces {
@@ -120,6 +121,7 @@ func (p *Plan) OwnSize() int {
 			}
 		}
 	}
+
 	return n
 }
 
@@ -195,24 +197,36 @@ func (p *Plan) Split(s Stamper, part func(b []byte, own bool)) {
 func (p *Plan) each(s Stamper, f func(b []byte, own bool) error) error {
 	b := scratch.Get().(*buffers)
 	defer scratch.Put(b)
+
 	for i := range p.ops {
-		out, own := p.ops[i].lit, false
-		if r := p.ops[i].region; r != nil {
-			b.plain = b.plain[:0]
-			for j := range r.pieces {
-				b.plain = r.pieces[j].appendTo(b.plain, s)
-			}
-			out, own = b.plain, true
-			if r.enc != identity {
-				b.coded = append(r.enc.encode(b.coded[:0], b.plain, len(r.tail) > 0), r.tail...)
-				out = b.coded
-			}
+		out := p.ops[i].lit
+		r := p.ops[i].region
+		if r != nil {
+			out = r.render(b, s)
 		}
-		if err := f(out, own); err != nil {
+
+		if err := f(out, r != nil); err != nil {
 			return err
 		}
 	}
+
 	return nil
+}
+
+// render returns the region for one recipient, in one of the buffers.
+func (r *region) render(b *buffers, s Stamper) []byte {
+	b.plain = b.plain[:0]
+	for j := range r.pieces {
+		b.plain = r.pieces[j].appendTo(b.plain, s)
+	}
+	if r.enc == identity {
+		return b.plain
+	}
+
+	b.coded = r.enc.encode(b.coded[:0], b.plain, len(r.tail) > 0)
+	b.coded = append(b.coded, r.tail...)
+
+	return b.coded
 }
 
 // Parse looks a message over: header is its header block without the empty
@@ -226,6 +240,7 @@ func Parse(header, body []byte, separated bool, o Options) *Plan {
 			p.literal(crlf)
 			p.literal(body)
 		}
+
 		return p
 	}
 
@@ -243,6 +258,7 @@ func Parse(header, body []byte, separated bool, o Options) *Plan {
 
 	p.literal(newHeader)
 	p.literal(crlf)
+
 	at := 0
 	for _, pt := range laid.patches {
 		p.literal(body[at:pt.start])
@@ -254,15 +270,24 @@ func Parse(header, body []byte, separated bool, o Options) *Plan {
 	p.Links, p.Pixels = laid.links, laid.pixels
 	p.Skipped = append(w.skipped, laid.skipped...)
 	p.changed = len(laid.patches) > 0
+	p.size = p.literalSize()
+
+	return p
+}
+
+// literalSize returns how many bytes there are besides the slots.
+func (p *Plan) literalSize() int {
+	n := 0
 	for i := range p.ops {
-		p.size += len(p.ops[i].lit)
+		n += len(p.ops[i].lit)
 		if r := p.ops[i].region; r != nil {
 			for j := range r.pieces {
-				p.size += len(r.pieces[j].lit)
+				n += len(r.pieces[j].lit)
 			}
 		}
 	}
-	return p
+
+	return n
 }
 
 // EightBit reports whether a rendered copy has bytes above 0x7f.
@@ -271,16 +296,19 @@ func (p *Plan) EightBit() bool {
 		if !isASCII(p.ops[i].lit) {
 			return true
 		}
+
 		r := p.ops[i].region
 		if r == nil || r.enc != identity {
 			continue
 		}
+
 		for j := range r.pieces {
 			if !isASCII(r.pieces[j].lit) {
 				return true
 			}
 		}
 	}
+
 	return false
 }
 

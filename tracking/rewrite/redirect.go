@@ -158,14 +158,7 @@ func asciiHost(host string) (string, bool) {
 		return host, ok && err == nil && addr.Is6() && addr.Zone() == ""
 	}
 
-	plain := host
-	if strings.IndexByte(host, '%') >= 0 {
-		decoded, err := url.PathUnescape(host)
-		if err != nil {
-			return "", false
-		}
-		plain = decoded
-	}
+	plain, _ := url.PathUnescape(host) // empty, which is refused below, where it cannot be decoded
 	if !utf8.ValidString(plain) {
 		return "", false
 	}

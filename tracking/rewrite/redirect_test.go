@@ -140,6 +140,9 @@ func FuzzRedirect(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, target string) {
 		location, ok := Redirect(target)
+		if slow, slowOK := Redirect(" " + target); slow != location || slowOK != ok { // no simple URL
+			t.Fatalf("%q leads to %q, %v, read slowly to %q, %v", target, location, ok, slow, slowOK)
+		}
 		if !ok {
 			if location != "" {
 				t.Fatalf("%q is refused and leads to %q", target, location)

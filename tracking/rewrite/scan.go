@@ -25,24 +25,25 @@ type htmlToken struct {
 type scanner struct {
 	data []byte
 	pos  int
-	raw  []byte // the name of the element whose raw text comes next; nil: none
+	raw  string // the name of the element whose raw text comes next; empty: none
 
 	lastStart int // of the tag that was given last
 	// cut is where a tag, a comment or an element with raw text begins that the
-	// document's end cuts off: what is put behind it would be inside it. -1: none.
+	// document's end cuts off: what is put behind it would be inside it. nowhere: none.
 	cut int
 }
 
-func newScanner(data []byte, pos int) *scanner { return &scanner{data: data, pos: pos, cut: -1} }
+func newScanner(data []byte, pos int) *scanner { return &scanner{data: data, pos: pos, cut: nowhere} }
 
 func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
 
-// next gives the next tag or comment; ok is false at the end. A tag that the
+// next returns the next tag or comment; ok is false at the end. A tag that the
 // end of the document cuts off is none.
 func (z *scanner) next() (t htmlToken, ok bool) {
-	if z.raw != nil {
+	if z.raw != "" {
 		z.skipRaw()
 	}
+
 	d := z.data
 	for {
 		i := bytes.IndexByte(d[z.pos:], '<')
@@ -50,19 +51,25 @@ func (z *scanner) next() (t htmlToken, ok bool) {
 			z.pos = len(d)
 			return t, false
 		}
-		if t.start = z.pos + i; t.start+1 >= len(d) { // what follows could make a tag of it
+
+		t.start = z.pos + i
+		if t.start+1 >= len(d) { // what follows could make a tag of it
 			z.pos, z.cut = len(d), t.start
 			return t, false
 		}
+
 		switch c := d[t.start+1]; {
 		case isLetter(c):
 			t.kind, t.nameFrom = startTag, t.start+1
 			if !z.tag(&t) {
 				return t, false
 			}
+
 			z.lastStart = t.start
 			z.raw = rawName(d[t.nameFrom:t.nameTo])
+
 			return t, true
+
 		case c == '/':
 			if t.start+2 >= len(d) {
 				z.pos, z.cut = len(d), t.start
@@ -72,13 +79,17 @@ func (z *scanner) next() (t htmlToken, ok bool) {
 				t.kind, t.nameFrom = endTag, t.start+2
 				return t, z.tag(&t)
 			}
+
 			return z.bogusComment(t, t.start+2), true
+
 		case c == '!':
 			if !bytes.HasPrefix(d[t.start+2:], []byte("--")) {
 				return z.bogusComment(t, t.start+2), true
 			}
 			end, closed := commentEnd(d, t.start+4)
+
 			return z.comment(t, end, closed), true
+
 		case c == '?':
 			return z.bogusComment(t, t.start+1), true
 		default:
@@ -118,15 +129,18 @@ func commentEnd(d []byte, i int) (end int, closed bool) {
 	if bytes.HasPrefix(d[i:], []byte("->")) {
 		return i + 2, true
 	}
+
 	for {
 		n := bytes.Index(d[i:], []byte("--"))
 		if n < 0 {
 			return len(d), false
 		}
+
 		i += n + 2
 		for i < len(d) && d[i] == '-' {
 			i++
 		}
+
 		if i < len(d) && d[i] == '>' {
 			return i + 1, true
 		}
@@ -146,11 +160,13 @@ func (z *scanner) tag(t *htmlToken) bool {
 		i++
 	}
 	t.nameTo = i
+
 	end, ok := walkAttributes(d, i, nil)
 	z.pos, t.end = end, end
 	if !ok {
 		z.cut = t.start
 	}
+
 	return ok
 }
 
@@ -173,6 +189,7 @@ func walkAttributes(d []byte, i int, list *[]attr) (end int, ok bool) {
 		if d[i] == '>' {
 			return i + 1, true
 		}
+
 		a := attr{nameStart: i}
 		if d[i] == '=' { // a name may begin with one
 			i++
@@ -180,7 +197,9 @@ func walkAttributes(d []byte, i int, list *[]attr) (end int, ok bool) {
 		for i < len(d) && !isSpace(d[i]) && d[i] != '/' && d[i] != '>' && d[i] != '=' {
 			i++
 		}
-		a.nameEnd, a.valStart, a.valEnd, a.end = i, i, i, i
+		a.nameEnd, a.end = i, i
+		a.valStart, a.valEnd = i, i
+
 		j := i
 		for j < len(d) && isSpace(d[j]) {
 			j++
@@ -188,6 +207,7 @@ func walkAttributes(d []byte, i int, list *[]attr) (end int, ok bool) {
 		if j < len(d) && d[j] == '=' {
 			i = a.value(d, j+1)
 		}
+
 		if list != nil && len(*list) <= maxAttributes {
 			*list = append(*list, a)
 		}
@@ -196,54 +216,53 @@ func walkAttributes(d []byte, i int, list *[]attr) (end int, ok bool) {
 
 // rawNames are the elements whose content is text to the tokenizer. The content
 // of noscript is not: mail programs run no scripts and show it.
-var rawNames = [][]byte{
-	[]byte("style"), []byte("title"), []byte("script"), []byte("textarea"), []byte("xmp"), []byte("iframe"),
-	[]byte("noembed"), []byte("noframes"), []byte("plaintext"),
+var rawNames = []string{
+	"style", "title", "script", "textarea", "xmp", "iframe", "noembed", "noframes", "plaintext",
 }
 
-func rawName(name []byte) []byte {
-	if len(name) < 3 {
-		return nil
-	}
-	switch name[0] | 0x20 {
-	case 's', 't', 'n', 'x', 'i', 'p':
-		for _, n := range rawNames {
-			if bytes.EqualFold(name, n) {
-				return n
-			}
+func rawName(name []byte) string {
+	for _, n := range rawNames {
+		if asciiFold(name, n) {
+			return n
 		}
 	}
-	return nil
+
+	return ""
 }
 
 // skipRaw goes to the end tag of an element with raw text, or to the end.
 func (z *scanner) skipRaw() {
 	name := z.raw
-	z.raw = nil
+	z.raw = ""
 	d := z.data
-	switch string(name) {
+
+	switch name {
 	case "plaintext":
 		z.rawToEnd()
 		return
 	case "script": // it has states of its own
-		if z.pos += scriptLength(d[z.pos:]); z.pos == len(d) {
+		z.pos += scriptLength(d[z.pos:])
+		if z.pos == len(d) {
 			z.rawToEnd()
 		}
 		return
 	}
+
 	for {
 		i := bytes.Index(d[z.pos:], []byte("</"))
 		if i < 0 {
 			z.rawToEnd()
 			return
 		}
+
 		z.pos += i
 		rest := d[z.pos+2:]
 		if len(rest) <= len(name) { // no end tag fits any more
 			z.rawToEnd()
 			return
 		}
-		if c := rest[len(name)]; bytes.EqualFold(rest[:len(name)], name) && (isSpace(c) || c == '/' || c == '>') {
+
+		if c := rest[len(name)]; asciiFold(rest[:len(name)], name) && (isSpace(c) || c == '/' || c == '>') {
 			return
 		}
 		z.pos += 2

@@ -216,6 +216,15 @@ func TestShortPreamblesKeepTheirBytes(t *testing.T) {
 	}
 }
 
+// TestHeaderOfTheMessageIsNotFolded: long lines in it are not this package's.
+func TestHeaderOfTheMessageIsNotFolded(t *testing.T) {
+	head := "X: " + strings.Repeat("y ", 1000) + "\r\nContent-Type: text/html\r\n"
+	got, p := render(t, head+"\r\n"+linkPart, clicksOnly())
+	if !strings.HasPrefix(got, head+"\r\n") || p.Links != 1 {
+		t.Errorf("%d links in %.80q, want one below the header as it was", p.Links, got)
+	}
+}
+
 func TestSignedPartsWithLongLinesHaveAReason(t *testing.T) {
 	msg := "Content-Type: multipart/signed; boundary=b\r\n\r\n--b\r\n\r\n" + strings.Repeat("x", 2000) + "\r\n--b--\r\n"
 	got, p := render(t, msg, all())

@@ -47,7 +47,7 @@ func (ts targets) check(value string) (target string, ok bool, why Reason) {
 	if !ts.charset.namedUTF8 && hasNonASCIIQuery(t) {
 		return "", false, "" // a query is sent in the charset of the document
 	}
-	if n := len(ts.own); n > 0 && len(location) > n && location[n] == '/' && strings.EqualFold(location[:n], ts.own) {
+	if n := len(ts.own); len(location) > n && location[n] == '/' && strings.EqualFold(location[:n], ts.own) {
 		return "", false, ""
 	}
 

@@ -54,15 +54,15 @@ func (s *textScan) url(from int) int {
 		s.out.insert(len(s.out.list), removed)
 	}
 
-	return max(after, u.next)
+	return after
 }
 
 // wrap adds the edit for a URL, where its target is wrapped. after is where the
 // attributes behind it end.
 func (s *textScan) wrap(from int, u extent, after int, l Link) {
-	var why Reason
-	var ok bool
-	if l.Target, ok, why = s.targets.check(string(s.data[from:u.end])); ok {
+	target, ok, why := s.targets.check(string(s.data[from:u.end]))
+	if ok {
+		l.Target = target
 		switch {
 		case !u.clear || s.inBrokenBrackets(from, after) || isEmphasized(s.data, from, u.end):
 			ok, why = false, UnclearURL
@@ -149,7 +149,6 @@ func isEmphasized(d []byte, from, to int) bool {
 // extent is where a URL ends.
 type extent struct {
 	end   int
-	next  int  // what stands before it holds no other URL
 	clear bool // all mail programs let it end there
 
 	query                bool // a ? was seen
@@ -172,7 +171,6 @@ func (s *textScan) extent(from int) extent {
 		u.clear = false // the text goes on behind the line break
 	}
 	u.end = i
-	u.next = i
 
 	return u
 }

@@ -38,7 +38,7 @@ const (
 	burstLinks      = 3
 )
 
-// rules say who is no person; the first that fits counts, none means a person.
+// rules say who is not a person; the first that fits counts, none means a person.
 // They go by what is known here and now: the first links of a scanner's burst
 // count as a person's, since more are not known of yet.
 var rules = []struct {
@@ -50,7 +50,9 @@ var rules = []struct {
 	{"mail_privacy", event.Prefetch, func(f facts) bool { return !f.click && f.agent.Proxy == "apple" }},
 	{"gmail_prefetch", event.Prefetch, func(f facts) bool { return f.agent.Proxy == "google" && f.agent.IsPrefetched }},
 	{"robot", event.Scanner, func(f facts) bool { return f.agent.Robot }},
-	{"proxy_on_delivery", event.Prefetch, func(f facts) bool { return !f.click && f.agent.Proxy != "" && f.age(proxyOnDelivery) }},
+	{"proxy_on_delivery", event.Prefetch, func(f facts) bool {
+		return !f.click && f.agent.Proxy != "" && f.age(proxyOnDelivery)
+	}},
 	{"head_first", event.Scanner, func(f facts) bool { return f.click && f.headFirst && !f.opened }},
 	{"all_links", event.Scanner, func(f facts) bool { return f.click && f.links >= burstLinks }},
 	{"on_delivery", event.Scanner, func(f facts) bool { return f.click && f.age(onDelivery) }},
@@ -71,6 +73,7 @@ func saysPrefetch(h http.Header) bool {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -80,6 +83,7 @@ func classify(f facts) event.Class {
 			return event.Class{Kind: r.kind, Reason: r.reason}
 		}
 	}
+
 	return event.Class{}
 }
 
@@ -113,6 +117,7 @@ type visit struct {
 // future was made before the clock was set back.
 func (v visit) before(later visit, d time.Duration) bool {
 	age := time.Duration(later.at - v.at)
+
 	return age >= 0 && age < d
 }
 
@@ -130,15 +135,21 @@ func newHistory() *history {
 // journeyOf finds or begins a message's journey. Called under mu.
 func (h *history) journeyOf(id token.ID, now time.Time) *journey {
 	if len(h.now) >= maxJourneys || now.Sub(h.turned).Abs() > generation {
-		h.now, h.before, h.turned = map[token.ID]*journey{}, h.now, now
+		h.before = h.now
+		h.now = map[token.ID]*journey{}
+		h.turned = now
 	}
-	j := h.now[id]
+
+	if j := h.now[id]; j != nil {
+		return j
+	}
+
+	j := h.before[id]
 	if j == nil {
-		if j = h.before[id]; j == nil {
-			j = &journey{}
-		}
-		h.now[id] = j
+		j = &journey{}
 	}
+	h.now[id] = j
+
 	return j
 }
 
@@ -146,8 +157,10 @@ func (h *history) journeyOf(id token.ID, now time.Time) *journey {
 func (h *history) note(r *http.Request, hit hit) (f facts) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	j := h.journeyOf(hit.token.MessageID, hit.at)
-	f.opened, f.click = j.opened, isLink(hit.token.Kind)
+	f.opened = j.opened
+	f.click = isLink(hit.token.Kind)
 
 	v := visit{
 		link:    maphash.String(h.seed, hit.text),
@@ -171,6 +184,7 @@ func (h *history) note(r *http.Request, hit hit) (f facts) {
 	}
 	j.links = remember(j.links, v)
 	f.links = linksOf(j.links, v)
+
 	return f
 }
 
@@ -180,6 +194,7 @@ func (h *history) opened(hit hit, f facts, class event.Class) {
 	if f.click || class.Kind != "" || f.age(onDelivery) {
 		return
 	}
+
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.journeyOf(hit.token.MessageID, hit.at).opened = true
@@ -195,6 +210,7 @@ func linksOf(visits []visit, v visit) int {
 			links = append(links, l.link)
 		}
 	}
+
 	return len(links)
 }
 
@@ -202,6 +218,7 @@ func remember(vs []visit, v visit) []visit {
 	if len(vs) >= maxVisits {
 		vs = append(vs[:0], vs[1:]...)
 	}
+
 	return append(vs, v)
 }
 

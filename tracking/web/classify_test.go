@@ -92,6 +92,34 @@ func TestRules(t *testing.T) {
 		{"a proxy's open, by a clock that is behind", []asked{{at: -time.Second, what: "open", agent: "YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html"}}, event.Class{}},
 		{"HEAD before the clock was set back", []asked{{at: 2 * time.Hour, what: a, method: "HEAD"}, {at: time.Hour, what: a}}, event.Class{}},
 		{"Gmail's prefetch", []asked{{at: time.Hour, what: "open", agent: gmailPrefetch}}, event.Class{Kind: event.Prefetch, Reason: "gmail_prefetch"}},
+		{"a click at once", []asked{{at: 0, what: a}}, event.Class{Kind: event.Scanner, Reason: "on_delivery"}},
+		{"a click just within two seconds", []asked{{at: 2*time.Second - 1, what: a}}, event.Class{Kind: event.Scanner, Reason: "on_delivery"}},
+		{"a click after two seconds", []asked{{at: 2 * time.Second, what: a}}, event.Class{Kind: event.Scanner, Reason: "soon_unopened"}},
+		{"a click just within ten seconds", []asked{{at: 10*time.Second - 1, what: a}}, event.Class{Kind: event.Scanner, Reason: "soon_unopened"}},
+		{"a click after ten seconds", []asked{{at: 10 * time.Second, what: a}}, event.Class{}},
+		{"without a language, just within a minute", []asked{{at: time.Minute - 1, what: a, plain: true}}, event.Class{Kind: event.Scanner, Reason: "no_language"}},
+		{"without a language, after a minute", []asked{{at: time.Minute, what: a, plain: true}}, event.Class{}},
+		{"without a language, opened", []asked{{at: 3 * time.Second, what: "open"}, {at: 30 * time.Second, what: a, plain: true}}, event.Class{}},
+		{"a pixel without a language", []asked{{at: 30 * time.Second, what: "open", plain: true}}, event.Class{}},
+		{"a pixel soon", []asked{{at: 3 * time.Second, what: "open"}}, event.Class{}},
+		{"a pixel at once", []asked{{at: 0, what: "open"}}, event.Class{}},
+		{"a proxy's open just within five seconds", []asked{{at: 5*time.Second - 1, what: "open", agent: "YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html"}}, event.Class{Kind: event.Prefetch, Reason: "proxy_on_delivery"}},
+		{"a proxy's open after five seconds", []asked{{at: 5 * time.Second, what: "open", agent: "YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html"}}, event.Class{}},
+		{"a browser's open within five seconds", []asked{{at: 3 * time.Second, what: "open"}}, event.Class{}},
+		{"a click through Apple's proxy", []asked{{at: time.Hour, what: a, agent: "Mozilla/5.0"}}, event.Class{}},
+		{"an open after two seconds counts as one", []asked{{at: 2 * time.Second, what: "open"}, {at: 6 * time.Second, what: a}}, event.Class{}},
+		{"an open just within two seconds does not", []asked{{at: 2*time.Second - 1, what: "open"}, {at: 6 * time.Second, what: a}}, event.Class{Kind: event.Scanner, Reason: "soon_unopened"}},
+		{"a click opens nothing", []asked{{at: 11 * time.Second, what: a}, {at: 30 * time.Second, what: b, plain: true}}, event.Class{Kind: event.Scanner, Reason: "no_language"}},
+		{"HEAD at the same time", []asked{{at: time.Hour, what: a, method: "HEAD"}, {at: time.Hour, what: a}}, event.Class{Kind: event.Scanner, Reason: "head_first"}},
+		{"HEAD just within a minute", []asked{{at: time.Hour, what: a, method: "HEAD"}, {at: time.Hour + time.Minute - 1, what: a}}, event.Class{Kind: event.Scanner, Reason: "head_first"}},
+		{"HEAD a minute before", []asked{{at: time.Hour, what: a, method: "HEAD"}, {at: time.Hour + time.Minute, what: a}}, event.Class{}},
+		{"HEAD of a pixel before a click", []asked{{at: time.Hour, what: "open", method: "HEAD"}, {at: time.Hour, what: a}}, event.Class{}},
+		{"three links just within two seconds", []asked{{at: time.Hour, what: a}, {at: time.Hour, what: b}, {at: time.Hour + 2*time.Second - 1, what: c}}, event.Class{Kind: event.Scanner, Reason: "all_links"}},
+		{"three links in two seconds", []asked{{at: time.Hour, what: a}, {at: time.Hour, what: b}, {at: time.Hour + 2*time.Second, what: c}}, event.Class{}},
+		{"a pixel behind three links", []asked{{at: time.Hour, what: a}, {at: time.Hour, what: b}, {at: time.Hour, what: c}, {at: time.Hour, what: "open"}}, event.Class{}},
+		{"prefetch in capitals", []asked{{at: time.Hour, what: a, header: [2]string{"Purpose", "Prefetch"}}}, event.Class{Kind: event.Prefetch, Reason: "prefetch_header"}},
+		{"prerender", []asked{{at: time.Hour, what: a, header: [2]string{"Sec-Purpose", "prerender"}}}, event.Class{Kind: event.Prefetch, Reason: "prefetch_header"}},
+		{"another purpose", []asked{{at: time.Hour, what: a, header: [2]string{"Purpose", "navigate"}}}, event.Class{}},
 		{"a browser's name without its language", []asked{{at: 30 * time.Second, what: a, plain: true}}, event.Class{Kind: event.Scanner, Reason: "no_language"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -162,7 +190,7 @@ func TestHistoryIsBounded(t *testing.T) {
 	note := func(id token.ID, text, method string) {
 		h.note(httptest.NewRequest(method, "/", nil), hit{text: text, token: token.Token{Kind: token.Click, MessageID: id}, at: now})
 	}
-	for i := range 3 * maxJourneys {
+	for i := range 2*maxJourneys + 2 {
 		var id token.ID
 		id[0], id[1], id[2] = byte(i), byte(i>>8), byte(i>>16)
 		note(id, "x", "GET")
@@ -175,8 +203,67 @@ func TestHistoryIsBounded(t *testing.T) {
 		note(id, string(rune('a'+i)), "GET")
 		note(id, string(rune('a'+i)), "HEAD")
 	}
-	if j := h.now[id]; len(j.links) > maxVisits || len(j.heads) > maxVisits {
-		t.Errorf("%d links, %d heads", len(j.links), len(j.heads))
+	if j := h.now[id]; len(j.links) != 8 || len(j.heads) != 8 {
+		t.Errorf("%d links, %d heads, want 8 of each", len(j.links), len(j.heads))
+	}
+}
+
+// TestRememberKeepsTheLast, oldest first.
+func TestRememberKeepsTheLast(t *testing.T) {
+	var vs []visit
+	for i := range 10 {
+		vs = remember(vs, visit{link: uint64(i)})
+		if i == 7 && (len(vs) != 8 || vs[0].link != 0) {
+			t.Errorf("of eight visits %v are kept", vs)
+		}
+	}
+	for i, v := range vs {
+		if want := uint64(i + 2); v.link != want {
+			t.Errorf("visit %d is that of link %d, want %d", i, v.link, want)
+		}
+	}
+}
+
+// TestGenerationsOfHistory: a message is remembered for more than five minutes,
+// and as many are as there is room for.
+func TestGenerationsOfHistory(t *testing.T) {
+	start := time.Unix(1795500000, 0)
+	id, other := token.ID{1}, token.ID{2}
+
+	for _, c := range []struct {
+		name  string
+		times []time.Duration // of requests for another message
+		kept  bool
+	}{
+		{"within a generation", []time.Duration{5 * time.Minute}, true},
+		{"a generation later", []time.Duration{5*time.Minute + 1}, true},
+		{"two generations later", []time.Duration{5*time.Minute + 1, 10*time.Minute + 2}, false},
+		{"almost two generations later", []time.Duration{5*time.Minute + 1, 10*time.Minute + 1}, true},
+		{"by a clock that was set back twice", []time.Duration{-5*time.Minute - 1, -10*time.Minute - 2}, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHistory()
+			h.journeyOf(id, start).opened = true
+			for _, d := range c.times {
+				h.journeyOf(other, start.Add(d))
+			}
+			if got := h.journeyOf(id, start.Add(c.times[len(c.times)-1])).opened; got != c.kept {
+				t.Errorf("remembered: %v, want %v", got, c.kept)
+			}
+		})
+	}
+
+	h := newHistory()
+	numbered := func(i int) token.ID { return token.ID{byte(i), byte(i >> 8), byte(i >> 16), 9} }
+	for i := range 1 << 16 {
+		h.journeyOf(numbered(i), start)
+	}
+	if len(h.now) != 1<<16 || len(h.before) != 0 {
+		t.Errorf("%d and %d messages are remembered, want 65536 and none", len(h.now), len(h.before))
+	}
+	h.journeyOf(numbered(1<<16), start)
+	if len(h.now) != 1 || len(h.before) != 1<<16 {
+		t.Errorf("with one more, %d and %d, want 1 and 65536", len(h.now), len(h.before))
 	}
 }
 

@@ -1,26 +1,23 @@
 package web
 
 import (
-	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 )
 
-// peer is whom the connection comes from.
+// peer returns whom the connection comes from; it is not valid where the
+// connection has no address.
 func peer(r *http.Request) netip.Addr {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	addr, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Addr{}
 	}
-	addr, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return addr.Unmap().WithZone("")
+
+	return addr.Addr().Unmap().WithZone("")
 }
 
-// client is the peer, or what the trusted proxies say it is: their entries are
+// client returns the peer, or what the trusted proxies say it is: their entries are
 // followed from the nearest proxy on, as long as they name trusted proxies. It
 // is not valid where a proxy hides the address.
 func (h *Handler) client(r *http.Request) netip.Addr {
@@ -28,6 +25,7 @@ func (h *Handler) client(r *http.Request) netip.Addr {
 	if !among(h.c.TrustedProxies, addr) {
 		return addr
 	}
+
 	hops, err := nodes(r.Header)
 	if err != nil {
 		h.unreadable.Inc()
@@ -42,6 +40,7 @@ func (h *Handler) client(r *http.Request) netip.Addr {
 		}
 		addr = next
 	}
+
 	return addr
 }
 
@@ -50,15 +49,14 @@ func among(networks []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(networks, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// truncated leaves the network: 24 bits of an IPv4 address, 48 of an IPv6 one.
+// truncated returns the network alone: 24 bits of an IPv4 address, 48 of an IPv6
+// one.
 func truncated(a netip.Addr) netip.Addr {
 	bits := 48
 	if a.Is4() {
 		bits = 24
 	}
-	p, err := a.Prefix(bits)
-	if err != nil {
-		return netip.Addr{}
-	}
+	p, _ := a.Prefix(bits) // of no address it is none
+
 	return p.Addr()
 }

@@ -29,10 +29,12 @@ func nodes(h http.Header) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	var out []string
 	for _, e := range elements {
 		out = append(out, e.node)
 	}
+
 	return out, nil
 }
 
@@ -48,6 +50,7 @@ func forwardedHost(h http.Header) (string, error) {
 		if err != nil {
 			return "", err
 		}
+
 		for _, e := range elements {
 			if e.host != "" {
 				last = e.host
@@ -58,10 +61,12 @@ func forwardedHost(h http.Header) (string, error) {
 	if last == "" {
 		return "", nil
 	}
+
 	host := token.Host(last)
 	if host == "" {
 		return "", errForwarded
 	}
+
 	return host, nil
 }
 
@@ -70,11 +75,13 @@ func forwardedHost(h http.Header) (string, error) {
 func listed(h http.Header, name string) (out []string) {
 	for _, line := range h.Values(name) {
 		for member := range strings.SplitSeq(line, ",") {
-			if member = strings.Trim(member, " \t"); member != "" {
+			member = strings.Trim(member, " \t")
+			if member != "" {
 				out = append(out, member)
 			}
 		}
 	}
+
 	return out
 }
 
@@ -83,6 +90,7 @@ func unquoted(s string) string {
 	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
 		return strings.Trim(s[1:len(s)-1], " \t")
 	}
+
 	return s
 }
 
@@ -102,6 +110,7 @@ func readNode(s string) (netip.Addr, error) {
 		if err != nil || !addr.Is6() {
 			return netip.Addr{}, errForwarded
 		}
+
 		return addr.Unmap().WithZone(""), nil
 	case i >= 0 && strings.IndexByte(s, ':') == i: // more colons than one are an IPv6 address
 		if !isNodePort(s[i+1:]) {
@@ -117,6 +126,7 @@ func readNode(s string) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, errForwarded
 	}
+
 	return addr.Unmap().WithZone(""), nil
 }
 
@@ -132,6 +142,7 @@ func isObfuscated(s string) bool {
 	if len(s) < 2 || s[0] != '_' {
 		return false
 	}
+
 	for i := 1; i < len(s); i++ {
 		c := s[i]
 		letter := c|0x20 >= 'a' && c|0x20 <= 'z'
@@ -139,6 +150,7 @@ func isObfuscated(s string) bool {
 			return false
 		}
 	}
+
 	return true
 }
 
@@ -154,6 +166,7 @@ func readForwarded(h http.Header) ([]forwarded, error) {
 		}
 		out = append(out, elements...)
 	}
+
 	return out, nil
 }
 
@@ -171,7 +184,8 @@ func parseForwarded(line string) ([]forwarded, error) {
 			if err != nil || seen[name] {
 				return nil, errForwarded
 			}
-			seen[name], rest = true, strings.TrimLeft(after, " \t")
+			seen[name] = true
+			rest = strings.TrimLeft(after, " \t")
 			switch name {
 			case "for":
 				e.node = value
@@ -193,7 +207,9 @@ func parseForwarded(line string) ([]forwarded, error) {
 		if rest[0] != ',' {
 			return nil, errForwarded
 		}
-		e, rest = forwarded{}, rest[1:]
+
+		e = forwarded{}
+		rest = rest[1:]
 		clear(seen)
 	}
 }
@@ -214,6 +230,7 @@ func cutPair(s string) (name, value, rest string, err error) {
 		if strings.Contains(rest[:end], `"`) {
 			return "", "", "", errForwarded
 		}
+
 		return name, rest[:end], rest[end:], nil
 	}
 
@@ -223,11 +240,13 @@ func cutPair(s string) (name, value, rest string, err error) {
 		case '"':
 			return name, b.String(), rest[i+1:], nil
 		case '\\': // quoted-pair, RFC 9110 section 5.6.4
-			if i++; i == len(rest) {
+			i++
+			if i == len(rest) {
 				return "", "", "", errForwarded
 			}
 		}
 		b.WriteByte(rest[i])
 	}
+
 	return "", "", "", errForwarded
 }

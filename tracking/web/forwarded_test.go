@@ -94,11 +94,135 @@ func TestParseForwarded(t *testing.T) {
 		{`for=a"b"`, nil, false},
 		{`for="a\`, nil, false},
 		{"for=a b", nil, false},
+		{"for=a\t;host=b \t", []forwarded{{"a", "b"}}, true},
+		{"for=a;\t host=b \t", []forwarded{{"a", "b"}}, true},
+		{" \tfor=a", []forwarded{{"a", ""}}, true},
+		{"for=a \t, for=b", []forwarded{{"a", ""}, {"b", ""}}, true},
+		{"for=a,,for=b,", []forwarded{{"a", ""}, {"b", ""}}, true},
+		{"for=a,host=b", []forwarded{{"a", ""}, {"", "b"}}, true},
+		{"for=a,for=b", []forwarded{{"a", ""}, {"b", ""}}, true},
+		{"for=a;;host=b", []forwarded{{"a", "b"}}, true},
+		{"for=;host=b", []forwarded{{"", "b"}}, true},
+		{`for=""`, []forwarded{{}}, true},
+		{`for="\\"`, []forwarded{{`\`, ""}}, true},
+		{`for="a`, nil, false},
+		{`for="`, nil, false},
+		{`for="\"`, nil, false},
+		{"f or=a", nil, false},
+		{"f\tor=a", nil, false},
+		{"a,for=b", nil, false},
+		{"a;for=b", nil, false},
+		{`"for=b`, nil, false},
+		{`for=a"`, nil, false},
+		{"for=a=b", []forwarded{{"a=b", ""}}, true},
+		{"For=a;fOR=b", nil, false},
 	} {
 		got, err := parseForwarded(c.in)
 		if (err == nil) != c.ok || !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%q: got %v, %v; want %v, %v", c.in, got, err, c.want, c.ok)
 		}
+	}
+}
+
+func TestReadNode(t *testing.T) {
+	for _, c := range []struct {
+		in   string
+		want string // "none": it names no address; empty: it cannot be read
+	}{
+		{"192.0.2.1", "192.0.2.1"},
+		{"192.0.2.1:0", "192.0.2.1"},
+		{"192.0.2.1:12345", "192.0.2.1"},
+		{"192.0.2.1:123456", ""},
+		{"192.0.2.1:", ""},
+		{"192.0.2.1:_p", "192.0.2.1"},
+		{"192.0.2.1:_", ""},
+		{"192.0.2.1:12a", ""},
+		{":80", ""},
+		{"192.0.2", ""},
+		{"", ""},
+		{`"192.0.2.1"`, "192.0.2.1"},
+		{"\" 192.0.2.1\t\"", "192.0.2.1"},
+		{`"192.0.2.1`, ""},
+		{`192.0.2.1"`, ""},
+		{`"`, ""},
+		{`""`, ""},
+		{"[2001:db8::1]", "2001:db8::1"},
+		{"[2001:db8::1]:443", "2001:db8::1"},
+		{"[2001:db8::1]:_p", "2001:db8::1"},
+		{"[2001:db8::1]:", ""},
+		{"[2001:db8::1]:x", ""},
+		{"[2001:db8::1]443", ""},
+		{"[2001:db8::1", ""},
+		{"[192.0.2.1]", ""},
+		{"[x]", ""},
+		{"[fe80::1%eth0]:1", "fe80::1"},
+		{"[::ffff:192.0.2.1]", "192.0.2.1"},
+		{"::ffff:192.0.2.1", "192.0.2.1"},
+		{"fe80::1%eth0", "fe80::1"},
+		{"2001:db8::1", "2001:db8::1"},
+		{"UNKNOWN", "none"},
+		{"unknown:443", "none"},
+		{"unknown:x", ""},
+		{"_x", "none"},
+		{"_x:1", "none"},
+		{"_azAZ09._-", "none"},
+		{"_", ""},
+		{"x_", ""},
+		{"_@", ""},
+		{"_[", ""},
+		{"_`", ""},
+		{"_{", ""},
+		{"_/", ""},
+		{"_x y", ""},
+		{"_\u00e9", ""},
+	} {
+		got, err := readNode(c.in)
+		switch {
+		case c.want == "" && err == nil:
+			t.Errorf("%q is read as %v, want an error", c.in, got)
+		case c.want == "none" && (err != nil || got.IsValid()):
+			t.Errorf("%q: got %v, %v, want no address", c.in, got, err)
+		case c.want != "" && c.want != "none" && (err != nil || got.String() != c.want):
+			t.Errorf("%q: got %v, %v, want %s", c.in, got, err, c.want)
+		}
+	}
+}
+
+func TestForwardedHost(t *testing.T) {
+	for _, c := range []struct {
+		header http.Header
+		want   string
+		ok     bool
+	}{
+		{nil, "", true},
+		{http.Header{"X-Forwarded-Host": {`"T.example:443"`}}, "t.example", true},
+		{http.Header{"X-Forwarded-Host": {`""`}}, "", true},
+		{http.Header{"X-Forwarded-Host": {"a.example,\tb.example\t"}}, "b.example", true},
+		{http.Header{"X-Forwarded-Host": {"a b"}}, "", false},
+		{http.Header{"Forwarded": {"host=a.example, for=x"}}, "a.example", true},
+		{http.Header{"Forwarded": {"host=a.example", "host=b.example"}}, "b.example", true},
+		{http.Header{"Forwarded": {"host=a.example", `host="`}}, "", false},
+		{http.Header{"Forwarded": {`host="a b"`}}, "", false},
+	} {
+		got, err := forwardedHost(c.header)
+		if got != c.want || (err == nil) != c.ok {
+			t.Errorf("%v: got %q, %v, want %q, %v", c.header, got, err, c.want, c.ok)
+		}
+	}
+}
+
+func TestTruncated(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.255":                "192.0.2.0",
+		"2001:db8:ffff:ffff:ffff::1": "2001:db8:ffff::",
+		"2001:db8:1::":               "2001:db8:1::",
+	} {
+		if got := truncated(netip.MustParseAddr(in)).String(); got != want {
+			t.Errorf("%s becomes %s, want %s", in, got, want)
+		}
+	}
+	if got := truncated(netip.Addr{}); got.IsValid() {
+		t.Errorf("no address becomes %v", got)
 	}
 }
 

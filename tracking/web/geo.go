@@ -32,7 +32,7 @@ func OpenGeo(file string, log *slog.Logger) (*Geo, error) {
 	return g, g.load()
 }
 
-// CheckGeo tells whether a file is such a database.
+// CheckGeo reports what is wrong with a database file.
 func CheckGeo(file string) error {
 	_, err := readGeo(file)
 	return err
@@ -43,10 +43,12 @@ func readGeo(file string) (*maxminddb.Reader, error) {
 	if err != nil {
 		return nil, fmt.Errorf("web: geo: %w", err)
 	}
+
 	r, err := maxminddb.OpenBytes(data)
 	if err != nil {
 		return nil, fmt.Errorf("web: geo: %s is no MaxMind DB file: %w", file, err)
 	}
+
 	return r, nil
 }
 
@@ -54,11 +56,13 @@ func (g *Geo) load() error {
 	if info, err := os.Stat(g.file); err == nil {
 		g.seen = info.ModTime()
 	}
+
 	r, err := readGeo(g.file)
 	if err != nil {
 		return err
 	}
 	g.reader.Store(r)
+
 	return nil
 }
 
@@ -69,45 +73,60 @@ func (g *Geo) Refresh() {
 	if err != nil || info.ModTime().Equal(g.seen) {
 		return
 	}
+
 	if err := g.load(); err != nil {
 		g.log.Error("changed geoip_db not taken, the old one goes on", "err", err)
 		return
 	}
+
 	g.log.Info("geoip_db taken", "file", g.file)
 }
 
-// lookup says where an address is; nil: the database does not know.
+// geoRecord is what is read of a record of the database.
+type geoRecord struct {
+	Country struct {
+		Code string `maxminddb:"iso_code"`
+	} `maxminddb:"country"`
+	Subdivisions []struct {
+		Code string `maxminddb:"iso_code"`
+	} `maxminddb:"subdivisions"`
+	City struct {
+		Names map[string]string `maxminddb:"names"`
+	} `maxminddb:"city"`
+	Location struct {
+		Latitude  float64 `maxminddb:"latitude"`
+		Longitude float64 `maxminddb:"longitude"`
+	} `maxminddb:"location"`
+	Postal struct {
+		Code string `maxminddb:"code"`
+	} `maxminddb:"postal"`
+}
+
+// lookup returns where an address is; nil: the database does not know.
 func (g *Geo) lookup(a netip.Addr) *event.GeoIP {
 	if g == nil || !a.IsValid() {
 		return nil
 	}
-	var r struct {
-		Country struct {
-			Code string `maxminddb:"iso_code"`
-		} `maxminddb:"country"`
-		Subdivisions []struct {
-			Code string `maxminddb:"iso_code"`
-		} `maxminddb:"subdivisions"`
-		City struct {
-			Names map[string]string `maxminddb:"names"`
-		} `maxminddb:"city"`
-		Location struct {
-			Latitude  float64 `maxminddb:"latitude"`
-			Longitude float64 `maxminddb:"longitude"`
-		} `maxminddb:"location"`
-		Postal struct {
-			Code string `maxminddb:"code"`
-		} `maxminddb:"postal"`
-	}
+
+	var r geoRecord
 	if err := g.reader.Load().Lookup(a).Decode(&r); err != nil {
 		return nil
 	}
-	out := event.GeoIP{Country: r.Country.Code, City: r.City.Names["en"], Latitude: r.Location.Latitude, Longitude: r.Location.Longitude, Zip: r.Postal.Code, PostalCode: r.Postal.Code}
+
+	out := event.GeoIP{
+		Country:    r.Country.Code,
+		City:       r.City.Names["en"],
+		Latitude:   r.Location.Latitude,
+		Longitude:  r.Location.Longitude,
+		Zip:        r.Postal.Code,
+		PostalCode: r.Postal.Code,
+	}
 	if len(r.Subdivisions) > 0 {
 		out.Region = r.Subdivisions[0].Code
 	}
 	if out == (event.GeoIP{}) {
 		return nil
 	}
+
 	return &out
 }

@@ -20,13 +20,16 @@ type Site struct {
 // is another site's as well: its links would open across sites.
 func Sites(sites ...Site) []Site {
 	out := joined(sites)
+
 	claims := map[string]int{}
 	for _, h := range Hosts(out) {
 		claims[h]++
 	}
+
 	for i := range out {
 		out[i].Former = slices.DeleteFunc(out[i].Former, func(f string) bool { return claims[f] > 1 })
 	}
+
 	return out
 }
 
@@ -37,17 +40,21 @@ func joined(sites []Site) []Site {
 		if host == "" {
 			continue
 		}
+
 		at := slices.IndexFunc(out, func(o Site) bool { return o.Host == host })
 		if at < 0 {
 			at = len(out)
 			out = append(out, Site{Host: host})
 		}
+
 		for _, f := range s.Former {
-			if f = token.Host(f); f != "" && f != host && !slices.Contains(out[at].Former, f) {
-				out[at].Former = append(out[at].Former, f)
+			former := token.Host(f)
+			if former != "" && former != host && !slices.Contains(out[at].Former, former) {
+				out[at].Former = append(out[at].Former, former)
 			}
 		}
 	}
+
 	return out
 }
 
@@ -58,6 +65,7 @@ func Hosts(sites []Site) []string {
 		out = append(out, s.Host)
 		out = append(out, s.Former...)
 	}
+
 	return out
 }
 
@@ -82,6 +90,7 @@ func newOpeners(sites []Site) openers {
 			o.byHost[f] = []string{f}
 		}
 	}
+
 	return o
 }
 
@@ -91,11 +100,13 @@ func (o openers) of(host string) (hosts []string, ok bool) {
 	if len(o.byHost) == 0 {
 		return o.others, true
 	}
+
 	hosts, ok = o.byHost[host]
+
 	return hosts, ok
 }
 
-// host is the host that a request was sent to, in the form of token.Host: what
+// host returns the host that a request was sent to, in the form of token.Host: what
 // the nearest trusted proxy says, else its Host field.
 func (h *Handler) host(r *http.Request) string {
 	if among(h.c.TrustedProxies, peer(r)) {
@@ -107,14 +118,16 @@ func (h *Handler) host(r *http.Request) string {
 			return host
 		}
 	}
+
 	return token.Host(r.Host)
 }
 
-// hosts are those whose tokens open in a request. A request for a host that is
+// hosts returns those whose tokens open in a request. A request for a host that is
 // not one of ours is counted; ok is false then.
 func (h *Handler) hosts(r *http.Request) (hosts []string, ok bool) {
 	host := h.host(r)
-	if hosts, ok = h.openers.of(host); ok {
+	hosts, ok = h.openers.of(host)
+	if ok {
 		return hosts, true
 	}
 
@@ -125,6 +138,7 @@ func (h *Handler) hosts(r *http.Request) (hosts []string, ok bool) {
 				"host", event.Clip(host, maxHostLogged), "remote", r.RemoteAddr)
 		})
 	}
+
 	return nil, false
 }
 
@@ -136,6 +150,7 @@ func (h *Handler) open(text string, hosts []string, known bool) (token.Token, er
 			return t, nil
 		}
 	}
+
 	return h.c.Keys.Open(text, token.Probing)
 }
 

@@ -127,6 +127,21 @@ func TestUnknownHostIsCountedAndSaid(t *testing.T) {
 	}
 }
 
+// TestUnknownHostIsClippedInTheLog: a stranger writes no long lines.
+func TestUnknownHostIsClippedInTheLog(t *testing.T) {
+	base, _, keys := setup(t)
+	conf := base.c
+	conf.Sites = []Site{{Host: "a.example"}, {Host: "b.example"}}
+	h := New(conf)
+	log := logged(h)
+	r := httptest.NewRequest("GET", path(keys, token.Token{Kind: token.Click, Host: "a.example"}), nil)
+	r.Host = strings.Repeat("x.", 150) + "example"
+	h.ServeHTTP(httptest.NewRecorder(), r)
+	if got := log.String(); !strings.Contains(got, " host="+strings.Repeat("x.", 127)+"x ") {
+		t.Errorf("logged %q, want 255 bytes of the host", got)
+	}
+}
+
 // TestHostOfRequest: what names the host, and who is believed.
 func TestHostOfRequest(t *testing.T) {
 	h, _, _ := setup(t)

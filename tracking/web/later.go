@@ -52,6 +52,7 @@ func newLater(lost prometheus.Counter) *later {
 		pause: firstPause,
 		lost:  lost,
 	}
+
 	l.waiting = prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "postern_web_waiting_unsubscribes",
 		Help: "Unsubscribe events that wait in memory until they can be written.",
@@ -60,6 +61,7 @@ func newLater(lost prometheus.Counter) *later {
 		defer l.mu.Unlock()
 		return float64(len(l.queue))
 	})
+
 	return l
 }
 
@@ -81,6 +83,7 @@ func (l *later) add(key requestKey, e *event.Event, events Recorder) bool {
 	case l.wake <- struct{}{}:
 	default:
 	}
+
 	return true
 }
 
@@ -113,6 +116,7 @@ func (l *later) serve(ctx context.Context, log *slog.Logger) {
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
+
 	select {
 	case <-t.C:
 		return true
@@ -133,34 +137,34 @@ func (l *later) length() int {
 func (l *later) try(ctx context.Context, log *slog.Logger) (written bool) {
 	failures := 0
 	for range l.length() {
-		w := l.first()
-		if w == nil || failures >= maxFailures {
+		if failures >= maxFailures {
 			break
 		}
 
+		w := l.first()
 		if err := w.events.Record(context.WithoutCancel(ctx), w.event); err != nil {
 			failures++
 			l.putBack(w)
 			continue
 		}
-		failures, written = 0, true
+		failures = 0
+		written = true
 	}
-
 	l.expire(log)
+
 	return written
 }
 
-// first takes the first event out of the queue; nil where there is none. While
-// it is out it is the caller's, and add takes its request for another one.
+// first takes the first event out of the queue, which must not be empty. While
+// it is out it is the caller's, and add takes its request for another one. Only
+// the goroutine of serve takes events out.
 func (l *later) first() *waiting {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.queue) == 0 {
-		return nil
-	}
 	w := l.queue[0]
 	l.queue[0] = nil
 	l.queue = l.queue[1:]
+
 	return w
 }
 
@@ -190,17 +194,20 @@ func (l *later) expire(log *slog.Logger) {
 func (l *later) flush(ctx context.Context, log *slog.Logger) {
 	l.mu.Lock()
 	queue := l.queue
-	l.queue, l.closed = nil, true
+	l.queue = nil
+	l.closed = true
 	l.mu.Unlock()
 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushWithin)
 	defer cancel()
+
 	lost := 0
 	for _, w := range queue {
 		if ctx.Err() != nil || w.events.Record(ctx, w.event) != nil {
 			lost++
 		}
 	}
+
 	l.lose(log, lost)
 }
 
@@ -208,6 +215,7 @@ func (l *later) lose(log *slog.Logger, n int) {
 	if n == 0 {
 		return
 	}
+
 	l.lost.Add(float64(n))
 	log.Error("web: unsubscribe events lost", "events", n)
 }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -17,13 +18,18 @@ import (
 	"postern/tracking/token"
 )
 
-// Prober tells whether the address that links begin with leads to a tracker
+// HostResolver looks up the addresses of a host; *net.Resolver is one.
+type HostResolver interface {
+	LookupHost(ctx context.Context, host string) ([]string, error)
+}
+
+// Prober finds out whether the address that links begin with leads to a tracker
 // that holds our keys.
 type Prober struct {
 	Keys     *token.Keys
-	Resolver *net.Resolver  // nil: the system's
+	Resolver HostResolver   // nil: the system's
 	Roots    *x509.CertPool // nil: the system's
-	Timeout  time.Duration  // of one probe in all; 0: 15 s
+	Timeout  time.Duration  // of one probe in all; 0: probeTimeout
 }
 
 // HostError says that a tracker with our keys answers, and is asked for another
@@ -38,17 +44,25 @@ type HostError struct {
 
 func (e *HostError) Error() string {
 	if e.Asked == e.Arrived {
-		return fmt.Sprintf("%s at %s leads to a tracker with our token keys, whose configuration does not name this host: "+
+		return fmt.Sprintf("%s at %s leads to a tracker with our token keys, "+
+			"whose configuration does not name this host: "+
 			"links get 404; give it the same url, former and rules in [tracking]", e.Asked, e.At)
 	}
+
 	const advice = "let the proxy pass Host on, or send X-Forwarded-Host and be named in tracking.web.trusted_proxies"
 	if e.Opens {
-		return fmt.Sprintf("%s at %s leads to this tracker, but the host does not arrive as configured: it is %q there; "+
-			"links open, for there is one tracking host; before there are several, %s", e.Asked, e.At, e.Arrived, advice)
+		return fmt.Sprintf("%s at %s leads to this tracker, "+
+			"but the host does not arrive as configured: it is %q there; "+
+			"links open, for there is one tracking host; before there are several, %s",
+			e.Asked, e.At, e.Arrived, advice)
 	}
-	return fmt.Sprintf("%s at %s leads to this tracker, but the host does not arrive as configured: it is %q there, "+
-		"and links get 404; %s", e.Asked, e.At, e.Arrived, advice)
+
+	return fmt.Sprintf("%s at %s leads to this tracker, "+
+		"but the host does not arrive as configured: it is %q there, and links get 404; %s",
+		e.Asked, e.At, e.Arrived, advice)
 }
+
+const probeTimeout = 15 * time.Second
 
 // Probe asks a tracking URL for what only our tracker can answer. The error
 // says in plain words what a recipient would meet.
@@ -57,11 +71,10 @@ func (p *Prober) Probe(ctx context.Context, base string) error {
 	if err != nil {
 		return err
 	}
-	if p.Timeout == 0 {
-		p.Timeout = 15 * time.Second
-	}
-	ctx, cancel := context.WithTimeout(ctx, p.Timeout)
+
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(p.Timeout, probeTimeout))
 	defer cancel()
+
 	addrs, err := p.resolve(ctx, u.Hostname())
 	if err != nil {
 		return err
@@ -72,6 +85,7 @@ func (p *Prober) Probe(ctx context.Context, base string) error {
 			return err
 		}
 	}
+
 	return nil
 }
 
@@ -91,6 +105,7 @@ func (p *Prober) probe(ctx context.Context, base string, u *url.URL, addr string
 	if arrived != want {
 		return &HostError{Asked: want, Arrived: arrived, At: addr, Opens: true}
 	}
+
 	return nil
 }
 
@@ -98,18 +113,21 @@ func (p *Prober) resolve(ctx context.Context, host string) ([]string, error) {
 	if ip := net.ParseIP(host); ip != nil {
 		return []string{host}, nil
 	}
-	r := p.Resolver
-	if r == nil {
-		r = net.DefaultResolver
+
+	var r HostResolver = net.DefaultResolver
+	if p.Resolver != nil {
+		r = p.Resolver
 	}
 	addrs, err := r.LookupHost(ctx, host)
 	var no *net.DNSError
 	switch {
 	case errors.As(err, &no) && no.IsNotFound:
-		return nil, fmt.Errorf("the DNS has no address for %s: links lead nowhere; publish an A, AAAA or CNAME record that leads to the tracker", host)
+		return nil, fmt.Errorf("the DNS has no address for %s: links lead nowhere; "+
+			"publish an A, AAAA or CNAME record that leads to the tracker", host)
 	case err != nil:
 		return nil, fmt.Errorf("the DNS does not answer for %s: %w", host, err)
 	}
+
 	return addrs, nil
 }
 
@@ -126,27 +144,27 @@ func (p *Prober) ask(ctx context.Context, base string, u *url.URL, addr, host st
 		MessageID: p.Keys.NewID(time.Now()),
 		Recipient: nonce,
 	}))
-	port := u.Port()
-	if port == "" {
-		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+
+	port := portOf(u)
+	client := http.Client{
+		Transport: p.transport(u.Hostname(), net.JoinHostPort(addr, port)),
+		CheckRedirect: func(*http.Request, []*http.Request) error {
+			return http.ErrUseLastResponse
+		},
 	}
-	at := net.JoinHostPort(addr, port)
-	t := &http.Transport{TLSClientConfig: &tls.Config{ServerName: u.Hostname(), RootCAs: p.Roots}, DisableKeepAlives: true,
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, at)
-		}}
-	client := http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, link, nil)
 	if err != nil {
 		return "", err
 	}
 	req.Header.Set("User-Agent", "postern-check")
+
 	res, err := client.Do(req)
 	if err != nil {
 		return "", fmt.Errorf("%s leads to %s, %w", u.Hostname(), addr, plainWords(err, u, port))
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, 4096))
+
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
 		return "", fmt.Errorf("%s at %s breaks off its answer: %w", u.Hostname(), addr, err)
 	}
@@ -156,11 +174,41 @@ func (p *Prober) ask(ctx context.Context, base string, u *url.URL, addr, host st
 	case res.StatusCode == http.StatusOK && ours:
 		return strings.TrimSpace(answer), nil
 	case res.StatusCode/100 == 3:
-		return "", fmt.Errorf("%s at %s redirects to %s in the place of answering: let /t/ through to the tracker", u.Hostname(), addr, res.Header.Get("Location"))
-	case res.StatusCode == http.StatusNotFound && strings.TrimSpace(string(body)) == http.StatusText(http.StatusNotFound):
+		return "", fmt.Errorf("%s at %s redirects to %s in the place of answering: let /t/ through to the tracker",
+			u.Hostname(), addr, res.Header.Get("Location"))
+	case res.StatusCode == http.StatusNotFound &&
+		strings.TrimSpace(string(body)) == http.StatusText(http.StatusNotFound):
 		return "", fmt.Errorf("%s at %s answers 404: %w", u.Hostname(), addr, errNotFound)
 	}
+
 	return "", fmt.Errorf("%s at %s answers %s, and is not this tracker", u.Hostname(), addr, res.Status)
+}
+
+// maxAnswer bounds what is read of an answer, in bytes.
+const maxAnswer = 4096
+
+// transport connects to one address, whatever the host's name is, and expects
+// the host's certificate there.
+func (p *Prober) transport(host, at string) *http.Transport {
+	return &http.Transport{
+		TLSClientConfig:   &tls.Config{ServerName: host, RootCAs: p.Roots},
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, at)
+		},
+	}
+}
+
+// portOf returns the port of a URL, which may be that of its scheme.
+func portOf(u *url.URL) string {
+	if port := u.Port(); port != "" {
+		return port
+	}
+	if u.Scheme == "https" {
+		return "443"
+	}
+
+	return "80"
 }
 
 // plainWords says what a failed connection is to a recipient.
@@ -175,21 +223,25 @@ func plainWords(err error, u *url.URL, port string) error {
 	if errors.As(err, &outer) {
 		err = outer.Err // without the link
 	}
+
 	switch {
 	case errors.As(err, &host):
-		return fmt.Errorf("whose certificate is for %s and not for %s", strings.Join(host.Certificate.DNSNames, ", "), u.Hostname())
+		return fmt.Errorf("whose certificate is for %s and not for %s",
+			strings.Join(host.Certificate.DNSNames, ", "), u.Hostname())
 	case errors.As(err, &authority):
 		return errors.New("whose certificate comes from nobody whom browsers trust")
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return fmt.Errorf("whose certificate was valid until %s", invalid.Cert.NotAfter.Format(time.DateOnly))
 	case errors.As(err, &cert):
 		return fmt.Errorf("whose certificate does not fit: %w", cert.Err)
-	case errors.As(err, &record), strings.Contains(err.Error(), "HTTP response to HTTPS client"): // net/http has no type for it
+	case errors.As(err, &record),
+		strings.Contains(err.Error(), "HTTP response to HTTPS client"): // net/http has no type for it
 		return fmt.Errorf("where port %s speaks no TLS, though links begin with https://", port)
 	case errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("which does not answer on port %s in time", port)
 	case errors.As(err, &op) && op.Op == "dial":
 		return fmt.Errorf("where nothing listens on port %s", port)
 	}
+
 	return fmt.Errorf("which does not answer as a tracker: %w", err)
 }

@@ -13,16 +13,20 @@ const proxyHeaderTimeout = 10 * time.Second
 
 // Proxied reads PROXY headers (v1 and v2) of trusted proxies, which may also
 // send none and name the client in X-Forwarded-For. From anywhere else such a
-// header is no HTTP.
+// header is not HTTP.
 func Proxied(l net.Listener, from []netip.Prefix) net.Listener {
-	return &proxyproto.Listener{Listener: l, ReadHeaderTimeout: proxyHeaderTimeout, ConnPolicy: func(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
+	policy := func(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
 		t, ok := o.Upstream.(*net.TCPAddr)
-		if !ok {
-			return proxyproto.SKIP, nil
-		}
-		if among(from, t.AddrPort().Addr().Unmap().WithZone("")) {
+		if ok && among(from, t.AddrPort().Addr().Unmap().WithZone("")) {
 			return proxyproto.USE, nil
 		}
+
 		return proxyproto.SKIP, nil
-	}}
+	}
+
+	return &proxyproto.Listener{
+		Listener:          l,
+		ReadHeaderTimeout: proxyHeaderTimeout,
+		ConnPolicy:        policy,
+	}
 }

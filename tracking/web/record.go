@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +46,7 @@ func (h *Handler) engaged(r *http.Request, hit hit) {
 	if r.Method != http.MethodGet {
 		return
 	}
+
 	f.agent = h.c.State.agents.Read(r.UserAgent())
 	f.header = r.Header
 	f.since = hit.at.Sub(hit.token.Issued())
@@ -87,6 +89,7 @@ func (h *Handler) listUnsubscribed(r *http.Request, hit hit) error {
 				h.c.Log.Error("web: unsubscribe request refused, the event cannot be written", "err", err)
 			})
 		}
+
 		return err
 	})
 }
@@ -97,6 +100,7 @@ func (h *Handler) once(r *http.Request, key requestKey, hit hit, write func() er
 	if repeated {
 		h.repeated.Inc()
 	}
+
 	return err
 }
 
@@ -107,9 +111,11 @@ func (h *Handler) writeEngagement(r *http.Request, key requestKey, hit hit, e *e
 		if hit.token.Kind == token.LinkUnsubscribe && h.c.State.later.add(key, e, h.c.Events) {
 			return
 		}
+
 		h.c.State.lost.Inc()
 		h.c.State.say.lost.log(hit.at, func() {
-			h.c.Log.Error("web: events lost, they cannot be written", "err", err, "message_id", e.MessageID, "type", e.Type)
+			h.c.Log.Error("web: events lost, they cannot be written",
+				"err", err, "message_id", e.MessageID, "type", e.Type)
 		})
 	})
 }
@@ -121,6 +127,7 @@ func (h *Handler) writeEngagement(r *http.Request, key requestKey, hit hit, e *e
 func (h *Handler) write(r *http.Request, e *event.Event, within time.Duration, failed func(error)) error {
 	t := time.NewTimer(within)
 	defer t.Stop()
+
 	select {
 	case h.c.State.writing <- struct{}{}:
 	case <-t.C:
@@ -138,6 +145,7 @@ func (h *Handler) write(r *http.Request, e *event.Event, within time.Duration, f
 		}
 		done <- err
 	}()
+
 	select {
 	case err := <-done:
 		return err
@@ -153,6 +161,7 @@ func (h *Handler) recorded(ctx context.Context, e *event.Event) (err error) {
 			err = fmt.Errorf("web: record: panic: %v\n%s", p, debug.Stack())
 		}
 	}()
+
 	return h.c.Events.Record(ctx, e)
 }
 
@@ -181,10 +190,9 @@ func (h *Handler) engagement(r *http.Request, hit hit, a agent.Agent, class even
 		h.describe(e, hit.client, a)
 	}
 	if t.Kind == token.Click || t.Kind == token.AmpClick {
-		if e.TargetLinkName = t.LinkName; e.TargetLinkName == "" {
-			e.TargetLinkName = event.DefaultLinkName
-		}
+		e.TargetLinkName = cmp.Or(t.LinkName, event.DefaultLinkName)
 	}
+
 	return e
 }
 
@@ -192,6 +200,7 @@ func className(c event.Class) string {
 	if c.Kind == "" {
 		return "person"
 	}
+
 	return c.Kind
 }
 

@@ -66,7 +66,8 @@ type attempt struct {
 func same(a, b int64) bool { return time.Duration(a-b).Abs() < sameWithin }
 
 // repeats remembers the requests whose events are being written, and those of the
-// last second whose events are, in two generations. The zero value is ready for use, and safe for concurrent use.
+// last second whose events are, in two generations. The zero value is ready for
+// use, and safe for concurrent use.
 type repeats struct {
 	mu      sync.Mutex
 	pending map[requestKey]*attempt
@@ -81,7 +82,9 @@ var errAborted = errors.New("web: the writing of the event was broken off")
 // once calls write for the first of the same requests within a second; the
 // others wait for it and return its error. A request whose write fails is
 // forgotten: the next one is a first one again.
-func (r *repeats) once(ctx context.Context, key requestKey, now time.Time, write func() error) (repeated bool, err error) {
+func (r *repeats) once(
+	ctx context.Context, key requestKey, now time.Time, write func() error,
+) (repeated bool, err error) {
 	a, first := r.begin(key, now.UnixNano())
 	if a == nil {
 		return true, nil
@@ -98,6 +101,7 @@ func (r *repeats) once(ctx context.Context, key requestKey, now time.Time, write
 	a.err = errAborted
 	defer r.end(key, a)
 	a.err = write()
+
 	return false, a.err
 }
 
@@ -121,6 +125,7 @@ func (r *repeats) begin(key requestKey, at int64) (a *attempt, first bool) {
 		r.pending = map[requestKey]*attempt{}
 	}
 	r.pending[key] = a
+
 	return a, true
 }
 
@@ -140,7 +145,8 @@ func (r *repeats) end(key requestKey, a *attempt) {
 
 	since := time.Duration(a.at - r.turned)
 	if r.now == nil || since >= sameWithin || since < -clockSetBack {
-		r.now, r.before = map[requestKey]int64{}, r.now
+		r.before = r.now
+		r.now = map[requestKey]int64{}
 		r.turned = a.at
 	}
 	if len(r.now) < maxRemembered {

@@ -23,7 +23,7 @@ type State struct {
 	say     struct{ refused, lost, unknownHost, unknownKey seldom }
 }
 
-// NewState makes an empty memory.
+// NewState returns an empty memory.
 func NewState() *State {
 	lost := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "postern_web_events_lost_total",
@@ -63,9 +63,11 @@ type seldom struct {
 func (s *seldom) log(now time.Time, write func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if !s.last.IsZero() && now.Sub(s.last).Abs() < sayEvery {
 		return
 	}
+
 	s.last = now
 	write()
 }

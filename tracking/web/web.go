@@ -9,6 +9,7 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -67,7 +68,7 @@ type Handler struct {
 	unreadable  prometheus.Counter
 }
 
-// New makes a handler.
+// New returns a handler.
 func New(c Config) *Handler {
 	if c.State == nil {
 		c.State = NewState()
@@ -112,6 +113,7 @@ func New(c Config) *Handler {
 		c.Metrics.MustRegister(h.requests, h.durations, h.repeated, h.classes, h.unknownHost, h.unreadable)
 		c.Metrics.MustRegister(c.State.collectors()...)
 	}
+
 	return h
 }
 
@@ -128,7 +130,11 @@ func newUnreadable() prometheus.Counter {
 func probeAnswer(nonce string) string { return "postern tracker " + nonce + "\nhost " }
 
 // pixel is a transparent GIF of one by one.
-const pixel = "GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
+const pixel = "GIF89a\x01\x00\x01\x00\x80\x00\x00" + // one by one, two colours
+	"\x00\x00\x00\xff\xff\xff" +
+	"!\xf9\x04\x01\x00\x00\x00\x00" + // the first colour is transparent
+	",\x00\x00\x00\x00\x01\x00\x01\x00\x00" +
+	"\x02\x02D\x01\x00;"
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -144,6 +150,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) string {
 	w.Header().Set("X-Robots-Tag", "noindex")
 	w.Header().Set("Referrer-Policy", "no-referrer")
 	w.Header().Set("Cache-Control", "no-store")
+
 	text, isLink := token.FromPath(r.URL.Path)
 	shows := r.Method == http.MethodGet || r.Method == http.MethodHead
 	unsubscribes := r.Method == http.MethodPost && isLink
@@ -162,6 +169,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) string {
 	if !isLink {
 		return plain(w, "other_path", http.StatusNotFound)
 	}
+
 	t, err := h.open(text, hosts, known)
 	if err != nil {
 		h.c.Log.Debug("web: bad token", "err", err, "host", r.Host, "remote", r.RemoteAddr)
@@ -172,6 +180,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) string {
 	if unsubscribes {
 		return h.unsubscribe(w, r, h.hit(r, text, t))
 	}
+
 	return h.show(w, r, h.hit(r, text, t))
 }
 
@@ -193,31 +202,37 @@ func badToken(knownHost bool) string {
 	if knownHost {
 		return "bad_token"
 	}
+
 	return "unknown_host"
 }
 
 // show answers GET and HEAD of what a token is for, and returns the outcome.
 func (h *Handler) show(w http.ResponseWriter, r *http.Request, hit hit) string {
 	kind := hit.token.Kind
+
 	switch kind {
 	case token.Open, token.InitialOpen, token.AmpOpen, token.AmpInitialOpen:
 		h.engaged(r, hit)
+
 		w.Header().Set("Content-Type", "image/gif")
 		w.Header().Set("Content-Length", strconv.Itoa(len(pixel)))
 		w.WriteHeader(http.StatusOK)
 		if r.Method == http.MethodGet {
 			w.Write([]byte(pixel))
 		}
+
 		return kind.String()
 	case token.Click, token.AmpClick, token.LinkUnsubscribe:
 		return h.link(w, r, hit)
 	case token.Probe:
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		io.WriteString(w, probeAnswer(hit.token.Recipient)+h.host(r)+"\n")
+
 		return "probe"
 	case token.ListUnsubscribe:
 		page(w, http.StatusOK, "Unsubscribe", `<p>Do you want to unsubscribe?</p><form method="post">`+
 			`<button name="List-Unsubscribe" value="One-Click">Unsubscribe</button></form>`)
+
 		return "unsubscribe_page"
 	default:
 		return plain(w, "bad_token", http.StatusNotFound)
@@ -247,9 +262,11 @@ func (h *Handler) unsubscribe(w http.ResponseWriter, r *http.Request, hit hit) s
 	if err := h.listUnsubscribed(r, hit); err != nil {
 		w.Header().Set("Retry-After", retryAfter)
 		page(w, http.StatusServiceUnavailable, "Not yet unsubscribed", "<p>Please try again in a minute.</p>")
+
 		return "unsubscribe_failed"
 	}
 	page(w, http.StatusOK, "Unsubscribed", "<p>You are unsubscribed.</p>")
+
 	return hit.token.Kind.String()
 }
 
@@ -261,6 +278,7 @@ func isOneClick(w http.ResponseWriter, r *http.Request) bool {
 	if r.Header.Get("Content-Type") == "" {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
+
 	r.URL.RawQuery = ""
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	err := r.ParseMultipartForm(maxForm)
@@ -271,26 +289,37 @@ func isOneClick(w http.ResponseWriter, r *http.Request) bool {
 	return strings.TrimSpace(r.PostForm.Get("List-Unsubscribe")) == "One-Click"
 }
 
+// pagePolicy lets our own pages send their form and do nothing else.
+const pagePolicy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
+
+// pageHTML is our own page with places for its title, its title again, and its
+// body.
+const pageHTML = `<!DOCTYPE html><html lang="en"><meta charset="utf-8">` +
+	`<meta name="viewport" content="width=device-width"><title>%s</title>` +
+	`<style>body{font:1.1rem system-ui,sans-serif;max-width:30rem;margin:20vh auto;padding:0 1rem}` +
+	`button{font:inherit;padding:.5rem 1.5rem}</style><h1>%s</h1>%s</html>`
+
 // page writes one of our own few pages.
 func page(w http.ResponseWriter, status int, title, body string) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'")
+	w.Header().Set("Content-Security-Policy", pagePolicy)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	io.WriteString(w, `<!DOCTYPE html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>`+title+
-		`</title><style>body{font:1.1rem system-ui,sans-serif;max-width:30rem;margin:20vh auto;padding:0 1rem}button{font:inherit;padding:.5rem 1.5rem}</style><h1>`+title+`</h1>`+body+`</html>`)
+	fmt.Fprintf(w, pageHTML, title, title, body)
 }
 
 // link leads to the target of a link, and returns the outcome.
 func (h *Handler) link(w http.ResponseWriter, r *http.Request, hit hit) string {
 	t := hit.token
-	to := t.Target
 	expired := h.c.Expiry > 0 && h.c.Now().Sub(t.Issued()) > h.c.Expiry
+	to := t.Target
 	if expired {
-		if to = h.c.ExpiredURL; to == "" {
-			return plain(w, "expired", http.StatusGone)
-		}
+		to = h.c.ExpiredURL
 	}
+	if expired && to == "" {
+		return plain(w, "expired", http.StatusGone)
+	}
+
 	location, ok := rewrite.Redirect(to)
 	if !ok {
 		return plain(w, "bad_target", http.StatusNotFound)
@@ -298,6 +327,7 @@ func (h *Handler) link(w http.ResponseWriter, r *http.Request, hit hit) string {
 	if !expired {
 		h.engaged(r, hit)
 	}
+
 	w.Header().Set("Location", location)
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(http.StatusFound)
@@ -317,6 +347,7 @@ func NewServer(h http.Handler, log *slog.Logger) *http.Server {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+
 	return &http.Server{
 		Handler:                      h,
 		ReadHeaderTimeout:            10 * time.Second,

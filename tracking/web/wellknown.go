@@ -19,6 +19,7 @@ const maxWellKnown = 128 << 10 // Apple's limit
 // want it.
 func ReadWellKnown(file string) ([]byte, error) {
 	b, err := os.ReadFile(file)
+
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("web: %w", err)
@@ -27,6 +28,7 @@ func ReadWellKnown(file string) ([]byte, error) {
 	case !json.Valid(b):
 		return nil, fmt.Errorf("web: %s is no JSON", file)
 	}
+
 	return b, nil
 }
 
@@ -36,8 +38,10 @@ func (h *Handler) wellKnown(w http.ResponseWriter, r *http.Request) (ok bool) {
 	if !ok || len(body) == 0 {
 		return false
 	}
+
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "public, max-age=3600")
 	w.Write(body) // net/http leaves it out for HEAD
+
 	return true
 }
