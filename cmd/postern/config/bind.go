@@ -73,12 +73,11 @@ type binder struct {
 	env      func(string) string
 	root     reflect.Type // of what is bound
 	problems Problems
-	secrets  map[string]bool // keys that were given in a file of their own or the environment
-	inPlace  []string        // keys of secrets that stand in the file itself
+	inPlace  []string // keys of secrets that stand in the file itself
 }
 
 func newBinder(file string, env func(string) string) *binder {
-	return &binder{file: file, dir: filepath.Dir(file), lines: map[string]int{}, env: env, secrets: map[string]bool{}}
+	return &binder{file: file, dir: filepath.Dir(file), lines: map[string]int{}, env: env}
 }
 
 // problem notes what is wrong with a key, once: a value that could not be read
@@ -334,11 +333,9 @@ func (b *binder) secret(tree map[string]any, prefix, name string, raw any, given
 			b.problem(key+"_file", "%v", err)
 			return nil, false
 		}
-		b.secrets[key] = true
 		return strings.TrimRight(string(data), "\r\n"), true
 	}
 	if v := b.env(env); v != "" {
-		b.secrets[key] = true
 		return v, true
 	}
 	if given {

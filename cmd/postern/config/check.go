@@ -32,9 +32,7 @@ func (b *binder) check(c *Config, role Role) {
 		}
 	}
 	if c.Hostname == "" {
-		if _, given := b.lines["hostname"]; !given {
-			b.problem("hostname", `missing; write for example hostname = "mail.example.com"`)
-		}
+		b.problem("hostname", `missing; write for example hostname = "mail.example.com"`)
 	}
 	c.StateDir = b.Path(c.StateDir)
 	if c.StateDir == "" {
@@ -242,11 +240,6 @@ func (b *binder) checkCerts(all *Config, word func(string, string, ...string)) {
 // checkACME wants a way to answer challenges that does not cross the tracker's.
 func (b *binder) checkACME(c *Config) {
 	a := &c.Certs
-	for i, d := range a.ACMEDomains {
-		if d == "" {
-			b.problem(keyOf("certs.acme_domains", i), "must not be empty")
-		}
-	}
 	if a.ACMEDirectory != "" && !strings.HasPrefix(a.ACMEDirectory, "https://") {
 		b.problem("certs.acme_directory", `want an https address, for example "https://acme-v02.api.letsencrypt.org/directory"`)
 	}
@@ -347,7 +340,7 @@ func (b *binder) checkReports(c *Config) {
 	r.Keep = b.Path(r.Keep)
 	for list, domains := range map[string][]string{"reports.bounce_domains": r.BounceDomains, "reports.fbl_domains": r.FBLDomains} {
 		for i, d := range domains {
-			if err := new(Host).parse(strings.TrimPrefix(d, "*.")); err != nil || d == "" || strings.Contains(strings.TrimPrefix(d, "*."), "*") {
+			if err := new(Host).parse(strings.TrimPrefix(d, "*.")); err != nil || strings.Contains(strings.TrimPrefix(d, "*."), "*") {
 				b.problem(keyOf(list, i), `%q is not a domain, write for example "bounces.example.com", or "*.example.com" for what is below`, d)
 			}
 		}
