@@ -114,26 +114,71 @@ func (g *gateway) buildRelay(n *live, rec recorder) error {
 	if n.pool, err = g.newPool(l, n.metrics); err != nil {
 		return err
 	}
+	n.relay = relay.New(g.relayConfig(n, rec, dkim.NewSigner(signing)))
+	return nil
+}
+
+// relayConfig is what handles mail with a configuration.
+func (g *gateway) relayConfig(n *live, rec recorder, signer *dkim.Signer) relay.Config {
+	l := n.c
 	c := relay.Config{
-		Hostname: string(l.Hostname), Received: l.Submission.ReceivedHeader, PowerMTA: l.Relay.UpstreamKind == "powermta",
-		Headers: relay.HeaderNames{MessageID: string(l.Relay.MessageIDHeader), Job: string(l.Relay.JobHeader),
-			VirtualMTA: string(l.Relay.VirtualMTAHeader), Subaccount: string(l.Relay.SubaccountHeader)},
-		Tracking: relay.Tracking{URL: string(l.Tracking.URL), Open: l.Tracking.Open, InitialOpen: l.Tracking.InitialOpen, Click: l.Tracking.Click},
-		Keys:     n.keys, Signer: dkim.NewSigner(signing), Upstream: n.pool, Events: rec, IDs: g.ids, Queue: watchedQueue{g.queue, &g.puts}, QueueAlways: l.Relay.Queue == "always",
-		AnswerWithin: l.Relay.AnswerWithin.Std(), MsysAPI: l.Relay.MsysAPI, VERPDomain: l.Relay.VERPDomain, MaxRecipients: l.Submission.MaxRecipients,
-		ListUnsubscribe: l.Tracking.ListUnsub, UnsubscribeBy: unsubscribeMailbox(l.Config), MaxLinkLength: l.Tracking.MaxLinkLength, TextLinks: l.Tracking.TextLinks, Convert8Bit: l.Relay.Convert8Bit,
-		RequireSignature: l.DKIM.Require, SignatureLife: l.DKIM.Expire.Std(), Log: g.log, Metrics: n.metrics,
+		Hostname: string(l.Hostname),
+		Headers: relay.HeaderNames{
+			MessageID:  string(l.Relay.MessageIDHeader),
+			Job:        string(l.Relay.JobHeader),
+			VirtualMTA: string(l.Relay.VirtualMTAHeader),
+			Subaccount: string(l.Relay.SubaccountHeader),
+		},
+		Received:      l.Submission.ReceivedHeader,
+		PowerMTA:      l.Relay.UpstreamKind == "powermta",
+		MsysAPI:       l.Relay.MsysAPI,
+		VERPDomain:    l.Relay.VERPDomain,
+		MaxRecipients: l.Submission.MaxRecipients,
+		Tracking: relay.Tracking{
+			URL:         string(l.Tracking.URL),
+			Open:        l.Tracking.Open,
+			InitialOpen: l.Tracking.InitialOpen,
+			Click:       l.Tracking.Click,
+		},
+		ListUnsubscribe:  l.Tracking.ListUnsub,
+		UnsubscribeBy:    unsubscribeMailbox(l.Config),
+		MaxLinkLength:    l.Tracking.MaxLinkLength,
+		TextLinks:        l.Tracking.TextLinks,
+		Convert8Bit:      l.Relay.Convert8Bit,
+		Keys:             n.keys,
+		Signer:           signer,
+		RequireSignature: l.DKIM.Require,
+		SignatureLife:    l.DKIM.Expire.Std(),
+		Upstream:         n.pool,
+		Events:           rec,
+		IDs:              g.ids,
+		Queue:            watchedQueue{g.queue, &g.puts},
+		QueueAlways:      l.Relay.Queue == "always",
+		AnswerWithin:     l.Relay.AnswerWithin.Std(),
+		Log:              g.log,
+		Metrics:          n.metrics,
 	}
 	if g.users != nil {
 		c.Holders = g.users
 	}
 	addRoutes(&c, l.Config)
-	n.relay = relay.New(c)
-	return nil
+
+	return c
 }
 
 // newWeb makes the tracker's side of a configuration.
 func (g *gateway) newWeb(n *live, rec recorder) (http.Handler, error) {
+	c, err := g.webConfig(n, rec)
+	if err != nil {
+		return nil, err
+	}
+
+	n.geo = c.Geo
+	return web.New(c), nil
+}
+
+// webConfig is [tracking] for the tracker.
+func (g *gateway) webConfig(n *live, rec recorder) (web.Config, error) {
 	t := n.c.Tracking
 	c := web.Config{
 		Keys:           n.keys,
@@ -151,24 +196,28 @@ func (g *gateway) newWeb(n *live, rec recorder) (http.Handler, error) {
 
 		DurationBuckets: durationBuckets,
 	}
-	for path, file := range map[string]string{web.AppleAppSitePath: t.Web.AppleAppSite, web.AssetLinksPath: t.Web.AssetLinks} {
+
+	wellKnown := map[string]string{
+		web.AppleAppSitePath: t.Web.AppleAppSite,
+		web.AssetLinksPath:   t.Web.AssetLinks,
+	}
+	for path, file := range wellKnown {
 		if file == "" {
 			continue
 		}
 		body, err := web.ReadWellKnown(file)
 		if err != nil {
-			return nil, err
+			return c, err
 		}
 		c.WellKnown[path] = body
 	}
-	if t.Web.GeoIPDB != "" {
-		geo, err := web.OpenGeo(t.Web.GeoIPDB, g.log)
-		if err != nil {
-			return nil, err
-		}
-		c.Geo, n.geo = geo, geo
+
+	if t.Web.GeoIPDB == "" {
+		return c, nil
 	}
-	return web.New(c), nil
+	geo, err := web.OpenGeo(t.Web.GeoIPDB, g.log)
+	c.Geo = geo
+	return c, err
 }
 
 // unsubscribeMailbox is where List-Unsubscribe by mail leads; empty: nowhere,
@@ -407,29 +456,66 @@ func (g *gateway) checkUpstreams(ctx context.Context) {
 // addRoutes fills in what the lists of tables say.
 func addRoutes(rc *relay.Config, c *config.Config) {
 	for _, p := range c.Pools {
-		rc.Pools = append(rc.Pools, relay.Pool{Name: p.Name, Enable: relay.Enable(p.EnableSignals), Subaccount: p.Subaccount})
+		rc.Pools = append(rc.Pools, relay.Pool{
+			Name:       p.Name,
+			Enable:     relay.Enable(p.EnableSignals),
+			Subaccount: p.Subaccount,
+		})
 	}
 	for _, v := range c.VirtualMTA {
-		rc.VirtualMTAs = append(rc.VirtualMTAs, relay.VirtualMTA{Name: v.Name, Pool: v.Pool, SourceHost: v.SourceHost, Enable: relay.Enable(v.EnableSignals), Subaccount: v.Subaccount})
+		rc.VirtualMTAs = append(rc.VirtualMTAs, relay.VirtualMTA{
+			Name:       v.Name,
+			Pool:       v.Pool,
+			SourceHost: v.SourceHost,
+			Enable:     relay.Enable(v.EnableSignals),
+			Subaccount: v.Subaccount,
+		})
 	}
-	rc.Signals = relay.Signals{Enable: relay.Enable(c.Signals.EnableSignals), Subaccount: c.Signals.Subaccount}
+
+	rc.Signals = relay.Signals{
+		Enable:     relay.Enable(c.Signals.EnableSignals),
+		Subaccount: c.Signals.Subaccount,
+	}
 	for _, f := range c.Signals.Filters {
-		rc.Signals.Filters = append(rc.Signals.Filters, relay.SignalsFilter{Pattern: f.SenderOrFrom, Enable: f.Enable, Subaccount: f.Subaccount})
+		rc.Signals.Filters = append(rc.Signals.Filters, relay.SignalsFilter{
+			Pattern:    f.SenderOrFrom,
+			Enable:     f.Enable,
+			Subaccount: f.Subaccount,
+		})
 	}
+
 	for _, r := range c.Relay.Rewrite {
 		rc.Rewrite = append(rc.Rewrite, relay.RewriteRule{From: r.MailFrom, To: r.To})
 	}
 	for _, r := range c.Tracking.Rules {
-		rc.TrackingRules = append(rc.TrackingRules, relay.TrackingRule{Pattern: r.SenderOrFrom, URL: string(r.URL), Open: r.Open, InitialOpen: r.InitialOpen, Click: r.Click})
+		rc.TrackingRules = append(rc.TrackingRules, relay.TrackingRule{
+			Pattern:     r.SenderOrFrom,
+			URL:         string(r.URL),
+			Open:        r.Open,
+			InitialOpen: r.InitialOpen,
+			Click:       r.Click,
+		})
 	}
 }
 
 func userEntries(users []config.User) []smtpd.UserEntry {
 	out := make([]smtpd.UserEntry, len(users))
 	for i, u := range users {
-		out[i] = smtpd.UserEntry{Password: u.Password, User: relay.User{Name: u.Name, VirtualMTA: u.VirtualMTA, Job: u.Job,
-			JobPrefix: u.JobPrefix, Subaccount: u.Subaccount, FromDomains: u.FromDomains, Tracking: u.Tracking, DKIMKey: u.DKIMKey}}
+		out[i] = smtpd.UserEntry{
+			Password: u.Password,
+			User: relay.User{
+				Name:        u.Name,
+				VirtualMTA:  u.VirtualMTA,
+				Job:         u.Job,
+				JobPrefix:   u.JobPrefix,
+				Subaccount:  u.Subaccount,
+				FromDomains: u.FromDomains,
+				Tracking:    u.Tracking,
+				DKIMKey:     u.DKIMKey,
+			},
+		}
 	}
+
 	return out
 }
 
