@@ -386,26 +386,35 @@ func (g *gateway) watchFiles(ctx context.Context) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 
-	users := usersWatch{}
-	renewed := time.Now()
+	w := filesWatch{renewed: time.Now()}
 	for {
 		select {
 		case <-tick.C:
+			g.lookAtFiles(&w, time.Now())
 		case <-ctx.Done():
 			return
 		}
-
-		end := g.rounds.Begin()
-		if time.Since(renewed) > renewEvery {
-			renewed = time.Now()
-			g.renewLocal()
-		}
-		if n := g.live.Load(); n.geo != nil {
-			n.geo.Refresh()
-		}
-		g.lookAtUsers(&users)
-		end()
 	}
+}
+
+// filesWatch is what watchFiles knows from one look to the next.
+type filesWatch struct {
+	users   usersWatch
+	renewed time.Time // when the certificates of the local CA were looked at
+}
+
+// lookAtFiles is one round of watchFiles.
+func (g *gateway) lookAtFiles(w *filesWatch, now time.Time) {
+	defer g.rounds.Begin()()
+
+	if now.Sub(w.renewed) > renewEvery {
+		w.renewed = now
+		g.renewLocal()
+	}
+	if n := g.live.Load(); n.geo != nil {
+		n.geo.Refresh()
+	}
+	g.lookAtUsers(&w.users)
 }
 
 // renewLocal renews what the local CA has signed, where it runs out soon.
@@ -441,16 +450,21 @@ func (g *gateway) checkUpstreams(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
-			end := g.rounds.Begin()
-			c, cancel := context.WithTimeout(ctx, checkTimeout)
-			g.live.Load().pool.Check(c)
-			cancel()
-			g.queue.Len() // which hangs where the queue does
-			end()
+			g.probeUpstreams(ctx)
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// probeUpstreams is one round of checkUpstreams.
+func (g *gateway) probeUpstreams(ctx context.Context) {
+	defer g.rounds.Begin()()
+
+	c, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	g.live.Load().pool.Check(c)
+	g.queue.Len() // which hangs where the queue does
 }
 
 // addRoutes fills in what the lists of tables say.
