@@ -165,14 +165,14 @@ func TestCheckOnlineSaysWhatItFound(t *testing.T) {
 	code, stdout, stderr := w.check(t, map[string][]string{
 		"s._domainkey.example.com": {record},
 		"b.example":                {"v=spf1 -all", "MX Postern.localhost"},
-		"f.example":                {"MX a.example", "MX b.example"},
+		"f.example":                {"MX a.example"},
 	})
 
 	want := "  ok      upstream " + w.upstream + " takes mail: plain text, no login\n" +
 		"  ok      DKIM: s._domainkey.example.com holds the key on disk\n" +
 		"  ok      MX: b.example leads to Postern.localhost\n" +
 		"  note    MX of *.many.example: not asked, for it names many domains\n" +
-		"  note    MX: f.example leads to a.example, b.example, which has to be this gateway, postern.localhost\n" +
+		"  note    MX: f.example leads to a.example, which has to be this gateway, postern.localhost\n" +
 		"  ok      SPF: b.example has \"v=spf1 -all\"\n" +
 		"  ok      ingest: " + w.ingest.URL + "/upload takes the API key\n" +
 		w.tracker.URL + ": ok, this tracker answers\n"
@@ -294,6 +294,12 @@ func TestOnlineAsksEveryUpstreamAndKey(t *testing.T) {
 	}
 	if o.failed != 2 {
 		t.Errorf("got %d failed, want 2", o.failed)
+	}
+}
+
+func TestHostsOfMX(t *testing.T) {
+	if got := mxHosts([]*net.MX{{Host: "a.example."}, {Host: "b.example"}}); got != "a.example, b.example" {
+		t.Errorf("got %q", got)
 	}
 }
 
