@@ -936,13 +936,19 @@ func TestMessageIDsAreOursWithTheKeysInUse(t *testing.T) {
 	}
 }
 
-// TestAcmeIsAskedForTheNames, and answers where nobody else does.
+// TestACMEConfiguration: what the service is asked for, and who answers its
+// challenges.
 func TestACMEConfiguration(t *testing.T) {
 	file := writeConfig(t, "", "")
 	replaceIn(t, file, "mode = \"self-signed\"\n", "mode = \"acme\"\nacme_email = \"a@example.com\"\nacme_domains = [\"a.example\", \"b.example\"]\n"+
 		"acme_directory = \"https://127.0.0.1:1/\"\nacme_http_listen = \"127.0.0.3:0\"\nacme_tls_listen = \"127.0.0.2:0\"\nacme_ca_file = \"ca.pem\"\n")
 	writeFile(t, filepath.Dir(file), "ca.pem", testCA)
-	g, _ := startGateway(t, file)
+	g, _, stop := serving(t, file)
+	defer func() {
+		if err := stop(); err != nil {
+			t.Errorf("got %v at the end, want nil", err)
+		}
+	}()
 
 	c, err := g.acmeConfig(g.c)
 	if err != nil {
@@ -956,6 +962,18 @@ func TestACMEConfiguration(t *testing.T) {
 	if len(g.acmeHTTP) != 1 || len(g.acmeTLS) != 1 {
 		t.Errorf("got %d and %d listeners for challenges, want one each", len(g.acmeHTTP), len(g.acmeTLS))
 	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	for _, url := range []string{"http://" + g.acmeHTTP[0].Addr().String(), "https://" + g.acmeTLS[0].Addr().String()} {
+		r, err := client.Get(url + "/metrics")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Body.Close()
+		if r.StatusCode != http.StatusNotFound {
+			t.Errorf("%s: got %d, want 404 for all but challenges", url, r.StatusCode)
+		}
+	}
+
 	g.c.Tracking.Web.Listen = []config.Addr{"127.0.0.1:80"}
 	for addr, want := range map[config.OptAddr]bool{"": false, "127.0.0.1:80": false, "127.0.0.1:81": true} {
 		if got := g.ownACME(addr); got != want {
