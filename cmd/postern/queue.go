@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -161,10 +162,13 @@ func (c *queueListCmd) Run(e *env) error {
 	if c.JSON {
 		return c.ask(http.MethodGet, path, e.stdout)
 	}
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(c.ask(http.MethodGet, path, w)) }()
+
+	var answer bytes.Buffer
+	if err := c.ask(http.MethodGet, path, &answer); err != nil {
+		return err
+	}
 	var list []queue.Waiting
-	if err := json.NewDecoder(r).Decode(&list); err != nil {
+	if err := json.Unmarshal(answer.Bytes(), &list); err != nil {
 		return err
 	}
 	if len(list) == 0 {
