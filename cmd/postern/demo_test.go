@@ -332,6 +332,9 @@ func TestDemoFilesAreMadeOnce(t *testing.T) {
 func TestDemoSaysWhatItCannotMake(t *testing.T) {
 	for _, name := range []string{"token.keys", "dkim.pem", "users.toml", "postern.toml", "sample.eml"} {
 		dir := t.TempDir()
+		if name != "dkim.pem" {
+			signingKey(t, dir) // one that is made takes its time
+		}
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			t.Fatal(err)
 		}

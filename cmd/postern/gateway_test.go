@@ -130,6 +130,7 @@ func TestAStartThatFailsHoldsNothing(t *testing.T) {
 		}, "submission.listen: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			file := writeConfig(t, "", "")
 			l := loadConfig(t, file)
 			if err := os.MkdirAll(l.StateDir, 0o700); err != nil {
@@ -345,6 +346,7 @@ func TestAPartThatFailsEndsTheGateway(t *testing.T) {
 		"accounting.pipe_socket": func(g *gateway) net.Listener { return g.pipeSockets[0] },
 	} {
 		t.Run(what, func(t *testing.T) {
+			t.Parallel()
 			g, log := startGateway(t, everything(t))
 			ended := make(chan error, 1)
 			go func() { ended <- g.Serve(t.Context()) }()

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -100,7 +101,10 @@ func TestQueueCommands(t *testing.T) {
 			file := writeConfig(t, "", "")
 			waitingCopies(t, filepath.Join(filepath.Dir(file), "state", "queue"))
 			if gateway { // whose upstream is away, so that what waits goes on to wait
-				serving(t, file)
+				g, _, _ := serving(t, file)
+				eventually(t, "the first attempts", func() bool {
+					return !slices.ContainsFunc(g.queue.List(9), func(w queue.Waiting) bool { return w.Tries == 0 })
+				})
 			}
 			queueCmd := func(args ...string) (int, string, string) {
 				return execute(t, "", append([]string{"queue", args[0], "--config", file}, args[1:]...)...)
