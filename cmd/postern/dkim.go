@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 
 	"postern/dkim"
 	"postern/relay/envelope"
+	"postern/tracking/spool/atomicfile"
 )
 
 type dkimCmd struct {
@@ -43,15 +45,34 @@ func (c *dkimKeygenCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(c.Out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err := writeNewFile(atomicfile.OS{}, c.Out, pem); err != nil {
+		return err
+	}
+
+	return printRecord(e, dkim.Key{Domain: domain, Selector: c.Selector, Private: key}, false)
+}
+
+// writeNewFile makes a file durable that must not exist yet and that only its
+// owner reads. Where that fails no file is left, so that the command can be
+// given again.
+func writeNewFile(fsys atomicfile.FS, name string, data []byte) error {
+	f, err := fsys.Create(name)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(pem)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
 	}
-	return printRecord(e, dkim.Key{Domain: domain, Selector: c.Selector, Private: key}, false)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = fsys.SyncDir(filepath.Dir(name))
+	}
+	if err != nil {
+		return errors.Join(err, fsys.Remove(name))
+	}
+
+	return nil
 }
 
 // keyArgs name a key on disk.
