@@ -387,6 +387,71 @@ func TestAnUploaderWithoutItsCursorEndsTheStart(t *testing.T) {
 	}
 }
 
+// TestPartsThatAreStarted names them, of what ends first and of what ends last.
+func TestPartsThatAreStarted(t *testing.T) {
+	acme := "mode = \"acme\"\nacme_directory = \"https://127.0.0.1:1/\"\nacme_http_listen = \"127.0.0.3:0\"\nacme_tls_listen = \"127.0.0.2:0\"\n"
+	for _, c := range []struct {
+		name        string
+		file        func(t *testing.T) string
+		role        config.Role
+		front, back string
+	}{
+		{"the smallest", func(t *testing.T) string { return writeConfig(t, "", "") }, config.All,
+			"submission, tracker, upstream, retry spool, accounting, accounting.pipe_socket",
+			"certificates, files, tracker's state, admin, admin.socket"},
+		{"everything", everything, config.All,
+			"submission, submission, reports, tracker, upstream, retry spool, accounting, accounting.pipe_socket",
+			"certificates, files, tracker's state, admin, admin.socket, ingest"},
+		{"a tracker", everything, config.Tracker, "tracker", "files, tracker's state, admin, admin.socket, ingest"},
+		{"records by standard input", func(t *testing.T) string { return writeConfig(t, "", "[accounting]\npipe = true\n") }, config.All,
+			"submission, tracker, upstream, retry spool, accounting, accounting.pipe_socket, accounting.pipe",
+			"certificates, files, tracker's state, admin, admin.socket"},
+		{"logins upstream, no admin", func(t *testing.T) string {
+			file := writeConfig(t, "", "[admin]\nlisten = \"\"\nsocket = \"\"\n")
+			replaceIn(t, file, "[submission]\n", "[submission]\nauth = \"upstream\"\n")
+			return file
+		}, config.All, "submission, tracker, upstream, retry spool, accounting, accounting.pipe_socket", "certificates, files, tracker's state, logins upstream"},
+		{"ACME", func(t *testing.T) string {
+			file := writeConfig(t, "", "")
+			replaceIn(t, file, "mode = \"self-signed\"\n", acme)
+			return file
+		}, config.All, "submission, tracker, upstream, retry spool, accounting, accounting.pipe_socket",
+			"certificates, certs.acme_http_listen, certs.acme_tls_listen, acme, files, tracker's state, admin, admin.socket"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l, problems := config.Load(c.file(t), c.role)
+			if f := problems.Fatal(); len(f) > 0 {
+				t.Fatal(f)
+			}
+			g, err := buildGateway(t, l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer g.close()
+
+			var front, back []string
+			g.serveFront(t.Context(), func(what string, _ func() error) { front = append(front, what) })
+			if err := g.serveBack(t.Context(), func(what string, _ func() error) { back = append(back, what) }); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(front, ", "); got != c.front {
+				t.Errorf("front: got  %s\nwant %s", got, c.front)
+			}
+			if got := strings.Join(back, ", "); got != c.back {
+				t.Errorf("back: got  %s\nwant %s", got, c.back)
+			}
+			if got := g.adminServer(http.NotFoundHandler()).WriteTimeout; got != 0 {
+				t.Errorf("got %v for an answer of the operators' side, want no bound", got)
+			}
+			for listener, want := range map[string]int{"submission": g.connections.Submission, "reports": g.connections.Reports, "tracker": g.connections.Tracker} {
+				if got := values(t, g.reg)["postern_connections_limit{listener=\""+listener+"\"}"]; got != float64(want) {
+					t.Errorf("%s: got a limit of %v connections, want %d", listener, got, want)
+				}
+			}
+		})
+	}
+}
+
 // TestMailGoesThrough hands a message in, and looks at what arrives, what is
 // recorded and what is counted.
 func TestMailGoesThrough(t *testing.T) {
@@ -945,12 +1010,7 @@ func TestACMEConfiguration(t *testing.T) {
 	replaceIn(t, file, "mode = \"self-signed\"\n", "mode = \"acme\"\nacme_email = \"a@example.com\"\nacme_domains = [\"a.example\", \"b.example\"]\n"+
 		"acme_directory = \"https://127.0.0.1:1/\"\nacme_http_listen = \"127.0.0.3:0\"\nacme_tls_listen = \"127.0.0.2:0\"\nacme_ca_file = \"ca.pem\"\n")
 	writeFile(t, filepath.Dir(file), "ca.pem", testCA)
-	g, _, stop := serving(t, file)
-	defer func() {
-		if err := stop(); err != nil {
-			t.Errorf("got %v at the end, want nil", err)
-		}
-	}()
+	g, _ := startGateway(t, file)
 
 	c, err := g.acmeConfig(g.c)
 	if err != nil {
@@ -964,6 +1024,22 @@ func TestACMEConfiguration(t *testing.T) {
 	if len(g.acmeHTTP) != 1 || len(g.acmeTLS) != 1 {
 		t.Errorf("got %d and %d listeners for challenges, want one each", len(g.acmeHTTP), len(g.acmeTLS))
 	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	defer func() {
+		cancel()
+		wg.Wait()
+	}()
+	g.serveACME(ctx, func(what string, f func() error) {
+		if what == "acme" {
+			return // which would ask the service
+		}
+		wg.Go(func() {
+			if err := f(); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+		})
+	})
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	for _, url := range []string{"http://" + g.acmeHTTP[0].Addr().String(), "https://" + g.acmeTLS[0].Addr().String()} {
 		r, err := client.Get(url + "/metrics")

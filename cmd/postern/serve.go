@@ -586,6 +586,9 @@ func (g *gateway) close() {
 	if l := g.live.Load(); l != nil && l.pool != nil {
 		l.pool.Close()
 	}
+	if g.acme != nil {
+		g.acme.Close()
+	}
 	if g.uploader != nil {
 		g.uploader.Close()
 	}
@@ -701,24 +704,22 @@ func (g *gateway) serveFront(ctx context.Context, run runner) {
 // serveBack starts what goes on until nothing comes in any more.
 func (g *gateway) serveBack(ctx context.Context, run runner) error {
 	if g.certs != nil {
-		run("", func() error { g.certs.Watch(ctx, watchEvery); return nil })
+		run("certificates", func() error { g.certs.Watch(ctx, watchEvery); return nil })
 	}
 	if g.acme != nil {
 		g.serveACME(ctx, run)
 	}
-	run("", func() error { g.watchFiles(ctx); return nil })
-	run("", func() error { return g.webState.Serve(ctx, g.log) })
-	if mail := g.c.Role == config.All; mail && g.c.Submission.Auth == "upstream" { // to know what it offers
-		run("", func() error { _ = g.Reachable(ctx); return nil })
+	run("files", func() error { g.watchFiles(ctx); return nil })
+	run("tracker's state", func() error { return g.webState.Serve(ctx, g.log) })
+	if g.c.Role == config.All && g.c.Submission.Auth == "upstream" { // to know what it offers
+		run("logins upstream", func() error { _ = g.Reachable(ctx); return nil })
 	}
 	for _, l := range g.adminListeners {
-		s := web.NewServer(newHostGuard(g.admin.open, g.c.Config), g.log)
-		s.WriteTimeout = 0 // the demo's stream takes its time
+		s := g.adminServer(newHostGuard(g.admin.open, g.c.Config))
 		run("admin", func() error { return serveHTTP(ctx, s, l, g.lastGrace) })
 	}
 	for _, l := range g.adminSockets {
-		s := web.NewServer(g.admin.mux, g.log)
-		s.WriteTimeout = 0 // profiles take their time
+		s := g.adminServer(g.admin.mux)
 		run("admin.socket", func() error { return serveHTTP(ctx, s, l, g.lastGrace) })
 	}
 	if g.uploader != nil {
@@ -729,4 +730,13 @@ func (g *gateway) serveBack(ctx context.Context, run runner) error {
 		run("ingest", func() error { return g.uploader.Serve(ctx, watchedSource{reader, &g.commits}) })
 	}
 	return nil
+}
+
+// adminServer has no bound on the time of an answer: profiles and the demo's
+// stream take theirs.
+func (g *gateway) adminServer(h http.Handler) *http.Server {
+	s := web.NewServer(h, g.log)
+	s.WriteTimeout = 0
+
+	return s
 }
