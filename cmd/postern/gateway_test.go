@@ -131,7 +131,7 @@ func TestAStartThatFailsHoldsNothing(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			file := writeConfig(t, "", "")
+			file := everything(t)
 			l := loadConfig(t, file)
 			if err := os.MkdirAll(l.StateDir, 0o700); err != nil {
 				t.Fatal(err)
@@ -383,6 +383,58 @@ func TestAnUploaderWithoutItsCursorEndsTheStart(t *testing.T) {
 	for _, l := range g.listeners {
 		if _, err := l.Accept(); err == nil {
 			t.Errorf("%s still listens", l.Addr())
+		}
+	}
+}
+
+// TestBindingsHaveTheirRoom: each address by its key, with the bound on its
+// connections; 0: its server has one of its own.
+func TestBindingsHaveTheirRoom(t *testing.T) {
+	file := everything(t)
+	replaceIn(t, file, "mode = \"self-signed\"\n", "mode = \"acme\"\nacme_directory = \"https://127.0.0.1:1/\"\n"+
+		"acme_http_listen = \"127.0.0.3:0\"\nacme_tls_listen = \"127.0.0.2:0\"\n")
+	g, _ := startGateway(t, file)
+	g.connections.Tracker = 9
+
+	var got []string
+	for _, b := range g.bindings() {
+		room := 0
+		if b.room != nil {
+			room = cap(b.room.free)
+		}
+		got = append(got, fmt.Sprintf("%s %s %d", b.key, b.addr, room))
+	}
+	want := []string{
+		"submission.listen 127.0.0.1:0 0",
+		"submission.listen_tls 127.0.0.1:0 0",
+		"reports.listen 127.0.0.1:0 0",
+		"tracking.web.listen 127.0.0.1:0 9",
+		"certs.acme_http_listen 127.0.0.3:0 16",
+		"certs.acme_tls_listen 127.0.0.2:0 16",
+		"admin.listen 127.0.0.1:0 32",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if len(g.listeners) != len(want)+2 {
+		t.Errorf("got %d listeners, want these and two sockets", len(g.listeners))
+	}
+
+	g.c.Certs.ACMEHTTPListen = ""
+	g.c.Certs.ACMETLSListen = "127.0.0.1:0" // the tracker's
+	g.c.Admin.Listen = ""
+	if got := len(g.bindings()); got != 4 {
+		t.Errorf("got %d bindings, want those of mail and of the tracker alone", got)
+	}
+}
+
+func TestLeastVersionOfTLS(t *testing.T) {
+	for version, want := range map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13} {
+		file := writeConfig(t, "", "")
+		replaceIn(t, file, "[certs]\n", "[certs]\nmin_version = \""+version+"\"\n")
+		g, _ := startGateway(t, file)
+		if got := g.certs.Config(false).MinVersion; got != want {
+			t.Errorf("%s: got %x, want %x", version, got, want)
 		}
 	}
 }
