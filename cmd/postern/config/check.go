@@ -70,7 +70,8 @@ func (b *binder) check(c *Config, role Role) {
 	}
 	for name, class := range c.Accounting.BounceClass {
 		if !event.KnownBounceClass(class) {
-			b.problem("accounting.bounce_class."+name, "%d is not a bounce class, which are 1, 10, 20 to 25, 30, 40, 50 to 54, 60, 70, 80, 90 and 100", class)
+			b.problem("accounting.bounce_class."+name, "%d is not a bounce class, which are 1, 10, 20 to 25, 30, 40, "+
+				"50 to 54, 60, 70, 80, 90 and 100", class)
 		}
 	}
 	if !c.Signals.Enabled && c.Signals.APIKey != "" {
@@ -116,9 +117,16 @@ func (b *binder) checkSubmission(s *Submission, word func(string, string, ...str
 	if s.UsersFile == "" {
 		b.problem("submission.users_file", "must not be empty")
 	}
-	for key, n := range map[string]int64{"max_message_size": int64(s.MaxMessageSize), "max_recipients": int64(s.MaxRecipients),
-		"max_connections": int64(s.MaxConnections), "max_connections_per_source": int64(s.MaxConnectionsPerSource),
-		"idle_timeout": int64(s.IdleTimeout), "message_timeout": int64(s.MessageTimeout)} {
+
+	positive := map[string]int64{
+		"max_message_size":           int64(s.MaxMessageSize),
+		"max_recipients":             int64(s.MaxRecipients),
+		"max_connections":            int64(s.MaxConnections),
+		"max_connections_per_source": int64(s.MaxConnectionsPerSource),
+		"idle_timeout":               int64(s.IdleTimeout),
+		"message_timeout":            int64(s.MessageTimeout),
+	}
+	for key, n := range positive {
 		if n <= 0 {
 			b.problem("submission."+key, "must be greater than zero")
 		}
@@ -131,17 +139,22 @@ func (b *binder) checkPassthrough(c *Config) {
 	if c.Submission.Auth != "upstream" {
 		return
 	}
+
 	if c.Relay.Queue == "always" {
-		b.problem("relay.queue", `"always" with submission.auth = "upstream": mail that waits could not go over its sender's own login`)
+		b.problem("relay.queue", `"always" with submission.auth = "upstream": mail that waits could not go `+
+			"over its sender's own login")
 	}
 	if c.Relay.Username == "" {
-		b.warn("submission.auth", `"upstream" without relay.username: what a mixed answer leaves over has no login to be tried again with`)
+		b.warn("submission.auth", `"upstream" without relay.username: what a mixed answer leaves over `+
+			"has no login to be tried again with")
 	}
+
 	for i, u := range c.Relay.Upstream {
 		host, _, _ := net.SplitHostPort(string(u))
 		ip, err := netip.ParseAddr(host)
 		if c.Relay.TLS != "required" && host != "localhost" && !(err == nil && ip.IsLoopback()) {
-			b.problem(keyOf("relay.upstream", i), `submission.auth = "upstream" would send clients' passwords to %s without verified TLS; write relay.tls = "required"`, u)
+			b.problem(keyOf("relay.upstream", i), `submission.auth = "upstream" would send clients' passwords to %s `+
+				`without verified TLS; write relay.tls = "required"`, u)
 		}
 	}
 }
@@ -241,7 +254,8 @@ func (b *binder) checkCerts(all *Config, word func(string, string, ...string)) {
 func (b *binder) checkACME(c *Config) {
 	a := &c.Certs
 	if a.ACMEDirectory != "" && !strings.HasPrefix(a.ACMEDirectory, "https://") {
-		b.problem("certs.acme_directory", `want an https address, for example "https://acme-v02.api.letsencrypt.org/directory"`)
+		b.problem("certs.acme_directory", `want an https address, for example `+
+			`"https://acme-v02.api.letsencrypt.org/directory"`)
 	}
 	if a.ACMECAFile = b.Path(a.ACMECAFile); a.ACMECAFile != "" {
 		if _, err := certs.ReadPool(a.ACMECAFile); err != nil {
@@ -254,9 +268,15 @@ func (b *binder) checkACME(c *Config) {
 	case a.ACMEHTTPListen == a.ACMETLSListen:
 		b.problem("certs.acme_tls_listen", "the same address as acme_http_listen, which speaks no TLS")
 	}
+
+	other := a.ACMEHTTPListen // where the tracker must not listen
+	if !c.Tracking.Web.TLS {
+		other = a.ACMETLSListen
+	}
 	for i, l := range c.Tracking.Web.Listen {
-		if string(l) == string(a.ACMEHTTPListen) && c.Tracking.Web.TLS || string(l) == string(a.ACMETLSListen) && !c.Tracking.Web.TLS {
-			b.problem(keyOf("tracking.web.listen", i), "the tracker speaks the other of http and https there than ACME's challenge: give one of them another address")
+		if string(l) == string(other) {
+			b.problem(keyOf("tracking.web.listen", i), "the tracker speaks the other of http and https there "+
+				"than ACME's challenge: give one of them another address")
 		}
 	}
 }
@@ -306,8 +326,10 @@ func (b *binder) checkTracking(c *Config) {
 	t := &c.Tracking
 	t.KeyFile = b.Path(t.KeyFile)
 	if t.URL == "" && (t.Open || t.InitialOpen || t.Click || t.ListUnsub || len(t.Rules) > 0) {
-		b.problem("tracking.url", `missing; where recipients reach the tracker, for example "https://track.example.com"`)
-	} else if strings.HasPrefix(string(t.URL), "http://") && !strings.HasPrefix(string(t.URL), "http://127.") && !strings.HasPrefix(string(t.URL), "http://localhost") {
+		b.problem("tracking.url", `missing; where recipients reach the tracker, `+
+			`for example "https://track.example.com"`)
+	} else if u := string(t.URL); strings.HasPrefix(u, "http://") &&
+		!strings.HasPrefix(u, "http://127.") && !strings.HasPrefix(u, "http://localhost") {
 		b.warn("tracking.url", "links over plain http show mail programs' warnings; an https address is better")
 	}
 	b.checkHosts(t)
@@ -323,7 +345,12 @@ func (b *binder) checkTracking(c *Config) {
 			b.problem("tracking.web.geoip_db", "%v", err)
 		}
 	}
-	for key, file := range map[string]*string{"tracking.web.apple_app_site_association": &w.AppleAppSite, "tracking.web.assetlinks": &w.AssetLinks} {
+
+	wellKnown := map[string]*string{
+		"tracking.web.apple_app_site_association": &w.AppleAppSite,
+		"tracking.web.assetlinks":                 &w.AssetLinks,
+	}
+	for key, file := range wellKnown {
 		if *file = b.Path(*file); *file != "" {
 			if _, err := web.ReadWellKnown(*file); err != nil {
 				b.problem(key, "%v", err)
@@ -338,10 +365,16 @@ func (b *binder) checkTracking(c *Config) {
 func (b *binder) checkReports(c *Config) {
 	r := &c.Reports
 	r.Keep = b.Path(r.Keep)
-	for list, domains := range map[string][]string{"reports.bounce_domains": r.BounceDomains, "reports.fbl_domains": r.FBLDomains} {
+	lists := map[string][]string{
+		"reports.bounce_domains": r.BounceDomains,
+		"reports.fbl_domains":    r.FBLDomains,
+	}
+	for list, domains := range lists {
 		for i, d := range domains {
-			if err := new(Host).parse(strings.TrimPrefix(d, "*.")); err != nil || strings.Contains(strings.TrimPrefix(d, "*."), "*") {
-				b.problem(keyOf(list, i), `%q is not a domain, write for example "bounces.example.com", or "*.example.com" for what is below`, d)
+			parent := strings.TrimPrefix(d, "*.")
+			if err := new(Host).parse(parent); err != nil || strings.Contains(parent, "*") {
+				b.problem(keyOf(list, i), `%q is not a domain, write for example "bounces.example.com", `+
+					`or "*.example.com" for what is below`, d)
 			}
 		}
 	}
@@ -359,7 +392,10 @@ func (b *binder) checkReports(c *Config) {
 	if len(r.Listen) == 0 {
 		b.problem("reports.listen", `is empty, write for example ["0.0.0.0:25"]`)
 	}
-	if v := c.Relay.VERPDomain; v != "" && !slices.ContainsFunc(r.BounceDomains, func(d string) bool { return envelope.MatchDomain(d, v) }) {
+
+	v := c.Relay.VERPDomain
+	takes := func(d string) bool { return envelope.MatchDomain(d, v) }
+	if v != "" && !slices.ContainsFunc(r.BounceDomains, takes) {
 		b.problem("relay.verp_domain", "%s is not among reports.bounce_domains: bounces to it would be refused", v)
 	}
 }
@@ -373,7 +409,8 @@ func tokenKeyAdvice(file string, err error) string {
 	case readErr != nil:
 		return fmt.Sprintf("%v; the gateway's user has to be able to read it", err)
 	case bytes.Contains(data, []byte("-----BEGIN ")):
-		return fmt.Sprintf("%s holds PEM, a certificate or another kind of key: name the file that `postern token keygen` made", file)
+		return fmt.Sprintf("%s holds PEM, a certificate or another kind of key: "+
+			"name the file that `postern token keygen` made", file)
 	}
 
 	return err.Error()
@@ -430,7 +467,8 @@ func parseUsers(file string, data []byte, env func(string) string) ([]User, Prob
 		if err := smtpd.CheckName(u.Name); err != nil {
 			b.problem(key+".name", "%v", err)
 		} else if line, twice := seen[smtpd.FoldName(u.Name)]; twice {
-			b.problem(key+".name", "there is another user of this name in line %d, %q; names are compared without case", line, u.Name)
+			b.problem(key+".name", "there is another user of this name in line %d, %q; "+
+				"names are compared without case", line, u.Name)
 		} else {
 			seen[smtpd.FoldName(u.Name)] = b.line(key + ".name")
 		}

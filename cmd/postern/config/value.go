@@ -19,8 +19,22 @@ type parser interface{ parse(string) error }
 // Size is a number of bytes: "50MiB", "4MB", "1024".
 type Size int64
 
-var units = map[string]float64{"": 1, "b": 1, "k": 1 << 10, "kib": 1 << 10, "kb": 1e3, "m": 1 << 20, "mib": 1 << 20, "mb": 1e6,
-	"g": 1 << 30, "gib": 1 << 30, "gb": 1e9, "t": 1 << 40, "tib": 1 << 40, "tb": 1e12}
+var units = map[string]float64{
+	"":    1,
+	"b":   1,
+	"k":   1 << 10,
+	"kib": 1 << 10,
+	"kb":  1e3,
+	"m":   1 << 20,
+	"mib": 1 << 20,
+	"mb":  1e6,
+	"g":   1 << 30,
+	"gib": 1 << 30,
+	"gb":  1e9,
+	"t":   1 << 40,
+	"tib": 1 << 40,
+	"tb":  1e12,
+}
 
 func (s *Size) parse(v string) error {
 	i := strings.IndexFunc(v, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
@@ -183,10 +197,12 @@ func (u *URL) parse(v string) error {
 		*u = ""
 		return nil
 	}
+
 	p, err := url.Parse(v)
 	if err != nil || p.Scheme != "http" && p.Scheme != "https" || p.Host == "" || p.RawQuery != "" || p.Fragment != "" {
 		return errors.New(`not an address of the web, write for example "https://track.example.com"`)
 	}
+
 	*u = URL(strings.TrimSuffix(v, "/"))
 	return nil
 }
