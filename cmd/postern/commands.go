@@ -90,8 +90,16 @@ func (c *tokenDecodeCmd) Run(e *env) error {
 	}
 	out := json.NewEncoder(e.stdout)
 	out.SetEscapeHTML(false)
-	return out.Encode(map[string]any{"kind": t.Kind.String(), "message_id": t.MessageID.String(), "issued": t.Issued().UTC(),
-		"host": t.Host, "recipient": t.Recipient, "subaccount": t.Subaccount, "target": t.Target, "link_name": t.LinkName})
+	return out.Encode(map[string]any{
+		"kind":       t.Kind.String(),
+		"message_id": t.MessageID.String(),
+		"issued":     t.Issued().UTC(),
+		"host":       t.Host,
+		"recipient":  t.Recipient,
+		"subaccount": t.Subaccount,
+		"target":     t.Target,
+		"link_name":  t.LinkName,
+	})
 }
 
 type versionCmd struct{}

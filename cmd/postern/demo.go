@@ -30,7 +30,8 @@ type demoCmd struct {
 }
 
 func (c *demoCmd) Help() string {
-	return "Starts a submission listener, a sink in the place of PowerMTA, the tracker, an ingest endpoint and a page that shows what arrives. Ctrl-C ends it."
+	return "Starts a submission listener, a sink in the place of PowerMTA, the tracker, an ingest endpoint " +
+		"and a page that shows what arrives. Ctrl-C ends it."
 }
 
 const (
@@ -108,7 +109,12 @@ func startDemo(ctx context.Context, dir string) (*demo, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	d := &demo{dir: dir, configFile: filepath.Join(dir, "postern.toml"), sample: filepath.Join(dir, "sample.eml"), box: newMailbox()}
+	d := &demo{
+		dir:        dir,
+		configFile: filepath.Join(dir, "postern.toml"),
+		sample:     filepath.Join(dir, "sample.eml"),
+		box:        newMailbox(),
+	}
 	sinkListener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -126,7 +132,10 @@ func startDemo(ctx context.Context, dir string) (*demo, error) {
 	d.cancel = cancel
 	s := sink.New(sink.Config{Hostname: "sink.localhost", Keep: d.box.deliver})
 	d.wg.Go(func() { _ = s.Serve(background, sinkListener) })
-	endpoint := &http.Server{Handler: &ingestd.Server{Key: demoAPIKey, OnEvent: d.box.event}, ReadHeaderTimeout: 10 * time.Second}
+	endpoint := &http.Server{
+		Handler:           &ingestd.Server{Key: demoAPIKey, OnEvent: d.box.event},
+		ReadHeaderTimeout: 10 * time.Second,
+	}
 	d.wg.Go(func() {
 		_ = serveHTTP(background, endpoint, ingestListener, func() time.Duration { return time.Second })
 	})

@@ -65,7 +65,13 @@ func (b *mailbox) deliver(m *sink.Message) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.next++
-	b.messages = append(b.messages, shownMessage{N: b.next, From: m.From, To: m.To, At: m.At, Data: m.Data[:min(len(m.Data), maxShownSize)]})
+	b.messages = append(b.messages, shownMessage{
+		N:    b.next,
+		From: m.From,
+		To:   m.To,
+		At:   m.At,
+		Data: m.Data[:min(len(m.Data), maxShownSize)],
+	})
 	b.messages = b.messages[max(0, len(b.messages)-maxShown):]
 	b.bump()
 }
@@ -94,7 +100,8 @@ func newDemoPage(b *mailbox, record string) *demoPageHandler { return &demoPageH
 func (p *demoPageHandler) register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Header().Set("Content-Security-Policy", "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-src 'self'; frame-ancestors 'none'")
+		w.Header().Set("Content-Security-Policy", "default-src 'self'; script-src 'unsafe-inline'; "+
+			"style-src 'unsafe-inline'; frame-src 'self'; frame-ancestors 'none'")
 		w.Write(demoHTML)
 	})
 	mux.HandleFunc("GET /demo/stream", p.stream)
@@ -203,7 +210,8 @@ func (p *demoPageHandler) html(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	w.Header().Set("Content-Security-Policy", "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; img-src *; style-src 'unsafe-inline' *; font-src *")
+	w.Header().Set("Content-Security-Policy", "sandbox allow-popups allow-popups-to-escape-sandbox; "+
+		"default-src 'none'; img-src *; style-src 'unsafe-inline' *; font-src *")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	if body, ok := firstHTML(m.Data); ok {

@@ -260,7 +260,8 @@ func (c *eventsBatchesCmd) Run(e *env) error {
 		if len(b.IDs) > 0 {
 			id = b.IDs[0]
 		}
-		fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%.80s\n", b.Batch, b.At.Local().Format(time.DateTime), b.Status, b.Events, b.Aside, b.Raw, b.Wire, b.Tries, id, b.Error)
+		fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%.80s\n", b.Batch, b.At.Local().Format(time.DateTime),
+			b.Status, b.Events, b.Aside, b.Raw, b.Wire, b.Tries, id, b.Error)
 	}
 	return t.Flush()
 }
@@ -271,7 +272,8 @@ type eventsReplayCmd struct {
 }
 
 func (c *eventsReplayCmd) Help() string {
-	return "Events keep their event_id, so that what the service has already is dropped there.\nExample: postern events replay events/rejected/2026-11-24.ndjson"
+	return "Events keep their event_id, so that what the service has already is dropped there.\n" +
+		"Example: postern events replay events/rejected/2026-11-24.ndjson"
 }
 
 func (c *eventsReplayCmd) Run(e *env) error {

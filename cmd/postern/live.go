@@ -558,7 +558,8 @@ func (g *gateway) GiveUp(ctx context.Context, t *queue.Transaction, i, tries int
 
 // Takes implements smtpd.ReportTaker.
 func (g *gateway) Takes(domain string) bool {
-	return slices.ContainsFunc(g.live.Load().c.Reports.Domains(), func(p string) bool { return envelope.MatchDomain(p, domain) })
+	matches := func(pattern string) bool { return envelope.MatchDomain(pattern, domain) }
+	return slices.ContainsFunc(g.live.Load().c.Reports.Domains(), matches)
 }
 
 // Take implements smtpd.ReportTaker.

@@ -22,7 +22,8 @@ type passwdCmd struct {
 }
 
 func (c *passwdCmd) Help() string {
-	return "The password is read from the terminal, or from one line of standard input.\nExample: postern passwd newsletter"
+	return "The password is read from the terminal, or from one line of standard input.\n" +
+		"Example: postern passwd newsletter"
 }
 
 func (c *passwdCmd) Run(e *env) error {
@@ -56,7 +57,8 @@ func (c *passwdCmd) Run(e *env) error {
 		}
 		fmt.Fprintf(e.stdout, "%s: %s removed\n", file, c.User)
 		if left == 0 {
-			fmt.Fprintln(e.stderr, "No user is left. A gateway that runs takes a list without users only on SIGHUP, or at its next start.")
+			fmt.Fprintln(e.stderr, "No user is left. A gateway that runs takes a list without users only on SIGHUP, "+
+				"or at its next start.")
 		}
 		return nil
 	}

@@ -59,7 +59,8 @@ func (a *admin) queueRoutes(q *queue.Queue) {
 	}
 	a.mux.HandleFunc("POST /queue/retry", change(retry))
 	a.mux.HandleFunc("POST /queue/{id}/retry", change(retry))
-	a.mux.HandleFunc("POST /queue/{id}/drop", change(func(id string) (string, error) { return id + " dropped", q.Drop(id) }))
+	drop := func(id string) (string, error) { return id + " dropped", q.Drop(id) }
+	a.mux.HandleFunc("POST /queue/{id}/drop", change(drop))
 }
 
 const adminHeader = "X-Postern-Admin"
@@ -183,7 +184,9 @@ func (c *queueListCmd) Run(e *env) error {
 		if x.Away {
 			next += ", or when the upstream is back"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%.100q\n", x.MessageID, x.From, x.Recipient, now.Sub(x.Created).Round(time.Second), x.Tries, next, x.Reply)
+		age := now.Sub(x.Created).Round(time.Second)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%.100q\n",
+			x.MessageID, x.From, x.Recipient, age, x.Tries, next, x.Reply)
 	}
 	return t.Flush()
 }

@@ -506,7 +506,9 @@ func (g *gateway) authenticator() smtpd.Authenticator {
 }
 
 // loginUpstream logs a client in at an upstream.
-func (g *gateway) loginUpstream(ctx context.Context, user, password string) (relay.Sender, func(), envelope.Reply, error) {
+func (g *gateway) loginUpstream(
+	ctx context.Context, user, password string,
+) (relay.Sender, func(), envelope.Reply, error) {
 	l, reply, err := g.live.Load().pool.Login(ctx, user, password)
 	if l == nil {
 		return nil, nil, reply, err

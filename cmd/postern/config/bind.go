@@ -86,7 +86,12 @@ func (b *binder) problem(key, format string, args ...any) {
 	if b.has(key) {
 		return
 	}
-	b.problems = append(b.problems, Problem{File: b.file, Line: b.line(key), Key: key, Reason: fmt.Sprintf(format, args...)})
+	b.problems = append(b.problems, Problem{
+		File:   b.file,
+		Line:   b.line(key),
+		Key:    key,
+		Reason: fmt.Sprintf(format, args...),
+	})
 }
 
 // has reports whether something is wrong with a key already.
@@ -101,7 +106,13 @@ func (b *binder) has(key string) bool {
 }
 
 func (b *binder) warn(key, format string, args ...any) {
-	b.problems = append(b.problems, Problem{File: b.file, Line: b.line(key), Key: key, Reason: fmt.Sprintf(format, args...), Warn: true})
+	b.problems = append(b.problems, Problem{
+		File:   b.file,
+		Line:   b.line(key),
+		Key:    key,
+		Reason: fmt.Sprintf(format, args...),
+		Warn:   true,
+	})
 }
 
 // given reports whether the file has a key.
