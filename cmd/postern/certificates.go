@@ -18,7 +18,9 @@ func (g *gateway) startCerts() error {
 	if g.c.Certs.MinVersion == "1.3" {
 		version = tls.VersionTLS13
 	}
+
 	g.certs = certs.NewStore(version, g.log)
+
 	if g.c.Certs.Mode == "acme" {
 		if err := g.startACME(g.c); err != nil {
 			return err
@@ -30,6 +32,7 @@ func (g *gateway) startCerts() error {
 		}
 		use()
 	}
+
 	g.certs.Register(g.reg)
 	if g.c.Certs.Mode == "self-signed" {
 		g.log.Info("certificate of a local CA, which clients have to be told of", "ca_file", certs.CAFile(g.certsDir()))
@@ -120,5 +123,6 @@ func (g *gateway) serveACME(background context.Context, run func(what string, f 
 			return serveHTTP(background, web.NewServer(nothing, g.log), tls.NewListener(l, g.certs.Config(true)), g.lastGrace)
 		})
 	}
+
 	run("acme", func() error { return g.acme.Serve(background) })
 }

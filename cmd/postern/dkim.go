@@ -106,9 +106,11 @@ func printRecord(e *env, k dkim.Key, plain bool) error {
 	if err != nil {
 		return err
 	}
+
 	if !plain {
 		value = dkim.BIND(k.Domain, k.Selector, value)
 	}
+
 	fmt.Fprintln(e.stdout, value)
 	return nil
 }
@@ -129,8 +131,10 @@ func (c *dkimVerifyCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+
 	ctx, cancel := context.WithTimeout(e.ctx, dnsTimeout)
 	defer cancel()
+
 	failed := 0
 	unanswered := 0
 	findings := dkim.Check(ctx, txtResolver(c.DNS), k)
@@ -211,20 +215,24 @@ func (c *dkimSignCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+
 	f, err := os.Open(c.File)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+
 	msg, err := envelope.ReadMessage(f, envelope.ReadConfig{NormaliseLF: true})
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.File, err)
 	}
+
 	header, body, _ := envelope.Split(msg)
 	sig, err := dkim.Sign([]dkim.Key{k}, header, body, dkim.Times{Signed: time.Now()})
 	if err != nil {
 		return err
 	}
+
 	_, err = e.stdout.Write(append(sig, msg...))
 	return err
 }

@@ -79,11 +79,13 @@ func (g *gateway) build(l *config.Loaded) (*live, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	n.keys = keys
 	rec := g.recorder()
 	if n.web, err = g.newWeb(n, rec); err != nil {
 		return nil, err
 	}
+
 	if g.c.Role == config.All {
 		err = g.buildRelay(n, rec)
 	}
@@ -97,6 +99,7 @@ func (g *gateway) buildRelay(n *live, rec recorder) error {
 	if err != nil {
 		return err
 	}
+
 	n.intake, err = report.NewIntake(report.Config{
 		Finder: &report.Finder{
 			Keys:   n.keys,
@@ -111,9 +114,11 @@ func (g *gateway) buildRelay(n *live, rec recorder) error {
 	if err != nil {
 		return err
 	}
+
 	if n.pool, err = g.newPool(l, n.metrics); err != nil {
 		return err
 	}
+
 	n.relay = relay.New(g.relayConfig(n, rec, dkim.NewSigner(signing)))
 	return nil
 }
@@ -226,12 +231,14 @@ func unsubscribeMailbox(c *config.Config) string {
 	if !c.Reports.On() {
 		return ""
 	}
+
 	domain := c.Relay.VERPDomain
 	for _, d := range c.Reports.BounceDomains {
 		if domain == "" && !strings.HasPrefix(d, "*") {
 			domain = d
 		}
 	}
+
 	if domain == "" {
 		return ""
 	}
@@ -257,6 +264,7 @@ func (g *gateway) signingKeys(l *config.Loaded) ([]dkim.Key, error) {
 		if err != nil {
 			g.log.Warn("RSA signs with crypto/rsa", "domain", k.Domain, "selector", k.Selector, "err", err)
 		}
+
 		fast.NotBefore = k.NotBefore.Time
 		fast.NotAfter = k.NotAfter.End()
 		fast.Successor = k.Successor
@@ -344,6 +352,7 @@ func setLevel(v *slog.LevelVar, c *config.Config) {
 func (g *gateway) reload() {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
+
 	l, problems := config.Load(g.c.File, g.c.Role)
 	for _, p := range problems.Fatal() {
 		g.log.Error("reload refused, the old configuration goes on", "problem", p.Error())

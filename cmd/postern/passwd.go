@@ -35,6 +35,7 @@ func (c *passwdCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+
 	if c.List {
 		users, problems := config.LoadUsers(file, os.Getenv)
 		for _, u := range users {
@@ -49,7 +50,9 @@ func (c *passwdCmd) Run(e *env) error {
 		}
 		return nil
 	}
+
 	editor := config.UsersEditor{File: file, OwnerLost: e.ownerLost(file)}
+
 	if c.Delete {
 		left, err := editor.Delete(c.User)
 		if err != nil {
@@ -66,10 +69,12 @@ func (c *passwdCmd) Run(e *env) error {
 	if err := smtpd.CheckName(c.User); err != nil { // before the password is asked for
 		return fmt.Errorf("the name %w", err)
 	}
+
 	password, err := readPassword(e)
 	if err != nil {
 		return err
 	}
+
 	if err := smtpd.CheckPassword(password); err != nil {
 		return fmt.Errorf("password: %w", err)
 	}
@@ -77,6 +82,7 @@ func (c *passwdCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+
 	name, added, err := editor.SetPassword(c.User, hash)
 	if err != nil {
 		return err
@@ -113,6 +119,7 @@ func readPassword(e *env) (string, error) {
 		}
 		return line, nil
 	}
+
 	var got [2]string
 	for i, prompt := range []string{"Password: ", "Again: "} {
 		fmt.Fprint(e.stderr, prompt)
@@ -123,6 +130,7 @@ func readPassword(e *env) (string, error) {
 		}
 		got[i] = string(b)
 	}
+
 	switch {
 	case got[0] == "":
 		return "", errors.New("the password is empty")

@@ -120,8 +120,10 @@ func offline(h http.Handler, q *queue.Queue, method, path string, out io.Writer)
 	if err != nil {
 		return err
 	}
+
 	req.Header.Set(adminHeader, "queue")
 	w := &memoryResponse{header: http.Header{}, status: http.StatusOK, out: out}
+
 	h.ServeHTTP(w, req)
 	if err := q.Flush(); err != nil {
 		return err
@@ -172,10 +174,12 @@ func (c *queueListCmd) Run(e *env) error {
 	if err := json.Unmarshal(answer.Bytes(), &list); err != nil {
 		return err
 	}
+
 	if len(list) == 0 {
 		fmt.Fprintln(e.stdout, "nothing waits")
 		return nil
 	}
+
 	t := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "MESSAGE ID\tFROM\tTO\tAGE\tTRIES\tNEXT\tLAST ANSWER")
 	now := time.Now()
@@ -188,6 +192,7 @@ func (c *queueListCmd) Run(e *env) error {
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%.100q\n",
 			x.MessageID, x.From, x.Recipient, age, x.Tries, next, x.Reply)
 	}
+
 	return t.Flush()
 }
 

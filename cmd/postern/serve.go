@@ -181,10 +181,12 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 			g.close()
 		}
 	}()
+
 	setLevel(level, l.Config)
 	g.budget = smtpd.NewBudget(int64(l.MemoryBudget))
 	g.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	g.reg.MustRegister(&g.totals, newBuildInfo(), g.submitted)
+
 	if err := g.openSpools(); err != nil {
 		return g, err
 	}
@@ -639,6 +641,7 @@ func (g *gateway) Serve(ctx context.Context) error {
 			}
 		})
 	}
+
 	g.serveFront(inner, func(what string, f func() error) { run(&front, what, f) })
 	if err := g.serveBack(background, func(what string, f func() error) { run(&back, what, f) }); err != nil {
 		cancel()
@@ -647,6 +650,7 @@ func (g *gateway) Serve(ctx context.Context) error {
 		back.Wait()
 		return err
 	}
+
 	g.admin.ready.Store(true)
 	g.log.Info("postern is up",
 		"submission", addrs(g.submission),
@@ -664,6 +668,7 @@ func (g *gateway) Serve(ctx context.Context) error {
 	g.notifier.send("STOPPING=1")
 	g.admin.ready.Store(false)
 	g.log.Info("stopping")
+
 	front.Wait()
 	stopBackground()
 	back.Wait()
@@ -688,10 +693,12 @@ func (g *gateway) serveFront(ctx context.Context, run runner) {
 	for _, l := range g.web {
 		run("tracker", func() error { return serveHTTP(ctx, g.tracker, g.trackerListener(l), g.c.ShutdownGrace.Std) })
 	}
+
 	if g.queue != nil {
 		run("upstream", func() error { g.checkUpstreams(ctx); return nil })
 		run("retry spool", func() error { return g.queue.Serve(ctx, g) })
 	}
+
 	if g.accounting != nil {
 		run("accounting", func() error { return g.accounting.Serve(ctx) })
 	}
@@ -711,19 +718,23 @@ func (g *gateway) serveBack(ctx context.Context, run runner) error {
 	if g.acme != nil {
 		g.serveACME(ctx, run)
 	}
+
 	run("files", func() error { g.watchFiles(ctx); return nil })
 	run("tracker's state", func() error { return g.webState.Serve(ctx, g.log) })
 	if g.c.Role == config.All && g.c.Submission.Auth == "upstream" { // to know what it offers
 		run("logins upstream", func() error { _ = g.Reachable(ctx); return nil })
 	}
+
 	for _, l := range g.adminListeners {
 		s := g.adminServer(newHostGuard(g.admin.open, g.c.Config))
 		run("admin", func() error { return serveHTTP(ctx, s, l, g.lastGrace) })
 	}
+
 	for _, l := range g.adminSockets {
 		s := g.adminServer(g.admin.mux)
 		run("admin.socket", func() error { return serveHTTP(ctx, s, l, g.lastGrace) })
 	}
+
 	if g.uploader != nil {
 		reader, err := g.spool.Reader(ingestReader)
 		if err != nil {
@@ -731,6 +742,7 @@ func (g *gateway) serveBack(ctx context.Context, run runner) error {
 		}
 		run("ingest", func() error { return g.uploader.Serve(ctx, watchedSource{reader, &g.commits}) })
 	}
+
 	return nil
 }
 
