@@ -103,10 +103,12 @@ func (c *Config) Names() []Host {
 	if !c.Tracking.Web.TLS {
 		return names
 	}
+
 	urls := []URL{c.Tracking.URL}
 	for _, r := range c.Tracking.Rules {
 		urls = append(urls, r.URL)
 	}
+
 	for _, u := range urls {
 		p, err := url.Parse(string(u))
 		if err == nil && p.Scheme == "https" && !slices.Contains(names, Host(p.Hostname())) {
@@ -530,20 +532,25 @@ func (l *Loaded) needsUsers() bool {
 func load(file string, role Role, env func(string) string) (*Loaded, Problems) {
 	b := newBinder(file, env)
 	l := &Loaded{Config: Default(), File: file, Role: role}
+
 	b.load(l.Config)
 	if len(b.problems) == 0 || len(b.lines) > 0 {
 		b.check(l.Config, role)
 	}
+
 	l.binder = b
 	problems := b.problems.byLine()
+
 	if role == All && len(b.lines) > 0 && l.needsUsers() {
 		more := l.loadUsers()
 		if l.Submission.UsersFile != "" {
 			problems = append(problems, more...)
 		}
 	}
+
 	if role == All && len(b.lines) > 0 {
 		problems = append(problems, checkLogins(b, l)...)
 	}
+
 	return l, problems
 }

@@ -41,6 +41,7 @@ func (s *Size) parse(v string) error {
 	if i < 0 {
 		i = len(v)
 	}
+
 	n, err := strconv.ParseFloat(v[:i], 64)
 	unit, ok := units[strings.ToLower(strings.TrimSpace(v[i:]))]
 	if err != nil || !ok || n*unit > math.MaxInt64/2 {
@@ -55,6 +56,7 @@ type Duration time.Duration
 
 func (d *Duration) parse(v string) error {
 	bad := errors.New(`not a duration, write for example "30s", "4m" or "365d"`)
+
 	total := time.Duration(0)
 	rest := v
 	if days, after, ok := strings.Cut(v, "d"); ok {
@@ -64,6 +66,7 @@ func (d *Duration) parse(v string) error {
 		}
 		total, rest = time.Duration(n*24*float64(time.Hour)), after
 	}
+
 	if rest != "" || v == "" {
 		t, err := time.ParseDuration(rest)
 		if err != nil || t < 0 {
@@ -137,11 +140,13 @@ type Rate struct {
 
 func (r *Rate) parse(v string) error {
 	bad := errors.New(`not a rate, write for example "5/min" or "3/5m"`)
+
 	n, per, ok := strings.Cut(v, "/")
 	count, err := strconv.Atoi(n)
 	if !ok || err != nil || count < 1 {
 		return bad
 	}
+
 	switch per {
 	case "s", "sec":
 		r.Per = time.Second
@@ -156,6 +161,7 @@ func (r *Rate) parse(v string) error {
 		}
 		r.Per = d.Std()
 	}
+
 	r.N = count
 	return nil
 }
@@ -220,6 +226,7 @@ func (p *Prefix) parse(v string) error {
 		*p = Prefix(netip.PrefixFrom(a, a.BitLen()))
 		return nil
 	}
+
 	n, err := netip.ParsePrefix(v)
 	if err != nil {
 		return errors.New(`not a network, write for example "10.1.0.0/16"`)
