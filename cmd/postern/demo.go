@@ -261,7 +261,7 @@ func (d *demo) files(upstream, ingest string) error {
 	}
 
 	tracker := freeAddr(demoTracker)
-	text := fmt.Sprintf(demoConfig, inDir("state"), demoSubmission, upstream, "http://"+tracker, tracker,
+	text := fmt.Sprintf(demoConfig, inDir("state"), freeAddr(demoSubmission), upstream, "http://"+tracker, tracker,
 		demoDomain, demoSelector, demoAPIKey, "http://"+ingest+"/api/v1/ingest/events", freeAddr(demoPage))
 
 	return errors.Join(os.WriteFile(d.configFile, []byte(text), 0o600), os.WriteFile(d.sample, []byte(demoSample), 0o600))

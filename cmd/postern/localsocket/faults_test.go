@@ -201,12 +201,9 @@ func TestTheLockIsPrivate(t *testing.T) {
 
 // TestPathsOfEveryLength around the longest that an address holds.
 func TestPathsOfEveryLength(t *testing.T) {
-	dir := t.TempDir()
+	const dir = "/tmp" // nothing is made there
 	for n := 106; n <= 108; n++ {
 		path := filepath.Join(dir, strings.Repeat("x", n-len(dir)-1))
-		if len(path) != n {
-			t.Skipf("the folder's name is too long: %s", dir)
-		}
 		a, release, err := address(path)
 		if err != nil {
 			t.Fatal(err)
