@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -43,6 +44,7 @@ type ACME struct {
 	cache   *certmagic.Cache
 	magic   *certmagic.Config
 	issuer  *certmagic.ACMEIssuer
+	stopped sync.Once
 }
 
 // NewACME makes an ACME; nothing is asked of the service before Serve.
@@ -109,7 +111,7 @@ func hostPort(addr string) (string, int) {
 // Serve obtains certificates, and renews them in time, until ctx ends. The
 // listeners of the challenges have to be open.
 func (a *ACME) Serve(ctx context.Context) error {
-	defer a.cache.Stop()
+	defer a.Close()
 
 	if err := a.magic.ManageAsync(ctx, a.c.Domains); err != nil {
 		return fmt.Errorf("certs: acme: %w", err)
@@ -118,6 +120,9 @@ func (a *ACME) Serve(ctx context.Context) error {
 
 	return nil
 }
+
+// Close gives back what NewACME took. Serve does so at its end.
+func (a *ACME) Close() { a.stopped.Do(a.cache.Stop) }
 
 // GetCertificate answers a handshake, a challenge's too. Before the first
 // certificate is there, or where none can be had, it is the interim one.

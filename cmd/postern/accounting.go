@@ -76,6 +76,7 @@ func (c *accountingCmd) target(e *env) (accounting.PipeTarget, error) {
 	}
 
 	l, problems := c.read(config.All)
+
 	// What else is wrong does not keep records from the disk.
 	if l.StateDir == "" || !l.Understood() {
 		for _, p := range problems.Fatal() {
@@ -160,5 +161,6 @@ func (c *accountingCmd) print(e *env) error {
 			return err
 		}), f.Close())
 	}
+
 	return errors.Join(append(errs, out.Flush())...)
 }

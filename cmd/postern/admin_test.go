@@ -86,3 +86,57 @@ func TestReadyMeansThatMailIsTaken(t *testing.T) {
 type stuckPart struct{}
 
 func (stuckPart) Alive() time.Time { return time.Now().Add(-time.Hour) }
+
+// TestRoutesOfTheOperators: the socket has profiles, the listener has not, and
+// neither takes anything but GET.
+func TestRoutesOfTheOperators(t *testing.T) {
+	a := newAdmin(prometheus.NewRegistry(), nil, nil)
+	for path, open := range map[string]bool{
+		"/metrics":             true,
+		healthPath:             true,
+		readyPath:              true,
+		"/debug/pprof/":        false,
+		"/debug/pprof/heap":    false,
+		"/debug/pprof/profile": false,
+		"/debug/pprof/trace":   false,
+	} {
+		want := "GET " + path
+		if path == "/debug/pprof/heap" {
+			want = "GET /debug/pprof/"
+		}
+		if _, got := a.mux.Handler(httptest.NewRequest(http.MethodGet, path, nil)); got != want {
+			t.Errorf("%s by the socket: got %q, want %q", path, got, want)
+		}
+		if _, got := a.open.Handler(httptest.NewRequest(http.MethodGet, path, nil)); (got != "") != open {
+			t.Errorf("%s by the listener: got %q, want it there: %v", path, got, open)
+		}
+		if _, got := a.mux.Handler(httptest.NewRequest(http.MethodPost, path, nil)); got != "" {
+			t.Errorf("POST %s: got %q, want nothing", path, got)
+		}
+	}
+	if a.ready.Load() {
+		t.Error("ready before the start")
+	}
+	if readyTimeout != 5*time.Second || commandTimeout != time.Minute {
+		t.Errorf("got %v and %v, want 5 seconds and a minute", readyTimeout, commandTimeout)
+	}
+}
+
+// TestReadinessIsBounded: the check gets a deadline.
+func TestReadinessIsBounded(t *testing.T) {
+	var left time.Duration
+	a := newAdmin(prometheus.NewRegistry(), func(ctx context.Context) (string, error) {
+		by, ok := ctx.Deadline()
+		if !ok {
+			return "", errors.New("no deadline")
+		}
+		left = time.Until(by)
+		return "", nil
+	}, func() error { return nil })
+	a.ready.Store(true)
+	w := httptest.NewRecorder()
+	a.mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, readyPath, nil))
+	if w.Code != http.StatusOK || w.Body.String() != "ready\n" || left > readyTimeout {
+		t.Errorf("got %d %q with %v left, want ready", w.Code, w.Body, left)
+	}
+}

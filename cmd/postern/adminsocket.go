@@ -126,8 +126,8 @@ func explainSocket(c *config.Config, err error) error {
 		return fmt.Errorf("permission denied: %s is for the gateway's user and root; "+
 			"[admin] socket_group names a group that may use it too", c.Admin.Socket)
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("permission denied: %s is for the gateway's user, root and members of group %s (usermod -aG %s USER)",
-			c.Admin.Socket, c.Admin.SocketGroup, c.Admin.SocketGroup)
+		return fmt.Errorf("permission denied: %s is for the gateway's user, root and members of group %s "+
+			"(usermod -aG %s USER)", c.Admin.Socket, c.Admin.SocketGroup, c.Admin.SocketGroup)
 	}
 
 	return fmt.Errorf("admin.socket: %w", err)

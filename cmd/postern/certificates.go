@@ -18,7 +18,9 @@ func (g *gateway) startCerts() error {
 	if g.c.Certs.MinVersion == "1.3" {
 		version = tls.VersionTLS13
 	}
+
 	g.certs = certs.NewStore(version, g.log)
+
 	if g.c.Certs.Mode == "acme" {
 		if err := g.startACME(g.c); err != nil {
 			return err
@@ -30,6 +32,7 @@ func (g *gateway) startCerts() error {
 		}
 		use()
 	}
+
 	g.certs.Register(g.reg)
 	if g.c.Certs.Mode == "self-signed" {
 		g.log.Info("certificate of a local CA, which clients have to be told of", "ca_file", certs.CAFile(g.certsDir()))
@@ -40,23 +43,40 @@ func (g *gateway) startCerts() error {
 // startACME prepares certificates from an ACME service. Until they are there
 // one of the local CA serves.
 func (g *gateway) startACME(l *config.Loaded) error {
-	interim, err := g.localCert(l)
+	c, err := g.acmeConfig(l)
 	if err != nil {
 		return err
 	}
-	c := certs.ACMEConfig{Dir: filepath.Join(g.certsDir(), "acme"), Email: l.Certs.ACMEEmail, Directory: l.Certs.ACMEDirectory,
-		HTTPListen: string(l.Certs.ACMEHTTPListen), TLSListen: string(l.Certs.ACMETLSListen), Interim: interim, Log: g.log}
+
+	g.acme = certs.NewACME(c)
+	g.certs.UseACME(g.acme)
+	return nil
+}
+
+// acmeConfig is [certs] with mode = "acme".
+func (g *gateway) acmeConfig(l *config.Loaded) (certs.ACMEConfig, error) {
+	interim, err := g.localCert(l)
+	if err != nil {
+		return certs.ACMEConfig{}, err
+	}
+
+	c := certs.ACMEConfig{
+		Dir:        filepath.Join(g.certsDir(), "acme"),
+		Email:      l.Certs.ACMEEmail,
+		Directory:  l.Certs.ACMEDirectory,
+		HTTPListen: string(l.Certs.ACMEHTTPListen),
+		TLSListen:  string(l.Certs.ACMETLSListen),
+		Interim:    interim,
+		Log:        g.log,
+	}
 	for _, n := range l.Names() {
 		c.Domains = append(c.Domains, string(n))
 	}
 	if l.Certs.ACMECAFile != "" {
-		if c.Roots, err = certs.ReadPool(l.Certs.ACMECAFile); err != nil {
-			return err
-		}
+		c.Roots, err = certs.ReadPool(l.Certs.ACMECAFile)
 	}
-	g.acme = certs.NewACME(c)
-	g.certs.UseACME(g.acme)
-	return nil
+
+	return c, err
 }
 
 func (g *gateway) certsDir() string { return filepath.Join(g.c.StateDir, "certs") }
@@ -103,5 +123,6 @@ func (g *gateway) serveACME(background context.Context, run func(what string, f 
 			return serveHTTP(background, web.NewServer(nothing, g.log), tls.NewListener(l, g.certs.Config(true)), g.lastGrace)
 		})
 	}
+
 	run("acme", func() error { return g.acme.Serve(background) })
 }

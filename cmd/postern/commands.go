@@ -53,6 +53,7 @@ func (c *tokenKeygenCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+
 	fmt.Fprintf(e.stdout, "%s: key %d added\n", c.File, id)
 	return nil
 }
@@ -72,10 +73,12 @@ func (c *tokenDecodeCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+
 	text, hosts := c.URL, []string{token.Mail, token.Probing}
 	for _, h := range c.Host {
 		hosts = append(hosts, token.Host(h))
 	}
+
 	if u, err := url.Parse(c.URL); err == nil && u.Scheme != "" {
 		path := u.Path
 		if i := strings.LastIndex(path, token.PathPrefix); i > 0 { // tracking.url has a path
@@ -84,14 +87,24 @@ func (c *tokenDecodeCmd) Run(e *env) error {
 		text, _ = token.FromPath(path)
 		hosts = append(hosts, token.Host(u.Host))
 	}
+
 	t, err := keys.Open(text, hosts...)
 	if err != nil {
 		return err
 	}
+
 	out := json.NewEncoder(e.stdout)
 	out.SetEscapeHTML(false)
-	return out.Encode(map[string]any{"kind": t.Kind.String(), "message_id": t.MessageID.String(), "issued": t.Issued().UTC(),
-		"host": t.Host, "recipient": t.Recipient, "subaccount": t.Subaccount, "target": t.Target, "link_name": t.LinkName})
+	return out.Encode(map[string]any{
+		"kind":       t.Kind.String(),
+		"message_id": t.MessageID.String(),
+		"issued":     t.Issued().UTC(),
+		"host":       t.Host,
+		"recipient":  t.Recipient,
+		"subaccount": t.Subaccount,
+		"target":     t.Target,
+		"link_name":  t.LinkName,
+	})
 }
 
 type versionCmd struct{}

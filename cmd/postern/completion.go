@@ -217,7 +217,8 @@ end
 			case i < 0:
 				fmt.Fprintf(&b, "%s -l %s -d %s\n", at, name, shellQuote(w.help))
 			case len(c.flags[i].values) > 0:
-				fmt.Fprintf(&b, "%s -l %s -x -a %s -d %s\n", at, name, shellQuote(strings.Join(c.flags[i].values, " ")), shellQuote(w.help))
+				values := shellQuote(strings.Join(c.flags[i].values, " "))
+				fmt.Fprintf(&b, "%s -l %s -x -a %s -d %s\n", at, name, values, shellQuote(w.help))
 			default:
 				fmt.Fprintf(&b, "%s -l %s -r -d %s\n", at, name, shellQuote(w.help))
 			}

@@ -30,7 +30,8 @@ type demoCmd struct {
 }
 
 func (c *demoCmd) Help() string {
-	return "Starts a submission listener, a sink in the place of PowerMTA, the tracker, an ingest endpoint and a page that shows what arrives. Ctrl-C ends it."
+	return "Starts a submission listener, a sink in the place of PowerMTA, the tracker, an ingest endpoint " +
+		"and a page that shows what arrives. Ctrl-C ends it."
 }
 
 const (
@@ -54,14 +55,17 @@ func (c *demoCmd) Run(e *env) error {
 		defer os.RemoveAll(tmp)
 		dir = tmp
 	}
+
 	// A terminal's Ctrl-C reaches `go run` and us alike; HUP is a closed window.
 	ctx, stop := signal.NotifyContext(e.ctx, syscall.SIGHUP)
 	defer stop()
+
 	d, err := startDemo(ctx, dir)
 	if err != nil {
 		return err
 	}
 	defer d.stop()
+
 	logTo := e.stderr
 	if !c.Verbose {
 		f, err := os.OpenFile(filepath.Join(dir, "postern.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -71,10 +75,12 @@ func (c *demoCmd) Run(e *env) error {
 		defer f.Close()
 		logTo = f
 	}
+
 	loaded, problems := config.Load(d.configFile, config.All)
 	if f := problems.Fatal(); len(f) > 0 {
 		return f
 	}
+
 	level := new(slog.LevelVar)
 	lc := logConfig(loaded.Log, level)
 	lc.Writer = logTo
@@ -84,6 +90,7 @@ func (c *demoCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+
 	newDemoPage(d.box, d.record).register(g.admin.open)
 	d.announce(e, g)
 	err = g.Serve(ctx)
@@ -108,7 +115,14 @@ func startDemo(ctx context.Context, dir string) (*demo, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	d := &demo{dir: dir, configFile: filepath.Join(dir, "postern.toml"), sample: filepath.Join(dir, "sample.eml"), box: newMailbox()}
+
+	d := &demo{
+		dir:        dir,
+		configFile: filepath.Join(dir, "postern.toml"),
+		sample:     filepath.Join(dir, "sample.eml"),
+		box:        newMailbox(),
+	}
+
 	sinkListener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -121,15 +135,22 @@ func startDemo(ctx context.Context, dir string) (*demo, error) {
 	if err := d.files(sinkListener.Addr().String(), ingestListener.Addr().String()); err != nil {
 		return nil, errors.Join(err, sinkListener.Close(), ingestListener.Close())
 	}
+
 	// The sink and the endpoint outlive the gateway, which drains into them.
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	d.cancel = cancel
+
 	s := sink.New(sink.Config{Hostname: "sink.localhost", Keep: d.box.deliver})
 	d.wg.Go(func() { _ = s.Serve(background, sinkListener) })
-	endpoint := &http.Server{Handler: &ingestd.Server{Key: demoAPIKey, OnEvent: d.box.event}, ReadHeaderTimeout: 10 * time.Second}
+
+	endpoint := &http.Server{
+		Handler:           &ingestd.Server{Key: demoAPIKey, OnEvent: d.box.event},
+		ReadHeaderTimeout: 10 * time.Second,
+	}
 	d.wg.Go(func() {
 		_ = serveHTTP(background, endpoint, ingestListener, func() time.Duration { return time.Second })
 	})
+
 	return d, nil
 }
 
@@ -203,11 +224,13 @@ Content-Type: text/html; charset=utf-8
 
 func (d *demo) files(upstream, ingest string) error {
 	inDir := func(name string) string { return filepath.Join(d.dir, name) }
+
 	if _, err := os.Stat(inDir("token.keys")); err != nil {
 		if _, err := token.AddKey(inDir("token.keys"), time.Now()); err != nil {
 			return err
 		}
 	}
+
 	if _, err := os.Stat(inDir("dkim.pem")); err != nil {
 		_, pem, err := dkim.Generate("rsa2048")
 		if err != nil {
@@ -217,6 +240,7 @@ func (d *demo) files(upstream, ingest string) error {
 			return err
 		}
 	}
+
 	key, err := dkim.ReadKey(demoDomain, demoSelector, inDir("dkim.pem"))
 	if err != nil {
 		return err
@@ -224,6 +248,7 @@ func (d *demo) files(upstream, ingest string) error {
 	if d.record, err = dkim.RecordValue(key.Private); err != nil {
 		return err
 	}
+
 	if _, err := os.Stat(inDir("users.toml")); err != nil {
 		hash, err := smtpd.HashPassword(demoPassword)
 		if err != nil {
@@ -234,9 +259,11 @@ func (d *demo) files(upstream, ingest string) error {
 			return err
 		}
 	}
+
 	tracker := freeAddr(demoTracker)
-	text := fmt.Sprintf(demoConfig, inDir("state"), demoSubmission, upstream, "http://"+tracker, tracker,
+	text := fmt.Sprintf(demoConfig, inDir("state"), freeAddr(demoSubmission), upstream, "http://"+tracker, tracker,
 		demoDomain, demoSelector, demoAPIKey, "http://"+ingest+"/api/v1/ingest/events", freeAddr(demoPage))
+
 	return errors.Join(os.WriteFile(d.configFile, []byte(text), 0o600), os.WriteFile(d.sample, []byte(demoSample), 0o600))
 }
 

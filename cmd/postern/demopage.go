@@ -64,8 +64,16 @@ func (b *mailbox) bump() {
 func (b *mailbox) deliver(m *sink.Message) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	b.next++
-	b.messages = append(b.messages, shownMessage{N: b.next, From: m.From, To: m.To, At: m.At, Data: m.Data[:min(len(m.Data), maxShownSize)]})
+	b.messages = append(b.messages, shownMessage{
+		N:    b.next,
+		From: m.From,
+		To:   m.To,
+		At:   m.At,
+		Data: m.Data[:min(len(m.Data), maxShownSize)],
+	})
+
 	b.messages = b.messages[max(0, len(b.messages)-maxShown):]
 	b.bump()
 }
@@ -73,11 +81,14 @@ func (b *mailbox) deliver(m *sink.Message) {
 func (b *mailbox) event(e ingestd.Stored) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+
 	b.next++
+
 	shown := shownEvent{N: b.next, At: e.At, Event: json.RawMessage(e.Line)}
 	if ev, err := event.Decode([]byte(e.Line)); err == nil {
 		shown.Name = ev.Type.PublicName()
 	}
+
 	b.events = append(b.events, shown)
 	b.events = b.events[max(0, len(b.events)-maxShown):]
 	b.bump()
@@ -94,7 +105,8 @@ func newDemoPage(b *mailbox, record string) *demoPageHandler { return &demoPageH
 func (p *demoPageHandler) register(mux *http.ServeMux) {
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.Header().Set("Content-Security-Policy", "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-src 'self'; frame-ancestors 'none'")
+		w.Header().Set("Content-Security-Policy", "default-src 'self'; script-src 'unsafe-inline'; "+
+			"style-src 'unsafe-inline'; frame-src 'self'; frame-ancestors 'none'")
 		w.Write(demoHTML)
 	})
 	mux.HandleFunc("GET /demo/stream", p.stream)
@@ -125,10 +137,12 @@ func (p *demoPageHandler) stream(w http.ResponseWriter, r *http.Request) {
 		messages := append([]shownMessage(nil), p.box.messages...)
 		events := append([]shownEvent(nil), p.box.events...)
 		p.box.mu.Unlock()
+
 		listed := make([]listedMessage, len(messages))
 		for i := range messages {
 			listed[i] = p.list(&messages[i])
 		}
+
 		data, err := json.Marshal(map[string]any{"messages": listed, "events": events})
 		if err != nil {
 			return
@@ -136,6 +150,7 @@ func (p *demoPageHandler) stream(w http.ResponseWriter, r *http.Request) {
 		if _, err := fmt.Fprintf(w, "data: %s\n\n", data); err != nil || out.Flush() != nil {
 			return
 		}
+
 		select {
 		case <-changed:
 		case <-r.Context().Done():
@@ -150,6 +165,7 @@ func (p *demoPageHandler) list(m *shownMessage) listedMessage {
 		l.Subject, _ = e.Header.Text("Subject")
 		l.MessageID, l.Job = e.Header.Get("X-Sp-Message-Id"), e.Header.Get("X-Job")
 	}
+
 	return l
 }
 
@@ -157,6 +173,7 @@ func (p *demoPageHandler) list(m *shownMessage) listedMessage {
 func (p *demoPageHandler) verify(data []byte) string {
 	vs, err := msgdkim.VerifyWithOptions(bytes.NewReader(data), &msgdkim.VerifyOptions{
 		LookupTXT: func(string) ([]string, error) { return []string{p.record}, nil }})
+
 	switch {
 	case err != nil:
 		return err.Error()
@@ -173,6 +190,7 @@ func (p *demoPageHandler) find(r *http.Request) *shownMessage {
 	if err != nil {
 		return nil
 	}
+
 	p.box.mu.Lock()
 	defer p.box.mu.Unlock()
 	for i := range p.box.messages {
@@ -190,6 +208,7 @@ func (p *demoPageHandler) source(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
+
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Write(m.Data)
@@ -203,14 +222,17 @@ func (p *demoPageHandler) html(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	w.Header().Set("Content-Security-Policy", "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; img-src *; style-src 'unsafe-inline' *; font-src *")
+	w.Header().Set("Content-Security-Policy", "sandbox allow-popups allow-popups-to-escape-sandbox; "+
+		"default-src 'none'; img-src *; style-src 'unsafe-inline' *; font-src *")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+
 	if body, ok := firstHTML(m.Data); ok {
 		io.WriteString(w, "<base target=\"_blank\">")
 		w.Write(body)
 		return
 	}
+
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	io.WriteString(w, "This message has no HTML part.\n")
 }
@@ -220,6 +242,7 @@ func firstHTML(data []byte) (body []byte, ok bool) {
 	if e == nil || err != nil && !message.IsUnknownCharset(err) {
 		return nil, false
 	}
+
 	_ = e.Walk(func(_ []int, part *message.Entity, _ error) error {
 		if t, _, _ := part.Header.ContentType(); !ok && part != nil && strings.EqualFold(t, "text/html") {
 			if b, err := io.ReadAll(io.LimitReader(part.Body, maxShownSize)); err == nil {
@@ -228,5 +251,6 @@ func firstHTML(data []byte) (body []byte, ok bool) {
 		}
 		return nil
 	})
+
 	return body, ok
 }

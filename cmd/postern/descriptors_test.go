@@ -31,6 +31,7 @@ func (p *process) metric(name string) float64 {
 // TestServeKeepsDescriptorsBack lets strangers take all connections that they
 // get, of submission and of the tracker.
 func TestServeKeepsDescriptorsBack(t *testing.T) {
+	t.Parallel()
 	const limit = 256
 	p := &process{admin: unusedAddr(t)}
 	submission, tracker := unusedAddr(t), unusedAddr(t)

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 
 	"postern/dkim"
 	"postern/relay/envelope"
+	"postern/tracking/spool/atomicfile"
 )
 
 type dkimCmd struct {
@@ -43,15 +45,34 @@ func (c *dkimKeygenCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(c.Out, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err := writeNewFile(atomicfile.OS{}, c.Out, pem); err != nil {
+		return err
+	}
+
+	return printRecord(e, dkim.Key{Domain: domain, Selector: c.Selector, Private: key}, false)
+}
+
+// writeNewFile makes a file durable that must not exist yet and that only its
+// owner reads. Where that fails no file is left, so that the command can be
+// given again.
+func writeNewFile(fsys atomicfile.FS, name string, data []byte) error {
+	f, err := fsys.Create(name)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(pem)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
+
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Sync()
 	}
-	return printRecord(e, dkim.Key{Domain: domain, Selector: c.Selector, Private: key}, false)
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = fsys.SyncDir(filepath.Dir(name))
+	}
+	if err != nil {
+		return errors.Join(err, fsys.Remove(name))
+	}
+
+	return nil
 }
 
 // keyArgs name a key on disk.
@@ -85,9 +106,11 @@ func printRecord(e *env, k dkim.Key, plain bool) error {
 	if err != nil {
 		return err
 	}
+
 	if !plain {
 		value = dkim.BIND(k.Domain, k.Selector, value)
 	}
+
 	fmt.Fprintln(e.stdout, value)
 	return nil
 }
@@ -108,8 +131,10 @@ func (c *dkimVerifyCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+
 	ctx, cancel := context.WithTimeout(e.ctx, dnsTimeout)
 	defer cancel()
+
 	failed := 0
 	unanswered := 0
 	findings := dkim.Check(ctx, txtResolver(c.DNS), k)
@@ -190,20 +215,24 @@ func (c *dkimSignCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+
 	f, err := os.Open(c.File)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+
 	msg, err := envelope.ReadMessage(f, envelope.ReadConfig{NormaliseLF: true})
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.File, err)
 	}
+
 	header, body, _ := envelope.Split(msg)
 	sig, err := dkim.Sign([]dkim.Key{k}, header, body, dkim.Times{Signed: time.Now()})
 	if err != nil {
 		return err
 	}
+
 	_, err = e.stdout.Write(append(sig, msg...))
 	return err
 }

@@ -183,11 +183,13 @@ func (c *eventsStatsCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+
 	dir := eventsDir(l.Config)
 	cursor := spool.Cursor(dir, ingestReader)
 	counts, waiting := map[string]int{}, map[string]int{}
 	total, bytes := 0, 0
 	var first, last time.Time
+
 	err = spool.ReadDir(dir, func(r spool.Record) bool {
 		ev, err := event.Decode(r.Data)
 		name := "unreadable"
@@ -198,6 +200,7 @@ func (c *eventsStatsCmd) Run(e *env) error {
 			}
 			last = ev.Timestamp.Time
 		}
+
 		counts[name]++
 		total++
 		bytes += len(r.Data)
@@ -209,21 +212,25 @@ func (c *eventsStatsCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+
 	var names []string
 	for n := range counts {
 		names = append(names, n)
 	}
 	slices.Sort(names)
+
 	t := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "TYPE\tKEPT\tWAITING\t")
 	for _, n := range names {
 		fmt.Fprintf(t, "%s\t%d\t%d\t\n", n, counts[n], waiting[n])
 	}
 	t.Flush()
+
 	fmt.Fprintf(e.stdout, "%d events, %d bytes", total, bytes)
 	if !first.IsZero() {
 		fmt.Fprintf(e.stdout, ", from %s to %s", first.Format(time.DateTime), last.Format(time.DateTime))
 	}
+
 	fmt.Fprintln(e.stdout)
 	return nil
 }
@@ -239,10 +246,12 @@ func (c *eventsBatchesCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+
 	list, err := ingest.Batches(eventsDir(l.Config))
 	if err != nil {
 		return err
 	}
+
 	list = list[max(0, len(list)-c.N):]
 	if c.JSON {
 		enc := json.NewEncoder(e.stdout)
@@ -253,6 +262,7 @@ func (c *eventsBatchesCmd) Run(e *env) error {
 		}
 		return nil
 	}
+
 	t := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "BATCH\tTIME\tSTATUS\tEVENTS\tASIDE\tBYTES\tGZIP\tTRIES\tID\tERROR")
 	for _, b := range list {
@@ -260,7 +270,8 @@ func (c *eventsBatchesCmd) Run(e *env) error {
 		if len(b.IDs) > 0 {
 			id = b.IDs[0]
 		}
-		fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%.80s\n", b.Batch, b.At.Local().Format(time.DateTime), b.Status, b.Events, b.Aside, b.Raw, b.Wire, b.Tries, id, b.Error)
+		fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%.80s\n", b.Batch, b.At.Local().Format(time.DateTime),
+			b.Status, b.Events, b.Aside, b.Raw, b.Wire, b.Tries, id, b.Error)
 	}
 	return t.Flush()
 }
@@ -271,7 +282,8 @@ type eventsReplayCmd struct {
 }
 
 func (c *eventsReplayCmd) Help() string {
-	return "Events keep their event_id, so that what the service has already is dropped there.\nExample: postern events replay events/rejected/2026-11-24.ndjson"
+	return "Events keep their event_id, so that what the service has already is dropped there.\n" +
+		"Example: postern events replay events/rejected/2026-11-24.ndjson"
 }
 
 func (c *eventsReplayCmd) Run(e *env) error {
@@ -279,6 +291,7 @@ func (c *eventsReplayCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+
 	in := e.stdin
 	if c.File != "-" {
 		f, err := os.Open(c.File)
@@ -288,6 +301,7 @@ func (c *eventsReplayCmd) Run(e *env) error {
 		defer f.Close()
 		in = f
 	}
+
 	lines, err := replayLines(in)
 	if err != nil {
 		return fmt.Errorf("%s:%w", c.File, err)
@@ -353,18 +367,21 @@ func inChunks(lines [][]byte, f func([][]byte) error) (int, error) {
 func replayLines(in io.Reader) ([][]byte, error) {
 	sc := bufio.NewScanner(in)
 	sc.Buffer(nil, 8<<20)
+
 	var out [][]byte
 	for n := 1; sc.Scan(); n++ {
 		line := bytes.TrimSpace(sc.Bytes())
 		if i := bytes.IndexByte(line, '{'); i == 9 { // crc32c SP JSON
 			line = line[i:]
 		}
+
 		var aside struct {
 			Event json.RawMessage `json:"event"`
 		}
 		if json.Unmarshal(line, &aside) == nil && len(aside.Event) > 0 {
 			line = aside.Event
 		}
+
 		if len(line) == 0 {
 			continue
 		}
@@ -379,6 +396,7 @@ func replayLines(in io.Reader) ([][]byte, error) {
 		}
 		out = append(out, stored)
 	}
+
 	return out, sc.Err()
 }
 
@@ -401,6 +419,7 @@ func (a *admin) eventRoutes(s *spool.Spool) {
 			http.Error(w, adminHeader+" is missing", http.StatusForbidden)
 			return
 		}
+
 		lines, err := replayLines(http.MaxBytesReader(w, r.Body, maxReplay))
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)

@@ -151,6 +151,7 @@ func (g *gateway) trackerListener(l net.Listener) net.Listener {
 	if from := prefixes(g.c.Tracking.Web.TrustedProxies); len(from) > 0 {
 		l = web.Proxied(l, from)
 	}
+
 	if g.c.Tracking.Web.TLS {
 		return tls.NewListener(l, g.certs.Config(true))
 	}
@@ -169,10 +170,12 @@ func serveHTTP(ctx context.Context, s *http.Server, l net.Listener, grace func()
 			s.Close()
 		}
 	})
+
 	err := s.Serve(l)
 	if !stop() {
 		<-stopped
 	}
+
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

@@ -79,11 +79,13 @@ func (g *gateway) build(l *config.Loaded) (*live, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	n.keys = keys
 	rec := g.recorder()
 	if n.web, err = g.newWeb(n, rec); err != nil {
 		return nil, err
 	}
+
 	if g.c.Role == config.All {
 		err = g.buildRelay(n, rec)
 	}
@@ -97,6 +99,7 @@ func (g *gateway) buildRelay(n *live, rec recorder) error {
 	if err != nil {
 		return err
 	}
+
 	n.intake, err = report.NewIntake(report.Config{
 		Finder: &report.Finder{
 			Keys:   n.keys,
@@ -111,29 +114,76 @@ func (g *gateway) buildRelay(n *live, rec recorder) error {
 	if err != nil {
 		return err
 	}
+
 	if n.pool, err = g.newPool(l, n.metrics); err != nil {
 		return err
 	}
+
+	n.relay = relay.New(g.relayConfig(n, rec, dkim.NewSigner(signing)))
+	return nil
+}
+
+// relayConfig is what handles mail with a configuration.
+func (g *gateway) relayConfig(n *live, rec recorder, signer *dkim.Signer) relay.Config {
+	l := n.c
 	c := relay.Config{
-		Hostname: string(l.Hostname), Received: l.Submission.ReceivedHeader, PowerMTA: l.Relay.UpstreamKind == "powermta",
-		Headers: relay.HeaderNames{MessageID: string(l.Relay.MessageIDHeader), Job: string(l.Relay.JobHeader),
-			VirtualMTA: string(l.Relay.VirtualMTAHeader), Subaccount: string(l.Relay.SubaccountHeader)},
-		Tracking: relay.Tracking{URL: string(l.Tracking.URL), Open: l.Tracking.Open, InitialOpen: l.Tracking.InitialOpen, Click: l.Tracking.Click},
-		Keys:     n.keys, Signer: dkim.NewSigner(signing), Upstream: n.pool, Events: rec, IDs: g.ids, Queue: watchedQueue{g.queue, &g.puts}, QueueAlways: l.Relay.Queue == "always",
-		AnswerWithin: l.Relay.AnswerWithin.Std(), MsysAPI: l.Relay.MsysAPI, VERPDomain: l.Relay.VERPDomain, MaxRecipients: l.Submission.MaxRecipients,
-		ListUnsubscribe: l.Tracking.ListUnsub, UnsubscribeBy: unsubscribeMailbox(l.Config), MaxLinkLength: l.Tracking.MaxLinkLength, TextLinks: l.Tracking.TextLinks, Convert8Bit: l.Relay.Convert8Bit,
-		RequireSignature: l.DKIM.Require, SignatureLife: l.DKIM.Expire.Std(), Log: g.log, Metrics: n.metrics,
+		Hostname: string(l.Hostname),
+		Headers: relay.HeaderNames{
+			MessageID:  string(l.Relay.MessageIDHeader),
+			Job:        string(l.Relay.JobHeader),
+			VirtualMTA: string(l.Relay.VirtualMTAHeader),
+			Subaccount: string(l.Relay.SubaccountHeader),
+		},
+		Received:      l.Submission.ReceivedHeader,
+		PowerMTA:      l.Relay.UpstreamKind == "powermta",
+		MsysAPI:       l.Relay.MsysAPI,
+		VERPDomain:    l.Relay.VERPDomain,
+		MaxRecipients: l.Submission.MaxRecipients,
+		Tracking: relay.Tracking{
+			URL:         string(l.Tracking.URL),
+			Open:        l.Tracking.Open,
+			InitialOpen: l.Tracking.InitialOpen,
+			Click:       l.Tracking.Click,
+		},
+		ListUnsubscribe:  l.Tracking.ListUnsub,
+		UnsubscribeBy:    unsubscribeMailbox(l.Config),
+		MaxLinkLength:    l.Tracking.MaxLinkLength,
+		TextLinks:        l.Tracking.TextLinks,
+		Convert8Bit:      l.Relay.Convert8Bit,
+		Keys:             n.keys,
+		Signer:           signer,
+		RequireSignature: l.DKIM.Require,
+		SignatureLife:    l.DKIM.Expire.Std(),
+		Upstream:         n.pool,
+		Events:           rec,
+		IDs:              g.ids,
+		Queue:            watchedQueue{g.queue, &g.puts},
+		QueueAlways:      l.Relay.Queue == "always",
+		AnswerWithin:     l.Relay.AnswerWithin.Std(),
+		Log:              g.log,
+		Metrics:          n.metrics,
 	}
 	if g.users != nil {
 		c.Holders = g.users
 	}
 	addRoutes(&c, l.Config)
-	n.relay = relay.New(c)
-	return nil
+
+	return c
 }
 
 // newWeb makes the tracker's side of a configuration.
 func (g *gateway) newWeb(n *live, rec recorder) (http.Handler, error) {
+	c, err := g.webConfig(n, rec)
+	if err != nil {
+		return nil, err
+	}
+
+	n.geo = c.Geo
+	return web.New(c), nil
+}
+
+// webConfig is [tracking] for the tracker.
+func (g *gateway) webConfig(n *live, rec recorder) (web.Config, error) {
 	t := n.c.Tracking
 	c := web.Config{
 		Keys:           n.keys,
@@ -151,24 +201,28 @@ func (g *gateway) newWeb(n *live, rec recorder) (http.Handler, error) {
 
 		DurationBuckets: durationBuckets,
 	}
-	for path, file := range map[string]string{web.AppleAppSitePath: t.Web.AppleAppSite, web.AssetLinksPath: t.Web.AssetLinks} {
+
+	wellKnown := map[string]string{
+		web.AppleAppSitePath: t.Web.AppleAppSite,
+		web.AssetLinksPath:   t.Web.AssetLinks,
+	}
+	for path, file := range wellKnown {
 		if file == "" {
 			continue
 		}
 		body, err := web.ReadWellKnown(file)
 		if err != nil {
-			return nil, err
+			return c, err
 		}
 		c.WellKnown[path] = body
 	}
-	if t.Web.GeoIPDB != "" {
-		geo, err := web.OpenGeo(t.Web.GeoIPDB, g.log)
-		if err != nil {
-			return nil, err
-		}
-		c.Geo, n.geo = geo, geo
+
+	if t.Web.GeoIPDB == "" {
+		return c, nil
 	}
-	return web.New(c), nil
+	geo, err := web.OpenGeo(t.Web.GeoIPDB, g.log)
+	c.Geo = geo
+	return c, err
 }
 
 // unsubscribeMailbox is where List-Unsubscribe by mail leads; empty: nowhere,
@@ -177,12 +231,14 @@ func unsubscribeMailbox(c *config.Config) string {
 	if !c.Reports.On() {
 		return ""
 	}
+
 	domain := c.Relay.VERPDomain
 	for _, d := range c.Reports.BounceDomains {
 		if domain == "" && !strings.HasPrefix(d, "*") {
 			domain = d
 		}
 	}
+
 	if domain == "" {
 		return ""
 	}
@@ -208,6 +264,7 @@ func (g *gateway) signingKeys(l *config.Loaded) ([]dkim.Key, error) {
 		if err != nil {
 			g.log.Warn("RSA signs with crypto/rsa", "domain", k.Domain, "selector", k.Selector, "err", err)
 		}
+
 		fast.NotBefore = k.NotBefore.Time
 		fast.NotAfter = k.NotAfter.End()
 		fast.Successor = k.Successor
@@ -295,6 +352,7 @@ func setLevel(v *slog.LevelVar, c *config.Config) {
 func (g *gateway) reload() {
 	g.reloading.Lock()
 	defer g.reloading.Unlock()
+
 	l, problems := config.Load(g.c.File, g.c.Role)
 	for _, p := range problems.Fatal() {
 		g.log.Error("reload refused, the old configuration goes on", "problem", p.Error())
@@ -337,26 +395,35 @@ func (g *gateway) watchFiles(ctx context.Context) {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 
-	users := usersWatch{}
-	renewed := time.Now()
+	w := filesWatch{renewed: time.Now()}
 	for {
 		select {
 		case <-tick.C:
+			g.lookAtFiles(&w, time.Now())
 		case <-ctx.Done():
 			return
 		}
-
-		end := g.rounds.Begin()
-		if time.Since(renewed) > renewEvery {
-			renewed = time.Now()
-			g.renewLocal()
-		}
-		if n := g.live.Load(); n.geo != nil {
-			n.geo.Refresh()
-		}
-		g.lookAtUsers(&users)
-		end()
 	}
+}
+
+// filesWatch is what watchFiles knows from one look to the next.
+type filesWatch struct {
+	users   usersWatch
+	renewed time.Time // when the certificates of the local CA were looked at
+}
+
+// lookAtFiles is one round of watchFiles.
+func (g *gateway) lookAtFiles(w *filesWatch, now time.Time) {
+	defer g.rounds.Begin()()
+
+	if now.Sub(w.renewed) > renewEvery {
+		w.renewed = now
+		g.renewLocal()
+	}
+	if n := g.live.Load(); n.geo != nil {
+		n.geo.Refresh()
+	}
+	g.lookAtUsers(&w.users)
 }
 
 // renewLocal renews what the local CA has signed, where it runs out soon.
@@ -392,44 +459,86 @@ func (g *gateway) checkUpstreams(ctx context.Context) {
 	for {
 		select {
 		case <-tick.C:
-			end := g.rounds.Begin()
-			c, cancel := context.WithTimeout(ctx, checkTimeout)
-			g.live.Load().pool.Check(c)
-			cancel()
-			g.queue.Len() // which hangs where the queue does
-			end()
+			g.probeUpstreams(ctx)
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
+// probeUpstreams is one round of checkUpstreams.
+func (g *gateway) probeUpstreams(ctx context.Context) {
+	defer g.rounds.Begin()()
+
+	c, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	g.live.Load().pool.Check(c)
+	g.queue.Len() // which hangs where the queue does
+}
+
 // addRoutes fills in what the lists of tables say.
 func addRoutes(rc *relay.Config, c *config.Config) {
 	for _, p := range c.Pools {
-		rc.Pools = append(rc.Pools, relay.Pool{Name: p.Name, Enable: relay.Enable(p.EnableSignals), Subaccount: p.Subaccount})
+		rc.Pools = append(rc.Pools, relay.Pool{
+			Name:       p.Name,
+			Enable:     relay.Enable(p.EnableSignals),
+			Subaccount: p.Subaccount,
+		})
 	}
 	for _, v := range c.VirtualMTA {
-		rc.VirtualMTAs = append(rc.VirtualMTAs, relay.VirtualMTA{Name: v.Name, Pool: v.Pool, SourceHost: v.SourceHost, Enable: relay.Enable(v.EnableSignals), Subaccount: v.Subaccount})
+		rc.VirtualMTAs = append(rc.VirtualMTAs, relay.VirtualMTA{
+			Name:       v.Name,
+			Pool:       v.Pool,
+			SourceHost: v.SourceHost,
+			Enable:     relay.Enable(v.EnableSignals),
+			Subaccount: v.Subaccount,
+		})
 	}
-	rc.Signals = relay.Signals{Enable: relay.Enable(c.Signals.EnableSignals), Subaccount: c.Signals.Subaccount}
+
+	rc.Signals = relay.Signals{
+		Enable:     relay.Enable(c.Signals.EnableSignals),
+		Subaccount: c.Signals.Subaccount,
+	}
 	for _, f := range c.Signals.Filters {
-		rc.Signals.Filters = append(rc.Signals.Filters, relay.SignalsFilter{Pattern: f.SenderOrFrom, Enable: f.Enable, Subaccount: f.Subaccount})
+		rc.Signals.Filters = append(rc.Signals.Filters, relay.SignalsFilter{
+			Pattern:    f.SenderOrFrom,
+			Enable:     f.Enable,
+			Subaccount: f.Subaccount,
+		})
 	}
+
 	for _, r := range c.Relay.Rewrite {
 		rc.Rewrite = append(rc.Rewrite, relay.RewriteRule{From: r.MailFrom, To: r.To})
 	}
 	for _, r := range c.Tracking.Rules {
-		rc.TrackingRules = append(rc.TrackingRules, relay.TrackingRule{Pattern: r.SenderOrFrom, URL: string(r.URL), Open: r.Open, InitialOpen: r.InitialOpen, Click: r.Click})
+		rc.TrackingRules = append(rc.TrackingRules, relay.TrackingRule{
+			Pattern:     r.SenderOrFrom,
+			URL:         string(r.URL),
+			Open:        r.Open,
+			InitialOpen: r.InitialOpen,
+			Click:       r.Click,
+		})
 	}
 }
 
 func userEntries(users []config.User) []smtpd.UserEntry {
 	out := make([]smtpd.UserEntry, len(users))
 	for i, u := range users {
-		out[i] = smtpd.UserEntry{Password: u.Password, User: relay.User{Name: u.Name, VirtualMTA: u.VirtualMTA, Job: u.Job,
-			JobPrefix: u.JobPrefix, Subaccount: u.Subaccount, FromDomains: u.FromDomains, Tracking: u.Tracking, DKIMKey: u.DKIMKey}}
+		out[i] = smtpd.UserEntry{
+			Password: u.Password,
+			User: relay.User{
+				Name:        u.Name,
+				VirtualMTA:  u.VirtualMTA,
+				Job:         u.Job,
+				JobPrefix:   u.JobPrefix,
+				Subaccount:  u.Subaccount,
+				FromDomains: u.FromDomains,
+				Tracking:    u.Tracking,
+				DKIMKey:     u.DKIMKey,
+			},
+		}
 	}
+
 	return out
 }
 
@@ -458,7 +567,8 @@ func (g *gateway) GiveUp(ctx context.Context, t *queue.Transaction, i, tries int
 
 // Takes implements smtpd.ReportTaker.
 func (g *gateway) Takes(domain string) bool {
-	return slices.ContainsFunc(g.live.Load().c.Reports.Domains(), func(p string) bool { return envelope.MatchDomain(p, domain) })
+	matches := func(pattern string) bool { return envelope.MatchDomain(pattern, domain) }
+	return slices.ContainsFunc(g.live.Load().c.Reports.Domains(), matches)
 }
 
 // Take implements smtpd.ReportTaker.

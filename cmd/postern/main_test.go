@@ -303,6 +303,7 @@ func fullPipe(t *testing.T) *os.File {
 }
 
 func TestServeGoesOnWhileNobodyReadsItsLog(t *testing.T) {
+	t.Parallel()
 	p := startProcess(t, fullPipe(t)) // its first line would hang
 
 	if err := p.stop(t); err != nil {

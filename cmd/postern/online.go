@@ -17,7 +17,9 @@ func checkOnline(e *env, l *config.Loaded, dns string) error {
 	if err != nil {
 		return err
 	}
+
 	p := &web.Prober{Keys: keys, Resolver: resolver(dns)}
+
 	urls := []string{string(l.Tracking.URL)}
 	for _, r := range l.Tracking.Rules {
 		if r.URL != "" && !slices.Contains(urls, string(r.URL)) {
@@ -40,6 +42,7 @@ func checkOnline(e *env, l *config.Loaded, dns string) error {
 			fmt.Fprintf(e.stdout, "%s: %v\n", u, err)
 		}
 	}
+
 	if failed > 0 {
 		return fmt.Errorf("%d of the tracking addresses do not lead to this tracker", failed)
 	}

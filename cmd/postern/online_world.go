@@ -140,15 +140,21 @@ func (o *online) mailDomains() {
 		var dnsErr *net.DNSError
 		switch {
 		case errors.As(err, &dnsErr) && dnsErr.IsNotFound:
-			o.fail("MX: %s has no record: bounces and complaints do not come here; publish \"%s. MX 10 %s.\"", d, d, o.l.Hostname)
+			o.fail("MX: %s has no record: bounces and complaints do not come here; publish \"%s. MX 10 %s.\"",
+				d, d, o.l.Hostname)
 		case err != nil:
 			o.fail("MX: the DNS does not answer for %s", d)
-		case !slices.ContainsFunc(records, func(r *net.MX) bool { return strings.EqualFold(strings.TrimSuffix(r.Host, "."), string(o.l.Hostname)) }):
+		case !slices.ContainsFunc(records, o.isOurs):
 			o.note("MX: %s leads to %s, which has to be this gateway, %s", d, mxHosts(records), o.l.Hostname)
 		default:
 			o.ok("MX: %s leads to %s", d, mxHosts(records))
 		}
 	}
+}
+
+// isOurs reports whether an MX record leads to this gateway.
+func (o *online) isOurs(r *net.MX) bool {
+	return strings.EqualFold(strings.TrimSuffix(r.Host, "."), string(o.l.Hostname))
 }
 
 func mxHosts(records []*net.MX) string {
@@ -216,7 +222,8 @@ func (o *online) ingestKey() {
 	case errors.As(err, &refusal) && (refusal.Status == 401 || refusal.Status == 403):
 		o.fail("ingest: %s refuses the API key (HTTP %d)", s.UploadURL, refusal.Status)
 	case errors.As(err, &refusal) && (refusal.Status == 400 || refusal.Status == 404 || refusal.Status == 422):
-		o.note("ingest: %s answers HTTP %d to a question about batches; whether it takes the key is not known", s.UploadURL, refusal.Status)
+		o.note("ingest: %s answers HTTP %d to a question about batches; whether it takes the key is not known",
+			s.UploadURL, refusal.Status)
 	case errors.As(err, &refusal):
 		o.fail("ingest: %s answers HTTP %d", s.UploadURL, refusal.Status)
 	default:

@@ -22,7 +22,8 @@ type passwdCmd struct {
 }
 
 func (c *passwdCmd) Help() string {
-	return "The password is read from the terminal, or from one line of standard input.\nExample: postern passwd newsletter"
+	return "The password is read from the terminal, or from one line of standard input.\n" +
+		"Example: postern passwd newsletter"
 }
 
 func (c *passwdCmd) Run(e *env) error {
@@ -34,6 +35,7 @@ func (c *passwdCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+
 	if c.List {
 		users, problems := config.LoadUsers(file, os.Getenv)
 		for _, u := range users {
@@ -48,7 +50,9 @@ func (c *passwdCmd) Run(e *env) error {
 		}
 		return nil
 	}
+
 	editor := config.UsersEditor{File: file, OwnerLost: e.ownerLost(file)}
+
 	if c.Delete {
 		left, err := editor.Delete(c.User)
 		if err != nil {
@@ -56,7 +60,8 @@ func (c *passwdCmd) Run(e *env) error {
 		}
 		fmt.Fprintf(e.stdout, "%s: %s removed\n", file, c.User)
 		if left == 0 {
-			fmt.Fprintln(e.stderr, "No user is left. A gateway that runs takes a list without users only on SIGHUP, or at its next start.")
+			fmt.Fprintln(e.stderr, "No user is left. A gateway that runs takes a list without users only on SIGHUP, "+
+				"or at its next start.")
 		}
 		return nil
 	}
@@ -64,10 +69,12 @@ func (c *passwdCmd) Run(e *env) error {
 	if err := smtpd.CheckName(c.User); err != nil { // before the password is asked for
 		return fmt.Errorf("the name %w", err)
 	}
+
 	password, err := readPassword(e)
 	if err != nil {
 		return err
 	}
+
 	if err := smtpd.CheckPassword(password); err != nil {
 		return fmt.Errorf("password: %w", err)
 	}
@@ -75,6 +82,7 @@ func (c *passwdCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
+
 	name, added, err := editor.SetPassword(c.User, hash)
 	if err != nil {
 		return err
@@ -111,6 +119,7 @@ func readPassword(e *env) (string, error) {
 		}
 		return line, nil
 	}
+
 	var got [2]string
 	for i, prompt := range []string{"Password: ", "Again: "} {
 		fmt.Fprint(e.stderr, prompt)
@@ -121,6 +130,7 @@ func readPassword(e *env) (string, error) {
 		}
 		got[i] = string(b)
 	}
+
 	switch {
 	case got[0] == "":
 		return "", errors.New("the password is empty")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -58,7 +59,8 @@ func (a *admin) queueRoutes(q *queue.Queue) {
 	}
 	a.mux.HandleFunc("POST /queue/retry", change(retry))
 	a.mux.HandleFunc("POST /queue/{id}/retry", change(retry))
-	a.mux.HandleFunc("POST /queue/{id}/drop", change(func(id string) (string, error) { return id + " dropped", q.Drop(id) }))
+	drop := func(id string) (string, error) { return id + " dropped", q.Drop(id) }
+	a.mux.HandleFunc("POST /queue/{id}/drop", change(drop))
 }
 
 const adminHeader = "X-Postern-Admin"
@@ -118,8 +120,10 @@ func offline(h http.Handler, q *queue.Queue, method, path string, out io.Writer)
 	if err != nil {
 		return err
 	}
+
 	req.Header.Set(adminHeader, "queue")
 	w := &memoryResponse{header: http.Header{}, status: http.StatusOK, out: out}
+
 	h.ServeHTTP(w, req)
 	if err := q.Flush(); err != nil {
 		return err
@@ -161,16 +165,21 @@ func (c *queueListCmd) Run(e *env) error {
 	if c.JSON {
 		return c.ask(http.MethodGet, path, e.stdout)
 	}
-	r, w := io.Pipe()
-	go func() { w.CloseWithError(c.ask(http.MethodGet, path, w)) }()
-	var list []queue.Waiting
-	if err := json.NewDecoder(r).Decode(&list); err != nil {
+
+	var answer bytes.Buffer
+	if err := c.ask(http.MethodGet, path, &answer); err != nil {
 		return err
 	}
+	var list []queue.Waiting
+	if err := json.Unmarshal(answer.Bytes(), &list); err != nil {
+		return err
+	}
+
 	if len(list) == 0 {
 		fmt.Fprintln(e.stdout, "nothing waits")
 		return nil
 	}
+
 	t := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "MESSAGE ID\tFROM\tTO\tAGE\tTRIES\tNEXT\tLAST ANSWER")
 	now := time.Now()
@@ -179,8 +188,11 @@ func (c *queueListCmd) Run(e *env) error {
 		if x.Away {
 			next += ", or when the upstream is back"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%.100q\n", x.MessageID, x.From, x.Recipient, now.Sub(x.Created).Round(time.Second), x.Tries, next, x.Reply)
+		age := now.Sub(x.Created).Round(time.Second)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%s\t%.100q\n",
+			x.MessageID, x.From, x.Recipient, age, x.Tries, next, x.Reply)
 	}
+
 	return t.Flush()
 }
 

@@ -44,8 +44,10 @@ func (c *reportCmd) Run(e *env) error {
 		}
 		finder = &report.Finder{Keys: keys, Header: c.Header}
 	}
+
 	out := json.NewEncoder(e.stdout)
 	out.SetEscapeHTML(false)
+
 	var errs []error
 	for _, name := range c.Files {
 		msg, err := os.ReadFile(name)
@@ -59,6 +61,7 @@ func (c *reportCmd) Run(e *env) error {
 			}
 		}
 	}
+
 	return errors.Join(errs...)
 }
 

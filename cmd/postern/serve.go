@@ -181,16 +181,19 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 			g.close()
 		}
 	}()
+
 	setLevel(level, l.Config)
 	g.budget = smtpd.NewBudget(int64(l.MemoryBudget))
 	g.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	g.reg.MustRegister(&g.totals, newBuildInfo(), g.submitted)
+
 	if err := g.openSpools(); err != nil {
 		return g, err
 	}
 	if err := g.limitConnections(); err != nil {
 		return g, err
 	}
+
 	mail := l.Role == config.All
 	if mail || l.Tracking.Web.TLS {
 		if err := g.startCerts(); err != nil {
@@ -202,6 +205,7 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 			return g, err
 		}
 	}
+
 	first, err := g.build(l)
 	if err != nil {
 		return g, err
@@ -209,43 +213,109 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 	if err := g.swap(first); err != nil {
 		return g, err
 	}
+
 	if mail {
 		g.newListener()
 	}
-	var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { g.live.Load().web.ServeHTTP(w, r) })
-	if g.acme != nil {
-		handler = g.acme.HTTPHandler(handler)
-	}
-	g.tracker = web.NewServer(handler, log)
+	g.tracker = web.NewServer(g.trackerHandler(), log)
 	if l.Signals.Enabled {
-		reported, err := event.Select(l.Signals.Report)
-		if err != nil {
-			return g, fmt.Errorf("signals.report: %w", err)
-		}
-		disk, err := g.disks.Of(g.eventsDir())
-		if err != nil {
-			return g, err
-		}
-		if g.uploader, err = ingest.New(ingest.Config{Dir: g.eventsDir(), From: spool.Cursor(g.eventsDir(), ingestReader), Disk: disk, Sink: &ingest.Signals{URL: string(l.Signals.UploadURL), APIKey: string(l.Signals.APIKey)},
-			BatchBytes: int(l.Signals.BatchSize), BatchAge: l.Signals.BatchAge.Std(), Report: reported, HashRcpt: l.Signals.PrivacyPolicy == "sha1",
-			KeepLedger: l.Signals.KeepLedger.Std(), Machines: map[string]string{event.Prefetch: l.Signals.Prefetch, event.Scanner: l.Signals.Scanner}, Verbose: l.Signals.LogVerbose, PollOutcomes: l.Signals.PollOutcomes, Grace: g.graceLeft, Log: log, Metrics: g.reg}); err != nil {
+		if err := g.newUploader(); err != nil {
 			return g, err
 		}
 	}
+
 	g.admin = newAdmin(g.reg, g.acceptsMail, g.health.Check)
 	g.admin.eventRoutes(g.spool)
 	if mail {
 		// A pipe may bring records at any time, so that there is always a follower.
-		if g.accounting, err = accounting.New(accounting.Config{Globs: l.Accounting.Files, Dir: filepath.Join(l.StateDir, "accounting"), PipeDir: pipeDir(l.Config), DropDir: l.Accounting.PipeDir,
-			Settings: accounting.Settings{Classes: l.Accounting.BounceClass, Verify: g.ourID, MessageIDHeader: g.messageIDHeader},
-			Events:   g.recorder(), Log: log, Metrics: g.reg}); err != nil {
+		if g.accounting, err = accounting.New(g.accountingConfig()); err != nil {
 			return g, err
 		}
 		g.admin.queueRoutes(g.queue)
 		registerQueueAge(g.reg, g.queue)
 	}
+
 	g.watchHealth()
 	return g, g.listen()
+}
+
+// trackerHandler serves the tracker of the configuration in use, and answers
+// ACME's challenges.
+func (g *gateway) trackerHandler() http.Handler {
+	tracker := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		g.live.Load().web.ServeHTTP(w, r)
+	})
+	if g.acme != nil {
+		return g.acme.HTTPHandler(tracker)
+	}
+
+	return tracker
+}
+
+func (g *gateway) newUploader() error {
+	c, err := g.ingestConfig()
+	if err != nil {
+		return err
+	}
+
+	g.uploader, err = ingest.New(c)
+	return err
+}
+
+// ingestConfig is [signals].
+func (g *gateway) ingestConfig() (ingest.Config, error) {
+	s := g.c.Signals
+	reported, err := event.Select(s.Report)
+	if err != nil {
+		return ingest.Config{}, fmt.Errorf("signals.report: %w", err)
+	}
+	disk, err := g.disks.Of(g.eventsDir())
+	if err != nil {
+		return ingest.Config{}, err
+	}
+
+	return ingest.Config{
+		Dir:  g.eventsDir(),
+		From: spool.Cursor(g.eventsDir(), ingestReader),
+		Disk: disk,
+		Sink: &ingest.Signals{
+			URL:    string(s.UploadURL),
+			APIKey: string(s.APIKey),
+		},
+		BatchBytes: int(s.BatchSize),
+		BatchAge:   s.BatchAge.Std(),
+		Report:     reported,
+		HashRcpt:   s.PrivacyPolicy == "sha1",
+		KeepLedger: s.KeepLedger.Std(),
+		Machines: map[string]string{
+			event.Prefetch: s.Prefetch,
+			event.Scanner:  s.Scanner,
+		},
+		Verbose:      s.LogVerbose,
+		PollOutcomes: s.PollOutcomes,
+		Grace:        g.graceLeft,
+		Log:          g.log,
+		Metrics:      g.reg,
+	}, nil
+}
+
+// accountingConfig is [accounting].
+func (g *gateway) accountingConfig() accounting.Config {
+	a := g.c.Accounting
+	return accounting.Config{
+		Globs:   a.Files,
+		Dir:     filepath.Join(g.c.StateDir, "accounting"),
+		PipeDir: pipeDir(g.c.Config),
+		DropDir: a.PipeDir,
+		Settings: accounting.Settings{
+			Classes:         a.BounceClass,
+			Verify:          g.ourID,
+			MessageIDHeader: g.messageIDHeader,
+		},
+		Events:  g.recorder(),
+		Log:     g.log,
+		Metrics: g.reg,
+	}
 }
 
 // How old the last sign of life of a part may be.
@@ -355,40 +425,62 @@ func (g *gateway) ourID(id string) bool {
 }
 
 func (g *gateway) openSpools() error {
-	var readers []string
-	if g.c.Signals.Enabled {
-		readers = append(readers, ingestReader)
-	}
-	disk, err := g.disks.Of(g.eventsDir())
+	c, err := g.eventSpoolConfig()
 	if err != nil {
 		return err
 	}
-	g.spool, err = spool.Open(spool.Config{
+	if g.spool, err = spool.Open(c); err != nil {
+		return err
+	}
+	g.reg.MustRegister(newBacklogMetrics(g.spool, c.Readers))
+	if g.c.Role == config.Tracker {
+		return nil
+	}
+
+	qc, err := g.queueConfig()
+	if err != nil {
+		return err
+	}
+	g.queue, err = queue.Open(qc)
+	return err
+}
+
+// eventSpoolConfig is where events wait for the uploader.
+func (g *gateway) eventSpoolConfig() (spool.Config, error) {
+	disk, err := g.disks.Of(g.eventsDir())
+	if err != nil {
+		return spool.Config{}, err
+	}
+
+	c := spool.Config{
 		Dir:     g.eventsDir(),
 		Disk:    disk,
 		MinFree: uint64(g.c.Signals.MinFreeSpace),
 		Keep:    g.c.Events.Keep.Std(),
-		Readers: readers,
 		Log:     g.log,
 		Metrics: g.reg,
-	})
+	}
+	if g.c.Signals.Enabled {
+		c.Readers = []string{ingestReader}
+	}
+
+	return c, nil
+}
+
+// queueConfig is the retry spool.
+func (g *gateway) queueConfig() (queue.Config, error) {
+	dir := filepath.Join(g.c.StateDir, "queue")
+	disk, err := g.disks.Of(dir)
 	if err != nil {
-		return err
+		return queue.Config{}, err
 	}
-	g.reg.MustRegister(newBacklogMetrics(g.spool, readers))
-	if g.c.Role == config.Tracker {
-		return nil
-	}
+
 	var pauses []time.Duration
 	for _, d := range g.c.Relay.RetryAfter {
 		pauses = append(pauses, d.Std())
 	}
 
-	dir := filepath.Join(g.c.StateDir, "queue")
-	if disk, err = g.disks.Of(dir); err != nil {
-		return err
-	}
-	g.queue, err = queue.Open(queue.Config{
+	return queue.Config{
 		Dir:         dir,
 		Disk:        disk,
 		RetryAfter:  pauses,
@@ -397,9 +489,7 @@ func (g *gateway) openSpools() error {
 		Budget:      g.budget,
 		Log:         g.log,
 		Metrics:     g.reg,
-	})
-
-	return err
+	}, nil
 }
 
 // authenticator is submission.auth.
@@ -407,46 +497,89 @@ func (g *gateway) authenticator() smtpd.Authenticator {
 	if g.c.Submission.Auth != "upstream" {
 		return g.users
 	}
-	return smtpd.NewPassthrough(smtpd.PassthroughConfig{Users: g.users, DefaultUser: g.c.Submission.DefaultUser,
-		Rate:    smtpd.Rate(g.c.Submission.AuthFailureRate),
-		Offered: func() ([]string, bool) { return g.live.Load().pool.Mechanisms() },
-		Login: func(ctx context.Context, user, password string) (relay.Sender, func(), envelope.Reply, error) {
-			l, reply, err := g.live.Load().pool.Login(ctx, user, password)
-			if l == nil {
-				return nil, nil, reply, err
-			}
-			return l, l.Close, reply, err
-		}})
+
+	return smtpd.NewPassthrough(smtpd.PassthroughConfig{
+		Users:       g.users,
+		DefaultUser: g.c.Submission.DefaultUser,
+		Rate:        smtpd.Rate(g.c.Submission.AuthFailureRate),
+		Offered:     func() ([]string, bool) { return g.live.Load().pool.Mechanisms() },
+		Login:       g.loginUpstream,
+	})
 }
 
+// loginUpstream logs a client in at an upstream.
+func (g *gateway) loginUpstream(
+	ctx context.Context, user, password string,
+) (relay.Sender, func(), envelope.Reply, error) {
+	l, reply, err := g.live.Load().pool.Login(ctx, user, password)
+	if l == nil {
+		return nil, nil, reply, err
+	}
+
+	return l, l.Close, reply, err
+}
+
+// newListener makes the servers of submission and of reports.
 func (g *gateway) newListener() {
+	g.budget.Register(g.reg, "postern_memory_budget_used_bytes", "Of memory_budget, reserved by messages in flight.")
+	g.smtp = smtpd.New(g.submissionConfig())
+	if !g.c.Reports.On() {
+		return
+	}
+
+	c := g.reportsConfig()
+	c.Budget.Register(g.reg, "postern_reports_memory_budget_used_bytes",
+		"Of reports.memory_budget, reserved by messages in flight.")
+	g.reports = smtpd.New(c)
+}
+
+// submissionConfig is [submission].
+func (g *gateway) submissionConfig() smtpd.Config {
 	c := g.c.Submission
 	var sources []smtpd.SourceRule
 	for _, r := range c.Sources {
-		sources = append(sources, smtpd.SourceRule{Network: netip.Prefix(r.Network), RequireAuth: r.RequireAuth, User: r.User})
+		sources = append(sources, smtpd.SourceRule{
+			Network:     netip.Prefix(r.Network),
+			RequireAuth: r.RequireAuth,
+			User:        r.User,
+		})
 	}
-	g.budget.Register(g.reg, "postern_memory_budget_used_bytes", "Of memory_budget, reserved by messages in flight.")
-	sc := smtpd.Config{
-		Hostname: string(g.c.Hostname), TLS: g.certs.Config(false), RequireTLS: c.RequireTLS, Auth: g.authenticator(), Submit: g,
-		Sources: sources, Directory: g.users, ProxyFrom: prefixes(c.ProxyProtocolFrom),
-		Budget:         g.budget,
-		MaxMessageSize: int64(c.MaxMessageSize), MaxRecipients: c.MaxRecipients,
-		MaxConnections: g.connections.Submission, MaxConnectionsPerSource: g.connections.PerSource,
-		IdleTimeout: c.IdleTimeout.Std(), MessageTimeout: c.MessageTimeout.Std(), NormaliseLF: c.BareNewlines == "normalise",
-		Grace: g.c.ShutdownGrace.Std(), Log: g.log, Metrics: g.reg,
+
+	return smtpd.Config{
+		Hostname:                string(g.c.Hostname),
+		TLS:                     g.certs.Config(false),
+		RequireTLS:              c.RequireTLS,
+		Auth:                    g.authenticator(),
+		Submit:                  g,
+		Sources:                 sources,
+		Directory:               g.users,
+		ProxyFrom:               prefixes(c.ProxyProtocolFrom),
+		Budget:                  g.budget,
+		MaxMessageSize:          int64(c.MaxMessageSize),
+		MaxRecipients:           c.MaxRecipients,
+		MaxConnections:          g.connections.Submission,
+		MaxConnectionsPerSource: g.connections.PerSource,
+		IdleTimeout:             c.IdleTimeout.Std(),
+		MessageTimeout:          c.MessageTimeout.Std(),
+		NormaliseLF:             c.BareNewlines == "normalise",
+		Grace:                   g.c.ShutdownGrace.Std(),
+		Log:                     g.log,
+		Metrics:                 g.reg,
 	}
-	g.smtp = smtpd.New(sc)
-	if g.c.Reports.On() {
-		// Mail systems of all kinds report; what they send goes nowhere, so that
-		// a bare LF can do no harm.
-		sc.Reports, sc.NormaliseLF = g, true
-		sc.MaxConnections = g.connections.Reports
-		sc.MaxMessageSize = int64(g.c.Reports.MaxMessageSize)
-		sc.Budget = smtpd.NewBudget(int64(g.c.Reports.MemoryBudget))
-		sc.Budget.Register(g.reg, "postern_reports_memory_budget_used_bytes",
-			"Of reports.memory_budget, reserved by messages in flight.")
-		g.reports = smtpd.New(sc)
-	}
+}
+
+// reportsConfig is [reports], with what it has of [submission].
+func (g *gateway) reportsConfig() smtpd.Config {
+	c := g.submissionConfig()
+	c.Reports = g
+	c.MaxConnections = g.connections.Reports
+	c.MaxMessageSize = int64(g.c.Reports.MaxMessageSize)
+	c.Budget = smtpd.NewBudget(int64(g.c.Reports.MemoryBudget))
+	// Mail systems of all kinds report; what they send goes nowhere, so that a
+	// bare LF can do no harm.
+	c.NormaliseLF = true
+
+	return c
 }
 
 // close gives back what newGateway took.
@@ -456,6 +589,9 @@ func (g *gateway) close() {
 	}
 	if l := g.live.Load(); l != nil && l.pool != nil {
 		l.pool.Close()
+	}
+	if g.acme != nil {
+		g.acme.Close()
 	}
 	if g.uploader != nil {
 		g.uploader.Close()
@@ -505,6 +641,7 @@ func (g *gateway) Serve(ctx context.Context) error {
 			}
 		})
 	}
+
 	g.serveFront(inner, func(what string, f func() error) { run(&front, what, f) })
 	if err := g.serveBack(background, func(what string, f func() error) { run(&back, what, f) }); err != nil {
 		cancel()
@@ -513,6 +650,7 @@ func (g *gateway) Serve(ctx context.Context) error {
 		back.Wait()
 		return err
 	}
+
 	g.admin.ready.Store(true)
 	g.log.Info("postern is up",
 		"submission", addrs(g.submission),
@@ -530,6 +668,7 @@ func (g *gateway) Serve(ctx context.Context) error {
 	g.notifier.send("STOPPING=1")
 	g.admin.ready.Store(false)
 	g.log.Info("stopping")
+
 	front.Wait()
 	stopBackground()
 	back.Wait()
@@ -554,10 +693,12 @@ func (g *gateway) serveFront(ctx context.Context, run runner) {
 	for _, l := range g.web {
 		run("tracker", func() error { return serveHTTP(ctx, g.tracker, g.trackerListener(l), g.c.ShutdownGrace.Std) })
 	}
+
 	if g.queue != nil {
 		run("upstream", func() error { g.checkUpstreams(ctx); return nil })
 		run("retry spool", func() error { return g.queue.Serve(ctx, g) })
 	}
+
 	if g.accounting != nil {
 		run("accounting", func() error { return g.accounting.Serve(ctx) })
 	}
@@ -572,26 +713,28 @@ func (g *gateway) serveFront(ctx context.Context, run runner) {
 // serveBack starts what goes on until nothing comes in any more.
 func (g *gateway) serveBack(ctx context.Context, run runner) error {
 	if g.certs != nil {
-		run("", func() error { g.certs.Watch(ctx, watchEvery); return nil })
+		run("certificates", func() error { g.certs.Watch(ctx, watchEvery); return nil })
 	}
 	if g.acme != nil {
 		g.serveACME(ctx, run)
 	}
-	run("", func() error { g.watchFiles(ctx); return nil })
-	run("", func() error { return g.webState.Serve(ctx, g.log) })
-	if mail := g.c.Role == config.All; mail && g.c.Submission.Auth == "upstream" { // to know what it offers
-		run("", func() error { _ = g.Reachable(ctx); return nil })
+
+	run("files", func() error { g.watchFiles(ctx); return nil })
+	run("tracker's state", func() error { return g.webState.Serve(ctx, g.log) })
+	if g.c.Role == config.All && g.c.Submission.Auth == "upstream" { // to know what it offers
+		run("logins upstream", func() error { _ = g.Reachable(ctx); return nil })
 	}
+
 	for _, l := range g.adminListeners {
-		s := web.NewServer(newHostGuard(g.admin.open, g.c.Config), g.log)
-		s.WriteTimeout = 0 // the demo's stream takes its time
+		s := g.adminServer(newHostGuard(g.admin.open, g.c.Config))
 		run("admin", func() error { return serveHTTP(ctx, s, l, g.lastGrace) })
 	}
+
 	for _, l := range g.adminSockets {
-		s := web.NewServer(g.admin.mux, g.log)
-		s.WriteTimeout = 0 // profiles take their time
+		s := g.adminServer(g.admin.mux)
 		run("admin.socket", func() error { return serveHTTP(ctx, s, l, g.lastGrace) })
 	}
+
 	if g.uploader != nil {
 		reader, err := g.spool.Reader(ingestReader)
 		if err != nil {
@@ -599,5 +742,15 @@ func (g *gateway) serveBack(ctx context.Context, run runner) error {
 		}
 		run("ingest", func() error { return g.uploader.Serve(ctx, watchedSource{reader, &g.commits}) })
 	}
+
 	return nil
+}
+
+// adminServer has no bound on the time of an answer: profiles and the demo's
+// stream take theirs.
+func (g *gateway) adminServer(h http.Handler) *http.Server {
+	s := web.NewServer(h, g.log)
+	s.WriteTimeout = 0
+
+	return s
 }

@@ -73,12 +73,11 @@ type binder struct {
 	env      func(string) string
 	root     reflect.Type // of what is bound
 	problems Problems
-	secrets  map[string]bool // keys that were given in a file of their own or the environment
-	inPlace  []string        // keys of secrets that stand in the file itself
+	inPlace  []string // keys of secrets that stand in the file itself
 }
 
 func newBinder(file string, env func(string) string) *binder {
-	return &binder{file: file, dir: filepath.Dir(file), lines: map[string]int{}, env: env, secrets: map[string]bool{}}
+	return &binder{file: file, dir: filepath.Dir(file), lines: map[string]int{}, env: env}
 }
 
 // problem notes what is wrong with a key, once: a value that could not be read
@@ -87,7 +86,12 @@ func (b *binder) problem(key, format string, args ...any) {
 	if b.has(key) {
 		return
 	}
-	b.problems = append(b.problems, Problem{File: b.file, Line: b.line(key), Key: key, Reason: fmt.Sprintf(format, args...)})
+	b.problems = append(b.problems, Problem{
+		File:   b.file,
+		Line:   b.line(key),
+		Key:    key,
+		Reason: fmt.Sprintf(format, args...),
+	})
 }
 
 // has reports whether something is wrong with a key already.
@@ -102,7 +106,13 @@ func (b *binder) has(key string) bool {
 }
 
 func (b *binder) warn(key, format string, args ...any) {
-	b.problems = append(b.problems, Problem{File: b.file, Line: b.line(key), Key: key, Reason: fmt.Sprintf(format, args...), Warn: true})
+	b.problems = append(b.problems, Problem{
+		File:   b.file,
+		Line:   b.line(key),
+		Key:    key,
+		Reason: fmt.Sprintf(format, args...),
+		Warn:   true,
+	})
 }
 
 // given reports whether the file has a key.
@@ -151,6 +161,7 @@ func (b *binder) bind(data []byte, target any) {
 		b.problems = append(b.problems, p)
 		return
 	}
+
 	b.locate(data)
 	b.root = reflect.TypeOf(target).Elem()
 	b.table(tree, "", reflect.ValueOf(target).Elem())
@@ -231,6 +242,7 @@ func (b *binder) locate(data []byte) {
 			b.lines[key] = p.Shape(n.Raw).Start.Line
 		}
 	}
+
 	for p.NextExpression() {
 		e := p.Expression()
 		var path []string
@@ -241,6 +253,7 @@ func (b *binder) locate(data []byte) {
 			}
 			path = append(path, string(it.Node().Data))
 		}
+
 		key := strings.Join(path, ".")
 		switch e.Kind {
 		case unstable.ArrayTable:
@@ -275,16 +288,20 @@ func (b *binder) table(tree map[string]any, prefix string, v reflect.Value) {
 		if name == "" {
 			continue
 		}
+
 		known[name] = true
 		key := join(prefix, name)
 		raw, given := tree[name]
+
 		if f.Tag.Get("secret") != "" {
 			known[name+"_file"] = true
 			raw, given = b.secret(tree, prefix, name, raw, given)
 		}
+
 		if !given {
 			continue
 		}
+
 		if why := f.Tag.Get("retired"); why != "" {
 			b.warn(key, "%s", why)
 			continue
@@ -293,14 +310,17 @@ func (b *binder) table(tree map[string]any, prefix string, v reflect.Value) {
 			b.problem(key, "want a string") // and no word of what it is
 			continue
 		}
+
 		b.value(raw, key, v.Field(i))
 	}
+
 	var unknown []string
 	for name := range tree {
 		if !known[name] {
 			unknown = append(unknown, name)
 		}
 	}
+
 	sort.Slice(unknown, func(i, j int) bool { return b.line(join(prefix, unknown[i])) < b.line(join(prefix, unknown[j])) })
 	for _, name := range unknown {
 		reason := "unknown key"
@@ -318,11 +338,13 @@ func (b *binder) table(tree map[string]any, prefix string, v reflect.Value) {
 func (b *binder) secret(tree map[string]any, prefix, name string, raw any, given bool) (any, bool) {
 	key := join(prefix, name)
 	env := "POSTERN_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+
 	file, inFile := tree[name+"_file"]
 	if given && inFile {
 		b.problem(key+"_file", "%s is given already, take one of the two out", key)
 		return raw, given
 	}
+
 	if inFile {
 		path, ok := file.(string)
 		if !ok {
@@ -334,13 +356,13 @@ func (b *binder) secret(tree map[string]any, prefix, name string, raw any, given
 			b.problem(key+"_file", "%v", err)
 			return nil, false
 		}
-		b.secrets[key] = true
 		return strings.TrimRight(string(data), "\r\n"), true
 	}
+
 	if v := b.env(env); v != "" {
-		b.secrets[key] = true
 		return v, true
 	}
+
 	if given {
 		b.inPlace = append(b.inPlace, key)
 	}
@@ -362,12 +384,14 @@ func (b *binder) value(raw any, key string, v reflect.Value) {
 		v.Set(reflect.New(v.Type().Elem()))
 		v = v.Elem()
 	}
+
 	if t, ok := v.Addr().Interface().(*Tristate); ok {
 		if yes, ok := raw.(bool); ok {
 			*t = Tristate(strconv.FormatBool(yes))
 			return
 		}
 	}
+
 	if p, ok := v.Addr().Interface().(parser); ok {
 		s, ok := raw.(string)
 		if _, isSize := p.(*Size); isSize && !ok {
@@ -382,6 +406,7 @@ func (b *binder) value(raw any, key string, v reflect.Value) {
 		}
 		return
 	}
+
 	switch v.Kind() {
 	case reflect.String:
 		s, ok := raw.(string)
@@ -457,6 +482,7 @@ func (b *binder) slice(raw any, key string, v reflect.Value) {
 		b.problem(key, "want a list, in square brackets, not %s", kindOf(raw))
 		return
 	}
+
 	out := reflect.MakeSlice(v.Type(), len(list), len(list))
 	for i, one := range list {
 		k := fmt.Sprintf("%s[%d]", key, i)
@@ -465,6 +491,7 @@ func (b *binder) slice(raw any, key string, v reflect.Value) {
 		}
 		b.value(one, k, out.Index(i))
 	}
+
 	v.Set(out)
 }
 
@@ -474,6 +501,7 @@ func (b *binder) mapping(raw any, key string, v reflect.Value) {
 		b.problem(key, "want a table, [%s], not %s", key, kindOf(raw))
 		return
 	}
+
 	out := reflect.MakeMap(v.Type())
 	for name, one := range m {
 		e := reflect.New(v.Type().Elem()).Elem()

@@ -52,7 +52,8 @@ func (b *binder) warnReadable(key, file, what string) {
 		return
 	}
 
-	b.warn(key, "every user of this machine can read %s, which holds %s: chmod o-r %s", filepath.Base(file), what, filepath.Base(file))
+	name := filepath.Base(file)
+	b.warn(key, "every user of this machine can read %s, which holds %s: chmod o-r %s", name, what, name)
 }
 
 // checkSecrets warns of files with secrets that others can read.

@@ -177,7 +177,8 @@ func (b *binder) checkAccess(c *Config, role Role) {
 		if n.Bits() == 0 {
 			who = "anybody on the Internet"
 		}
-		b.warn(keyOf("submission.source", i)+".network", "an open relay: %s may send mail to everybody without a password", who)
+		b.warn(keyOf("submission.source", i)+".network",
+			"an open relay: %s may send mail to everybody without a password", who)
 	}
 
 	if !c.Submission.RequireTLS {

@@ -103,12 +103,15 @@ func (c *Config) Names() []Host {
 	if !c.Tracking.Web.TLS {
 		return names
 	}
+
 	urls := []URL{c.Tracking.URL}
 	for _, r := range c.Tracking.Rules {
 		urls = append(urls, r.URL)
 	}
+
 	for _, u := range urls {
-		if p, err := url.Parse(string(u)); err == nil && p.Scheme == "https" && !slices.Contains(names, Host(p.Hostname())) {
+		p, err := url.Parse(string(u))
+		if err == nil && p.Scheme == "https" && !slices.Contains(names, Host(p.Hostname())) {
 			names = append(names, Host(p.Hostname()))
 		}
 	}
@@ -314,30 +317,107 @@ const mebi = 1 << 20
 
 // Default is a configuration with every default of the example.
 func Default() *Config {
-	c := &Config{StateDir: "/var/lib/postern", MemoryBudget: 1 << 30, ShutdownGrace: seconds(30)}
-	c.Log = Log{Level: "info", Format: "text"}
-	c.Submission = Submission{Listen: []Addr{"0.0.0.0:587"}, RequireTLS: true, Auth: "users", UsersFile: "users.toml",
-		AuthFailureRate: Rate{N: 5, Per: seconds(60).Std()}, MaxMessageSize: 50 * mebi, MaxRecipients: 1000,
-		MaxConnections: 10000, MaxConnectionsPerSource: 200, IdleTimeout: seconds(300), MessageTimeout: seconds(600),
-		ReceivedHeader: "full", BareNewlines: "refuse"}
-	c.Certs = Certs{Mode: "files", CertFile: "fullchain.pem", KeyFile: "privkey.pem", MinVersion: "1.2", ACMEHTTPListen: "0.0.0.0:80", ACMETLSListen: "0.0.0.0:443"}
-	c.Relay = Relay{Upstream: []Addr{"127.0.0.1:2525"}, UpstreamKind: "powermta", TLS: "opportunistic", MaxConnections: 64,
-		MaxMessages: 1000, Queue: "partial", AnswerWithin: seconds(240), RetryAfter: []Duration{seconds(60), seconds(300), seconds(900), seconds(3600)}, BounceAfter: seconds(108 * 3600), MessageIDHeader: "X-Sp-Message-Id", VirtualMTAHeader: "X-Virtual-MTA",
-		JobHeader: "X-Job", SubaccountHeader: "X-Sp-Subaccount-Id", MsysAPI: true}
-	c.Tracking = Tracking{Open: true, InitialOpen: true, Click: true, LinkExpiry: seconds(365 * 86400), MaxLinkLength: 2000, KeyFile: "token.keys",
-		Web: Web{Listen: []Addr{"0.0.0.0:8080"}, MaxConnections: 10000, IPPrivacy: "full"}}
-	c.Reports = Reports{
-		Listen:         []Addr{"0.0.0.0:25"},
-		MemoryBudget:   64 * mebi,
-		MaxMessageSize: 10 * mebi,
+	return &Config{
+		StateDir:      "/var/lib/postern",
+		MemoryBudget:  1 << 30,
+		ShutdownGrace: seconds(30),
+
+		Log: Log{
+			Level:  "info",
+			Format: "text",
+		},
+		Submission: defaultSubmission(),
+		Certs: Certs{
+			Mode:           "files",
+			CertFile:       "fullchain.pem",
+			KeyFile:        "privkey.pem",
+			MinVersion:     "1.2",
+			ACMEHTTPListen: "0.0.0.0:80",
+			ACMETLSListen:  "0.0.0.0:443",
+		},
+		Relay:    defaultRelay(),
+		Tracking: defaultTracking(),
+		DKIM:     DKIM{RSA: "auto"},
+		Reports: Reports{
+			Listen:         []Addr{"0.0.0.0:25"},
+			MemoryBudget:   64 * mebi,
+			MaxMessageSize: 10 * mebi,
+		},
+		Events:  Events{Keep: seconds(86400)},
+		Signals: defaultSignals(),
+		Admin: Admin{
+			Socket: "admin.sock",
+			Listen: "127.0.0.1:8025",
+		},
 	}
-	c.DKIM = DKIM{RSA: "auto"}
-	c.Events = Events{Keep: seconds(86400)}
-	c.Signals = Signals{UploadURL: "https://api.sparkpost.com/api/v1/ingest/events", EnableSignals: Yes,
-		Report: append([]string(nil), reportClasses...), MinFreeSpace: 20 * mebi, PrivacyPolicy: "retain",
-		BatchSize: 4 * mebi, BatchAge: seconds(30), KeepLedger: seconds(7 * 86400), Prefetch: "mark", Scanner: "mark"}
-	c.Admin = Admin{Socket: "admin.sock", Listen: "127.0.0.1:8025"}
-	return c
+}
+
+func defaultSubmission() Submission {
+	return Submission{
+		Listen:                  []Addr{"0.0.0.0:587"},
+		RequireTLS:              true,
+		Auth:                    "users",
+		UsersFile:               "users.toml",
+		AuthFailureRate:         Rate{N: 5, Per: seconds(60).Std()},
+		MaxMessageSize:          50 * mebi,
+		MaxRecipients:           1000,
+		MaxConnections:          10000,
+		MaxConnectionsPerSource: 200,
+		IdleTimeout:             seconds(300),
+		MessageTimeout:          seconds(600),
+		ReceivedHeader:          "full",
+		BareNewlines:            "refuse",
+	}
+}
+
+func defaultRelay() Relay {
+	return Relay{
+		Upstream:         []Addr{"127.0.0.1:2525"},
+		UpstreamKind:     "powermta",
+		TLS:              "opportunistic",
+		MaxConnections:   64,
+		MaxMessages:      1000,
+		Queue:            "partial",
+		AnswerWithin:     seconds(240),
+		RetryAfter:       []Duration{seconds(60), seconds(300), seconds(900), seconds(3600)},
+		BounceAfter:      seconds(108 * 3600),
+		MessageIDHeader:  "X-Sp-Message-Id",
+		VirtualMTAHeader: "X-Virtual-MTA",
+		JobHeader:        "X-Job",
+		SubaccountHeader: "X-Sp-Subaccount-Id",
+		MsysAPI:          true,
+	}
+}
+
+func defaultTracking() Tracking {
+	return Tracking{
+		Open:          true,
+		InitialOpen:   true,
+		Click:         true,
+		LinkExpiry:    seconds(365 * 86400),
+		MaxLinkLength: 2000,
+		KeyFile:       "token.keys",
+		Web: Web{
+			Listen:         []Addr{"0.0.0.0:8080"},
+			MaxConnections: 10000,
+			IPPrivacy:      "full",
+		},
+	}
+}
+
+func defaultSignals() Signals {
+	return Signals{
+		UploadURL:     "https://api.sparkpost.com/api/v1/ingest/events",
+		EnableSignals: Yes,
+		Report:        slices.Clone(reportClasses),
+		MinFreeSpace:  20 * mebi,
+		PrivacyPolicy: "retain",
+		BatchSize:     4 * mebi,
+		BatchAge:      seconds(30),
+		KeepLedger:    seconds(7 * 86400),
+		Prefetch:      "mark",
+		Scanner:       "mark",
+	}
 }
 
 func seconds(n int) Duration { return Duration(n) * 1e9 }
@@ -374,11 +454,19 @@ const (
 // checkSources wants the users of source rules to be there.
 func checkSources(b *binder, l *Loaded) (out Problems) {
 	for i, s := range l.Submission.Sources {
-		key, known := keyOf("submission.source", i), s.RequireAuth
-		if !known && !l.hasUser(s.User) {
-			out = append(out, Problem{File: b.file, Line: b.line(key + ".user"), Key: key + ".user", Reason: fmt.Sprintf("no user %q in the users file; its settings would apply", s.User)})
+		if s.RequireAuth || l.hasUser(s.User) {
+			continue
 		}
+
+		key := keyOf("submission.source", i) + ".user"
+		out = append(out, Problem{
+			File:   b.file,
+			Line:   b.line(key),
+			Key:    key,
+			Reason: fmt.Sprintf("no user %q in the users file; its settings would apply", s.User),
+		})
 	}
+
 	return out
 }
 
@@ -444,20 +532,25 @@ func (l *Loaded) needsUsers() bool {
 func load(file string, role Role, env func(string) string) (*Loaded, Problems) {
 	b := newBinder(file, env)
 	l := &Loaded{Config: Default(), File: file, Role: role}
+
 	b.load(l.Config)
 	if len(b.problems) == 0 || len(b.lines) > 0 {
 		b.check(l.Config, role)
 	}
+
 	l.binder = b
 	problems := b.problems.byLine()
+
 	if role == All && len(b.lines) > 0 && l.needsUsers() {
 		more := l.loadUsers()
 		if l.Submission.UsersFile != "" {
 			problems = append(problems, more...)
 		}
 	}
+
 	if role == All && len(b.lines) > 0 {
 		problems = append(problems, checkLogins(b, l)...)
 	}
+
 	return l, problems
 }

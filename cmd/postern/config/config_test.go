@@ -7,47 +7,67 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"postern/certs"
 	"postern/dkim"
-	"postern/smtpd"
 	"postern/tracking/token"
 	"postern/tracking/web"
 )
 
 func noEnv(string) string { return "" }
 
+// folderFiles are the files that configurations name, by name. They are made
+// once, for keys and hashes take their time.
+var folderFiles = sync.OnceValues(func() (map[string][]byte, error) {
+	dir, err := os.MkdirTemp("", "postern-config-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+
+	if _, err := token.AddKey(filepath.Join(dir, "token.keys"), time.Now()); err != nil {
+		return nil, err
+	}
+	if _, err := certs.SelfSigned(dir, "mail.example.com", time.Now()); err != nil {
+		return nil, err
+	}
+	_, key, err := dkim.Generate("ed25519")
+	if err != nil {
+		return nil, err
+	}
+
+	out := map[string][]byte{
+		"s2026.example.com.pem": key,
+		"users.toml":            []byte("[[user]]\nname = \"a\"\npassword = \"" + hash + "\"\n"),
+		"api.key":               []byte(strings.Repeat("ab", 20) + "\n"),
+	}
+	for from, to := range map[string]string{
+		"token.keys":      "token.keys",
+		"self-signed.crt": "fullchain.pem",
+		"self-signed.key": "privkey.pem",
+	} {
+		if out[to], err = os.ReadFile(filepath.Join(dir, from)); err != nil {
+			return nil, err
+		}
+	}
+
+	return out, nil
+})
+
 // folder makes a folder with the files that configurations name.
 func folder(t *testing.T) string {
 	t.Helper()
+	files, err := folderFiles()
+	if err != nil {
+		t.Fatal(err)
+	}
+
 	dir := t.TempDir()
-	if _, err := token.AddKey(filepath.Join(dir, "token.keys"), time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := certs.SelfSigned(dir, "mail.example.com", time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	for from, to := range map[string]string{"self-signed.crt": "fullchain.pem", "self-signed.key": "privkey.pem"} {
-		if err := os.Rename(filepath.Join(dir, from), filepath.Join(dir, to)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	_, pem, err := dkim.Generate("ed25519")
-	if err != nil {
-		t.Fatal(err)
-	}
-	hash, err := smtpd.HashPassword("secret")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, text := range map[string]string{
-		"s2026.example.com.pem": string(pem),
-		"users.toml":            "[[user]]\nname = \"a\"\npassword = \"" + hash + "\"\n",
-		"api.key":               strings.Repeat("ab", 20) + "\n",
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -49,6 +49,20 @@ func TestCheckNamesTimesWithoutSignature(t *testing.T) {
 		{"another domain does not help", []string{"a.example - 2026-11-24", "b.example - -"}, []string{"the last key of a.example"}},
 		{"the domain's case does not count", []string{"A.example - 2026-11-24", "a.example - -"}, nil},
 		{"a long key covers a short one", []string{"a.example - 2027-12-31", "a.example - 2026-11-24"}, nil},
+		{"begins now", []string{"a.example 2026-11-24T12:00:00Z -"}, nil},
+		{"begins a second from now", []string{"a.example 2026-11-24T12:00:01Z -"}, []string{"no key of a.example signs from 2026-11-24 12:00 UTC to 2026-11-24 12:00 UTC: mail goes out unsigned"}},
+		{"ended now", []string{"a.example - 2026-11-24T12:00:00Z"}, []string{"dkim.key[0].not_after: warning: no key of a.example signs since 2026-11-24 12:00 UTC: mail goes out unsigned"}},
+		{"ends in a second", []string{"a.example - 2026-11-24T12:00:01Z"}, []string{"dkim.key[0].not_after: warning: the last key of a.example ends at 2026-11-24 12:00 UTC, and no other follows"}},
+		{"ends in 14 days", []string{"a.example - 2026-12-08T12:00:00Z"}, nil},
+		{"ends a second before that", []string{"a.example - 2026-12-08T11:59:59Z"}, []string{"the last key of a.example ends at 2026-12-08 11:59 UTC"}},
+		{"begins as the other ends", []string{"a.example - 2026-12-30T00:00:00Z", "a.example 2026-12-30T00:00:00Z -"}, nil},
+		{"the last is the first of the file", []string{"a.example - 2026-11-30", "a.example - 2026-11-26"}, []string{"dkim.key[0].not_after: warning: the last key of a.example ends at 2026-12-01"}},
+		{"domains in the file's order", []string{"b.example - 2026-11-24", "a.example - 2026-11-24"}, []string{"the last key of b.example", "the last key of a.example"}},
+		{"a moment of no length", []string{"a.example 2026-12-01T00:00:00Z 2026-12-01T00:00:00Z"}, []string{"dkim.key[0].not_after: before not_before: the key would never sign"}},
+		{"one turned round beside a good one", []string{"a.example 2027-01-02 2027-01-01", "a.example - -"}, []string{"dkim.key[0].not_after: before not_before"}},
+		{"one day", []string{"a.example 2026-11-24 2026-11-24"}, []string{"the last key of a.example ends at 2026-11-25 00:00 UTC"}},
+		{"for ever after a gap", []string{"a.example - 2026-12-01", "a.example 2026-12-10 -"}, []string{"from 2026-12-02 00:00 UTC to 2026-12-10 00:00 UTC"}},
+		{"both forms of a domain", []string{"bücher.example - 2026-11-24", "xn--bcher-kva.example - -"}, nil},
 		{"turned round", []string{"a.example 2027-01-02 2027-01-01"}, []string{"dkim.key[0].not_after: before not_before"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -96,6 +110,10 @@ func TestCheckFollowsSuccessors(t *testing.T) {
 		{"itself", "a - -", "dkim.key[0].successor: leads back to selector a", true},
 		{"a circle", "b c a", "dkim.key[0].successor: leads back to selector a", true},
 		{"into a circle", "b c b", "dkim.key[1].successor: leads back to selector b", true},
+		{"a long circle", "b c d a", "dkim.key[3].successor: leads back to selector d", true},
+		{"two that are unknown", "x y -", "dkim.key[1].successor: warning: d.example has no key with selector y", false},
+		{"unknown, then a circle", "x c b", "dkim.key[2].successor: leads back to selector c: none of these keys would sign", true},
+		{"a chain that ends at an unknown one", "b c x", "dkim.key[2].successor: warning: ", false},
 		{"unknown", "x - -", "dkim.key[0].successor: warning: d.example has no key with selector x", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -118,5 +136,32 @@ func TestCheckFollowsSuccessors(t *testing.T) {
 				t.Errorf("got fatal %v, want %v", got, c.fatal)
 			}
 		})
+	}
+}
+
+// TestSuccessorsAreOfTheSameDomain, in either form of its name.
+func TestSuccessorsAreOfTheSameDomain(t *testing.T) {
+	keys := []DKIMKey{
+		{Domain: "bücher.example", Selector: "a", Successor: "b"},
+		{Domain: "xn--bcher-kva.example", Selector: "b"},
+		{Domain: "a.example", Selector: "a", Successor: "b"},
+	}
+	b := newBinder("postern.toml", noEnv)
+	b.checkSuccessors(keys)
+
+	if got, want := b.problems.Error(), "postern.toml:1: dkim.key[2].successor: warning: a.example has no key with selector b"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestNoEndIsTheLatest(t *testing.T) {
+	none, early, late := time.Time{}, time.Unix(1, 0), time.Unix(2, 0)
+	for _, c := range []struct {
+		a, b time.Time
+		want int
+	}{{none, none, 0}, {none, late, 1}, {late, none, -1}, {early, late, -1}, {late, early, 1}, {late, late, 0}} {
+		if got := compareEnds(c.a, c.b); got != c.want {
+			t.Errorf("%v and %v: got %d, want %d", c.a, c.b, got, c.want)
+		}
 	}
 }

@@ -1,8 +1,6 @@
 package config
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
 	"os"
@@ -11,18 +9,19 @@ import (
 	"testing"
 )
 
-// smallKey is an RSA key of 512 bits, as `openssl genrsa -traditional` writes
-// keys, or in PKCS#8.
+// smallKey is an RSA key of 512 bits, in PKCS#1 as `openssl genrsa
+// -traditional` writes keys, or in PKCS#8.
 func smallKey(t *testing.T, kind string) string {
 	t.Helper()
-	t.Setenv("GODEBUG", "rsa1024min=0")
-	k, err := rsa.GenerateKey(rand.Reader, 512)
-	if err != nil {
-		t.Fatal(err)
+	if kind == "RSA PRIVATE KEY" {
+		return tinyRSA
 	}
 
-	if kind == "RSA PRIVATE KEY" {
-		return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: x509.MarshalPKCS1PrivateKey(k)}))
+	block, _ := pem.Decode([]byte(tinyRSA))
+	t.Setenv("GODEBUG", "rsa1024min=0")
+	k, err := x509.ParsePKCS1PrivateKey(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(k)
 	if err != nil {

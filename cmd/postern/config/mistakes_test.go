@@ -166,19 +166,7 @@ func TestMistakes(t *testing.T) {
 		})
 	}
 
-	golden := filepath.Join("testdata", "mistakes.golden")
-	if *update {
-		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b.String() != string(want) {
-		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
-	}
+	compareGolden(t, "mistakes.golden", b.String())
 }
 
 // putFile writes a file, or changes its mode alone where text is empty.

@@ -48,7 +48,8 @@ func (l *Loaded) summariseListeners() Section {
 		s.say("%-25s %-21s %s", what, at.addr, l.purpose(at))
 	}
 	if path := l.Admin.Socket; path != "" {
-		s.say("%-25s %-21s the commands queue and events replay, profiles: %s", "admin.socket", path, users(l.Admin.SocketGroup))
+		s.say("%-25s %-21s the commands queue and events replay, profiles: %s",
+			"admin.socket", path, users(l.Admin.SocketGroup))
 	}
 
 	if path := l.Accounting.PipeSocket; l.Role == All {
@@ -132,7 +133,8 @@ func (l *Loaded) summariseUpstreams() Section {
 	}
 
 	for _, u := range l.Relay.Upstream {
-		s.say("%s (%s), TLS %s, %s, at most %d connections", u, l.Relay.UpstreamKind, l.Relay.TLS, login, l.Relay.MaxConnections)
+		s.say("%s (%s), TLS %s, %s, at most %d connections",
+			u, l.Relay.UpstreamKind, l.Relay.TLS, login, l.Relay.MaxConnections)
 	}
 	if l.Relay.Queue == "always" {
 		s.say("every message is queued first")

@@ -1,8 +1,7 @@
 package config
 
 import (
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,29 +55,133 @@ privacy_policy = "sha1"
 		t.Fatal(problems)
 	}
 
+	got := summaryText(l, time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC))
+	compareGolden(t, "summary.golden", strings.ReplaceAll(got, dir+"/", ""))
+}
+
+// summaryText is a summary without the end of the certificates, which is a year
+// from now.
+func summaryText(l *Loaded, now time.Time) string {
 	var b strings.Builder
-	for _, s := range l.Summary(time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)) {
+	for _, s := range l.Summary(now) {
 		b.WriteString(s.Title + "\n")
 		for _, line := range s.Lines {
-			if s.Title == "Certificates" { // its end is a year from now
+			if s.Title == "Certificates" {
 				line, _, _ = strings.Cut(line, ", until")
 			}
-			b.WriteString("  " + strings.ReplaceAll(line, dir+"/", "") + "\n")
+			b.WriteString("  " + line + "\n")
 		}
 	}
 
-	golden := filepath.Join("testdata", "summary.golden")
-	if *update {
-		if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
+	return b.String()
+}
+
+// TestSummaryOfOtherConfigurations: each line that the whole one does not have.
+func TestSummaryOfOtherConfigurations(t *testing.T) {
+	now := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		name, text string
+		role       Role
+		want, not  []string
+	}{
+		{"defaults", smallest, All, []string{
+			"submission.listen         0.0.0.0:587           mail from 1 user, after STARTTLS\n",
+			"tracking.web.listen       0.0.0.0:8080          the tracker, by http, for t.example.com\n",
+			"admin.listen              127.0.0.1:8025        metrics and health\n",
+			"admin.socket              /var/lib/postern/admin.sock the commands queue and events replay, profiles: the gateway's user and root\n",
+			"accounting.pipe_socket    /var/lib/postern/pipe.sock the command accounting --pipe: the gateway's user and root\n",
+			"Who may send without a password\n  nobody\n",
+			"Upstreams\n  127.0.0.1:2525 (powermta), TLS opportunistic, no login, at most 64 connections\n" +
+				"  the upstream's answer is the client's; what a mixed answer leaves over is queued\n",
+			"Domains\n  no key: mail goes unsigned\n",
+			"fullchain.pem for mail.example.com",
+			"Events\n  kept on this machine for 1d, uploaded nowhere\n" +
+				"  no accounting files: deliveries and bounces are known only where PowerMTA pipes them here\n",
+		}, []string{"hashes", "is queued first", "obtained by ACME", "made here"}},
+		{"a tracker", smallest, Tracker, []string{"tracking.web.listen ", "admin.socket", "Events\n  kept on this machine for 1d, uploaded nowhere\n"},
+			[]string{"submission", "pipe_socket", "Who may", "Upstreams", "Domains", "Certificates", "accounting files"}},
+		{"a tracker with TLS", smallest + "[tracking.web]\ntls = true\n", Tracker, []string{"the tracker, by https, for t.example.com\n", "Certificates\n"}, []string{"Domains"}},
+		{"no socket for commands", smallest + "[admin]\nsocket = \"\"\nlisten = \"\"\n", All, []string{"accounting.pipe_socket"}, []string{"admin."}},
+		{"groups", smallest + "[admin]\nsocket_group = \"root\"\n", All, []string{
+			"profiles: the gateway's user, root and group root\n", "accounting --pipe: the gateway's user, root and group root\n"}, nil},
+		{"logins at the upstream", smallest + "[submission]\nauth = \"upstream\"\n", All, []string{
+			"mail from who may log in at the upstream, after STARTTLS", "TLS opportunistic, each client's own login, at most"}, nil},
+		{"no STARTTLS required", smallest + "[submission]\nrequire_tls = false\nlisten = [\"127.0.0.1:1\"]\nlisten_tls = [\"127.0.0.1:2\"]\n", All, []string{
+			"mail from 1 user, STARTTLS on offer and not required\n", "mail from 1 user, TLS from the start\n"}, nil},
+		{"no tracking", "hostname = \"mail.example.com\"\n[tracking]\nopen = false\ninitial_open = false\nclick = false\n", All,
+			[]string{"the tracker, by http; no tracking.url, so that no link leads here\n"}, nil},
+		{"a source with a password", smallest + "[[submission.source]]\nnetwork = \"10.0.0.0/8\"\n", All, []string{"password\n  nobody\n"}, nil},
+		{"store and forward", smallest + "[relay]\nqueue = \"always\"\n", All, []string{"  every message is queued first\n"}, []string{"is the client's"}},
+		{"ACME", smallest + "[certs]\nmode = \"acme\"\nacme_domains = [\"a.example\", \"b.example\"]\n", All, []string{
+			"Certificates\n  obtained by ACME for a.example, b.example\n",
+			"certs.acme_http_listen    0.0.0.0:80            challenges of the certificate authority\n"}, nil},
+		{"a local CA", smallest + "[certs]\nmode = \"self-signed\"\n", All, []string{
+			"made here, by a local CA that clients do not trust unless they are told to\n"}, nil},
+		{"records by a pipe", smallest + "[accounting]\npipe = true\n", All, []string{"deliveries and bounces from PowerMTA's pipe\n"}, nil},
+		{"records of files and by a pipe", smallest + "[accounting]\npipe = true\nfiles = [\"/a\", \"/b\"]\n", All, []string{"deliveries and bounces from /a, /b\n"}, nil},
+		{"uploads", smallest + "[signals]\nenabled = true\napi_key_file = \"api.key\"\nreport = [\"bounce\", \"delay\"]\n", All, []string{
+			"Events\n  to https://api.sparkpost.com/api/v1/ingest/events: bounce, delay\n"}, []string{"hashes"}},
+		{"keys and their times", smallest + key("s1", "") + key("s2", "not_before = \"2026-11-25\"\n") + key("s3", "not_before = \"2026-11-24\"\n") +
+			key("s4", "not_after = \"2026-11-23\"\n") + key("s5", "not_after = \"2026-11-24\"\n"), All, []string{
+			"with selector s1 (ed25519)\n", "with selector s2 (ed25519, from 2026-11-25 on)\n", "with selector s3 (ed25519)\n",
+			"with selector s4 (ed25519, ended on 2026-11-23)\n", "with selector s5 (ed25519, until 2026-11-24)\n"}, []string{"no key"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l, problems := load(write(t, folder(t), c.text), c.role, noEnv)
+			if f := problems.Fatal(); len(f) > 0 {
+				t.Fatal(f)
+			}
+			got := summaryText(l, now)
+			for _, want := range c.want {
+				if !strings.Contains(got, want) {
+					t.Errorf("got\n%s\nwant in it\n%s", got, want)
+				}
+			}
+			for _, not := range c.not {
+				if strings.Contains(got, not) {
+					t.Errorf("got\n%s\nwant no %q in it", got, not)
+				}
+			}
+		})
 	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
+}
+
+// key is a DKIM key with a selector, and further lines.
+func key(selector, lines string) string {
+	return "[[dkim.key]]\ndomain = \"example.com\"\nkey_file = \"s2026.example.com.pem\"\nselector = \"" + selector + "\"\n" + lines
+}
+
+func TestSummaryOfKeysAndCertificatesThatDoNotRead(t *testing.T) {
+	l := &Loaded{Config: Default(), Role: All}
+	l.DKIM.Keys = []DKIMKey{{Domain: "a.example", Selector: "s", KeyFile: "/nowhere"}}
+	l.Certs.CertFile = "/nowhere"
+
+	got := summaryText(l, time.Now())
+	if !strings.Contains(got, "a.example is signed with selector s (unreadable)\n") || !strings.Contains(got, "Certificates\nEvents\n") {
+		t.Errorf("got\n%s\nwant the key unreadable, and no certificate", got)
 	}
-	if b.String() != string(want) {
-		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+}
+
+// TestDomainsWithoutAKey: a key signs for its domain and all below it.
+func TestDomainsWithoutAKey(t *testing.T) {
+	l := &Loaded{Config: Default()}
+	l.DKIM.Keys = []DKIMKey{{Domain: "Example.com"}, {Domain: "bücher.example"}}
+	l.Users = []User{
+		{Name: "a", FromDomains: []string{"example.com", "EXAMPLE.com", "a.b.example.com", "*.example.com", "xn--bcher-kva.example"}},
+		{Name: "b", FromDomains: []string{"*", "notexample.com", "com", "*.com", "*.example"}},
+		{Name: "c", FromDomains: []string{"own.example"}, DKIMKey: "example.com"},
+		{Name: "d", FromDomains: []string{"other.example", "notexample.com"}},
+		{Name: "e"},
+	}
+
+	if got, want := l.unsignedDomains(), []string{"notexample.com", "com", "other.example"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got, want := l.usersOf("notexample.com"), []string{"b", "d"}; !slices.Equal(got, want) {
+		t.Errorf("got users %q, want %q", got, want)
+	}
+	if got := l.usersOf("own.example"); len(got) != 0 {
+		t.Errorf("a user with a key of its own: got %q, want none", got)
 	}
 }
 

@@ -38,6 +38,7 @@ func findUser(users []User, name string) int {
 // in one step, where a symbolic link leads to, and keeps its mode and owner.
 type UsersEditor struct {
 	File string
+	FS   atomicfile.FS // nil: the machine's own
 
 	// OwnerLost, where set, is told that the owner could not be kept.
 	OwnerLost func(uid, gid int, err error)
@@ -108,7 +109,10 @@ func (e UsersEditor) edit(change func(*usersText) error) error {
 		return fmt.Errorf("%s: not changed: %w", e.File, err)
 	}
 
-	return atomicfile.Write(e.File, f.text, atomicfile.Options{OwnerLost: e.OwnerLost})
+	return atomicfile.Write(e.File, f.text, atomicfile.Options{
+		FS:        e.FS,
+		OwnerLost: e.OwnerLost,
+	})
 }
 
 // usersText is a users file that is being changed: its text, and the users

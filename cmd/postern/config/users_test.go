@@ -154,6 +154,29 @@ func TestLoadUsersHoldsNamesToTheEditorsRule(t *testing.T) {
 	}
 }
 
+// TestDeleteRefuses what it cannot do, and changes nothing.
+func TestDeleteRefuses(t *testing.T) {
+	for _, c := range []struct{ name, user, before, want string }{
+		{"an inline table", "a", "user = [ { name = \"a\" } ]\n", "in one line"},
+		{"nobody", "b", "[[user]]\nname = \"a\"\n", `no user "b"`},
+		{"no name", "", "[[user]]\nname = \"a\"\n", `no user ""`},
+		{"a file that does not read", "a", "[[user]]\nname = a\n", "users.toml:2"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			file := usersFile(t, c.before)
+
+			_, err := (UsersEditor{File: file}).Delete(c.user)
+
+			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), file) {
+				t.Errorf("got %v, want an error with %q and the file", err, c.want)
+			}
+			if got := read(t, file); got != c.before {
+				t.Errorf("got\n%s\nwant it unchanged", got)
+			}
+		})
+	}
+}
+
 // TestUsersEditorsLoseNothing has editors at work at the same time. The lock
 // is one of open files, so that it holds between processes as it does here.
 func TestUsersEditorsLoseNothing(t *testing.T) {

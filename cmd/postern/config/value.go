@@ -19,14 +19,29 @@ type parser interface{ parse(string) error }
 // Size is a number of bytes: "50MiB", "4MB", "1024".
 type Size int64
 
-var units = map[string]float64{"": 1, "b": 1, "k": 1 << 10, "kib": 1 << 10, "kb": 1e3, "m": 1 << 20, "mib": 1 << 20, "mb": 1e6,
-	"g": 1 << 30, "gib": 1 << 30, "gb": 1e9, "t": 1 << 40, "tib": 1 << 40, "tb": 1e12}
+var units = map[string]float64{
+	"":    1,
+	"b":   1,
+	"k":   1 << 10,
+	"kib": 1 << 10,
+	"kb":  1e3,
+	"m":   1 << 20,
+	"mib": 1 << 20,
+	"mb":  1e6,
+	"g":   1 << 30,
+	"gib": 1 << 30,
+	"gb":  1e9,
+	"t":   1 << 40,
+	"tib": 1 << 40,
+	"tb":  1e12,
+}
 
 func (s *Size) parse(v string) error {
 	i := strings.IndexFunc(v, func(r rune) bool { return (r < '0' || r > '9') && r != '.' })
 	if i < 0 {
 		i = len(v)
 	}
+
 	n, err := strconv.ParseFloat(v[:i], 64)
 	unit, ok := units[strings.ToLower(strings.TrimSpace(v[i:]))]
 	if err != nil || !ok || n*unit > math.MaxInt64/2 {
@@ -41,6 +56,7 @@ type Duration time.Duration
 
 func (d *Duration) parse(v string) error {
 	bad := errors.New(`not a duration, write for example "30s", "4m" or "365d"`)
+
 	total := time.Duration(0)
 	rest := v
 	if days, after, ok := strings.Cut(v, "d"); ok {
@@ -50,6 +66,7 @@ func (d *Duration) parse(v string) error {
 		}
 		total, rest = time.Duration(n*24*float64(time.Hour)), after
 	}
+
 	if rest != "" || v == "" {
 		t, err := time.ParseDuration(rest)
 		if err != nil || t < 0 {
@@ -123,11 +140,13 @@ type Rate struct {
 
 func (r *Rate) parse(v string) error {
 	bad := errors.New(`not a rate, write for example "5/min" or "3/5m"`)
+
 	n, per, ok := strings.Cut(v, "/")
 	count, err := strconv.Atoi(n)
 	if !ok || err != nil || count < 1 {
 		return bad
 	}
+
 	switch per {
 	case "s", "sec":
 		r.Per = time.Second
@@ -142,6 +161,7 @@ func (r *Rate) parse(v string) error {
 		}
 		r.Per = d.Std()
 	}
+
 	r.N = count
 	return nil
 }
@@ -183,10 +203,12 @@ func (u *URL) parse(v string) error {
 		*u = ""
 		return nil
 	}
+
 	p, err := url.Parse(v)
 	if err != nil || p.Scheme != "http" && p.Scheme != "https" || p.Host == "" || p.RawQuery != "" || p.Fragment != "" {
 		return errors.New(`not an address of the web, write for example "https://track.example.com"`)
 	}
+
 	*u = URL(strings.TrimSuffix(v, "/"))
 	return nil
 }
@@ -204,6 +226,7 @@ func (p *Prefix) parse(v string) error {
 		*p = Prefix(netip.PrefixFrom(a, a.BitLen()))
 		return nil
 	}
+
 	n, err := netip.ParsePrefix(v)
 	if err != nil {
 		return errors.New(`not a network, write for example "10.1.0.0/16"`)

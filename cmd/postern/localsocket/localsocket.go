@@ -178,7 +178,8 @@ func Give(path, group string) error {
 		return err
 	}
 	if err := os.Chown(path, -1, gid); err != nil {
-		return fmt.Errorf("cannot give %s to group %s, of which user %d has to be a member: %w", path, group, os.Getuid(), err)
+		return fmt.Errorf("cannot give %s to group %s, of which user %d has to be a member: %w",
+			path, group, os.Getuid(), err)
 	}
 
 	return nil
