@@ -11,156 +11,16 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"postern/tracking/spool"
 )
 
-// faultFS is the machine's file system with calls that fail: fail is asked
-// before each, by the call's name and the file's.
-type faultFS struct {
-	spool.OS
-	mu    sync.Mutex
-	calls int
-	fail  func(n int, call, name string) error
-}
-
-func (f *faultFS) call(call, name string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.calls++
-	if f.fail == nil {
-		return nil
-	}
-
-	return f.fail(f.calls, call, filepath.Base(name))
-}
-
-func (f *faultFS) set(fail func(n int, call, name string) error) {
-	f.mu.Lock()
-	f.fail = fail
-	f.mu.Unlock()
-}
-
-func (f *faultFS) Create(name string) (spool.File, error) {
-	if err := f.call("create", name); err != nil {
-		return nil, err
-	}
-	file, err := f.OS.Create(name)
-	if err != nil {
-		return nil, err
-	}
-
-	return &faultFile{file, f, name}, nil
-}
-
-func (f *faultFS) Open(name string) (spool.File, error) {
-	if err := f.call("open", name); err != nil {
-		return nil, err
-	}
-	file, err := f.OS.Open(name)
-	if err != nil {
-		return nil, err
-	}
-
-	return &faultFile{file, f, name}, nil
-}
-
-func (f *faultFS) Rename(from, to string) error {
-	if err := f.call("rename", from); err != nil {
-		return err
-	}
-
-	return f.OS.Rename(from, to)
-}
-
-func (f *faultFS) Remove(name string) error {
-	if err := f.call("remove", name); err != nil {
-		return err
-	}
-
-	return f.OS.Remove(name)
-}
-
-func (f *faultFS) List(dir string) ([]os.FileInfo, error) {
-	if err := f.call("list", dir); err != nil {
-		return nil, err
-	}
-
-	return f.OS.List(dir)
-}
-
-func (f *faultFS) SyncDir(dir string) error {
-	if err := f.call("syncdir", dir); err != nil {
-		return err
-	}
-
-	return f.OS.SyncDir(dir)
-}
-
-type faultFile struct {
-	spool.File
-	fs   *faultFS
-	name string
-}
-
-func (f *faultFile) Write(b []byte) (int, error) {
-	if err := f.fs.call("write", f.name); err != nil {
-		n, _ := f.File.Write(b[:len(b)/2])
-		return n, err
-	}
-
-	return f.File.Write(b)
-}
-
-func (f *faultFile) WriteAt(b []byte, off int64) (int, error) {
-	if err := f.fs.call("writeat", f.name); err != nil {
-		return 0, err
-	}
-
-	return f.File.WriteAt(b, off)
-}
-
-func (f *faultFile) ReadAt(b []byte, off int64) (int, error) {
-	if err := f.fs.call("read", f.name); err != nil {
-		return 0, err
-	}
-
-	return f.File.ReadAt(b, off)
-}
-
-func (f *faultFile) Sync() error {
-	if err := f.fs.call("sync", f.name); err != nil {
-		return err
-	}
-
-	return f.File.Sync()
-}
-
-func (f *faultFile) Truncate(size int64) error {
-	if err := f.fs.call("truncate", f.name); err != nil {
-		return err
-	}
-
-	return f.File.Truncate(size)
-}
-
-func (f *faultFile) Allocate(offset, n int64) error {
-	if err := f.fs.call("allocate", f.name); err != nil {
-		return err
-	}
-
-	return f.File.Allocate(offset, n)
-}
-
-// full is a disk without room.
-func full(_ int, call, _ string) error {
-	switch call {
-	case "create", "write", "allocate":
-		return syscall.ENOSPC
-	}
-
-	return nil
+// run is t.Run with a clock that goes on when nothing else does.
+func run(t *testing.T, name string, f func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
 }
 
 func put(t *testing.T, q *Queue, ts ...*Transaction) {
@@ -181,31 +41,31 @@ func (f *fakeDeliverer) attempted(local string) int {
 // nothing could be written are not sent again after an orderly restart.
 func TestEndsAreWrittenWhenThereIsRoomAgain(t *testing.T) {
 	for _, when := range []string{"before the end", "at the end"} {
-		t.Run(when, func(t *testing.T) {
-			dir, fs := t.TempDir(), &faultFS{}
-			q := open(t, dir, func(c *Config) { c.FS = fs })
+		run(t, when, func(t *testing.T) {
+			disk := newDisk(t)
+			q := open(t, disk, nil)
 			d := newFake()
 			d.answers["stays"] = []Verdict{{Reply: "450 later"}}
 			put(t, q, transaction("t1", "a", "b", "stays"), transaction("t2", "c"))
-			fs.set(full)
+			disk.set(full)
 			stop := serve(q, d)
 			wait(t, "the copies to be sent", func() bool { return q.Len() == 1 && d.attempted("stays") > 1 })
 			if when == "before the end" {
-				fs.set(nil)
+				disk.set(nil)
 				wait(t, "the ends to be written", func() bool {
 					q.mu.Lock()
 					defer q.mu.Unlock()
 					return len(q.ends) == 0
 				})
 			} else {
-				time.AfterFunc(lastPause/2, func() { fs.set(nil) })
+				time.AfterFunc(lastPause/2, func() { disk.set(nil) })
 			}
 			stop()
 			if err := q.Close(); err != nil {
 				t.Error(err)
 			}
 
-			q = open(t, dir, nil)
+			q = open(t, disk, nil)
 			defer q.Close()
 			if l := q.List(9); len(l) != 1 || l[0].MessageID != "t1-stays" || l[0].Tries < 2 {
 				t.Errorf("after the restart: %+v", l)
@@ -216,7 +76,7 @@ func TestEndsAreWrittenWhenThereIsRoomAgain(t *testing.T) {
 
 // TestEndsAreWrittenThoughStatesAreNot, all of them.
 func TestEndsAreWrittenThoughStatesAreNot(t *testing.T) {
-	q := open(t, t.TempDir(), func(c *Config) { c.Disk = spool.NewDisk(nil, c.Dir, 1<<62) })
+	q := open(t, newDisk(t), func(c *Config) { c.Disk = spool.NewDisk(c.FS, c.Dir, 1<<62) })
 	release := q.hold(t, 3*maxUnsaved)
 	defer release()
 	if err := q.Flush(); !errors.Is(err, spool.ErrNoSpace) {
@@ -247,19 +107,21 @@ func (q *Queue) hold(t *testing.T, n int) (release func()) {
 }
 
 // TestUnwrittenStatesAreBounded: of a copy's states the latest is kept.
-func TestUnwrittenStatesAreBounded(t *testing.T) {
-	fs := &faultFS{}
-	q := open(t, t.TempDir(), func(c *Config) { c.FS = fs })
+func TestUnwrittenStatesAreBounded(t *testing.T) { synctest.Test(t, testUnwrittenStatesAreBounded) }
+
+func testUnwrittenStatesAreBounded(t *testing.T) {
+	disk := newDisk(t)
+	q := open(t, disk, nil)
 	d := newFake()
 	d.answers["a"] = []Verdict{{Reply: "450 later"}}
 	put(t, q, transaction("t1", "a"))
-	fs.set(full)
+	disk.set(full)
 	stop := serve(q, d)
 	d.attempts(t, 100)
 	if n := q.unsaved(); n > 1 {
 		t.Errorf("%d records wait for one copy", n)
 	}
-	fs.set(nil)
+	disk.set(nil)
 	stop()
 	if n := q.unsaved(); n != 0 {
 		t.Errorf("%d records are not written at the end", n)
@@ -267,40 +129,61 @@ func TestUnwrittenStatesAreBounded(t *testing.T) {
 	q.Close()
 }
 
-// TestOneFailureOfEachCall fails each file call of a queue's life once, in
-// turn: every copy that was accepted is sent, and the queue ends empty without
-// a restart.
-func TestOneFailureOfEachCall(t *testing.T) {
-	all := &faultFS{}
-	oneFailure(t, all)
-	for n := 1; n <= all.calls; n++ {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			t.Parallel()
-			fs := &faultFS{}
-			fs.set(func(i int, call, name string) error {
-				if i != n {
-					return nil
+// TestFailuresOfCalls fails each file call of a queue's life in turn, once or from
+// then on until the restart: every copy that was accepted is sent, and the queue
+// ends empty.
+func TestFailuresOfCalls(t *testing.T) {
+	all := newDisk(t)
+	synctest.Test(t, func(t *testing.T) { lifeWithFailures(t, all, 0) })
+	for _, forGood := range []bool{false, true} {
+		for n := 1; n <= all.calls; n++ {
+			name := fmt.Sprintf("call %d once", n)
+			if forGood {
+				name = fmt.Sprintf("from call %d on", n)
+			}
+			t.Run(name, func(t *testing.T) {
+				disk := newDisk(t)
+				disk.set(func(i int, call, name string) error {
+					if i != n && (!forGood || i < n) {
+						return nil
+					}
+					if i == n {
+						t.Logf("failed call: %s %s", call, name)
+					}
+					return syscall.EIO
+				})
+				most := 1
+				if forGood {
+					most = 4
 				}
-				t.Logf("failed call: %s %s", call, name)
-				return syscall.EIO
+				synctest.Test(t, func(t *testing.T) { lifeWithFailures(t, disk, most) })
 			})
-			oneFailure(t, fs)
-			fs.set(nil)
-		})
+		}
 	}
 }
 
-func oneFailure(t *testing.T, fs *faultFS) {
+// lifeWithFailures is a queue's life, with a restart after which nothing fails
+// any more. At most so many Puts may return an error.
+func lifeWithFailures(t *testing.T, disk *memoryDisk, mostErrors int) {
 	t.Helper()
-	dir := t.TempDir()
-	change := func(c *Config) { c.FS, c.segmentBytes, c.logEvery = fs, 300, 5*time.Millisecond }
+	c := Config{
+		Dir:          disk.dir,
+		FS:           disk,
+		RetryAfter:   []time.Duration{time.Hour},
+		Log:          quiet,
+		segmentBytes: 300,
+		logEvery:     100 * time.Millisecond,
+	}
 	try := func() *Queue {
-		c := Config{Dir: dir, RetryAfter: []time.Duration{time.Hour}}
-		c.Log = quiet
-		change(&c)
 		q, err := Open(c)
 		if err != nil {
-			return open(t, dir, change)
+			if mostErrors > 1 {
+				disk.set(nil)
+			}
+			q, err = Open(c)
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 		return q
 	}
@@ -316,16 +199,23 @@ func oneFailure(t *testing.T, fs *faultFS) {
 		}
 		accepted = append(accepted, local)
 	}
-	if errs > 1 {
-		t.Errorf("%d errors of one failure", errs)
+	if errs > mostErrors {
+		t.Errorf("%d errors, want at most %d", errs, mostErrors)
 	}
 	d := newFake()
 	d.answers["waits"] = []Verdict{{Reply: "450 later"}, {Done: true}}
 	stop := serve(q, d)
-	wait(t, "the first attempts", func() bool { return q.Len() == len(accepted) || retryAll(q) })
+	if mostErrors > 1 { // whatever it gets done
+		time.Sleep(5 * time.Second)
+	} else {
+		wait(t, "the first attempts", func() bool { return q.Len() == len(accepted) || retryAll(q) })
+	}
 	stop()
 	q.Close()
 
+	if mostErrors > 1 {
+		disk.set(nil)
+	}
 	q = try()
 	d.mu.Lock()
 	d.answers["waits"] = nil
@@ -335,7 +225,7 @@ func oneFailure(t *testing.T, fs *faultFS) {
 		_, _ = q.Retry("") // a failure of it is one of those that are tested
 		return q.Len() == 0
 	})
-	wait(t, "no segment", func() bool { return q.spool.Size() == 0 })
+	wait(t, "no segment", func() bool { return q.spool.Size() == 0 && len(disk.names(".seg")) == 0 })
 	stop()
 	q.Close()
 	for _, local := range accepted {
@@ -364,61 +254,57 @@ func retryAll(q *Queue) bool {
 	return false
 }
 
+const firstSegment = "0000000000000001.seg"
+
 // TestFlippedBitIsQuarantined wherever it is in a transaction that waits.
 func TestFlippedBitIsQuarantined(t *testing.T) {
-	dir := t.TempDir()
-	q := open(t, dir, nil)
+	disk := newDisk(t)
+	q := open(t, disk, nil)
 	put(t, q, transaction("t1", "a"))
 	q.Close()
-	whole, err := os.ReadFile(filepath.Join(dir, "0000000000000001.seg"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	whole := disk.read(t, firstSegment)
 	for at := 0; at < len(whole); at += 7 {
-		dir := t.TempDir()
 		broken := slices.Clone(whole)
 		broken[at] ^= 1
 		if broken[at] == '\n' {
 			continue
 		}
-		name := filepath.Join(dir, "0000000000000001.seg")
-		if err := os.WriteFile(name, broken, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		q := open(t, dir, nil)
-		put(t, q, transaction("t2", "b"))
-		d := newFake()
-		stop := serve(q, d)
-		wait(t, "an empty queue", func() bool { return q.Len() == 0 })
-		wait(t, "no segment", func() bool { return q.spool.Size() == 0 })
-		stop()
-		q.Close()
-		kept, _ := filepath.Glob(filepath.Join(dir, "*.broken"))
-		if len(kept) != 1 {
-			t.Fatalf("flipped at %d: quarantined %v", at, kept)
-		}
-		data, err := os.ReadFile(kept[0])
-		if err != nil || !strings.Contains(string(broken), strings.TrimSpace(string(data))) || len(data) < 100 {
-			t.Errorf("flipped at %d: %s holds %q, %v", at, kept[0], data, err)
-		}
-		if len(d.got["a"]) != 0 || len(d.got["b"]) != 1 {
-			t.Errorf("flipped at %d: sent %v", at, d.got)
-		}
+		run(t, fmt.Sprint("byte ", at), func(t *testing.T) {
+			disk := newDisk(t)
+			disk.write(firstSegment, broken)
+			q := open(t, disk, nil)
+			put(t, q, transaction("t2", "b"))
+			d := newFake()
+			stop := serve(q, d)
+			wait(t, "an empty queue", func() bool { return q.Len() == 0 })
+			wait(t, "no segment", func() bool { return q.spool.Size() == 0 })
+			stop()
+			q.Close()
+
+			kept := disk.names(".broken")
+			if len(kept) != 1 {
+				t.Fatalf("quarantined %v, want one file", kept)
+			}
+			data := disk.read(t, kept[0])
+			if !strings.Contains(string(broken), strings.TrimSpace(string(data))) || len(data) < 100 {
+				t.Errorf("%s holds %q", kept[0], data)
+			}
+			if len(d.got["a"]) != 0 || len(d.got["b"]) != 1 {
+				t.Errorf("sent %v, want b alone", d.got)
+			}
+		})
 	}
 }
 
 // TestFlippedLineEndCostsNoMail, neither that of its line nor that of the next.
 func TestFlippedLineEndCostsNoMail(t *testing.T) {
-	dir := t.TempDir()
-	q := open(t, dir, nil)
+	disk := newDisk(t)
+	q := open(t, disk, nil)
 	put(t, q, transaction("t1", "a"))
 	put(t, q, transaction("t2", "b"))
 	put(t, q, transaction("t3", "c"))
 	q.Close()
-	whole, err := os.ReadFile(filepath.Join(dir, "0000000000000001.seg"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	whole := disk.read(t, firstSegment)
 
 	ends := 0
 	for at := range whole {
@@ -426,13 +312,11 @@ func TestFlippedLineEndCostsNoMail(t *testing.T) {
 			continue
 		}
 		ends++
-		dir := t.TempDir()
 		broken := slices.Clone(whole)
 		broken[at] ^= 1
-		if err := os.WriteFile(filepath.Join(dir, "0000000000000001.seg"), broken, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		q := open(t, dir, nil)
+		disk := newDisk(t)
+		disk.write(firstSegment, broken)
+		q := open(t, disk, nil)
 		d := newFake()
 		stop := serve(q, d)
 		wait(t, "an empty queue", func() bool { return q.Len() == 0 })
@@ -442,7 +326,7 @@ func TestFlippedLineEndCostsNoMail(t *testing.T) {
 		if len(d.got["a"]) != 1 || len(d.got["b"]) != 1 || len(d.got["c"]) != 1 {
 			t.Errorf("flipped at %d: sent %v, want one each", at, d.got)
 		}
-		if kept, _ := filepath.Glob(filepath.Join(dir, "*.broken")); len(kept) > 0 {
+		if kept := disk.names(".broken"); len(kept) > 0 {
 			t.Errorf("flipped at %d: quarantined %v", at, kept)
 		}
 	}
@@ -454,17 +338,17 @@ func TestFlippedLineEndCostsNoMail(t *testing.T) {
 // TestRecordThatCannotBeDecodedIsQuarantined, though its checksum is right.
 func TestRecordThatCannotBeDecodedIsQuarantined(t *testing.T) {
 	for _, record := range []string{"T 0000000020 {}\\nxx", "X what", "D {", `S {"id":\`, "x"} {
-		t.Run(record, func(t *testing.T) {
-			dir := t.TempDir()
-			q := open(t, dir, nil)
+		run(t, record, func(t *testing.T) {
+			disk := newDisk(t)
+			q := open(t, disk, nil)
 			if err := q.spool.Append(context.Background(), []byte(record)); err != nil {
 				t.Fatal(err)
 			}
 			put(t, q, transaction("t", "a"))
 			q.Close()
-			q = open(t, dir, nil)
+			q = open(t, disk, nil)
 			defer q.Close()
-			kept, _ := filepath.Glob(filepath.Join(dir, "*.broken"))
+			kept := disk.names(".broken")
 			if len(kept) != 1 || q.Len() != 1 {
 				t.Errorf("quarantined %v, %d copies wait, want one of each", kept, q.Len())
 			}
@@ -475,9 +359,13 @@ func TestRecordThatCannotBeDecodedIsQuarantined(t *testing.T) {
 // TestSegmentNotReadableAtTheStart holds back those behind it; what waits in it
 // is sent when it can be read, and what ended since is not sent again.
 func TestSegmentNotReadableAtTheStart(t *testing.T) {
-	dir, fs := t.TempDir(), &faultFS{}
-	small := func(c *Config) { c.FS, c.segmentBytes = fs, 1 }
-	q := open(t, dir, func(c *Config) { small(c); c.RetryAfter = []time.Duration{time.Hour} })
+	synctest.Test(t, testSegmentNotReadableAtTheStart)
+}
+
+func testSegmentNotReadableAtTheStart(t *testing.T) {
+	disk := newDisk(t)
+	small := func(c *Config) { c.segmentBytes = 1 }
+	q := open(t, disk, func(c *Config) { small(c); c.RetryAfter = []time.Duration{time.Hour} })
 	put(t, q, transaction("t1", "a", "b", "ended"))
 	put(t, q, transaction("t2", "c"))
 	d := newFake()
@@ -491,13 +379,13 @@ func TestSegmentNotReadableAtTheStart(t *testing.T) {
 	stop()
 	q.Close()
 
-	fs.set(func(_ int, call, name string) error {
-		if call == "open" && name == "0000000000000001.seg" {
+	disk.set(func(_ int, call, name string) error {
+		if call == "open" && name == firstSegment {
 			return syscall.EMFILE
 		}
 		return nil
 	})
-	q = open(t, dir, small)
+	q = open(t, disk, small)
 	if l := q.List(9); len(l) != 1 || l[0].MessageID != "t2-c" {
 		t.Errorf("with the segment unread: %+v", l)
 	}
@@ -507,10 +395,10 @@ func TestSegmentNotReadableAtTheStart(t *testing.T) {
 		t.Error(err)
 	}
 	wait(t, "the readable copy", func() bool { return q.Len() == 0 && q.unsaved() == 0 })
-	if _, err := os.Stat(filepath.Join(dir, "0000000000000001.seg")); err != nil {
-		t.Errorf("the unread segment: %v", err)
+	if names := disk.names(".seg"); !slices.Contains(names, firstSegment) {
+		t.Errorf("the unread segment is gone: %v", names)
 	}
-	fs.set(nil)
+	disk.set(nil)
 	wait(t, "the copies of the segment", func() bool { return q.Len() == 2 || d.attempted("a")+d.attempted("b") == 2 })
 	if l := q.List(9); len(l) > 0 && l[0].Tries != 1 {
 		t.Errorf("the copies have lost their state: %+v", l)
@@ -528,10 +416,14 @@ func TestSegmentNotReadableAtTheStart(t *testing.T) {
 
 // TestCopyThatCannotBeReadIsTriedAgain, and its try does not count.
 func TestCopyThatCannotBeReadIsTriedAgain(t *testing.T) {
-	fs := &faultFS{}
-	q := open(t, t.TempDir(), func(c *Config) { c.FS = fs })
+	synctest.Test(t, testCopyThatCannotBeReadIsTriedAgain)
+}
+
+func testCopyThatCannotBeReadIsTriedAgain(t *testing.T) {
+	disk := newDisk(t)
+	q := open(t, disk, nil)
 	put(t, q, transaction("t1", "a"))
-	fs.set(func(_ int, call, name string) error {
+	disk.set(func(_ int, call, name string) error {
 		if call == "open" && strings.HasSuffix(name, ".seg") {
 			return syscall.EMFILE
 		}
@@ -540,7 +432,7 @@ func TestCopyThatCannotBeReadIsTriedAgain(t *testing.T) {
 	d := newFake()
 	stop := serve(q, d)
 	wait(t, "the attempt to fail", func() bool { l := q.List(1); return len(l) == 1 && l[0].Next.After(time.Now()) })
-	fs.set(nil)
+	disk.set(nil)
 	if l := q.List(1); l[0].Tries != 0 {
 		t.Errorf("%d tries are counted", l[0].Tries)
 	}
@@ -557,11 +449,11 @@ func TestCopyThatCannotBeReadIsTriedAgain(t *testing.T) {
 
 // TestManySmallMessagesHoldNothingBack: however many wait in the oldest segment.
 func TestManySmallMessagesHoldNothingBack(t *testing.T) {
-	for _, n := range []int{10, 1001, 3000} {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			dir := t.TempDir()
-			q := open(t, dir, func(c *Config) {
-				c.segmentBytes = 1 << 20
+	for _, n := range []int{10, movedEntries + 1, 2500} {
+		run(t, fmt.Sprint(n), func(t *testing.T) {
+			disk := newDisk(t)
+			q := open(t, disk, func(c *Config) {
+				c.segmentBytes = 128 << 10
 				c.RetryAfter = []time.Duration{time.Hour}
 			})
 			d := newFake()
@@ -575,15 +467,15 @@ func TestManySmallMessagesHoldNothingBack(t *testing.T) {
 			wait(t, "the small ones to wait", func() bool { return d.attempted("stays") == n })
 			for i := range 100 {
 				big := transaction(fmt.Sprint("big", i), "goes")
-				big.Shared[1] = make([]byte, 300<<10)
+				big.Shared[1] = make([]byte, 40<<10)
 				put(t, q, big)
 			}
 			live := func() int64 { q.mu.Lock(); defer q.mu.Unlock(); return q.live }
-			wait(t, "room", func() bool { return q.Len() == n && q.spool.Size() <= 2*live()+4<<20 })
+			wait(t, "room", func() bool { return q.Len() == n && q.spool.Size() <= 2*live()+3*q.c.segmentBytes })
 			stop()
 			q.Close()
 
-			q = open(t, dir, nil)
+			q = open(t, disk, nil)
 			defer q.Close()
 			l := q.List(n + 1)
 			if len(l) != n || l[0].Tries != 1 {
@@ -595,13 +487,16 @@ func TestManySmallMessagesHoldNothingBack(t *testing.T) {
 
 // TestOpenSegmentGoesWhenNothingWaits.
 func TestOpenSegmentGoesWhenNothingWaits(t *testing.T) {
-	dir := t.TempDir()
-	q, d := open(t, dir, nil), newFake()
+	synctest.Test(t, testOpenSegmentGoesWhenNothingWaits)
+}
+
+func testOpenSegmentGoesWhenNothingWaits(t *testing.T) {
+	disk := newDisk(t)
+	q, d := open(t, disk, nil), newFake()
 	stop := serve(q, d)
 	put(t, q, transaction("t1", "a"))
 	wait(t, "an empty folder", func() bool {
-		segs, _ := filepath.Glob(dir + "/*.seg")
-		return q.Len() == 0 && len(segs) == 0
+		return q.Len() == 0 && len(disk.names(".seg")) == 0
 	})
 	put(t, q, transaction("t2", "b"))
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
@@ -722,7 +617,7 @@ func TestWorkersKeepToTheBudget(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			b := &testBudget{limit: tc.limit}
-			q := open(t, t.TempDir(), func(c *Config) { c.Budget = b })
+			q := open(t, newDisk(t), func(c *Config) { c.Budget = b })
 			for i := range 12 {
 				tr := transaction(fmt.Sprint("t", i), "a")
 				tr.Shared[1] = make([]byte, size)
@@ -793,13 +688,13 @@ func TestPartsAreTheMessage(t *testing.T) {
 }
 
 // smallDisk is a file system of its own that can be filled.
-func smallDisk(t *testing.T, size string) string {
+func smallDisk(t *testing.T, size int64) string {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("only root can mount a small disk")
 	}
 	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprint("size=", size)); err != nil {
 		t.Skipf("no tmpfs: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
@@ -811,20 +706,52 @@ func smallDisk(t *testing.T, size string) string {
 // rest; every copy is sent once, also over an orderly restart in between, and
 // there is room for mail again though some copies wait on.
 func TestFullDiskDrains(t *testing.T) {
+	const size, headroom = 5 << 20, 1 << 20
 	for _, others := range []bool{false, true} {
-		t.Run(fmt.Sprint("other programs ", others), func(t *testing.T) { fullDiskDrains(t, others) })
+		name := "queue alone"
+		if others {
+			name = "another program too"
+		}
+		t.Run(name+", in memory", func(t *testing.T) {
+			disk := newDisk(t)
+			disk.size = size
+			c := Config{Dir: disk.dir, FS: disk, Disk: spool.NewDisk(disk, disk.dir, headroom)}
+			var fill, free func()
+			if others {
+				fill, free = disk.fill, disk.unfill
+			}
+			synctest.Test(t, func(t *testing.T) { fullDiskDrains(t, c, fill, free) })
+		})
 	}
 }
 
-func fullDiskDrains(t *testing.T, others bool) {
-	root := smallDisk(t, "16m")
-	dir := filepath.Join(root, "queue")
-	disk := spool.NewDisk(nil, root, 1<<20)
-	change := func(c *Config) {
-		c.Disk, c.logEvery = disk, 50*time.Millisecond
-		c.RetryAfter = []time.Duration{100 * time.Millisecond}
+// TestFullFileSystemDrains is TestFullDiskDrains on one of the machine's.
+func TestFullFileSystemDrains(t *testing.T) {
+	const size, headroom = 5 << 20, 1 << 20
+	t.Parallel()
+	root := smallDisk(t, size)
+	filler := filepath.Join(root, "filler")
+	fill := func() {
+		f, err := os.Create(filler)
+		for err == nil {
+			_, err = f.Write(make([]byte, 4096))
+		}
+		f.Close()
 	}
-	q := open(t, dir, change)
+	c := Config{Dir: filepath.Join(root, "queue"), Disk: spool.NewDisk(nil, root, headroom)}
+	fullDiskDrains(t, c, fill, func() { os.Remove(filler) })
+}
+
+func fullDiskDrains(t *testing.T, c Config, fill, free func()) {
+	c.Log = quiet
+	c.logEvery = 20 * time.Millisecond
+	c.segmentBytes = 256 << 10
+	c.RetryAfter = []time.Duration{50 * time.Millisecond}
+	c.ProbeEvery = 5 * time.Millisecond
+	q, err := Open(c)
+	if err != nil {
+		t.Fatal(err)
+	}
 	d := newFake()
 	d.away = true
 	stop := serve(q, d)
@@ -847,16 +774,12 @@ func fullDiskDrains(t *testing.T, others bool) {
 	}
 	for one() == nil {
 	}
-	if count < 1000 {
+	if count < 500 {
 		t.Fatalf("only %d copies fitted", count)
 	}
 	wait(t, "attempts at a full disk", func() bool { return d.attempted("to0") > 5 })
-	if others {
-		f, err := os.Create(filepath.Join(root, "filler"))
-		for err == nil {
-			_, err = f.Write(make([]byte, 4096))
-		}
-		f.Close()
+	if fill != nil {
+		fill()
 	}
 
 	d.mu.Lock()
@@ -870,15 +793,17 @@ func fullDiskDrains(t *testing.T, others bool) {
 	d.mu.Unlock()
 	wait(t, "half of the copies", func() bool { return q.Len() <= count-half+1 })
 	stop()
-	if n := q.unsaved(); !others && n > 0 {
+	q.Close()
+	if n := q.unsaved(); fill == nil && n > 0 {
 		t.Errorf("%d records are not written at the end", n)
 	}
-	q.Close()
-	if others {
-		os.Remove(filepath.Join(root, "filler"))
+	if free != nil {
+		free()
 	}
 
-	q = open(t, dir, change)
+	if q, err = Open(c); err != nil {
+		t.Fatal(err)
+	}
 	if n := q.Len(); n != count-half+1 {
 		t.Errorf("%d copies wait after the restart, want %d", n, count-half+1)
 	}
@@ -889,7 +814,7 @@ func fullDiskDrains(t *testing.T, others bool) {
 	d.mu.Unlock()
 	stop = serve(q, d)
 	wait(t, "all but one", func() bool { return q.Len() == 1 })
-	wait(t, "room for mail", func() bool { return q.Err() == nil && q.spool.Size() < 4<<20 })
+	wait(t, "room for mail", func() bool { return q.Err() == nil && q.spool.Size() < 2<<20 })
 	if err := one(); err != nil {
 		t.Errorf("new mail: %v", err)
 	}
@@ -904,9 +829,11 @@ func fullDiskDrains(t *testing.T, others bool) {
 
 // TestRefusedCopiesLeaveAFullDisk: there is no room for their DSNs, which are
 // sent all the same, once each.
-func TestRefusedCopiesLeaveAFullDisk(t *testing.T) {
-	fs := &faultFS{}
-	q := open(t, t.TempDir(), func(c *Config) { c.FS = fs })
+func TestRefusedCopiesLeaveAFullDisk(t *testing.T) { synctest.Test(t, testRefusedCopiesLeaveAFullDisk) }
+
+func testRefusedCopiesLeaveAFullDisk(t *testing.T) {
+	disk := newDisk(t)
+	q := open(t, disk, nil)
 	d := &dsnDeliverer{fakeDeliverer: newFake()}
 	const copies = 20
 	for i := range copies {
@@ -915,14 +842,14 @@ func TestRefusedCopiesLeaveAFullDisk(t *testing.T) {
 		put(t, q, transaction(local, local))
 	}
 	d.answers["sender-of-a7-a7"] = []Verdict{{Reply: "450 later"}}
-	fs.set(full)
+	disk.set(full)
 	stop := serve(q, d)
 	wait(t, "all but one to leave", func() bool { return q.Len() == 1 && d.attempted("sender-of-a7-a7") > 1 })
 	d.mu.Lock()
 	delete(d.answers, "sender-of-a7-a7")
 	d.mu.Unlock()
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
-	fs.set(nil)
+	disk.set(nil)
 	stop()
 	q.Close()
 	for i := range copies {

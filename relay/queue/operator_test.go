@@ -27,7 +27,7 @@ func (h *heldDeliverer) GiveUp(context.Context, *Transaction, int, int, Verdict)
 func (h *heldDeliverer) Reachable(context.Context) error { return nil }
 
 func TestWhatIsBeingSentIsSaidSo(t *testing.T) {
-	q := open(t, t.TempDir(), func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} })
+	q := open(t, newDisk(t), func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} })
 	defer q.Close()
 	sent := transaction("t1", "a")
 	sent.Session = "s.1"
@@ -65,8 +65,8 @@ func TestWhatIsBeingSentIsSaidSo(t *testing.T) {
 // TestSessionLeadsToItsCopies: also after a restart, and where they are in
 // several transactions.
 func TestSessionLeadsToItsCopies(t *testing.T) {
-	dir := t.TempDir()
-	q := open(t, dir, nil)
+	disk := newDisk(t)
+	q := open(t, disk, nil)
 	one, two, other := transaction("t1", "a", "b"), transaction("t2", "c"), transaction("t3", "d")
 	one.Session, two.Session, other.Session = "s.1", "s.1", "s.2"
 	if err := q.Put(context.Background(), one, two, other); err != nil {
@@ -75,7 +75,7 @@ func TestSessionLeadsToItsCopies(t *testing.T) {
 	if err := q.Close(); err != nil {
 		t.Fatal(err)
 	}
-	q = open(t, dir, nil)
+	q = open(t, disk, nil)
 	defer q.Close()
 
 	show, err := q.Show("s.1")
@@ -107,7 +107,7 @@ func TestSessionLeadsToItsCopies(t *testing.T) {
 
 // TestNoIDIsNoID: transactions of an older version have no session.
 func TestNoIDIsNoID(t *testing.T) {
-	q := open(t, t.TempDir(), nil)
+	q := open(t, newDisk(t), nil)
 	defer q.Close()
 	if err := q.Put(context.Background(), transaction("t1", "a")); err != nil {
 		t.Fatal(err)

@@ -5,11 +5,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
+
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -79,10 +80,16 @@ func (f *fakeDeliverer) attempts(t *testing.T, n int) {
 	}
 }
 
-func open(t *testing.T, dir string, change func(*Config)) *Queue {
+func open(t *testing.T, disk *memoryDisk, change func(*Config)) *Queue {
 	t.Helper()
-	c := Config{Dir: dir, RetryAfter: []time.Duration{time.Millisecond}, ProbeEvery: 5 * time.Millisecond, Log: quiet}
-	c.logEvery = 5 * time.Millisecond
+	c := Config{
+		Dir:        disk.dir,
+		FS:         disk,
+		RetryAfter: []time.Duration{time.Millisecond},
+		ProbeEvery: 5 * time.Millisecond,
+		Log:        quiet,
+		logEvery:   5 * time.Millisecond,
+	}
 	if change != nil {
 		change(&c)
 	}
@@ -117,13 +124,11 @@ func bytesOf(id, local string) string {
 func wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
+	for pause := time.Millisecond; !ok(); pause = min(2*pause, 20*time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited too long for %s", what)
 		}
-		<-tick.C
+		<-time.After(pause)
 	}
 }
 
@@ -139,8 +144,8 @@ func TestDelivery(t *testing.T) {
 		{"at the third try", []Verdict{later, later, {Done: true}}, 3, false},
 		{"refused", []Verdict{later, no}, 2, true},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			q, d := open(t, t.TempDir(), nil), newFake()
+		run(t, c.name, func(t *testing.T) {
+			q, d := open(t, newDisk(t), nil), newFake()
 			d.answers["a"] = c.answers
 			if err := q.Put(context.Background(), transaction("t1", "a", "b")); err != nil {
 				t.Fatal(err)
@@ -168,9 +173,11 @@ func TestDelivery(t *testing.T) {
 
 // TestRestart: what waits survives, with its tries; what is done does not
 // come back.
-func TestRestart(t *testing.T) {
-	dir := t.TempDir()
-	q, d := open(t, dir, func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} }), newFake()
+func TestRestart(t *testing.T) { synctest.Test(t, testRestart) }
+
+func testRestart(t *testing.T) {
+	disk := newDisk(t)
+	q, d := open(t, disk, func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} }), newFake()
 	d.answers["a"] = []Verdict{{Reply: "450 later"}}
 	if err := q.Put(context.Background(), transaction("t1", "a", "b"), transaction("t2", "c")); err != nil {
 		t.Fatal(err)
@@ -180,7 +187,7 @@ func TestRestart(t *testing.T) {
 	wait(t, "one copy", func() bool { l := q.List(9); return len(l) == 1 && l[0].Tries == 1 })
 	stop()
 	q.Close()
-	q = open(t, dir, nil)
+	q = open(t, disk, nil)
 	l := q.List(9)
 	if len(l) != 1 || l[0].MessageID != "t1-a" || l[0].Tries != 1 || l[0].Reply != "450 later" || time.Until(l[0].Next) < 50*time.Minute {
 		t.Fatalf("after the restart: %+v", l)
@@ -197,7 +204,7 @@ func TestRestart(t *testing.T) {
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	stop()
 	q.Close()
-	q = open(t, dir, nil)
+	q = open(t, disk, nil)
 	if q.Len() != 0 {
 		t.Errorf("done copies came back: %+v", q.List(9))
 	}
@@ -206,8 +213,10 @@ func TestRestart(t *testing.T) {
 
 // TestUpstreamBack: copies that wait for the upstream go when it is back, long
 // before their next try.
-func TestUpstreamBack(t *testing.T) {
-	q, d := open(t, t.TempDir(), func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} }), newFake()
+func TestUpstreamBack(t *testing.T) { synctest.Test(t, testUpstreamBack) }
+
+func testUpstreamBack(t *testing.T) {
+	q, d := open(t, newDisk(t), func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} }), newFake()
 	d.away = true
 	for i := range 20 {
 		if err := q.Put(context.Background(), transaction(fmt.Sprint("t", i), "a")); err != nil {
@@ -225,8 +234,10 @@ func TestUpstreamBack(t *testing.T) {
 	q.Close()
 }
 
-func TestExpiry(t *testing.T) {
-	q, d := open(t, t.TempDir(), func(c *Config) { c.BounceAfter = time.Hour }), newFake()
+func TestExpiry(t *testing.T) { synctest.Test(t, testExpiry) }
+
+func testExpiry(t *testing.T) {
+	q, d := open(t, newDisk(t), func(c *Config) { c.BounceAfter = time.Hour }), newFake()
 	d.answers["a"] = []Verdict{{Reply: "450 later"}}
 	d.about = []*Transaction{transaction("dsn", "sender")}
 	old := transaction("t1", "a")
@@ -247,29 +258,23 @@ func TestExpiry(t *testing.T) {
 // TestBroken: a flipped bit costs one transaction, which is set aside; the
 // others go.
 func TestBroken(t *testing.T) {
-	dir := t.TempDir()
-	q := open(t, dir, nil)
+	disk := newDisk(t)
+	q := open(t, disk, nil)
 	for i := range 3 {
 		if err := q.Put(context.Background(), transaction(fmt.Sprint("t", i), "a")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	segs, _ := filepath.Glob(dir + "/*.seg")
-	data, err := os.ReadFile(segs[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := disk.read(t, firstSegment)
 	data[bytes.Index(data, []byte(`shared\\\nt1`))] ^= 1
-	if err := os.WriteFile(segs[0], data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	disk.write(firstSegment, data)
 	d := newFake()
 	stop := serve(q, d)
 	d.attempts(t, 2)
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	stop()
 	q.Close()
-	if broken, _ := filepath.Glob(dir + "/*.broken"); len(broken) != 1 || !strings.HasSuffix(broken[0], "t1.broken") {
+	if broken := disk.names(".broken"); !slices.Equal(broken, []string{"t1.broken"}) {
 		t.Errorf("set aside: %v", broken)
 	}
 	if len(d.got["a"]) != 2 {
@@ -278,7 +283,7 @@ func TestBroken(t *testing.T) {
 }
 
 func TestDrop(t *testing.T) {
-	q := open(t, t.TempDir(), nil)
+	q := open(t, newDisk(t), nil)
 	if err := q.Put(context.Background(), transaction("t1", "a", "b")); err != nil {
 		t.Fatal(err)
 	}
@@ -301,11 +306,13 @@ func TestDrop(t *testing.T) {
 
 // TestSpaceComesBack: segments go when nothing in them waits, and the few that
 // wait for long are moved.
-func TestSpaceComesBack(t *testing.T) {
-	dir := t.TempDir()
-	q, d := open(t, dir, func(c *Config) { c.segmentBytes = 1 << 20 }), newFake()
+func TestSpaceComesBack(t *testing.T) { synctest.Test(t, testSpaceComesBack) }
+
+func testSpaceComesBack(t *testing.T) {
+	disk := newDisk(t)
+	q, d := open(t, disk, func(c *Config) { c.segmentBytes = 1 << 16 }), newFake()
 	d.answers["stays"] = []Verdict{{Reply: "450 later"}}
-	big := strings.Repeat("x", 1<<19)
+	big := strings.Repeat("x", 1<<15)
 	put := func(id, to string) {
 		tr := transaction(id, to)
 		tr.Shared[1] = []byte(big)
@@ -318,11 +325,11 @@ func TestSpaceComesBack(t *testing.T) {
 	for i := range 2 * (8 + 4) {
 		put(fmt.Sprint("t", i), "goes")
 	}
-	segments := func() int { l, _ := filepath.Glob(dir + "/*.seg"); return len(l) }
+	segments := func() int { return len(disk.names(".seg")) }
 	wait(t, "the old segments to go", func() bool { return q.Len() == 1 && segments() <= 8+1 })
 	stop()
 	q.Close()
-	q = open(t, dir, nil)
+	q = open(t, disk, nil)
 	if l := q.List(9); len(l) != 1 || l[0].MessageID != "long-stays" || l[0].Tries == 0 {
 		t.Errorf("after the restart: %+v", l)
 	}

@@ -24,8 +24,8 @@ func (r *recoveredDeliverer) Deliver(ctx context.Context, t *Transaction, i, tri
 
 // TestRecovered: a transaction of a previous run is marked as one.
 func TestRecovered(t *testing.T) {
-	dir := t.TempDir()
-	q := open(t, dir, nil)
+	disk := newDisk(t)
+	q := open(t, disk, nil)
 	if err := q.Put(context.Background(), transaction("old", "a")); err != nil {
 		t.Fatal(err)
 	}
@@ -33,7 +33,7 @@ func TestRecovered(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	q = open(t, dir, nil)
+	q = open(t, disk, nil)
 	defer q.Close()
 	if err := q.Put(context.Background(), transaction("new", "b")); err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func TestRecovered(t *testing.T) {
 
 // TestTriedByCopy: the copies of a transaction wait with their own answers.
 func TestTriedByCopy(t *testing.T) {
-	q := open(t, t.TempDir(), func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} })
+	q := open(t, newDisk(t), func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} })
 	defer q.Close()
 	tr := transaction("t", "a", "b", "c")
 	tr.Copies[0].Tried = &Verdict{Reply: "450 a"}
