@@ -39,6 +39,7 @@ type memoryDisk struct {
 type memoryFile struct {
 	data      []byte
 	allocated int64  // behind the data too
+	first     int64  // what was allocated first
 	synced    []byte // the content that a power cut leaves
 }
 
@@ -124,14 +125,19 @@ func (d *memoryDisk) cutPower(tail int) {
 	d.fail, d.calls = nil, 0
 }
 
-// call counts a call and says whether it fails; under mu.
+// call counts a call and says whether it fails. It is called under mu, which it
+// gives back meanwhile.
 func (d *memoryDisk) call(call, name string) error {
 	d.calls++
-	if d.fail == nil {
+	n, fail := d.calls, d.fail
+	if fail == nil {
 		return nil
 	}
 
-	return d.fail(d.calls, call, filepath.Base(name))
+	d.mu.Unlock()
+	defer d.mu.Lock()
+
+	return fail(n, call, filepath.Base(name))
 }
 
 // free is how much room there is; under mu.
@@ -297,8 +303,8 @@ func (h *memoryHandle) extend(n int) int {
 func (h *memoryHandle) Write(b []byte) (int, error) {
 	h.d.mu.Lock()
 	defer h.d.mu.Unlock()
-	n := h.extend(len(b))
 	err := h.d.call("write", h.name)
+	n := h.extend(len(b))
 	switch {
 	case err != nil:
 		n = min(n, len(b)/2)
@@ -377,6 +383,9 @@ func (h *memoryHandle) Allocate(offset, n int64) error {
 		return syscall.ENOSPC
 	}
 	h.f.allocated = max(have, offset+n)
+	if h.f.first == 0 {
+		h.f.first = h.f.allocated
+	}
 
 	return nil
 }

@@ -61,12 +61,10 @@ func TestEndsAreWrittenWhenThereIsRoomAgain(t *testing.T) {
 				time.AfterFunc(lastPause/2, func() { disk.set(nil) })
 			}
 			stop()
-			if err := q.Close(); err != nil {
-				t.Error(err)
-			}
+			finish(t, q)
 
 			q = open(t, disk, nil)
-			defer q.Close()
+			defer finish(t, q)
 			if l := q.List(9); len(l) != 1 || l[0].MessageID != "t1-stays" || l[0].Tries < 2 {
 				t.Errorf("after the restart: %+v", l)
 			}
@@ -126,7 +124,7 @@ func testUnwrittenStatesAreBounded(t *testing.T) {
 	if n := q.unsaved(); n != 0 {
 		t.Errorf("%d records are not written at the end", n)
 	}
-	q.Close()
+	finish(t, q)
 }
 
 // TestFailuresOfCalls fails each file call of a queue's life in turn, once or from
@@ -261,7 +259,7 @@ func TestFlippedBitIsQuarantined(t *testing.T) {
 	disk := newDisk(t)
 	q := open(t, disk, nil)
 	put(t, q, transaction("t1", "a"))
-	q.Close()
+	finish(t, q)
 	whole := disk.read(t, firstSegment)
 	for at := 0; at < len(whole); at += 7 {
 		broken := slices.Clone(whole)
@@ -279,7 +277,7 @@ func TestFlippedBitIsQuarantined(t *testing.T) {
 			wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 			wait(t, "no segment", func() bool { return q.spool.Size() == 0 })
 			stop()
-			q.Close()
+			finish(t, q)
 
 			kept := disk.names(".broken")
 			if len(kept) != 1 {
@@ -303,7 +301,7 @@ func TestFlippedLineEndCostsNoMail(t *testing.T) {
 	put(t, q, transaction("t1", "a"))
 	put(t, q, transaction("t2", "b"))
 	put(t, q, transaction("t3", "c"))
-	q.Close()
+	finish(t, q)
 	whole := disk.read(t, firstSegment)
 
 	ends := 0
@@ -321,7 +319,7 @@ func TestFlippedLineEndCostsNoMail(t *testing.T) {
 		stop := serve(q, d)
 		wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 		stop()
-		q.Close()
+		finish(t, q)
 
 		if len(d.got["a"]) != 1 || len(d.got["b"]) != 1 || len(d.got["c"]) != 1 {
 			t.Errorf("flipped at %d: sent %v, want one each", at, d.got)
@@ -345,9 +343,9 @@ func TestRecordThatCannotBeDecodedIsQuarantined(t *testing.T) {
 				t.Fatal(err)
 			}
 			put(t, q, transaction("t", "a"))
-			q.Close()
+			finish(t, q)
 			q = open(t, disk, nil)
-			defer q.Close()
+			defer finish(t, q)
 			kept := disk.names(".broken")
 			if len(kept) != 1 || q.Len() != 1 {
 				t.Errorf("quarantined %v, %d copies wait, want one of each", kept, q.Len())
@@ -377,7 +375,7 @@ func testSegmentNotReadableAtTheStart(t *testing.T) {
 		return q.Len() == 3 && d.attempted("a") == 1 && d.attempted("b") == 1 && d.attempted("c") == 1
 	})
 	stop()
-	q.Close()
+	finish(t, q)
 
 	disk.set(func(_ int, call, name string) error {
 		if call == "open" && name == firstSegment {
@@ -408,7 +406,7 @@ func testSegmentNotReadableAtTheStart(t *testing.T) {
 	}
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	stop()
-	q.Close()
+	finish(t, q)
 	if d.attempted("a") != 1 || d.attempted("b") != 1 || d.attempted("c") != 1 || d.attempted("ended") != 0 {
 		t.Errorf("sent %v", d.got)
 	}
@@ -441,7 +439,7 @@ func testCopyThatCannotBeReadIsTriedAgain(t *testing.T) {
 	}
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	stop()
-	q.Close()
+	finish(t, q)
 	if d.attempted("a") != 1 {
 		t.Errorf("sent %v", d.got)
 	}
@@ -473,10 +471,10 @@ func TestManySmallMessagesHoldNothingBack(t *testing.T) {
 			live := func() int64 { q.mu.Lock(); defer q.mu.Unlock(); return q.live }
 			wait(t, "room", func() bool { return q.Len() == n && q.spool.Size() <= 2*live()+3*q.c.segmentBytes })
 			stop()
-			q.Close()
+			finish(t, q)
 
 			q = open(t, disk, nil)
-			defer q.Close()
+			defer finish(t, q)
 			l := q.List(n + 1)
 			if len(l) != n || l[0].Tries != 1 {
 				t.Errorf("%d copies wait after the restart, want %d with one try", len(l), n)
@@ -501,7 +499,7 @@ func testOpenSegmentGoesWhenNothingWaits(t *testing.T) {
 	put(t, q, transaction("t2", "b"))
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	stop()
-	q.Close()
+	finish(t, q)
 }
 
 // TestEscapedIsExact: what is reserved is what is written.
@@ -640,7 +638,7 @@ func TestWorkersKeepToTheBudget(t *testing.T) {
 				return b.held == 0
 			})
 			stop()
-			q.Close()
+			finish(t, q)
 			if d.most > tc.most || b.at > tc.limit {
 				t.Errorf("%d copies at once, %d bytes; want at most %d, %d", d.most, b.at, tc.most, tc.limit)
 			}
@@ -851,7 +849,7 @@ func testRefusedCopiesLeaveAFullDisk(t *testing.T) {
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	disk.set(nil)
 	stop()
-	q.Close()
+	finish(t, q)
 	for i := range copies {
 		to := fmt.Sprintf("sender-of-a%d-a%d", i, i)
 		if n := d.attempted(to); n != 1 && i != 7 {

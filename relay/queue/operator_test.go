@@ -28,7 +28,7 @@ func (h *heldDeliverer) Reachable(context.Context) error { return nil }
 
 func TestWhatIsBeingSentIsSaidSo(t *testing.T) {
 	q := open(t, newDisk(t), func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} })
-	defer q.Close()
+	defer finish(t, q)
 	sent := transaction("t1", "a")
 	sent.Session = "s.1"
 	waits := transaction("t2", "b")
@@ -72,11 +72,9 @@ func TestSessionLeadsToItsCopies(t *testing.T) {
 	if err := q.Put(context.Background(), one, two, other); err != nil {
 		t.Fatal(err)
 	}
-	if err := q.Close(); err != nil {
-		t.Fatal(err)
-	}
+	finish(t, q)
 	q = open(t, disk, nil)
-	defer q.Close()
+	defer finish(t, q)
 
 	show, err := q.Show("s.1")
 	if err != nil {
@@ -108,7 +106,7 @@ func TestSessionLeadsToItsCopies(t *testing.T) {
 // TestNoIDIsNoID: transactions of an older version have no session.
 func TestNoIDIsNoID(t *testing.T) {
 	q := open(t, newDisk(t), nil)
-	defer q.Close()
+	defer finish(t, q)
 	if err := q.Put(context.Background(), transaction("t1", "a")); err != nil {
 		t.Fatal(err)
 	}

@@ -154,9 +154,7 @@ func TestDelivery(t *testing.T) {
 			d.attempts(t, c.tries+1)
 			wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 			stop()
-			if err := q.Close(); err != nil {
-				t.Error(err)
-			}
+			finish(t, q)
 			if len(d.got["a"]) != c.tries || len(d.got["b"]) != 1 || (len(d.gaveUp) == 1) != c.gaveUp {
 				t.Errorf("tried %v, gave up %v", d.got, d.gaveUp)
 			}
@@ -186,7 +184,7 @@ func testRestart(t *testing.T) {
 	d.attempts(t, 3)
 	wait(t, "one copy", func() bool { l := q.List(9); return len(l) == 1 && l[0].Tries == 1 })
 	stop()
-	q.Close()
+	finish(t, q)
 	q = open(t, disk, nil)
 	l := q.List(9)
 	if len(l) != 1 || l[0].MessageID != "t1-a" || l[0].Tries != 1 || l[0].Reply != "450 later" || time.Until(l[0].Next) < 50*time.Minute {
@@ -203,12 +201,12 @@ func testRestart(t *testing.T) {
 	d.attempts(t, 1)
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	stop()
-	q.Close()
+	finish(t, q)
 	q = open(t, disk, nil)
 	if q.Len() != 0 {
 		t.Errorf("done copies came back: %+v", q.List(9))
 	}
-	q.Close()
+	finish(t, q)
 }
 
 // TestUpstreamBack: copies that wait for the upstream go when it is back, long
@@ -231,7 +229,7 @@ func testUpstreamBack(t *testing.T) {
 	d.mu.Unlock()
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	stop()
-	q.Close()
+	finish(t, q)
 }
 
 func TestExpiry(t *testing.T) { synctest.Test(t, testExpiry) }
@@ -249,7 +247,7 @@ func testExpiry(t *testing.T) {
 	d.attempts(t, 2)
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	stop()
-	q.Close()
+	finish(t, q)
 	if len(d.gaveUp) != 1 || len(d.got["sender"]) != 1 {
 		t.Errorf("gave up %v, sent %v", d.gaveUp, d.got)
 	}
@@ -273,7 +271,7 @@ func TestBroken(t *testing.T) {
 	d.attempts(t, 2)
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	stop()
-	q.Close()
+	finish(t, q)
 	if broken := disk.names(".broken"); !slices.Equal(broken, []string{"t1.broken"}) {
 		t.Errorf("set aside: %v", broken)
 	}
@@ -298,7 +296,7 @@ func TestDrop(t *testing.T) {
 	d.attempts(t, 1)
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	stop()
-	q.Close()
+	finish(t, q)
 	if len(d.got["a"]) != 0 {
 		t.Error("the dropped copy was sent")
 	}
@@ -328,12 +326,12 @@ func testSpaceComesBack(t *testing.T) {
 	segments := func() int { return len(disk.names(".seg")) }
 	wait(t, "the old segments to go", func() bool { return q.Len() == 1 && segments() <= 8+1 })
 	stop()
-	q.Close()
+	finish(t, q)
 	q = open(t, disk, nil)
 	if l := q.List(9); len(l) != 1 || l[0].MessageID != "long-stays" || l[0].Tries == 0 {
 		t.Errorf("after the restart: %+v", l)
 	}
-	q.Close()
+	finish(t, q)
 }
 
 func FuzzRecord(f *testing.F) {

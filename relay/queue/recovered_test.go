@@ -29,12 +29,10 @@ func TestRecovered(t *testing.T) {
 	if err := q.Put(context.Background(), transaction("old", "a")); err != nil {
 		t.Fatal(err)
 	}
-	if err := q.Close(); err != nil {
-		t.Fatal(err)
-	}
+	finish(t, q)
 
 	q = open(t, disk, nil)
-	defer q.Close()
+	defer finish(t, q)
 	if err := q.Put(context.Background(), transaction("new", "b")); err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +49,7 @@ func TestRecovered(t *testing.T) {
 // TestTriedByCopy: the copies of a transaction wait with their own answers.
 func TestTriedByCopy(t *testing.T) {
 	q := open(t, newDisk(t), func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} })
-	defer q.Close()
+	defer finish(t, q)
 	tr := transaction("t", "a", "b", "c")
 	tr.Copies[0].Tried = &Verdict{Reply: "450 a"}
 	tr.Copies[1].Tried = &Verdict{Reply: "451 4.4.1 b", Away: true}
