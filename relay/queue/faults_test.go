@@ -335,7 +335,7 @@ func TestFlippedLineEndCostsNoMail(t *testing.T) {
 
 // TestRecordThatCannotBeDecodedIsQuarantined, though its checksum is right.
 func TestRecordThatCannotBeDecodedIsQuarantined(t *testing.T) {
-	for _, record := range []string{"T 0000000020 {}\\nxx", "X what", "D {", `S {"id":\`, "x"} {
+	for _, record := range []string{"T 0000000020 {}\\nxx", "X what", "", "D", "S", "T", "D ", "D {", `S {"id":\`, "x"} {
 		run(t, record, func(t *testing.T) {
 			disk := newDisk(t)
 			q := open(t, disk, nil)

@@ -29,8 +29,10 @@ type fakeDeliverer struct {
 	got     map[string][]string  // messages delivered or tried, by local part
 	gaveUp  []string
 	away    bool
-	about   []*Transaction
-	all     chan struct{} // gets one for each attempt
+	// unreachable has Reachable fail, whatever the answers are.
+	unreachable bool
+	about       []*Transaction
+	all         chan struct{} // gets one for each attempt
 }
 
 func newFake() *fakeDeliverer {
@@ -63,7 +65,7 @@ func (f *fakeDeliverer) GiveUp(_ context.Context, t *Transaction, i, _ int, _ Ve
 func (f *fakeDeliverer) Reachable(context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.away {
+	if f.away || f.unreachable {
 		return fmt.Errorf("away")
 	}
 	return nil
