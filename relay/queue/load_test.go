@@ -36,7 +36,7 @@ func encodedTransaction(t *testing.T, tr *Transaction) []byte {
 // TestManyRecipientsSurviveARestart: the JSON of a transaction is longer than what
 // is read of it at first.
 func TestManyRecipientsSurviveARestart(t *testing.T) {
-	for _, n := range []int{1, 5, 100, 1000} {
+	for _, n := range []int{1, 5, 100} {
 		run(t, fmt.Sprint(n, " recipients"), func(t *testing.T) {
 			disk := newDisk(t)
 			q := open(t, disk, nil)

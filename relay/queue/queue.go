@@ -319,10 +319,8 @@ func (q *Queue) add(t *Transaction, at spool.Position, size int) {
 			s.lastTry, s.reply = q.c.Now(), v.Reply
 			q.setAway(s, v.Away)
 		}
-		if e.copies[c.MessageID] == nil {
-			q.copies++
-		}
 		e.copies[c.MessageID] = s
+		q.copies++
 		q.schedule(s)
 	}
 }
