@@ -192,8 +192,7 @@ func (p *Pool) login(c *conn) error {
 
 // dialAs opens a connection: greeting, EHLO, STARTTLS, EHLO, login.
 func (p *Pool) dialAs(ctx context.Context, addr string, login func(*conn) error) (*conn, error) {
-	d := net.Dialer{Timeout: p.c.Timeouts.Connect}
-	raw, err := d.DialContext(ctx, "tcp", addr)
+	raw, err := p.dial(ctx, "tcp", addr)
 	if err != nil {
 		return nil, unreachable(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -54,6 +55,7 @@ type Config struct {
 type Pool struct {
 	c        Config
 	sessions tls.ClientSessionCache
+	dial     func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	mu      sync.Mutex
 	hosts   []*host
@@ -100,6 +102,7 @@ func New(c Config) *Pool {
 	}
 	c.Timeouts = c.Timeouts.withDefaults()
 	p := &Pool{c: c, sessions: tls.NewLRUClientSessionCache(64), wake: make(chan struct{}),
+		dial: (&net.Dialer{Timeout: c.Timeouts.Connect}).DialContext,
 		dials: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_upstream_connections_total",
 			Help: "Connections opened to an upstream, by result."}, []string{"upstream", "result"}),
 		replies: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_upstream_replies_total",

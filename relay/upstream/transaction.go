@@ -193,7 +193,6 @@ func (c *conn) envelope(ctx context.Context, t *Transaction) (*refusal, error) {
 	phases := [3]phase{phaseMail, phaseRcpt, phaseData}
 	pipelined := c.ext.Has("PIPELINING")
 
-	c.deadline(ctx, c.t.Command)
 	var first *refusal
 	sent, waiting := 0, false
 	for i, p := range phases {
@@ -202,6 +201,7 @@ func (c *conn) envelope(ctx context.Context, t *Transaction) (*refusal, error) {
 			if pipelined {
 				n = len(commands)
 			}
+			c.deadline(ctx, c.t.Command)
 			if err := c.flight(commands[sent:n]); err != nil {
 				return nil, notTaken(p, err)
 			}
