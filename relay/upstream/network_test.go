@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -12,11 +13,13 @@ import (
 	"postern/relay/upstream"
 )
 
-// counter counts the connections of a pool that are open.
+// counter counts the connections of a pool that are open, and keeps what is written
+// to them.
 type counter struct {
-	mu   sync.Mutex
-	open int
-	none chan struct{} // closed while none is
+	mu     sync.Mutex
+	open   int
+	none   chan struct{} // closed while none is
+	writes []string
 }
 
 type countedConn struct {
@@ -28,6 +31,21 @@ type countedConn struct {
 func (c *countedConn) Close() error {
 	c.once.Do(func() { c.c.add(-1) })
 	return c.Conn.Close()
+}
+
+func (c *countedConn) Write(b []byte) (int, error) {
+	c.c.mu.Lock()
+	c.c.writes = append(c.c.writes, string(b))
+	c.c.mu.Unlock()
+
+	return c.Conn.Write(b)
+}
+
+// written returns what was written, call by call.
+func (c *counter) written() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.writes)
 }
 
 func (c *counter) add(n int) {

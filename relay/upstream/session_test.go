@@ -22,7 +22,8 @@ import (
 // scripted is an upstream that answers by a function of the connection's number,
 // from 1 on, and the command. "." is the final dot; an empty answer is the usual
 // one, and one that ends with closing is the last of its connection. After silent
-// it says nothing more, and after deaf it does not even read.
+// it says nothing more, and after an answer that ends with deaf it does not even
+// read.
 type scripted struct {
 	addr   string
 	answer func(conn int, command string) string
@@ -85,13 +86,16 @@ func (s *scripted) serve(c net.Conn, n int) {
 			answer = usual[command]
 		}
 		text, last := strings.CutSuffix(answer, closing)
-		switch {
-		case answer == deaf:
-			<-over
-		case answer == silent:
+		text, stops := strings.CutSuffix(text, deaf)
+		if answer == silent {
 			_, _ = io.Copy(io.Discard, c)
-		case text != "":
+			return answer
+		}
+		if text != "" {
 			fmt.Fprintf(c, "%s\r\n", text)
+		}
+		if stops {
+			<-over
 		}
 		if last {
 			c.Close()

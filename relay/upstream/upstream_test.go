@@ -82,8 +82,6 @@ func transaction() *upstream.Transaction {
 
 const arrived = "Sig: x\r\nFrom: a@example.com\r\n\r\n.dot\r\nlast line\r\n"
 
-// shortly are timeouts that end a test soon and that nothing else runs into.
-
 // TestPhases fails in each phase in each way.
 func TestPhases(t *testing.T) {
 	at := func(phase string, a sink.Action) func(string, string) sink.Action {
