@@ -121,6 +121,9 @@ func (s *scripted) serve(c net.Conn, n int) {
 		for lines.Scan() && lines.Text() != "." {
 			text += lines.Text() + "\n"
 		}
+		if lines.Text() != "." { // the connection was lost
+			return
+		}
 		s.mu.Lock()
 		s.texts = append(s.texts, text)
 		s.mu.Unlock()
@@ -145,7 +148,7 @@ func (s *scripted) commands() []string {
 	return slices.Clone(s.lines)
 }
 
-// messages returns the messages that came in.
+// messages returns the messages that came in, to their final dots.
 func (s *scripted) messages() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
