@@ -89,7 +89,7 @@ func watch(t testing.TB, p *upstream.Pool) *counter {
 		c.mu.Unlock()
 		select {
 		case <-none:
-		case <-time.After(20 * time.Second):
+		case <-time.After(10 * time.Second):
 			t.Errorf("%d connections are open at the end", c.now())
 		}
 	})
