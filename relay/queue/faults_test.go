@@ -447,7 +447,7 @@ func testCopyThatCannotBeReadIsTriedAgain(t *testing.T) {
 
 // TestManySmallMessagesHoldNothingBack: however many wait in the oldest segment.
 func TestManySmallMessagesHoldNothingBack(t *testing.T) {
-	for _, n := range []int{10, movedEntries + 1, 2500} {
+	for _, n := range []int{10, movedEntries + 1, 1000} {
 		run(t, fmt.Sprint(n), func(t *testing.T) {
 			disk := newDisk(t)
 			q := open(t, disk, func(c *Config) {
@@ -704,7 +704,7 @@ func smallDisk(t *testing.T, size int64) string {
 // rest; every copy is sent once, also over an orderly restart in between, and
 // there is room for mail again though some copies wait on.
 func TestFullDiskDrains(t *testing.T) {
-	const size, headroom = 5 << 20, 1 << 20
+	const size, headroom = 3 << 20, 1 << 20
 	for _, others := range []bool{false, true} {
 		name := "queue alone"
 		if others {
@@ -725,7 +725,7 @@ func TestFullDiskDrains(t *testing.T) {
 
 // TestFullFileSystemDrains is TestFullDiskDrains on one of the machine's.
 func TestFullFileSystemDrains(t *testing.T) {
-	const size, headroom = 5 << 20, 1 << 20
+	const size, headroom = 3 << 20, 1 << 20
 	t.Parallel()
 	root := smallDisk(t, size)
 	filler := filepath.Join(root, "filler")
@@ -772,7 +772,7 @@ func fullDiskDrains(t *testing.T, c Config, fill, free func()) {
 	}
 	for one() == nil {
 	}
-	if count < 500 {
+	if count < 300 {
 		t.Fatalf("only %d copies fitted", count)
 	}
 	wait(t, "attempts at a full disk", func() bool { return d.attempted("to0") > 5 })
@@ -812,7 +812,7 @@ func fullDiskDrains(t *testing.T, c Config, fill, free func()) {
 	d.mu.Unlock()
 	stop = serve(q, d)
 	wait(t, "all but one", func() bool { return q.Len() == 1 })
-	wait(t, "room for mail", func() bool { return q.Err() == nil && q.spool.Size() < 2<<20 })
+	wait(t, "room for mail", func() bool { return q.Err() == nil && q.spool.Size() < 1<<20 })
 	if err := one(); err != nil {
 		t.Errorf("new mail: %v", err)
 	}

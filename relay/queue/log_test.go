@@ -233,7 +233,7 @@ func TestComplaints(t *testing.T) {
 			after time.Duration
 			want  int
 		}{{time.Second, 1}, {28 * time.Second, 1}, {2500 * time.Millisecond, 2}, {28 * time.Second, 2}, {3 * time.Second, 3}} {
-			time.Sleep(c.after)
+			pass(c.after)
 			if got := book.count(text); got != c.want {
 				t.Errorf("%v later: %d complaints, want %d", c.after, got, c.want)
 			}
@@ -242,7 +242,7 @@ func TestComplaints(t *testing.T) {
 			t.Errorf("no complaint tells of 2 records:\n%s", book.buf.String())
 		}
 		disk.set(nil)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if got := book.count(text); got != 3 {
 			t.Errorf("%d complaints, want 3: it was written", got)
 		}
@@ -320,13 +320,13 @@ func TestSignsOfLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := newDisk(t)
 		q := open(t, disk, func(c *Config) { c.logEvery = time.Second })
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if since := time.Since(q.Alive()); since != 0 {
 			t.Errorf("not served: %v old, want none", since)
 		}
 
 		stop := serve(q, newFake())
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if since := time.Since(q.Alive()); since > time.Second {
 			t.Errorf("served: %v old, want at most a second", since)
 		}
@@ -342,14 +342,14 @@ func TestSignsOfLife(t *testing.T) {
 		q.mu.Lock()
 		q.ends = append(q.ends, end{doneRecord: doneRecord{"x", "y", "sent"}, segment: 1})
 		q.mu.Unlock()
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if since := time.Since(q.Alive()); since < 58*time.Second {
 			t.Errorf("hanging: %v old, want about a minute", since)
 		}
 		disk.set(nil)
 		close(release)
 		stop()
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if since := time.Since(q.Alive()); since != 0 {
 			t.Errorf("stopped: %v old, want none", since)
 		}

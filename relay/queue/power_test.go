@@ -62,7 +62,7 @@ func lifeUntilPowerLoss(t *testing.T, cut, tail int) (calls int) {
 				accepted = append(accepted, id)
 			}
 		}
-		time.Sleep(4 * time.Second)
+		pass(4 * time.Second)
 		stop()
 		q.Close()
 	}
