@@ -186,6 +186,7 @@ func (q *Queue) putBack(b unsavedBatch, errs []error) {
 			q.spool.Hold(-e.room)
 		}
 	}
+
 	for i, part := range chunks(b.changed) {
 		if errs[len(ends)+i] == nil {
 			continue
@@ -215,6 +216,7 @@ func encodeGroups(ends []end, changed []*copyState, class spool.Class) ([]spool.
 		}
 		groups = append(groups, g)
 	}
+
 	for _, part := range chunks(changed) {
 		g := spool.Group{Class: class}
 		for _, c := range part {

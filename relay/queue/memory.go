@@ -115,6 +115,7 @@ func (m *memory) put(l lease) {
 	if l.counted {
 		m.kept = append(m.kept, l.buf)
 	}
+
 	close(m.returned)
 	m.returned = make(chan struct{})
 }

@@ -38,6 +38,7 @@ func (q *Queue) Serve(ctx context.Context, d Deliverer) error {
 			}
 		})
 	}
+
 	others.Go(func() { q.writeLog(stopLog) })
 	others.Go(func() { q.probe(ctx) })
 
@@ -46,6 +47,7 @@ func (q *Queue) Serve(ctx context.Context, d Deliverer) error {
 	grace := time.AfterFunc(q.c.Grace, cut)
 	defer grace.Stop()
 	workers.Wait()
+
 	close(stopLog)
 	others.Wait()
 
@@ -111,6 +113,7 @@ func (q *Queue) attempt(ctx context.Context, c *copyState) {
 	tries := c.tries
 	t.Recovered = c.e.recovered
 	q.mu.Unlock()
+
 	one, cancel := context.WithTimeout(ctx, deliverTimeout)
 	v := q.d.Deliver(one, t, index, tries)
 	cancel()
@@ -215,6 +218,7 @@ func (q *Queue) later(c *copyState, pause time.Duration) {
 func (q *Queue) again(c *copyState, tries int, v Verdict) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	c.busy = false
 	c.tries, c.next = tries, q.nextTry(tries)
 	c.lastTry = q.c.Now()
