@@ -232,7 +232,13 @@ func TestComplaints(t *testing.T) {
 		for _, c := range []struct {
 			after time.Duration
 			want  int
-		}{{time.Second, 1}, {28 * time.Second, 1}, {2500 * time.Millisecond, 2}, {28 * time.Second, 2}, {3 * time.Second, 3}} {
+		}{
+			{time.Second, 1},
+			{28 * time.Second, 1},
+			{2500 * time.Millisecond, 2},
+			{28 * time.Second, 2},
+			{3 * time.Second, 3},
+		} {
 			pass(c.after)
 			if got := book.count(text); got != c.want {
 				t.Errorf("%v later: %d complaints, want %d", c.after, got, c.want)

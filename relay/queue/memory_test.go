@@ -3,6 +3,8 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -221,4 +223,125 @@ func TestWaitingForMemoryEndsWithTheContext(t *testing.T) {
 			t.Errorf("got %v after %v, want the context's end after 250ms", err, took)
 		}
 	})
+}
+
+// testBudget counts, and knows the most that was held.
+type testBudget struct {
+	mu              sync.Mutex
+	limit, held, at int64
+}
+
+func (b *testBudget) Reserve(n int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held+n > b.limit {
+		return false
+	}
+	b.held += n
+	b.at = max(b.at, b.held)
+
+	return true
+}
+
+func (b *testBudget) Release(n int64) {
+	b.mu.Lock()
+	b.held -= n
+	b.mu.Unlock()
+}
+
+// countingDeliverer knows how many copies are with it at once.
+type countingDeliverer struct {
+	*fakeDeliverer
+	mu        sync.Mutex
+	now, most int
+	arrived   chan struct{}
+	proceed   chan struct{}
+}
+
+func (c *countingDeliverer) Deliver(ctx context.Context, t *Transaction, i, tries int) Verdict {
+	c.mu.Lock()
+	c.now++
+	c.most = max(c.most, c.now)
+	c.mu.Unlock()
+	c.arrived <- struct{}{}
+	<-c.proceed
+	defer func() {
+		c.mu.Lock()
+		c.now--
+		c.mu.Unlock()
+	}()
+
+	return c.fakeDeliverer.Deliver(ctx, t, i, tries)
+}
+
+// TestWorkersKeepToTheBudget: as many copies are read as it has room for, and
+// one in any case; all are sent.
+func TestWorkersKeepToTheBudget(t *testing.T) {
+	const size = 256 << 10
+	for _, tc := range []struct {
+		name  string
+		limit int64
+		most  int
+	}{
+		{"room for three", 3*(size+bufferStep) + 1000, 3},
+		{"room for none", 1000, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := &testBudget{limit: tc.limit}
+			q := open(t, newDisk(t), func(c *Config) { c.Budget = b })
+			for i := range 12 {
+				tr := transaction(fmt.Sprint("t", i), "a")
+				tr.Shared[1] = make([]byte, size)
+				put(t, q, tr)
+			}
+			d := &countingDeliverer{
+				fakeDeliverer: newFake(),
+				arrived:       make(chan struct{}, 100),
+				proceed:       make(chan struct{}),
+			}
+			stop := serve(q, d)
+			for range tc.most {
+				<-d.arrived
+			}
+			close(d.proceed)
+			wait(t, "an empty queue", func() bool { return q.Len() == 0 })
+			wait(t, "the memory to come back", func() bool {
+				b.mu.Lock()
+				defer b.mu.Unlock()
+				return b.held == 0
+			})
+			stop()
+			finish(t, q)
+			if d.most > tc.most || b.at > tc.limit {
+				t.Errorf("%d copies at once, %d bytes; want at most %d, %d", d.most, b.at, tc.most, tc.limit)
+			}
+			if n := d.attempted("a"); n != 12 {
+				t.Errorf("%d copies sent, want 12", n)
+			}
+		})
+	}
+}
+
+// TestBuffersAreUsedAgain: messages one after another make no garbage of their
+// size.
+func TestBuffersAreUsedAgain(t *testing.T) {
+	m := newMemory(&testBudget{limit: 1 << 20})
+	first, err := m.get(context.Background(), 300<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.put(first)
+	second, err := m.get(context.Background(), 200<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if &first.buf[0] != &second.buf[0] {
+		t.Error("a second buffer was made")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := m.get(ctx, 1<<20); !errors.Is(err, context.Canceled) {
+		t.Errorf("while the budget is spent: %v, want the context's end", err)
+	}
+	m.put(second)
 }

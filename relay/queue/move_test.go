@@ -125,7 +125,8 @@ func TestMovedTransaction(t *testing.T) {
 			moved = append(moved, r)
 		}
 	}
-	if len(moved) != 3 || moved[1][0] != kindTransaction || strings.Contains(moved[1], "t0-b") || moved[2][0] != kindState {
+	if len(moved) != 3 || moved[1][0] != kindTransaction || strings.Contains(moved[1], "t0-b") ||
+		moved[2][0] != kindState {
 		t.Errorf("records %q, want an end, the transaction without the copy that ended, and a state", moved)
 	}
 	finish(t, q)
@@ -211,7 +212,7 @@ func TestUnreadableTransactionIsNotMoved(t *testing.T) {
 	data[q.entries["t0"].at.Offset+100] ^= 1
 	disk.write(firstSegment, data)
 
-	gone := &entry{id: "gone", at: spool.Position{Segment: 1, Offset: q.entries["t1"].at.Offset}, size: q.entries["t1"].size}
+	gone := &entry{id: "gone", at: q.entries["t1"].at, size: q.entries["t1"].size}
 	if q.move([]*entry{q.entries["t0"], gone}) {
 		t.Error("moved what is broken, or does not wait")
 	}

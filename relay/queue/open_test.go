@@ -89,7 +89,8 @@ func TestOpenTwice(t *testing.T) {
 	finish(t, q)
 	finish(t, open(t, disk, nil))
 
-	if err := q.Put(t.Context(), transaction("t1", "a")); !errors.Is(err, spool.ErrClosed) || !strings.HasPrefix(err.Error(), "queue: ") {
+	err = q.Put(t.Context(), transaction("t1", "a"))
+	if !errors.Is(err, spool.ErrClosed) || !strings.HasPrefix(err.Error(), "queue: ") {
 		t.Errorf("after the end: got %v, want %v", err, spool.ErrClosed)
 	}
 }

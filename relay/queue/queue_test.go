@@ -111,10 +111,18 @@ func serve(q *Queue, d Deliverer) (stop func()) {
 }
 
 func transaction(id string, to ...string) *Transaction {
-	t := &Transaction{ID: id, Created: time.Now(), From: envelope.Address{Local: "s", Domain: "example.com"}, Shared: [][]byte{[]byte("shared\\\n" + id + "\r\n"), []byte("end\n")}}
+	t := &Transaction{
+		ID:      id,
+		Created: time.Now(),
+		From:    envelope.Address{Local: "s", Domain: "example.com"},
+		Shared:  [][]byte{[]byte("shared\\\n" + id + "\r\n"), []byte("end\n")},
+	}
 	for _, local := range to {
-		t.Copies = append(t.Copies, Copy{MessageID: id + "-" + local, Recipient: envelope.Recipient{Address: envelope.Address{Local: local, Domain: "example.net"}},
-			Own: [][]byte{[]byte("head of " + local + "\r\n"), []byte("\nslot\\n"), nil}})
+		t.Copies = append(t.Copies, Copy{
+			MessageID: id + "-" + local,
+			Recipient: envelope.Recipient{Address: envelope.Address{Local: local, Domain: "example.net"}},
+			Own:       [][]byte{[]byte("head of " + local + "\r\n"), []byte("\nslot\\n"), nil},
+		})
 	}
 	return t
 }
@@ -189,7 +197,8 @@ func testRestart(t *testing.T) {
 	finish(t, q)
 	q = open(t, disk, nil)
 	l := q.List(9)
-	if len(l) != 1 || l[0].MessageID != "t1-a" || l[0].Tries != 1 || l[0].Reply != "450 later" || time.Until(l[0].Next) < 50*time.Minute {
+	if len(l) != 1 || l[0].MessageID != "t1-a" || l[0].Tries != 1 || l[0].Reply != "450 later" ||
+		time.Until(l[0].Next) < 50*time.Minute {
 		t.Fatalf("after the restart: %+v", l)
 	}
 	if msg, err := q.Show("t1-a"); err != nil || string(msg) != bytesOf("t1", "a") {

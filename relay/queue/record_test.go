@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postern/relay/envelope"
+	"postern/tracking/spool"
 )
 
 // TestRecordOnDisk holds the form of the records, which a later version has to
@@ -260,5 +261,67 @@ func TestRoomOfRecords(t *testing.T) {
 	}
 	if got := Room(1000, 320); got != 1000+320+20+4096 {
 		t.Errorf("a transaction: got %d, want 5436", got)
+	}
+}
+
+// TestEscapedIsExact: what is reserved is what is written.
+func TestEscapedIsExact(t *testing.T) {
+	for _, text := range []string{"", "plain", "\r\n", strings.Repeat("\\", 1000), strings.Repeat("\\r\\n\n", 1000)} {
+		if got, want := Escaped([]byte(text)), len(escape(nil, []byte(text))); got != want {
+			t.Errorf("%.20q: got %d, want %d", text, got, want)
+		}
+		tr := transaction("t", "a", "b")
+		tr.Shared[0] = []byte(text)
+		record, err := encodeTransaction(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(record) != cap(record) {
+			t.Errorf("%.20q: %d bytes were made for a record of %d", text, cap(record), len(record))
+		}
+		own := 0
+		for _, c := range tr.Copies {
+			own += total(lengths(c.Own)) + 300
+		}
+		if room := Room(Escaped(text2(tr)), own); room < int64(len(record)) {
+			t.Errorf("%.20q: room %d for a record of %d", text, room, len(record))
+		}
+	}
+}
+
+func text2(t *Transaction) []byte {
+	var all []byte
+	for _, b := range t.Shared {
+		all = append(all, b...)
+	}
+
+	return all
+}
+
+// TestEndFitsTheRoomHeldForIt, whatever the ids hold.
+func TestEndFitsTheRoomHeldForIt(t *testing.T) {
+	for _, id := range []string{"", "a2bh4f3dw2iyp3uk2bh4f3dw2i", strings.Repeat("x", 500)} {
+		refused := failedWith("550 5.1.1 \"<no> such")
+		for _, why := range []string{"sent", "unreadable", "dropped", refused, failedWith("no code")} {
+			record, err := encodeJSON(kindDone, doneRecord{id, id, why})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if room := recordRoom(id, id); room < int64(spool.LineBytes(len(record))) {
+				t.Errorf("room %d for %q", room, record)
+			}
+		}
+	}
+}
+
+// TestPartsAreTheMessage.
+func TestPartsAreTheMessage(t *testing.T) {
+	tr := transaction("t", "a")
+	var got []byte
+	for _, p := range tr.Parts(0) {
+		got = append(got, p...)
+	}
+	if string(got) != bytesOf("t", "a") || string(tr.Message(0)) != string(got) {
+		t.Errorf("got %q, want %q", got, bytesOf("t", "a"))
 	}
 }

@@ -76,8 +76,16 @@ func newScripted(t *testing.T, answer func(conn int, command string) string) *sc
 
 func (s *scripted) serve(c net.Conn, n int) {
 	usual := map[string]string{
-		"greeting": "220 up.example", "EHLO": "250-up.example\r\n250-PIPELINING\r\n250 AUTH PLAIN", "MAIL": "250 ok", "RCPT": "250 ok",
-		"DATA": "354 go", ".": "250 taken", "RSET": "250 ok", "NOOP": "250 ok", "QUIT": "221 bye", "AUTH": "235 in",
+		"greeting": "220 up.example",
+		"EHLO":     "250-up.example\r\n250-PIPELINING\r\n250 AUTH PLAIN",
+		"AUTH":     "235 in",
+		"MAIL":     "250 ok",
+		"RCPT":     "250 ok",
+		"DATA":     "354 go",
+		".":        "250 taken",
+		"RSET":     "250 ok",
+		"NOOP":     "250 ok",
+		"QUIT":     "221 bye",
 	}
 	over := make(chan struct{})
 	reply := func(command string) string {

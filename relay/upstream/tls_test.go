@@ -254,7 +254,8 @@ func TestProbeEndsItsSession(t *testing.T) {
 		}
 		return ""
 	})
-	if _, err := upstream.Probe(context.Background(), upstream.Config{TLS: upstream.TLSOff, Log: quiet}, s.addr); err != nil {
+	config := upstream.Config{TLS: upstream.TLSOff, Log: quiet}
+	if _, err := upstream.Probe(context.Background(), config, s.addr); err != nil {
 		t.Fatal(err)
 	}
 	select {
