@@ -77,6 +77,9 @@ func TestEndsAreWrittenThoughStatesAreNot(t *testing.T) {
 	if err := q.Flush(); !errors.Is(err, spool.ErrNoSpace) {
 		t.Errorf("got %v, want ErrNoSpace for the state", err)
 	}
+	if err := q.flush(noStates); err != nil {
+		t.Errorf("nothing that can be written is left: %v", err)
+	}
 	if ends, changed := len(q.ends), len(q.changed); ends != 0 || changed != 1 {
 		t.Errorf("%d ends and %d states are not written, want 0 and 1", ends, changed)
 	}
@@ -332,7 +335,7 @@ func TestFlippedLineEndCostsNoMail(t *testing.T) {
 
 // TestRecordThatCannotBeDecodedIsQuarantined, though its checksum is right.
 func TestRecordThatCannotBeDecodedIsQuarantined(t *testing.T) {
-	for _, record := range []string{"T 0000000020 {}\\nxx", "X what", "", "D", "S", "T", "D ", "D {", `S {"id":\`, "x"} {
+	for _, record := range []string{"T 0000000020 {}\\nxx", "X what", "", "D", "T 0000000020 what", `T 0000000020 {"id":"x\`, "S", "T", "D ", "D {", `S {"id":\`, "x"} {
 		run(t, record, func(t *testing.T) {
 			disk := newDisk(t)
 			q := open(t, disk, nil)

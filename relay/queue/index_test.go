@@ -21,6 +21,9 @@ func finish(t *testing.T, q *Queue) {
 		t.Errorf("%d records are not written", n)
 	}
 	checkHeld(t, q)
+	if q.memory.lent != 0 {
+		t.Errorf("%d buffers are lent", q.memory.lent)
+	}
 	if err := q.Close(); err != nil {
 		t.Errorf("close: %v", err)
 	}

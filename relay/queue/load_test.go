@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"postern/tracking/spool"
 )
 
@@ -103,7 +105,7 @@ func TestLoadAsksForTheWhole(t *testing.T) {
 
 // TestBrokenRecordWhoseBytesAreGone keeps its segment.
 func TestBrokenRecordWhoseBytesAreGone(t *testing.T) {
-	disk := newDisk(t)
+	disk, book := newDisk(t), &logBook{}
 	q := open(t, disk, nil)
 	if err := q.spool.Append(t.Context(), []byte("X what")); err != nil {
 		t.Fatal(err)
@@ -119,8 +121,15 @@ func TestBrokenRecordWhoseBytesAreGone(t *testing.T) {
 		}
 		return nil
 	})
-	q = open(t, disk, nil)
+	reg := prometheus.NewRegistry()
+	q = open(t, disk, func(c *Config) { c.Log, c.Metrics = book.logger(), reg })
 	disk.set(nil)
+	if n := book.count(`record quarantined" file="its segment" segment=1 offset=0`); n != 1 {
+		t.Errorf("it is told %d times, want once:\n%s", n, book.buf.String())
+	}
+	if n := values(t, reg)["postern_queue_broken_records_total"]; n != 1 {
+		t.Errorf("%v broken records are counted, want 1", n)
+	}
 	d := newFake()
 	stop := serve(q, d)
 	wait(t, "the segment to go", func() bool { return len(disk.names(".seg")) == 0 })

@@ -122,7 +122,7 @@ func (q *Queue) flush(states spool.Class) error {
 		errs := q.spool.AppendGroups(context.Background(), b.groups)
 		q.putBack(b, errs)
 		failed := errors.Join(errs...)
-		if failed != nil && (len(b.ends) == 0 || errs[0] != nil) {
+		if failed != nil && errs[0] != nil {
 			return failed
 		}
 		if failed != nil {
@@ -151,7 +151,7 @@ func (q *Queue) takeUnsaved(states spool.Class) (unsavedBatch, error) {
 	defer q.mu.Unlock()
 
 	n := min(len(q.ends), maxUnsaved)
-	b := unsavedBatch{ends: slices.Clone(q.ends[:n])}
+	b := unsavedBatch{ends: q.ends[:n:n]}
 	for c := range q.changed {
 		if states == noStates || len(b.changed) == maxUnsaved {
 			break
@@ -163,7 +163,7 @@ func (q *Queue) takeUnsaved(states spool.Class) (unsavedBatch, error) {
 	if b.groups, err = encodeGroups(b.ends, b.changed, states); err != nil {
 		return b, err
 	}
-	q.ends = slices.Clone(q.ends[n:])
+	q.ends = q.ends[n:]
 	for _, c := range b.changed {
 		delete(q.changed, c)
 	}

@@ -236,8 +236,8 @@ func TestComplaints(t *testing.T) {
 			{time.Second, 1},
 			{28 * time.Second, 1},
 			{2500 * time.Millisecond, 2},
-			{28 * time.Second, 2},
-			{3 * time.Second, 3},
+			{29 * time.Second, 2},
+			{2 * time.Second, 3},
 		} {
 			pass(c.after)
 			if got := book.count(text); got != c.want {

@@ -2,10 +2,12 @@ package queue
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -213,6 +215,9 @@ func TestReservations(t *testing.T) {
 	if err := q.Err(); !errors.Is(err, spool.ErrNoSpace) {
 		t.Errorf("got %v, want %v", err, spool.ErrNoSpace)
 	}
+	if err := q.Flush(); err != nil {
+		t.Errorf("nothing is to be written, and a flush says %v", err)
+	}
 	disk.unfill()
 	finish(t, q)
 }
@@ -239,5 +244,51 @@ func TestAnIDThatIsThereAlready(t *testing.T) {
 		q.forget(c)
 	}
 	q.mu.Unlock()
+	finish(t, q)
+}
+
+// TestSegmentsLastForADay where they do not fill.
+func TestSegmentsLastForADay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := open(t, newDisk(t), nil)
+		for i, c := range []struct {
+			after   time.Duration
+			segment uint64
+		}{{0, 1}, {24*time.Hour - 2*time.Second, 1}, {4 * time.Second, 2}} {
+			time.Sleep(c.after)
+			id := fmt.Sprint("t", i)
+			put(t, q, transaction(id, "a"))
+			if got := q.entries[id].at.Segment; got != c.segment {
+				t.Errorf("%v later: in segment %d, want %d", c.after, got, c.segment)
+			}
+		}
+		finish(t, q)
+	})
+}
+
+// TestForgottenCopyIsNowhere, whatever was to be done with it.
+func TestForgottenCopyIsNowhere(t *testing.T) {
+	q := open(t, newDisk(t), nil)
+	tr := transaction("t1", "a", "b")
+	tr.Copies[0].Tried = &Verdict{Away: true}
+	put(t, q, tr)
+	q.mu.Lock()
+	for _, c := range q.entries["t1"].copies {
+		q.change(c)
+	}
+	q.mu.Unlock()
+	if err := q.Drop("t1-a"); err != nil {
+		t.Fatal(err)
+	}
+	checkIndex(t, q)
+	if len(q.away) != 0 || len(q.changed) != 1 {
+		t.Errorf("%d copies are away and %d changed, want none and 1", len(q.away), len(q.changed))
+	}
+
+	// Its end is needed as long as its segment is.
+	q.dropEnds(q.entries["t1"].at.Segment)
+	if len(q.ends) != 1 {
+		t.Errorf("%d ends are to be written, want 1", len(q.ends))
+	}
 	finish(t, q)
 }

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -84,6 +85,10 @@ func TestSessionLeadsToItsCopies(t *testing.T) {
 		if !strings.Contains(string(show), want) {
 			t.Errorf("show: no %q in\n%s", want, show)
 		}
+	}
+	lines := strings.Split(string(show), "\n")
+	if len(lines) != 5 || !slices.IsSorted(lines[1:4]) || lines[1] != `t1-a a@example.net tries=0 reply=""` {
+		t.Errorf("show: got %q, want a line each, in order", lines)
 	}
 	if msg, err := q.Show("s.2"); err != nil || string(msg) != bytesOf("t3", "d") {
 		t.Errorf("show of one: got %q, %v", msg, err)

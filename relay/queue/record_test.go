@@ -101,6 +101,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"nothing", ""},
 		{"no end of the JSON", `T 0000000040 {"id":"x","copies":[{}]}`},
 		{"an escaped backslash before n is no end", `T 0000000040 {"id":"x","copies":[{}]}\\n`},
+		{"a backslash at the end", `T 0000000040 {"id":"x\`},
 		{"no JSON", `T 0000000040 what\n`},
 		{"no id", `T 0000000040 {"copies":[{"own":[1]}]}\nx`},
 		{"no copies", `T 0000000040 {"id":"x","copies":[]}\n`},
@@ -259,6 +260,9 @@ func TestRoomOfRecords(t *testing.T) {
 	if got := endRoom(transaction("t", "a", "bc")); got != 2*128+2*(1+3)+2*(1+4) {
 		t.Errorf("two ends: got %d, want 274", got)
 	}
+	if baseRoom != 16384 {
+		t.Errorf("%d bytes are held where nothing waits, want 16384", baseRoom)
+	}
 	if got := Room(1000, 320); got != 1000+320+20+4096 {
 		t.Errorf("a transaction: got %d, want 5436", got)
 	}
@@ -317,6 +321,9 @@ func TestEndFitsTheRoomHeldForIt(t *testing.T) {
 // TestPartsAreTheMessage.
 func TestPartsAreTheMessage(t *testing.T) {
 	tr := transaction("t", "a")
+	if n := len(tr.Parts(0)); n != 5 {
+		t.Errorf("%d parts, want 5", n)
+	}
 	var got []byte
 	for _, p := range tr.Parts(0) {
 		got = append(got, p...)

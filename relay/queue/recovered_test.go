@@ -48,7 +48,7 @@ func TestRecovered(t *testing.T) {
 
 // TestTriedByCopy: the copies of a transaction wait with their own answers.
 func TestTriedByCopy(t *testing.T) {
-	q := open(t, newDisk(t), func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} })
+	q := open(t, newDisk(t), func(c *Config) { c.RetryAfter = []time.Duration{time.Minute, time.Hour} })
 	defer finish(t, q)
 	tr := transaction("t", "a", "b", "c")
 	tr.Copies[0].Tried = &Verdict{Reply: "450 a"}
@@ -67,6 +67,10 @@ func TestTriedByCopy(t *testing.T) {
 		c := q.entries["t"].copies[want.copy]
 		if c.reply != want.reply || c.tries != want.tries || c.isAway != want.away {
 			t.Errorf("%s: reply %q, tries %d, away %v, want %+v", want.copy, c.reply, c.tries, c.isAway, want)
+		}
+		pause := time.Duration(want.tries) * time.Minute
+		if due := time.Until(c.next); due < pause*9/10-time.Second || due > pause*11/10 {
+			t.Errorf("%s: due in %v, want %v", want.copy, due, pause)
 		}
 	}
 }

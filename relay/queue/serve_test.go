@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"postern/tracking/spool"
 )
 
@@ -613,8 +615,8 @@ func TestCopyThatMovedIsReadAgain(t *testing.T) {
 // TestRecordOfAnother in the place of a copy's is quarantined.
 func TestRecordOfAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		disk := newDisk(t)
-		q := open(t, disk, nil)
+		disk, reg := newDisk(t), prometheus.NewRegistry()
+		q := open(t, disk, func(c *Config) { c.Metrics = reg })
 		put(t, q, transaction("t1", "a"))
 		put(t, q, transaction("t2", "b"))
 		q.entries["t1"].at = q.entries["t2"].at
@@ -622,6 +624,10 @@ func TestRecordOfAnother(t *testing.T) {
 		stop := serve(q, d)
 		wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 		stop()
+		metrics := values(t, reg)
+		if metrics["postern_queue_broken_records_total"] != 1 || metrics["postern_queue_attempts_total unreadable"] != 1 {
+			t.Errorf("counted %v, want a broken record", metrics)
+		}
 		if d.attempted("a") != 0 || d.attempted("b") != 1 || !slices.Equal(disk.names(".broken"), []string{"t1.broken"}) {
 			t.Errorf("sent %v, quarantined %v; want b sent and t1 quarantined", d.got, disk.names(".broken"))
 		}
@@ -689,4 +695,117 @@ func TestAppendHoldsItsSegment(t *testing.T) {
 		q.mu.Unlock()
 		finish(t, q)
 	})
+}
+
+// TestNewCopyIsSentAtOnce, and its end recorded, though nothing else is due for
+// long; so is one that an operator retries.
+func TestNewCopyIsSentAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := newDisk(t)
+		q := open(t, disk, func(c *Config) {
+			c.RetryAfter = []time.Duration{time.Hour}
+			c.logEvery = 10 * time.Minute
+		})
+		d := newFake()
+		d.answers["later"] = []Verdict{{Reply: "450 later"}, {Done: true}}
+		stop := serve(q, d)
+		synctest.Wait()
+		for i := range 3 {
+			put(t, q, transaction(fmt.Sprint("t", i), "a"))
+			synctest.Wait()
+			if n := d.attempted("a"); n != i+1 || q.unsaved() != 0 {
+				t.Errorf("%d copies are sent and %d records unwritten, want %d and none", n, q.unsaved(), i+1)
+			}
+		}
+		if got := disk.names(".seg"); !slices.Equal(got, []string{firstSegment}) {
+			t.Errorf("segments %v, want the open one: it is not ended each time", got)
+		}
+		pass(11 * time.Minute)
+		if got := disk.names(".seg"); len(got) != 0 {
+			t.Errorf("segments %v, want none after a while", got)
+		}
+
+		put(t, q, transaction("later", "later"))
+		synctest.Wait()
+		if q.unsaved() != 0 {
+			t.Errorf("%d records are unwritten, want none", q.unsaved())
+		}
+		if _, err := q.Retry("later-later"); err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if n := d.attempted("later"); n != 2 || q.Len() != 0 {
+			t.Errorf("%d attempts and %d copies, want 2 and none", n, q.Len())
+		}
+		stop()
+		finish(t, q)
+	})
+}
+
+// TestStopWhileCopiesWaitForMemory: they are not sent, and nothing stays lent.
+func TestStopWhileCopiesWaitForMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := open(t, newDisk(t), func(c *Config) {
+			c.Budget = &testBudget{limit: bufferStep}
+			c.Grace = time.Second
+		})
+		put(t, q, transaction("t1", "a"), transaction("t2", "b"))
+		began := 0
+		d := &funcDeliverer{deliver: func(ctx context.Context, _ *Transaction, _, _ int) Verdict {
+			began++
+			<-ctx.Done()
+			time.Sleep(time.Second) // the other is to see it first
+			return Verdict{Away: true}
+		}}
+		stop := serve(q, d)
+		pass(time.Second)
+		stop()
+		if began != 1 || q.memory.lent != 0 || q.Len() != 2 {
+			t.Errorf("%d attempts, %d buffers lent, %d copies wait; want 1, none and 2", began, q.memory.lent, q.Len())
+		}
+		q.Close()
+	})
+}
+
+// TestNeeded is the first segment that anything needs.
+func TestNeeded(t *testing.T) {
+	for _, c := range []struct {
+		name                   string
+		waits, putting, unread uint64 // segments; 0: none
+		want                   uint64
+		empty                  bool
+	}{
+		{"nothing", 0, 0, 0, 10, true},
+		{"a copy waits", 3, 0, 0, 3, false},
+		{"a Put is under way", 0, 4, 0, 4, false},
+		{"a segment is unread", 0, 0, 5, 5, false},
+		{"the copy is first", 3, 4, 5, 3, false},
+		{"the Put is first", 5, 3, 4, 3, false},
+		{"the unread segment is first", 5, 4, 3, 3, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			disk := newDisk(t)
+			q := open(t, disk, func(c *Config) { c.segmentBytes = 1 })
+			for i := range 9 {
+				put(t, q, transaction(fmt.Sprint("t", i), "a"))
+			}
+			q.mu.Lock()
+			q.segments = map[uint64]*usage{}
+			if c.waits != 0 {
+				q.segments[c.waits] = &usage{}
+			}
+			if c.putting != 0 {
+				q.floors[c.putting] = 1
+			}
+			if c.unread != 0 {
+				q.late.unread = []spool.Position{{Segment: c.unread}}
+			}
+			segment, empty := q.needed()
+			q.mu.Unlock()
+			if segment != c.want || empty != c.empty {
+				t.Errorf("got %d, empty %v; want %d, %v", segment, empty, c.want, c.empty)
+			}
+			q.Close()
+		})
+	}
 }
