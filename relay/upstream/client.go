@@ -220,12 +220,10 @@ func (p *Pool) dialAs(ctx context.Context, addr string, login func(*conn) error)
 		return nil, unreachable(err)
 	}
 
-	now := time.Now()
 	c := &conn{
 		raw:  raw,
 		t:    p.c.Timeouts,
-		born: now,
-		idle: now,
+		born: time.Now(),
 		said: transcript{
 			log:        p.c.Log,
 			upstream:   addr,

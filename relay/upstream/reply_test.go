@@ -2,12 +2,16 @@ package upstream
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"postern/relay/envelope"
 )
@@ -121,6 +125,55 @@ func TestRepliesThatAreNone(t *testing.T) {
 	if maxReplyLine != 4096 || maxReplyBytes != 65536 {
 		t.Errorf("lines of %d bytes, replies of %d; want 4096 and 65536", maxReplyLine, maxReplyBytes)
 	}
+}
+
+// deadlines notes the deadlines that a connection is given.
+type deadlines struct {
+	net.Conn
+	last time.Time
+}
+
+func (d *deadlines) SetDeadline(t time.Time) error {
+	d.last = t
+	return nil
+}
+
+// TestDeadlineOfAPhase is the phase's, or long ago where the caller is gone.
+func TestDeadlineOfAPhase(t *testing.T) {
+	raw := &deadlines{}
+	c := &conn{raw: raw}
+	c.deadline(context.Background(), time.Hour)
+	if left := time.Until(raw.last); left <= 59*time.Minute || left > time.Hour {
+		t.Errorf("%v are left, want an hour", left)
+	}
+
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
+	c.deadline(over, time.Hour)
+	if left := time.Until(raw.last); left > 0 {
+		t.Errorf("%v are left to a caller who is gone, want none", left)
+	}
+}
+
+// TestTranscriptIsBounded and needs a log.
+func TestTranscriptIsBounded(t *testing.T) {
+	var out strings.Builder
+	tr := transcript{log: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))}
+	tr.reply([]byte(strings.Repeat("x", 600)))
+	if n := strings.Count(out.String(), "x"); n != 500 {
+		t.Errorf("%d characters of a line are written, want 500", n)
+	}
+
+	out.Reset()
+	tr.log = slog.New(slog.NewTextHandler(&out, nil))
+	tr.command("MAIL")
+	tr.reply([]byte("250 ok"))
+	tr.message(10)
+	if out.Len() != 0 {
+		t.Errorf("written though the log is not at debug: %s", out.String())
+	}
+	none := transcript{}
+	none.command("MAIL")
 }
 
 // FuzzReply: what is read of an upstream's answer is clean, and short, and comes

@@ -196,10 +196,8 @@ func (c *conn) close421(r envelope.Reply) {
 
 // deadline sets a phase's deadline, unless ctx has ended meanwhile.
 func (c *conn) deadline(ctx context.Context, d time.Duration) {
-	if ctx.Err() == nil {
-		c.raw.SetDeadline(time.Now().Add(d))
-	}
-	if ctx.Err() != nil { // it may have ended in between, before our deadline
+	c.raw.SetDeadline(time.Now().Add(d))
+	if ctx.Err() != nil { // its own deadline may have come before ours
 		c.raw.SetDeadline(time.Unix(1, 0))
 	}
 }
@@ -229,7 +227,6 @@ func (c *conn) envelope(ctx context.Context, t *Transaction) (*refusal, error) {
 		r, err := c.readReply()
 		switch {
 		case err != nil && first != nil: // it refused, and closed before the other replies
-			c.broken = true
 			return first, nil
 		case err != nil && i == 0 && !isTimeout(err) && !errors.Is(err, errReply):
 			return nil, errStale
