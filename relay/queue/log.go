@@ -250,8 +250,7 @@ func (q *Queue) noteAlive() {
 // writeLog records what became of copies, many with one fsync, and has segments
 // removed that nobody needs.
 func (q *Queue) writeLog(stop <-chan struct{}) {
-	tick := time.NewTicker(q.c.logEvery)
-	defer tick.Stop()
+	tick := time.Tick(q.c.logEvery)
 	defer q.turn.Store(nil)
 	var complained time.Time
 	for {
@@ -259,7 +258,7 @@ func (q *Queue) writeLog(stop <-chan struct{}) {
 		idle := false
 		select {
 		case <-q.wakeLog:
-		case <-tick.C:
+		case <-tick:
 			idle = true
 		case <-stop:
 			q.flushLast()
@@ -283,7 +282,7 @@ func (q *Queue) writeLog(stop <-chan struct{}) {
 
 		if err != nil { // not again at once
 			select {
-			case <-tick.C:
+			case <-tick:
 			case <-stop:
 				q.flushLast()
 				q.advance(true)

@@ -66,13 +66,11 @@ func (q *Queue) handOut(ctx context.Context, work chan<- *copyState) {
 			continue
 		}
 
-		t := time.NewTimer(wait)
 		select {
 		case <-q.wake:
-		case <-t.C:
+		case <-time.After(wait):
 		case <-ctx.Done():
 		}
-		t.Stop()
 	}
 }
 
@@ -285,11 +283,10 @@ func failedWith(reply string) string {
 // probe asks for the upstream while copies wait for it, and makes them due
 // when it is back.
 func (q *Queue) probe(ctx context.Context) {
-	tick := time.NewTicker(q.c.ProbeEvery)
-	defer tick.Stop()
+	tick := time.Tick(q.c.ProbeEvery)
 	for {
 		select {
-		case <-tick.C:
+		case <-tick:
 		case <-ctx.Done():
 			return
 		}

@@ -208,8 +208,7 @@ type lease struct {
 // transactions, or leave to open one there. It waits up to Wait for either.
 // fresh asks for leave to dial whatever idles; skip are hosts not to try.
 func (p *Pool) acquire(ctx context.Context, fresh bool, skip map[*host]bool) (lease, error) {
-	timer := time.NewTimer(p.c.Wait)
-	defer timer.Stop()
+	over := time.After(p.c.Wait)
 	for {
 		p.mu.Lock()
 		if p.closed {
@@ -230,7 +229,7 @@ func (p *Pool) acquire(ctx context.Context, fresh bool, skip map[*host]bool) (le
 
 		select {
 		case <-wake:
-		case <-timer.C:
+		case <-over:
 			return lease{}, envelope.Defer(451, [3]int{4, 3, 2},
 				"All connections to the upstream are busy, try again later", errors.New("upstream: no free connection"))
 		case <-ctx.Done():
