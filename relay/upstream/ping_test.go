@@ -236,3 +236,37 @@ func TestContextThatEndsAtTheEndOfADial(t *testing.T) {
 		}
 	})
 }
+
+// TestMailIsHeard: an upstream that takes mail over a kept connection is well.
+func TestMailIsHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var hold chan struct{}
+		n := newNetwork()
+		s := n.host(addr, func(_ int, command string) string {
+			if command == "." && hold != nil {
+				<-hold
+			}
+			return ""
+		})
+		p, _ := n.pool(t, upstream.Config{Addrs: []string{addr}, MaxConnections: 1})
+		for range 10 {
+			if out := p.Send(context.Background(), transaction()); !out.Accepted() {
+				t.Fatalf("%+v", out)
+			}
+			time.Sleep(20 * time.Second)
+		}
+		hold = make(chan struct{})
+		outcomes := busy(t, p, 1)
+		if err := p.Ping(context.Background()); err != nil || s.connections() != 1 {
+			t.Errorf("got %v over %d connections, want nil over 1", err, s.connections())
+		}
+
+		// A pool that is closed is not well, though its upstream is.
+		p.Close()
+		if err := p.Ping(context.Background()); err == nil || s.connections() != 1 {
+			t.Errorf("closed: got %v over %d connections, want an error over 1", err, s.connections())
+		}
+		close(hold)
+		<-outcomes
+	})
+}
