@@ -172,12 +172,15 @@ func TestCopyThatEndsWhileItIsMoved(t *testing.T) {
 			for _, r := range own {
 				written += int64(len(r))
 			}
+			placed := uint64(0)
 			err = q.append(t.Context(), spool.Internal, own, func(at []spool.Position) {
 				q.moved(relocation{e: e, t: tr, written: written}, at[0], len(own[0]))
+				placed = at[0].Segment
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
+			q.dropEnds(placed) // those of segments before it
 			if q.Len() != c.left {
 				t.Errorf("%d copies wait, want %d", q.Len(), c.left)
 			}
