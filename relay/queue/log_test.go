@@ -435,6 +435,10 @@ func TestSegmentsThatCannotBeReleased(t *testing.T) {
 			t.Errorf("%d ends are to be written, want 1", n)
 		}
 		disk.set(nil)
+		q.advance(false)
+		if names := disk.names(".seg"); len(q.ends) != 0 || slices.Contains(names, firstSegment) {
+			t.Errorf("%d ends are to be written and segments %v left, want none and not the first", len(q.ends), names)
+		}
 		finish(t, q)
 	})
 }
