@@ -164,7 +164,6 @@ func (c *conn) transaction(ctx context.Context, t *Transaction) Outcome {
 		return Outcome{Err: err}
 	}
 	if refusal != nil {
-		c.close421(refusal.reply)
 		return c.checkSession(refused(refusal.phase, refusal.reply))
 	}
 
