@@ -559,3 +559,46 @@ func TestRefusedConnection(t *testing.T) {
 		}
 	})
 }
+
+// TestEndOfAFlight: after 421 no further answer is waited for.
+func TestEndOfAFlight(t *testing.T) {
+	for _, phase := range []string{"MAIL", "RCPT"} {
+		run(t, phase, func(t *testing.T) {
+			table := map[string]string{"MAIL": "", "RCPT": silent, "DATA": silent}
+			table[phase] = "421 4.3.2 bye"
+			n := newNetwork()
+			n.host(addr, answers(true, table))
+			p, open := n.pool(t, upstream.Config{Addrs: []string{addr}})
+			start := time.Now()
+			if got := sent(p.Send(context.Background(), transaction())); got != "421 4.3.2 bye" {
+				t.Errorf("got %s", got)
+			}
+			if took := time.Since(start); took > time.Second || open.now() != 0 {
+				t.Errorf("took %v, %d connections are open; want no wait and none", took, open.now())
+			}
+		})
+	}
+}
+
+// TestContextThatEndsWithTheAnswer: whichever comes first, the connection is not
+// used again, for its deadline may be set any time.
+func TestContextThatEndsWithTheAnswer(t *testing.T) {
+	for range 30 {
+		synctest.Test(t, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			n := newNetwork()
+			n.host(addr, func(_ int, command string) string {
+				if command == "." {
+					cancel()
+				}
+				return ""
+			})
+			p, open := n.pool(t, upstream.Config{Addrs: []string{addr}})
+			p.Send(ctx, transaction())
+			if p.Idle() != 0 || open.now() != 0 {
+				t.Errorf("%d connections are kept and %d open, want none", p.Idle(), open.now())
+			}
+		})
+	}
+}
