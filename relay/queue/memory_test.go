@@ -92,6 +92,7 @@ func TestFittingBuffer(t *testing.T) {
 		{"exactly as long", []int{step}, step, step},
 		{"a byte too short", []int{step}, step + 1, 0},
 		{"the shortest", []int{3 * step, step, 2 * step}, 10_000, step},
+		{"the shortest, which is the first", []int{step, 3 * step, 2 * step}, 10_000, step},
 		{"the shortest of those that do", []int{4 * step, step, 3 * step}, step + 1, 3 * step},
 		{"the first of equals", []int{2 * step, 2 * step}, step, 2 * step},
 		{"a step for a small one", []int{step}, 1, step},
