@@ -7,8 +7,8 @@ import (
 )
 
 func TestBacklogIsAsOldAsItsOldestCopy(t *testing.T) {
-	q := open(t, t.TempDir(), nil)
-	defer q.Close()
+	q := open(t, newDisk(t), nil)
+	defer finish(t, q)
 	if oldest, size := q.Backlog(); !oldest.IsZero() || size != 0 {
 		t.Errorf("empty: got %v and %d bytes, want none", oldest, size)
 	}

@@ -4,163 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"postern/tracking/spool"
 )
 
-// faultFS is the machine's file system with calls that fail: fail is asked
-// before each, by the call's name and the file's.
-type faultFS struct {
-	spool.OS
-	mu    sync.Mutex
-	calls int
-	fail  func(n int, call, name string) error
-}
-
-func (f *faultFS) call(call, name string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.calls++
-	if f.fail == nil {
-		return nil
-	}
-
-	return f.fail(f.calls, call, filepath.Base(name))
-}
-
-func (f *faultFS) set(fail func(n int, call, name string) error) {
-	f.mu.Lock()
-	f.fail = fail
-	f.mu.Unlock()
-}
-
-func (f *faultFS) Create(name string) (spool.File, error) {
-	if err := f.call("create", name); err != nil {
-		return nil, err
-	}
-	file, err := f.OS.Create(name)
-	if err != nil {
-		return nil, err
-	}
-
-	return &faultFile{file, f, name}, nil
-}
-
-func (f *faultFS) Open(name string) (spool.File, error) {
-	if err := f.call("open", name); err != nil {
-		return nil, err
-	}
-	file, err := f.OS.Open(name)
-	if err != nil {
-		return nil, err
-	}
-
-	return &faultFile{file, f, name}, nil
-}
-
-func (f *faultFS) Rename(from, to string) error {
-	if err := f.call("rename", from); err != nil {
-		return err
-	}
-
-	return f.OS.Rename(from, to)
-}
-
-func (f *faultFS) Remove(name string) error {
-	if err := f.call("remove", name); err != nil {
-		return err
-	}
-
-	return f.OS.Remove(name)
-}
-
-func (f *faultFS) List(dir string) ([]os.FileInfo, error) {
-	if err := f.call("list", dir); err != nil {
-		return nil, err
-	}
-
-	return f.OS.List(dir)
-}
-
-func (f *faultFS) SyncDir(dir string) error {
-	if err := f.call("syncdir", dir); err != nil {
-		return err
-	}
-
-	return f.OS.SyncDir(dir)
-}
-
-type faultFile struct {
-	spool.File
-	fs   *faultFS
-	name string
-}
-
-func (f *faultFile) Write(b []byte) (int, error) {
-	if err := f.fs.call("write", f.name); err != nil {
-		n, _ := f.File.Write(b[:len(b)/2])
-		return n, err
-	}
-
-	return f.File.Write(b)
-}
-
-func (f *faultFile) WriteAt(b []byte, off int64) (int, error) {
-	if err := f.fs.call("writeat", f.name); err != nil {
-		return 0, err
-	}
-
-	return f.File.WriteAt(b, off)
-}
-
-func (f *faultFile) ReadAt(b []byte, off int64) (int, error) {
-	if err := f.fs.call("read", f.name); err != nil {
-		return 0, err
-	}
-
-	return f.File.ReadAt(b, off)
-}
-
-func (f *faultFile) Sync() error {
-	if err := f.fs.call("sync", f.name); err != nil {
-		return err
-	}
-
-	return f.File.Sync()
-}
-
-func (f *faultFile) Truncate(size int64) error {
-	if err := f.fs.call("truncate", f.name); err != nil {
-		return err
-	}
-
-	return f.File.Truncate(size)
-}
-
-func (f *faultFile) Allocate(offset, n int64) error {
-	if err := f.fs.call("allocate", f.name); err != nil {
-		return err
-	}
-
-	return f.File.Allocate(offset, n)
-}
-
-// full is a disk without room.
-func full(_ int, call, _ string) error {
-	switch call {
-	case "create", "write", "allocate":
-		return syscall.ENOSPC
-	}
-
-	return nil
+// run is t.Run with a clock that goes on when nothing else does.
+func run(t *testing.T, name string, f func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
 }
 
 func put(t *testing.T, q *Queue, ts ...*Transaction) {
@@ -181,32 +38,30 @@ func (f *fakeDeliverer) attempted(local string) int {
 // nothing could be written are not sent again after an orderly restart.
 func TestEndsAreWrittenWhenThereIsRoomAgain(t *testing.T) {
 	for _, when := range []string{"before the end", "at the end"} {
-		t.Run(when, func(t *testing.T) {
-			dir, fs := t.TempDir(), &faultFS{}
-			q := open(t, dir, func(c *Config) { c.FS = fs })
+		run(t, when, func(t *testing.T) {
+			disk := newDisk(t)
+			q := open(t, disk, nil)
 			d := newFake()
 			d.answers["stays"] = []Verdict{{Reply: "450 later"}}
 			put(t, q, transaction("t1", "a", "b", "stays"), transaction("t2", "c"))
-			fs.set(full)
+			disk.set(full)
 			stop := serve(q, d)
 			wait(t, "the copies to be sent", func() bool { return q.Len() == 1 && d.attempted("stays") > 1 })
 			if when == "before the end" {
-				fs.set(nil)
+				disk.set(nil)
 				wait(t, "the ends to be written", func() bool {
 					q.mu.Lock()
 					defer q.mu.Unlock()
 					return len(q.ends) == 0
 				})
 			} else {
-				time.AfterFunc(lastPause/2, func() { fs.set(nil) })
+				time.AfterFunc(lastPause/2, func() { disk.set(nil) })
 			}
 			stop()
-			if err := q.Close(); err != nil {
-				t.Error(err)
-			}
+			finish(t, q)
 
-			q = open(t, dir, nil)
-			defer q.Close()
+			q = open(t, disk, nil)
+			defer finish(t, q)
 			if l := q.List(9); len(l) != 1 || l[0].MessageID != "t1-stays" || l[0].Tries < 2 {
 				t.Errorf("after the restart: %+v", l)
 			}
@@ -216,11 +71,14 @@ func TestEndsAreWrittenWhenThereIsRoomAgain(t *testing.T) {
 
 // TestEndsAreWrittenThoughStatesAreNot, all of them.
 func TestEndsAreWrittenThoughStatesAreNot(t *testing.T) {
-	q := open(t, t.TempDir(), func(c *Config) { c.Disk = spool.NewDisk(nil, c.Dir, 1<<62) })
+	q := open(t, newDisk(t), func(c *Config) { c.Disk = spool.NewDisk(c.FS, c.Dir, 1<<62) })
 	release := q.hold(t, 3*maxUnsaved)
 	defer release()
 	if err := q.Flush(); !errors.Is(err, spool.ErrNoSpace) {
 		t.Errorf("got %v, want ErrNoSpace for the state", err)
+	}
+	if err := q.flush(noStates); err != nil {
+		t.Errorf("nothing that can be written is left: %v", err)
 	}
 	if ends, changed := len(q.ends), len(q.changed); ends != 0 || changed != 1 {
 		t.Errorf("%d ends and %d states are not written, want 0 and 1", ends, changed)
@@ -247,60 +105,83 @@ func (q *Queue) hold(t *testing.T, n int) (release func()) {
 }
 
 // TestUnwrittenStatesAreBounded: of a copy's states the latest is kept.
-func TestUnwrittenStatesAreBounded(t *testing.T) {
-	fs := &faultFS{}
-	q := open(t, t.TempDir(), func(c *Config) { c.FS = fs })
+func TestUnwrittenStatesAreBounded(t *testing.T) { synctest.Test(t, testUnwrittenStatesAreBounded) }
+
+func testUnwrittenStatesAreBounded(t *testing.T) {
+	disk := newDisk(t)
+	q := open(t, disk, nil)
 	d := newFake()
 	d.answers["a"] = []Verdict{{Reply: "450 later"}}
 	put(t, q, transaction("t1", "a"))
-	fs.set(full)
+	disk.set(full)
 	stop := serve(q, d)
 	d.attempts(t, 100)
 	if n := q.unsaved(); n > 1 {
 		t.Errorf("%d records wait for one copy", n)
 	}
-	fs.set(nil)
+	disk.set(nil)
 	stop()
 	if n := q.unsaved(); n != 0 {
 		t.Errorf("%d records are not written at the end", n)
 	}
-	q.Close()
+	finish(t, q)
 }
 
-// TestOneFailureOfEachCall fails each file call of a queue's life once, in
-// turn: every copy that was accepted is sent, and the queue ends empty without
-// a restart.
-func TestOneFailureOfEachCall(t *testing.T) {
-	all := &faultFS{}
-	oneFailure(t, all)
-	for n := 1; n <= all.calls; n++ {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			t.Parallel()
-			fs := &faultFS{}
-			fs.set(func(i int, call, name string) error {
-				if i != n {
-					return nil
+// TestFailuresOfCalls fails each file call of a queue's life in turn, once or from
+// then on until the restart: every copy that was accepted is sent, and the queue
+// ends empty.
+func TestFailuresOfCalls(t *testing.T) {
+	all := newDisk(t)
+	synctest.Test(t, func(t *testing.T) { lifeWithFailures(t, all, 0) })
+	for _, forGood := range []bool{false, true} {
+		for n := 1; n <= all.calls; n++ {
+			name := fmt.Sprintf("call %d once", n)
+			if forGood {
+				name = fmt.Sprintf("from call %d on", n)
+			}
+			t.Run(name, func(t *testing.T) {
+				disk := newDisk(t)
+				disk.set(func(i int, call, name string) error {
+					if i != n && (!forGood || i < n) {
+						return nil
+					}
+					if i == n {
+						t.Logf("failed call: %s %s", call, name)
+					}
+					return syscall.EIO
+				})
+				most := 1
+				if forGood {
+					most = 4
 				}
-				t.Logf("failed call: %s %s", call, name)
-				return syscall.EIO
+				synctest.Test(t, func(t *testing.T) { lifeWithFailures(t, disk, most) })
 			})
-			oneFailure(t, fs)
-			fs.set(nil)
-		})
+		}
 	}
 }
 
-func oneFailure(t *testing.T, fs *faultFS) {
+// lifeWithFailures is a queue's life, with a restart after which nothing fails
+// any more. At most so many Puts may return an error.
+func lifeWithFailures(t *testing.T, disk *memoryDisk, mostErrors int) {
 	t.Helper()
-	dir := t.TempDir()
-	change := func(c *Config) { c.FS, c.segmentBytes, c.logEvery = fs, 300, 5*time.Millisecond }
+	c := Config{
+		Dir:          disk.dir,
+		FS:           disk,
+		RetryAfter:   []time.Duration{time.Hour},
+		Log:          quiet,
+		segmentBytes: 300,
+		logEvery:     100 * time.Millisecond,
+	}
 	try := func() *Queue {
-		c := Config{Dir: dir, RetryAfter: []time.Duration{time.Hour}}
-		c.Log = quiet
-		change(&c)
 		q, err := Open(c)
 		if err != nil {
-			return open(t, dir, change)
+			if mostErrors > 1 {
+				disk.set(nil)
+			}
+			q, err = Open(c)
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 		return q
 	}
@@ -316,16 +197,23 @@ func oneFailure(t *testing.T, fs *faultFS) {
 		}
 		accepted = append(accepted, local)
 	}
-	if errs > 1 {
-		t.Errorf("%d errors of one failure", errs)
+	if errs > mostErrors {
+		t.Errorf("%d errors, want at most %d", errs, mostErrors)
 	}
 	d := newFake()
 	d.answers["waits"] = []Verdict{{Reply: "450 later"}, {Done: true}}
 	stop := serve(q, d)
-	wait(t, "the first attempts", func() bool { return q.Len() == len(accepted) || retryAll(q) })
+	if mostErrors > 1 { // whatever it gets done
+		time.Sleep(5 * time.Second)
+	} else {
+		wait(t, "the first attempts", func() bool { return q.Len() == len(accepted) || retryAll(q) })
+	}
 	stop()
 	q.Close()
 
+	if mostErrors > 1 {
+		disk.set(nil)
+	}
 	q = try()
 	d.mu.Lock()
 	d.answers["waits"] = nil
@@ -335,7 +223,7 @@ func oneFailure(t *testing.T, fs *faultFS) {
 		_, _ = q.Retry("") // a failure of it is one of those that are tested
 		return q.Len() == 0
 	})
-	wait(t, "no segment", func() bool { return q.spool.Size() == 0 })
+	wait(t, "no segment", func() bool { return q.spool.Size() == 0 && len(disk.names(".seg")) == 0 })
 	stop()
 	q.Close()
 	for _, local := range accepted {
@@ -364,61 +252,57 @@ func retryAll(q *Queue) bool {
 	return false
 }
 
+const firstSegment = "0000000000000001.seg"
+
 // TestFlippedBitIsQuarantined wherever it is in a transaction that waits.
 func TestFlippedBitIsQuarantined(t *testing.T) {
-	dir := t.TempDir()
-	q := open(t, dir, nil)
+	disk := newDisk(t)
+	q := open(t, disk, nil)
 	put(t, q, transaction("t1", "a"))
-	q.Close()
-	whole, err := os.ReadFile(filepath.Join(dir, "0000000000000001.seg"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	finish(t, q)
+	whole := disk.read(t, firstSegment)
 	for at := 0; at < len(whole); at += 7 {
-		dir := t.TempDir()
 		broken := slices.Clone(whole)
 		broken[at] ^= 1
 		if broken[at] == '\n' {
 			continue
 		}
-		name := filepath.Join(dir, "0000000000000001.seg")
-		if err := os.WriteFile(name, broken, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		q := open(t, dir, nil)
-		put(t, q, transaction("t2", "b"))
-		d := newFake()
-		stop := serve(q, d)
-		wait(t, "an empty queue", func() bool { return q.Len() == 0 })
-		wait(t, "no segment", func() bool { return q.spool.Size() == 0 })
-		stop()
-		q.Close()
-		kept, _ := filepath.Glob(filepath.Join(dir, "*.broken"))
-		if len(kept) != 1 {
-			t.Fatalf("flipped at %d: quarantined %v", at, kept)
-		}
-		data, err := os.ReadFile(kept[0])
-		if err != nil || !strings.Contains(string(broken), strings.TrimSpace(string(data))) || len(data) < 100 {
-			t.Errorf("flipped at %d: %s holds %q, %v", at, kept[0], data, err)
-		}
-		if len(d.got["a"]) != 0 || len(d.got["b"]) != 1 {
-			t.Errorf("flipped at %d: sent %v", at, d.got)
-		}
+		run(t, fmt.Sprint("byte ", at), func(t *testing.T) {
+			disk := newDisk(t)
+			disk.write(firstSegment, broken)
+			q := open(t, disk, nil)
+			put(t, q, transaction("t2", "b"))
+			d := newFake()
+			stop := serve(q, d)
+			wait(t, "an empty queue", func() bool { return q.Len() == 0 })
+			wait(t, "no segment", func() bool { return q.spool.Size() == 0 })
+			stop()
+			finish(t, q)
+
+			kept := disk.names(".broken")
+			if len(kept) != 1 {
+				t.Fatalf("quarantined %v, want one file", kept)
+			}
+			data := disk.read(t, kept[0])
+			if !strings.Contains(string(broken), strings.TrimSpace(string(data))) || len(data) < 100 {
+				t.Errorf("%s holds %q", kept[0], data)
+			}
+			if len(d.got["a"]) != 0 || len(d.got["b"]) != 1 {
+				t.Errorf("sent %v, want b alone", d.got)
+			}
+		})
 	}
 }
 
 // TestFlippedLineEndCostsNoMail, neither that of its line nor that of the next.
 func TestFlippedLineEndCostsNoMail(t *testing.T) {
-	dir := t.TempDir()
-	q := open(t, dir, nil)
+	disk := newDisk(t)
+	q := open(t, disk, nil)
 	put(t, q, transaction("t1", "a"))
 	put(t, q, transaction("t2", "b"))
 	put(t, q, transaction("t3", "c"))
-	q.Close()
-	whole, err := os.ReadFile(filepath.Join(dir, "0000000000000001.seg"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	finish(t, q)
+	whole := disk.read(t, firstSegment)
 
 	ends := 0
 	for at := range whole {
@@ -426,23 +310,21 @@ func TestFlippedLineEndCostsNoMail(t *testing.T) {
 			continue
 		}
 		ends++
-		dir := t.TempDir()
 		broken := slices.Clone(whole)
 		broken[at] ^= 1
-		if err := os.WriteFile(filepath.Join(dir, "0000000000000001.seg"), broken, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		q := open(t, dir, nil)
+		disk := newDisk(t)
+		disk.write(firstSegment, broken)
+		q := open(t, disk, nil)
 		d := newFake()
 		stop := serve(q, d)
 		wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 		stop()
-		q.Close()
+		finish(t, q)
 
 		if len(d.got["a"]) != 1 || len(d.got["b"]) != 1 || len(d.got["c"]) != 1 {
 			t.Errorf("flipped at %d: sent %v, want one each", at, d.got)
 		}
-		if kept, _ := filepath.Glob(filepath.Join(dir, "*.broken")); len(kept) > 0 {
+		if kept := disk.names(".broken"); len(kept) > 0 {
 			t.Errorf("flipped at %d: quarantined %v", at, kept)
 		}
 	}
@@ -453,18 +335,18 @@ func TestFlippedLineEndCostsNoMail(t *testing.T) {
 
 // TestRecordThatCannotBeDecodedIsQuarantined, though its checksum is right.
 func TestRecordThatCannotBeDecodedIsQuarantined(t *testing.T) {
-	for _, record := range []string{"T 0000000020 {}\\nxx", "X what", "D {", `S {"id":\`, "x"} {
-		t.Run(record, func(t *testing.T) {
-			dir := t.TempDir()
-			q := open(t, dir, nil)
+	for _, record := range []string{"T 0000000020 {}\\nxx", "X what", "", "D", "T 0000000020 what", `T 0000000020 {"id":"x\`, "S", "T", "D ", "D {", `S {"id":\`, "x"} {
+		run(t, record, func(t *testing.T) {
+			disk := newDisk(t)
+			q := open(t, disk, nil)
 			if err := q.spool.Append(context.Background(), []byte(record)); err != nil {
 				t.Fatal(err)
 			}
 			put(t, q, transaction("t", "a"))
-			q.Close()
-			q = open(t, dir, nil)
-			defer q.Close()
-			kept, _ := filepath.Glob(filepath.Join(dir, "*.broken"))
+			finish(t, q)
+			q = open(t, disk, nil)
+			defer finish(t, q)
+			kept := disk.names(".broken")
 			if len(kept) != 1 || q.Len() != 1 {
 				t.Errorf("quarantined %v, %d copies wait, want one of each", kept, q.Len())
 			}
@@ -475,9 +357,13 @@ func TestRecordThatCannotBeDecodedIsQuarantined(t *testing.T) {
 // TestSegmentNotReadableAtTheStart holds back those behind it; what waits in it
 // is sent when it can be read, and what ended since is not sent again.
 func TestSegmentNotReadableAtTheStart(t *testing.T) {
-	dir, fs := t.TempDir(), &faultFS{}
-	small := func(c *Config) { c.FS, c.segmentBytes = fs, 1 }
-	q := open(t, dir, func(c *Config) { small(c); c.RetryAfter = []time.Duration{time.Hour} })
+	synctest.Test(t, testSegmentNotReadableAtTheStart)
+}
+
+func testSegmentNotReadableAtTheStart(t *testing.T) {
+	disk := newDisk(t)
+	small := func(c *Config) { c.segmentBytes = 1 }
+	q := open(t, disk, func(c *Config) { small(c); c.RetryAfter = []time.Duration{time.Hour} })
 	put(t, q, transaction("t1", "a", "b", "ended"))
 	put(t, q, transaction("t2", "c"))
 	d := newFake()
@@ -489,15 +375,15 @@ func TestSegmentNotReadableAtTheStart(t *testing.T) {
 		return q.Len() == 3 && d.attempted("a") == 1 && d.attempted("b") == 1 && d.attempted("c") == 1
 	})
 	stop()
-	q.Close()
+	finish(t, q)
 
-	fs.set(func(_ int, call, name string) error {
-		if call == "open" && name == "0000000000000001.seg" {
+	disk.set(func(_ int, call, name string) error {
+		if call == "open" && name == firstSegment {
 			return syscall.EMFILE
 		}
 		return nil
 	})
-	q = open(t, dir, small)
+	q = open(t, disk, small)
 	if l := q.List(9); len(l) != 1 || l[0].MessageID != "t2-c" {
 		t.Errorf("with the segment unread: %+v", l)
 	}
@@ -507,10 +393,10 @@ func TestSegmentNotReadableAtTheStart(t *testing.T) {
 		t.Error(err)
 	}
 	wait(t, "the readable copy", func() bool { return q.Len() == 0 && q.unsaved() == 0 })
-	if _, err := os.Stat(filepath.Join(dir, "0000000000000001.seg")); err != nil {
-		t.Errorf("the unread segment: %v", err)
+	if names := disk.names(".seg"); !slices.Contains(names, firstSegment) {
+		t.Errorf("the unread segment is gone: %v", names)
 	}
-	fs.set(nil)
+	disk.set(nil)
 	wait(t, "the copies of the segment", func() bool { return q.Len() == 2 || d.attempted("a")+d.attempted("b") == 2 })
 	if l := q.List(9); len(l) > 0 && l[0].Tries != 1 {
 		t.Errorf("the copies have lost their state: %+v", l)
@@ -520,7 +406,7 @@ func TestSegmentNotReadableAtTheStart(t *testing.T) {
 	}
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	stop()
-	q.Close()
+	finish(t, q)
 	if d.attempted("a") != 1 || d.attempted("b") != 1 || d.attempted("c") != 1 || d.attempted("ended") != 0 {
 		t.Errorf("sent %v", d.got)
 	}
@@ -528,10 +414,14 @@ func TestSegmentNotReadableAtTheStart(t *testing.T) {
 
 // TestCopyThatCannotBeReadIsTriedAgain, and its try does not count.
 func TestCopyThatCannotBeReadIsTriedAgain(t *testing.T) {
-	fs := &faultFS{}
-	q := open(t, t.TempDir(), func(c *Config) { c.FS = fs })
+	synctest.Test(t, testCopyThatCannotBeReadIsTriedAgain)
+}
+
+func testCopyThatCannotBeReadIsTriedAgain(t *testing.T) {
+	disk := newDisk(t)
+	q := open(t, disk, nil)
 	put(t, q, transaction("t1", "a"))
-	fs.set(func(_ int, call, name string) error {
+	disk.set(func(_ int, call, name string) error {
 		if call == "open" && strings.HasSuffix(name, ".seg") {
 			return syscall.EMFILE
 		}
@@ -540,7 +430,7 @@ func TestCopyThatCannotBeReadIsTriedAgain(t *testing.T) {
 	d := newFake()
 	stop := serve(q, d)
 	wait(t, "the attempt to fail", func() bool { l := q.List(1); return len(l) == 1 && l[0].Next.After(time.Now()) })
-	fs.set(nil)
+	disk.set(nil)
 	if l := q.List(1); l[0].Tries != 0 {
 		t.Errorf("%d tries are counted", l[0].Tries)
 	}
@@ -549,7 +439,7 @@ func TestCopyThatCannotBeReadIsTriedAgain(t *testing.T) {
 	}
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	stop()
-	q.Close()
+	finish(t, q)
 	if d.attempted("a") != 1 {
 		t.Errorf("sent %v", d.got)
 	}
@@ -557,11 +447,11 @@ func TestCopyThatCannotBeReadIsTriedAgain(t *testing.T) {
 
 // TestManySmallMessagesHoldNothingBack: however many wait in the oldest segment.
 func TestManySmallMessagesHoldNothingBack(t *testing.T) {
-	for _, n := range []int{10, 1001, 3000} {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			dir := t.TempDir()
-			q := open(t, dir, func(c *Config) {
-				c.segmentBytes = 1 << 20
+	for _, n := range []int{10, movedEntries + 1, 1000} {
+		run(t, fmt.Sprint(n), func(t *testing.T) {
+			disk := newDisk(t)
+			q := open(t, disk, func(c *Config) {
+				c.segmentBytes = 128 << 10
 				c.RetryAfter = []time.Duration{time.Hour}
 			})
 			d := newFake()
@@ -575,16 +465,16 @@ func TestManySmallMessagesHoldNothingBack(t *testing.T) {
 			wait(t, "the small ones to wait", func() bool { return d.attempted("stays") == n })
 			for i := range 100 {
 				big := transaction(fmt.Sprint("big", i), "goes")
-				big.Shared[1] = make([]byte, 300<<10)
+				big.Shared[1] = make([]byte, 40<<10)
 				put(t, q, big)
 			}
 			live := func() int64 { q.mu.Lock(); defer q.mu.Unlock(); return q.live }
-			wait(t, "room", func() bool { return q.Len() == n && q.spool.Size() <= 2*live()+4<<20 })
+			wait(t, "room", func() bool { return q.Len() == n && q.spool.Size() <= 2*live()+3*q.c.segmentBytes })
 			stop()
-			q.Close()
+			finish(t, q)
 
-			q = open(t, dir, nil)
-			defer q.Close()
+			q = open(t, disk, nil)
+			defer finish(t, q)
 			l := q.List(n + 1)
 			if len(l) != n || l[0].Tries != 1 {
 				t.Errorf("%d copies wait after the restart, want %d with one try", len(l), n)
@@ -595,348 +485,19 @@ func TestManySmallMessagesHoldNothingBack(t *testing.T) {
 
 // TestOpenSegmentGoesWhenNothingWaits.
 func TestOpenSegmentGoesWhenNothingWaits(t *testing.T) {
-	dir := t.TempDir()
-	q, d := open(t, dir, nil), newFake()
+	synctest.Test(t, testOpenSegmentGoesWhenNothingWaits)
+}
+
+func testOpenSegmentGoesWhenNothingWaits(t *testing.T) {
+	disk := newDisk(t)
+	q, d := open(t, disk, nil), newFake()
 	stop := serve(q, d)
 	put(t, q, transaction("t1", "a"))
 	wait(t, "an empty folder", func() bool {
-		segs, _ := filepath.Glob(dir + "/*.seg")
-		return q.Len() == 0 && len(segs) == 0
+		return q.Len() == 0 && len(disk.names(".seg")) == 0
 	})
 	put(t, q, transaction("t2", "b"))
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	stop()
-	q.Close()
-}
-
-// TestEscapedIsExact: what is reserved is what is written.
-func TestEscapedIsExact(t *testing.T) {
-	for _, text := range []string{"", "plain", "\r\n", strings.Repeat("\\", 1000), strings.Repeat("\\r\\n\n", 1000)} {
-		if got, want := Escaped([]byte(text)), len(escape(nil, []byte(text))); got != want {
-			t.Errorf("%.20q: got %d, want %d", text, got, want)
-		}
-		tr := transaction("t", "a", "b")
-		tr.Shared[0] = []byte(text)
-		record, err := encodeTransaction(tr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(record) != cap(record) {
-			t.Errorf("%.20q: %d bytes were made for a record of %d", text, cap(record), len(record))
-		}
-		own := 0
-		for _, c := range tr.Copies {
-			own += total(lengths(c.Own)) + 300
-		}
-		if room := Room(Escaped(text2(tr)), own); room < int64(len(record)) {
-			t.Errorf("%.20q: room %d for a record of %d", text, room, len(record))
-		}
-	}
-}
-
-func text2(t *Transaction) []byte {
-	var all []byte
-	for _, b := range t.Shared {
-		all = append(all, b...)
-	}
-
-	return all
-}
-
-// TestEndFitsTheRoomHeldForIt, whatever the ids hold.
-func TestEndFitsTheRoomHeldForIt(t *testing.T) {
-	for _, id := range []string{"", "a2bh4f3dw2iyp3uk2bh4f3dw2i", strings.Repeat("x", 500)} {
-		refused := failedWith("550 5.1.1 \"<no> such")
-		for _, why := range []string{"sent", "unreadable", "dropped", refused, failedWith("no code")} {
-			record, err := encodeJSON(kindDone, doneRecord{id, id, why})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if room := recordRoom(id, id); room < int64(spool.LineBytes(len(record))) {
-				t.Errorf("room %d for %q", room, record)
-			}
-		}
-	}
-}
-
-// testBudget counts, and knows the most that was held.
-type testBudget struct {
-	mu              sync.Mutex
-	limit, held, at int64
-}
-
-func (b *testBudget) Reserve(n int64) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.held+n > b.limit {
-		return false
-	}
-	b.held += n
-	b.at = max(b.at, b.held)
-
-	return true
-}
-
-func (b *testBudget) Release(n int64) {
-	b.mu.Lock()
-	b.held -= n
-	b.mu.Unlock()
-}
-
-// countingDeliverer knows how many copies are with it at once.
-type countingDeliverer struct {
-	*fakeDeliverer
-	mu        sync.Mutex
-	now, most int
-	arrived   chan struct{}
-	proceed   chan struct{}
-}
-
-func (c *countingDeliverer) Deliver(ctx context.Context, t *Transaction, i, tries int) Verdict {
-	c.mu.Lock()
-	c.now++
-	c.most = max(c.most, c.now)
-	c.mu.Unlock()
-	c.arrived <- struct{}{}
-	<-c.proceed
-	defer func() {
-		c.mu.Lock()
-		c.now--
-		c.mu.Unlock()
-	}()
-
-	return c.fakeDeliverer.Deliver(ctx, t, i, tries)
-}
-
-// TestWorkersKeepToTheBudget: as many copies are read as it has room for, and
-// one in any case; all are sent.
-func TestWorkersKeepToTheBudget(t *testing.T) {
-	const size = 256 << 10
-	for _, tc := range []struct {
-		name  string
-		limit int64
-		most  int
-	}{
-		{"room for three", 3*(size+bufferStep) + 1000, 3},
-		{"room for none", 1000, 1},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			b := &testBudget{limit: tc.limit}
-			q := open(t, t.TempDir(), func(c *Config) { c.Budget = b })
-			for i := range 12 {
-				tr := transaction(fmt.Sprint("t", i), "a")
-				tr.Shared[1] = make([]byte, size)
-				put(t, q, tr)
-			}
-			d := &countingDeliverer{
-				fakeDeliverer: newFake(),
-				arrived:       make(chan struct{}, 100),
-				proceed:       make(chan struct{}),
-			}
-			stop := serve(q, d)
-			for range tc.most {
-				<-d.arrived
-			}
-			close(d.proceed)
-			wait(t, "an empty queue", func() bool { return q.Len() == 0 })
-			wait(t, "the memory to come back", func() bool {
-				b.mu.Lock()
-				defer b.mu.Unlock()
-				return b.held == 0
-			})
-			stop()
-			q.Close()
-			if d.most > tc.most || b.at > tc.limit {
-				t.Errorf("%d copies at once, %d bytes; want at most %d, %d", d.most, b.at, tc.most, tc.limit)
-			}
-			if n := d.attempted("a"); n != 12 {
-				t.Errorf("%d copies sent, want 12", n)
-			}
-		})
-	}
-}
-
-// TestBuffersAreUsedAgain: messages one after another make no garbage of their
-// size.
-func TestBuffersAreUsedAgain(t *testing.T) {
-	m := newMemory(&testBudget{limit: 1 << 20})
-	first, err := m.get(context.Background(), 300<<10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.put(first)
-	second, err := m.get(context.Background(), 200<<10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if &first.buf[0] != &second.buf[0] {
-		t.Error("a second buffer was made")
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	if _, err := m.get(ctx, 1<<20); !errors.Is(err, context.Canceled) {
-		t.Errorf("while the budget is spent: %v, want the context's end", err)
-	}
-	m.put(second)
-}
-
-// TestPartsAreTheMessage.
-func TestPartsAreTheMessage(t *testing.T) {
-	tr := transaction("t", "a")
-	var got []byte
-	for _, p := range tr.Parts(0) {
-		got = append(got, p...)
-	}
-	if string(got) != bytesOf("t", "a") || string(tr.Message(0)) != string(got) {
-		t.Errorf("got %q, want %q", got, bytesOf("t", "a"))
-	}
-}
-
-// smallDisk is a file system of its own that can be filled.
-func smallDisk(t *testing.T, size string) string {
-	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("only root can mount a small disk")
-	}
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
-		t.Skipf("no tmpfs: %v", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
-
-	return dir
-}
-
-// TestFullDiskDrains: the queue itself fills a disk, another program takes the
-// rest; every copy is sent once, also over an orderly restart in between, and
-// there is room for mail again though some copies wait on.
-func TestFullDiskDrains(t *testing.T) {
-	for _, others := range []bool{false, true} {
-		t.Run(fmt.Sprint("other programs ", others), func(t *testing.T) { fullDiskDrains(t, others) })
-	}
-}
-
-func fullDiskDrains(t *testing.T, others bool) {
-	root := smallDisk(t, "16m")
-	dir := filepath.Join(root, "queue")
-	disk := spool.NewDisk(nil, root, 1<<20)
-	change := func(c *Config) {
-		c.Disk, c.logEvery = disk, 50*time.Millisecond
-		c.RetryAfter = []time.Duration{100 * time.Millisecond}
-	}
-	q := open(t, dir, change)
-	d := newFake()
-	d.away = true
-	stop := serve(q, d)
-	body := []byte(strings.Repeat("0123456789 0123456789 0123456789\r\n", 60))
-	count := 0
-	one := func() error {
-		tr := transaction(fmt.Sprint("t", count), fmt.Sprint("to", count))
-		tr.Shared[1] = body
-		release, err := q.Reserve(Room(Escaped(body), 4096))
-		if err != nil {
-			return err
-		}
-		defer release()
-		if err := q.Put(context.Background(), tr); err != nil {
-			return err
-		}
-		count++
-
-		return nil
-	}
-	for one() == nil {
-	}
-	if count < 1000 {
-		t.Fatalf("only %d copies fitted", count)
-	}
-	wait(t, "attempts at a full disk", func() bool { return d.attempted("to0") > 5 })
-	if others {
-		f, err := os.Create(filepath.Join(root, "filler"))
-		for err == nil {
-			_, err = f.Write(make([]byte, 4096))
-		}
-		f.Close()
-	}
-
-	d.mu.Lock()
-	d.away = false
-	d.answers["to7"] = []Verdict{{Reply: "450 later"}}
-	d.got = map[string][]string{}
-	half := count / 2
-	for i := half; i < count; i++ {
-		d.answers[fmt.Sprint("to", i)] = []Verdict{{Reply: "450 later"}}
-	}
-	d.mu.Unlock()
-	wait(t, "half of the copies", func() bool { return q.Len() <= count-half+1 })
-	stop()
-	if n := q.unsaved(); !others && n > 0 {
-		t.Errorf("%d records are not written at the end", n)
-	}
-	q.Close()
-	if others {
-		os.Remove(filepath.Join(root, "filler"))
-	}
-
-	q = open(t, dir, change)
-	if n := q.Len(); n != count-half+1 {
-		t.Errorf("%d copies wait after the restart, want %d", n, count-half+1)
-	}
-	d.mu.Lock()
-	for i := half; i < count; i++ {
-		delete(d.answers, fmt.Sprint("to", i))
-	}
-	d.mu.Unlock()
-	stop = serve(q, d)
-	wait(t, "all but one", func() bool { return q.Len() == 1 })
-	wait(t, "room for mail", func() bool { return q.Err() == nil && q.spool.Size() < 4<<20 })
-	if err := one(); err != nil {
-		t.Errorf("new mail: %v", err)
-	}
-	stop()
-	q.Close()
-	for i := range half {
-		if n := d.attempted(fmt.Sprint("to", i)); n != 1 && i != 7 {
-			t.Errorf("copy %d was sent %d times", i, n)
-		}
-	}
-}
-
-// TestRefusedCopiesLeaveAFullDisk: there is no room for their DSNs, which are
-// sent all the same, once each.
-func TestRefusedCopiesLeaveAFullDisk(t *testing.T) {
-	fs := &faultFS{}
-	q := open(t, t.TempDir(), func(c *Config) { c.FS = fs })
-	d := &dsnDeliverer{fakeDeliverer: newFake()}
-	const copies = 20
-	for i := range copies {
-		local := fmt.Sprint("a", i)
-		d.answers[local] = []Verdict{{Failed: true, Reply: "550 no"}}
-		put(t, q, transaction(local, local))
-	}
-	d.answers["sender-of-a7-a7"] = []Verdict{{Reply: "450 later"}}
-	fs.set(full)
-	stop := serve(q, d)
-	wait(t, "all but one to leave", func() bool { return q.Len() == 1 && d.attempted("sender-of-a7-a7") > 1 })
-	d.mu.Lock()
-	delete(d.answers, "sender-of-a7-a7")
-	d.mu.Unlock()
-	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
-	fs.set(nil)
-	stop()
-	q.Close()
-	for i := range copies {
-		to := fmt.Sprintf("sender-of-a%d-a%d", i, i)
-		if n := d.attempted(to); n != 1 && i != 7 {
-			t.Errorf("%d DSNs for %s, want 1", n, to)
-		}
-	}
-}
-
-// dsnDeliverer has a DSN for each copy that it gives up.
-type dsnDeliverer struct{ *fakeDeliverer }
-
-func (d *dsnDeliverer) GiveUp(_ context.Context, t *Transaction, i, _ int, _ Verdict) []*Transaction {
-	id := t.Copies[i].MessageID
-	return []*Transaction{transaction("dsn-"+id, "sender-of-"+id)}
+	finish(t, q)
 }

@@ -85,6 +85,7 @@ func (q *Queue) loadTransaction(at spool.Position, b []byte, n int) error {
 
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	old := q.entries[t.ID]
 	if old != nil && old.at.Segment > at.Segment { // read late, and moved since
 		return nil
@@ -200,7 +201,8 @@ func (q *Queue) loadUnread() {
 			q.mu.Unlock()
 			return
 		}
-		if q.late.unread = q.late.unread[1:]; len(q.late.unread) == 0 {
+		q.late.unread = q.late.unread[1:]
+		if len(q.late.unread) == 0 {
 			q.late = lateRecords{}
 		}
 		q.mu.Unlock()

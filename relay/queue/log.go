@@ -122,7 +122,7 @@ func (q *Queue) flush(states spool.Class) error {
 		errs := q.spool.AppendGroups(context.Background(), b.groups)
 		q.putBack(b, errs)
 		failed := errors.Join(errs...)
-		if failed != nil && (len(b.ends) == 0 || errs[0] != nil) {
+		if failed != nil && errs[0] != nil {
 			return failed
 		}
 		if failed != nil {
@@ -151,7 +151,7 @@ func (q *Queue) takeUnsaved(states spool.Class) (unsavedBatch, error) {
 	defer q.mu.Unlock()
 
 	n := min(len(q.ends), maxUnsaved)
-	b := unsavedBatch{ends: slices.Clone(q.ends[:n])}
+	b := unsavedBatch{ends: q.ends[:n:n]}
 	for c := range q.changed {
 		if states == noStates || len(b.changed) == maxUnsaved {
 			break
@@ -163,7 +163,7 @@ func (q *Queue) takeUnsaved(states spool.Class) (unsavedBatch, error) {
 	if b.groups, err = encodeGroups(b.ends, b.changed, states); err != nil {
 		return b, err
 	}
-	q.ends = slices.Clone(q.ends[n:])
+	q.ends = q.ends[n:]
 	for _, c := range b.changed {
 		delete(q.changed, c)
 	}
@@ -186,6 +186,7 @@ func (q *Queue) putBack(b unsavedBatch, errs []error) {
 			q.spool.Hold(-e.room)
 		}
 	}
+
 	for i, part := range chunks(b.changed) {
 		if errs[len(ends)+i] == nil {
 			continue
@@ -215,6 +216,7 @@ func encodeGroups(ends []end, changed []*copyState, class spool.Class) ([]spool.
 		}
 		groups = append(groups, g)
 	}
+
 	for _, part := range chunks(changed) {
 		g := spool.Group{Class: class}
 		for _, c := range part {
@@ -248,8 +250,7 @@ func (q *Queue) noteAlive() {
 // writeLog records what became of copies, many with one fsync, and has segments
 // removed that nobody needs.
 func (q *Queue) writeLog(stop <-chan struct{}) {
-	tick := time.NewTicker(q.c.logEvery)
-	defer tick.Stop()
+	tick := time.Tick(q.c.logEvery)
 	defer q.turn.Store(nil)
 	var complained time.Time
 	for {
@@ -257,7 +258,7 @@ func (q *Queue) writeLog(stop <-chan struct{}) {
 		idle := false
 		select {
 		case <-q.wakeLog:
-		case <-tick.C:
+		case <-tick:
 			idle = true
 		case <-stop:
 			q.flushLast()
@@ -281,7 +282,7 @@ func (q *Queue) writeLog(stop <-chan struct{}) {
 
 		if err != nil { // not again at once
 			select {
-			case <-tick.C:
+			case <-tick:
 			case <-stop:
 				q.flushLast()
 				q.advance(true)

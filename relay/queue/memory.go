@@ -48,15 +48,12 @@ func (m *memory) get(ctx context.Context, n int) (lease, error) {
 			return l, nil
 		}
 
-		timer := time.NewTimer(askEvery)
 		select {
 		case <-wait:
-		case <-timer.C:
+		case <-time.After(askEvery):
 		case <-ctx.Done():
-			timer.Stop()
 			return lease{}, ctx.Err()
 		}
-		timer.Stop()
 	}
 }
 
@@ -115,6 +112,7 @@ func (m *memory) put(l lease) {
 	if l.counted {
 		m.kept = append(m.kept, l.buf)
 	}
+
 	close(m.returned)
 	m.returned = make(chan struct{})
 }

@@ -36,10 +36,11 @@ type Waiting struct {
 	Size      int       `json:"size"`
 }
 
-// List gives the copies that wait, by when they are due, at most n.
+// List returns the copies that wait, by when they are due, at most n.
 func (q *Queue) List(n int) []Waiting {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	out := make([]Waiting, 0, q.copies)
 	for _, e := range q.entries {
 		for _, c := range e.copies {
@@ -59,6 +60,7 @@ func (q *Queue) List(n int) []Waiting {
 			})
 		}
 	}
+
 	sort.Slice(out, func(i, j int) bool { return out[i].Next.Before(out[j].Next) })
 	return out[:min(n, len(out))]
 }
@@ -112,6 +114,7 @@ func (q *Queue) Show(id string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	if i := t.find(messageID); i >= 0 {
 		return t.Message(i), nil
 	}

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,8 +28,8 @@ func (h *heldDeliverer) GiveUp(context.Context, *Transaction, int, int, Verdict)
 func (h *heldDeliverer) Reachable(context.Context) error { return nil }
 
 func TestWhatIsBeingSentIsSaidSo(t *testing.T) {
-	q := open(t, t.TempDir(), func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} })
-	defer q.Close()
+	q := open(t, newDisk(t), func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} })
+	defer finish(t, q)
 	sent := transaction("t1", "a")
 	sent.Session = "s.1"
 	waits := transaction("t2", "b")
@@ -65,18 +66,16 @@ func TestWhatIsBeingSentIsSaidSo(t *testing.T) {
 // TestSessionLeadsToItsCopies: also after a restart, and where they are in
 // several transactions.
 func TestSessionLeadsToItsCopies(t *testing.T) {
-	dir := t.TempDir()
-	q := open(t, dir, nil)
+	disk := newDisk(t)
+	q := open(t, disk, nil)
 	one, two, other := transaction("t1", "a", "b"), transaction("t2", "c"), transaction("t3", "d")
 	one.Session, two.Session, other.Session = "s.1", "s.1", "s.2"
 	if err := q.Put(context.Background(), one, two, other); err != nil {
 		t.Fatal(err)
 	}
-	if err := q.Close(); err != nil {
-		t.Fatal(err)
-	}
-	q = open(t, dir, nil)
-	defer q.Close()
+	finish(t, q)
+	q = open(t, disk, nil)
+	defer finish(t, q)
 
 	show, err := q.Show("s.1")
 	if err != nil {
@@ -86,6 +85,10 @@ func TestSessionLeadsToItsCopies(t *testing.T) {
 		if !strings.Contains(string(show), want) {
 			t.Errorf("show: no %q in\n%s", want, show)
 		}
+	}
+	lines := strings.Split(string(show), "\n")
+	if len(lines) != 5 || !slices.IsSorted(lines[1:4]) || lines[1] != `t1-a a@example.net tries=0 reply=""` {
+		t.Errorf("show: got %q, want a line each, in order", lines)
 	}
 	if msg, err := q.Show("s.2"); err != nil || string(msg) != bytesOf("t3", "d") {
 		t.Errorf("show of one: got %q, %v", msg, err)
@@ -107,8 +110,8 @@ func TestSessionLeadsToItsCopies(t *testing.T) {
 
 // TestNoIDIsNoID: transactions of an older version have no session.
 func TestNoIDIsNoID(t *testing.T) {
-	q := open(t, t.TempDir(), nil)
-	defer q.Close()
+	q := open(t, newDisk(t), nil)
+	defer finish(t, q)
 	if err := q.Put(context.Background(), transaction("t1", "a")); err != nil {
 		t.Fatal(err)
 	}

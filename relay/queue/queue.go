@@ -56,12 +56,12 @@ type Verdict struct {
 
 // Deliverer sends copies and tells the sender what came of those that failed;
 // the relay is one. A transaction that it is given, with all its bytes, is its
-// own until it returns.
+// own until it returns; index is that of the copy.
 type Deliverer interface {
-	Deliver(ctx context.Context, t *Transaction, copy int, tries int) Verdict
+	Deliver(ctx context.Context, t *Transaction, index int, tries int) Verdict
 	// GiveUp is told of a copy that will not be sent again. It returns what is
 	// to be sent about it (a DSN), which is queued in the same step.
-	GiveUp(ctx context.Context, t *Transaction, copy int, tries int, v Verdict) []*Transaction
+	GiveUp(ctx context.Context, t *Transaction, index int, tries int, v Verdict) []*Transaction
 	// Reachable returns nil while an upstream takes connections.
 	Reachable(context.Context) error
 }
@@ -243,6 +243,7 @@ func (c *Config) setDefaults() {
 	if c.Grace == 0 {
 		c.Grace = 5 * time.Second
 	}
+
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -306,6 +307,7 @@ func (q *Queue) add(t *Transaction, at spool.Position, size int) {
 	}
 	q.entries[t.ID] = e
 	q.occupy(e, at, size, int64(size))
+
 	for _, c := range t.Copies {
 		s := &copyState{
 			e:         e,
@@ -319,10 +321,8 @@ func (q *Queue) add(t *Transaction, at spool.Position, size int) {
 			s.lastTry, s.reply = q.c.Now(), v.Reply
 			q.setAway(s, v.Away)
 		}
-		if e.copies[c.MessageID] == nil {
-			q.copies++
-		}
 		e.copies[c.MessageID] = s
+		q.copies++
 		q.schedule(s)
 	}
 }
@@ -332,11 +332,13 @@ func (q *Queue) add(t *Transaction, at spool.Position, size int) {
 func (q *Queue) occupy(e *entry, at spool.Position, size int, weight int64) {
 	e.at, e.size = at, size
 	e.weight = weight
+
 	u := q.segments[at.Segment]
 	if u == nil {
 		u = &usage{entries: map[*entry]struct{}{}}
 		q.segments[at.Segment] = u
 	}
+
 	u.entries[e] = struct{}{}
 	u.bytes += weight
 	q.live += weight
@@ -348,6 +350,7 @@ func (q *Queue) leave(e *entry) {
 	delete(u.entries, e)
 	u.bytes -= e.weight
 	q.live -= e.weight
+
 	if len(u.entries) == 0 {
 		delete(q.segments, e.at.Segment)
 	}
@@ -363,6 +366,7 @@ func (q *Queue) forget(c *copyState) {
 	delete(q.away, c)
 	delete(q.changed, c)
 	q.copies--
+
 	if c.heapIndex >= 0 {
 		heap.Remove(&q.due, c.heapIndex)
 	}
@@ -373,7 +377,8 @@ func (q *Queue) forget(c *copyState) {
 }
 
 func (q *Queue) setAway(c *copyState, away bool) {
-	if c.isAway = away; away {
+	c.isAway = away
+	if away {
 		q.away[c] = struct{}{}
 	} else {
 		delete(q.away, c)

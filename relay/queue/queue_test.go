@@ -5,11 +5,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
+
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -28,8 +29,10 @@ type fakeDeliverer struct {
 	got     map[string][]string  // messages delivered or tried, by local part
 	gaveUp  []string
 	away    bool
-	about   []*Transaction
-	all     chan struct{} // gets one for each attempt
+	// unreachable has Reachable fail, whatever the answers are.
+	unreachable bool
+	about       []*Transaction
+	all         chan struct{} // gets one for each attempt
 }
 
 func newFake() *fakeDeliverer {
@@ -62,7 +65,7 @@ func (f *fakeDeliverer) GiveUp(_ context.Context, t *Transaction, i, _ int, _ Ve
 func (f *fakeDeliverer) Reachable(context.Context) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.away {
+	if f.away || f.unreachable {
 		return fmt.Errorf("away")
 	}
 	return nil
@@ -79,10 +82,16 @@ func (f *fakeDeliverer) attempts(t *testing.T, n int) {
 	}
 }
 
-func open(t *testing.T, dir string, change func(*Config)) *Queue {
+func open(t *testing.T, disk *memoryDisk, change func(*Config)) *Queue {
 	t.Helper()
-	c := Config{Dir: dir, RetryAfter: []time.Duration{time.Millisecond}, ProbeEvery: 5 * time.Millisecond, Log: quiet}
-	c.logEvery = 5 * time.Millisecond
+	c := Config{
+		Dir:        disk.dir,
+		FS:         disk,
+		RetryAfter: []time.Duration{time.Millisecond},
+		ProbeEvery: 5 * time.Millisecond,
+		Log:        quiet,
+		logEvery:   5 * time.Millisecond,
+	}
 	if change != nil {
 		change(&c)
 	}
@@ -102,10 +111,18 @@ func serve(q *Queue, d Deliverer) (stop func()) {
 }
 
 func transaction(id string, to ...string) *Transaction {
-	t := &Transaction{ID: id, Created: time.Now(), From: envelope.Address{Local: "s", Domain: "example.com"}, Shared: [][]byte{[]byte("shared\\\n" + id + "\r\n"), []byte("end\n")}}
+	t := &Transaction{
+		ID:      id,
+		Created: time.Now(),
+		From:    envelope.Address{Local: "s", Domain: "example.com"},
+		Shared:  [][]byte{[]byte("shared\\\n" + id + "\r\n"), []byte("end\n")},
+	}
 	for _, local := range to {
-		t.Copies = append(t.Copies, Copy{MessageID: id + "-" + local, Recipient: envelope.Recipient{Address: envelope.Address{Local: local, Domain: "example.net"}},
-			Own: [][]byte{[]byte("head of " + local + "\r\n"), []byte("\nslot\\n"), nil}})
+		t.Copies = append(t.Copies, Copy{
+			MessageID: id + "-" + local,
+			Recipient: envelope.Recipient{Address: envelope.Address{Local: local, Domain: "example.net"}},
+			Own:       [][]byte{[]byte("head of " + local + "\r\n"), []byte("\nslot\\n"), nil},
+		})
 	}
 	return t
 }
@@ -117,13 +134,11 @@ func bytesOf(id, local string) string {
 func wait(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
+	for pause := time.Millisecond; !ok(); pause = min(2*pause, 20*time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waited too long for %s", what)
 		}
-		<-tick.C
+		<-time.After(pause)
 	}
 }
 
@@ -139,8 +154,8 @@ func TestDelivery(t *testing.T) {
 		{"at the third try", []Verdict{later, later, {Done: true}}, 3, false},
 		{"refused", []Verdict{later, no}, 2, true},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			q, d := open(t, t.TempDir(), nil), newFake()
+		run(t, c.name, func(t *testing.T) {
+			q, d := open(t, newDisk(t), nil), newFake()
 			d.answers["a"] = c.answers
 			if err := q.Put(context.Background(), transaction("t1", "a", "b")); err != nil {
 				t.Fatal(err)
@@ -149,9 +164,7 @@ func TestDelivery(t *testing.T) {
 			d.attempts(t, c.tries+1)
 			wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 			stop()
-			if err := q.Close(); err != nil {
-				t.Error(err)
-			}
+			finish(t, q)
 			if len(d.got["a"]) != c.tries || len(d.got["b"]) != 1 || (len(d.gaveUp) == 1) != c.gaveUp {
 				t.Errorf("tried %v, gave up %v", d.got, d.gaveUp)
 			}
@@ -168,9 +181,11 @@ func TestDelivery(t *testing.T) {
 
 // TestRestart: what waits survives, with its tries; what is done does not
 // come back.
-func TestRestart(t *testing.T) {
-	dir := t.TempDir()
-	q, d := open(t, dir, func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} }), newFake()
+func TestRestart(t *testing.T) { synctest.Test(t, testRestart) }
+
+func testRestart(t *testing.T) {
+	disk := newDisk(t)
+	q, d := open(t, disk, func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} }), newFake()
 	d.answers["a"] = []Verdict{{Reply: "450 later"}}
 	if err := q.Put(context.Background(), transaction("t1", "a", "b"), transaction("t2", "c")); err != nil {
 		t.Fatal(err)
@@ -179,10 +194,11 @@ func TestRestart(t *testing.T) {
 	d.attempts(t, 3)
 	wait(t, "one copy", func() bool { l := q.List(9); return len(l) == 1 && l[0].Tries == 1 })
 	stop()
-	q.Close()
-	q = open(t, dir, nil)
+	finish(t, q)
+	q = open(t, disk, nil)
 	l := q.List(9)
-	if len(l) != 1 || l[0].MessageID != "t1-a" || l[0].Tries != 1 || l[0].Reply != "450 later" || time.Until(l[0].Next) < 50*time.Minute {
+	if len(l) != 1 || l[0].MessageID != "t1-a" || l[0].Tries != 1 || l[0].Reply != "450 later" ||
+		time.Until(l[0].Next) < 50*time.Minute {
 		t.Fatalf("after the restart: %+v", l)
 	}
 	if msg, err := q.Show("t1-a"); err != nil || string(msg) != bytesOf("t1", "a") {
@@ -196,18 +212,20 @@ func TestRestart(t *testing.T) {
 	d.attempts(t, 1)
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	stop()
-	q.Close()
-	q = open(t, dir, nil)
+	finish(t, q)
+	q = open(t, disk, nil)
 	if q.Len() != 0 {
 		t.Errorf("done copies came back: %+v", q.List(9))
 	}
-	q.Close()
+	finish(t, q)
 }
 
 // TestUpstreamBack: copies that wait for the upstream go when it is back, long
 // before their next try.
-func TestUpstreamBack(t *testing.T) {
-	q, d := open(t, t.TempDir(), func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} }), newFake()
+func TestUpstreamBack(t *testing.T) { synctest.Test(t, testUpstreamBack) }
+
+func testUpstreamBack(t *testing.T) {
+	q, d := open(t, newDisk(t), func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} }), newFake()
 	d.away = true
 	for i := range 20 {
 		if err := q.Put(context.Background(), transaction(fmt.Sprint("t", i), "a")); err != nil {
@@ -222,11 +240,13 @@ func TestUpstreamBack(t *testing.T) {
 	d.mu.Unlock()
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	stop()
-	q.Close()
+	finish(t, q)
 }
 
-func TestExpiry(t *testing.T) {
-	q, d := open(t, t.TempDir(), func(c *Config) { c.BounceAfter = time.Hour }), newFake()
+func TestExpiry(t *testing.T) { synctest.Test(t, testExpiry) }
+
+func testExpiry(t *testing.T) {
+	q, d := open(t, newDisk(t), func(c *Config) { c.BounceAfter = time.Hour }), newFake()
 	d.answers["a"] = []Verdict{{Reply: "450 later"}}
 	d.about = []*Transaction{transaction("dsn", "sender")}
 	old := transaction("t1", "a")
@@ -238,7 +258,7 @@ func TestExpiry(t *testing.T) {
 	d.attempts(t, 2)
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	stop()
-	q.Close()
+	finish(t, q)
 	if len(d.gaveUp) != 1 || len(d.got["sender"]) != 1 {
 		t.Errorf("gave up %v, sent %v", d.gaveUp, d.got)
 	}
@@ -247,29 +267,23 @@ func TestExpiry(t *testing.T) {
 // TestBroken: a flipped bit costs one transaction, which is set aside; the
 // others go.
 func TestBroken(t *testing.T) {
-	dir := t.TempDir()
-	q := open(t, dir, nil)
+	disk := newDisk(t)
+	q := open(t, disk, nil)
 	for i := range 3 {
 		if err := q.Put(context.Background(), transaction(fmt.Sprint("t", i), "a")); err != nil {
 			t.Fatal(err)
 		}
 	}
-	segs, _ := filepath.Glob(dir + "/*.seg")
-	data, err := os.ReadFile(segs[0])
-	if err != nil {
-		t.Fatal(err)
-	}
+	data := disk.read(t, firstSegment)
 	data[bytes.Index(data, []byte(`shared\\\nt1`))] ^= 1
-	if err := os.WriteFile(segs[0], data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	disk.write(firstSegment, data)
 	d := newFake()
 	stop := serve(q, d)
 	d.attempts(t, 2)
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	stop()
-	q.Close()
-	if broken, _ := filepath.Glob(dir + "/*.broken"); len(broken) != 1 || !strings.HasSuffix(broken[0], "t1.broken") {
+	finish(t, q)
+	if broken := disk.names(".broken"); !slices.Equal(broken, []string{"t1.broken"}) {
 		t.Errorf("set aside: %v", broken)
 	}
 	if len(d.got["a"]) != 2 {
@@ -278,7 +292,7 @@ func TestBroken(t *testing.T) {
 }
 
 func TestDrop(t *testing.T) {
-	q := open(t, t.TempDir(), nil)
+	q := open(t, newDisk(t), nil)
 	if err := q.Put(context.Background(), transaction("t1", "a", "b")); err != nil {
 		t.Fatal(err)
 	}
@@ -293,7 +307,7 @@ func TestDrop(t *testing.T) {
 	d.attempts(t, 1)
 	wait(t, "an empty queue", func() bool { return q.Len() == 0 })
 	stop()
-	q.Close()
+	finish(t, q)
 	if len(d.got["a"]) != 0 {
 		t.Error("the dropped copy was sent")
 	}
@@ -301,11 +315,13 @@ func TestDrop(t *testing.T) {
 
 // TestSpaceComesBack: segments go when nothing in them waits, and the few that
 // wait for long are moved.
-func TestSpaceComesBack(t *testing.T) {
-	dir := t.TempDir()
-	q, d := open(t, dir, func(c *Config) { c.segmentBytes = 1 << 20 }), newFake()
+func TestSpaceComesBack(t *testing.T) { synctest.Test(t, testSpaceComesBack) }
+
+func testSpaceComesBack(t *testing.T) {
+	disk := newDisk(t)
+	q, d := open(t, disk, func(c *Config) { c.segmentBytes = 1 << 16 }), newFake()
 	d.answers["stays"] = []Verdict{{Reply: "450 later"}}
-	big := strings.Repeat("x", 1<<19)
+	big := strings.Repeat("x", 1<<15)
 	put := func(id, to string) {
 		tr := transaction(id, to)
 		tr.Shared[1] = []byte(big)
@@ -318,15 +334,15 @@ func TestSpaceComesBack(t *testing.T) {
 	for i := range 2 * (8 + 4) {
 		put(fmt.Sprint("t", i), "goes")
 	}
-	segments := func() int { l, _ := filepath.Glob(dir + "/*.seg"); return len(l) }
+	segments := func() int { return len(disk.names(".seg")) }
 	wait(t, "the old segments to go", func() bool { return q.Len() == 1 && segments() <= 8+1 })
 	stop()
-	q.Close()
-	q = open(t, dir, nil)
+	finish(t, q)
+	q = open(t, disk, nil)
 	if l := q.List(9); len(l) != 1 || l[0].MessageID != "long-stays" || l[0].Tries == 0 {
 		t.Errorf("after the restart: %+v", l)
 	}
-	q.Close()
+	finish(t, q)
 }
 
 func FuzzRecord(f *testing.F) {

@@ -50,19 +50,20 @@ type Copy struct {
 	Own   [][]byte `json:"-"`
 }
 
-// find gives the index of a copy, or -1.
+// find returns the index of a copy, or -1.
 func (t *Transaction) find(messageID string) int {
 	for i := range t.Copies {
 		if t.Copies[i].MessageID == messageID {
 			return i
 		}
 	}
+
 	return -1
 }
 
 // Parts are a copy's bytes, in pieces that belong to the transaction.
-func (t *Transaction) Parts(copy int) [][]byte {
-	own := t.Copies[copy].Own
+func (t *Transaction) Parts(index int) [][]byte {
+	own := t.Copies[index].Own
 	parts := make([][]byte, 0, len(own)+len(t.Shared))
 	for i, b := range own {
 		parts = append(parts, b)
@@ -75,7 +76,7 @@ func (t *Transaction) Parts(copy int) [][]byte {
 }
 
 // Message puts a copy's bytes together.
-func (t *Transaction) Message(copy int) []byte { return bytes.Join(t.Parts(copy), nil) }
+func (t *Transaction) Message(index int) []byte { return bytes.Join(t.Parts(index), nil) }
 
 // size is how many bytes the message has that all copies share.
 func (t *Transaction) size() int { return total(t.SharedLengths) }
@@ -128,6 +129,7 @@ func encodeTransaction(t *Transaction) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
+
 	out := make([]byte, 0, encodedSize(t, head))
 	out = append(out, "T 0000000000 "...)
 	out = escape(out, head)
@@ -141,6 +143,7 @@ func encodeTransaction(t *Transaction) ([]byte, error) {
 		}
 	}
 	copy(out[2:], fmt.Sprintf("%010d", len(out)))
+
 	return out, nil
 }
 
@@ -174,6 +177,7 @@ func recordLength(beginning []byte) int {
 	if err != nil || n < lengthEnd {
 		return 0
 	}
+
 	return n
 }
 
@@ -182,6 +186,7 @@ func lengths(bs [][]byte) []int {
 	for i, b := range bs {
 		out[i] = len(b)
 	}
+
 	return out
 }
 
@@ -190,6 +195,7 @@ func total(ns []int) int {
 	for _, n := range ns {
 		sum += n
 	}
+
 	return sum
 }
 
@@ -227,6 +233,7 @@ func unescape(b []byte) ([]byte, error) {
 			return append(out, b...), nil
 		}
 		out = append(out, b[:i]...)
+
 		switch {
 		case i+1 == len(b):
 			return nil, errRecord
@@ -237,6 +244,7 @@ func unescape(b []byte) ([]byte, error) {
 		default:
 			return nil, errRecord
 		}
+
 		b = b[i+2:]
 	}
 }
@@ -252,6 +260,7 @@ func headEnd(record []byte) int {
 		}
 		i++
 	}
+
 	return -1
 }
 
@@ -278,6 +287,7 @@ func decodeHead(record []byte) (*Transaction, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	t := &Transaction{}
 	if err := json.Unmarshal(head, t); err != nil {
 		return nil, fmt.Errorf("%w: %w", errRecord, err)
@@ -285,6 +295,7 @@ func decodeHead(record []byte) (*Transaction, error) {
 	if t.ID == "" || len(t.Copies) == 0 {
 		return nil, errRecord
 	}
+
 	return t, nil
 }
 
@@ -299,6 +310,7 @@ func decodeInPlace(record []byte) (*Transaction, error) {
 	if err != nil {
 		return nil, err
 	}
+
 	cut := func(ns []int) ([][]byte, error) {
 		out := make([][]byte, len(ns))
 		for i, n := range ns {
@@ -309,6 +321,7 @@ func decodeInPlace(record []byte) (*Transaction, error) {
 		}
 		return out, nil
 	}
+
 	if t.Shared, err = cut(t.SharedLengths); err != nil {
 		return nil, err
 	}
@@ -320,5 +333,6 @@ func decodeInPlace(record []byte) (*Transaction, error) {
 			return nil, errRecord
 		}
 	}
+
 	return t, nil
 }

@@ -24,17 +24,15 @@ func (r *recoveredDeliverer) Deliver(ctx context.Context, t *Transaction, i, tri
 
 // TestRecovered: a transaction of a previous run is marked as one.
 func TestRecovered(t *testing.T) {
-	dir := t.TempDir()
-	q := open(t, dir, nil)
+	disk := newDisk(t)
+	q := open(t, disk, nil)
 	if err := q.Put(context.Background(), transaction("old", "a")); err != nil {
 		t.Fatal(err)
 	}
-	if err := q.Close(); err != nil {
-		t.Fatal(err)
-	}
+	finish(t, q)
 
-	q = open(t, dir, nil)
-	defer q.Close()
+	q = open(t, disk, nil)
+	defer finish(t, q)
 	if err := q.Put(context.Background(), transaction("new", "b")); err != nil {
 		t.Fatal(err)
 	}
@@ -50,8 +48,8 @@ func TestRecovered(t *testing.T) {
 
 // TestTriedByCopy: the copies of a transaction wait with their own answers.
 func TestTriedByCopy(t *testing.T) {
-	q := open(t, t.TempDir(), func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} })
-	defer q.Close()
+	q := open(t, newDisk(t), func(c *Config) { c.RetryAfter = []time.Duration{time.Minute, time.Hour} })
+	defer finish(t, q)
 	tr := transaction("t", "a", "b", "c")
 	tr.Copies[0].Tried = &Verdict{Reply: "450 a"}
 	tr.Copies[1].Tried = &Verdict{Reply: "451 4.4.1 b", Away: true}
@@ -69,6 +67,10 @@ func TestTriedByCopy(t *testing.T) {
 		c := q.entries["t"].copies[want.copy]
 		if c.reply != want.reply || c.tries != want.tries || c.isAway != want.away {
 			t.Errorf("%s: reply %q, tries %d, away %v, want %+v", want.copy, c.reply, c.tries, c.isAway, want)
+		}
+		pause := time.Duration(want.tries) * time.Minute
+		if due := time.Until(c.next); due < pause*9/10-time.Second || due > pause*11/10 {
+			t.Errorf("%s: due in %v, want %v", want.copy, due, pause)
 		}
 	}
 }

@@ -38,6 +38,7 @@ func (q *Queue) Serve(ctx context.Context, d Deliverer) error {
 			}
 		})
 	}
+
 	others.Go(func() { q.writeLog(stopLog) })
 	others.Go(func() { q.probe(ctx) })
 
@@ -46,6 +47,7 @@ func (q *Queue) Serve(ctx context.Context, d Deliverer) error {
 	grace := time.AfterFunc(q.c.Grace, cut)
 	defer grace.Stop()
 	workers.Wait()
+
 	close(stopLog)
 	others.Wait()
 
@@ -64,13 +66,11 @@ func (q *Queue) handOut(ctx context.Context, work chan<- *copyState) {
 			continue
 		}
 
-		t := time.NewTimer(wait)
 		select {
 		case <-q.wake:
-		case <-t.C:
+		case <-time.After(wait):
 		case <-ctx.Done():
 		}
-		t.Stop()
 	}
 }
 
@@ -111,6 +111,7 @@ func (q *Queue) attempt(ctx context.Context, c *copyState) {
 	tries := c.tries
 	t.Recovered = c.e.recovered
 	q.mu.Unlock()
+
 	one, cancel := context.WithTimeout(ctx, deliverTimeout)
 	v := q.d.Deliver(one, t, index, tries)
 	cancel()
@@ -215,6 +216,7 @@ func (q *Queue) later(c *copyState, pause time.Duration) {
 func (q *Queue) again(c *copyState, tries int, v Verdict) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	c.busy = false
 	c.tries, c.next = tries, q.nextTry(tries)
 	c.lastTry = q.c.Now()
@@ -281,11 +283,10 @@ func failedWith(reply string) string {
 // probe asks for the upstream while copies wait for it, and makes them due
 // when it is back.
 func (q *Queue) probe(ctx context.Context) {
-	tick := time.NewTicker(q.c.ProbeEvery)
-	defer tick.Stop()
+	tick := time.Tick(q.c.ProbeEvery)
 	for {
 		select {
-		case <-tick.C:
+		case <-tick:
 		case <-ctx.Done():
 			return
 		}

@@ -33,6 +33,7 @@ func (t Timeouts) withDefaults() Timeouts {
 	set(&t.Command, 5*time.Minute)
 	set(&t.Data, 3*time.Minute) // for each block written
 	set(&t.FinalDot, 10*time.Minute)
+
 	return t
 }
 
@@ -40,7 +41,7 @@ func (t Timeouts) withDefaults() Timeouts {
 // its parameters.
 type Extensions map[string]string
 
-// Has tells whether the extension was offered.
+// Has reports whether the extension was offered.
 func (e Extensions) Has(name string) bool { _, ok := e[name]; return ok }
 
 // conn is one connection to an upstream. It belongs to one goroutine at a time.
@@ -71,6 +72,7 @@ var errReply = errors.New("upstream: answer is no SMTP reply")
 func (c *conn) readReply() (envelope.Reply, error) {
 	r, err := c.readLines()
 	r.Text = envelope.CleanText(r.Text)
+
 	return r, err
 }
 
@@ -87,21 +89,26 @@ func (c *conn) readLines() (envelope.Reply, error) {
 			}
 			return r, err
 		}
-		if total += len(line); total > maxReplyBytes {
+
+		total += len(line)
+		if total > maxReplyBytes {
 			c.broken = true
 			return r, errReply
 		}
+
 		line = bytes.TrimRight(line, "\r\n")
 		c.said.reply(line)
 		if len(line) < 3 || len(line) > 3 && line[3] != ' ' && line[3] != '-' {
 			c.broken = true
 			return r, errReply
 		}
+
 		code, err := strconv.Atoi(string(line[:3]))
 		if err != nil || code < 200 || code > 599 || !first && code != r.Code {
 			c.broken = true
 			return r, errReply
 		}
+
 		more := len(line) > 3 && line[3] == '-'
 		text := envelope.CleanLine(string(line[min(4, len(line)):]), maxReplyLine)
 		if first {
@@ -114,6 +121,7 @@ func (c *conn) readLines() (envelope.Reply, error) {
 			}
 			r.Text += "\n" + text
 		}
+
 		if !more {
 			return r, nil
 		}
@@ -127,6 +135,7 @@ func cutEnhanced(code int, text string) ([3]int, string) {
 	if len(parts) != 3 {
 		return [3]int{}, text
 	}
+
 	var e [3]int
 	for i, p := range parts {
 		n, err := strconv.Atoi(p)
@@ -135,9 +144,11 @@ func cutEnhanced(code int, text string) ([3]int, string) {
 		}
 		e[i] = n
 	}
+
 	if e[0] != code/100 {
 		return [3]int{}, text
 	}
+
 	return e, rest
 }
 
@@ -153,6 +164,7 @@ func (c *conn) secretCommand(line, shown string) (envelope.Reply, error) {
 	if err := c.writeCommand(line); err != nil {
 		return envelope.Reply{}, err
 	}
+
 	return c.readReply()
 }
 
@@ -167,6 +179,7 @@ func (c *conn) writeCommand(line string) error {
 		c.broken = true
 		return err
 	}
+
 	return nil
 }
 
@@ -174,8 +187,16 @@ func (c *conn) writeCommand(line string) error {
 // so whatever the code it is temporary for the client.
 func setupError(phase string, r envelope.Reply) *envelope.Fault {
 	r.Text = envelope.CleanText(r.Text)
-	return &envelope.Fault{Class: envelope.Temporary, Err: fmt.Errorf("upstream: %s answered %s", phase, r),
-		Reply: envelope.Reply{Code: 451, Enhanced: [3]int{4, 4, 1}, Text: "Upstream does not take mail now, try again later"}}
+
+	return &envelope.Fault{
+		Class: envelope.Temporary,
+		Err:   fmt.Errorf("upstream: %s answered %s", phase, r),
+		Reply: envelope.Reply{
+			Code:     451,
+			Enhanced: [3]int{4, 4, 1},
+			Text:     "Upstream does not take mail now, try again later",
+		},
+	}
 }
 
 // login logs in with the pool's own credentials, where it has any.
@@ -183,26 +204,26 @@ func (p *Pool) login(c *conn) error {
 	if p.c.Username == "" {
 		return nil
 	}
+
 	r, err := p.auth(c, p.c.Username, p.c.Password)
 	if err == nil && r.Code != 235 {
 		err = setupError("AUTH", r)
 	}
+
 	return err
 }
 
 // dialAs opens a connection: greeting, EHLO, STARTTLS, EHLO, login.
 func (p *Pool) dialAs(ctx context.Context, addr string, login func(*conn) error) (*conn, error) {
-	d := net.Dialer{Timeout: p.c.Timeouts.Connect}
-	raw, err := d.DialContext(ctx, "tcp", addr)
+	raw, err := p.dial(ctx, "tcp", addr)
 	if err != nil {
 		return nil, unreachable(err)
 	}
-	now := time.Now()
+
 	c := &conn{
 		raw:  raw,
 		t:    p.c.Timeouts,
-		born: now,
-		idle: now,
+		born: time.Now(),
 		said: transcript{
 			log:        p.c.Log,
 			upstream:   addr,
@@ -210,9 +231,11 @@ func (p *Pool) dialAs(ctx context.Context, addr string, login func(*conn) error)
 		},
 	}
 	c.buffers(raw)
+
 	// A cancelled caller must not wait for a peer that says nothing.
 	stop := context.AfterFunc(ctx, func() { raw.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
+
 	if err := p.setup(c, addr, login); err != nil {
 		raw.Close()
 		var f *envelope.Fault
@@ -225,11 +248,13 @@ func (p *Pool) dialAs(ctx context.Context, addr string, login func(*conn) error)
 		raw.Close()
 		return nil, unreachable(ctx.Err())
 	}
+
 	return c, nil
 }
 
 func unreachable(err error) error {
-	return envelope.Defer(451, [3]int{4, 4, 1}, "Upstream is not reachable, try again later", fmt.Errorf("upstream: %w", err))
+	return envelope.Defer(451, [3]int{4, 4, 1}, "Upstream is not reachable, try again later",
+		fmt.Errorf("upstream: %w", err))
 }
 
 func (c *conn) buffers(rw net.Conn) {
@@ -246,15 +271,18 @@ func (p *Pool) setup(c *conn, addr string, login func(*conn) error) error {
 	if r.Code != 220 {
 		return setupError("greeting", r)
 	}
+
 	if err := p.ehlo(c); err != nil {
 		return err
 	}
 	if err := p.startTLS(c, addr); err != nil {
 		return err
 	}
+
 	p.mu.Lock()
 	p.mechanisms, p.spoken = c.ext["AUTH"], true
 	p.mu.Unlock()
+
 	return login(c)
 }
 
@@ -268,6 +296,7 @@ func (p *Pool) ehlo(c *conn) error {
 	if err != nil {
 		return err
 	}
+
 	c.ext = Extensions{}
 	if r.Code == 250 {
 		for i, line := range strings.Split(r.Text, "\n") {
@@ -278,6 +307,7 @@ func (p *Pool) ehlo(c *conn) error {
 		}
 		return nil
 	}
+
 	if r.Code/100 == 5 {
 		r, err = c.command("HELO " + p.c.Hostname)
 		if err != nil {
@@ -287,6 +317,7 @@ func (p *Pool) ehlo(c *conn) error {
 			return nil
 		}
 	}
+
 	return setupError("EHLO", r)
 }
 
@@ -296,8 +327,12 @@ func (p *Pool) startTLS(c *conn, addr string) error {
 		return nil
 	}
 	if !offered {
-		return setupError("EHLO", envelope.Reply{Code: 250, Text: "without STARTTLS, which relay.tls = \"required\" wants"})
+		return setupError("EHLO", envelope.Reply{
+			Code: 250,
+			Text: "without STARTTLS, which relay.tls = \"required\" wants",
+		})
 	}
+
 	r, err := c.command("STARTTLS")
 	if err != nil {
 		return err
@@ -311,13 +346,19 @@ func (p *Pool) startTLS(c *conn, addr string) error {
 	if c.r.Buffered() > 0 { // what came in plain must not be read as if under TLS
 		return errors.New("upstream: plain bytes after the answer to STARTTLS")
 	}
+
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return err
 	}
-	conf := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12, RootCAs: p.c.RootCAs,
+	conf := &tls.Config{
+		ServerName: host,
+		MinVersion: tls.VersionTLS12,
+		RootCAs:    p.c.RootCAs,
 		// Opportunistic TLS keeps out who only listens; "required" verifies.
-		InsecureSkipVerify: p.c.TLS == TLSOpportunistic, ClientSessionCache: p.sessions}
+		InsecureSkipVerify: p.c.TLS == TLSOpportunistic,
+		ClientSessionCache: p.sessions,
+	}
 	tc := tls.Client(c.raw, conf)
 	tc.SetDeadline(time.Now().Add(c.t.Command))
 	if err := tc.Handshake(); err != nil {
@@ -325,6 +366,7 @@ func (p *Pool) startTLS(c *conn, addr string) error {
 	}
 	c.raw, c.tls = tc, true
 	c.buffers(tc)
+
 	return p.ehlo(c)
 }
 
@@ -335,6 +377,7 @@ func (p *Pool) auth(c *conn, user, pass string) (r envelope.Reply, err error) {
 	if a, ok := c.raw.RemoteAddr().(*net.TCPAddr); !verified && !(ok && a.IP.IsLoopback()) {
 		return r, errors.New("upstream: passwords go only over verified TLS (relay.tls = \"required\") or to loopback")
 	}
+
 	mechs := " " + strings.ToUpper(c.ext["AUTH"]) + " "
 	b64 := base64.StdEncoding.EncodeToString
 	switch {
@@ -350,5 +393,6 @@ func (p *Pool) auth(c *conn, user, pass string) (r envelope.Reply, err error) {
 		}
 		return r, err
 	}
+
 	return r, setupError("EHLO", envelope.Reply{Code: 250, Text: "without AUTH PLAIN or LOGIN"})
 }

@@ -32,6 +32,7 @@ func (p *Pool) Login(ctx context.Context, user, pass string) (l *Login, reply en
 	if err != nil || reply.Code != 235 {
 		return nil, reply, err
 	}
+
 	return l, reply, nil
 }
 
@@ -47,6 +48,7 @@ func (l *Login) open(ctx context.Context) (envelope.Reply, error) {
 		if lease.h == nil {
 			return envelope.Reply{}, last
 		}
+
 		var reply envelope.Reply
 		c, err := l.p.dialFor(ctx, lease.h, func(c *conn) (err error) {
 			reply, err = l.p.auth(c, l.user, l.pass)
@@ -55,6 +57,7 @@ func (l *Login) open(ctx context.Context) (envelope.Reply, error) {
 			}
 			return err
 		})
+
 		switch {
 		case err != nil:
 			l.p.release(lease.h, nil)
@@ -66,6 +69,7 @@ func (l *Login) open(ctx context.Context) (envelope.Reply, error) {
 			l.p.release(lease.h, nil)
 			return reply, nil
 		}
+
 		l.h, l.c = lease.h, c
 		return reply, nil
 	}
@@ -90,6 +94,7 @@ func (l *Login) letGo() {
 func (l *Login) Send(ctx context.Context, t *Transaction) Outcome {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+
 	for again := false; ; again = true {
 		if err := ctx.Err(); err != nil {
 			return Outcome{Err: unreachable(err)}
@@ -97,6 +102,7 @@ func (l *Login) Send(ctx context.Context, t *Transaction) Outcome {
 		if l.closed {
 			return Outcome{Err: unreachable(errors.New("session is over"))}
 		}
+
 		if l.c != nil && (l.c.broken || l.c.messages >= l.p.c.MaxMessages) {
 			l.letGo()
 		}
@@ -110,6 +116,7 @@ func (l *Login) Send(ctx context.Context, t *Transaction) Outcome {
 				return Outcome{Err: err}
 			}
 		}
+
 		out := l.p.transact(ctx, l.h, l.c, t)
 		stale, session := errors.Is(out.Err, errStale), errors.Is(out.Err, ErrSession)
 		if (stale || session) && !fresh && !again {
@@ -121,6 +128,7 @@ func (l *Login) Send(ctx context.Context, t *Transaction) Outcome {
 			out.Err = unreachable(fmt.Errorf("%s: closed before it answered MAIL", out.Upstream))
 			return out
 		}
+
 		if out.Err == nil {
 			l.p.hear(l.h)
 		}

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -54,6 +55,7 @@ type Config struct {
 type Pool struct {
 	c        Config
 	sessions tls.ClientSessionCache
+	dial     func(ctx context.Context, network, addr string) (net.Conn, error)
 
 	mu      sync.Mutex
 	hosts   []*host
@@ -81,8 +83,24 @@ type host struct {
 	heard     time.Time // when it last answered as it should
 }
 
-// New makes a pool. It opens nothing yet.
+// New returns a pool. It opens nothing yet.
 func New(c Config) *Pool {
+	c.setDefaults()
+	p := &Pool{
+		c:        c,
+		sessions: tls.NewLRUClientSessionCache(64),
+		dial:     (&net.Dialer{Timeout: c.Timeouts.Connect}).DialContext,
+		wake:     make(chan struct{}),
+	}
+	for _, a := range c.Addrs {
+		p.hosts = append(p.hosts, &host{addr: a})
+	}
+	p.register()
+
+	return p
+}
+
+func (c *Config) setDefaults() {
 	if c.MaxConnections == 0 {
 		c.MaxConnections = 64
 	}
@@ -99,25 +117,33 @@ func New(c Config) *Pool {
 		c.Wait = 30 * time.Second
 	}
 	c.Timeouts = c.Timeouts.withDefaults()
-	p := &Pool{c: c, sessions: tls.NewLRUClientSessionCache(64), wake: make(chan struct{}),
-		dials: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_upstream_connections_total",
-			Help: "Connections opened to an upstream, by result."}, []string{"upstream", "result"}),
-		replies: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_upstream_replies_total",
-			Help: "Outcomes of transactions, by class of the final reply, \"session\" where it refused us and not the message, \"lost\" where none came, or \"doubtful\" where none came after the whole message."}, []string{"upstream", "class"}),
-		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "postern_upstream_duration_seconds",
-			Help:    "From MAIL to the upstream's reply to the final dot.",
-			Buckets: c.DurationBuckets,
-		}, []string{"upstream"}),
+}
+
+// register makes the metrics, and shows them where the configuration says so.
+func (p *Pool) register() {
+	p.dials = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "postern_upstream_connections_total",
+		Help: "Connections opened to an upstream, by result.",
+	}, []string{"upstream", "result"})
+	p.replies = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "postern_upstream_replies_total",
+		Help: "Outcomes of transactions, by class of the final reply, " +
+			"\"session\" where it refused us and not the message, " +
+			"\"lost\" where none came, or \"doubtful\" where none came after the whole message.",
+	}, []string{"upstream", "class"})
+	p.durations = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "postern_upstream_duration_seconds",
+		Help:    "From MAIL to the upstream's reply to the final dot.",
+		Buckets: p.c.DurationBuckets,
+	}, []string{"upstream"})
+	open := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "postern_upstream_open_connections",
+		Help: "Connections to upstreams now open.",
+	}, p.openConnections)
+
+	if p.c.Metrics != nil {
+		p.c.Metrics.MustRegister(p.dials, p.replies, p.durations, open)
 	}
-	for _, a := range c.Addrs {
-		p.hosts = append(p.hosts, &host{addr: a})
-	}
-	if c.Metrics != nil {
-		c.Metrics.MustRegister(p.dials, p.replies, p.durations, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "postern_upstream_open_connections", Help: "Connections to upstreams now open."}, p.openConnections))
-	}
-	return p
 }
 
 func (p *Pool) openConnections() float64 {
@@ -127,6 +153,7 @@ func (p *Pool) openConnections() float64 {
 	for _, h := range p.hosts {
 		n += h.open
 	}
+
 	return float64(n)
 }
 
@@ -154,6 +181,7 @@ func (p *Pool) endIdle() {
 		h.idle = nil
 	}
 	p.mu.Unlock()
+
 	for _, c := range idle {
 		c.quit()
 	}
@@ -180,47 +208,51 @@ type lease struct {
 // transactions, or leave to open one there. It waits up to Wait for either.
 // fresh asks for leave to dial whatever idles; skip are hosts not to try.
 func (p *Pool) acquire(ctx context.Context, fresh bool, skip map[*host]bool) (lease, error) {
-	timer := time.NewTimer(p.c.Wait)
-	defer timer.Stop()
+	over := time.After(p.c.Wait)
 	for {
 		p.mu.Lock()
 		if p.closed {
 			p.mu.Unlock()
-			return lease{}, envelope.Defer(451, [3]int{4, 3, 2}, "Shutting down, try again later", errors.New("upstream: pool closed"))
+			return lease{}, envelope.Defer(451, [3]int{4, 3, 2}, "Shutting down, try again later",
+				errors.New("upstream: pool closed"))
 		}
-		l, any := p.pick(fresh, skip, time.Now())
+		l, left := p.pick(fresh, skip, time.Now())
 		wake := p.wake
 		p.mu.Unlock()
+
 		if l.h != nil {
 			return l, nil
 		}
-		if !any {
+		if !left {
 			return lease{}, nil
 		}
+
 		select {
 		case <-wake:
-		case <-timer.C:
-			return lease{}, envelope.Defer(451, [3]int{4, 3, 2}, "All connections to the upstream are busy, try again later", errors.New("upstream: no free connection"))
+		case <-over:
+			return lease{}, envelope.Defer(451, [3]int{4, 3, 2},
+				"All connections to the upstream are busy, try again later", errors.New("upstream: no free connection"))
 		case <-ctx.Done():
 			return lease{}, unreachable(ctx.Err())
 		}
 	}
 }
 
-// pick chooses a host under p.mu. any is false where no host is left to try.
-func (p *Pool) pick(fresh bool, skip map[*host]bool, now time.Time) (l lease, any bool) {
-	var best *host
+// pick chooses a host under p.mu. left is false where no host is left to try.
+func (p *Pool) pick(fresh bool, skip map[*host]bool, now time.Time) (l lease, left bool) {
 	healthier := func(a, b *host) bool {
 		if ah, bh := !now.Before(a.notBefore), !now.Before(b.notBefore); ah != bh {
 			return ah
 		}
 		return a.busy < b.busy
 	}
+
+	var best *host
 	for _, h := range p.hosts {
 		if skip[h] {
 			continue
 		}
-		any = true
+		left = true
 		if len(h.idle) == 0 && h.open >= p.c.MaxConnections {
 			continue
 		}
@@ -229,8 +261,9 @@ func (p *Pool) pick(fresh bool, skip map[*host]bool, now time.Time) (l lease, an
 		}
 	}
 	if best == nil {
-		return lease{}, any
+		return lease{}, left
 	}
+
 	best.busy++
 	for len(best.idle) > 0 {
 		c := best.idle[len(best.idle)-1]
@@ -242,12 +275,14 @@ func (p *Pool) pick(fresh bool, skip map[*host]bool, now time.Time) (l lease, an
 		go c.quit()
 	}
 	best.open++
+
 	return lease{h: best}, true
 }
 
 // release gives a connection back, or its slot where c is nil or used up.
 func (p *Pool) release(h *host, c *conn) {
 	keep := c != nil && !c.broken && c.messages < p.c.MaxMessages && time.Since(c.born) < p.c.MaxAge
+
 	p.mu.Lock()
 	h.busy--
 	if c != nil && !c.broken {
@@ -263,6 +298,7 @@ func (p *Pool) release(h *host, c *conn) {
 	close(p.wake)
 	p.wake = make(chan struct{})
 	p.mu.Unlock()
+
 	if c != nil && !keep {
 		c.quit()
 	}
@@ -282,6 +318,7 @@ func (p *Pool) dialFor(ctx context.Context, h *host, login func(*conn) error) (*
 		result = dialFailed
 	}
 	p.dialled(h, c, result)
+
 	return c, err
 }
 
@@ -300,7 +337,8 @@ func (p *Pool) dialled(h *host, c *conn, result dialResult) {
 	p.mu.Lock()
 	switch result {
 	case dialOK:
-		h.failures, h.notBefore, h.heard = 0, time.Time{}, time.Now()
+		h.failures, h.notBefore = 0, time.Time{}
+		h.heard = time.Now()
 		h.spoken, h.sevenBit = true, !c.ext.Has("8BITMIME")
 	case dialFailed:
 		h.failures++
@@ -324,17 +362,19 @@ func (p *Pool) Check(ctx context.Context) {
 		}
 	}
 	p.mu.Unlock()
+
 	for _, h := range ill {
 		c, _ := p.dialFor(ctx, h, p.login)
 		p.release(h, c)
 	}
 }
 
-// TakesEightBit tells whether a message with 8-bit content may wait as it is:
+// TakesEightBit reports whether a message with 8-bit content may wait as it is:
 // an upstream has been spoken to, and none that has been lacks 8BITMIME.
 func (p *Pool) TakesEightBit() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+
 	spoken := false
 	for _, h := range p.hosts {
 		if h.sevenBit {
@@ -342,6 +382,7 @@ func (p *Pool) TakesEightBit() bool {
 		}
 		spoken = spoken || h.spoken
 	}
+
 	return spoken
 }
 
@@ -380,7 +421,8 @@ func (p *Pool) Send(ctx context.Context, t *Transaction) Outcome {
 		case errors.Is(out.Err, errStale):
 			out = Outcome{Err: unreachable(fmt.Errorf("%s: closed before it answered MAIL", l.h.addr))}
 		case errors.Is(out.Err, ErrEightBit), errors.Is(out.Err, errUTF8): // another may offer it
-			skip[l.h], last, lacking = true, out, true
+			skip[l.h], lacking = true, true
+			last = out
 			continue
 		case errors.Is(out.Err, ErrSession):
 			p.count(out)
@@ -411,6 +453,7 @@ func (p *Pool) sendOver(ctx context.Context, l lease, t *Transaction) Outcome {
 
 	out := p.transact(ctx, l.h, c, t)
 	p.release(l.h, c)
+
 	return out
 }
 
@@ -440,6 +483,7 @@ func (p *Pool) count(o Outcome) {
 	case o.Err == nil:
 		class = fmt.Sprintf("%dxx", o.Reply.Code/100)
 	}
+
 	p.replies.WithLabelValues(o.Upstream, class).Inc()
 }
 
@@ -457,6 +501,7 @@ func (p *Pool) Ping(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+
 		c := l.c
 		if c == nil {
 			c, err = p.dialFor(ctx, l.h, p.login)
@@ -497,6 +542,7 @@ func (p *Pool) saturated() *host {
 			last = h
 		}
 	}
+
 	return last
 }
 
@@ -513,5 +559,6 @@ func (p *Pool) pingBusy(ctx context.Context, h *host) error {
 	if err == nil {
 		c.quit()
 	}
+
 	return err
 }

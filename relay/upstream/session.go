@@ -35,6 +35,7 @@ func refused(p phase, r envelope.Reply) Outcome {
 		// Too many recipients: meant as 452 (RFC 5321 section 4.5.3.1.10).
 		r.Code, r.Enhanced = 452, [3]int{4, 5, 3}
 	}
+
 	return Outcome{Reply: r}
 }
 
@@ -57,5 +58,6 @@ func concernsSession(p phase, r envelope.Reply) bool {
 	case 7:
 		return p != phaseFinalDot
 	}
+
 	return true
 }

@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,16 +21,25 @@ import (
 
 // scripted is an upstream that answers by a function of the connection's number,
 // from 1 on, and the command. "." is the final dot; an empty answer is the usual
-// one, and one that ends with closing is the last of its connection.
+// one, and one that ends with closing is the last of its connection. After silent
+// it says nothing more, and after an answer that ends with deaf it does not even
+// read.
 type scripted struct {
 	addr   string
 	answer func(conn int, command string) string
 
 	mu    sync.Mutex
 	conns int
+	lines []string // what came in, without messages
+	texts []string // messages, as they came in
+	ends  []func() // of connections
 }
 
-const closing = "\x00"
+const (
+	closing = "\x00"
+	silent  = "\x01"
+	deaf    = "\x02"
+)
 
 func newScripted(t *testing.T, answer func(conn int, command string) string) *scripted {
 	t.Helper()
@@ -65,33 +76,91 @@ func newScripted(t *testing.T, answer func(conn int, command string) string) *sc
 
 func (s *scripted) serve(c net.Conn, n int) {
 	usual := map[string]string{
-		"greeting": "220 up.example", "EHLO": "250-up.example\r\n250-PIPELINING\r\n250 AUTH PLAIN", "MAIL": "250 ok", "RCPT": "250 ok",
-		"DATA": "354 go", ".": "250 taken", "RSET": "250 ok", "NOOP": "250 ok", "QUIT": "221 bye", "AUTH": "235 in",
+		"greeting": "220 up.example",
+		"EHLO":     "250-up.example\r\n250-PIPELINING\r\n250 AUTH PLAIN",
+		"AUTH":     "235 in",
+		"MAIL":     "250 ok",
+		"RCPT":     "250 ok",
+		"DATA":     "354 go",
+		".":        "250 taken",
+		"RSET":     "250 ok",
+		"NOOP":     "250 ok",
+		"QUIT":     "221 bye",
 	}
+	over := make(chan struct{})
 	reply := func(command string) string {
 		answer := s.answer(n, command)
 		if answer == "" {
 			answer = usual[command]
 		}
 		text, last := strings.CutSuffix(answer, closing)
-		fmt.Fprintf(c, "%s\r\n", text)
+		text, stops := strings.CutSuffix(text, deaf)
+		if answer == silent {
+			_, _ = io.Copy(io.Discard, c)
+			return answer
+		}
+		if text != "" {
+			fmt.Fprintf(c, "%s\r\n", text)
+		}
+		if stops {
+			<-over
+		}
 		if last {
 			c.Close()
 		}
 		return answer
 	}
+	s.mu.Lock()
+	s.ends = append(s.ends, func() { close(over) })
+	s.mu.Unlock()
 
 	reply("greeting")
 	lines := bufio.NewScanner(c)
 	for lines.Scan() {
-		verb, _, _ := strings.Cut(lines.Text(), " ")
+		line := lines.Text()
+		s.mu.Lock()
+		s.lines = append(s.lines, line)
+		s.mu.Unlock()
+		verb, _, _ := strings.Cut(line, " ")
 		if answer := reply(verb); !strings.HasPrefix(answer, "354") {
 			continue
 		}
+		text := ""
 		for lines.Scan() && lines.Text() != "." {
+			text += lines.Text() + "\n"
 		}
+		if lines.Text() != "." { // the connection was lost
+			return
+		}
+		s.mu.Lock()
+		s.texts = append(s.texts, text)
+		s.mu.Unlock()
 		reply(".")
 	}
+}
+
+// hangUp has deaf connections end.
+func (s *scripted) hangUp() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, end := range s.ends {
+		end()
+	}
+	s.ends = nil
+}
+
+// commands returns what came in, but for messages.
+func (s *scripted) commands() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.lines)
+}
+
+// messages returns the messages that came in, to their final dots.
+func (s *scripted) messages() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.texts)
 }
 
 func (s *scripted) connections() int {

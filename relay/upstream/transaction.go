@@ -36,7 +36,7 @@ type Outcome struct {
 	answered bool // the final dot was replied to, whatever the reply
 }
 
-// Accepted tells whether the upstream took the message.
+// Accepted reports whether the upstream took the message.
 func (o Outcome) Accepted() bool { return o.Err == nil && o.Reply.Code/100 == 2 }
 
 // Permanent reports whether it was refused for good, by the upstream or because
@@ -46,6 +46,7 @@ func (o Outcome) Permanent() bool {
 	if errors.As(o.Err, &f) {
 		return f.Class == envelope.Permanent
 	}
+
 	return o.Err == nil && o.Reply.Code/100 == 5 && !concernsSession(phaseFinalDot, o.Reply)
 }
 
@@ -54,6 +55,7 @@ func (t *Transaction) size() int {
 	for _, b := range t.Message {
 		n += len(b)
 	}
+
 	return n
 }
 
@@ -61,6 +63,7 @@ func (t *Transaction) size() int {
 func (t *Transaction) mailCommand(ext Extensions) string {
 	var b strings.Builder
 	b.WriteString("MAIL FROM:" + t.From.Path())
+
 	if ext.Has("SIZE") {
 		b.WriteString(" SIZE=" + strconv.Itoa(t.size()))
 	}
@@ -70,6 +73,7 @@ func (t *Transaction) mailCommand(ext Extensions) string {
 	if (t.Params.UTF8 || t.international()) && ext.Has("SMTPUTF8") {
 		b.WriteString(" SMTPUTF8")
 	}
+
 	if ext.Has("DSN") {
 		if t.Params.Return != "" {
 			b.WriteString(" RET=" + t.Params.Return)
@@ -78,21 +82,28 @@ func (t *Transaction) mailCommand(ext Extensions) string {
 			b.WriteString(" ENVID=" + envelope.Xtext(t.Params.EnvelopeID))
 		}
 	}
+
 	return b.String()
 }
 
 func (t *Transaction) rcptCommand(ext Extensions) string {
 	s := "RCPT TO:" + t.Recipient.Address.Path()
-	if ext.Has("DSN") {
-		if len(t.Recipient.Notify) > 0 {
-			s += " NOTIFY=" + strings.Join(t.Recipient.Notify, ",")
-		}
-		if r := t.Recipient; r.Original != "" && r.OriginalType == "utf-8" {
-			s += " ORCPT=utf-8;" + envelope.UTF8Xtext(r.Original)
-		} else if r.Original != "" {
-			s += " ORCPT=" + r.OriginalType + ";" + envelope.Xtext(r.Original)
-		}
+	if !ext.Has("DSN") {
+		return s
 	}
+
+	r := t.Recipient
+	if len(r.Notify) > 0 {
+		s += " NOTIFY=" + strings.Join(r.Notify, ",")
+	}
+	switch {
+	case r.Original == "":
+	case r.OriginalType == "utf-8":
+		s += " ORCPT=utf-8;" + envelope.UTF8Xtext(r.Original)
+	default:
+		s += " ORCPT=" + r.OriginalType + ";" + envelope.Xtext(r.Original)
+	}
+
 	return s
 }
 
@@ -110,23 +121,26 @@ var ErrEightBit = errors.New("upstream does not offer 8BITMIME")
 // offer it; nothing was sent.
 var errUTF8 = errors.New("upstream does not offer SMTPUTF8")
 
-// international tells whether an address of the envelope needs SMTPUTF8.
+// international reports whether an address of the envelope needs SMTPUTF8.
 func (t *Transaction) international() bool {
 	return !t.From.IsASCII() || !t.Recipient.Address.IsASCII()
 }
 
-// needs tells which extension a transaction cannot do without.
+// needs returns an error where a transaction cannot do without an extension that
+// is not offered.
 func (t *Transaction) needs(ext Extensions) error {
 	if !ext.Has("SMTPUTF8") && (t.Params.UTF8 && t.Params.NeedsUTF8 || t.international()) {
 		f := envelope.Refuse(550, [3]int{5, 6, 7}, "Upstream does not take internationalised addresses or headers")
 		f.Err = errUTF8
 		return f
 	}
+
 	if t.EightBit && !ext.Has("8BITMIME") {
 		f := envelope.Refuse(550, [3]int{5, 6, 3}, "Message has 8-bit content and the upstream does not offer 8BITMIME")
 		f.Err = ErrEightBit
 		return f
 	}
+
 	return nil
 }
 
@@ -137,20 +151,22 @@ func (c *conn) transaction(ctx context.Context, t *Transaction) Outcome {
 	if err := t.needs(c.ext); err != nil {
 		return Outcome{Err: err}
 	}
+
 	stop := context.AfterFunc(ctx, func() { c.raw.SetDeadline(time.Unix(1, 0)) })
 	defer func() {
 		if !stop() {
 			c.broken = true
 		}
 	}()
+
 	refusal, err := c.envelope(ctx, t)
 	if err != nil {
 		return Outcome{Err: err}
 	}
 	if refusal != nil {
-		c.close421(refusal.reply)
 		return c.checkSession(refused(refusal.phase, refusal.reply))
 	}
+
 	return c.data(ctx, t)
 }
 
@@ -160,6 +176,7 @@ func (c *conn) checkSession(o Outcome) Outcome {
 	if errors.Is(o.Err, ErrSession) {
 		c.broken = true
 	}
+
 	return o
 }
 
@@ -178,10 +195,8 @@ func (c *conn) close421(r envelope.Reply) {
 
 // deadline sets a phase's deadline, unless ctx has ended meanwhile.
 func (c *conn) deadline(ctx context.Context, d time.Duration) {
-	if ctx.Err() == nil {
-		c.raw.SetDeadline(time.Now().Add(d))
-	}
-	if ctx.Err() != nil { // it may have ended in between, before our deadline
+	c.raw.SetDeadline(time.Now().Add(d))
+	if ctx.Err() != nil { // its own deadline may have come before ours
 		c.raw.SetDeadline(time.Unix(1, 0))
 	}
 }
@@ -193,7 +208,6 @@ func (c *conn) envelope(ctx context.Context, t *Transaction) (*refusal, error) {
 	phases := [3]phase{phaseMail, phaseRcpt, phaseData}
 	pipelined := c.ext.Has("PIPELINING")
 
-	c.deadline(ctx, c.t.Command)
 	var first *refusal
 	sent, waiting := 0, false
 	for i, p := range phases {
@@ -202,6 +216,7 @@ func (c *conn) envelope(ctx context.Context, t *Transaction) (*refusal, error) {
 			if pipelined {
 				n = len(commands)
 			}
+			c.deadline(ctx, c.t.Command)
 			if err := c.flight(commands[sent:n]); err != nil {
 				return nil, notTaken(p, err)
 			}
@@ -211,7 +226,6 @@ func (c *conn) envelope(ctx context.Context, t *Transaction) (*refusal, error) {
 		r, err := c.readReply()
 		switch {
 		case err != nil && first != nil: // it refused, and closed before the other replies
-			c.broken = true
 			return first, nil
 		case err != nil && i == 0 && !isTimeout(err) && !errors.Is(err, errReply):
 			return nil, errStale
@@ -242,6 +256,7 @@ func (c *conn) envelope(ctx context.Context, t *Transaction) (*refusal, error) {
 	if first != nil {
 		c.afterRefusal(first.reply.Code == 421 || waiting)
 	}
+
 	return first, nil
 }
 
@@ -252,10 +267,12 @@ func (c *conn) flight(commands []string) error {
 		c.w.WriteString(line) // bufio keeps the first error
 		c.w.WriteString("\r\n")
 	}
+
 	if err := c.w.Flush(); err != nil {
 		c.broken = true
 		return err
 	}
+
 	return nil
 }
 
@@ -265,15 +282,18 @@ func notTaken(p phase, err error) error {
 	if p == phaseMail {
 		return errStale
 	}
+
 	return lost(p, err)
 }
 
 // afterRefusal brings the connection back to where a new MAIL may come. One
 // whose upstream says 421, or waits for a message that nobody is to get, ends.
 func (c *conn) afterRefusal(over bool) {
-	if c.broken = c.broken || over; c.broken {
+	c.broken = c.broken || over
+	if c.broken {
 		return
 	}
+
 	if r, err := c.command("RSET"); err != nil || r.Code/100 != 2 {
 		c.broken = true
 	}
@@ -293,6 +313,7 @@ func (c *conn) data(ctx context.Context, t *Transaction) Outcome {
 		err = c.w.Flush()
 	}
 	c.w.Reset(c.raw)
+
 	var f *envelope.Fault
 	if errors.As(err, &f) {
 		// Nothing was written of it. What came in passed the same check, so that
@@ -305,6 +326,7 @@ func (c *conn) data(ctx context.Context, t *Transaction) Outcome {
 		return Outcome{Err: lost(phaseMessage, err)}
 	}
 	c.said.message(t.size())
+
 	c.deadline(ctx, c.t.FinalDot)
 	r, err := c.readReply()
 	if err != nil {
@@ -314,6 +336,7 @@ func (c *conn) data(ctx context.Context, t *Transaction) Outcome {
 		c.broken = true
 		return Outcome{Err: lost(phaseFinalDot, fmt.Errorf("unexpected answer %s", r)), Doubtful: true}
 	}
+
 	c.close421(r)
 
 	out := Outcome{Reply: r}

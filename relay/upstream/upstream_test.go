@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -41,7 +42,12 @@ func start(t *testing.T, c sink.Config) *upstreamServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := &upstreamServer{addr: l.Addr().String()}
+
+	return startOn(t, l, l.Addr().String(), c)
+}
+
+func startOn(t *testing.T, l net.Listener, addr string, c sink.Config) *upstreamServer {
+	u := &upstreamServer{addr: addr}
 	c.Keep = func(m *sink.Message) {
 		u.mu.Lock()
 		u.got = append(u.got, m)
@@ -61,7 +67,7 @@ func pool(t *testing.T, c upstream.Config) *upstream.Pool {
 		c.TLS = upstream.TLSOpportunistic
 	}
 	p := upstream.New(c)
-	t.Cleanup(p.Close)
+	watch(t, p)
 	return p
 }
 
@@ -76,9 +82,6 @@ func transaction() *upstream.Transaction {
 
 const arrived = "Sig: x\r\nFrom: a@example.com\r\n\r\n.dot\r\nlast line\r\n"
 
-// shortly are timeouts that end a test soon and that nothing else runs into.
-var shortly = upstream.Timeouts{Connect: 300 * time.Millisecond, Greeting: 300 * time.Millisecond, Command: 300 * time.Millisecond, Data: 300 * time.Millisecond, FinalDot: 300 * time.Millisecond}
-
 // TestPhases fails in each phase in each way.
 func TestPhases(t *testing.T) {
 	at := func(phase string, a sink.Action) func(string, string) sink.Action {
@@ -89,7 +92,7 @@ func TestPhases(t *testing.T) {
 			return sink.Action{}
 		}
 	}
-	drop, hang := sink.Action{Drop: true}, sink.Action{Delay: time.Second, Drop: true}
+	drop, hang := sink.Action{Drop: true}, sink.Action{Delay: time.Hour, Drop: true}
 	for _, c := range []struct {
 		name     string
 		script   func(string, string) sink.Action
@@ -130,10 +133,11 @@ func TestPhases(t *testing.T) {
 			if !pipelining {
 				name, ext = name+", one by one", ext[1:]
 			}
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				u := start(t, sink.Config{Script: c.script, Extensions: ext})
-				out := pool(t, upstream.Config{Addrs: []string{u.addr}, Timeouts: shortly}).Send(context.Background(), transaction())
+			run(t, name, func(t *testing.T) {
+				n := newNetwork()
+				u := n.sink(t, "127.0.0.1:25", sink.Config{Script: c.script, Extensions: ext})
+				p, _ := n.pool(t, upstream.Config{Addrs: []string{u.addr}})
+				out := p.Send(context.Background(), transaction())
 				reply := out.Reply
 				if out.Err != nil {
 					reply = envelope.ReplyFor(out.Err)
@@ -456,35 +460,32 @@ func TestLogin(t *testing.T) {
 
 // TestCheck: an upstream that was away is found back without mail.
 func TestCheck(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
-	p := pool(t, upstream.Config{Addrs: []string{addr}})
-	if out := p.Send(context.Background(), transaction()); out.Err == nil {
-		t.Fatal("nobody was there")
-	}
-	if l, err = net.Listen("tcp", addr); err != nil {
-		t.Fatal(err)
-	}
-	s := sink.New(sink.Config{})
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); s.Serve(ctx, l) }()
-	defer func() { cancel(); <-done }()
-	deadline := time.Now().Add(20 * time.Second)
-	for s.Connections() == 0 && time.Now().Before(deadline) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork()
+		p, _ := n.pool(t, upstream.Config{Addrs: []string{"127.0.0.1:25"}})
+		if out := p.Send(context.Background(), transaction()); out.Err == nil {
+			t.Fatal("nobody was there")
+		}
+		u := n.sink(t, "127.0.0.1:25", sink.Config{})
 		p.Check(context.Background())
-	}
-	for range 3 { // well again: nothing is dialled
-		p.Check(context.Background())
-	}
-	if n := s.Connections(); n != 1 {
-		t.Errorf("%d connections", n)
-	}
-	if out := p.Send(context.Background(), transaction()); !out.Accepted() || s.Connections() != 1 {
-		t.Errorf("%+v over %d connections", out, s.Connections())
-	}
+		if n := u.Connections(); n != 0 {
+			t.Errorf("%d connections within the pause, want none", n)
+		}
+		time.Sleep(time.Second)
+		for range 3 { // well again: nothing more is dialled
+			p.Check(context.Background())
+		}
+		if n := u.Connections(); n != 1 {
+			t.Errorf("%d connections, want 1", n)
+		}
+		if out := p.Send(context.Background(), transaction()); !out.Accepted() || u.Connections() != 1 {
+			t.Errorf("%+v over %d connections, want 1", out, u.Connections())
+		}
+	})
+}
+
+// run is t.Run with a clock that goes on when nothing else does.
+func run(t *testing.T, name string, f func(t *testing.T)) {
+	t.Helper()
+	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
 }
