@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,7 +43,15 @@ func good(id string) bool { return strings.HasPrefix(id, "good") }
 
 func follower(t *testing.T, dir string, m *memory) *Follower {
 	t.Helper()
-	f, err := New(Config{Globs: []string{filepath.Join(dir, "acct*.csv")}, Dir: filepath.Join(dir, "state"), Settings: Settings{Verify: good}, Events: m, Log: slog.New(slog.DiscardHandler)})
+	f, err := New(Config{
+		Globs:     []string{filepath.Join(dir, "acct*.csv")},
+		Dir:       filepath.Join(dir, "state"),
+		Settings:  Settings{Verify: good},
+		Events:    m,
+		OffsetsFS: &disk{},
+		BadFS:     &disk{},
+		Log:       silent,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +259,7 @@ func FuzzFollow(f *testing.F) {
 }
 
 func BenchmarkConvert(b *testing.B) {
-	f, err := New(Config{Dir: b.TempDir(), Settings: Settings{Verify: good}, Log: slog.New(slog.DiscardHandler)})
+	f, err := New(Config{Dir: b.TempDir(), Settings: Settings{Verify: good}, Log: silent})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -72,7 +73,7 @@ func handOver(c net.Conn, dir string) error {
 		return fmt.Errorf("%T is not a Unix socket", c)
 	}
 
-	f, err := createPipeFile(dir)
+	f, err := createPipeFile(osPipes{}, dir)
 	if err != nil {
 		_, sendErr := io.WriteString(c, err.Error())
 		return errors.Join(err, sendErr)
@@ -118,11 +119,14 @@ func Receive(c *net.UnixConn) (*os.File, error) {
 	return nil, errors.New("the gateway sent something else than a file")
 }
 
+// pending ends the name of a file that is not locked yet.
+const pending = ".new"
+
 // createPipeFile makes a file that is locked before it has the name by which a
 // follower would find it, and remove it as one whose writer has gone. In a
 // folder that gives its group to its files (setgid), that group may read and
 // remove it.
-func createPipeFile(dir string) (*os.File, error) {
+func createPipeFile(fsys PipeFS, dir string) (PipeFile, error) {
 	mode := os.FileMode(0o600)
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -132,22 +136,23 @@ func createPipeFile(dir string) (*os.File, error) {
 		mode = 0o660
 	}
 
-	f, err := os.CreateTemp(dir, fmt.Sprintf("pipe-%s-%d-*.csv.new", time.Now().UTC().Format("20060102T150405.000000"), os.Getpid()))
+	now := time.Now().UTC().Format("20060102T150405.000000")
+	f, err := fsys.CreateTemp(dir, fmt.Sprintf("pipe-%s-%d-*.csv%s", now, os.Getpid(), pending))
 	if err != nil {
 		return nil, err
 	}
-	pending := f.Name()
+
 	err = f.Chmod(mode)
 	if err == nil {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		err = f.Lock()
 	}
 	if err == nil {
-		err = os.Rename(pending, pending[:len(pending)-len(".new")])
+		err = fsys.Rename(f.Name(), strings.TrimSuffix(f.Name(), pending))
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close(), os.Remove(pending))
+		return nil, errors.Join(err, f.Close(), fsys.Remove(f.Name()))
 	}
-	if err := syncDir(dir); err != nil {
+	if err := fsys.SyncDir(dir); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 

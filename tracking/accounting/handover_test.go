@@ -203,13 +203,13 @@ func TestFilesOfASharedFolderAreItsGroups(t *testing.T) {
 			if err := os.Chmod(dir, c.dir); err != nil {
 				t.Fatal(err)
 			}
-			f, err := createPipeFile(dir)
+			f, err := createPipeFile(osPipes{}, dir)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer f.Close()
 
-			info, err := f.Stat()
+			info, err := os.Stat(strings.TrimSuffix(f.Name(), pending))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -35,6 +35,7 @@ const writable = 2 | 1
 type PipeTarget struct {
 	Gateway func() (*os.File, error) // a file from the gateway, as HandOver sends it; nil: none is asked
 	Dir     string                   // a folder for files of its own, where there is no gateway
+	FS      PipeFS                   // of Dir; nil: the machine's own
 }
 
 // Pipe copies r, PowerMTA's records with their header line first, into files
@@ -62,6 +63,10 @@ func Pipe(ctx context.Context, r io.Reader, to PipeTarget, log *slog.Logger) err
 }
 
 func newPipe(to PipeTarget, log *slog.Logger) *pipe {
+	if to.FS == nil {
+		to.FS = osPipes{}
+	}
+
 	return &pipe{to: to, log: log, chunks: make(chan []byte, pipeBacklog), wait: pipeWait}
 }
 
@@ -73,7 +78,7 @@ type pipe struct {
 	wait   time.Duration
 
 	// What follows is the writer's.
-	file   *os.File
+	file   PipeFile
 	size   int64 // synced
 	split  splitter
 	cut    bool   // within a line that is too long
@@ -210,10 +215,10 @@ func (p *pipe) put(b []byte) error {
 	}
 	fresh := p.file == nil || p.size > maxPipeBytes
 	if fresh {
-		switch err := p.open(); {
-		case err != nil && p.file == nil:
-			return err
-		case err != nil:
+		if err := p.open(); err != nil {
+			if p.file == nil {
+				return err
+			}
 			fresh = false // the file before is good as long as there is no other
 		}
 	}
@@ -250,24 +255,28 @@ func (p *pipe) open() error {
 		return err
 	}
 
-	closeErr := p.close() // what is in it is synced
-	p.file, p.size = f, 0
-	return closeErr
+	if err := p.close(); err != nil { // what is in it is synced
+		p.log.Warn("accounting: pipe: a file not closed", "err", err)
+	}
+	p.file = f
+	p.size = 0
+
+	return nil
 }
 
-func (p *pipe) newFile() (*os.File, error) {
+func (p *pipe) newFile() (PipeFile, error) {
 	var gatewayErr error
 	if p.to.Gateway != nil {
 		var f *os.File
 		if f, gatewayErr = p.to.Gateway(); gatewayErr == nil {
-			return f, nil
+			return osPipeFile{f}, nil
 		}
 	}
 	if p.to.Dir == "" {
 		return nil, gatewayErr
 	}
 
-	f, err := createPipeFile(p.to.Dir)
+	f, err := createPipeFile(p.to.FS, p.to.Dir)
 	if err != nil {
 		return nil, errors.Join(gatewayErr, err)
 	}
@@ -297,14 +306,6 @@ func (p *pipe) close() error {
 	return err
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 // clearPipe removes the pipe's files that were read to their end and whose
 // writer has gone.
 func (f *Follower) clearPipe(ctx context.Context) error {
@@ -332,7 +333,7 @@ func (f *Follower) clearOne(ctx context.Context, name string) error {
 	}
 	defer file.Close()
 
-	if syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+	if flock(file) != nil {
 		return nil // its writer lives
 	}
 	info, err := file.Stat()
