@@ -306,3 +306,26 @@ func unfinished(t *testing.T, dir string) []string {
 
 	return out
 }
+
+// logged keeps a log that is written from other goroutines.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	return l.text.Write(b)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	return l.text.String()
+}
+
+// newBad is what bad lines are kept with on a disk.
+func newBad(d *disk) *atomicfile.Appender { return atomicfile.NewAppender(d) }

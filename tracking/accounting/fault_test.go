@@ -168,7 +168,7 @@ func TestPipeOnAFailingDisk(t *testing.T) {
 					dir, m := t.TempDir(), &memory{}
 					to := PipeTarget{Dir: filepath.Join(dir, "pipe"), FS: d}
 					begun := time.Now()
-					err := Pipe(t.Context(), iotest(header+cleans(records)), to, silent)
+					err := Pipe(t.Context(), slowly(header+cleans(records)), to, silent)
 					if err != nil && d.which != "close" { // what is closed is synced
 						t.Errorf("call %d (%s) fails: %v", at, d.which, err)
 					}

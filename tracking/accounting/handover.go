@@ -89,8 +89,10 @@ func handOver(c net.Conn, dir string) error {
 }
 
 // Receive takes the file that HandOver sends.
-func Receive(c *net.UnixConn) (*os.File, error) {
-	if err := c.SetDeadline(time.Now().Add(handoverTimeout)); err != nil {
+func Receive(c *net.UnixConn) (*os.File, error) { return receive(c, handoverTimeout) }
+
+func receive(c *net.UnixConn, timeout time.Duration) (*os.File, error) {
+	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return nil, err
 	}
 

@@ -50,7 +50,7 @@ func pipeFiles(t *testing.T, dir string) []string {
 func TestPipe(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
 	in := header + delivered + bounced("good-2", "other", "5.0.0", "smtp;550 line one\nline two")
-	if err := Pipe(context.Background(), iotest(in), unsynced(dir), silent); err != nil {
+	if err := Pipe(context.Background(), slowly(in), unsynced(dir), silent); err != nil {
 		t.Fatal(err)
 	}
 	if names := pipeFiles(t, dir); len(names) != 1 {
@@ -66,8 +66,8 @@ func TestPipe(t *testing.T) {
 	}
 }
 
-// iotest gives its text a few bytes at a time.
-func iotest(s string) io.Reader { return &slow{s} }
+// slowly gives its text a few bytes at a time.
+func slowly(s string) io.Reader { return &slow{s} }
 
 type slow struct{ s string }
 

@@ -150,3 +150,16 @@ func TestHeldFiles(t *testing.T) {
 		t.Errorf("%d events", len(m.events))
 	}
 }
+
+// failsFirst tells of each batch of events but the first, which fails.
+type failsFirst struct {
+	counting
+	calls *int
+}
+
+func (f failsFirst) Record(ctx context.Context, es ...*event.Event) error {
+	if *f.calls++; *f.calls == 1 {
+		return errDisk
+	}
+	return f.counting.Record(ctx, es...)
+}
