@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -437,7 +438,7 @@ func TestSignals(t *testing.T) {
 	}))
 	srv.Config.ErrorLog = slog.NewLogLogger(quiet.Handler(), slog.LevelInfo)
 	defer srv.Close()
-	s := &Signals{URL: srv.URL, APIKey: key, Client: &http.Client{Timeout: 200 * time.Millisecond, Transport: srv.Client().Transport}}
+	s := &Signals{URL: srv.URL, APIKey: key, Client: &http.Client{Transport: srv.Client().Transport}}
 	body := append(line(t, 1, nil), '\n')
 	for _, c := range []struct {
 		mode, key string
@@ -455,8 +456,10 @@ func TestSignals(t *testing.T) {
 			mu.Lock()
 			mode = c.mode
 			mu.Unlock()
-			if s.APIKey = key; c.key != "" {
-				s.APIKey = c.key
+			s.APIKey = cmp.Or(c.key, key)
+			s.Client.Timeout = time.Minute
+			if c.mode == "late" {
+				s.Client.Timeout = 20 * time.Millisecond
 			}
 			_, _, err := s.Send(context.Background(), body)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {

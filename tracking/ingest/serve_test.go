@@ -160,6 +160,48 @@ func TestRequestsOfABatch(t *testing.T) {
 	}
 }
 
+// TestPatienceSplitsNothing: a service that asks for patience gets the batch as
+// it was, though it takes others meanwhile.
+func TestPatienceSplitsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &timed{answer: func(_ int, ndjson string) error {
+			if has(ndjson, 1) {
+				return refusal(429, "slow down")
+			}
+			return nil
+		}}
+		r := start(t, t.TempDir(), nil, func(cfg *Config) {
+			cfg.Sink = s
+			cfg.MinBackoff = time.Second
+			cfg.MaxBackoff = time.Minute
+		}, of(t, event.Open, "m%", 1, 4)...)
+		for i := range 60 {
+			if err := r.spool.Append(t.Context(), of(t, event.Open, "n%", 10+i, 1)...); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Minute)
+		}
+		synctest.Wait()
+		r.stop()
+
+		requests := 0
+		for _, call := range s.calls {
+			if !has(call, 1) {
+				continue
+			}
+			if requests++; call != s.calls[0] {
+				t.Errorf("the batch was split: %q", call)
+			}
+		}
+		if requests < 60 || requests > 127 {
+			t.Errorf("%d requests in an hour, want 60 to 127", requests)
+		}
+		if got := r.up.aside.batches; got != 0 {
+			t.Errorf("%d batches are aside, want none", got)
+		}
+	})
+}
+
 // TestRefusedInARow: nineteen events that are refused alone are quarantined;
 // from the twentieth on it is asked whether it is they.
 func TestRefusedInARow(t *testing.T) {
