@@ -112,7 +112,7 @@ func checksum(data []byte) string {
 
 func (f *Follower) offsetsFile() string { return filepath.Join(f.c.Dir, "offsets.json") }
 
-// same tells whether a file is still the one that was read as far as s says.
+// same reports whether a file is still the one that was read as far as s says.
 func (s *fileState) same(file io.ReaderAt, size int64) bool {
 	if size < s.Offset || s.HeadLen > size {
 		return false

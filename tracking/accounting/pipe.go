@@ -59,6 +59,7 @@ func Pipe(ctx context.Context, r io.Reader, to PipeTarget, log *slog.Logger) err
 	ended := make(chan error, 1)
 	go func() { ended <- p.read(ctx, r) }() // may hang in a read when ctx ends
 	err := p.write(ctx, ended)
+
 	return errors.Join(err, p.close())
 }
 
@@ -113,12 +114,15 @@ func (p *pipe) push(ctx context.Context, b []byte) {
 	if p.lost > 0 {
 		b = append([]byte(cutHere), b...)
 	}
+
 	wait := time.NewTimer(p.wait)
 	defer wait.Stop()
+
 	select {
 	case p.chunks <- b:
 		if p.lost > 0 {
-			p.log.Error("ACCOUNTING RECORDS WERE LOST: the disk did not take them; read them from PowerMTA's accounting file", "bytes", p.lost)
+			p.log.Error("ACCOUNTING RECORDS WERE LOST: the disk did not take them; "+
+				"read them from PowerMTA's accounting file", "bytes", p.lost)
 			p.lost = 0
 		}
 	case <-wait.C:
@@ -138,9 +142,11 @@ func (p *pipe) write(ctx context.Context, ended <-chan error) error {
 			continue
 		default:
 		}
+
 		if !open || ctx.Err() != nil {
 			break
 		}
+
 		select {
 		case b := <-p.chunks:
 			p.add(ctx, b)
@@ -149,9 +155,9 @@ func (p *pipe) write(ctx context.Context, ended <-chan error) error {
 		case <-ctx.Done():
 		}
 	}
-	if len(p.rest) > 0 {
-		p.insist(ctx, p.rest)
-	}
+
+	p.insist(ctx, p.rest)
+
 	return errors.Join(readErr, p.err)
 }
 
@@ -213,6 +219,7 @@ func (p *pipe) put(b []byte) error {
 	if p.header == nil {
 		p.header = leadingHeader(b)
 	}
+
 	fresh := p.file == nil || p.size > maxPipeBytes
 	if fresh {
 		if err := p.open(); err != nil {
@@ -225,6 +232,7 @@ func (p *pipe) put(b []byte) error {
 	if fresh && p.header != nil && !bytes.HasPrefix(b, p.header) {
 		b = slices.Concat(p.header, b)
 	}
+
 	if _, err := p.file.Write(b); err != nil {
 		return err
 	}
@@ -232,6 +240,7 @@ func (p *pipe) put(b []byte) error {
 		return err
 	}
 	p.size += int64(len(b))
+
 	return nil
 }
 
@@ -267,10 +276,11 @@ func (p *pipe) open() error {
 func (p *pipe) newFile() (PipeFile, error) {
 	var gatewayErr error
 	if p.to.Gateway != nil {
-		var f *os.File
-		if f, gatewayErr = p.to.Gateway(); gatewayErr == nil {
+		f, err := p.to.Gateway()
+		if err == nil {
 			return osPipeFile{f}, nil
 		}
+		gatewayErr = err
 	}
 	if p.to.Dir == "" {
 		return nil, gatewayErr
@@ -301,8 +311,10 @@ func (p *pipe) close() error {
 	if p.file == nil {
 		return nil
 	}
+
 	err := p.file.Close()
 	p.file = nil
+
 	return err
 }
 

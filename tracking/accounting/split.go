@@ -86,7 +86,8 @@ func (s *splitter) next(data []byte, last bool) (t token, ok bool) {
 	case isHeader(s.fields):
 		s.width = len(s.fields)
 	case !s.fits() && !s.hasOwnColumns():
-		return token{n: first, err: fmt.Errorf("%w: %d fields for %d columns", ErrNoColumns, len(s.fields), s.width)}, true
+		err := fmt.Errorf("%w: %d fields for %d columns", ErrNoColumns, len(s.fields), s.width)
+		return token{n: first, err: err}, true
 	}
 
 	return token{fields: s.fields, n: n}, true
@@ -172,7 +173,9 @@ func beginsRecord(line []byte) bool {
 // length with the line end. An empty line has no fields. On errOpen s.ends has
 // the fields that were begun.
 func (s *splitter) parse(data []byte) (int, error) {
-	s.fields, s.ends, s.text = s.fields[:0], s.ends[:0], s.text[:0]
+	s.fields = s.fields[:0]
+	s.ends = s.ends[:0]
+	s.text = s.text[:0]
 
 	at := 0
 	if bytes.HasPrefix(data, bom) {

@@ -441,8 +441,12 @@ func (d *delivery) cut() {
 		}
 
 		if d.hasSlot && d.goAside() {
-			d.u.c.Log.Error("Signals: a batch fails again and again while others are taken; it goes on in parts, others pass it",
-				"batch", d.b.Batch, "events", len(d.waiting(p)), "err", d.entry.Error)
+			d.u.c.Log.Error("Signals: a batch fails again and again while others are taken; "+
+				"it goes on in parts, others pass it",
+				"batch", d.b.Batch,
+				"events", len(d.waiting(p)),
+				"err", d.entry.Error,
+			)
 		}
 		if len(d.waiting(p)) > 1 {
 			parts = append(parts, d.halves(p, patience-1)...)
@@ -544,7 +548,8 @@ func (d *delivery) finish() {
 
 	taken := max(0, e.Events-e.Aside)
 	if d.u.c.Verbose && e.Events > 0 {
-		what := fmt.Sprintf("Signals: Transferred %d events in batch %d successfully (id=%s)", taken, e.Batch, firstOf(e.IDs))
+		what := fmt.Sprintf("Signals: Transferred %d events in batch %d successfully (id=%s)",
+			taken, e.Batch, firstOf(e.IDs))
 		d.u.c.Log.Info(what, "raw", e.Raw, "gzip", e.Wire)
 	}
 

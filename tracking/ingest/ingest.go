@@ -286,7 +286,8 @@ type metrics struct {
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	counter := func(name, label, help string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_ingest_" + name, Help: help}, []string{label})
+		opts := prometheus.CounterOpts{Name: "postern_ingest_" + name, Help: help}
+		return prometheus.NewCounterVec(opts, []string{label})
 	}
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "postern_ingest_" + name, Help: help})

@@ -128,16 +128,19 @@ func (s *Signals) Outcomes(ctx context.Context, ids []string) ([]Outcome, error)
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/ingest/events") + "/events/ingest"
 	u.RawQuery = url.Values{"batch_ids": {strings.Join(ids, ",")}}.Encode()
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Authorization", s.APIKey)
+
 	res, err := s.client().Do(req)
 	if err != nil {
 		return nil, err
 	}
 	defer res.Body.Close()
+
 	answer, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
 	if err != nil {
 		return nil, err
@@ -145,12 +148,14 @@ func (s *Signals) Outcomes(ctx context.Context, ids []string) ([]Outcome, error)
 	if res.StatusCode != http.StatusOK {
 		return nil, &Refusal{Status: res.StatusCode, Words: words(answer)}
 	}
+
 	var out struct {
 		Results []Outcome `json:"results"`
 	}
 	if err := json.Unmarshal(answer, &out); err != nil {
 		return nil, fmt.Errorf("ingest: outcomes: %w", err)
 	}
+
 	return out.Results, nil
 }
 
@@ -170,6 +175,7 @@ func (s *Signals) Send(ctx context.Context, ndjson []byte) (id string, wire int,
 	z := zippers.Get().(*gzip.Writer)
 	defer zippers.Put(z)
 	z.Reset(&body)
+
 	if _, err := z.Write(ndjson); err != nil {
 		return "", 0, err
 	}
@@ -177,6 +183,7 @@ func (s *Signals) Send(ctx context.Context, ndjson []byte) (id string, wire int,
 		return "", 0, err
 	}
 	wire = body.Len()
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, &body)
 	if err != nil {
 		return "", wire, err
@@ -184,17 +191,20 @@ func (s *Signals) Send(ctx context.Context, ndjson []byte) (id string, wire int,
 	req.Header.Set("Authorization", s.APIKey)
 	req.Header.Set("Content-Type", "application/x-ndjson")
 	req.Header.Set("Content-Encoding", "gzip")
+
 	res, err := s.client().Do(req)
 	if err != nil {
 		return "", wire, err
 	}
 	defer res.Body.Close()
 	received := time.Now()
+
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if res.StatusCode/100 == 2 {
 		if err != nil {
 			return "", wire, err
 		}
+
 		var ok struct {
 			Results struct {
 				ID string `json:"id"`
@@ -204,6 +214,7 @@ func (s *Signals) Send(ctx context.Context, ndjson []byte) (id string, wire int,
 			s.noteDate(res.Header, received)
 			return ok.Results.ID, wire, nil
 		}
+
 		return "", wire, fmt.Errorf("HTTP %d without a batch id: %.200q", res.StatusCode, answer)
 	}
 
@@ -226,6 +237,7 @@ func words(answer []byte) string {
 	if json.Unmarshal(answer, &e) == nil && len(e.Errors) > 0 && e.Errors[0].Message != "" {
 		return e.Errors[0].Message
 	}
+
 	return fmt.Sprintf("%.200q", answer)
 }
 
@@ -237,5 +249,6 @@ func retryAfter(v string, now time.Time) time.Duration {
 	} else if t, err := http.ParseTime(v); err == nil {
 		d = t.Sub(now)
 	}
+
 	return min(max(d, 0), maxRetryAfter)
 }
