@@ -33,7 +33,7 @@ type Config struct {
 
 	Settings
 
-	OffsetsFS atomicfile.FS       // nil: the machine's own
+	OffsetsFS atomicfile.FS       // also removes files of pipes; nil: the machine's own
 	BadFS     atomicfile.AppendFS // nil: the machine's own
 
 	Now     func() time.Time
@@ -65,6 +65,9 @@ func New(c Config) (*Follower, error) {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.OffsetsFS == nil {
+		c.OffsetsFS = atomicfile.OS{}
 	}
 
 	f := &Follower{
@@ -265,7 +268,7 @@ func (f *Follower) read(ctx context.Context, key string, h *held, last bool) err
 		return fmt.Errorf("accounting: %w", err)
 	}
 	s := f.offsets[key]
-	if s == nil || info.Size() == s.Offset {
+	if info.Size() == s.Offset {
 		return nil
 	}
 	if !s.same(h.file, info.Size()) { // truncated, or another file

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"postern/tracking/event"
 )
 
 // openIn are the files of a folder that this process has open.
@@ -264,6 +266,9 @@ func TestPollGoesOn(t *testing.T) {
 	if err := os.Symlink("acct-loop.csv", filepath.Join(dir, "acct-loop.csv")); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Symlink("nowhere", filepath.Join(dir, "acct-gone.csv")); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Mkdir(filepath.Join(dir, "acct-folder.csv"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -276,8 +281,8 @@ func TestPollGoesOn(t *testing.T) {
 	if !errors.Is(err, filepath.ErrBadPattern) || !strings.Contains(err.Error(), "acct-loop.csv: too many levels") {
 		t.Errorf("got %v, want the bad pattern and the loop", err)
 	}
-	if strings.Contains(err.Error(), "acct-folder") {
-		t.Errorf("got %v, want no word of the folder", err)
+	if strings.Contains(err.Error(), "acct-folder") || strings.Contains(err.Error(), "acct-gone") {
+		t.Errorf("got %v, want no word of the folder and of a file that is gone", err)
 	}
 	if len(m.events) != 1 {
 		t.Errorf("%d events, want that of the file behind", len(m.events))
@@ -349,6 +354,98 @@ func TestRotatedFileStaysRotated(t *testing.T) {
 		}
 	}
 	f.closeAll()
+}
+
+// TestRotatedFileGrowsAfterAll: one that seemed quiet was written to, so that
+// the end of its last record may come.
+func TestRotatedFileGrowsAfterAll(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	first, second := filepath.Join(dir, "acct.csv"), filepath.Join(dir, "acct-2.csv")
+	appendTo(t, first, header+clean(1))
+	touched(t, first, noon)
+	f := follower(t, dir, m)
+	t.Cleanup(f.closeAll)
+	f.at(noon)
+	poll(t, f)
+	if err := os.Rename(first, second); err != nil {
+		t.Fatal(err)
+	}
+
+	later := noon.Add(time.Minute)
+	appendTo(t, second, torn)
+	touched(t, second, later)
+	f.at(later)
+	poll(t, f)
+	if bad := badLines(t, dir); bad != "" {
+		t.Errorf("just written, and given up: %q", bad)
+	}
+	appendTo(t, second, delivered[len(torn):])
+	touched(t, second, later)
+	poll(t, f)
+	if len(m.events) != 2 {
+		t.Errorf("%d events once the record had its end, want 2", len(m.events))
+	}
+}
+
+// TestLargeFilesAreReadInBlocks of 4 MiB, also when nothing more comes, and
+// until the context ends.
+func TestLargeFilesAreReadInBlocks(t *testing.T) {
+	const blocks = 3
+	record := clean(1)
+	text := header + strings.Repeat(record, blocks*4<<20/len(record))
+	dir := t.TempDir()
+	name := filepath.Join(dir, "acct.csv")
+	appendTo(t, name, text)
+	touched(t, name, noon)
+	records := strings.Count(text, "\n") - 1
+
+	m := &memory{}
+	f := follower(t, dir, m)
+	f.at(noon.Add(time.Hour))
+	ctx, cancel := context.WithCancel(t.Context())
+	f.c.Events = recorder(func(ctx context.Context, es ...*event.Event) error {
+		cancel()
+		return m.Record(ctx, es...)
+	})
+	if err := f.Poll(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if n, want := len(m.events), (4<<20-len(header))/len(record); n != want {
+		t.Errorf("%d events of the first block, want %d", n, want)
+	}
+
+	f.c.Events = m
+	poll(t, f)
+	f.closeAll()
+	if len(m.events) != records || badLines(t, dir) != "" {
+		t.Errorf("%d events, bad lines %q, want %d and none", len(m.events), badLines(t, dir), records)
+	}
+}
+
+// recorder is a function that records.
+type recorder func(context.Context, ...*event.Event) error
+
+func (r recorder) Record(ctx context.Context, es ...*event.Event) error { return r(ctx, es...) }
+
+// TestRetriesOfEarlierLooksStay where what is behind them cannot be recorded.
+func TestRetriesOfEarlierLooksStay(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	name := filepath.Join(dir, "acct.csv")
+	transient := "t" + clean(1)[1:]
+	appendTo(t, name, header+transient)
+	f := follower(t, dir, m)
+	t.Cleanup(f.closeAll)
+	poll(t, f)
+	m.broken = true
+	appendTo(t, name, transient)
+	if err := f.Poll(t.Context()); err == nil {
+		t.Error("no word of the failure")
+	}
+	m.broken = false
+	poll(t, f)
+	if len(m.events) != 2 || m.events[1].NumRetries != "1" {
+		t.Errorf("%d events, the last with %s retries, want 2 and 1", len(m.events), m.events[len(m.events)-1].NumRetries)
+	}
 }
 
 // TestNewFollower holds what a follower is like before anything is set, and that

@@ -74,7 +74,7 @@ func (f *Follower) load() error {
 	if err != nil {
 		f.c.Log.Error("accounting: offsets quarantined, files are read from the start; events keep their ids",
 			"file", f.offsetsFile()+".broken", "err", err)
-		if err := os.Rename(f.offsetsFile(), f.offsetsFile()+".broken"); err != nil {
+		if err := f.c.OffsetsFS.Rename(f.offsetsFile(), f.offsetsFile()+".broken"); err != nil {
 			return fmt.Errorf("accounting: %w", err)
 		}
 		return nil

@@ -371,14 +371,15 @@ func (f *Follower) clearOne(ctx context.Context, name string) error {
 		}
 	}
 
+	if err := f.c.OffsetsFS.Remove(name); err != nil { // before it is forgotten, or it would be read again
+		return fmt.Errorf("accounting: %w", err)
+	}
 	if h := f.held[key]; h != nil {
 		h.file.Close()
 		delete(f.held, key)
 	}
 	delete(f.offsets, key)
-	if err := os.Remove(name); err != nil {
-		return fmt.Errorf("accounting: %w", err)
-	}
+	f.dirty = true
 
 	return f.save()
 }

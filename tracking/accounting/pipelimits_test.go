@@ -12,6 +12,8 @@ import (
 	"testing/iotest"
 	"testing/synctest"
 	"time"
+
+	"postern/tracking/spool/atomicfile"
 )
 
 // TestPipeFilesHave64MiB and a header line each; a file that cannot be closed
@@ -167,6 +169,28 @@ func TestPipeReadsOnWhatCameWithTheEnd(t *testing.T) {
 	}
 }
 
+// TestPipeReads64KiB at a time.
+func TestPipeReads64KiB(t *testing.T) {
+	in := &measured{Reader: strings.NewReader(header + clean(1))}
+	if err := Pipe(t.Context(), in, unsynced(t.TempDir()), silent); err != nil {
+		t.Fatal(err)
+	}
+	if in.most != 64<<10 {
+		t.Errorf("read %d bytes at a time, want 64 KiB", in.most)
+	}
+}
+
+// measured notes how much is read at once.
+type measured struct {
+	*strings.Reader
+	most int
+}
+
+func (m *measured) Read(b []byte) (int, error) {
+	m.most = max(m.most, len(b))
+	return m.Reader.Read(b)
+}
+
 // failing reads as its reader does and fails at the end.
 type failing struct {
 	*strings.Reader
@@ -254,6 +278,14 @@ func TestPipeFilesOfOthersStay(t *testing.T) {
 	if got := pipeFiles(t, dir); len(got) != 1 {
 		t.Errorf("before it was read: files %v", got)
 	}
+	other := filepath.Join(dir, "pipe", "pipe-other.csv")
+	appendTo(t, other, header+clean(3))
+	if err := f.clearPipe(t.Context()); err != nil { // before it is known at all
+		t.Fatal(err)
+	}
+	if err := os.Remove(other); err != nil {
+		t.Errorf("a file that is not known was removed: %v", err)
+	}
 	poll(t, f)
 	if got := pipeFiles(t, dir); len(got) != 0 || len(m.events) != 2 {
 		t.Errorf("at the end: %d events, files %v", len(m.events), got)
@@ -277,6 +309,43 @@ func TestPipeFilesOfOthersStay(t *testing.T) {
 	if got := pipeFiles(t, dir); len(got) != 1 {
 		t.Errorf("files %v, want the link alone", got)
 	}
+}
+
+// TestPipeFileThatCannotBeRemoved is not read again, and is removed later.
+func TestPipeFileThatCannotBeRemoved(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	f := piped(t, dir, m)
+	d := &disk{}
+	f.c.OffsetsFS = removes{d}
+	appendTo(t, filepath.Join(dir, "pipe", "pipe-1.csv"), header+clean(1))
+	d.fail = from(1)
+	for range 3 {
+		if err := f.Poll(t.Context()); !errors.Is(err, errDisk) {
+			t.Errorf("got %v, want the disk's error", err)
+		}
+	}
+	if got := pipeFiles(t, dir); len(got) != 1 || len(m.events) != 1 {
+		t.Errorf("files %v, %d events, want one of each", got, len(m.events))
+	}
+	d.fail = nil
+	poll(t, f)
+	if got := pipeFiles(t, dir); len(got) != 0 || len(m.events) != 1 || len(f.offsets) != 0 || len(f.held) != 0 {
+		t.Errorf("files %v, %d events, %d remembered", got, len(m.events), len(f.offsets))
+	}
+}
+
+// removes is a disk of which only Remove fails, and only of files of pipes.
+type removes struct{ d *disk }
+
+func (r removes) Create(name string) (atomicfile.File, error) { return atomicfile.OS{}.Create(name) }
+func (r removes) Rename(from, to string) error                { return os.Rename(from, to) }
+func (r removes) SyncDir(string) error                        { return nil }
+
+func (r removes) Remove(name string) error {
+	if !strings.HasSuffix(name, ".csv") {
+		return os.Remove(name)
+	}
+	return r.d.Remove(name)
 }
 
 // TestTornPipeFileIsKept where its last line cannot be quarantined yet.
