@@ -17,6 +17,8 @@ import (
 // then on, each record makes its event once, the bad line is there when the disk
 // is well again, and after a restart nothing is read again.
 func TestStateFails(t *testing.T) {
+	t.Parallel()
+
 	for _, what := range []string{"offsets", "bad lines"} {
 		for _, kind := range []string{"once", "for a while"} {
 			t.Run(what+" "+kind, func(t *testing.T) {
@@ -97,7 +99,9 @@ func stateFails(t *testing.T, what string, at int, d *disk) {
 // bad.csv. Every record makes an event, of one id though it be read twice, and
 // every bad line that was passed is there.
 func TestStateAfterPowerLoss(t *testing.T) {
-	for _, tail := range []int{0, 1, 1000} {
+	t.Parallel()
+
+	for _, tail := range []int{0, 1000} {
 		for at := 1; ; at++ {
 			dir, m := t.TempDir(), &memory{}
 			file := filepath.Join(dir, "acct.csv")
@@ -154,6 +158,8 @@ func TestStateAfterPowerLoss(t *testing.T) {
 // TestPipeOnAFailingDisk: whichever call of a pipe's disk fails, once or for a
 // while, each record makes its event, once, and nothing is left behind.
 func TestPipeOnAFailingDisk(t *testing.T) {
+	t.Parallel()
+
 	const records = 4
 
 	for _, times := range []int{1, 9} {
@@ -217,9 +223,11 @@ func messages(m *memory) map[string]int {
 // TestPipeAfterPowerLoss cuts the power at each call: every record whose write
 // was acknowledged makes an event, and none of a part of one.
 func TestPipeAfterPowerLoss(t *testing.T) {
+	t.Parallel()
+
 	const records = 6
 
-	for _, tail := range []int{0, 1, 1000} {
+	for _, tail := range []int{0, 1000} {
 		for at := 1; ; at++ {
 			dir, m := t.TempDir(), &memory{}
 			d := powerless(at)

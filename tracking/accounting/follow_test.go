@@ -171,6 +171,8 @@ func TestOldFilesAreReadOnce(t *testing.T) {
 // TestTruncatedFileIsReadAnew: PowerMTA, or an operator, cut off what was read;
 // what is written next, though it be less, makes its events.
 func TestTruncatedFileIsReadAnew(t *testing.T) {
+	t.Parallel()
+
 	for _, c := range []struct {
 		name string
 		keep int // bytes
@@ -390,6 +392,8 @@ func TestRotatedFileGrowsAfterAll(t *testing.T) {
 // TestLargeFilesAreReadInBlocks of 4 MiB, also when nothing more comes, and
 // until the context ends.
 func TestLargeFilesAreReadInBlocks(t *testing.T) {
+	t.Parallel()
+
 	const blocks = 3
 	record := clean(1)
 	text := header + strings.Repeat(record, blocks*4<<20/len(record))

@@ -386,6 +386,8 @@ func (f *flaky) Close() error {
 
 // TestHandOverGoesOn while sockets fail, and ends where its own is closed.
 func TestHandOverGoesOn(t *testing.T) {
+	t.Parallel()
+
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	appendTo(t, file, "x")

@@ -214,6 +214,8 @@ func TestBadLinesAreLogged(t *testing.T) {
 
 // TestBadLinesAreRotated once there are more than 64 MiB of them.
 func TestBadLinesAreRotated(t *testing.T) {
+	t.Parallel()
+
 	for _, c := range []struct {
 		name    string
 		size    int64

@@ -253,6 +253,8 @@ func TestPipeGivesUp(t *testing.T) {
 // TestPipeFileIsLockedFirst: no file has a name that a follower finds before
 // its writer holds it.
 func TestPipeFileIsLockedFirst(t *testing.T) {
+	t.Parallel()
+
 	dir, m := t.TempDir(), &memory{}
 	f := piped(t, dir, m)
 	stop, done := make(chan struct{}), make(chan struct{})

@@ -440,6 +440,8 @@ func TestRetriesByMessageAndRecipient(t *testing.T) {
 
 // TestCountsAreBounded: two generations are kept, and what is older forgotten.
 func TestCountsAreBounded(t *testing.T) {
+	t.Parallel()
+
 	c := newCounts()
 	fill := func(from, n int) {
 		for i := range n {

@@ -57,6 +57,8 @@ func TestAnotherFileInTheSameInode(t *testing.T) {
 
 // TestServeHearsOfChanges: with a timer that would come too late.
 func TestServeHearsOfChanges(t *testing.T) {
+	t.Parallel()
+
 	dir, got := t.TempDir(), make(chan int, 16)
 	f, err := New(Config{Globs: []string{filepath.Join(dir, "acct*.csv")}, Dir: filepath.Join(dir, "state"), Settings: Settings{Verify: good}, Events: counting(got), Every: time.Hour, Log: silent})
 	if err != nil {

@@ -68,6 +68,8 @@ func badLines(t *testing.T, dir string) string {
 // events, by the file, by the pipe and by --print, and the line is quarantined
 // with number and reason.
 func TestBadLinesStopNothing(t *testing.T) {
+	t.Parallel()
+
 	reordered := "type,rcpt,timeLogged,HEADER_X-SP-MESSAGE-ID\r\nd,a@example.net,1795500000,good-re\r\n"
 
 	for _, c := range []struct {
@@ -425,6 +427,8 @@ func TestBadLinesThatCannotBeWritten(t *testing.T) {
 // TestBrokenOffsets: any damage is found, the file is renamed, and all is read
 // from the start.
 func TestBrokenOffsets(t *testing.T) {
+	t.Parallel()
+
 	dir, m := t.TempDir(), &memory{}
 	appendTo(t, filepath.Join(dir, "acct.csv"), header+cleans(3))
 	f := follower(t, dir, m)
