@@ -3,7 +3,6 @@ package ingest
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -595,150 +594,6 @@ func TestSummaries(t *testing.T) {
 	}
 }
 
-// flakyLedger is a file system whose writes fail while it is told so.
-type flakyLedger struct {
-	unsyncedFS
-	fails *atomic.Bool
-}
-
-func (f flakyLedger) Create(name string) (spool.File, error) {
-	if f.fails.Load() {
-		return nil, errOnce
-	}
-	file, err := f.unsyncedFS.Create(name)
-	if err != nil {
-		return nil, err
-	}
-	return flakyLedgerFile{file, f.fails}, nil
-}
-
-type flakyLedgerFile struct {
-	spool.File
-	fails *atomic.Bool
-}
-
-func (f flakyLedgerFile) Write(b []byte) (int, error) {
-	if f.fails.Load() {
-		return 0, errOnce
-	}
-	return f.File.Write(b)
-}
-
-// TestLedgerKeepsWhatItCouldNotWrite, in order, up to ten thousand records; a
-// word of failures waits for nothing.
-func TestLedgerKeepsWhatItCouldNotWrite(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
-		var fails atomic.Bool
-		u := ledgerOnly(t, t.TempDir(), func(c *Config) {
-			c.LedgerFS = flakyLedger{fails: &fails}
-			c.Log = textLog(&log)
-		})
-		entry := func(n int) record {
-			return record{Entry: &Entry{Batch: uint64(n), Status: Planned}}
-		}
-		fails.Store(true)
-		u.ledger.note(entry(1))
-		u.ledger.note(entry(2))
-		u.ledger.hint(record{Failure: &failure{Batch: 1, Tries: 1}})
-		if n := len(u.ledger.unwritten); n != 2 || !strings.Contains(log.String(), "records_waiting=2") {
-			t.Errorf("%d records wait, log %s", n, log.String())
-		}
-		if strings.Contains(log.String(), "level=WARN") {
-			t.Errorf("a word of failures was tried before them: %s", log.String())
-		}
-		fails.Store(false)
-		u.ledger.hint(record{Failure: &failure{Batch: 1, Tries: 1}}) // still before what it is about
-		u.ledger.note(entry(3))
-		got, err := Batches(u.c.Dir)
-		if err != nil || len(got) != 3 || got[0].Batch != 1 || got[2].Batch != 3 || got[0].Status != Planned || len(u.ledger.unwritten) != 0 {
-			t.Errorf("got %+v, %v, want three planned batches", got, err)
-		}
-		u.ledger.hint(record{Failure: &failure{Batch: 1, Tries: 1, Error: "x"}})
-		if got, _ = Batches(u.c.Dir); got[0].Status != Failing {
-			t.Errorf("got %+v, want it to fail", got[0])
-		}
-
-		fails.Store(true)
-		log.Reset()
-		u.ledger.hint(record{Failure: &failure{Batch: 1, Tries: 2}})
-		if !strings.Contains(log.String(), "level=WARN") || len(u.ledger.unwritten) != 0 {
-			t.Errorf("%d records wait, log %s", len(u.ledger.unwritten), log.String())
-		}
-		u.ledger.unwritten = make([][]byte, 9_999)
-		for i := range u.ledger.unwritten {
-			u.ledger.unwritten[i] = []byte(fmt.Sprint(i))
-		}
-		u.ledger.note(entry(4))
-		if len(u.ledger.unwritten) != 10_000 || string(u.ledger.unwritten[0]) != "0" {
-			t.Errorf("%d records wait from %s on, want 10000", len(u.ledger.unwritten), u.ledger.unwritten[0])
-		}
-		u.ledger.note(entry(5))
-		if len(u.ledger.unwritten) != 10_000 || string(u.ledger.unwritten[0]) != "1" {
-			t.Errorf("%d records wait from %s on, want the newest 10000", len(u.ledger.unwritten), u.ledger.unwritten[0])
-		}
-		if err := u.ledger.flush(); !errors.Is(err, errOnce) || !strings.HasPrefix(err.Error(), "ingest: ") {
-			t.Errorf("got %v, want the disk's error", err)
-		}
-		u.ledger.unwritten = nil
-		fails.Store(false)
-	})
-}
-
-// TestLedgerIsWrittenAtItsEnd, and says where it cannot be.
-func TestLedgerIsWrittenAtItsEnd(t *testing.T) {
-	for _, broken := range []bool{false, true} {
-		var fails atomic.Bool
-		dir := t.TempDir()
-		u, err := New(Config{Dir: dir, Sink: &sink{}, LedgerFS: flakyLedger{fails: &fails}, Log: quiet})
-		if err != nil {
-			t.Fatal(err)
-		}
-		fails.Store(true)
-		u.ledger.note(record{Entry: &Entry{Batch: 1, Status: Sent}})
-		fails.Store(broken)
-		if err := u.Close(); (err != nil) != broken {
-			t.Errorf("broken %t: got %v", broken, err)
-		}
-		if got, err := Batches(dir); err != nil || (len(got) == 1) == broken {
-			t.Errorf("broken %t: got %+v, %v", broken, got, err)
-		}
-		u, err = New(Config{Dir: dir, Sink: &sink{}, LedgerFS: unsyncedFS{}, Log: quiet})
-		if err != nil {
-			t.Fatalf("the ledger is held: %v", err)
-		}
-		if err := u.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := u.Close(); err == nil {
-			t.Error("a ledger that is closed: no error")
-		}
-	}
-}
-
-// TestSteps count once, and what they add.
-func TestSteps(t *testing.T) {
-	e := Entry{Status: Planned}
-	e.apply(&step{Spans: []Span{{at(0), at(1)}}, ID: "a", Wire: 3})
-	e.apply(&step{Spans: []Span{{at(1), at(2)}, {at(3), at(4)}}, Aside: 2})
-	e.apply(&step{Spans: []Span{{at(0), at(1)}}, ID: "a", Wire: 3})
-	e.apply(&step{Spans: []Span{{at(5), at(6)}, {at(3), at(4)}}, ID: "b", Wire: 4})
-	if len(e.Done) != 3 || e.Wire != 3 || e.Aside != 2 || !slices.Equal(e.IDs, []string{"a"}) {
-		t.Errorf("got %+v", e)
-	}
-	e.fail(&failure{Tries: 2, Error: "x"})
-	if e.Status != Failing || e.Tries != 2 || e.Error != "x" || !e.isOpen() {
-		t.Errorf("got %+v", e)
-	}
-	for _, status := range []string{Sent, Partly, Empty} {
-		e = Entry{Status: status}
-		e.fail(&failure{Tries: 2})
-		if e.Status != status || e.Tries != 0 || e.isOpen() {
-			t.Errorf("%s: got %+v", status, e)
-		}
-	}
-}
-
 // TestNewUploaderSaysWhatIsWrong with its ledger.
 func TestNewUploaderSaysWhatIsWrong(t *testing.T) {
 	dir := t.TempDir()
@@ -779,22 +634,5 @@ func TestRecall(t *testing.T) {
 	}
 	if u.outcomes.len() != 2 {
 		t.Errorf("%d uploads are asked for, want 2", u.outcomes.len())
-	}
-}
-
-// TestRecordsOfTheLedger are what earlier versions write and read.
-func TestRecordsOfTheLedger(t *testing.T) {
-	for _, c := range []struct {
-		r    record
-		want string
-	}{
-		{record{Failure: &failure{Batch: 1, Tries: 2, Error: "x"}}, `{"failure":{"batch":1,"tries":2,"error":"x"}}`},
-		{record{Step: &step{Batch: 1, Spans: []Span{{at(0), at(1)}}, ID: "a", Wire: 2, Aside: 3}},
-			`{"step":{"batch":1,"spans":[{"from":{"Segment":1,"Offset":0},"to":{"Segment":1,"Offset":10}}],"id":"a","wire":2,"aside":3}}`},
-	} {
-		got, err := json.Marshal(c.r)
-		if err != nil || string(got) != c.want {
-			t.Errorf("got %s, %v\nwant %s", got, err, c.want)
-		}
 	}
 }
