@@ -184,7 +184,19 @@ type ledger struct {
 const ledgerRoom = 64 << 10
 
 func openLedger(c Config) (*ledger, error) {
-	s, err := spool.Open(spool.Config{
+	s, err := spool.Open(c.ledgerConfig())
+	if err != nil {
+		return nil, err
+	}
+
+	s.Hold(ledgerRoom)
+
+	return &ledger{spool: s, log: c.Log}, nil
+}
+
+// ledgerConfig is that of the ledger's spool.
+func (c Config) ledgerConfig() spool.Config {
+	return spool.Config{
 		Dir:        filepath.Join(c.Dir, "ledger"),
 		Disk:       c.Disk,
 		Class:      spool.Essential, // it says what is done with, on a full disk too
@@ -194,14 +206,7 @@ func openLedger(c Config) (*ledger, error) {
 		FS:         c.LedgerFS,
 		Log:        c.Log,
 		Metrics:    c.Metrics,
-	})
-	if err != nil {
-		return nil, err
 	}
-
-	s.Hold(ledgerRoom)
-
-	return &ledger{spool: s, log: c.Log}, nil
 }
 
 // note writes a record. It reports a failure to the log only: without the

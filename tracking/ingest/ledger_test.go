@@ -60,7 +60,8 @@ func TestLedgerOnAFullDisk(t *testing.T) {
 	}
 }
 
-// TestLedgerIsKept for a week, and longer where events may wait so long.
+// TestLedgerIsKept for a week, and longer where events may wait so long, in a
+// segment a day.
 func TestLedgerIsKept(t *testing.T) {
 	for _, c := range []struct {
 		name         string
@@ -71,36 +72,10 @@ func TestLedgerIsKept(t *testing.T) {
 		{"as configured", 72 * time.Hour, 0, 72 * time.Hour},
 		{"as long as events wait", time.Hour, 48 * time.Hour, 49 * time.Hour},
 	} {
-		inBubble(t, c.name, func(t *testing.T) {
-			u := ledgerOnly(t, t.TempDir(), func(cfg *Config) {
-				cfg.KeepLedger = c.keep
-				cfg.MaxAge = c.maxAge
-			})
-			left := func() int {
-				entries, err := Batches(u.c.Dir)
-				if err != nil {
-					t.Fatal(err)
-				}
-				return len(entries)
-			}
-			begun := time.Now()
-			u.ledger.note(record{Entry: &Entry{Batch: 1, Status: Sent}})
-			time.Sleep(25 * time.Hour) // of the first record, a day: a new segment
-			u.ledger.note(record{Entry: &Entry{Batch: 2, Status: Sent}})
-			time.Sleep(c.want - time.Hour - time.Since(begun))
-			u.ledger.note(record{Entry: &Entry{Batch: 3, Status: Sent}})
-			synctest.Wait()
-			if n := left(); n != 3 {
-				t.Errorf("an hour before: %d batches, want 3", n)
-			}
-			time.Sleep(26 * time.Hour)
-			u.ledger.note(record{Entry: &Entry{Batch: 4, Status: Sent}})
-			time.Sleep(time.Hour)
-			synctest.Wait()
-			if entries, _ := Batches(u.c.Dir); len(entries) == 0 || entries[0].Batch == 1 {
-				t.Errorf("a day later: got %+v, want the first gone", entries)
-			}
-		})
+		got := Config{KeepLedger: c.keep, MaxAge: c.maxAge}.withDefaults().ledgerConfig()
+		if got.Keep != c.want || got.SegmentAge != 24*time.Hour {
+			t.Errorf("%s: kept for %s in segments of %s, want %s and a day", c.name, got.Keep, got.SegmentAge, c.want)
+		}
 	}
 }
 
