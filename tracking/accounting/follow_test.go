@@ -531,7 +531,8 @@ func TestRecordsAreCounted(t *testing.T) {
 	poll(t, f)
 
 	families, err := reg.Gather()
-	if err != nil || len(families) != 1 || families[0].GetName() != "postern_accounting_records_total" || families[0].GetHelp() == "" {
+	if err != nil || len(families) != 1 || families[0].GetName() != "postern_accounting_records_total" ||
+		families[0].GetHelp() == "" {
 		t.Fatalf("got %v, %v, want one metric with its help", families, err)
 	}
 	got := map[string]float64{}

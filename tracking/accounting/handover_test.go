@@ -355,7 +355,8 @@ func TestHandOverToSomethingElse(t *testing.T) {
 	}
 	gateway, _ = peers(t)
 	gateway.CloseWrite()
-	if err := handOver(gateway, filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) || !errors.Is(err, syscall.EPIPE) {
+	if err := handOver(gateway, filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) ||
+		!errors.Is(err, syscall.EPIPE) {
 		t.Errorf("no folder, and a process that hears nothing: got %v, want both", err)
 	}
 	if got := openIn(t, dir); len(got) != 0 {
@@ -400,7 +401,8 @@ func TestHandOverGoesOn(t *testing.T) {
 	}
 
 	l := &flaky{Listener: listen("a")}
-	if err := HandOver(t.Context(), l, filepath.Join(file, "pipe"), silent); err == nil || !strings.HasPrefix(err.Error(), "accounting: mkdir") {
+	if err := HandOver(t.Context(), l, filepath.Join(file, "pipe"), silent); err == nil ||
+		!strings.HasPrefix(err.Error(), "accounting: mkdir") {
 		t.Errorf("no folder: got %v", err)
 	}
 	if l.closed == 0 {

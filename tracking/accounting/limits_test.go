@@ -136,7 +136,8 @@ func TestLinesOfALongLine(t *testing.T) {
 	appendTo(t, name, "d,x\r\n"+clean(1)+"zz,bad\r\n")
 	poll(t, f)
 	bad := badLines(t, dir)
-	if len(m.events) != 1 || strings.Count(bad, "# ") != 2 || !strings.Contains(bad, ":2: a record longer") || !strings.Contains(bad, ":4: record does not fit") {
+	if len(m.events) != 1 || strings.Count(bad, "# ") != 2 || !strings.Contains(bad, ":2: a record longer") ||
+		!strings.Contains(bad, ":4: record does not fit") {
 		t.Errorf("%d events, bad lines %.300q, want one event and lines 2 and 4", len(m.events), bad)
 	}
 }
@@ -199,7 +200,8 @@ func TestBadLinesAreLogged(t *testing.T) {
 	d.fail = nil
 	appendTo(t, file, "zz,b\r\n")
 	poll(t, f)
-	if got := log.String(); !strings.Contains(got, "line=4 ") || strings.Contains(got, "quarantine_err") || strings.Contains(got, "raw=") {
+	if got := log.String(); !strings.Contains(got, "line=4 ") || strings.Contains(got, "quarantine_err") ||
+		strings.Contains(got, "raw=") {
 		t.Errorf("got %q, want line 4 without what it says", got)
 	}
 
@@ -299,7 +301,8 @@ func TestWarnings(t *testing.T) {
 						said += l + "\n"
 					}
 				}
-				if a, b := strings.Count(said, neither), strings.Count(said, foreign); a != c.neither || b != c.foreign {
+				if a, b := strings.Count(said, neither), strings.Count(said, foreign); a != c.neither ||
+					b != c.foreign {
 					t.Errorf("%s: said %d and %d times, want %d and %d:\n%s", name, a, b, c.neither, c.foreign, said)
 				}
 			}
@@ -363,7 +366,8 @@ func TestPrintSaysWhatItCannotDo(t *testing.T) {
 	if _, _, err := printedEvents(t, iotest.ErrReader(errDisk)); !errors.Is(err, errDisk) {
 		t.Errorf("the reader's error: got %v", err)
 	}
-	if _, _, err := printedEvents(t, strings.NewReader(clean(1))); err == nil || err.Error() != "x.csv: no header line at the beginning" {
+	if _, _, err := printedEvents(t, strings.NewReader(clean(1))); err == nil ||
+		err.Error() != "x.csv: no header line at the beginning" {
 		t.Errorf("no header line: got %v", err)
 	}
 	for _, text := range []string{"", "\r\n", header} {
@@ -397,7 +401,8 @@ func TestReadErrorsAreSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	if _, err := f.block(context.Background(), file, &fileState{}, 10, false); err == nil || !strings.HasPrefix(err.Error(), "accounting: read") {
+	if _, err := f.block(context.Background(), file, &fileState{}, 10, false); err == nil ||
+		!strings.HasPrefix(err.Error(), "accounting: read") {
 		t.Errorf("got %v, want the error of reading", err)
 	}
 }

@@ -117,7 +117,8 @@ func TestPipeWhileWritten(t *testing.T) {
 	if names := pipeFiles(t, dir); len(names) != 0 || len(m.events) != 2 {
 		t.Errorf("left %v, %d events", names, len(m.events))
 	}
-	if bad, err := os.ReadFile(filepath.Join(dir, "state", "bad.csv")); err != nil || !strings.Contains(string(bad), delivered[:50]) {
+	if bad, err := os.ReadFile(filepath.Join(dir, "state", "bad.csv")); err != nil ||
+		!strings.Contains(string(bad), delivered[:50]) {
 		t.Errorf("the record without an end was not set aside: %q %v", bad, err)
 	}
 }

@@ -255,7 +255,8 @@ func TestPipeWithoutAFolder(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("%v, %v, want a folder of mode 0700", info, err)
 	}
-	if names, _ := filepath.Glob(filepath.Join(to.Dir, pipeGlob)); len(names) != 1 || !strings.Contains(log.String(), "no file from the gateway") {
+	if names, _ := filepath.Glob(filepath.Join(to.Dir, pipeGlob)); len(names) != 1 ||
+		!strings.Contains(log.String(), "no file from the gateway") {
 		t.Errorf("got files %v, log %s", names, log.String())
 	}
 

@@ -242,7 +242,8 @@ func TestWhatARecordOfOtherTypesSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e.BounceClass != "30" || e.MsgFrom != "bounce@example.com" || e.RawReason != "smtp;550 5.1.1 no such user" || e.Timestamp.Unix() != 1795500000 {
+	if e.BounceClass != "30" || e.MsgFrom != "bounce@example.com" ||
+		e.RawReason != "smtp;550 5.1.1 no such user" || e.Timestamp.Unix() != 1795500000 {
 		t.Errorf("got %+v, want what the record says and the site's class 30", e)
 	}
 
@@ -250,7 +251,8 @@ func TestWhatARecordOfOtherTypesSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if e.UserString != "Agent/1.0" || e.ReportTo != "example.com" || e.ReportBy != "mx.example.net" || e.SendingIP != "192.0.2.10" {
+	if e.UserString != "Agent/1.0" || e.ReportTo != "example.com" || e.ReportBy != "mx.example.net" ||
+		e.SendingIP != "192.0.2.10" {
 		t.Errorf("got %+v, want what the record says", e)
 	}
 }

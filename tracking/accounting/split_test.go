@@ -198,7 +198,8 @@ func TestRecordWithoutEnd(t *testing.T) {
 				poll(t, f)
 			}
 			bad := badLines(t, dir)
-			if len(m.events) != c.events || c.bad == "" && bad != "" || !strings.Contains(bad, c.bad) || strings.Count(bad, "ends within") > 1 {
+			if len(m.events) != c.events || c.bad == "" && bad != "" || !strings.Contains(bad, c.bad) ||
+				strings.Count(bad, "ends within") > 1 {
 				t.Errorf("%d events, bad lines %q; want %d and %q", len(m.events), bad, c.events, c.bad)
 			}
 

@@ -290,7 +290,8 @@ func TestEarlierBatchesAreForgotten(t *testing.T) {
 		if _, ok := up.earlierAt(spool.Position{Segment: 1, Offset: 45}); ok || len(up.earlier) != 5 {
 			t.Errorf("found %v, %d are left, want 5", ok, len(up.earlier))
 		}
-		if got, ok := up.earlierAt(spool.Position{Segment: 1, Offset: 50}); !ok || got.From.Offset != 50 || len(up.earlier) != 4 {
+		if got, ok := up.earlierAt(spool.Position{Segment: 1, Offset: 50}); !ok || got.From.Offset != 50 ||
+			len(up.earlier) != 4 {
 			t.Errorf("found %v %+v, %d are left, want 4", ok, got, len(up.earlier))
 		}
 	})
@@ -347,7 +348,8 @@ func TestReadHead(t *testing.T) {
 			t.Fatalf("%v: %s", err, l)
 		}
 		h, err := readHead(l)
-		if err != nil || h.typ != e.Type || !h.time.Equal(e.Timestamp.Time) || h.beside != (e.Class != event.Class{} || e.Local != event.Local{}) {
+		if err != nil || h.typ != e.Type || !h.time.Equal(e.Timestamp.Time) ||
+			h.beside != (e.Class != event.Class{} || e.Local != event.Local{}) {
 			t.Errorf("%s: %+v, %v; want %+v", l, h, err, e)
 		}
 	}

@@ -338,7 +338,8 @@ func TestBatchesAreCut(t *testing.T) {
 					t.Errorf("got %+v, want %+v", d.parts[0], want)
 				}
 			}
-			if got := len(d.slots) == 0 && !d.hasSlot && d.weight > 0 && gauges(t, reg)["aside_batches"] == 1; got != c.aside {
+			if got := len(d.slots) == 0 && !d.hasSlot && d.weight > 0 &&
+				gauges(t, reg)["aside_batches"] == 1; got != c.aside {
 				t.Errorf("aside: %t, want %t", got, c.aside)
 			}
 			if got := strings.Contains(log.String(), "others pass it"); got != c.aside {
@@ -471,7 +472,8 @@ func TestLedgerOfADelivery(t *testing.T) {
 		d.done([]int{0, 1, 3}, step{ID: "one", Wire: 10})
 		e := onlyBatch(t, u.c.Dir)
 		want := []Span{{at(0), at(2)}, {at(3), at(4)}}
-		if !slices.Equal(e.Done, want) || e.Wire != 10 || !slices.Equal(e.IDs, []string{"one"}) || e.Status != Planned {
+		if !slices.Equal(e.Done, want) || e.Wire != 10 || !slices.Equal(e.IDs, []string{"one"}) ||
+			e.Status != Planned {
 			t.Errorf("got %+v, want the spans %v", e, want)
 		}
 		if d.b.items[0].line != nil || !d.b.items[3].done || d.b.items[2].done {
@@ -487,7 +489,8 @@ func TestLedgerOfADelivery(t *testing.T) {
 		time.Sleep(time.Minute)
 		d.finish()
 		e = onlyBatch(t, u.c.Dir)
-		if e.Status != Partly || e.Wire != 15 || e.Aside != 1 || !slices.Equal(e.IDs, []string{"one", "two"}) || !e.At.Equal(now.Add(time.Minute)) {
+		if e.Status != Partly || e.Wire != 15 || e.Aside != 1 || !slices.Equal(e.IDs, []string{"one", "two"}) ||
+			!e.At.Equal(now.Add(time.Minute)) {
 			t.Errorf("got %+v", e)
 		}
 		if got := u.summary; got != (summary{events: 4, batches: 1, raw: 100, wire: 15}) {
@@ -605,7 +608,8 @@ func TestCandidates(t *testing.T) {
 	d.b.items[2].typ, d.b.items[2].line = event.Click, click
 	d.held = []refused{{item: 0}, {item: 1}}
 	d.suspects.add(d.b.items, d.held)
-	if want := map[string]bool{"m0": true, "m1": true}; !reflect.DeepEqual(d.suspects.messages, want) || len(d.suspects.types) != 1 {
+	if want := map[string]bool{"m0": true, "m1": true}; !reflect.DeepEqual(d.suspects.messages, want) ||
+		len(d.suspects.types) != 1 {
 		t.Errorf("got suspects %+v", d.suspects)
 	}
 

@@ -84,7 +84,8 @@ func TestBatchesEnd(t *testing.T) {
 			if err != nil || len(b.items) != want || b.Events != want || b.Raw != want*(len(lines[0])+1) {
 				t.Errorf("%d bytes less: got %d events in %d bytes, %v, want %d", less, b.Events, b.Raw, err, want)
 			}
-			if b.From != at(0) || b.To != at(want) || b.Batch != 1 || b.Status != Planned || b.recalled || b.Sum == 0 {
+			if b.From != at(0) || b.To != at(want) || b.Batch != 1 || b.Status != Planned || b.recalled ||
+				b.Sum == 0 {
 				t.Errorf("got %+v", b.Entry)
 			}
 			if b, err = g.next(t.Context()); err != nil || b.From != at(want) || b.Batch != 2 {
@@ -184,7 +185,8 @@ func TestRecalledBatches(t *testing.T) {
 			u.earlier, u.last = []Entry{c.old}, 9
 			g := &gatherer{u: u, src: listOf(lines...)}
 			b, err := g.next(t.Context())
-			if err != nil || b.recalled != c.recalled || b.Batch != c.batch || b.Status != c.status || b.From != at(0) || b.To != at(3) {
+			if err != nil || b.recalled != c.recalled || b.Batch != c.batch || b.Status != c.status ||
+				b.From != at(0) || b.To != at(3) {
 				t.Errorf("%s: got %+v, %v", c.name, b, err)
 				continue
 			}
@@ -192,7 +194,8 @@ func TestRecalledBatches(t *testing.T) {
 				t.Errorf("%s: got %d events, sum %x, want 3 and %x", c.name, b.Events, b.Sum, sum)
 			}
 			if c.recalled {
-				if !b.At.Equal(time.Unix(5, 0)) || !slices.Equal(b.IDs, c.old.IDs) || b.Wire != 3 || b.Aside != 1 || b.Tries != 4 || b.Error != "away" {
+				if !b.At.Equal(time.Unix(5, 0)) || !slices.Equal(b.IDs, c.old.IDs) || b.Wire != 3 || b.Aside != 1 ||
+					b.Tries != 4 || b.Error != "away" {
 					t.Errorf("%s: got %+v, want what was known", c.name, b.Entry)
 				}
 				if !b.items[0].done || b.items[1].done || b.items[2].done {
@@ -348,7 +351,8 @@ func TestWhatBecomesOfARecord(t *testing.T) {
 			if b.Events != c.events || (b.Raw > 0) != (c.events > 0) {
 				t.Errorf("got %d events in %d bytes, want %d", b.Events, b.Raw, c.events)
 			}
-			if c.events == 1 && (b.Raw != len(b.items[0].line)+1 || b.items[0].typ != event.Open || b.items[0].time.IsZero() || b.items[0].span != (Span{at(3), at(4)})) {
+			if c.events == 1 && (b.Raw != len(b.items[0].line)+1 || b.items[0].typ != event.Open ||
+				b.items[0].time.IsZero() || b.items[0].span != (Span{at(3), at(4)})) {
 				t.Errorf("got %+v in %d bytes", b.items[0], b.Raw)
 			}
 			if got := len(b.items) == 1 && b.items[0].unreadable != ""; got != c.unreadable {

@@ -234,7 +234,8 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("set aside: %s", aside)
 			}
 			entries, err := Batches(r.dir)
-			if err != nil || len(entries) != 1 || entries[0].Status != c.status || entries[0].Events != 9 || entries[0].Aside != c.aside {
+			if err != nil || len(entries) != 1 || entries[0].Status != c.status || entries[0].Events != 9 ||
+				entries[0].Aside != c.aside {
 				t.Errorf("ledger %+v, %v", entries, err)
 			}
 		})
@@ -273,11 +274,13 @@ func TestFilter(t *testing.T) {
 		}
 		for _, l := range got {
 			e, err := event.Decode([]byte(l))
-			if err != nil || e.RcptTo != "" || e.RcptDomain != "example.net" || e.RcptHash != "gN3oX/dr42gxKyDAaPy+nl+86aI=" {
+			if err != nil || e.RcptTo != "" || e.RcptDomain != "example.net" ||
+				e.RcptHash != "gN3oX/dr42gxKyDAaPy+nl+86aI=" {
 				t.Errorf("%s, %v", l, err)
 			}
 		}
-		if aside := readAside(t, r.dir); !strings.Contains(aside, `"reason":"expired"`) || !strings.Contains(aside, `"reason":"unreadable"`) || strings.Count(aside, "\n") != 2 {
+		if aside := readAside(t, r.dir); !strings.Contains(aside, `"reason":"expired"`) ||
+			!strings.Contains(aside, `"reason":"unreadable"`) || strings.Count(aside, "\n") != 2 {
 			t.Errorf("set aside: %s", aside)
 		}
 	})
@@ -527,7 +530,8 @@ func TestOutcomes(t *testing.T) {
 	}
 	r.stop()
 	entries, err := Batches(r.dir)
-	if err != nil || len(entries) != 1 || len(entries[0].Outcomes) != 1 || entries[0].Outcomes[0].Failed != 1 || entries[0].Status != Sent {
+	if err != nil || len(entries) != 1 || len(entries[0].Outcomes) != 1 ||
+		entries[0].Outcomes[0].Failed != 1 || entries[0].Status != Sent {
 		t.Errorf("%+v, %v", entries, err)
 	}
 }

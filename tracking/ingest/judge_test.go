@@ -158,14 +158,16 @@ func TestHeldEventsAreQuarantined(t *testing.T) {
 		}
 		got = append(got, r)
 	}
-	if len(got) != 2 || got[0].Status != 422 || got[0].Words != "bad" || got[0].Reason != "refused" || !has(string(got[0].Event), 2) || got[1].Status != 0 || !has(string(got[1].Event), 1) {
+	if len(got) != 2 || got[0].Status != 422 || got[0].Words != "bad" || got[0].Reason != "refused" ||
+		!has(string(got[0].Event), 2) || got[1].Status != 0 || !has(string(got[1].Event), 1) {
 		t.Errorf("got %+v", got)
 	}
 	e := onlyBatch(t, u.c.Dir)
 	if want := []Span{{at(1), at(3)}}; !slices.Equal(e.Done, want) || e.Aside != 2 {
 		t.Errorf("got %+v, want the span %v", e, want)
 	}
-	if n := strings.Count(log.String(), "an event is refused and quarantined"); n != 2 || !strings.Contains(log.String(), `err="HTTP 422: bad" batch=7`) {
+	if n := strings.Count(log.String(), "an event is refused and quarantined"); n != 2 ||
+		!strings.Contains(log.String(), `err="HTTP 422: bad" batch=7`) {
 		t.Errorf("said %d times: %s", n, log.String())
 	}
 }
@@ -207,7 +209,8 @@ func TestJudgement(t *testing.T) {
 			if !d.judge(t.Context()) {
 				t.Fatal("ended")
 			}
-			if got := len(quarantined(t, u.c.Dir)) == 2; got != c.aside || d.doubt != c.doubt || (d.weight > 0) != c.weight || len(s.calls) != c.uploads {
+			if got := len(quarantined(t, u.c.Dir)) == 2; got != c.aside || d.doubt != c.doubt ||
+				(d.weight > 0) != c.weight || len(s.calls) != c.uploads {
 				t.Errorf("quarantined %t, doubt %t, aside %t, %d uploads", got, d.doubt, d.weight > 0, len(s.calls))
 			}
 			if len(d.held) != 0 {
@@ -220,7 +223,8 @@ func TestJudgement(t *testing.T) {
 				t.Errorf("parts %s, since %d", got, d.since)
 			}
 			for _, p := range d.parts {
-				if wait := p.due.Sub(time.Now()); wait < 500*time.Millisecond || wait > time.Second || p.due != d.parts[0].due || p.backoff != 2*time.Second {
+				if wait := p.due.Sub(time.Now()); wait < 500*time.Millisecond || wait > time.Second ||
+					p.due != d.parts[0].due || p.backoff != 2*time.Second {
 					t.Errorf("part %d is tried after %s, then %s", p.from, wait, p.backoff)
 				}
 			}
@@ -336,7 +340,8 @@ func TestTrialWithWhatWasTaken(t *testing.T) {
 	if got := string(kept[:len(click)+4]); got != string(click)+"more" {
 		t.Errorf("what is behind the line is written over: %q", got)
 	}
-	if g := gauges(t, reg); g["batches_total 200"] != 1 || g["events_total click"] != 0 || u.taken.Load() != 1 || d.entry.Tries != 1 {
+	if g := gauges(t, reg); g["batches_total 200"] != 1 || g["events_total click"] != 0 ||
+		u.taken.Load() != 1 || d.entry.Tries != 1 {
 		t.Errorf("got %v, %d taken, %d tries", g, u.taken.Load(), d.entry.Tries)
 	}
 

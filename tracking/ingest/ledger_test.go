@@ -246,7 +246,8 @@ func TestLedgerKeepsWhatItCouldNotWrite(t *testing.T) {
 		u.ledger.hint(record{Failure: &failure{Batch: 1, Tries: 1}}) // still before what it is about
 		u.ledger.note(entry(3))
 		got, err := Batches(u.c.Dir)
-		if err != nil || len(got) != 3 || got[0].Batch != 1 || got[2].Batch != 3 || got[0].Status != Planned || len(u.ledger.unwritten) != 0 {
+		if err != nil || len(got) != 3 || got[0].Batch != 1 || got[2].Batch != 3 || got[0].Status != Planned ||
+			len(u.ledger.unwritten) != 0 {
 			t.Errorf("got %+v, %v, want three planned batches", got, err)
 		}
 		u.ledger.hint(record{Failure: &failure{Batch: 1, Tries: 1, Error: "x"}})

@@ -36,7 +36,8 @@ func TestDefaults(t *testing.T) {
 
 	now := time.Unix(1, 0)
 	got = Config{AtOnce: 1, MinBackoff: 2, MaxBackoff: 3, MaxAge: 4, KeepLedger: 5, Now: func() time.Time { return now }}.withDefaults()
-	if got.AtOnce != 1 || got.MinBackoff != 2 || got.MaxBackoff != 3 || got.MaxAge != 4 || got.KeepLedger != 5 || got.Now() != now {
+	if got.AtOnce != 1 || got.MinBackoff != 2 || got.MaxBackoff != 3 || got.MaxAge != 4 ||
+		got.KeepLedger != 5 || got.Now() != now {
 		t.Errorf("got %+v, want what was set", got)
 	}
 }
@@ -270,7 +271,8 @@ func TestDoubtBacksOff(t *testing.T) {
 		if g := gauges(t, reg); g["failing"] != 1 || g["batches_total 400"] != float64(n) {
 			t.Errorf("got %v after %d requests", g, n)
 		}
-		if !strings.Contains(log.String(), "EVENTS OF EVERY KIND ARE REFUSED") || !strings.Contains(log.String(), "batch=1 events=25") {
+		if !strings.Contains(log.String(), "EVENTS OF EVERY KIND ARE REFUSED") ||
+			!strings.Contains(log.String(), "batch=1 events=25") {
 			t.Errorf("no word of it: %.300s", log.String())
 		}
 
@@ -381,7 +383,8 @@ func TestExpiry(t *testing.T) {
 				t.Errorf("held: %+v", d.held)
 			}
 			got := readAside(t, u.c.Dir)
-			if c.expired && (strings.Count(got, "\n") != 1 || !strings.Contains(got, `"reason":"expired","words":"older than 24h0m0s"`)) {
+			if c.expired && (strings.Count(got, "\n") != 1 ||
+				!strings.Contains(got, `"reason":"expired","words":"older than 24h0m0s"`)) {
 				t.Errorf("in quarantine: %s", got)
 			}
 		})
@@ -421,7 +424,8 @@ func TestQuarantineLines(t *testing.T) {
 	}
 
 	q = newQuarantine(dir, brokenAppends{}, time.Now)
-	if err := q.put(rejected{line: []byte("{}")}); !errors.Is(err, errOnce) || !strings.HasPrefix(err.Error(), "ingest: quarantine: ") {
+	if err := q.put(rejected{line: []byte("{}")}); !errors.Is(err, errOnce) ||
+		!strings.HasPrefix(err.Error(), "ingest: quarantine: ") {
 		t.Errorf("got %v, want the disk's error", err)
 	}
 }
@@ -629,7 +633,8 @@ func TestRecall(t *testing.T) {
 		{Batch: 7, From: at(1), To: at(2), Status: Sent, At: now, IDs: []string{"a"}},
 		{Batch: 8, From: at(2), To: at(3), Status: Sent, At: now, IDs: []string{"b"}, Outcomes: []Outcome{{BatchID: "x"}}},
 	})
-	if u.last != 9 || len(u.earlier) != 2 || u.earlier[0].Batch != 8 || u.earlier[1].Batch != 9 || u.earlier[0].Outcomes != nil {
+	if u.last != 9 || len(u.earlier) != 2 || u.earlier[0].Batch != 8 || u.earlier[1].Batch != 9 ||
+		u.earlier[0].Outcomes != nil {
 		t.Errorf("got %d and %+v, want batches 8 and 9", u.last, u.earlier)
 	}
 	if u.outcomes.len() != 2 {

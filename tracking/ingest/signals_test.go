@@ -134,7 +134,8 @@ func TestAnswersToAnUpload(t *testing.T) {
 			switch {
 			case c.want == "" && (err != nil || id != "b"):
 				t.Errorf("got %s, %v, want b", id, err)
-			case c.want != "" && (err == nil || id != "" || !strings.HasSuffix(err.Error(), c.want) && !strings.HasPrefix(err.Error(), c.want)):
+			case c.want != "" && (err == nil || id != "" || !strings.HasSuffix(err.Error(), c.want) &&
+				!strings.HasPrefix(err.Error(), c.want)):
 				t.Errorf("got %s, %.300v, want %.300s", id, err, c.want)
 			}
 			if wire == 0 || a.open != 0 {
@@ -278,7 +279,8 @@ func TestHTTPClient(t *testing.T) {
 
 	own := &http.Client{Timeout: time.Hour}
 	c = (&Signals{Client: own}).client()
-	if c.Timeout != time.Hour || !errors.Is(c.CheckRedirect(nil, nil), http.ErrUseLastResponse) || own.CheckRedirect != nil {
+	if c.Timeout != time.Hour || !errors.Is(c.CheckRedirect(nil, nil), http.ErrUseLastResponse) ||
+		own.CheckRedirect != nil {
 		t.Errorf("got a time-out of %s; the caller's client follows %t", c.Timeout, own.CheckRedirect == nil)
 	}
 	other := errors.New("other")
@@ -299,7 +301,8 @@ func TestOutcomesRequest(t *testing.T) {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
 	r := a.requests[0]
-	if u := r.URL.String(); r.Method != http.MethodGet || u != "https://ingest.example/api/v1/events/ingest?batch_ids=a%2Cb+c" {
+	if u := r.URL.String(); r.Method != http.MethodGet ||
+		u != "https://ingest.example/api/v1/events/ingest?batch_ids=a%2Cb+c" {
 		t.Errorf("got %s %s", r.Method, u)
 	}
 	if got := r.Header.Get("Authorization"); got != testKey || a.open != 0 {
@@ -451,7 +454,9 @@ func TestOutcomesArePolled(t *testing.T) {
 		if len(e.Outcomes) != 3 || e.Batch != 3 || ledgerRecords(t, u.c.Dir) != 1 {
 			t.Errorf("got %+v in %d records, want three outcomes in one", e, ledgerRecords(t, u.c.Dir))
 		}
-		if n := strings.Count(log.String(), "did not take all"); n != 2 || !strings.Contains(log.String(), "id=b failed=1") || !strings.Contains(log.String(), "id=c failed=0 error_type=validation") {
+		if n := strings.Count(log.String(), "did not take all"); n != 2 ||
+			!strings.Contains(log.String(), "id=b failed=1") ||
+			!strings.Contains(log.String(), "id=c failed=0 error_type=validation") {
 			t.Errorf("got log %q, want a word of b and of c", log.String())
 		}
 
