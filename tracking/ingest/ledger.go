@@ -212,9 +212,8 @@ func (c Config) ledgerConfig() spool.Config {
 // note writes a record. It reports a failure to the log only: without the
 // ledger events are still uploaded, for a full disk is emptied that way.
 func (l *ledger) note(r record) {
-	b, err := json.Marshal(r)
-	if err != nil {
-		l.log.Error("ingest: ledger record cannot be written", "err", err)
+	b, ok := l.encode(r)
+	if !ok {
 		return
 	}
 
@@ -231,13 +230,24 @@ func (l *ledger) note(r record) {
 	}
 }
 
+// encode returns the line of a record. There is none where its time is beyond
+// the year 9999.
+func (l *ledger) encode(r record) ([]byte, bool) {
+	b, err := json.Marshal(r)
+	if err != nil {
+		l.log.Error("ingest: ledger record cannot be written", "err", err)
+		return nil, false
+	}
+
+	return b, true
+}
+
 // hint writes a record that nothing but the operator depends on: one that
 // cannot be written is not kept, and a disk that is nearly full has no room for
 // it.
 func (l *ledger) hint(r record) {
-	b, err := json.Marshal(r)
-	if err != nil {
-		l.log.Error("ingest: ledger record cannot be written", "err", err)
+	b, ok := l.encode(r)
+	if !ok {
 		return
 	}
 

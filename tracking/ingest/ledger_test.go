@@ -281,6 +281,27 @@ func TestLedgerKeepsWhatItCouldNotWrite(t *testing.T) {
 	})
 }
 
+// TestTimesThatCannotBeWritten: a clock beyond the year 9999 costs a record, and
+// not the ledger.
+func TestTimesThatCannotBeWritten(t *testing.T) {
+	var log bytes.Buffer
+	late := time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
+	u := ledgerOnly(t, t.TempDir(), func(c *Config) { c.Log = textLog(&log) })
+	u.ledger.note(record{Entry: &Entry{At: late}})
+	u.ledger.hint(record{Entry: &Entry{At: late}})
+	if n := strings.Count(log.String(), "ledger record cannot be written"); n != 2 || len(u.ledger.unwritten) != 0 {
+		t.Errorf("said %d times, %d records wait, want 2 and none", n, len(u.ledger.unwritten))
+	}
+	if n := ledgerRecords(t, u.c.Dir); n != 0 {
+		t.Errorf("%d records, want none", n)
+	}
+
+	q := newQuarantine(t.TempDir(), nil, func() time.Time { return late })
+	if err := q.put(rejected{line: []byte("{}")}); err == nil || !strings.HasPrefix(err.Error(), "ingest: quarantine: json") {
+		t.Errorf("in quarantine: got %v, want an error", err)
+	}
+}
+
 // TestLedgerIsWrittenAtItsEnd, and says where it cannot be.
 func TestLedgerIsWrittenAtItsEnd(t *testing.T) {
 	for _, broken := range []bool{false, true} {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -616,8 +617,74 @@ func TestNewUploaderSaysWhatIsWrong(t *testing.T) {
 	if _, err := New(Config{Dir: dir, Sink: &sink{}, Log: quiet}); !errors.Is(err, spool.ErrLocked) {
 		t.Errorf("twice: got %v, want %v", err, spool.ErrLocked)
 	}
+	u.ledger.note(record{Entry: &Entry{Batch: 1, Status: Sent}})
 	if err := u.Close(); err != nil {
 		t.Error(err)
+	}
+
+	var log bytes.Buffer
+	hooked := &hookedFS{open: func() error { return errOnce }}
+	u, err = New(Config{Dir: dir, Sink: &sink{}, LedgerFS: hooked, Log: textLog(&log)})
+	if err != nil {
+		t.Fatalf("one that cannot be checked: got %v", err)
+	}
+	if !strings.Contains(log.String(), "ledger not checked") || u.last != 1 {
+		t.Errorf("the newest batch is %d, log %s", u.last, log.String())
+	}
+	if err := u.Close(); err != nil {
+		t.Error(err)
+	}
+
+	ledger := filepath.Join(dir, "ledger")
+	hooked.open = func() error { // a file comes in its place
+		if err := os.Rename(ledger, ledger+".moved"); err != nil {
+			return err
+		}
+		return os.WriteFile(ledger, nil, 0o600)
+	}
+	if _, err := New(Config{Dir: dir, Sink: &sink{}, LedgerFS: hooked, Log: quiet}); err == nil {
+		t.Error("one that cannot be read: no error")
+	}
+	if err := errors.Join(os.Remove(ledger), os.Rename(ledger+".moved", ledger)); err != nil {
+		t.Fatal(err)
+	}
+	u, err = New(Config{Dir: dir, Sink: &sink{}, LedgerFS: unsyncedFS{}, Log: quiet})
+	if err != nil {
+		t.Fatalf("the ledger is held: %v", err)
+	}
+	if err := u.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// hookedFS does something else than opening a file, once it is checked.
+type hookedFS struct {
+	unsyncedFS
+	open func() error
+}
+
+func (h *hookedFS) Open(name string) (spool.File, error) {
+	if h.open != nil && strings.HasSuffix(name, ".seg") && calledBy("Check") {
+		if err := h.open(); err != nil {
+			return nil, err
+		}
+		h.open = nil
+	}
+	return h.unsyncedFS.Open(name)
+}
+
+// calledBy reports whether a spool's method is under way.
+func calledBy(method string) bool {
+	pcs := make([]uintptr, 32)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
+	for {
+		f, more := frames.Next()
+		if strings.HasSuffix(f.Function, "spool.(*Spool)."+method) {
+			return true
+		}
+		if !more {
+			return false
+		}
 	}
 }
 

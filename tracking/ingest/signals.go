@@ -171,20 +171,10 @@ var (
 
 // Send implements Sink.
 func (s *Signals) Send(ctx context.Context, ndjson []byte) (id string, wire int, err error) {
-	var body bytes.Buffer
-	z := zippers.Get().(*gzip.Writer)
-	defer zippers.Put(z)
-	z.Reset(&body)
-
-	if _, err := z.Write(ndjson); err != nil {
-		return "", 0, err
-	}
-	if err := z.Close(); err != nil {
-		return "", 0, err
-	}
+	body := compress(ndjson)
 	wire = body.Len()
 
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, &body)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, body)
 	if err != nil {
 		return "", wire, err
 	}
@@ -225,6 +215,19 @@ func (s *Signals) Send(ctx context.Context, ndjson []byte) (id string, wire int,
 		Words:      words(answer),
 		RetryAfter: retryAfter(res.Header.Get("Retry-After"), time.Now()),
 	}
+}
+
+// compress returns b compressed. A buffer takes everything, so there is no error.
+func compress(b []byte) *bytes.Buffer {
+	var out bytes.Buffer
+	z := zippers.Get().(*gzip.Writer)
+	defer zippers.Put(z)
+
+	z.Reset(&out)
+	z.Write(b)
+	z.Close()
+
+	return &out
 }
 
 // words are the API's own, out of {"errors":[{"message":"..."}]}.
