@@ -638,6 +638,60 @@ func TestValidOffsets(t *testing.T) {
 	}
 }
 
+// TestOffsetsAreChecked: what has the right checksum and cannot be offsets is not
+// taken for them.
+func TestOffsetsAreChecked(t *testing.T) {
+	for _, c := range []struct {
+		name, files string
+		want        int // -1: an error
+	}{
+		{"whole", `{"1:2":{"offset":5}}`, 1},
+		{"none", `{}`, 0},
+		{"no object", `[]`, -1},
+		{"an empty one", `{"1:2":null}`, -1},
+		{"an impossible one", `{"1:2":{"offset":-5}}`, -1},
+	} {
+		got, err := readOffsets([]byte(fmt.Sprintf(`{"sum":%q,"files":%s}`, checksum([]byte(c.files)), c.files)))
+		if (err != nil) != (c.want < 0) || err == nil && len(got) != c.want {
+			t.Errorf("%s: got %v, %v, want %d", c.name, got, err, c.want)
+		}
+	}
+	if got := checksum([]byte("123456789")); got != "e3069283" { // the check value of CRC-32C
+		t.Errorf("got the checksum %s", got)
+	}
+}
+
+// TestHeadThatCannotBeRead is another file's, and is not remembered.
+func TestHeadThatCannotBeRead(t *testing.T) {
+	s := &fileState{HeadLen: 5}
+	if s.same(strings.NewReader("1234"), 10) {
+		t.Error("a file that is shorter than it says counts as the same")
+	}
+	f := follower(t, t.TempDir(), &memory{})
+	err := f.remember(strings.NewReader("1234"), &fileState{}, 5)
+	if err == nil || !strings.HasPrefix(err.Error(), "accounting: ") {
+		t.Errorf("got %v, want the error of reading", err)
+	}
+}
+
+// TestFoldersThatCannotBeWatched are looked at by time, and that is said.
+func TestFoldersThatCannotBeWatched(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Symlink("loop", filepath.Join(dir, "loop")); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	f := follower(t, dir, &memory{})
+	f.c.Log = textLog(&log)
+	f.c.Globs = append(f.c.Globs, filepath.Join(dir, "loop", "acct*.csv"))
+	_, stop := f.watch(t.Context())
+	stop()
+	want := "folder=" + filepath.Join(dir, "loop") + " every_seconds=1"
+	if n := strings.Count(log.String(), "files are looked at by time"); n != 1 || !strings.Contains(log.String(), want) {
+		t.Errorf("got log %q, want %q once", log.String(), want)
+	}
+}
+
 // TestOffsetsThatCannotBeRead end a start where nothing else can be done.
 func TestOffsetsThatCannotBeRead(t *testing.T) {
 	dir := t.TempDir()

@@ -445,6 +445,38 @@ func TestHandOverGoesOn(t *testing.T) {
 	}
 }
 
+// atTheEnd is a listener that has one more connection when its context ends.
+type atTheEnd struct {
+	net.Listener
+	end  context.CancelFunc
+	conn net.Conn
+}
+
+func (a *atTheEnd) Accept() (net.Conn, error) {
+	a.end()
+	return a.conn, nil
+}
+
+// TestHandOverAtItsEnd closes the connection that came too late.
+func TestHandOverAtItsEnd(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := net.Pipe()
+	ctx, cancel := context.WithCancel(t.Context())
+	dir := t.TempDir()
+	if err := HandOver(ctx, &atTheEnd{l, cancel, ours}, dir, silent); err != nil {
+		t.Error(err)
+	}
+	if _, err := theirs.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("got %v, want the connection closed", err)
+	}
+	if names, _ := os.ReadDir(dir); len(names) != 0 {
+		t.Errorf("made %v for it", names)
+	}
+}
+
 // TestDropFolderIsOthers: what stands in it as a link is not followed, by
 // whatever name the folder goes; a file of ours may be a link.
 func TestDropFolderIsOthers(t *testing.T) {

@@ -68,6 +68,7 @@ func TestSplit(t *testing.T) {
 		{name: "an open quote, a record behind it", width: 2, data: "d,\"a\nd,b\n", n: 5, err: errQuote},
 		{name: "an open quote, a header line behind it", width: 2, data: "d,\"a\ntype,b,c\n", n: 5, err: errQuote},
 		{name: "an open quote, the beginning of one behind it", width: 3, data: "d,\"a\nd,\"b\n", n: 5, err: errQuote},
+		{name: "an open quote, a record with quotes behind it", width: 2, data: "d,\"a\nd,\"\"\n", n: 5, err: errQuote},
 		{name: "an open quote, no record behind it", width: 2, data: "d,\"a\nx,b\n", waits: true},
 		{name: "an open quote, a record of other width", width: 2, data: "d,\"a\nd,b,c\n", waits: true},
 		{name: "an open quote, a line without its end", width: 2, data: "d,\"a\nd,b", waits: true},

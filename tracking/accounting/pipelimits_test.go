@@ -367,6 +367,45 @@ func (r removes) Remove(name string) error {
 	return r.d.Remove(name)
 }
 
+// TestTornPipeFileIsKeptAtTheEnd of the context: its last line is not quarantined
+// yet.
+func TestTornPipeFileIsKeptAtTheEnd(t *testing.T) {
+	dir, m := t.TempDir(), &memory{}
+	f := piped(t, dir, m)
+	appendTo(t, filepath.Join(dir, "pipe", "pipe-1.csv"), header+clean(1)+torn)
+	for _, glob := range f.c.Globs {
+		files, err := filepath.Glob(glob)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			if err := f.look(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.clearPipe(ended); err != nil {
+		t.Error(err)
+	}
+	if got := pipeFiles(t, dir); len(got) != 1 || badLines(t, dir) != "" {
+		t.Errorf("files %v, bad lines %q, want it kept", got, badLines(t, dir))
+	}
+}
+
+// TestPipeFolderThatIsAPattern cannot be looked through, which is said.
+func TestPipeFolderThatIsAPattern(t *testing.T) {
+	f := piped(t, t.TempDir(), &memory{})
+	f.c.PipeDir = filepath.Join(f.c.PipeDir, "[")
+	if err := f.clearPipe(t.Context()); !errors.Is(err, filepath.ErrBadPattern) {
+		t.Errorf("got %v, want %v", err, filepath.ErrBadPattern)
+	}
+	if _, err := (osPipes{}).CreateTemp(filepath.Join(f.c.PipeDir, "none"), "x"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file in no folder: got %v", err)
+	}
+}
+
 // TestTornPipeFileIsKept where its last line cannot be quarantined yet.
 func TestTornPipeFileIsKept(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}

@@ -141,10 +141,7 @@ func (s *splitter) recordFollows(data []byte) bool {
 		}
 		if beginsRecord(data) {
 			_, err := other.parse(data)
-			switch {
-			case err == nil && (isHeader(other.fields) || len(other.fields) == s.width):
-				return true
-			case errors.Is(err, errOpen) && len(other.ends) > 1 && len(other.ends) < s.width:
+			if err == nil && (isHeader(other.fields) || len(other.fields) == s.width) {
 				return true
 			}
 		}
@@ -170,8 +167,7 @@ func beginsRecord(line []byte) bool {
 }
 
 // parse reads the record that data begins with into s.fields, and returns its
-// length with the line end. An empty line has no fields. On errOpen s.ends has
-// the fields that were begun.
+// length with the line end. An empty line has no fields.
 func (s *splitter) parse(data []byte) (int, error) {
 	s.fields = s.fields[:0]
 	s.ends = s.ends[:0]
@@ -258,7 +254,6 @@ func (s *splitter) quoted(data []byte) (int, error) {
 	for {
 		i := bytes.IndexByte(data[at:], '"')
 		if i < 0 {
-			s.ends = append(s.ends, len(s.text))
 			return 0, errOpen
 		}
 		s.text = append(s.text, bytes.ReplaceAll(data[at:at+i], []byte("\r\n"), []byte("\n"))...)

@@ -143,6 +143,8 @@ func TestBatchesReadsLedger(t *testing.T) {
 		done    int
 	}{
 		{"planned", []string{planned}, Planned, 0, "", 0},
+		{"what is no record", []string{"{", planned, "[]", step, `{"batch":"x"}`}, Planned, 0, "", 1},
+		{"a step of a batch that is forgotten", []string{strings.Replace(step, `"batch":1`, `"batch":9`, 1), planned}, Planned, 0, "", 0},
 		{"before there were failures", []string{planned, step, sent}, Sent, 4, "old", 0},
 		{"killed by an earlier version", []string{planned, step}, Planned, 0, "", 1},
 		{"failing", []string{planned, failed}, Failing, 2, "away", 0},

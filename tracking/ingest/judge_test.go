@@ -92,6 +92,60 @@ func TestNothingIsSentAtTheEnd(t *testing.T) {
 	}
 }
 
+// TestQuarantineAtTheEnd of the context: what could not be quarantined is sent
+// or quarantined at the next start.
+func TestQuarantineAtTheEnd(t *testing.T) {
+	for name, change := range map[string]func(*item){
+		"unreadable": func(it *item) { it.unreadable = "what" },
+		"expired":    func(it *item) { it.time = time.Now().Add(-48 * time.Hour) },
+	} {
+		inBubble(t, name, func(t *testing.T) {
+			s := &sink{}
+			u := ledgerOnly(t, t.TempDir(), func(c *Config) {
+				c.Sink = s
+				c.QuarantineFS = brokenAppends{}
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			d := idle(t, u, 2)
+			change(&d.b.items[0])
+			if d.run(ctx) || len(s.sent()) != 0 || d.b.items[0].done || ledgerRecords(t, u.c.Dir) != 0 {
+				t.Errorf("%d uploads, done %t", len(s.sent()), d.b.items[0].done)
+			}
+			if time.Now() != mustDeadline(ctx) {
+				t.Error("it ended before its context")
+			}
+		})
+	}
+}
+
+func mustDeadline(ctx context.Context) time.Time {
+	d, _ := ctx.Deadline()
+	return d
+}
+
+// TestServeEndsWhileABatchWaits for a slot: it goes at the next start.
+func TestServeEndsWhileABatchWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &timed{takes: time.Hour}
+		u := ledgerOnly(t, t.TempDir(), func(c *Config) {
+			c.Sink = s
+			c.AtOnce = 1
+			c.BatchBytes = 1
+			c.Grace = func() time.Duration { return 2 * time.Hour }
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		src := listOf(of(t, event.Open, "m%", 1, 3)...)
+		if err := u.Serve(ctx, src); err != nil {
+			t.Error(err)
+		}
+		if len(s.calls) != 1 || len(src.commits) != 1 || src.commits[0] != at(1) {
+			t.Errorf("%d uploads, commits %v, want the first alone", len(s.calls), src.commits)
+		}
+	})
+}
+
 // TestFewUploadsAside are in flight: two.
 func TestFewUploadsAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
