@@ -26,8 +26,8 @@ type Recorder interface {
 type Config struct {
 	Globs   []string
 	Dir     string // for offsets.json and bad lines
-	PipeDir string // where HandOver makes files; empty: there is no pipe
-	DropDir string // where others' pipes leave files while there is no gateway; empty: none
+	PipeDir string // where HandOver makes files; empty: pipes are not served
+	DropDir string // where pipes of other users leave files while no gateway runs; empty: nowhere
 	Events  Recorder
 	Every   time.Duration // how often the files are looked at: 1 s
 

@@ -18,7 +18,7 @@ import (
 // gateway's folders: the gateway makes a file in its own, and hands the open
 // file over a socket (SCM_RIGHTS, unix(7)). From then on the process writes and
 // syncs it as one of its own, whether the gateway goes on, ends or is killed,
-// and there is no answer that could get lost and have a record written twice.
+// and no answer can get lost and cause a record to be written twice.
 
 // handoverTimeout is how long either side of a handover waits for the other.
 const handoverTimeout = 10 * time.Second

@@ -34,7 +34,7 @@ const writable = 2 | 1
 // PipeTarget is where Pipe gets its files. At least one of its fields is set.
 type PipeTarget struct {
 	Gateway func() (*os.File, error) // a file from the gateway, as HandOver sends it; nil: none is asked
-	Dir     string                   // a folder for files of its own, where there is no gateway
+	Dir     string                   // a folder for its files while no gateway runs
 	FS      PipeFS                   // of Dir; nil: the machine's own
 }
 
@@ -50,7 +50,7 @@ func Pipe(ctx context.Context, r io.Reader, to PipeTarget, log *slog.Logger) err
 		case err != nil && to.Gateway == nil:
 			return fmt.Errorf("accounting: %s: %w", to.Dir, err)
 		case err != nil:
-			log.Error("accounting: records cannot be kept while there is no gateway", "dir", to.Dir, "err", err)
+			log.Error("accounting: records cannot be kept while no gateway runs", "dir", to.Dir, "err", err)
 			to.Dir = ""
 		}
 	}
@@ -226,7 +226,7 @@ func (p *pipe) put(b []byte) error {
 			if p.file == nil {
 				return err
 			}
-			fresh = false // the file before is good as long as there is no other
+			fresh = false // the current file goes on
 		}
 	}
 	if fresh && p.header != nil && !bytes.HasPrefix(b, p.header) {
@@ -256,8 +256,8 @@ func leadingHeader(b []byte) []byte {
 	return bytes.Clone(b[:t.n])
 }
 
-// open asks the gateway for a file, and makes one in the folder where there is
-// no gateway. The file before it goes on until there is another.
+// open replaces the current file by one from the gateway, or by a new one in the
+// folder if no gateway runs. On an error the current file stays.
 func (p *pipe) open() error {
 	f, err := p.newFile()
 	if err != nil {
@@ -297,8 +297,8 @@ func (p *pipe) newFile() (PipeFile, error) {
 	return f, nil
 }
 
-// drop leaves a file that could not be written or synced at what it had before:
-// the same records go to the next file.
+// drop truncates and closes a file that could not be written or synced; the same
+// records go to the next file.
 func (p *pipe) drop() {
 	if p.file != nil {
 		p.file.Truncate(p.size)

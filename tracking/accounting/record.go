@@ -431,7 +431,7 @@ func (c *converter) failure(e *event.Event, get getter) {
 
 // diagnostic is the text of a Diagnostic-Code without its type (RFC 3464 section
 // 2.3.6): `smtp;550 no` is `550 no`. What is before a semicolon and is not one
-// word is no type but text.
+// word is text, not a type.
 func diagnostic(diag string) string {
 	kind, text, ok := strings.Cut(diag, ";")
 	if !ok || !isAtom(strings.TrimSpace(kind)) {

@@ -41,7 +41,7 @@ type splitter struct {
 type token struct {
 	fields []string // of a record; valid until the next call
 	n      int      // bytes with the line end
-	err    error    // why it is no record
+	err    error    // why it is not a record
 	blank  bool     // an empty line
 	skip   bool     // the line goes on behind it; what follows, up to its end, is a part of it
 }

@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	// patience is how often a part fails, with others taken in between, before
+	// patience is how often a part fails, with others accepted in between, before
 	// it is halved.
 	patience = 3
 
-	// refusedInARow is how many events are refused alone, with nothing taken in
-	// between, before another event is tried to tell whether it is the events.
+	// refusedInARow is how many events are refused alone, with nothing accepted in
+	// between, before another event is sent to learn whether the events are at fault.
 	refusedInARow = 20
 )
 
@@ -66,7 +66,8 @@ func (u *Uploader) newDelivery(b *batch, slots chan struct{}) *delivery {
 	return d
 }
 
-// undone cuts items[from:to] as they were cut before, where some are done.
+// undone appends the parts of items[from:to] that are still to be sent. Where
+// some items are done, the rest is cut as it was cut before.
 func (d *delivery) undone(parts []part, from, to int) []part {
 	n := 0
 	for i := from; i < to; i++ {
@@ -314,7 +315,7 @@ func (d *delivery) probe(p part, items []int) ([]int, bool) {
 	return items[i : i+1], true
 }
 
-// replace puts others in the place of a part.
+// replace substitutes other parts for p.
 func (d *delivery) replace(p part, by ...part) {
 	i := slices.IndexFunc(d.parts, func(o part) bool { return o.from == p.from && o.to == p.to })
 	d.parts = slices.Replace(d.parts, i, i+1, by...)

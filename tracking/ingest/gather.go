@@ -18,7 +18,7 @@ const spanBytes = 8
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// batch is a run of records of the log, and what is to be uploaded of them.
+// batch is a run of records of the log and the events of them to upload.
 type batch struct {
 	Entry
 	items    []item
@@ -291,8 +291,9 @@ func (u *Uploader) add(b *batch, r spool.Record) {
 	}
 }
 
-// change makes of a line what is to be uploaded: without what is beside the
-// API's object, and with the recipient's hash where that is wanted.
+// change returns a line as it is uploaded: without the object beside the API's,
+// and with the recipient hashed where that is configured. wanted is false for an
+// event that is not uploaded.
 func (u *Uploader) change(line []byte) (out []byte, wanted bool, err error) {
 	e, err := event.Decode(line)
 	if err != nil {
@@ -318,9 +319,9 @@ const (
 	Person = "person" // uploaded like a person's
 )
 
-// machine makes of a machine's event what is to be uploaded, and reports
-// whether anything is. A machine that follows an unsubscribe link unsubscribes
-// nobody, and that type has no mark.
+// machine changes an event that no person caused as the configuration says, and
+// reports whether it is uploaded. A machine that follows an unsubscribe link
+// unsubscribes nobody, and that type has no mark.
 func (u *Uploader) machine(e *event.Event) bool {
 	as := u.c.Machines[e.Class.Kind]
 	e.Class = event.Class{}

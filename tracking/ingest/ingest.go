@@ -58,7 +58,7 @@ type Sink interface {
 	Send(ctx context.Context, ndjson []byte) (id string, wire int, err error)
 }
 
-// Config says what goes where and how. Zero values get the defaults named.
+// Config configures an Uploader. Zero values get the defaults named.
 type Config struct {
 	Dir        string
 	From       spool.Position // where the source begins: the ledger before it is not needed

@@ -68,8 +68,8 @@ func (s *Signals) noteDate(h http.Header, ours time.Time) {
 	s.date, s.read = date, ours
 }
 
-// noteOtherDate keeps the date of an answer that may be that of something on the
-// way, where there is no better one and it says what our clock says.
+// noteOtherDate keeps the date of an answer that a proxy may have given, if none
+// of the service is known and it agrees with our clock.
 func (s *Signals) noteOtherDate(h http.Header, ours time.Time) {
 	date, ok := dateNear(h, ours, agreement)
 	if !ok {
