@@ -116,6 +116,9 @@ func receive(c *net.UnixConn, timeout time.Duration) (*os.File, error) {
 			syscall.CloseOnExec(fds[0])
 			return os.NewFile(uintptr(fds[0]), "the gateway's file for records"), nil
 		}
+		for _, fd := range fds {
+			syscall.Close(fd)
+		}
 	}
 
 	return nil, errors.New("the gateway sent something else than a file")

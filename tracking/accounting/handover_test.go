@@ -277,6 +277,12 @@ func TestReceiveFromAStrangeGateway(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			gateway, pipe := peers(t)
 			c.act(gateway)
+			before := len(openIn(t, "/dev"))
+			defer func() {
+				if after := len(openIn(t, "/dev")); after != before {
+					t.Errorf("%d descriptors were received and stay open", after-before)
+				}
+			}()
 			f, err := receive(pipe, 50*time.Millisecond)
 			if err == nil {
 				f.Close()

@@ -51,6 +51,7 @@ func TestSplit(t *testing.T) {
 		{name: "behind a closing quote", data: "\"d\"x,a\n", n: 7, err: errQuote},
 		{name: "a carriage return behind a closing quote", data: "\"d\"\rx\n", n: 6, err: errQuote},
 		{name: "within a quote", data: "d,\"a\n", waits: true},
+		{name: "the end is to come", data: "d,\"a\nb\"", waits: true},
 		{name: "the end may be a line feed", data: "d,\"a\nb\"\r", waits: true},
 		{name: "a quote in a field", data: "d,a\"b\n", n: 6, err: errBare},
 		{name: "a byte order mark", data: "\ufeffd,a\n", n: 7, fields: []string{"d", "a"}},

@@ -196,6 +196,11 @@ func TestPipeReads64KiB(t *testing.T) {
 	if in.most != 64<<10 {
 		t.Errorf("read %d bytes at a time, want 64 KiB", in.most)
 	}
+
+	p := newPipe(unsynced(t.TempDir()), silent)
+	if err := p.read(t.Context(), strings.NewReader("x")); err != nil || len(p.chunks) != 1 {
+		t.Errorf("got %v and %d chunks, want one", err, len(p.chunks))
+	}
 }
 
 // measured notes how much is read at once.
@@ -247,6 +252,11 @@ func TestPipeWithoutAFolder(t *testing.T) {
 	}
 
 	log.Reset()
+	to.Dir = ""
+	if err := Pipe(t.Context(), strings.NewReader(header+clean(1)), to, textLog(&log)); err != nil || log.Len() != 0 {
+		t.Errorf("with a gateway alone: got %v, log %q", err, log.String())
+	}
+
 	to = PipeTarget{Dir: filepath.Join(dir, "made"), Gateway: func() (*os.File, error) { return nil, errDisk }}
 	if err := Pipe(t.Context(), strings.NewReader(header+clean(1)), to, textLog(&log)); err != nil {
 		t.Errorf("without a gateway: got %v", err)

@@ -529,7 +529,6 @@ func (c *counts) rollback() {
 			c.now[u.key] = u.n
 		}
 	}
-	c.begin()
 }
 
 // add counts one more and returns how many there were before.

@@ -287,6 +287,27 @@ func TestSameWidthIsDecidedByTheID(t *testing.T) {
 	}
 }
 
+// TestHeaderLines are known by their first field, in any case, behind a byte
+// order mark too.
+func TestHeaderLines(t *testing.T) {
+	for name, want := range map[string]bool{
+		"type": true, "TYPE": true, " type ": true, "\ufefftype": true, "\ufeff Type": true,
+		"": false, "d": false, "types": false, "x\ufefftype": false,
+	} {
+		if got := isHeader([]string{name, "x"}); got != want {
+			t.Errorf("%q: got %t, want %t", name, got, want)
+		}
+	}
+	if isHeader(nil) {
+		t.Error("an empty line counts as a header line")
+	}
+
+	c := newConverter([]string{"\ufeff Type ", "rcpt", "x", "RCPT"}, Settings{}, newCounts())
+	if c.columns[colType] != 0 || c.columns[colRcpt] != 1 || c.has(colDiag) || !c.has(colType) {
+		t.Errorf("got columns %v, want the first of each name", c.columns)
+	}
+}
+
 func TestParseTime(t *testing.T) {
 	for _, c := range []struct {
 		text string
@@ -492,7 +513,6 @@ func TestCountsRollBack(t *testing.T) {
 	c.add("a")
 	c.begin() // that is counted for good
 	c.add("a")
-	c.rollback()
 	c.rollback()
 	if got := c.take("a"); got != 1 {
 		t.Errorf("got %d, want what was counted before begin", got)

@@ -488,19 +488,12 @@ func (d *delivery) send(ctx context.Context, items []int) error {
 
 // ndjson joins the lines of items.
 func (d *delivery) ndjson(items []int) []byte {
-	size := 0
+	lines := make([][]byte, 0, len(items)+1)
 	for _, i := range items {
-		size += len(d.b.items[i].line) + 1
+		lines = append(lines, d.b.items[i].line)
 	}
 
-	var b bytes.Buffer
-	b.Grow(size)
-	for _, i := range items {
-		b.Write(d.b.items[i].line)
-		b.WriteByte('\n')
-	}
-
-	return b.Bytes()
+	return bytes.Join(append(lines, nil), []byte("\n")) // with a line end behind the last
 }
 
 // done notes that items need nothing more. The last ones are noted with the

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"reflect"
 	"slices"
@@ -18,7 +19,7 @@ import (
 	"postern/tracking/spool"
 )
 
-func textLog(w *bytes.Buffer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
+func textLog(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
 // at is a position of a log whose records have ten bytes each.
 func at(record int) spool.Position { return spool.Position{Segment: 1, Offset: int64(10 * record)} }
@@ -244,6 +245,21 @@ func TestBackoffOfAPart(t *testing.T) {
 			}
 			if !p.tried.Equal(time.Now()) || p.failed != i+1 || p.last != faultService {
 				t.Errorf("failure %d: got %+v", i+1, p)
+			}
+		}
+	})
+
+	inBubble(t, "what was taken is noted with the first failure", func(t *testing.T) {
+		u := ledgerOnly(t, t.TempDir(), nil)
+		d := idle(t, u, 4)
+		for i, c := range []struct {
+			err  error
+			want int64
+		}{{refusal(429, "slow down"), 0}, {refusal(503, "away"), 2}, {refusal(503, "away"), 2}} {
+			u.taken.Store(int64(i + 1))
+			d.trouble(d.parts[0], c.err)
+			if got := d.parts[0].taken; got != c.want {
+				t.Errorf("failure %d: got %d, want %d", i+1, got, c.want)
 			}
 		}
 	})

@@ -547,7 +547,7 @@ func TestGrace(t *testing.T) {
 func TestSummaries(t *testing.T) {
 	for _, verbose := range []bool{false, true} {
 		inBubble(t, fmt.Sprint("verbose ", verbose), func(t *testing.T) {
-			var log bytes.Buffer
+			var log logged
 			u := ledgerOnly(t, t.TempDir(), func(c *Config) {
 				c.Verbose = verbose
 				c.Log = textLog(&log)
@@ -579,7 +579,12 @@ func TestSummaries(t *testing.T) {
 				}
 			}
 
-			u.summary = summary{events: 5, batches: 2, failures: 1, raw: 100, wire: 50}
+			count := func(s summary) {
+				u.mu.Lock()
+				u.summary = s
+				u.mu.Unlock()
+			}
+			count(summary{events: 5, batches: 2, failures: 1, raw: 100, wire: 50})
 			time.Sleep(time.Minute - 1)
 			if got := said(); got != "" {
 				t.Errorf("before a minute is over: %s", got)
@@ -588,10 +593,10 @@ func TestSummaries(t *testing.T) {
 			expect(`"Signals: Discovered 2 files"`, `"Signals: Transferred 5 events in 2 batches successfully" failures=1 raw=100 gzip=50`)
 			time.Sleep(time.Minute)
 			expect(`"Signals: Discovered 0 files"`, "")
-			u.summary = summary{failures: 1}
+			count(summary{failures: 1})
 			time.Sleep(time.Minute)
 			expect(`"Signals: Discovered 0 files"`, `"Signals: Transferred 0 events in 0 batches successfully" failures=1 raw=0 gzip=0`)
-			u.summary = summary{batches: 1}
+			count(summary{batches: 1})
 			cancel()
 			<-done
 			expect(`"Signals: Discovered 1 files"`, `"Signals: Transferred 0 events in 1 batches successfully" failures=0 raw=0 gzip=0`)

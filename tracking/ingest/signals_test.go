@@ -1,13 +1,13 @@
 package ingest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
 	"testing/synctest"
@@ -399,19 +399,47 @@ type asking struct {
 }
 
 func (a *asking) Outcomes(_ context.Context, ids []string) ([]Outcome, error) {
+	a.sink.mu.Lock()
+	defer a.sink.mu.Unlock()
+
 	a.times = append(a.times, time.Now())
 	a.ids = append(a.ids, append([]string(nil), ids...))
 	return a.answer(ids)
 }
 
+// asked returns how often it was asked.
+func (a *asking) asked() int {
+	a.sink.mu.Lock()
+	defer a.sink.mu.Unlock()
+
+	return len(a.times)
+}
+
+// firstPending is the upload that is asked for next.
+func firstPending(u *Uploader) string {
+	u.outcomes.mu.Lock()
+	defer u.outcomes.mu.Unlock()
+
+	return u.outcomes.pending[0].id
+}
+
+// set changes what it answers.
+func (a *asking) set(answer func(ids []string) ([]Outcome, error)) {
+	a.sink.mu.Lock()
+	defer a.sink.mu.Unlock()
+
+	a.answer = answer
+}
+
 // TestOutcomesArePolled each minute, and what was refused is said.
 func TestOutcomesArePolled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
-		fails := true
+		var log logged
+		var fails atomic.Bool
+		fails.Store(true)
 		a := &asking{sink: &sink{}}
 		a.answer = func(ids []string) (out []Outcome, err error) {
-			if fails {
+			if fails.Load() {
 				return nil, errors.New("not now")
 			}
 			return []Outcome{
@@ -435,20 +463,20 @@ func TestOutcomesArePolled(t *testing.T) {
 
 		time.Sleep(time.Minute - 1)
 		synctest.Wait()
-		if len(a.times) != 0 {
+		if a.asked() != 0 {
 			t.Errorf("asked before a minute is over")
 		}
 		time.Sleep(1)
 		synctest.Wait()
-		if len(a.times) != 1 || u.outcomes.len() != 4 || !strings.Contains(log.String(), "not now") {
-			t.Errorf("asked %d times, %d are open, log %q", len(a.times), u.outcomes.len(), log.String())
+		if a.asked() != 1 || u.outcomes.len() != 4 || !strings.Contains(log.String(), "not now") {
+			t.Errorf("asked %d times, %d are open, log %q", a.asked(), u.outcomes.len(), log.String())
 		}
-		fails = false
+		fails.Store(false)
 		log.Reset()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if len(a.times) != 2 || u.outcomes.len() != 1 || u.outcomes.pending[0].id != "d" {
-			t.Errorf("asked %d times, %d are open, want d", len(a.times), u.outcomes.len())
+		if a.asked() != 2 || u.outcomes.len() != 1 || firstPending(u) != "d" {
+			t.Errorf("asked %d times, %d are open, want d", a.asked(), u.outcomes.len())
 		}
 		e := onlyBatch(t, u.c.Dir)
 		if len(e.Outcomes) != 3 || e.Batch != 3 || ledgerRecords(t, u.c.Dir) != 1 {
@@ -461,14 +489,13 @@ func TestOutcomesArePolled(t *testing.T) {
 		}
 
 		log.Reset()
-		fails = true
-		a.answer = func([]string) ([]Outcome, error) {
+		a.set(func([]string) ([]Outcome, error) {
 			cancel()
 			return nil, ctx.Err()
-		}
+		})
 		time.Sleep(time.Minute)
 		<-done
-		if log.Len() != 0 {
+		if log.String() != "" {
 			t.Errorf("at the end: got log %q", log.String())
 		}
 	})

@@ -1,6 +1,8 @@
 package ingest
 
 import (
+	"bytes"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -60,4 +62,31 @@ func inBubble(t *testing.T, name string, test func(t *testing.T)) {
 	t.Helper()
 
 	t.Run(name, func(t *testing.T) { synctest.Test(t, test) })
+}
+
+// logged is a log that is written and read at once.
+type logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	return l.text.Write(b)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	return l.text.String()
+}
+
+func (l *logged) Reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	l.text.Reset()
 }
