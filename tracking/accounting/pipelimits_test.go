@@ -363,6 +363,36 @@ func TestPipeFileThatCannotBeRemoved(t *testing.T) {
 	}
 }
 
+// TestPipeFileIsForgotten in the end, whichever call for offsets.json fails.
+func TestPipeFileIsForgotten(t *testing.T) {
+	for at := 1; ; at++ {
+		dir, m := t.TempDir(), &memory{}
+		f := piped(t, dir, m)
+		d := &disk{fail: once(at)}
+		f.c.OffsetsFS = d
+		appendTo(t, filepath.Join(dir, "pipe", "pipe-1.csv"), header+clean(1))
+		for range 3 {
+			_ = f.Poll(t.Context()) // says what failed
+		}
+		saved, err := os.ReadFile(f.offsetsFile())
+		if err != nil || strings.Contains(string(saved), "pipe-1") || len(m.events) != 1 {
+			t.Errorf("call %d (%s) fails: %d events, remembered %s, %v", at, d.which, len(m.events), saved, err)
+		}
+
+		calls := d.calls
+		poll(t, f)
+		if d.calls != calls {
+			t.Errorf("call %d (%s) fails: %d calls where nothing is new", at, d.which, d.calls-calls)
+		}
+		if d.which == "" {
+			if at < 10 {
+				t.Errorf("only %d calls", at)
+			}
+			return
+		}
+	}
+}
+
 // removes is a disk of which only Remove fails, and only of files of pipes.
 type removes struct{ d *disk }
 

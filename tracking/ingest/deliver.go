@@ -317,7 +317,7 @@ func (d *delivery) probe(p part, items []int) ([]int, bool) {
 
 // replace substitutes other parts for p.
 func (d *delivery) replace(p part, by ...part) {
-	i := slices.IndexFunc(d.parts, func(o part) bool { return o.from == p.from && o.to == p.to })
+	i := slices.IndexFunc(d.parts, func(o part) bool { return o.from == p.from }) // none overlaps another
 	d.parts = slices.Replace(d.parts, i, i+1, by...)
 }
 

@@ -20,6 +20,7 @@ import (
 // fail as often as they are told to.
 type list struct {
 	records     []spool.Record
+	asked       []context.Context
 	readErrs    int
 	commitErrs  int
 	commits     []spool.Position // that were tried
@@ -27,6 +28,7 @@ type list struct {
 }
 
 func (l *list) Next(ctx context.Context) (spool.Record, error) {
+	l.asked = append(l.asked, ctx)
 	if l.readErrs > 0 {
 		l.readErrs--
 		return spool.Record{}, errors.New("too many open files")
@@ -134,6 +136,50 @@ func TestBatchesEnd(t *testing.T) {
 			t.Errorf("again: got %+v, %v, want no batch", b, err)
 		}
 	})
+}
+
+// TestContextsEnd with what they are for, so that a source or sink that hangs on
+// to them keeps nothing.
+func TestContextsEnd(t *testing.T) {
+	inBubble(t, "of reading", func(t *testing.T) {
+		for _, earlier := range [][]Entry{nil, {{Batch: 9, From: at(0), To: at(3), Status: Planned}}} {
+			u := ledgerOnly(t, t.TempDir(), func(c *Config) {
+				c.BatchBytes = 1 << 20
+				c.BatchAge = time.Hour
+			})
+			u.earlier = earlier
+			u.c.BatchBytes = 2 * len(line(t, 1, nil))
+			src := listOf(of(t, event.Open, "m%", 1, 4)...)
+			if _, err := (&gatherer{u: u, src: src}).next(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for i, ctx := range src.asked[1:] { // the first waits for an event, without a time
+				if ctx.Err() == nil {
+					t.Errorf("%d batches earlier: that of read %d goes on", len(earlier), i+2)
+				}
+			}
+		}
+	})
+
+	t.Run("of an upload", func(t *testing.T) {
+		var upload context.Context
+		u := ledgerOnly(t, t.TempDir(), func(c *Config) {
+			c.Sink = sendFunc(func(ctx context.Context, _ []byte) (string, int, error) {
+				upload = ctx
+				return "id", 1, ctx.Err()
+			})
+		})
+		if err := idle(t, u, 1).send(t.Context(), []int{0}); err != nil || upload.Err() == nil {
+			t.Errorf("got %v, the upload's context ended with %v", err, upload.Err())
+		}
+	})
+}
+
+// sendFunc is a sink of one function.
+type sendFunc func(context.Context, []byte) (string, int, error)
+
+func (f sendFunc) Send(ctx context.Context, ndjson []byte) (string, int, error) {
+	return f(ctx, ndjson)
 }
 
 // TestReadErrorsBackOff from a second to a minute, jittered.
