@@ -24,7 +24,7 @@ func openIn(t *testing.T, dir string) []string {
 
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		t.Skip("no /proc here")
+		t.Fatal(err)
 	}
 	var out []string
 	for _, e := range entries {
