@@ -235,7 +235,7 @@ func TestPipeWithoutAFolder(t *testing.T) {
 	appendTo(t, file, "x")
 	bad := filepath.Join(file, "pipe")
 	err := Pipe(t.Context(), strings.NewReader(header+clean(1)), PipeTarget{Dir: bad}, silent)
-	if err == nil || !strings.HasPrefix(err.Error(), "accounting: "+bad) {
+	if err == nil || !strings.HasPrefix(err.Error(), "accounting: "+bad+": mkdir") {
 		t.Errorf("without a gateway: got %v, want the folder's error", err)
 	}
 

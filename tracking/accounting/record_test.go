@@ -503,6 +503,9 @@ func TestCountsRollBack(t *testing.T) {
 	c.take("c")
 	c.add("d")
 	c.rollback()
+	if len(c.now) != 3 || len(c.before) != 0 {
+		t.Errorf("%d and %d counts are kept, want 3", len(c.now), len(c.before))
+	}
 	for key, want := range map[string]int{"a": 1, "b": 2, "c": 3, "d": 0} {
 		if got := c.take(key); got != want {
 			t.Errorf("%s: got %d, want %d", key, got, want)
