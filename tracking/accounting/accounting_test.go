@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -44,7 +43,15 @@ func good(id string) bool { return strings.HasPrefix(id, "good") }
 
 func follower(t *testing.T, dir string, m *memory) *Follower {
 	t.Helper()
-	f, err := New(Config{Globs: []string{filepath.Join(dir, "acct*.csv")}, Dir: filepath.Join(dir, "state"), Settings: Settings{Verify: good}, Events: m, Log: slog.New(slog.DiscardHandler)})
+	f, err := New(Config{
+		Globs:     []string{filepath.Join(dir, "acct*.csv")},
+		Dir:       filepath.Join(dir, "state"),
+		Settings:  Settings{Verify: good},
+		Events:    m,
+		OffsetsFS: &disk{},
+		BadFS:     &disk{},
+		Log:       silent,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -222,10 +229,13 @@ func TestRetriesAreCounted(t *testing.T) {
 	}
 }
 
+// FuzzFollow: a file makes the events that --print makes of it, as far as its
+// last record is whole, and each of them once; all of them can be uploaded.
 func FuzzFollow(f *testing.F) {
 	f.Add(header + delivered)
 	f.Add("type,rcpt\nd,\"a\nb\n")
 	f.Add("type\n\"\nd\n")
+	f.Add(header + torn + "\r\n" + clean(1) + otherTypes + torn)
 	f.Fuzz(func(t *testing.T, text string) {
 		dir, m := t.TempDir(), &memory{}
 		if err := os.WriteFile(filepath.Join(dir, "acct.csv"), []byte(text), 0o600); err != nil {
@@ -239,7 +249,15 @@ func FuzzFollow(f *testing.F) {
 		if len(m.events) != n {
 			t.Fatal("a second look makes further events")
 		}
-		for _, e := range m.events {
+
+		printed, _, _ := printedEvents(t, strings.NewReader(text))
+		if len(printed) < n {
+			t.Fatalf("%d events, --print has %d", n, len(printed))
+		}
+		for i, e := range m.events {
+			if printed[i].ID != e.ID {
+				t.Fatalf("event %d is %+v, --print has %+v", i, e, printed[i])
+			}
 			line, err := e.Encode()
 			if err != nil {
 				t.Fatal(err)
@@ -252,7 +270,7 @@ func FuzzFollow(f *testing.F) {
 }
 
 func BenchmarkConvert(b *testing.B) {
-	f, err := New(Config{Dir: b.TempDir(), Settings: Settings{Verify: good}, Log: slog.New(slog.DiscardHandler)})
+	f, err := New(Config{Dir: b.TempDir(), Settings: Settings{Verify: good}, Log: silent})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -46,7 +46,9 @@ func (f *Follower) block(ctx context.Context, file *os.File, s *fileState, size 
 	for label, n := range p.counts {
 		f.records.WithLabelValues(label).Add(float64(n))
 	}
-	s.Header, s.Lines, s.Cut = p.header, p.lines, p.cut
+	s.Header = p.header
+	s.Lines = p.lines
+	s.Cut = p.cut
 	if p.torn {
 		s.Torn = s.Offset + int64(n)
 	}
@@ -69,7 +71,9 @@ type parsed struct {
 // convert makes events of the records of a block.
 func (f *Follower) convert(name string, s *fileState, data []byte, last bool) parsed {
 	r := newReading(f.set, f.retries)
-	r.place, r.lines, r.cut = s.Offset, s.Lines, s.Cut
+	r.place = s.Offset
+	r.lines = s.Lines
+	r.cut = s.Cut
 	if s.Header != nil {
 		r.use(s.Header)
 	}
@@ -101,7 +105,10 @@ func (f *Follower) convert(name string, s *fileState, data []byte, last bool) pa
 		}
 		p.used += int64(n)
 	}
-	p.header, p.lines, p.cut = r.header, r.lines, r.cut
+
+	p.header = r.header
+	p.lines = r.lines
+	p.cut = r.cut
 
 	return p
 }

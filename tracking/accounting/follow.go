@@ -26,14 +26,14 @@ type Recorder interface {
 type Config struct {
 	Globs   []string
 	Dir     string // for offsets.json and bad lines
-	PipeDir string // where HandOver makes files; empty: there is no pipe
-	DropDir string // where others' pipes leave files while there is no gateway; empty: none
+	PipeDir string // where HandOver makes files; empty: pipes are not served
+	DropDir string // where pipes of other users leave files while no gateway runs; empty: nowhere
 	Events  Recorder
 	Every   time.Duration // how often the files are looked at: 1 s
 
 	Settings
 
-	OffsetsFS atomicfile.FS       // nil: the machine's own
+	OffsetsFS atomicfile.FS       // also removes files of pipes; nil: the machine's own
 	BadFS     atomicfile.AppendFS // nil: the machine's own
 
 	Now     func() time.Time
@@ -66,6 +66,9 @@ func New(c Config) (*Follower, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
+	if c.OffsetsFS == nil {
+		c.OffsetsFS = atomicfile.OS{}
+	}
 
 	f := &Follower{
 		c:       c,
@@ -83,6 +86,7 @@ func New(c Config) (*Follower, error) {
 	if c.Metrics != nil {
 		c.Metrics.MustRegister(f.records)
 	}
+
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("accounting: %w", err)
 	}
@@ -91,10 +95,12 @@ func New(c Config) (*Follower, error) {
 			return nil, fmt.Errorf("accounting: %w", err)
 		}
 	}
+
 	f.c.Globs = slices.Clone(c.Globs)
 	for _, dir := range f.pipeDirs() {
 		f.c.Globs = append(f.c.Globs, filepath.Join(dir, pipeGlob))
 	}
+
 	return f, f.load()
 }
 
@@ -111,10 +117,12 @@ func (f *Follower) Serve(ctx context.Context) error {
 	defer stop()
 	tick := time.NewTicker(f.c.Every)
 	defer tick.Stop()
+
 	for {
 		if err := f.Poll(ctx); err != nil && ctx.Err() == nil {
 			f.c.Log.Error("accounting: not everything was read, the same is tried again", "err", err)
 		}
+
 		select {
 		case <-tick.C:
 		case <-changed:
@@ -138,6 +146,7 @@ const holdFor = 5 * time.Minute
 // Poll reads what is new in every file.
 func (f *Follower) Poll(ctx context.Context) error {
 	f.polls++
+
 	var errs []error
 	for _, glob := range f.c.Globs {
 		files, err := filepath.Glob(glob)
@@ -152,6 +161,7 @@ func (f *Follower) Poll(ctx context.Context) error {
 			errs = append(errs, f.look(ctx, name))
 		}
 	}
+
 	for key, h := range f.held {
 		if h.seen != f.polls { // moved where no glob leads, or unlinked
 			if s := f.offsets[key]; s != nil {
@@ -163,6 +173,7 @@ func (f *Follower) Poll(ctx context.Context) error {
 			delete(f.held, key)
 		}
 	}
+
 	errs = append(errs, f.clearPipe(ctx))
 
 	if f.dirty {
@@ -181,12 +192,14 @@ func (f *Follower) look(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("accounting: %w", err)
 	}
+
 	key := fileKey(info)
 	h := f.held[key]
 	if s := f.offsets[key]; h == nil && s != nil && s.Path == name && f.readLongAgo(s, info) {
 		s.Seen = f.c.Now().Unix()
 		return nil
 	}
+
 	if h == nil {
 		file, err := f.openFound(name, os.O_RDONLY)
 		if errors.Is(err, os.ErrNotExist) {
@@ -199,6 +212,7 @@ func (f *Follower) look(ctx context.Context, name string) error {
 			file.Close()
 			return fmt.Errorf("accounting: %w", err)
 		}
+
 		key = fileKey(info)
 		if old := f.held[key]; old != nil {
 			old.file.Close()
@@ -207,6 +221,7 @@ func (f *Follower) look(ctx context.Context, name string) error {
 		f.held[key] = h
 	}
 	h.seen = f.polls
+
 	s := f.offsets[key]
 	if s == nil {
 		s = &fileState{}
@@ -253,7 +268,7 @@ func (f *Follower) read(ctx context.Context, key string, h *held, last bool) err
 		return fmt.Errorf("accounting: %w", err)
 	}
 	s := f.offsets[key]
-	if s == nil || info.Size() == s.Offset {
+	if info.Size() == s.Offset {
 		return nil
 	}
 	if !s.same(h.file, info.Size()) { // truncated, or another file

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -17,7 +18,7 @@ import (
 // gateway's folders: the gateway makes a file in its own, and hands the open
 // file over a socket (SCM_RIGHTS, unix(7)). From then on the process writes and
 // syncs it as one of its own, whether the gateway goes on, ends or is killed,
-// and there is no answer that could get lost and have a record written twice.
+// and no answer can get lost and cause a record to be written twice.
 
 // handoverTimeout is how long either side of a handover waits for the other.
 const handoverTimeout = 10 * time.Second
@@ -72,7 +73,7 @@ func handOver(c net.Conn, dir string) error {
 		return fmt.Errorf("%T is not a Unix socket", c)
 	}
 
-	f, err := createPipeFile(dir)
+	f, err := createPipeFile(osPipes{}, dir)
 	if err != nil {
 		_, sendErr := io.WriteString(c, err.Error())
 		return errors.Join(err, sendErr)
@@ -88,8 +89,10 @@ func handOver(c net.Conn, dir string) error {
 }
 
 // Receive takes the file that HandOver sends.
-func Receive(c *net.UnixConn) (*os.File, error) {
-	if err := c.SetDeadline(time.Now().Add(handoverTimeout)); err != nil {
+func Receive(c *net.UnixConn) (*os.File, error) { return receive(c, handoverTimeout) }
+
+func receive(c *net.UnixConn, timeout time.Duration) (*os.File, error) {
+	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return nil, err
 	}
 
@@ -113,16 +116,22 @@ func Receive(c *net.UnixConn) (*os.File, error) {
 			syscall.CloseOnExec(fds[0])
 			return os.NewFile(uintptr(fds[0]), "the gateway's file for records"), nil
 		}
+		for _, fd := range fds {
+			syscall.Close(fd)
+		}
 	}
 
 	return nil, errors.New("the gateway sent something else than a file")
 }
 
+// pending ends the name of a file that is not locked yet.
+const pending = ".new"
+
 // createPipeFile makes a file that is locked before it has the name by which a
 // follower would find it, and remove it as one whose writer has gone. In a
 // folder that gives its group to its files (setgid), that group may read and
 // remove it.
-func createPipeFile(dir string) (*os.File, error) {
+func createPipeFile(fsys PipeFS, dir string) (PipeFile, error) {
 	mode := os.FileMode(0o600)
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -132,22 +141,23 @@ func createPipeFile(dir string) (*os.File, error) {
 		mode = 0o660
 	}
 
-	f, err := os.CreateTemp(dir, fmt.Sprintf("pipe-%s-%d-*.csv.new", time.Now().UTC().Format("20060102T150405.000000"), os.Getpid()))
+	now := time.Now().UTC().Format("20060102T150405.000000")
+	f, err := fsys.CreateTemp(dir, fmt.Sprintf("pipe-%s-%d-*.csv%s", now, os.Getpid(), pending))
 	if err != nil {
 		return nil, err
 	}
-	pending := f.Name()
+
 	err = f.Chmod(mode)
 	if err == nil {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		err = f.Lock()
 	}
 	if err == nil {
-		err = os.Rename(pending, pending[:len(pending)-len(".new")])
+		err = fsys.Rename(f.Name(), strings.TrimSuffix(f.Name(), pending))
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close(), os.Remove(pending))
+		return nil, errors.Join(err, f.Close(), fsys.Remove(f.Name()))
 	}
-	if err := syncDir(dir); err != nil {
+	if err := fsys.SyncDir(dir); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 

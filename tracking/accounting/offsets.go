@@ -74,7 +74,7 @@ func (f *Follower) load() error {
 	if err != nil {
 		f.c.Log.Error("accounting: offsets quarantined, files are read from the start; events keep their ids",
 			"file", f.offsetsFile()+".broken", "err", err)
-		if err := os.Rename(f.offsetsFile(), f.offsetsFile()+".broken"); err != nil {
+		if err := f.c.OffsetsFS.Rename(f.offsetsFile(), f.offsetsFile()+".broken"); err != nil {
 			return fmt.Errorf("accounting: %w", err)
 		}
 		return nil
@@ -112,7 +112,7 @@ func checksum(data []byte) string {
 
 func (f *Follower) offsetsFile() string { return filepath.Join(f.c.Dir, "offsets.json") }
 
-// same tells whether a file is still the one that was read as far as s says.
+// same reports whether a file is still the one that was read as far as s says.
 func (s *fileState) same(file io.ReaderAt, size int64) bool {
 	if size < s.Offset || s.HeadLen > size {
 		return false

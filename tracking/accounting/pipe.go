@@ -34,7 +34,8 @@ const writable = 2 | 1
 // PipeTarget is where Pipe gets its files. At least one of its fields is set.
 type PipeTarget struct {
 	Gateway func() (*os.File, error) // a file from the gateway, as HandOver sends it; nil: none is asked
-	Dir     string                   // a folder for files of its own, where there is no gateway
+	Dir     string                   // a folder for its files while no gateway runs
+	FS      PipeFS                   // of Dir; nil: the machine's own
 }
 
 // Pipe copies r, PowerMTA's records with their header line first, into files
@@ -49,7 +50,7 @@ func Pipe(ctx context.Context, r io.Reader, to PipeTarget, log *slog.Logger) err
 		case err != nil && to.Gateway == nil:
 			return fmt.Errorf("accounting: %s: %w", to.Dir, err)
 		case err != nil:
-			log.Error("accounting: records cannot be kept while there is no gateway", "dir", to.Dir, "err", err)
+			log.Error("accounting: records cannot be kept while no gateway runs", "dir", to.Dir, "err", err)
 			to.Dir = ""
 		}
 	}
@@ -58,10 +59,15 @@ func Pipe(ctx context.Context, r io.Reader, to PipeTarget, log *slog.Logger) err
 	ended := make(chan error, 1)
 	go func() { ended <- p.read(ctx, r) }() // may hang in a read when ctx ends
 	err := p.write(ctx, ended)
+
 	return errors.Join(err, p.close())
 }
 
 func newPipe(to PipeTarget, log *slog.Logger) *pipe {
+	if to.FS == nil {
+		to.FS = osPipes{}
+	}
+
 	return &pipe{to: to, log: log, chunks: make(chan []byte, pipeBacklog), wait: pipeWait}
 }
 
@@ -73,7 +79,7 @@ type pipe struct {
 	wait   time.Duration
 
 	// What follows is the writer's.
-	file   *os.File
+	file   PipeFile
 	size   int64 // synced
 	split  splitter
 	cut    bool   // within a line that is too long
@@ -108,12 +114,15 @@ func (p *pipe) push(ctx context.Context, b []byte) {
 	if p.lost > 0 {
 		b = append([]byte(cutHere), b...)
 	}
+
 	wait := time.NewTimer(p.wait)
 	defer wait.Stop()
+
 	select {
 	case p.chunks <- b:
 		if p.lost > 0 {
-			p.log.Error("ACCOUNTING RECORDS WERE LOST: the disk did not take them; read them from PowerMTA's accounting file", "bytes", p.lost)
+			p.log.Error("ACCOUNTING RECORDS WERE LOST: the disk did not take them; "+
+				"read them from PowerMTA's accounting file", "bytes", p.lost)
 			p.lost = 0
 		}
 	case <-wait.C:
@@ -133,9 +142,11 @@ func (p *pipe) write(ctx context.Context, ended <-chan error) error {
 			continue
 		default:
 		}
+
 		if !open || ctx.Err() != nil {
 			break
 		}
+
 		select {
 		case b := <-p.chunks:
 			p.add(ctx, b)
@@ -144,9 +155,9 @@ func (p *pipe) write(ctx context.Context, ended <-chan error) error {
 		case <-ctx.Done():
 		}
 	}
-	if len(p.rest) > 0 {
-		p.insist(ctx, p.rest)
-	}
+
+	p.insist(ctx, p.rest)
+
 	return errors.Join(readErr, p.err)
 }
 
@@ -208,18 +219,20 @@ func (p *pipe) put(b []byte) error {
 	if p.header == nil {
 		p.header = leadingHeader(b)
 	}
+
 	fresh := p.file == nil || p.size > maxPipeBytes
 	if fresh {
-		switch err := p.open(); {
-		case err != nil && p.file == nil:
-			return err
-		case err != nil:
-			fresh = false // the file before is good as long as there is no other
+		if err := p.open(); err != nil {
+			if p.file == nil {
+				return err
+			}
+			fresh = false // the current file goes on
 		}
 	}
 	if fresh && p.header != nil && !bytes.HasPrefix(b, p.header) {
 		b = slices.Concat(p.header, b)
 	}
+
 	if _, err := p.file.Write(b); err != nil {
 		return err
 	}
@@ -227,6 +240,7 @@ func (p *pipe) put(b []byte) error {
 		return err
 	}
 	p.size += int64(len(b))
+
 	return nil
 }
 
@@ -242,32 +256,37 @@ func leadingHeader(b []byte) []byte {
 	return bytes.Clone(b[:t.n])
 }
 
-// open asks the gateway for a file, and makes one in the folder where there is
-// no gateway. The file before it goes on until there is another.
+// open replaces the current file by one from the gateway, or by a new one in the
+// folder if no gateway runs. On an error the current file stays.
 func (p *pipe) open() error {
 	f, err := p.newFile()
 	if err != nil {
 		return err
 	}
 
-	closeErr := p.close() // what is in it is synced
-	p.file, p.size = f, 0
-	return closeErr
+	if err := p.close(); err != nil { // what is in it is synced
+		p.log.Warn("accounting: pipe: a file not closed", "err", err)
+	}
+	p.file = f
+	p.size = 0
+
+	return nil
 }
 
-func (p *pipe) newFile() (*os.File, error) {
+func (p *pipe) newFile() (PipeFile, error) {
 	var gatewayErr error
 	if p.to.Gateway != nil {
-		var f *os.File
-		if f, gatewayErr = p.to.Gateway(); gatewayErr == nil {
-			return f, nil
+		f, err := p.to.Gateway()
+		if err == nil {
+			return osPipeFile{f}, nil
 		}
+		gatewayErr = err
 	}
 	if p.to.Dir == "" {
 		return nil, gatewayErr
 	}
 
-	f, err := createPipeFile(p.to.Dir)
+	f, err := createPipeFile(p.to.FS, p.to.Dir)
 	if err != nil {
 		return nil, errors.Join(gatewayErr, err)
 	}
@@ -278,8 +297,8 @@ func (p *pipe) newFile() (*os.File, error) {
 	return f, nil
 }
 
-// drop leaves a file that could not be written or synced at what it had before:
-// the same records go to the next file.
+// drop truncates and closes a file that could not be written or synced; the same
+// records go to the next file.
 func (p *pipe) drop() {
 	if p.file != nil {
 		p.file.Truncate(p.size)
@@ -292,17 +311,11 @@ func (p *pipe) close() error {
 	if p.file == nil {
 		return nil
 	}
+
 	err := p.file.Close()
 	p.file = nil
-	return err
-}
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return err
 }
 
 // clearPipe removes the pipe's files that were read to their end and whose
@@ -332,7 +345,7 @@ func (f *Follower) clearOne(ctx context.Context, name string) error {
 	}
 	defer file.Close()
 
-	if syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+	if flock(file) != nil {
 		return nil // its writer lives
 	}
 	info, err := file.Stat()
@@ -358,14 +371,15 @@ func (f *Follower) clearOne(ctx context.Context, name string) error {
 		}
 	}
 
+	if err := f.c.OffsetsFS.Remove(name); err != nil { // before it is forgotten, or it would be read again
+		return fmt.Errorf("accounting: %w", err)
+	}
 	if h := f.held[key]; h != nil {
 		h.file.Close()
 		delete(f.held, key)
 	}
 	delete(f.offsets, key)
-	if err := os.Remove(name); err != nil {
-		return fmt.Errorf("accounting: %w", err)
-	}
+	f.dirty = true
 
 	return f.save()
 }

@@ -17,13 +17,24 @@ var silent = slog.New(slog.DiscardHandler)
 // piped is a follower of a pipe's folder.
 func piped(t *testing.T, dir string, m *memory) *Follower {
 	t.Helper()
-	f, err := New(Config{Dir: filepath.Join(dir, "state"), PipeDir: filepath.Join(dir, "pipe"), Settings: Settings{Verify: good}, Events: m, Log: silent})
+	f, err := New(Config{
+		Dir:       filepath.Join(dir, "state"),
+		PipeDir:   filepath.Join(dir, "pipe"),
+		Settings:  Settings{Verify: good},
+		Events:    m,
+		OffsetsFS: &disk{},
+		BadFS:     &disk{},
+		Log:       silent,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(f.closeAll)
 	return f
 }
+
+// unsynced is a pipe's folder without fsyncs.
+func unsynced(dir string) PipeTarget { return PipeTarget{Dir: filepath.Join(dir, "pipe"), FS: &disk{}} }
 
 func pipeFiles(t *testing.T, dir string) []string {
 	t.Helper()
@@ -39,7 +50,7 @@ func pipeFiles(t *testing.T, dir string) []string {
 func TestPipe(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
 	in := header + delivered + bounced("good-2", "other", "5.0.0", "smtp;550 line one\nline two")
-	if err := Pipe(context.Background(), iotest(in), PipeTarget{Dir: filepath.Join(dir, "pipe")}, silent); err != nil {
+	if err := Pipe(context.Background(), slowly(in), unsynced(dir), silent); err != nil {
 		t.Fatal(err)
 	}
 	if names := pipeFiles(t, dir); len(names) != 1 {
@@ -55,8 +66,8 @@ func TestPipe(t *testing.T) {
 	}
 }
 
-// iotest gives its text a few bytes at a time.
-func iotest(s string) io.Reader { return &slow{s} }
+// slowly gives its text a few bytes at a time.
+func slowly(s string) io.Reader { return &slow{s} }
 
 type slow struct{ s string }
 
@@ -74,7 +85,7 @@ func TestPipeWhileWritten(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
 	r, w := io.Pipe()
 	done := make(chan error, 1)
-	go func() { done <- Pipe(context.Background(), r, PipeTarget{Dir: filepath.Join(dir, "pipe")}, silent) }()
+	go func() { done <- Pipe(context.Background(), r, unsynced(dir), silent) }()
 	f := piped(t, dir, m)
 	write := func(s string, events int) {
 		t.Helper()
@@ -106,7 +117,8 @@ func TestPipeWhileWritten(t *testing.T) {
 	if names := pipeFiles(t, dir); len(names) != 0 || len(m.events) != 2 {
 		t.Errorf("left %v, %d events", names, len(m.events))
 	}
-	if bad, err := os.ReadFile(filepath.Join(dir, "state", "bad.csv")); err != nil || !strings.Contains(string(bad), delivered[:50]) {
+	if bad, err := os.ReadFile(filepath.Join(dir, "state", "bad.csv")); err != nil ||
+		!strings.Contains(string(bad), delivered[:50]) {
 		t.Errorf("the record without an end was not set aside: %q %v", bad, err)
 	}
 }
@@ -114,7 +126,7 @@ func TestPipeWhileWritten(t *testing.T) {
 // TestPipeIsKeptWhereTheSpoolFails: what could not be recorded stays on disk.
 func TestPipeIsKeptWhereTheSpoolFails(t *testing.T) {
 	dir, m := t.TempDir(), &memory{broken: true}
-	if err := Pipe(context.Background(), strings.NewReader(header+delivered), PipeTarget{Dir: filepath.Join(dir, "pipe")}, silent); err != nil {
+	if err := Pipe(context.Background(), strings.NewReader(header+delivered), unsynced(dir), silent); err != nil {
 		t.Fatal(err)
 	}
 	f := piped(t, dir, m)
@@ -133,7 +145,7 @@ func TestPipeIsKeptWhereTheSpoolFails(t *testing.T) {
 // TestPipeRotates: each file begins with the header line, no record is parted.
 func TestPipeRotates(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
-	p := newPipe(PipeTarget{Dir: dir + "/pipe"}, silent)
+	p := newPipe(unsynced(dir), silent)
 	if err := os.MkdirAll(p.to.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +170,7 @@ func TestPipeRotates(t *testing.T) {
 // TestPipeDiskFails: what was not written whole is written again elsewhere, once.
 func TestPipeDiskFails(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
-	p := newPipe(PipeTarget{Dir: dir + "/pipe"}, silent)
+	p := newPipe(unsynced(dir), silent)
 	if err := os.MkdirAll(p.to.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +194,7 @@ func TestPipeEndsWithItsContext(t *testing.T) {
 	r, w := io.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- Pipe(ctx, r, PipeTarget{Dir: filepath.Join(dir, "pipe")}, silent) }()
+	go func() { done <- Pipe(ctx, r, unsynced(dir), silent) }()
 	if _, err := io.WriteString(w, header+delivered); err != nil { // returns once it was read
 		t.Fatal(err)
 	}
@@ -211,7 +223,7 @@ func TestPipeEndsWithItsContext(t *testing.T) {
 func TestPipeGivesUp(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
 	var out bytes.Buffer
-	p := newPipe(PipeTarget{Dir: filepath.Join(dir, "pipe")}, slog.New(slog.NewTextHandler(&out, nil))) // a folder that is not there
+	p := newPipe(unsynced(dir), slog.New(slog.NewTextHandler(&out, nil))) // a folder that is not there
 	p.wait = time.Millisecond
 	ctx := context.Background()
 	p.push(ctx, []byte(header))
@@ -242,6 +254,8 @@ func TestPipeGivesUp(t *testing.T) {
 // TestPipeFileIsLockedFirst: no file has a name that a follower finds before
 // its writer holds it.
 func TestPipeFileIsLockedFirst(t *testing.T) {
+	t.Parallel()
+
 	dir, m := t.TempDir(), &memory{}
 	f := piped(t, dir, m)
 	stop, done := make(chan struct{}), make(chan struct{})
@@ -256,8 +270,8 @@ func TestPipeFileIsLockedFirst(t *testing.T) {
 			}
 		}
 	}()
-	p := newPipe(PipeTarget{Dir: filepath.Join(dir, "pipe")}, silent)
-	const n = 300
+	p := newPipe(unsynced(dir), silent)
+	const n = 100
 	for i := range n {
 		b := delivered
 		if i == 0 {
@@ -275,3 +289,5 @@ func TestPipeFileIsLockedFirst(t *testing.T) {
 		t.Errorf("%d events of %d records", len(m.events), n)
 	}
 }
+
+func textLog(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }

@@ -36,7 +36,7 @@ func (r *reading) use(header []string) {
 type outcome struct {
 	event  *event.Event
 	header bool  // a header line, whose columns count from now on
-	err    error // why there is no event
+	err    error // why it makes no event
 	place  int64
 	line   int64 // number, from 1
 	raw    []byte

@@ -299,8 +299,7 @@ func (c *converter) event(fields []string, place int64) (*event.Event, error) {
 		return nil, fmt.Errorf("%w: type %.20q", ErrNoColumns, kind)
 	}
 
-	feedback := feedbackType(get)
-	if typ == event.SpamComplaint && !event.IsComplaint(feedback) {
+	if typ == event.SpamComplaint && !event.IsComplaint(feedbackType(get)) {
 		return nil, ErrIgnored
 	}
 
@@ -328,19 +327,27 @@ func (c *converter) event(fields []string, place int64) (*event.Event, error) {
 		RcptTo:     rcpt,
 		DelvMethod: "esmtp",
 	}
-	switch typ {
+
+	c.fill(e, get)
+
+	return e, nil
+}
+
+// fill fills in what a record says beyond whose message it is about.
+func (c *converter) fill(e *event.Event, get getter) {
+	switch e.Type {
 	case event.SpamComplaint:
-		e.FeedbackType = feedback
-		e.ReportBy, e.ReportTo = get(colReportingMTA), get(colReportedDomain)
-		e.UserString, e.SendingIP = get(colUserAgent), get(colSourceIP)
+		e.FeedbackType = feedbackType(get)
+		e.ReportBy = get(colReportingMTA)
+		e.ReportTo = get(colReportedDomain)
+		e.UserString = get(colUserAgent)
+		e.SendingIP = get(colSourceIP)
 	case event.OutOfBand:
 		e.MsgFrom = get(colOrig)
 		c.failure(e, get)
 	default:
-		c.attempt(e, get, at, id+" "+rcpt)
+		c.attempt(e, get)
 	}
-
-	return e, nil
 }
 
 // messageID is that of our header column, else of envId.
@@ -355,27 +362,34 @@ func (c *converter) messageID(get getter) string {
 }
 
 // attempt fills in what an attempt to deliver says.
-func (c *converter) attempt(e *event.Event, get getter, at time.Time, key string) {
-	e.MsgFrom, e.CampaignID = get(colOrig), get(colJob)
-	e.Binding, e.BindingGroup, e.SendingIP = get(colVMTA), get(colPool), get(colSourceIP)
+func (c *converter) attempt(e *event.Event, get getter) {
+	e.MsgFrom = get(colOrig)
+	e.CampaignID = get(colJob)
+	e.Binding = get(colVMTA)
+	e.BindingGroup = get(colPool)
+	e.SendingIP = get(colSourceIP)
 	e.IPAddress = get(colDestinationIP)
+
 	if _, domain, ok := strings.Cut(e.RcptTo, "@"); ok {
 		e.RoutingDomain = strings.ToLower(domain)
 	}
 	if n, err := strconv.ParseUint(get(colSize), 10, 63); err == nil {
 		e.MsgSize = strconv.FormatUint(n, 10)
 	}
+
 	if s, err := strconv.ParseFloat(get(colSecondsQueued), 64); err == nil && s >= 0 && s < maxQueued {
 		e.QueueTime = strconv.FormatInt(int64(s*1000), 10)
 	} else if queued, err := c.queued.read(get(colTimeQueued)); err == nil {
-		e.QueueTime = strconv.FormatInt(max(0, at.Sub(queued).Milliseconds()), 10)
+		e.QueueTime = strconv.FormatInt(max(0, e.Timestamp.Sub(queued).Milliseconds()), 10)
 	}
-	switch e.Type {
-	case event.Delay:
+
+	key := e.MessageID + " " + e.RcptTo
+	if e.Type == event.Delay {
 		e.NumRetries = strconv.Itoa(c.retries.add(key))
-	default:
+	} else {
 		e.NumRetries = strconv.Itoa(c.retries.take(key))
 	}
+
 	if e.Type != event.Delivery {
 		c.failure(e, get)
 	}
@@ -397,6 +411,7 @@ func (c *converter) failure(e *event.Event, get getter) {
 	if e.RawReason == "" {
 		e.RawReason = "unknown"
 	}
+
 	text := diagnostic(diag)
 	e.Reason = text
 	if e.Reason == "" {
@@ -416,7 +431,7 @@ func (c *converter) failure(e *event.Event, get getter) {
 
 // diagnostic is the text of a Diagnostic-Code without its type (RFC 3464 section
 // 2.3.6): `smtp;550 no` is `550 no`. What is before a semicolon and is not one
-// word is no type but text.
+// word is text, not a type.
 func diagnostic(diag string) string {
 	kind, text, ok := strings.Cut(diag, ";")
 	if !ok || !isAtom(strings.TrimSpace(kind)) {
@@ -474,6 +489,7 @@ func parseTime(s string) (time.Time, error) {
 			return t, nil
 		}
 	}
+
 	return time.Time{}, fmt.Errorf("%w: %.40q", ErrTime, s)
 }
 
@@ -513,7 +529,6 @@ func (c *counts) rollback() {
 			c.now[u.key] = u.n
 		}
 	}
-	c.begin()
 }
 
 // add counts one more and returns how many there were before.

@@ -57,6 +57,8 @@ func TestAnotherFileInTheSameInode(t *testing.T) {
 
 // TestServeHearsOfChanges: with a timer that would come too late.
 func TestServeHearsOfChanges(t *testing.T) {
+	t.Parallel()
+
 	dir, got := t.TempDir(), make(chan int, 16)
 	f, err := New(Config{Globs: []string{filepath.Join(dir, "acct*.csv")}, Dir: filepath.Join(dir, "state"), Settings: Settings{Verify: good}, Events: counting(got), Every: time.Hour, Log: silent})
 	if err != nil {
@@ -149,4 +151,17 @@ func TestHeldFiles(t *testing.T) {
 	if len(m.events) != 3 {
 		t.Errorf("%d events", len(m.events))
 	}
+}
+
+// failsFirst tells of each batch of events but the first, which fails.
+type failsFirst struct {
+	counting
+	calls *int
+}
+
+func (f failsFirst) Record(ctx context.Context, es ...*event.Event) error {
+	if *f.calls++; *f.calls == 1 {
+		return errDisk
+	}
+	return f.counting.Record(ctx, es...)
 }

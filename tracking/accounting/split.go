@@ -41,7 +41,7 @@ type splitter struct {
 type token struct {
 	fields []string // of a record; valid until the next call
 	n      int      // bytes with the line end
-	err    error    // why it is no record
+	err    error    // why it is not a record
 	blank  bool     // an empty line
 	skip   bool     // the line goes on behind it; what follows, up to its end, is a part of it
 }
@@ -86,7 +86,8 @@ func (s *splitter) next(data []byte, last bool) (t token, ok bool) {
 	case isHeader(s.fields):
 		s.width = len(s.fields)
 	case !s.fits() && !s.hasOwnColumns():
-		return token{n: first, err: fmt.Errorf("%w: %d fields for %d columns", ErrNoColumns, len(s.fields), s.width)}, true
+		err := fmt.Errorf("%w: %d fields for %d columns", ErrNoColumns, len(s.fields), s.width)
+		return token{n: first, err: err}, true
 	}
 
 	return token{fields: s.fields, n: n}, true
@@ -140,10 +141,7 @@ func (s *splitter) recordFollows(data []byte) bool {
 		}
 		if beginsRecord(data) {
 			_, err := other.parse(data)
-			switch {
-			case err == nil && (isHeader(other.fields) || len(other.fields) == s.width):
-				return true
-			case errors.Is(err, errOpen) && len(other.ends) > 1 && len(other.ends) < s.width:
+			if err == nil && (isHeader(other.fields) || len(other.fields) == s.width) {
 				return true
 			}
 		}
@@ -169,10 +167,11 @@ func beginsRecord(line []byte) bool {
 }
 
 // parse reads the record that data begins with into s.fields, and returns its
-// length with the line end. An empty line has no fields. On errOpen s.ends has
-// the fields that were begun.
+// length with the line end. An empty line has no fields.
 func (s *splitter) parse(data []byte) (int, error) {
-	s.fields, s.ends, s.text = s.fields[:0], s.ends[:0], s.text[:0]
+	s.fields = s.fields[:0]
+	s.ends = s.ends[:0]
+	s.text = s.text[:0]
 
 	at := 0
 	if bytes.HasPrefix(data, bom) {
@@ -255,7 +254,6 @@ func (s *splitter) quoted(data []byte) (int, error) {
 	for {
 		i := bytes.IndexByte(data[at:], '"')
 		if i < 0 {
-			s.ends = append(s.ends, len(s.text))
 			return 0, errOpen
 		}
 		s.text = append(s.text, bytes.ReplaceAll(data[at:at+i], []byte("\r\n"), []byte("\n"))...)

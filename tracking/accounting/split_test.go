@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"postern/tracking/event"
-	"postern/tracking/spool/atomicfile"
 )
 
 // clean is a delivery without quotes.
@@ -69,6 +68,8 @@ func badLines(t *testing.T, dir string) string {
 // events, by the file, by the pipe and by --print, and the line is quarantined
 // with number and reason.
 func TestBadLinesStopNothing(t *testing.T) {
+	t.Parallel()
+
 	reordered := "type,rcpt,timeLogged,HEADER_X-SP-MESSAGE-ID\r\nd,a@example.net,1795500000,good-re\r\n"
 
 	for _, c := range []struct {
@@ -135,7 +136,7 @@ func TestBadLinesStopNothing(t *testing.T) {
 			check("file", m, badLines(t, dir))
 
 			dir, m = t.TempDir(), &memory{}
-			if err := Pipe(context.Background(), strings.NewReader(c.text), PipeTarget{Dir: filepath.Join(dir, "pipe")}, silent); err != nil {
+			if err := Pipe(context.Background(), strings.NewReader(c.text), unsynced(dir), silent); err != nil {
 				t.Fatal(err)
 			}
 			p := piped(t, dir, m)
@@ -197,7 +198,8 @@ func TestRecordWithoutEnd(t *testing.T) {
 				poll(t, f)
 			}
 			bad := badLines(t, dir)
-			if len(m.events) != c.events || c.bad == "" && bad != "" || !strings.Contains(bad, c.bad) || strings.Count(bad, "ends within") > 1 {
+			if len(m.events) != c.events || c.bad == "" && bad != "" || !strings.Contains(bad, c.bad) ||
+				strings.Count(bad, "ends within") > 1 {
 				t.Errorf("%d events, bad lines %q; want %d and %q", len(m.events), bad, c.events, c.bad)
 			}
 
@@ -240,7 +242,7 @@ func TestPipeHoldsBackNoRecords(t *testing.T) {
 // of them is not taken for one record.
 func TestPipeLosesAPart(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
-	p := newPipe(PipeTarget{Dir: filepath.Join(dir, "pipe")}, silent)
+	p := newPipe(unsynced(dir), silent)
 	if err := os.MkdirAll(p.to.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +265,7 @@ func TestPipeLosesAPart(t *testing.T) {
 // first record.
 func TestPipeHeaderChanges(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
-	p := newPipe(PipeTarget{Dir: filepath.Join(dir, "pipe")}, silent)
+	p := newPipe(unsynced(dir), silent)
 	if err := os.MkdirAll(p.to.Dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -406,129 +408,6 @@ func TestRetriesAreCountedOnce(t *testing.T) {
 	}
 }
 
-// once fails one call of all, and only that one.
-type once struct {
-	atomicfile.OS
-	n, at int
-	which string
-}
-
-func (o *once) call(what string) error {
-	if o.n++; o.n == o.at {
-		o.which = what
-		return errors.New("input/output error (once)")
-	}
-	return nil
-}
-
-func (o *once) Create(name string) (atomicfile.File, error) {
-	if err := o.call("create"); err != nil {
-		return nil, err
-	}
-	f, err := o.OS.Create(name)
-	return &onceFile{File: f, o: o}, err
-}
-
-func (o *once) Rename(from, to string) error {
-	if err := o.call("rename"); err != nil {
-		return err
-	}
-	return o.OS.Rename(from, to)
-}
-
-func (o *once) SyncDir(dir string) error { return errors.Join(o.call("syncdir"), o.OS.SyncDir(dir)) }
-
-func (o *once) OpenAppend(name string) (atomicfile.AppendFile, error) {
-	if err := o.call("open"); err != nil {
-		return nil, err
-	}
-	f, err := o.OS.OpenAppend(name)
-	return &onceAppend{f, o}, err
-}
-
-type onceFile struct {
-	atomicfile.File
-	o *once
-}
-
-func (f *onceFile) Write(b []byte) (int, error) {
-	if err := f.o.call("write"); err != nil {
-		n, _ := f.File.Write(b[:len(b)/2])
-		return n, err
-	}
-	return f.File.Write(b)
-}
-
-func (f *onceFile) Sync() error { return errors.Join(f.o.call("sync"), f.File.Sync()) }
-
-type onceAppend struct {
-	atomicfile.AppendFile
-	o *once
-}
-
-func (f *onceAppend) Write(b []byte) (int, error) {
-	if err := f.o.call("write"); err != nil {
-		n, _ := f.AppendFile.Write(b[:len(b)/2])
-		return n, err
-	}
-	return f.AppendFile.Write(b)
-}
-
-func (f *onceAppend) Sync() error { return errors.Join(f.o.call("sync"), f.AppendFile.Sync()) }
-
-// TestStateFailsOnce: whichever call fails for offsets.json or bad.csv, each
-// record makes its event once, the bad line is there, and after a restart
-// nothing is read again.
-func TestStateFailsOnce(t *testing.T) {
-	for _, what := range []string{"offsets", "bad lines"} {
-		for at := 1; ; at++ {
-			dir, m := t.TempDir(), &memory{}
-			file := filepath.Join(dir, "acct.csv")
-			o := &once{at: at}
-			c := Config{Globs: []string{file}, Dir: filepath.Join(dir, "state"), Settings: Settings{Verify: good}, Events: m, Log: silent}
-			if what == "offsets" {
-				c.OffsetsFS = o
-			} else {
-				c.BadFS = o
-			}
-			f, err := New(c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for i := range 3 {
-				if i == 0 {
-					appendTo(t, file, header)
-				}
-				appendTo(t, file, clean(i)+"zz,bad line\r\n")
-				for range 2 {
-					_ = f.Poll(context.Background()) // says what failed
-				}
-			}
-			f.closeAll()
-
-			f, err = New(c)
-			if err != nil {
-				t.Fatal(err)
-			}
-			poll(t, f)
-			f.closeAll()
-
-			if got := ids(m); len(m.events) != 3 || len(got) != 3 {
-				t.Errorf("%s: call %d (%s) fails: %d events with %d ids, want 3", what, at, o.which, len(m.events), len(got))
-			}
-			if n := strings.Count(badLines(t, dir), "zz,bad line"); n < 3 {
-				t.Errorf("%s: call %d (%s) fails: %d bad lines, want 3", what, at, o.which, n)
-			}
-			if o.which == "" {
-				if at < 8 {
-					t.Errorf("%s: only %d calls", what, at)
-				}
-				break
-			}
-		}
-	}
-}
-
 // TestBadLinesThatCannotBeWritten hold up the rest for a few polls only.
 func TestBadLinesThatCannotBeWritten(t *testing.T) {
 	dir, m := t.TempDir(), &memory{}
@@ -549,6 +428,8 @@ func TestBadLinesThatCannotBeWritten(t *testing.T) {
 // TestBrokenOffsets: any damage is found, the file is renamed, and all is read
 // from the start.
 func TestBrokenOffsets(t *testing.T) {
+	t.Parallel()
+
 	dir, m := t.TempDir(), &memory{}
 	appendTo(t, filepath.Join(dir, "acct.csv"), header+cleans(3))
 	f := follower(t, dir, m)

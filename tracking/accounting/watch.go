@@ -20,6 +20,7 @@ func (f *Follower) watch(ctx context.Context) (changed <-chan struct{}, stop fun
 			"every_seconds", f.c.Every.Seconds(), "err", err)
 		return nil, func() {}
 	}
+
 	for _, glob := range f.c.Globs {
 		dirs, _ := filepath.Glob(filepath.Dir(glob))
 		for _, d := range dirs {
@@ -29,12 +30,14 @@ func (f *Follower) watch(ctx context.Context) (changed <-chan struct{}, stop fun
 			}
 		}
 	}
+
 	out, done := make(chan struct{}, 1), make(chan struct{})
 	go func() {
 		defer close(done)
 		pause := time.NewTimer(0)
 		defer pause.Stop()
 		<-pause.C
+
 		for {
 			select {
 			case _, ok := <-w.Events:
@@ -58,6 +61,7 @@ func (f *Follower) watch(ctx context.Context) (changed <-chan struct{}, stop fun
 			}
 		}
 	}()
+
 	return out, func() {
 		w.Close()
 		<-done

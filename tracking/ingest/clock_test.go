@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"postern/integration/ingestd"
@@ -23,6 +24,8 @@ const testKey = "0123456789012345678901234567890123456789"
 // TestWrongDateThrowsNothingAside: an answer of the service, or of something on
 // the way, has a Date that is wrong.
 func TestWrongDateThrowsNothingAside(t *testing.T) {
+	t.Parallel()
+
 	for _, c := range []struct {
 		name   string
 		status int
@@ -72,6 +75,8 @@ func TestWrongDateThrowsNothingAside(t *testing.T) {
 // TestDateOfAPageIsNotBelieved: a page that says 200 and takes no batch is
 // not the service, and its clock counts for nothing.
 func TestDateOfAPageIsNotBelieved(t *testing.T) {
+	t.Parallel()
+
 	answer := "<html>Back soon</html>"
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Date", time.Now().Add(30*time.Hour).UTC().Format(http.TimeFormat))
@@ -99,6 +104,8 @@ func TestDateOfAPageIsNotBelieved(t *testing.T) {
 // TestTooOldByBothClocks: what the service would refuse is quarantined without
 // asking for each event, once its answer agrees with our clock.
 func TestTooOldByBothClocks(t *testing.T) {
+	t.Parallel()
+
 	server := &ingestd.Server{Key: testKey}
 	srv := httptest.NewServer(server)
 	defer srv.Close()
@@ -128,6 +135,8 @@ func TestTooOldByBothClocks(t *testing.T) {
 // TestRedirectionIsNotFollowed: events and key go to the configured address
 // alone.
 func TestRedirectionIsNotFollowed(t *testing.T) {
+	t.Parallel()
+
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		var elsewhere atomic.Int64
 		other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -171,40 +180,44 @@ func (s *silent) Outcomes(_ context.Context, ids []string) (out []Outcome, err e
 // TestOutcomesOfAllAreAskedFor: uploads of which the service never tells keep
 // nobody from asking for newer ones.
 func TestOutcomesOfAllAreAskedFor(t *testing.T) {
-	up := ledgerOnly(t, t.TempDir(), func(c *Config) { c.PollOutcomes = true })
-	now := time.Now()
-	const n = 3*pollAtATime*pollRounds + 7
-	for i := range n {
-		up.outcomes.expect(Entry{Batch: uint64(i + 1), At: now, Status: Sent, IDs: []string{fmt.Sprint("id", i)}}, now)
-	}
+	t.Parallel()
 
-	s := &silent{asked: map[string]int{}, knows: func(id string) bool { return id == fmt.Sprint("id", n-1) }}
-	for range 4 {
-		if err := up.pollOnce(context.Background(), s); err != nil {
-			t.Fatal(err)
+	synctest.Test(t, func(t *testing.T) {
+		up := ledgerOnly(t, t.TempDir(), func(c *Config) { c.PollOutcomes = true })
+		now := time.Now()
+		const n = 3*pollAtATime*pollRounds + 7
+		for i := range n {
+			up.outcomes.expect(Entry{Batch: uint64(i + 1), At: now, Status: Sent, IDs: []string{fmt.Sprint("id", i)}}, now)
 		}
-	}
-	if len(s.asked) != n {
-		t.Errorf("%d uploads were asked for, want %d", len(s.asked), n)
-	}
-	entries, err := Batches(up.c.Dir)
-	if err != nil || len(entries) != 1 || entries[0].Batch != n || len(entries[0].Outcomes) != 1 {
-		t.Errorf("ledger %+v, %v; want the outcome of the newest", entries, err)
-	}
 
-	for _, p := range up.outcomes.pending {
-		p.entry.At = now.Add(-pollFor)
-	}
-	if err := up.pollOnce(context.Background(), s); err != nil || up.outcomes.len() != 0 {
-		t.Errorf("%v, %d uploads are still asked for after %s", err, up.outcomes.len(), pollFor)
-	}
+		s := &silent{asked: map[string]int{}, knows: func(id string) bool { return id == fmt.Sprint("id", n-1) }}
+		for range 4 {
+			if err := up.pollOnce(context.Background(), s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(s.asked) != n {
+			t.Errorf("%d uploads were asked for, want %d", len(s.asked), n)
+		}
+		entries, err := Batches(up.c.Dir)
+		if err != nil || len(entries) != 1 || entries[0].Batch != n || len(entries[0].Outcomes) != 1 {
+			t.Errorf("ledger %+v, %v; want the outcome of the newest", entries, err)
+		}
+
+		for _, p := range up.outcomes.pending {
+			p.entry.At = now.Add(-pollFor)
+		}
+		if err := up.pollOnce(context.Background(), s); err != nil || up.outcomes.len() != 0 {
+			t.Errorf("%v, %d uploads are still asked for after %s", err, up.outcomes.len(), pollFor)
+		}
+	})
 }
 
 // ledgerOnly is an uploader that does not serve.
 func ledgerOnly(t *testing.T, dir string, change func(*Config)) *Uploader {
 	t.Helper()
 
-	c := Config{Dir: dir, Sink: &sink{}, BatchBytes: 1000, BatchAge: time.Millisecond, Log: quiet}
+	c := Config{Dir: dir, Sink: &sink{}, BatchBytes: 1000, BatchAge: time.Millisecond, LedgerFS: unsyncedFS{}, Log: quiet}
 	if change != nil {
 		change(&c)
 	}
@@ -224,89 +237,104 @@ func ledgerOnly(t *testing.T, dir string, change func(*Config)) *Uploader {
 // TestLedgerOfAnotherLog: an operator removed segments and cursor, and left the
 // ledger; positions begin again, and what is there now is not what was sent.
 func TestLedgerOfAnotherLog(t *testing.T) {
-	dir := t.TempDir()
-	r := start(t, dir, &sink{}, nil, of(t, event.Open, "m%", 101, 9)...)
-	r.settled(t)
-	r.stop()
-	for _, glob := range []string{"*.seg", "cursor-*"} {
-		removeAll(t, r.dir, glob)
-	}
+	t.Parallel()
 
-	second := &sink{}
-	r = start(t, dir, second, nil, of(t, event.Open, "m%", 201, 9)...) // as many bytes
-	r.settled(t)
-	r.stop()
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		r := start(t, dir, &sink{}, nil, of(t, event.Open, "m%", 101, 9)...)
+		r.settled(t)
+		r.stop()
+		for _, glob := range []string{"*.seg", "cursor-*"} {
+			removeAll(t, r.dir, glob)
+		}
 
-	if got := second.ids(); len(got) != 9 {
-		t.Errorf("%d events taken, want 9", len(got))
-	}
-	entries, err := Batches(r.dir)
-	if err != nil || len(entries) != 2 || entries[0].Batch == entries[1].Batch {
-		t.Errorf("ledger %+v, %v; want two batches", entries, err)
-	}
+		second := &sink{}
+		r = start(t, dir, second, nil, of(t, event.Open, "m%", 201, 9)...) // as many bytes
+		r.settled(t)
+		r.stop()
+
+		if got := second.ids(); len(got) != 9 {
+			t.Errorf("%d events taken, want 9", len(got))
+		}
+		entries, err := Batches(r.dir)
+		if err != nil || len(entries) != 2 || entries[0].Batch == entries[1].Batch {
+			t.Errorf("ledger %+v, %v; want two batches", entries, err)
+		}
+	})
 }
 
 // TestEarlierBatchesAreForgotten: of the ledger only that is kept in memory
 // which is ahead.
 func TestEarlierBatchesAreForgotten(t *testing.T) {
-	dir := t.TempDir()
-	r := start(t, dir, &sink{}, func(c *Config) { c.BatchBytes = 1000 }, of(t, event.Open, "m%", 1, 50)...)
-	r.settled(t)
-	r.stop()
+	t.Parallel()
 
-	at := spool.Cursor(r.dir, "r")
-	up := ledgerOnly(t, r.dir, func(c *Config) { c.From = at })
-	if len(up.earlier) != 0 || up.last == 0 {
-		t.Errorf("%d batches behind the cursor are kept, the newest is %d", len(up.earlier), up.last)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		r := start(t, dir, &sink{}, func(c *Config) { c.BatchBytes = 1000 }, of(t, event.Open, "m%", 1, 50)...)
+		r.settled(t)
+		r.stop()
 
-	var e []Entry
-	for i := range 10 {
-		e = append(e, Entry{From: spool.Position{Segment: 1, Offset: int64(10 * i)}, To: spool.Position{Segment: 1, Offset: int64(10*i + 10)}})
-	}
-	slices.Reverse(e)
-	sortEntries(e)
-	up.earlier = e
-	if _, ok := up.earlierAt(spool.Position{Segment: 1, Offset: 45}); ok || len(up.earlier) != 5 {
-		t.Errorf("found %v, %d are left, want 5", ok, len(up.earlier))
-	}
-	if got, ok := up.earlierAt(spool.Position{Segment: 1, Offset: 50}); !ok || got.From.Offset != 50 || len(up.earlier) != 4 {
-		t.Errorf("found %v %+v, %d are left, want 4", ok, got, len(up.earlier))
-	}
+		at := spool.Cursor(r.dir, "r")
+		up := ledgerOnly(t, r.dir, func(c *Config) { c.From = at })
+		if len(up.earlier) != 0 || up.last == 0 {
+			t.Errorf("%d batches behind the cursor are kept, the newest is %d", len(up.earlier), up.last)
+		}
+
+		var e []Entry
+		for i := range 10 {
+			e = append(e, Entry{From: spool.Position{Segment: 1, Offset: int64(10 * i)}, To: spool.Position{Segment: 1, Offset: int64(10*i + 10)}})
+		}
+		slices.Reverse(e)
+		sortEntries(e)
+		up.earlier = e
+		if _, ok := up.earlierAt(spool.Position{Segment: 1, Offset: 45}); ok || len(up.earlier) != 5 {
+			t.Errorf("found %v, %d are left, want 5", ok, len(up.earlier))
+		}
+		if got, ok := up.earlierAt(spool.Position{Segment: 1, Offset: 50}); !ok || got.From.Offset != 50 ||
+			len(up.earlier) != 4 {
+			t.Errorf("found %v %+v, %d are left, want 4", ok, got, len(up.earlier))
+		}
+	})
 }
 
 // TestFilterChangedBetweenRuns: what was sent of a batch stays sent, whatever
 // is uploaded of it now.
 func TestFilterChangedBetweenRuns(t *testing.T) {
-	dir := t.TempDir()
-	lines := append(of(t, event.Open, "m%", 1, 5), of(t, event.Click, "m%", 6, 5)...)
-	first := &sink{answer: func(_ int, ndjson string) error {
-		if has(ndjson, 3) {
-			return refusal(500, "oops")
-		}
-		return nil
-	}}
-	r := start(t, dir, first, func(c *Config) { c.Report = map[event.Type]bool{event.Open: true} }, lines...)
-	wait(t, "the others", func() bool { return len(first.ids()) == 4 })
-	r.stop()
+	t.Parallel()
 
-	second := &sink{}
-	r = start(t, dir, second, nil)
-	r.settled(t)
-	r.stop()
-	got := second.ids()
-	for _, id := range []string{"1", "2", "4", "5"} {
-		if got[id] != 0 {
-			t.Errorf("event %s was sent again", id)
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		lines := append(of(t, event.Open, "m%", 1, 5), of(t, event.Click, "m%", 6, 5)...)
+		first := &sink{answer: func(_ int, ndjson string) error {
+			if has(ndjson, 3) {
+				return refusal(500, "oops")
+			}
+			return nil
+		}}
+		r := start(t, dir, first, func(c *Config) { c.Report = map[event.Type]bool{event.Open: true} }, lines...)
+		wait(t, "the others", func() bool { return len(first.ids()) == 4 })
+		r.stop()
+
+		second := &sink{}
+		r = start(t, dir, second, nil)
+		r.settled(t)
+		r.stop()
+		got := second.ids()
+		for _, id := range []string{"1", "2", "4", "5"} {
+			if got[id] != 0 {
+				t.Errorf("event %s was sent again", id)
+			}
 		}
-	}
-	if got["3"] != 1 {
-		t.Errorf("taken %v, want event 3", got)
-	}
+		if got["3"] != 1 {
+			t.Errorf("taken %v, want event 3", got)
+		}
+	})
 }
 
 // TestReadHead agrees with event.Decode.
 func TestReadHead(t *testing.T) {
+	t.Parallel()
+
 	for _, l := range [][]byte{
 		line(t, 1, nil),
 		line(t, 2, func(e *event.Event) { e.Class = event.Class{Kind: event.Scanner, Reason: "test"} }),
@@ -320,7 +348,8 @@ func TestReadHead(t *testing.T) {
 			t.Fatalf("%v: %s", err, l)
 		}
 		h, err := readHead(l)
-		if err != nil || h.typ != e.Type || !h.time.Equal(e.Timestamp.Time) || h.beside != (e.Class != event.Class{} || e.Local != event.Local{}) {
+		if err != nil || h.typ != e.Type || !h.time.Equal(e.Timestamp.Time) ||
+			h.beside != (e.Class != event.Class{} || e.Local != event.Local{}) {
 			t.Errorf("%s: %+v, %v; want %+v", l, h, err, e)
 		}
 	}

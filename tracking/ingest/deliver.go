@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	// patience is how often a part fails, with others taken in between, before
+	// patience is how often a part fails, with others accepted in between, before
 	// it is halved.
 	patience = 3
 
-	// refusedInARow is how many events are refused alone, with nothing taken in
-	// between, before another event is tried to tell whether it is the events.
+	// refusedInARow is how many events are refused alone, with nothing accepted in
+	// between, before another event is sent to learn whether the events are at fault.
 	refusedInARow = 20
 )
 
@@ -66,7 +66,8 @@ func (u *Uploader) newDelivery(b *batch, slots chan struct{}) *delivery {
 	return d
 }
 
-// undone cuts items[from:to] as they were cut before, where some are done.
+// undone appends the parts of items[from:to] that are still to be sent. Where
+// some items are done, the rest is cut as it was cut before.
 func (d *delivery) undone(parts []part, from, to int) []part {
 	n := 0
 	for i := from; i < to; i++ {
@@ -314,9 +315,9 @@ func (d *delivery) probe(p part, items []int) ([]int, bool) {
 	return items[i : i+1], true
 }
 
-// replace puts others in the place of a part.
+// replace substitutes other parts for p.
 func (d *delivery) replace(p part, by ...part) {
-	i := slices.IndexFunc(d.parts, func(o part) bool { return o.from == p.from && o.to == p.to })
+	i := slices.IndexFunc(d.parts, func(o part) bool { return o.from == p.from }) // none overlaps another
 	d.parts = slices.Replace(d.parts, i, i+1, by...)
 }
 
@@ -441,8 +442,12 @@ func (d *delivery) cut() {
 		}
 
 		if d.hasSlot && d.goAside() {
-			d.u.c.Log.Error("Signals: a batch fails again and again while others are taken; it goes on in parts, others pass it",
-				"batch", d.b.Batch, "events", len(d.waiting(p)), "err", d.entry.Error)
+			d.u.c.Log.Error("Signals: a batch fails again and again while others are taken; "+
+				"it goes on in parts, others pass it",
+				"batch", d.b.Batch,
+				"events", len(d.waiting(p)),
+				"err", d.entry.Error,
+			)
 		}
 		if len(d.waiting(p)) > 1 {
 			parts = append(parts, d.halves(p, patience-1)...)
@@ -483,19 +488,12 @@ func (d *delivery) send(ctx context.Context, items []int) error {
 
 // ndjson joins the lines of items.
 func (d *delivery) ndjson(items []int) []byte {
-	size := 0
+	lines := make([][]byte, 0, len(items)+1)
 	for _, i := range items {
-		size += len(d.b.items[i].line) + 1
+		lines = append(lines, d.b.items[i].line)
 	}
 
-	var b bytes.Buffer
-	b.Grow(size)
-	for _, i := range items {
-		b.Write(d.b.items[i].line)
-		b.WriteByte('\n')
-	}
-
-	return b.Bytes()
+	return bytes.Join(append(lines, nil), []byte("\n")) // with a line end behind the last
 }
 
 // done notes that items need nothing more. The last ones are noted with the
@@ -544,7 +542,8 @@ func (d *delivery) finish() {
 
 	taken := max(0, e.Events-e.Aside)
 	if d.u.c.Verbose && e.Events > 0 {
-		what := fmt.Sprintf("Signals: Transferred %d events in batch %d successfully (id=%s)", taken, e.Batch, firstOf(e.IDs))
+		what := fmt.Sprintf("Signals: Transferred %d events in batch %d successfully (id=%s)",
+			taken, e.Batch, firstOf(e.IDs))
 		d.u.c.Log.Info(what, "raw", e.Raw, "gzip", e.Wire)
 	}
 

@@ -44,6 +44,8 @@ func onlyBatch(t *testing.T, dir string) Entry {
 // says so, also when the uploader has ended, and does not grow with each of
 // them; in the end the batch is sent, once.
 func TestLedgerSaysThatUploadsFail(t *testing.T) {
+	t.Parallel()
+
 	for _, c := range []struct {
 		name   string
 		status int
@@ -53,7 +55,7 @@ func TestLedgerSaysThatUploadsFail(t *testing.T) {
 		{"the key is refused", 401, 1},
 		{"everything is refused", 400, 2 * refusedInARow},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		inBubble(t, c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			away := &sink{answer: func(int, string) error { return refusal(c.status, "not now") }}
 			r := start(t, dir, away, nil, of(t, event.Open, "m%", 1, c.events)...)
@@ -86,6 +88,8 @@ func TestLedgerSaysThatUploadsFail(t *testing.T) {
 
 // TestFailuresAreNotedSeldom: by the number of failures, and by the time.
 func TestFailuresAreNotedSeldom(t *testing.T) {
+	t.Parallel()
+
 	for _, c := range []struct {
 		name     string
 		failures int
@@ -97,7 +101,7 @@ func TestFailuresAreNotedSeldom(t *testing.T) {
 		{"many at once", 100_000, 0, 17},
 		{"for long", 64 + 60, time.Minute, 7 + 2*4 + 2}, // 1 to 64; in gaps of 16, 32 and 60 minutes
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		inBubble(t, c.name, func(t *testing.T) {
 			var now atomic.Int64
 			up := ledgerOnly(t, t.TempDir(), func(c *Config) {
 				c.Now = func() time.Time { return time.Unix(now.Load(), 0) }
@@ -120,6 +124,8 @@ func TestFailuresAreNotedSeldom(t *testing.T) {
 // TestBatchesReadsLedger reads ledgers as this version and earlier ones write
 // them.
 func TestBatchesReadsLedger(t *testing.T) {
+	t.Parallel()
+
 	const (
 		planned = `{"batch":1,"at":"2026-11-24T10:00:00Z","from":{},"to":{"Segment":1,"Offset":90},"sum":7,"events":3,"raw":80,"status":"planned"}`
 		sent    = `{"batch":1,"at":"2026-11-24T10:00:01Z","from":{},"to":{"Segment":1,"Offset":90},"sum":7,"events":3,"raw":80,"status":"sent","tries":4,"error":"old"}`
@@ -137,6 +143,8 @@ func TestBatchesReadsLedger(t *testing.T) {
 		done    int
 	}{
 		{"planned", []string{planned}, Planned, 0, "", 0},
+		{"what is no record", []string{"{", planned, "[]", step, `{"batch":"x"}`}, Planned, 0, "", 1},
+		{"a step of a batch that is forgotten", []string{strings.Replace(step, `"batch":1`, `"batch":9`, 1), planned}, Planned, 0, "", 0},
 		{"before there were failures", []string{planned, step, sent}, Sent, 4, "old", 0},
 		{"killed by an earlier version", []string{planned, step}, Planned, 0, "", 1},
 		{"failing", []string{planned, failed}, Failing, 2, "away", 0},

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"postern/tracking/event"
@@ -88,8 +89,10 @@ func quarantined(t *testing.T, dir string) map[string]int {
 }
 
 func TestOtherAnswersAreNoFaultOfAnEvent(t *testing.T) {
+	t.Parallel()
+
 	for _, status := range []int{301, 302, 307, 401, 402, 403, 404, 405, 407, 408, 409, 410, 415, 425, 429, 451, 500, 502, 503, 504} {
-		t.Run(fmt.Sprint(status), func(t *testing.T) {
+		inBubble(t, fmt.Sprint(status), func(t *testing.T) {
 			r := start(t, t.TempDir(), &sink{answer: func(n int, _ string) error {
 				if n < 2 {
 					return refusal(status, "no")
@@ -118,6 +121,8 @@ func TestOtherAnswersAreNoFaultOfAnEvent(t *testing.T) {
 // TestManyPoisonEvents: more than refusedInARow events in a row are refused
 // alone, while the service is well.
 func TestManyPoisonEvents(t *testing.T) {
+	t.Parallel()
+
 	const bad = 50
 
 	for _, c := range []struct {
@@ -134,7 +139,7 @@ func TestManyPoisonEvents(t *testing.T) {
 			return append(of(t, event.Click, "m", 1, bad), of(t, event.Click, "n%", bad+1, 10)...)
 		}},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		inBubble(t, c.name, func(t *testing.T) {
 			r := start(t, t.TempDir(), &sink{answer: func(_ int, ndjson string) error {
 				for i := 1; i <= bad; i++ {
 					if has(ndjson, i) {
@@ -159,84 +164,98 @@ func TestManyPoisonEvents(t *testing.T) {
 // TestEverythingRefused: a proxy answers 400 to all. Nothing is thrown aside,
 // and all goes when it is over.
 func TestEverythingRefused(t *testing.T) {
-	var well atomic.Bool
-	r := start(t, t.TempDir(), &sink{answer: func(int, string) error {
-		if well.Load() {
-			return nil
-		}
-		return refusal(400, "plain HTTP request was sent to HTTPS port")
-	}}, nil, append(of(t, event.Open, "m%", 1, 40), of(t, event.Click, "n%", 41, 40)...)...)
-	wait(t, "uploads", func() bool { return len(r.sink.sent()) > 100 })
-	well.Store(true)
-	r.settled(t)
-	r.stop()
+	t.Parallel()
 
-	if got := r.sink.ids(); len(got) != 80 {
-		t.Errorf("%d events taken, want 80", len(got))
-	}
-	if got := readAside(t, r.dir); got != "" {
-		t.Errorf("quarantined: %s", got)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var well atomic.Bool
+		r := start(t, t.TempDir(), &sink{answer: func(int, string) error {
+			if well.Load() {
+				return nil
+			}
+			return refusal(400, "plain HTTP request was sent to HTTPS port")
+		}}, nil, append(of(t, event.Open, "m%", 1, 40), of(t, event.Click, "n%", 41, 40)...)...)
+		wait(t, "uploads", func() bool { return len(r.sink.sent()) > 100 })
+		well.Store(true)
+		r.settled(t)
+		r.stop()
+
+		if got := r.sink.ids(); len(got) != 80 {
+			t.Errorf("%d events taken, want 80", len(got))
+		}
+		if got := readAside(t, r.dir); got != "" {
+			t.Errorf("quarantined: %s", got)
+		}
+	})
 }
 
 // TestEverythingRefusedInSmallBatches: the same, with a batch an event.
 func TestEverythingRefusedInSmallBatches(t *testing.T) {
-	const n = 100
+	t.Parallel()
 
-	var well atomic.Bool
-	r := start(t, t.TempDir(), &sink{answer: func(int, string) error {
-		if well.Load() {
-			return nil
+	synctest.Test(t, func(t *testing.T) {
+		const n = 100
+
+		var well atomic.Bool
+		r := start(t, t.TempDir(), &sink{answer: func(int, string) error {
+			if well.Load() {
+				return nil
+			}
+			return refusal(400, "no")
+		}}, func(c *Config) { c.BatchBytes = 1 }, of(t, event.Open, "m%", 1, n)...)
+		wait(t, "uploads", func() bool { return len(r.sink.sent()) > 200 })
+		well.Store(true)
+		r.settled(t)
+		r.stop()
+
+		aside := quarantined(t, r.dir)
+		if len(aside) >= refusedInARow {
+			t.Errorf("%d events in quarantine, want less than %d", len(aside), refusedInARow)
 		}
-		return refusal(400, "no")
-	}}, func(c *Config) { c.BatchBytes = 1 }, of(t, event.Open, "m%", 1, n)...)
-	wait(t, "uploads", func() bool { return len(r.sink.sent()) > 200 })
-	well.Store(true)
-	r.settled(t)
-	r.stop()
-
-	aside := quarantined(t, r.dir)
-	if len(aside) >= refusedInARow {
-		t.Errorf("%d events in quarantine, want less than %d", len(aside), refusedInARow)
-	}
-	if got := r.sink.ids(); len(got)+len(aside) < n {
-		t.Errorf("%d events taken and %d in quarantine, want %d", len(got), len(aside), n)
-	}
+		if got := r.sink.ids(); len(got)+len(aside) < n {
+			t.Errorf("%d events taken and %d in quarantine, want %d", len(got), len(aside), n)
+		}
+	})
 }
 
 // TestNothingElseToTry: many events of one message are refused and there is no
 // other; they wait, and hold up nothing, until another event shows that it is
 // they.
 func TestNothingElseToTry(t *testing.T) {
-	r := start(t, t.TempDir(), &sink{answer: func(_ int, ndjson string) error {
-		if strings.Contains(ndjson, `"message_id":"bad"`) {
-			return refusal(400, "no")
+	t.Parallel()
+
+	synctest.Test(t, func(t *testing.T) {
+		r := start(t, t.TempDir(), &sink{answer: func(_ int, ndjson string) error {
+			if strings.Contains(ndjson, `"message_id":"bad"`) {
+				return refusal(400, "no")
+			}
+			return nil
+		}}, nil, of(t, event.Open, "bad", 1, 25)...)
+		wait(t, "doubt", func() bool { return len(r.sink.sent()) > 60 })
+		if got := readAside(t, r.dir); got != "" {
+			t.Errorf("quarantined before anything else was tried: %s", got)
 		}
-		return nil
-	}}, nil, of(t, event.Open, "bad", 1, 25)...)
-	wait(t, "doubt", func() bool { return len(r.sink.sent()) > 60 })
-	if got := readAside(t, r.dir); got != "" {
-		t.Errorf("quarantined before anything else was tried: %s", got)
-	}
 
-	if err := r.spool.Append(context.Background(), of(t, event.Click, "good", 26, 1)...); err != nil {
-		t.Fatal(err)
-	}
-	r.settled(t)
-	r.stop()
+		if err := r.spool.Append(context.Background(), of(t, event.Click, "good", 26, 1)...); err != nil {
+			t.Fatal(err)
+		}
+		r.settled(t)
+		r.stop()
 
-	if got := r.sink.ids(); got["26"] == 0 || len(got) != 1 {
-		t.Errorf("taken %v, want event 26", got)
-	}
-	if got := quarantined(t, r.dir); len(got) != 25 {
-		t.Errorf("%d events in quarantine, want 25", len(got))
-	}
+		if got := r.sink.ids(); got["26"] == 0 || len(got) != 1 {
+			t.Errorf("taken %v, want event 26", got)
+		}
+		if got := quarantined(t, r.dir); len(got) != 25 {
+			t.Errorf("%d events in quarantine, want 25", len(got))
+		}
+	})
 }
 
 // TestEventThatBreaksTheService: an event to which the service has no answer
 // delays none but itself, and is not sent in vain again after a restart with
 // what was taken already.
 func TestEventThatBreaksTheService(t *testing.T) {
+	t.Parallel()
+
 	const n = 61
 
 	for _, c := range []struct {
@@ -254,7 +273,7 @@ func TestEventThatBreaksTheService(t *testing.T) {
 		{"the first and the last", refusal(502, "oops"), []int{1, n}, func(c *Config) { c.BatchBytes = 5000 }},
 		{"one in each of many batches", refusal(500, "oops"), []int{1, 11, 21, 31, 41, 51, 61}, func(c *Config) { c.BatchBytes = 2000 }},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		inBubble(t, c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			first := &sink{answer: func(_ int, ndjson string) error {
 				for _, i := range c.bad {
@@ -299,57 +318,65 @@ func TestEventThatBreaksTheService(t *testing.T) {
 
 // TestOutageCutsNothing: while nothing is taken, no batch is cut for good.
 func TestOutageCutsNothing(t *testing.T) {
-	var away atomic.Bool
-	away.Store(true)
-	r := start(t, t.TempDir(), &sink{answer: func(int, string) error {
-		if away.Load() {
-			return refusal(503, "away")
-		}
-		return nil
-	}}, func(c *Config) { c.BatchBytes = 5000 }, of(t, event.Open, "m%", 1, 200)...)
-	wait(t, "many failures", func() bool { return len(r.sink.sent()) > 60 })
-	away.Store(false)
-	r.settled(t)
-	r.stop()
+	t.Parallel()
 
-	got := r.sink.ids()
-	for id, times := range got {
-		if times != 1 {
-			t.Errorf("event %s was taken %d times", id, times)
+	synctest.Test(t, func(t *testing.T) {
+		var away atomic.Bool
+		away.Store(true)
+		r := start(t, t.TempDir(), &sink{answer: func(int, string) error {
+			if away.Load() {
+				return refusal(503, "away")
+			}
+			return nil
+		}}, func(c *Config) { c.BatchBytes = 5000 }, of(t, event.Open, "m%", 1, 200)...)
+		wait(t, "many failures", func() bool { return len(r.sink.sent()) > 60 })
+		away.Store(false)
+		r.settled(t)
+		r.stop()
+
+		got := r.sink.ids()
+		for id, times := range got {
+			if times != 1 {
+				t.Errorf("event %s was taken %d times", id, times)
+			}
 		}
-	}
-	if len(got) != 200 {
-		t.Errorf("%d events taken, want 200", len(got))
-	}
+		if len(got) != 200 {
+			t.Errorf("%d events taken, want 200", len(got))
+		}
+	})
 }
 
 // TestAsideIsFull: where more batches are stuck than may wait aside, they keep
 // their slots; nothing is lost.
 func TestAsideIsFull(t *testing.T) {
-	var well atomic.Bool
-	s := &sink{answer: func(_ int, ndjson string) error {
-		if !well.Load() && strings.Contains(ndjson, `"message_id":"bad"`) {
-			return refusal(500, "oops")
-		}
-		return nil
-	}}
-	var lines [][]byte
-	for i := range 30 {
-		lines = append(lines, of(t, event.Open, "bad", 10*i+1, 1)...)
-		lines = append(lines, of(t, event.Open, "good", 10*i+2, 1)...)
-	}
-	r := start(t, t.TempDir(), s, func(c *Config) { c.BatchBytes = 60 }, lines...) // aside: 960 bytes, for two of them
-	wait(t, "failures", func() bool { return len(s.sent()) > 100 })
-	well.Store(true)
-	r.settled(t)
-	r.stop()
+	t.Parallel()
 
-	if got := s.ids(); len(got) != 60 {
-		t.Errorf("%d events taken, want 60", len(got))
-	}
-	if n := r.up.aside.batches; n != 0 || r.up.aside.bytes != 0 {
-		t.Errorf("%d batches and %d bytes are aside at the end", n, r.up.aside.bytes)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		var well atomic.Bool
+		s := &sink{answer: func(_ int, ndjson string) error {
+			if !well.Load() && strings.Contains(ndjson, `"message_id":"bad"`) {
+				return refusal(500, "oops")
+			}
+			return nil
+		}}
+		var lines [][]byte
+		for i := range 30 {
+			lines = append(lines, of(t, event.Open, "bad", 10*i+1, 1)...)
+			lines = append(lines, of(t, event.Open, "good", 10*i+2, 1)...)
+		}
+		r := start(t, t.TempDir(), s, func(c *Config) { c.BatchBytes = 60 }, lines...) // aside: 960 bytes, for two of them
+		wait(t, "failures", func() bool { return len(s.sent()) > 100 })
+		well.Store(true)
+		r.settled(t)
+		r.stop()
+
+		if got := s.ids(); len(got) != 60 {
+			t.Errorf("%d events taken, want 60", len(got))
+		}
+		if n := r.up.aside.batches; n != 0 || r.up.aside.bytes != 0 {
+			t.Errorf("%d batches and %d bytes are aside at the end", n, r.up.aside.bytes)
+		}
+	})
 }
 
 // copyState copies a folder that is written to meanwhile.
@@ -380,72 +407,76 @@ func copyState(t *testing.T, from, to string) {
 // would leave it, and goes on from there: every event is taken or quarantined,
 // and what goes again goes in the same company.
 func TestRestartAtAnyUpload(t *testing.T) {
-	const n = 40
+	t.Parallel()
 
-	bad := func(ndjson string) error {
-		switch {
-		case has(ndjson, 13), has(ndjson, 14):
-			return refusal(400, "no")
-		case has(ndjson, 31):
-			return refusal(500, "oops")
-		}
-		return nil
-	}
-	change := func(c *Config) { c.BatchBytes = 3000 }
+	synctest.Test(t, func(t *testing.T) {
+		const n = 40
 
-	dir := t.TempDir()
-	var mu sync.Mutex
-	var copies []string
-	var taken []map[string]int
-	var sent [][]string
-	s := &sink{}
-	s.answer = func(n int, ndjson string) error {
-		mu.Lock()
-		defer mu.Unlock()
-
-		if len(copies) < 40 {
-			to := filepath.Join(t.TempDir(), "copy")
-			copyState(t, dir, to)
-			copies, taken, sent = append(copies, to), append(taken, s.ids()), append(sent, s.sent())
-		}
-		return bad(ndjson)
-	}
-	r := start(t, dir, s, change, of(t, event.Open, "m%", 1, n)...)
-	wait(t, "all but one", func() bool { return len(s.ids()) == n-3 })
-	r.stop()
-
-	for i, dir := range copies {
-		again := &sink{answer: func(_ int, ndjson string) error {
-			if has(ndjson, 13) || has(ndjson, 14) {
+		bad := func(ndjson string) error {
+			switch {
+			case has(ndjson, 13), has(ndjson, 14):
 				return refusal(400, "no")
+			case has(ndjson, 31):
+				return refusal(500, "oops")
 			}
 			return nil
-		}}
-		r := start(t, dir, again, change)
-		r.settled(t)
+		}
+		change := func(c *Config) { c.BatchBytes = 3000 }
+
+		dir := t.TempDir()
+		var mu sync.Mutex
+		var copies []string
+		var taken []map[string]int
+		var sent [][]string
+		s := &sink{}
+		s.answer = func(n int, ndjson string) error {
+			mu.Lock()
+			defer mu.Unlock()
+
+			if len(copies) < 40 {
+				to := filepath.Join(t.TempDir(), "copy")
+				copyState(t, dir, to)
+				copies, taken, sent = append(copies, to), append(taken, s.ids()), append(sent, s.sent())
+			}
+			return bad(ndjson)
+		}
+		r := start(t, dir, s, change, of(t, event.Open, "m%", 1, n)...)
+		wait(t, "all but one", func() bool { return len(s.ids()) == n-3 })
 		r.stop()
 
-		got, aside := again.ids(), quarantined(t, r.dir)
-		for id := 1; id <= n; id++ {
-			id := fmt.Sprint(id)
-			if taken[i][id]+got[id]+aside[id] == 0 {
-				t.Errorf("copy %d: event %s is lost", i, id)
-			}
-		}
+		for i, dir := range copies {
+			again := &sink{answer: func(_ int, ndjson string) error {
+				if has(ndjson, 13) || has(ndjson, 14) {
+					return refusal(400, "no")
+				}
+				return nil
+			}}
+			r := start(t, dir, again, change)
+			r.settled(t)
+			r.stop()
 
-		before := strings.Join(sent[i], "\n")
-		for _, call := range again.sent() {
-			for _, l := range strings.Split(strings.TrimSuffix(call, "\n"), "\n") {
-				e, err := event.Decode([]byte(l))
-				if err != nil {
-					t.Fatal(err)
+			got, aside := again.ids(), quarantined(t, r.dir)
+			for id := 1; id <= n; id++ {
+				id := fmt.Sprint(id)
+				if taken[i][id]+got[id]+aside[id] == 0 {
+					t.Errorf("copy %d: event %s is lost", i, id)
 				}
-				if taken[i][e.ID] > 0 && !strings.Contains(before, call) {
-					t.Errorf("copy %d: event %s goes again in other company", i, e.ID)
+			}
+
+			before := strings.Join(sent[i], "\n")
+			for _, call := range again.sent() {
+				for _, l := range strings.Split(strings.TrimSuffix(call, "\n"), "\n") {
+					e, err := event.Decode([]byte(l))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if taken[i][e.ID] > 0 && !strings.Contains(before, call) {
+						t.Errorf("copy %d: event %s goes again in other company", i, e.ID)
+					}
 				}
 			}
 		}
-	}
+	})
 }
 
 // flaky is a source that fails now and then.
@@ -469,47 +500,51 @@ func (f *flaky) Commit(p spool.Position) error {
 }
 
 func TestReadAndCommitErrorsEndNothing(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "events")
-	sp, err := spool.Open(spool.Config{Dir: dir, Readers: []string{"r"}, Keep: time.Hour, Log: quiet})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer sp.Close()
-	if err := sp.Append(context.Background(), of(t, event.Open, "m%", 1, 20)...); err != nil {
-		t.Fatal(err)
-	}
+	t.Parallel()
 
-	s := &sink{}
-	up, err := New(Config{
-		Dir:        dir,
-		Sink:       s,
-		BatchBytes: 1000,
-		BatchAge:   20 * time.Millisecond,
-		MinBackoff: time.Millisecond,
-		MaxBackoff: 2 * time.Millisecond,
-		Log:        quiet,
+	synctest.Test(t, func(t *testing.T) {
+		dir := filepath.Join(t.TempDir(), "events")
+		sp, err := spool.Open(spool.Config{Dir: dir, Readers: []string{"r"}, Keep: time.Hour, Log: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer sp.Close()
+		if err := sp.Append(context.Background(), of(t, event.Open, "m%", 1, 20)...); err != nil {
+			t.Fatal(err)
+		}
+
+		s := &sink{}
+		up, err := New(Config{
+			Dir:        dir,
+			Sink:       s,
+			BatchBytes: 1000,
+			BatchAge:   20 * time.Millisecond,
+			MinBackoff: time.Millisecond,
+			MaxBackoff: 2 * time.Millisecond,
+			Log:        quiet,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer up.Close()
+		src, err := sp.Reader("r")
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		done := make(chan error, 1)
+		go func() { done <- up.Serve(ctx, &flaky{Source: src}) }()
+		wait(t, "the cursor", func() bool { return spool.Cursor(dir, "r") == sp.Newest() })
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+		if got := s.ids(); len(got) != 20 {
+			t.Errorf("%d events taken, want 20", len(got))
+		}
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer up.Close()
-	src, err := sp.Reader("r")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	done := make(chan error, 1)
-	go func() { done <- up.Serve(ctx, &flaky{Source: src}) }()
-	wait(t, "the cursor", func() bool { return spool.Cursor(dir, "r") == sp.Newest() })
-	cancel()
-	if err := <-done; err != nil {
-		t.Errorf("Serve: %v", err)
-	}
-	if got := s.ids(); len(got) != 20 {
-		t.Errorf("%d events taken, want 20", len(got))
-	}
 }
 
 // counter fails one call of all, and only that one.
@@ -585,31 +620,35 @@ func (f *onceFile) Close() error { return errors.Join(f.c.call("close"), f.Appen
 // TestQuarantineFailsOnce: whichever call fails, an event that is refused is in
 // quarantine, whole, before the cursor passes it.
 func TestQuarantineFailsOnce(t *testing.T) {
-	for fail := 1; ; fail++ {
-		c := &counter{fail: fail}
-		r := start(t, t.TempDir(), &sink{answer: func(_ int, ndjson string) error {
-			if has(ndjson, 3) || has(ndjson, 7) {
-				return refusal(400, "no")
-			}
-			return nil
-		}}, func(u *Config) { u.QuarantineFS = onceFS{c} }, of(t, event.Open, "m%", 1, 9)...)
-		r.settled(t)
-		r.stop()
+	t.Parallel()
 
-		got := quarantined(t, r.dir)
-		if got["3"] == 0 || got["7"] == 0 || len(got) != 2 {
-			t.Errorf("call %d (%s) fails: in quarantine %v, want 3 and 7", fail, c.which, got)
-		}
-		if taken := r.sink.ids(); len(taken) != 7 {
-			t.Errorf("call %d (%s) fails: taken %v, want 7 events", fail, c.which, taken)
-		}
-		if c.which == "" {
-			if fail < 8 {
-				t.Errorf("only %d calls", fail)
+	synctest.Test(t, func(t *testing.T) {
+		for fail := 1; ; fail++ {
+			c := &counter{fail: fail}
+			r := start(t, t.TempDir(), &sink{answer: func(_ int, ndjson string) error {
+				if has(ndjson, 3) || has(ndjson, 7) {
+					return refusal(400, "no")
+				}
+				return nil
+			}}, func(u *Config) { u.QuarantineFS = onceFS{c} }, of(t, event.Open, "m%", 1, 9)...)
+			r.settled(t)
+			r.stop()
+
+			got := quarantined(t, r.dir)
+			if got["3"] == 0 || got["7"] == 0 || len(got) != 2 {
+				t.Errorf("call %d (%s) fails: in quarantine %v, want 3 and 7", fail, c.which, got)
 			}
-			return
+			if taken := r.sink.ids(); len(taken) != 7 {
+				t.Errorf("call %d (%s) fails: taken %v, want 7 events", fail, c.which, taken)
+			}
+			if c.which == "" {
+				if fail < 8 {
+					t.Errorf("only %d calls", fail)
+				}
+				return
+			}
 		}
-	}
+	})
 }
 
 // ledgerFS fails one call of the ledger's.
@@ -648,99 +687,113 @@ func (f *ledgerFile) Sync() error { return errors.Join(f.c.call("sync"), f.File.
 // TestLedgerFailsOnce: whichever call fails, uploads go on, and the state of
 // every batch is in the ledger in the end.
 func TestLedgerFailsOnce(t *testing.T) {
-	for fail := 1; ; fail++ {
-		c := &counter{fail: fail}
-		r := start(t, t.TempDir(), &sink{answer: func(_ int, ndjson string) error {
-			if has(ndjson, 3) {
-				return refusal(400, "no")
-			}
-			return nil
-		}}, func(u *Config) { u.LedgerFS, u.BatchBytes = ledgerFS{counter: c}, 1000 }, of(t, event.Open, "m%", 1, 9)...)
-		r.settled(t)
-		r.stop()
+	t.Parallel()
 
-		if taken := r.sink.ids(); len(taken) != 8 {
-			t.Errorf("call %d (%s) fails: taken %v, want 8 events", fail, c.which, taken)
-		}
-		if got := quarantined(t, r.dir); got["3"] != 1 {
-			t.Errorf("call %d (%s) fails: in quarantine %v, want 3", fail, c.which, got)
-		}
-		entries, err := Batches(r.dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		events := 0
-		for _, e := range entries {
-			if e.Status == Sent || e.Status == Partly {
-				events += e.Events
+	synctest.Test(t, func(t *testing.T) {
+		for fail := 1; ; fail++ {
+			c := &counter{fail: fail}
+			r := start(t, t.TempDir(), &sink{answer: func(_ int, ndjson string) error {
+				if has(ndjson, 3) {
+					return refusal(400, "no")
+				}
+				return nil
+			}}, func(u *Config) { u.LedgerFS, u.BatchBytes = ledgerFS{counter: c}, 1000 }, of(t, event.Open, "m%", 1, 9)...)
+			r.settled(t)
+			r.stop()
+
+			if taken := r.sink.ids(); len(taken) != 8 {
+				t.Errorf("call %d (%s) fails: taken %v, want 8 events", fail, c.which, taken)
+			}
+			if got := quarantined(t, r.dir); got["3"] != 1 {
+				t.Errorf("call %d (%s) fails: in quarantine %v, want 3", fail, c.which, got)
+			}
+			entries, err := Batches(r.dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			events := 0
+			for _, e := range entries {
+				if e.Status == Sent || e.Status == Partly {
+					events += e.Events
+				}
+			}
+			if events != 9 {
+				t.Errorf("call %d (%s) fails: the ledger knows of %d events, want 9: %+v", fail, c.which, events, entries)
+			}
+			if c.which == "" {
+				if fail < 8 {
+					t.Errorf("only %d calls", fail)
+				}
+				return
 			}
 		}
-		if events != 9 {
-			t.Errorf("call %d (%s) fails: the ledger knows of %d events, want 9: %+v", fail, c.which, events, entries)
-		}
-		if c.which == "" {
-			if fail < 8 {
-				t.Errorf("only %d calls", fail)
-			}
-			return
-		}
-	}
+	})
 }
 
 // TestDamagedLedgerIsNamed in the log, and stops nothing.
 func TestDamagedLedgerIsNamed(t *testing.T) {
-	dir := t.TempDir()
-	r := start(t, dir, &sink{}, nil, of(t, event.Open, "m%", 1, 3)...)
-	r.settled(t)
-	r.stop()
-	names, err := filepath.Glob(filepath.Join(r.dir, "ledger", "*.seg"))
-	if err != nil || len(names) != 1 {
-		t.Fatalf("ledger: %v, %v", names, err)
-	}
-	data, err := os.ReadFile(names[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	data[len(data)/3] ^= 1
-	if err := os.WriteFile(names[0], data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	t.Parallel()
 
-	var log strings.Builder
-	r = start(t, dir, &sink{}, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) },
-		of(t, event.Open, "m%", 4, 1)...)
-	wait(t, "the new event", func() bool { return r.sink.ids()["4"] == 1 })
-	r.stop()
-	kept, err := filepath.Glob(filepath.Join(r.dir, "ledger", "*.broken"))
-	if err != nil || len(kept) != 1 || !strings.Contains(log.String(), filepath.Base(kept[0])) {
-		t.Errorf("quarantined %v, %v, want one file, and its name in\n%s", kept, err, log.String())
-	}
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		r := start(t, dir, &sink{}, nil, of(t, event.Open, "m%", 1, 3)...)
+		r.settled(t)
+		r.stop()
+		names, err := filepath.Glob(filepath.Join(r.dir, "ledger", "*.seg"))
+		if err != nil || len(names) != 1 {
+			t.Fatalf("ledger: %v, %v", names, err)
+		}
+		data, err := os.ReadFile(names[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		data[len(data)/3] ^= 1
+		if err := os.WriteFile(names[0], data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+
+		var log strings.Builder
+		r = start(t, dir, &sink{}, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(&log, nil)) },
+			of(t, event.Open, "m%", 4, 1)...)
+		wait(t, "the new event", func() bool { return r.sink.ids()["4"] == 1 })
+		r.stop()
+		kept, err := filepath.Glob(filepath.Join(r.dir, "ledger", "*.broken"))
+		if err != nil || len(kept) != 1 || !strings.Contains(log.String(), filepath.Base(kept[0])) {
+			t.Errorf("quarantined %v, %v, want one file, and its name in\n%s", kept, err, log.String())
+		}
+	})
 }
 
 // TestAsideTakesLittleMemory: of a batch that waits for one event, only that is
 // kept.
 func TestAsideTakesLittleMemory(t *testing.T) {
-	const n = 500
+	t.Parallel()
 
-	s := &sink{answer: func(_ int, ndjson string) error {
-		if has(ndjson, 250) {
-			return refusal(500, "oops")
-		}
-		return nil
-	}}
-	r := start(t, t.TempDir(), s, nil, of(t, event.Open, "m%", 1, n)...)
-	wait(t, "the others", func() bool { return len(s.ids()) == n-1 })
-	wait(t, "the room", func() bool {
-		r.up.aside.mu.Lock()
-		defer r.up.aside.mu.Unlock()
-		return r.up.aside.batches == 1 && r.up.aside.bytes < 1000
+	synctest.Test(t, func(t *testing.T) {
+		const n = 500
+
+		s := &sink{answer: func(_ int, ndjson string) error {
+			if has(ndjson, 250) {
+				return refusal(500, "oops")
+			}
+			return nil
+		}}
+		r := start(t, t.TempDir(), s, nil, of(t, event.Open, "m%", 1, n)...)
+		wait(t, "the others", func() bool { return len(s.ids()) == n-1 })
+		wait(t, "the room", func() bool {
+			r.up.aside.mu.Lock()
+			defer r.up.aside.mu.Unlock()
+			return r.up.aside.batches == 1 && r.up.aside.bytes < 1000
+		})
+		r.stop()
 	})
-	r.stop()
 }
 
 // TestServeWaitsForUploadsInFlight: what the service takes while the uploader
 // stops does not go again.
 func TestServeWaitsForUploadsInFlight(t *testing.T) {
+	t.Parallel()
+
 	for _, c := range []struct {
 		name  string
 		grace func() time.Duration
@@ -750,7 +803,7 @@ func TestServeWaitsForUploadsInFlight(t *testing.T) {
 		{name: "not answered in time", grace: func() time.Duration { return 0 }, again: 2},
 		{name: "no grace", again: 2},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		inBubble(t, c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			slow := &slowSink{begun: make(chan struct{}), answer: make(chan struct{})}
 			setUp := func(cfg *Config) {

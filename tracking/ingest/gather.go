@@ -18,7 +18,7 @@ const spanBytes = 8
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// batch is a run of records of the log, and what is to be uploaded of them.
+// batch is a run of records of the log and the events of them to upload.
 type batch struct {
 	Entry
 	items    []item
@@ -63,7 +63,8 @@ func (g *gatherer) read(ctx context.Context) (spool.Record, error) {
 		}
 
 		wait := jitter(backoff)
-		g.u.c.Log.Error("ingest: cannot read the event log, tried again", "err", err, "again_in_seconds", wait.Seconds())
+		g.u.c.Log.Error("ingest: cannot read the event log, tried again",
+			"err", err, "again_in_seconds", wait.Seconds())
 		if !sleep(ctx, wait) {
 			return r, ctx.Err()
 		}
@@ -125,13 +126,18 @@ func (g *gatherer) again(ctx context.Context, first spool.Record, old Entry) (*b
 	}
 
 	b := &batch{}
-	b.From, b.To, b.Sum = first.At, records[len(records)-1].Next, sum
+	b.From = first.At
 	if sum == old.Sum && !old.isOpen() {
-		b.Batch, b.Status = old.Batch, old.Status
+		b.Entry = Entry{
+			Batch:  old.Batch,
+			From:   first.At,
+			To:     records[len(records)-1].Next,
+			Sum:    sum,
+			Status: old.Status,
+		}
 		return b, nil
 	}
 
-	b.Sum = 0
 	for _, r := range records {
 		g.u.add(b, r)
 	}
@@ -139,9 +145,17 @@ func (g *gatherer) again(ctx context.Context, first spool.Record, old Entry) (*b
 		return g.plan(b), nil
 	}
 
-	b.Batch, b.Status, b.At, b.recalled = old.Batch, Planned, old.At, true
-	b.IDs, b.Wire, b.Aside, b.Tries, b.Error = old.IDs, old.Wire, old.Aside, old.Tries, old.Error
+	b.recalled = true
+	b.Batch = old.Batch
+	b.Status = Planned
+	b.At = old.At
+	b.IDs = old.IDs
+	b.Wire = old.Wire
+	b.Aside = old.Aside
+	b.Tries = old.Tries
+	b.Error = old.Error
 	b.Done = old.Done
+
 	for i := range b.items {
 		b.items[i].done = isDone(b.Done, b.items[i].span.From)
 	}
@@ -193,7 +207,9 @@ const recallWait = 5 * time.Second
 // plan numbers a new batch.
 func (g *gatherer) plan(b *batch) *batch {
 	g.u.last++
-	b.Batch, b.Status, b.At = g.u.last, Planned, g.u.c.Now()
+	b.Batch = g.u.last
+	b.Status = Planned
+	b.At = g.u.c.Now()
 
 	return b
 }
@@ -275,8 +291,9 @@ func (u *Uploader) add(b *batch, r spool.Record) {
 	}
 }
 
-// change makes of a line what is to be uploaded: without what is beside the
-// API's object, and with the recipient's hash where that is wanted.
+// change returns a line as it is uploaded: without the object beside the API's,
+// and with the recipient hashed where that is configured. wanted is false for an
+// event that is not uploaded.
 func (u *Uploader) change(line []byte) (out []byte, wanted bool, err error) {
 	e, err := event.Decode(line)
 	if err != nil {
@@ -302,9 +319,9 @@ const (
 	Person = "person" // uploaded like a person's
 )
 
-// machine makes of a machine's event what is to be uploaded, and reports
-// whether anything is. A machine that follows an unsubscribe link unsubscribes
-// nobody, and that type has no mark.
+// machine changes an event that no person caused as the configuration says, and
+// reports whether it is uploaded. A machine that follows an unsubscribe link
+// unsubscribes nobody, and that type has no mark.
 func (u *Uploader) machine(e *event.Event) bool {
 	as := u.c.Machines[e.Class.Kind]
 	e.Class = event.Class{}

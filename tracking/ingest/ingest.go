@@ -58,7 +58,7 @@ type Sink interface {
 	Send(ctx context.Context, ndjson []byte) (id string, wire int, err error)
 }
 
-// Config says what goes where and how. Zero values get the defaults named.
+// Config configures an Uploader. Zero values get the defaults named.
 type Config struct {
 	Dir        string
 	From       spool.Position // where the source begins: the ledger before it is not needed
@@ -286,7 +286,8 @@ type metrics struct {
 
 func newMetrics(reg prometheus.Registerer) *metrics {
 	counter := func(name, label, help string) *prometheus.CounterVec {
-		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: "postern_ingest_" + name, Help: help}, []string{label})
+		opts := prometheus.CounterOpts{Name: "postern_ingest_" + name, Help: help}
+		return prometheus.NewCounterVec(opts, []string{label})
 	}
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "postern_ingest_" + name, Help: help})

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -87,7 +89,13 @@ type rig struct {
 // start opens a spool with some events and an uploader, and serves.
 func start(t *testing.T, dir string, s *sink, change func(*Config), lines ...[]byte) *rig {
 	t.Helper()
-	sp, err := spool.Open(spool.Config{Dir: filepath.Join(dir, "events"), Readers: []string{"r"}, Keep: time.Hour, Log: quiet})
+	sp, err := spool.Open(spool.Config{
+		Dir:     filepath.Join(dir, "events"),
+		Readers: []string{"r"},
+		Keep:    time.Hour,
+		FS:      unsyncedFS{},
+		Log:     quiet,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +104,16 @@ func start(t *testing.T, dir string, s *sink, change func(*Config), lines ...[]b
 			t.Fatal(err)
 		}
 	}
-	c := Config{Dir: filepath.Join(dir, "events"), BatchBytes: 1 << 20, BatchAge: 20 * time.Millisecond, MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond, Log: quiet}
+	c := Config{
+		Dir:          filepath.Join(dir, "events"),
+		BatchBytes:   1 << 20,
+		BatchAge:     20 * time.Millisecond,
+		MinBackoff:   time.Millisecond,
+		MaxBackoff:   5 * time.Millisecond,
+		LedgerFS:     unsyncedFS{},
+		QuarantineFS: unsyncedAppendFS{},
+		Log:          quiet,
+	}
 	if s != nil {
 		c.Sink = s
 	}
@@ -153,6 +170,8 @@ func (r *rig) settled(t *testing.T) {
 func refusal(status int, words string) error { return &Refusal{Status: status, Words: words} }
 
 func TestAnswers(t *testing.T) {
+	t.Parallel()
+
 	poison := func(bad ...string) func(int, string) error {
 		return func(_ int, ndjson string) error {
 			for _, b := range bad {
@@ -199,7 +218,7 @@ func TestAnswers(t *testing.T) {
 		{"two of them", poison("1", "9"), 7, 2, Partly},
 		{"all of them", func(int, string) error { return refusal(422, "no") }, 0, 9, Partly},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		inBubble(t, c.name, func(t *testing.T) {
 			var lines [][]byte
 			for i := 1; i <= 9; i++ {
 				lines = append(lines, line(t, i, nil))
@@ -215,7 +234,8 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("set aside: %s", aside)
 			}
 			entries, err := Batches(r.dir)
-			if err != nil || len(entries) != 1 || entries[0].Status != c.status || entries[0].Events != 9 || entries[0].Aside != c.aside {
+			if err != nil || len(entries) != 1 || entries[0].Status != c.status || entries[0].Events != 9 ||
+				entries[0].Aside != c.aside {
 				t.Errorf("ledger %+v, %v", entries, err)
 			}
 		})
@@ -237,32 +257,40 @@ func readAside(t *testing.T, dir string) string {
 }
 
 func TestFilter(t *testing.T) {
-	old := func(e *event.Event) { e.Timestamp.Time = time.Now().Add(-25 * time.Hour) }
-	clicked := func(e *event.Event) {
-		e.Type, e.TargetLinkURL, e.TargetLinkName = event.Click, "http://x.example/", "x"
-	}
-	r := start(t, t.TempDir(), &sink{}, func(c *Config) { c.Report, c.HashRcpt = map[event.Type]bool{event.Open: true}, true },
-		line(t, 1, nil), line(t, 2, clicked), line(t, 3, old), []byte("no event"), line(t, 4, nil))
-	r.settled(t)
-	r.stop()
-	got := r.sink.lines()
-	if len(got) != 2 {
-		t.Fatalf("taken: %v", got)
-	}
-	for _, l := range got {
-		e, err := event.Decode([]byte(l))
-		if err != nil || e.RcptTo != "" || e.RcptDomain != "example.net" || e.RcptHash != "gN3oX/dr42gxKyDAaPy+nl+86aI=" {
-			t.Errorf("%s, %v", l, err)
+	t.Parallel()
+
+	synctest.Test(t, func(t *testing.T) {
+		old := func(e *event.Event) { e.Timestamp.Time = time.Now().Add(-25 * time.Hour) }
+		clicked := func(e *event.Event) {
+			e.Type, e.TargetLinkURL, e.TargetLinkName = event.Click, "http://x.example/", "x"
 		}
-	}
-	if aside := readAside(t, r.dir); !strings.Contains(aside, `"reason":"expired"`) || !strings.Contains(aside, `"reason":"unreadable"`) || strings.Count(aside, "\n") != 2 {
-		t.Errorf("set aside: %s", aside)
-	}
+		r := start(t, t.TempDir(), &sink{}, func(c *Config) { c.Report, c.HashRcpt = map[event.Type]bool{event.Open: true}, true },
+			line(t, 1, nil), line(t, 2, clicked), line(t, 3, old), []byte("no event"), line(t, 4, nil))
+		r.settled(t)
+		r.stop()
+		got := r.sink.lines()
+		if len(got) != 2 {
+			t.Fatalf("taken: %v", got)
+		}
+		for _, l := range got {
+			e, err := event.Decode([]byte(l))
+			if err != nil || e.RcptTo != "" || e.RcptDomain != "example.net" ||
+				e.RcptHash != "gN3oX/dr42gxKyDAaPy+nl+86aI=" {
+				t.Errorf("%s, %v", l, err)
+			}
+		}
+		if aside := readAside(t, r.dir); !strings.Contains(aside, `"reason":"expired"`) ||
+			!strings.Contains(aside, `"reason":"unreadable"`) || strings.Count(aside, "\n") != 2 {
+			t.Errorf("set aside: %s", aside)
+		}
+	})
 }
 
 // TestMachines: what no person did is uploaded as the configuration says, and
 // never with what stands beside the API's object.
 func TestMachines(t *testing.T) {
+	t.Parallel()
+
 	by := func(typ event.Type, kind string) func(*event.Event) {
 		return func(e *event.Event) {
 			e.Type, e.Class, e.IsPrefetched = typ, event.Class{Kind: kind, Reason: "test"}, typ == event.Open
@@ -282,7 +310,7 @@ func TestMachines(t *testing.T) {
 		{"scanners dropped", map[string]string{event.Prefetch: Mark, event.Scanner: Drop}, "1 2+"},
 		{"scanners as persons: they unsubscribe", map[string]string{event.Scanner: Person}, "1 2+ 3 4"},
 	} {
-		t.Run(c.name, func(t *testing.T) {
+		inBubble(t, c.name, func(t *testing.T) {
 			r := start(t, t.TempDir(), &sink{}, func(u *Config) { u.Machines = c.machines },
 				line(t, 1, nil), line(t, 2, by(event.Open, event.Prefetch)), line(t, 3, by(event.Open, event.Scanner)), line(t, 4, by(event.LinkUnsubscribe, event.Scanner)))
 			r.settled(t)
@@ -309,68 +337,82 @@ func TestMachines(t *testing.T) {
 // TestCrash: the service takes a batch and its answer is lost; after a restart
 // the batch goes again with the same bytes, whatever came behind it.
 func TestCrash(t *testing.T) {
-	dir := t.TempDir()
-	gone := make(chan struct{})
-	first := &sink{answer: func(int, string) error { close(gone); return errors.New("answer lost") }}
-	r := start(t, dir, first, func(c *Config) { c.MinBackoff, c.MaxBackoff = time.Hour, time.Hour }, line(t, 1, nil), line(t, 2, nil))
-	<-gone
-	r.stop()
-	second := &sink{}
-	r = start(t, dir, second, nil, line(t, 3, nil))
-	r.settled(t)
-	r.stop()
-	if len(second.calls) != 2 || second.calls[0] != first.calls[0] {
-		t.Errorf("first %q\nthen %q", first.calls, second.calls)
-	}
-	entries, err := Batches(r.dir)
-	if err != nil || len(entries) != 2 || entries[0].Batch == entries[1].Batch {
-		t.Errorf("ledger %+v, %v", entries, err)
-	}
+	t.Parallel()
+
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		gone := make(chan struct{})
+		first := &sink{answer: func(int, string) error { close(gone); return errors.New("answer lost") }}
+		r := start(t, dir, first, func(c *Config) { c.MinBackoff, c.MaxBackoff = time.Hour, time.Hour }, line(t, 1, nil), line(t, 2, nil))
+		<-gone
+		r.stop()
+		second := &sink{}
+		r = start(t, dir, second, nil, line(t, 3, nil))
+		r.settled(t)
+		r.stop()
+		if len(second.calls) != 2 || second.calls[0] != first.calls[0] {
+			t.Errorf("first %q\nthen %q", first.calls, second.calls)
+		}
+		entries, err := Batches(r.dir)
+		if err != nil || len(entries) != 2 || entries[0].Batch == entries[1].Batch {
+			t.Errorf("ledger %+v, %v", entries, err)
+		}
+	})
 }
 
 // TestTakenAndNotCommitted: the service took a batch, the ledger says so, and
 // the cursor was not written; after a restart the batch does not go again.
 func TestTakenAndNotCommitted(t *testing.T) {
-	dir := t.TempDir()
-	r := start(t, dir, &sink{}, nil, line(t, 1, nil), line(t, 2, nil))
-	r.settled(t)
-	r.stop()
-	cursor := filepath.Join(r.dir, "cursor-r")
-	if err := os.Remove(cursor); err != nil {
-		t.Fatal(err)
-	}
-	second := &sink{}
-	r = start(t, dir, second, nil, line(t, 3, nil))
-	r.settled(t)
-	r.stop()
-	if got := second.lines(); len(got) != 1 || !strings.Contains(got[0], `"event_id":"3"`) {
-		t.Errorf("went again: %q", got)
-	}
-	if _, err := os.Stat(cursor); err != nil {
-		t.Error(err)
-	}
+	t.Parallel()
+
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		r := start(t, dir, &sink{}, nil, line(t, 1, nil), line(t, 2, nil))
+		r.settled(t)
+		r.stop()
+		cursor := filepath.Join(r.dir, "cursor-r")
+		if err := os.Remove(cursor); err != nil {
+			t.Fatal(err)
+		}
+		second := &sink{}
+		r = start(t, dir, second, nil, line(t, 3, nil))
+		r.settled(t)
+		r.stop()
+		if got := second.lines(); len(got) != 1 || !strings.Contains(got[0], `"event_id":"3"`) {
+			t.Errorf("went again: %q", got)
+		}
+		if _, err := os.Stat(cursor); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestOrder has several uploads in flight; the cursor waits for the first.
 func TestOrder(t *testing.T) {
-	release := make(chan struct{})
-	s := &sink{answer: func(_ int, ndjson string) error {
-		if strings.Contains(ndjson, `"event_id":"1"`) {
-			<-release
+	t.Parallel()
+
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		s := &sink{answer: func(_ int, ndjson string) error {
+			if strings.Contains(ndjson, `"event_id":"1"`) {
+				<-release
+			}
+			return nil
+		}}
+		r := start(t, t.TempDir(), s, func(c *Config) { c.BatchBytes = 1 }, line(t, 1, nil), line(t, 2, nil), line(t, 3, nil))
+		wait(t, "the later batches", func() bool { return len(s.lines()) == 2 })
+		if at := spool.Cursor(r.dir, "r"); at != (spool.Position{}) {
+			t.Errorf("the cursor went past a batch that is under way: %+v", at)
 		}
-		return nil
-	}}
-	r := start(t, t.TempDir(), s, func(c *Config) { c.BatchBytes = 1 }, line(t, 1, nil), line(t, 2, nil), line(t, 3, nil))
-	wait(t, "the later batches", func() bool { return len(s.lines()) == 2 })
-	if at := spool.Cursor(r.dir, "r"); at != (spool.Position{}) {
-		t.Errorf("the cursor went past a batch that is under way: %+v", at)
-	}
-	close(release)
-	r.settled(t)
-	r.stop()
+		close(release)
+		r.settled(t)
+		r.stop()
+	})
 }
 
 func TestSignals(t *testing.T) {
+	t.Parallel()
+
 	const key = "0123456789012345678901234567890123456789"
 	server := &ingestd.Server{Key: key}
 	var n int
@@ -399,7 +441,7 @@ func TestSignals(t *testing.T) {
 	}))
 	srv.Config.ErrorLog = slog.NewLogLogger(quiet.Handler(), slog.LevelInfo)
 	defer srv.Close()
-	s := &Signals{URL: srv.URL, APIKey: key, Client: &http.Client{Timeout: 200 * time.Millisecond, Transport: srv.Client().Transport}}
+	s := &Signals{URL: srv.URL, APIKey: key, Client: &http.Client{Transport: srv.Client().Transport}}
 	body := append(line(t, 1, nil), '\n')
 	for _, c := range []struct {
 		mode, key string
@@ -417,8 +459,10 @@ func TestSignals(t *testing.T) {
 			mu.Lock()
 			mode = c.mode
 			mu.Unlock()
-			if s.APIKey = key; c.key != "" {
-				s.APIKey = c.key
+			s.APIKey = cmp.Or(c.key, key)
+			s.Client.Timeout = time.Minute
+			if c.mode == "late" {
+				s.Client.Timeout = 20 * time.Millisecond
 			}
 			_, _, err := s.Send(context.Background(), body)
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
@@ -441,6 +485,8 @@ func TestSignals(t *testing.T) {
 // TestClockJump moves our clock a day ahead while events wait: the service's
 // own clock decides what is too old, so nothing is set aside.
 func TestClockJump(t *testing.T) {
+	t.Parallel()
+
 	const key = "0123456789012345678901234567890123456789"
 	for _, jump := range []time.Duration{25 * time.Hour, -25 * time.Hour} {
 		server := &ingestd.Server{Key: key}
@@ -466,6 +512,8 @@ func TestClockJump(t *testing.T) {
 }
 
 func TestOutcomes(t *testing.T) {
+	t.Parallel()
+
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodGet && r.URL.Path == "/api/v1/events/ingest" {
 			fmt.Fprintf(w, `{"results":[{"type":"success","batch_id":%q,"number_succeeded":1,"number_failed":1,"number_duplicates":0}]}`, r.URL.Query().Get("batch_ids"))
@@ -482,7 +530,8 @@ func TestOutcomes(t *testing.T) {
 	}
 	r.stop()
 	entries, err := Batches(r.dir)
-	if err != nil || len(entries) != 1 || len(entries[0].Outcomes) != 1 || entries[0].Outcomes[0].Failed != 1 || entries[0].Status != Sent {
+	if err != nil || len(entries) != 1 || len(entries[0].Outcomes) != 1 ||
+		entries[0].Outcomes[0].Failed != 1 || entries[0].Status != Sent {
 		t.Errorf("%+v, %v", entries, err)
 	}
 }
@@ -494,7 +543,7 @@ func TestMany(t *testing.T) {
 		n = 20_000
 	}
 	s := &counting{}
-	r := start(t, t.TempDir(), nil, func(c *Config) { c.Sink, c.BatchBytes, c.BatchAge = s, 4<<20, time.Second })
+	r := start(t, t.TempDir(), nil, func(c *Config) { c.Sink, c.BatchBytes = s, 4<<20 })
 	begin := time.Now()
 	for i := 0; i < n; i += 1000 {
 		lines := make([][]byte, 1000)
@@ -525,6 +574,8 @@ func (c *counting) Send(_ context.Context, ndjson []byte) (string, int, error) {
 }
 
 func TestRetryAfter(t *testing.T) {
+	t.Parallel()
+
 	now := time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC)
 	for v, want := range map[string]time.Duration{"": 0, "5": 5 * time.Second, "-5": 0, "x": 0, "999999999": time.Hour, "Tue, 24 Nov 2026 08:01:00 GMT": time.Minute, "Tue, 24 Nov 2026 07:00:00 GMT": 0} {
 		if got := retryAfter(v, now); got != want {

@@ -184,17 +184,7 @@ type ledger struct {
 const ledgerRoom = 64 << 10
 
 func openLedger(c Config) (*ledger, error) {
-	s, err := spool.Open(spool.Config{
-		Dir:        filepath.Join(c.Dir, "ledger"),
-		Disk:       c.Disk,
-		Class:      spool.Essential, // it says what is done with, on a full disk too
-		Name:       "ledger",
-		SegmentAge: 24 * time.Hour,
-		Keep:       max(c.KeepLedger, c.MaxAge+time.Hour), // a batch may wait so long
-		FS:         c.LedgerFS,
-		Log:        c.Log,
-		Metrics:    c.Metrics,
-	})
+	s, err := spool.Open(c.ledgerConfig())
 	if err != nil {
 		return nil, err
 	}
@@ -204,12 +194,26 @@ func openLedger(c Config) (*ledger, error) {
 	return &ledger{spool: s, log: c.Log}, nil
 }
 
+// ledgerConfig is that of the ledger's spool.
+func (c Config) ledgerConfig() spool.Config {
+	return spool.Config{
+		Dir:        filepath.Join(c.Dir, "ledger"),
+		Disk:       c.Disk,
+		Class:      spool.Essential, // it says what is done with, on a full disk too
+		Name:       "ledger",
+		SegmentAge: 24 * time.Hour,
+		Keep:       max(c.KeepLedger, c.MaxAge+time.Hour), // a batch may wait so long
+		FS:         c.LedgerFS,
+		Log:        c.Log,
+		Metrics:    c.Metrics,
+	}
+}
+
 // note writes a record. It reports a failure to the log only: without the
 // ledger events are still uploaded, for a full disk is emptied that way.
 func (l *ledger) note(r record) {
-	b, err := json.Marshal(r)
-	if err != nil {
-		l.log.Error("ingest: ledger record cannot be written", "err", err)
+	b, ok := l.encode(r)
+	if !ok {
 		return
 	}
 
@@ -226,13 +230,24 @@ func (l *ledger) note(r record) {
 	}
 }
 
+// encode returns the line of a record. There is none where its time is beyond
+// the year 9999.
+func (l *ledger) encode(r record) ([]byte, bool) {
+	b, err := json.Marshal(r)
+	if err != nil {
+		l.log.Error("ingest: ledger record cannot be written", "err", err)
+		return nil, false
+	}
+
+	return b, true
+}
+
 // hint writes a record that nothing but the operator depends on: one that
 // cannot be written is not kept, and a disk that is nearly full has no room for
 // it.
 func (l *ledger) hint(r record) {
-	b, err := json.Marshal(r)
-	if err != nil {
-		l.log.Error("ingest: ledger record cannot be written", "err", err)
+	b, ok := l.encode(r)
+	if !ok {
 		return
 	}
 

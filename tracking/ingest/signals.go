@@ -68,8 +68,8 @@ func (s *Signals) noteDate(h http.Header, ours time.Time) {
 	s.date, s.read = date, ours
 }
 
-// noteOtherDate keeps the date of an answer that may be that of something on the
-// way, where there is no better one and it says what our clock says.
+// noteOtherDate keeps the date of an answer that a proxy may have given, if none
+// of the service is known and it agrees with our clock.
 func (s *Signals) noteOtherDate(h http.Header, ours time.Time) {
 	date, ok := dateNear(h, ours, agreement)
 	if !ok {
@@ -128,16 +128,19 @@ func (s *Signals) Outcomes(ctx context.Context, ids []string) ([]Outcome, error)
 	}
 	u.Path = strings.TrimSuffix(u.Path, "/ingest/events") + "/events/ingest"
 	u.RawQuery = url.Values{"batch_ids": {strings.Join(ids, ",")}}.Encode()
+
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Authorization", s.APIKey)
+
 	res, err := s.client().Do(req)
 	if err != nil {
 		return nil, err
 	}
 	defer res.Body.Close()
+
 	answer, err := io.ReadAll(io.LimitReader(res.Body, 1<<20))
 	if err != nil {
 		return nil, err
@@ -145,12 +148,14 @@ func (s *Signals) Outcomes(ctx context.Context, ids []string) ([]Outcome, error)
 	if res.StatusCode != http.StatusOK {
 		return nil, &Refusal{Status: res.StatusCode, Words: words(answer)}
 	}
+
 	var out struct {
 		Results []Outcome `json:"results"`
 	}
 	if err := json.Unmarshal(answer, &out); err != nil {
 		return nil, fmt.Errorf("ingest: outcomes: %w", err)
 	}
+
 	return out.Results, nil
 }
 
@@ -166,35 +171,30 @@ var (
 
 // Send implements Sink.
 func (s *Signals) Send(ctx context.Context, ndjson []byte) (id string, wire int, err error) {
-	var body bytes.Buffer
-	z := zippers.Get().(*gzip.Writer)
-	defer zippers.Put(z)
-	z.Reset(&body)
-	if _, err := z.Write(ndjson); err != nil {
-		return "", 0, err
-	}
-	if err := z.Close(); err != nil {
-		return "", 0, err
-	}
+	body := compress(ndjson)
 	wire = body.Len()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, &body)
+
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL, body)
 	if err != nil {
 		return "", wire, err
 	}
 	req.Header.Set("Authorization", s.APIKey)
 	req.Header.Set("Content-Type", "application/x-ndjson")
 	req.Header.Set("Content-Encoding", "gzip")
+
 	res, err := s.client().Do(req)
 	if err != nil {
 		return "", wire, err
 	}
 	defer res.Body.Close()
 	received := time.Now()
+
 	answer, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if res.StatusCode/100 == 2 {
 		if err != nil {
 			return "", wire, err
 		}
+
 		var ok struct {
 			Results struct {
 				ID string `json:"id"`
@@ -204,6 +204,7 @@ func (s *Signals) Send(ctx context.Context, ndjson []byte) (id string, wire int,
 			s.noteDate(res.Header, received)
 			return ok.Results.ID, wire, nil
 		}
+
 		return "", wire, fmt.Errorf("HTTP %d without a batch id: %.200q", res.StatusCode, answer)
 	}
 
@@ -216,6 +217,19 @@ func (s *Signals) Send(ctx context.Context, ndjson []byte) (id string, wire int,
 	}
 }
 
+// compress returns b compressed. A buffer takes everything, so there is no error.
+func compress(b []byte) *bytes.Buffer {
+	var out bytes.Buffer
+	z := zippers.Get().(*gzip.Writer)
+	defer zippers.Put(z)
+
+	z.Reset(&out)
+	z.Write(b)
+	z.Close()
+
+	return &out
+}
+
 // words are the API's own, out of {"errors":[{"message":"..."}]}.
 func words(answer []byte) string {
 	var e struct {
@@ -226,6 +240,7 @@ func words(answer []byte) string {
 	if json.Unmarshal(answer, &e) == nil && len(e.Errors) > 0 && e.Errors[0].Message != "" {
 		return e.Errors[0].Message
 	}
+
 	return fmt.Sprintf("%.200q", answer)
 }
 
@@ -237,5 +252,6 @@ func retryAfter(v string, now time.Time) time.Duration {
 	} else if t, err := http.ParseTime(v); err == nil {
 		d = t.Sub(now)
 	}
+
 	return min(max(d, 0), maxRetryAfter)
 }
