@@ -63,6 +63,7 @@ func reportsWith(b *Budget) func(*Config) {
 }
 
 func TestPort25ReservesWhatArrives(t *testing.T) {
+	t.Parallel()
 	b := NewBudget(1 << 20)
 	r := startServer(t, reportsWith(b), false)
 	p := dialFrom(t, r, "127.0.0.1")
@@ -90,6 +91,7 @@ func TestPort25ReservesWhatArrives(t *testing.T) {
 }
 
 func TestPort25SourceHoldsAQuarter(t *testing.T) {
+	t.Parallel()
 	b := NewBudget(36000) // 9000 for a source
 	r := startServer(t, reportsWith(b), false)
 	body := "Subject: x\r\n\r\n" + strings.Repeat("0123456789\r\n", 500)
@@ -120,6 +122,7 @@ func TestPort25SourceHoldsAQuarter(t *testing.T) {
 }
 
 func TestSubmissionReservesDeclaredSizeAtData(t *testing.T) {
+	t.Parallel()
 	b := NewBudget(1 << 20)
 	r := startServer(t, func(c *Config) { c.Budget = b }, true)
 	p := dialTLS(t, r)
@@ -143,6 +146,7 @@ func TestSubmissionReservesDeclaredSizeAtData(t *testing.T) {
 }
 
 func TestSubmissionReservesNothingForChunksToCome(t *testing.T) {
+	t.Parallel()
 	b := NewBudget(1 << 20)
 	r := startServer(t, func(c *Config) { c.Budget = b }, true)
 	p := dialTLS(t, r)
@@ -160,6 +164,7 @@ func TestSubmissionReservesNothingForChunksToCome(t *testing.T) {
 }
 
 func TestSubmissionRefusesDataWithoutMemory(t *testing.T) {
+	t.Parallel()
 	b := NewBudget(30000)
 	r := startServer(t, func(c *Config) { c.Budget = b }, true)
 	p := dialTLS(t, r)
@@ -184,6 +189,7 @@ func TestSubmissionRefusesDataWithoutMemory(t *testing.T) {
 // TestPort25LeavesSubmissionAlone: whatever strangers hold, clients that may
 // submit have a budget of their own.
 func TestPort25LeavesSubmissionAlone(t *testing.T) {
+	t.Parallel()
 	own, theirs := NewBudget(1<<20), NewBudget(32000)
 	reports := startServer(t, reportsWith(theirs), false)
 	submission := startServer(t, func(c *Config) { c.Budget = own }, true)
@@ -201,6 +207,7 @@ func TestPort25LeavesSubmissionAlone(t *testing.T) {
 }
 
 func TestPort25BoundsCommandsWithoutMessage(t *testing.T) {
+	t.Parallel()
 	const most = maxCommands + reportRecipients
 	r := startServer(t, func(c *Config) { c.Reports = c.Submit.(*submitter) }, false)
 	p := dialFrom(t, r, "127.0.0.1")
@@ -232,6 +239,7 @@ func TestPort25BoundsCommandsWithoutMessage(t *testing.T) {
 // TestBudgetRefusesOnlyWhatIsTooMuch: a reservation that fails takes nothing
 // from others, not even for a moment.
 func TestBudgetRefusesOnlyWhatIsTooMuch(t *testing.T) {
+	t.Parallel()
 	b := NewBudget(100)
 	stop := make(chan struct{})
 	var greedy sync.WaitGroup
@@ -261,6 +269,7 @@ func TestBudgetRefusesOnlyWhatIsTooMuch(t *testing.T) {
 // TestPort25KeepsAddressesAlone: what a stranger says beside a recipient's
 // address is not counted, so it is not kept.
 func TestPort25KeepsAddressesAlone(t *testing.T) {
+	t.Parallel()
 	ss := &session{s: New(Config{Reports: &submitter{}, Log: quiet})}
 	err := ss.Rcpt("x@bounces.example.com", &smtp.RcptOptions{
 		Notify:                []smtp.DSNNotify{smtp.DSNNotifyFailure},

@@ -8,6 +8,7 @@ import (
 )
 
 func TestCheckMessage(t *testing.T) {
+	t.Parallel()
 	const from = "From: a@example.com\r\n"
 	hops := func(n int) string { return strings.Repeat("Received: from a by b\r\n", n) }
 	for _, c := range []struct{ name, msg, want string }{

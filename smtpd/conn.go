@@ -56,9 +56,9 @@ type conn struct {
 	afterCR   bool         // the last byte of a message was a CR
 	needEHLO  bool         // after STARTTLS
 	authed    bool
-	inMail    bool // in a transaction
-	unknown   int  // unknown commands so far
-	rerr      error
+	inMail    bool  // in a transaction
+	unknown   int   // unknown commands so far
+	rerr      error // of the transport; nothing is read after it, not even after a deadline
 
 	mu       sync.Mutex
 	phaseEnd time.Time // no read deadline is later than this; zero: none
@@ -294,13 +294,11 @@ func (c *conn) fill() error {
 	}
 	kept := copy(c.buf, c.in) // c.in is a part of c.buf, or of what it was before
 	n, err := c.Conn.Read(c.buf[kept:])
-	c.in = c.buf[:kept+n]
+	c.in, c.rerr = c.buf[:kept+n], err
 	if n > 0 {
-		if err != nil && !isTimeout(err) {
-			c.rerr = err
-		}
 		return nil
 	}
+
 	return err
 }
 
@@ -364,11 +362,11 @@ func (c *conn) handshake() error {
 			return nil
 		}
 		done, err := c.beforeTLS(ctx)
-		if err != nil {
-			return fmt.Errorf("too many TLS handshakes from this source: %w", err)
+		if err == nil {
+			leave = done
 		}
-		leave = done
-		return nil
+
+		return err // that of ctx, as HandshakeContext's is then
 	}
 
 	err := c.secured.HandshakeContext(ctx)

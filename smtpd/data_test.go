@@ -82,6 +82,7 @@ func FuzzChunkReader(f *testing.F) {
 }
 
 func TestParseChunk(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		arg  string
 		want string
@@ -128,11 +129,7 @@ func FuzzSession(f *testing.F) {
 	} {
 		f.Add(s)
 	}
-	users, err := NewUsers(Rate{})
-	if err != nil {
-		f.Fatal(err)
-	}
-	users.delay = func(context.Context, time.Duration) {}
+	users := newUsers(f, Rate{}, nil)
 	f.Fuzz(func(t *testing.T, in string) {
 		sub, budget := &submitter{reply: envelope.Reply{Code: 250}}, NewBudget(10_000)
 		s := New(Config{

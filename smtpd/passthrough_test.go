@@ -45,14 +45,9 @@ func (f *fakeUpstream) config() PassthroughConfig {
 }
 
 func TestPassthrough(t *testing.T) {
+	t.Parallel()
 	source := netip.MustParseAddr("192.0.2.1")
-	users, err := NewUsers(Rate{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := users.Replace([]UserEntry{{User: relay.User{Name: "known", Job: "news", Subaccount: 5}}}); err != nil {
-		t.Fatal(err)
-	}
+	users := newUsers(t, Rate{}, []UserEntry{{User: relay.User{Name: "known", Job: "news", Subaccount: 5}}})
 	for _, c := range []struct {
 		name, login string
 		reply       envelope.Reply
@@ -90,6 +85,7 @@ func TestPassthrough(t *testing.T) {
 
 // TestPassthroughMechanisms: the upstream's, as far as they are known here.
 func TestPassthroughMechanisms(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		offered []string
 		known   bool
@@ -104,6 +100,7 @@ func TestPassthroughMechanisms(t *testing.T) {
 
 // TestPassthroughThrottle: guesses do not reach the upstream for ever.
 func TestPassthroughThrottle(t *testing.T) {
+	t.Parallel()
 	f := &fakeUpstream{reply: envelope.Reply{Code: 535, Text: "no"}}
 	p := NewPassthrough(f.config())
 	p.delay = func(context.Context, time.Duration) {}
@@ -118,6 +115,7 @@ func TestPassthroughThrottle(t *testing.T) {
 // TestPassthroughSession: the session's mail goes its own way, which ends with
 // the session.
 func TestPassthroughSession(t *testing.T) {
+	t.Parallel()
 	f := &fakeUpstream{reply: envelope.Reply{Code: 235, Text: "welcome"}}
 	r := startServer(t, func(c *Config) { c.Auth = NewPassthrough(f.config()) }, false)
 	p := &player{t: t, at: "session", serv: r}
@@ -142,6 +140,7 @@ func TestPassthroughSession(t *testing.T) {
 // TestPassthroughGuessesAtOnce: guesses that are made at the same moment are
 // not looked at more often than those made one after the other.
 func TestPassthroughGuessesAtOnce(t *testing.T) {
+	t.Parallel()
 	var asked atomic.Int32
 	enough := make(chan struct{})
 	p := NewPassthrough(PassthroughConfig{
@@ -176,6 +175,7 @@ func TestPassthroughGuessesAtOnce(t *testing.T) {
 // TestPassthroughLoginsAtOnce: a client that opens many connections at once,
 // with the right password, is let in on all.
 func TestPassthroughLoginsAtOnce(t *testing.T) {
+	t.Parallel()
 	p := NewPassthrough(PassthroughConfig{
 		Login: func(context.Context, string, string) (relay.Sender, func(), envelope.Reply, error) {
 			return nil, nil, envelope.Reply{Code: 235}, nil
@@ -195,6 +195,7 @@ func TestPassthroughLoginsAtOnce(t *testing.T) {
 
 // TestPassthroughUnlistedUsers: no spelling of a name takes a limit away.
 func TestPassthroughUnlistedUsers(t *testing.T) {
+	t.Parallel()
 	held := UserEntry{User: relay.User{Name: "tester", FromDomains: []string{"allowed.example"}}}
 	free := UserEntry{User: relay.User{Name: "free", Job: "j"}}
 	others := UserEntry{User: relay.User{Name: "others", Job: "o", FromDomains: []string{"others.example"}, Subaccount: 3}}
@@ -215,13 +216,7 @@ func TestPassthroughUnlistedUsers(t *testing.T) {
 		{"unlisted, the default is gone", "someone", []UserEntry{free}, "others", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			users, err := NewUsers(Rate{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := users.Replace(c.users); err != nil {
-				t.Fatal(err)
-			}
+			users := newUsers(t, Rate{}, c.users)
 			f := &fakeUpstream{reply: envelope.Reply{Code: 235}}
 			conf := f.config()
 			conf.Users, conf.DefaultUser = users, c.standard
@@ -251,6 +246,7 @@ func TestPassthroughUnlistedUsers(t *testing.T) {
 // TestPassthroughRefusalsAreAlike: where a login that the upstream takes may be
 // refused here, its answer does not tell a right password from a wrong one.
 func TestPassthroughRefusalsAreAlike(t *testing.T) {
+	t.Parallel()
 	held := UserEntry{User: relay.User{Name: "tester", FromDomains: []string{"allowed.example"}}}
 	free := UserEntry{User: relay.User{Name: "free"}}
 	own := envelope.Reply{Code: 535, Enhanced: [3]int{5, 7, 0}, Text: "upstream says no"}
@@ -266,13 +262,7 @@ func TestPassthroughRefusalsAreAlike(t *testing.T) {
 		{"nobody refused here", free, "", own},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			users, err := NewUsers(Rate{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := users.Replace([]UserEntry{c.user}); err != nil {
-				t.Fatal(err)
-			}
+			users := newUsers(t, Rate{}, []UserEntry{c.user})
 			f := &fakeUpstream{reply: own}
 			conf := f.config()
 			conf.Users, conf.DefaultUser, conf.Rate = users, c.standard, Rate{}
@@ -291,6 +281,7 @@ func TestPassthroughRefusalsAreAlike(t *testing.T) {
 
 // TestPassthroughHandsOnTheName as the client gave it.
 func TestPassthroughHandsOnTheName(t *testing.T) {
+	t.Parallel()
 	var got string
 	p := NewPassthrough(PassthroughConfig{
 		Login: func(_ context.Context, user, _ string) (relay.Sender, func(), envelope.Reply, error) {
@@ -308,6 +299,7 @@ func TestPassthroughHandsOnTheName(t *testing.T) {
 // TestPassthroughOwnTrouble: what the upstream wants of us is not the client's
 // fault.
 func TestPassthroughOwnTrouble(t *testing.T) {
+	t.Parallel()
 	for _, code := range []int{500, 502, 503, 504, 530, 534, 538} {
 		f := &fakeUpstream{reply: envelope.Reply{Code: code, Text: "Must issue a STARTTLS command first"}}
 		p := NewPassthrough(f.config())

@@ -11,36 +11,11 @@ import (
 	"time"
 )
 
-// pipeListener is a listener with one connection, of net.Pipe.
-type pipeListener struct {
-	conns chan net.Conn
-	done  chan struct{}
-}
-
-func (l *pipeListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.done:
-		return nil, net.ErrClosed
-	}
-}
-
-func (l *pipeListener) Close() error {
-	close(l.done)
-	return nil
-}
-
-func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
-
-type pipeConn struct{ net.Conn }
-
-func (pipeConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
-
 // TestSlowClientsHearTheRefusal: a message that was refused early may take as
 // long to arrive as any other, so that its client gets the reply, and does not
 // send it again for ever.
 func TestSlowClientsHearTheRefusal(t *testing.T) {
+	t.Parallel()
 	slowly := strings.Repeat("x", 20)
 	for _, c := range []struct {
 		name   string
@@ -58,11 +33,8 @@ func TestSlowClientsHearTheRefusal(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				client, server := net.Pipe()
 				l := &pipeListener{conns: make(chan net.Conn, 1), done: make(chan struct{})}
-				l.conns <- pipeConn{server}
-				users, err := NewUsers(Rate{})
-				if err != nil {
-					t.Fatal(err)
-				}
+				l.conns <- &pipeConn{Conn: server, from: net.IPv4(127, 0, 0, 1)}
+				users := newUsers(t, Rate{}, nil)
 				s := New(Config{
 					Hostname:       "mail.example.com",
 					Auth:           users,
@@ -127,6 +99,7 @@ func TestSlowClientsHearTheRefusal(t *testing.T) {
 // TestRefusedMessagesHaveAnEnd: who goes on sending what was refused gets time
 // for a message of twice the largest size, and no more.
 func TestRefusedMessagesHaveAnEnd(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		after time.Duration
 		sent  int64

@@ -26,6 +26,7 @@ func mustBegin(t *testing.T, th *throttle, source netip.Addr, user string) *atte
 }
 
 func TestThrottleLocks(t *testing.T) {
+	t.Parallel()
 	now := time.Unix(1000, 0)
 	th := newThrottle(Rate{N: 2, Per: time.Minute}, func() time.Time { return now })
 	th.succeeded(home, "alice")
@@ -70,6 +71,7 @@ func TestThrottleLocks(t *testing.T) {
 // TestThrottleCountsAttemptsUnderWay: guesses made at once are not more than
 // guesses one after the other.
 func TestThrottleCountsAttemptsUnderWay(t *testing.T) {
+	t.Parallel()
 	now := time.Unix(1000, 0)
 	th := newThrottle(Rate{N: 2, Per: time.Minute}, func() time.Time { return now })
 	first, second := mustBegin(t, th, away, "a"), mustBegin(t, th, away, "b")
@@ -95,6 +97,7 @@ func TestThrottleCountsAttemptsUnderWay(t *testing.T) {
 // TestThrottleKnownSourceNeverWaits: neither failures nor attempts of others
 // keep a user out of where it logged in before.
 func TestThrottleKnownSourceNeverWaits(t *testing.T) {
+	t.Parallel()
 	th := newThrottle(Rate{N: 1, Per: time.Minute}, time.Now)
 	th.succeeded(home, "alice")
 	guess := mustBegin(t, th, away, "alice")
@@ -104,6 +107,7 @@ func TestThrottleKnownSourceNeverWaits(t *testing.T) {
 }
 
 func TestThrottleBeginEndsWithContext(t *testing.T) {
+	t.Parallel()
 	th := newThrottle(Rate{N: 1, Per: time.Minute}, time.Now)
 	mustBegin(t, th, away, "alice")
 	ctx, cancel := context.WithCancel(context.Background())
@@ -116,6 +120,7 @@ func TestThrottleBeginEndsWithContext(t *testing.T) {
 // TestThrottleForgetsNoAttempt: room is made of counters, never of those that
 // an attempt is under way in.
 func TestThrottleForgetsNoAttempt(t *testing.T) {
+	t.Parallel()
 	now := time.Unix(1000, 0)
 	th := newThrottle(Rate{N: 2, Per: time.Minute}, func() time.Time { return now })
 	a := mustBegin(t, th, home, "alice")

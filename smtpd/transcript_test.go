@@ -47,6 +47,7 @@ func debugServer(t *testing.T, level slog.Level) (*player, *running, *lockedBuff
 }
 
 func TestTranscriptHasTheDialogueWithoutSecrets(t *testing.T) {
+	t.Parallel()
 	p, r, out := debugServer(t, slog.LevelDebug)
 	p.reply()
 	for _, line := range []string{
@@ -99,6 +100,7 @@ func TestTranscriptHasTheDialogueWithoutSecrets(t *testing.T) {
 }
 
 func TestNoTranscriptAboveDebug(t *testing.T) {
+	t.Parallel()
 	p, r, out := debugServer(t, slog.LevelInfo)
 	p.reply()
 	p.send("QUIT\r\n")
@@ -111,6 +113,7 @@ func TestNoTranscriptAboveDebug(t *testing.T) {
 }
 
 func TestTranscriptShowsOfACommand(t *testing.T) {
+	t.Parallel()
 	for line, want := range map[string]string{
 		"AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n": "AUTH PLAIN ***",
 		"auth plain AGFsaWNl\n":               "AUTH plain ***",
@@ -129,6 +132,7 @@ func TestTranscriptShowsOfACommand(t *testing.T) {
 
 // TestRefusedAddressesAreNamed in the reply and in the log.
 func TestRefusedAddressesAreNamed(t *testing.T) {
+	t.Parallel()
 	out := &lockedBuffer{}
 	r := startServer(t, func(c *Config) { c.Log = slog.New(slog.NewJSONHandler(out, nil)) }, false)
 	p := &player{t: t, at: "refusals", serv: r}
