@@ -207,6 +207,7 @@ func TestDialogues(t *testing.T) {
 // options are what `!!` lines may say.
 var options = map[string]func(*Config){
 	"plain":     func(c *Config) { c.RequireTLS = false },
+	"no-tls":    func(c *Config) { c.TLS = nil },
 	"normalise": func(c *Config) { c.NormaliseLF = true },
 	"source": func(c *Config) {
 		c.Sources = []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8"), User: "nopass"}}
