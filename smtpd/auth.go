@@ -56,15 +56,15 @@ func (ss *session) Auth(mech string) (sasl.Server, error) {
 	case ss.hasFrom:
 		return nil, refuse(503, 5, 5, 1, "AUTH not allowed during a mail transaction")
 	}
-	if !slices.Contains(ss.s.c.Auth.Mechanisms(), mech) {
-		return nil, refuse(504, 5, 5, 4, "Unsupported authentication mechanism")
-	}
-	switch mech {
-	case sasl.Plain:
+
+	offered := slices.Contains(ss.s.c.Auth.Mechanisms(), mech)
+	switch {
+	case offered && mech == sasl.Plain:
 		return &plainServer{login: ss.login}, nil
-	case sasl.Login:
+	case offered && mech == sasl.Login:
 		return &loginServer{login: ss.login}, nil
 	}
+
 	return nil, refuse(504, 5, 5, 4, "Unsupported authentication mechanism")
 }
 

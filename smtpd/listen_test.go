@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -462,3 +463,101 @@ func TestSilentClientsTakeNoHandshakePlaces(t *testing.T) {
 	p.tls()
 	p.expect("220")
 }
+
+// temporary is an error that says whether it passes.
+type temporary bool
+
+func (e temporary) Error() string   { return "temporary" }
+func (e temporary) Temporary() bool { return bool(e) }
+
+// closedTemporarily is a closed listener's error, whatever else it says.
+type closedTemporarily struct{ temporary }
+
+func (closedTemporarily) Temporary() bool      { return true }
+func (closedTemporarily) Is(target error) bool { return target == net.ErrClosed }
+
+// unixAddr is an address of no TCP.
+var unixAddr = net.UnixAddr{Name: "x"}
+
+// TestAcceptPauses longer each time, up to a second, and shortly again after a
+// success.
+func TestAcceptPauses(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		raw := &pipeListener{conns: make(chan net.Conn, 2), done: make(chan struct{})}
+		faulty := &faultyListener{Listener: raw}
+		var at []time.Duration
+		begun := time.Now()
+		l := newSteadyListener(faulty, func(error) { at = append(at, time.Since(begun)) })
+		for range 2 {
+			for range 10 {
+				faulty.errors = append(faulty.errors, syscall.EMFILE)
+			}
+			_, sock := net.Pipe()
+			defer sock.Close()
+			raw.conns <- sock
+			begun, at = time.Now(), nil
+			if c, err := l.Accept(); c != sock || err != nil {
+				t.Fatalf("got %v, %v; want the connection", c, err)
+			}
+
+			at = append(at, time.Since(begun))
+			want := time.Duration(0)
+			for i, got := range at {
+				if got != want {
+					t.Errorf("attempt %d was at %s, want %s", i+1, got, want)
+				}
+				want += min(time.Second, 5*time.Millisecond<<i)
+			}
+			if len(at) != 11 {
+				t.Errorf("%d attempts, want 11", len(at))
+			}
+		}
+	})
+}
+
+// failingListener cannot be closed twice, nor well.
+type failingListener struct {
+	net.Listener
+	closed int
+}
+
+func (l *failingListener) Close() error {
+	l.closed++
+	return errors.New("cannot close")
+}
+
+// TestSteadyListenerCloses once, and says each time how that went.
+func TestSteadyListenerCloses(t *testing.T) {
+	t.Parallel()
+	inner := &failingListener{}
+	l := newSteadyListener(inner, func(error) {})
+	for range 2 {
+		if err := l.Close(); err == nil || err.Error() != "cannot close" {
+			t.Errorf("got %v, want what the listener says", err)
+		}
+	}
+	if inner.closed != 1 {
+		t.Errorf("closed %d times, want once", inner.closed)
+	}
+}
+
+// TestCountedConnGivesBackOnce its place, and says how its end went.
+func TestCountedConnGivesBackOnce(t *testing.T) {
+	t.Parallel()
+	given := 0
+	c := &countedConn{Conn: brokenConn{}, release: func() { given++ }}
+	for range 3 {
+		if err := c.Close(); err == nil {
+			t.Error("the error of Close was lost")
+		}
+	}
+	if given != 1 {
+		t.Errorf("given back %d times, want once", given)
+	}
+}
+
+// brokenConn fails.
+type brokenConn struct{ net.Conn }
+
+func (brokenConn) Close() error { return errors.New("broken") }

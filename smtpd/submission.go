@@ -238,9 +238,6 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 	if !a.IsASCII() && !o.UTF8 {
 		return ss.refuseAddress("from", from, badSenderUTF8)
 	}
-	if max := ss.s.c.MaxMessageSize; max > 0 && o.Size > max {
-		return refuse(552, 5, 3, 4, "Message exceeds the maximum size")
-	}
 	ss.mu.Lock()
 	ending := ss.end
 	ss.busy = !ending
