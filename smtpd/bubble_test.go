@@ -395,3 +395,8 @@ func (c *caller) login(want string) {
 
 // message is a message that is taken.
 const message = "From: a@example.com\r\n\r\nx\r\n"
+
+// testTLS is the TLS of a server under test.
+func testTLS() *tls.Config {
+	return certs.ServerConfig([]tls.Certificate{testCert()}, tls.VersionTLS12)
+}

@@ -149,7 +149,7 @@ func startServer(t *testing.T, change func(*Config), implicit bool) *running {
 	t.Helper()
 	users := newUsers(t, Rate{N: 3, Per: time.Minute}, testUsers())
 	sub := &submitter{reply: envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "taken by the test"}}
-	c := Config{Directory: users, Hostname: "mail.example.com", TLS: certs.ServerConfig([]tls.Certificate{testCert()}, tls.VersionTLS12), RequireTLS: true, Auth: users, Submit: sub,
+	c := Config{Directory: users, Hostname: "mail.example.com", TLS: testTLS(), RequireTLS: true, Auth: users, Submit: sub,
 		MaxMessageSize: 10000, MaxRecipients: 3, Grace: time.Second, Log: quiet}
 	if change != nil {
 		change(&c)
