@@ -187,7 +187,7 @@ func TestUsers(t *testing.T) {
 	}
 }
 
-const bcryptSecret = "$2b$04$XY1s0e3tBIT9tbOGTmtVCO7CnPXq6aR7yHXkQw8qDfvm6nfOt6FUy"
+const bcryptSecret = "$2b$04$QmQ2QZqzOD3IO4NuQuInEOBJBVJoyRf3cB5XJx0T8CTPVbEuiOlnS"
 
 func TestHashes(t *testing.T) {
 	t.Parallel()
