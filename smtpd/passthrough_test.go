@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"postern/relay"
@@ -313,5 +314,125 @@ func TestPassthroughOwnTrouble(t *testing.T) {
 		if f.asked != 4 {
 			t.Errorf("upstream %d: asked %d times, want 4", code, f.asked)
 		}
+	}
+}
+
+// TestPassthroughWaits as long for the upstream as a client may wait, and a
+// little longer after each failure.
+func TestPassthroughWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		var end time.Time
+		f := &fakeUpstream{reply: envelope.Reply{Code: 535, Text: "no"}}
+		conf := f.config()
+		conf.Rate.N = 9
+		login := conf.Login
+		conf.Login = func(ctx context.Context, user, password string) (relay.Sender, func(), envelope.Reply, error) {
+			end, _ = ctx.Deadline()
+			if user != "ann" || password != "x" {
+				t.Errorf("asked for %s with %s", user, password)
+			}
+			return login(ctx, user, password)
+		}
+		p := NewPassthrough(conf)
+		for i, want := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond} {
+			begun = time.Now()
+			_, err := p.Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: home})
+			if got := envelope.ReplyFor(err).String(); got != "535 no" {
+				t.Errorf("got %s, want the upstream's words", got)
+			}
+			if got := time.Since(begun); got != want {
+				t.Errorf("failure %d was answered after %s, want %s", i+1, got, want)
+			}
+			if got := end.Sub(begun); got != time.Minute {
+				t.Errorf("the upstream has %s, want a minute", got)
+			}
+		}
+	})
+}
+
+// TestPassthroughFaults: the log learns the upstream's words, and the class of
+// a fault is that of its code.
+func TestPassthroughFaults(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		reply envelope.Reply
+		err   error
+		class envelope.Class
+		want  string // of the error
+	}{
+		{envelope.Reply{Code: 535, Text: "no"}, nil, envelope.Permanent, "535 no (upstream answered 535 no)"},
+		{envelope.Reply{Code: 599, Text: "no"}, nil, envelope.Permanent, "599 no (upstream answered 599 no)"},
+		{envelope.Reply{Code: 400, Text: "later"}, nil, envelope.Temporary, "400 later (upstream answered 400 later)"},
+		{envelope.Reply{Code: 499, Text: "later"}, nil, envelope.Temporary, "499 later (upstream answered 499 later)"},
+		{envelope.Reply{Code: 334, Text: "more"}, nil, envelope.Temporary, "454 4.7.0 Temporary authentication failure (upstream answered 334 more)"},
+		{envelope.Reply{Code: 600, Text: "what"}, nil, envelope.Temporary, "454 4.7.0 Temporary authentication failure (upstream answered 600 what)"},
+		{envelope.Reply{Code: 535}, errors.New("no route"), envelope.Temporary, "454 4.7.0 Temporary authentication failure (no route)"},
+	} {
+		t.Run(c.want, func(t *testing.T) {
+			f := &fakeUpstream{reply: c.reply, err: c.err}
+			p := NewPassthrough(f.config())
+			p.delay = noDelay
+			_, err := p.Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: home})
+			var fault *envelope.Fault
+			if !errors.As(err, &fault) || fault.Class != c.class || err.Error() != c.want {
+				t.Errorf("got %#v, want class %v and %s", err, c.class, c.want)
+			}
+			for key, c := range p.throttle.counts {
+				if c.asking != 0 {
+					t.Errorf("an attempt of %s is under way", key)
+				}
+			}
+		})
+	}
+}
+
+// TestPassthroughKnowsWhoLoggedIn: others' guesses do not lock a user out of
+// where it logged in before.
+func TestPassthroughKnowsWhoLoggedIn(t *testing.T) {
+	t.Parallel()
+	f := &fakeUpstream{reply: envelope.Reply{Code: 235}}
+	p := NewPassthrough(f.config())
+	p.delay = noDelay
+	login := func(source netip.Addr) envelope.Reply {
+		_, err := p.Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: source})
+		if err == nil {
+			return envelope.Reply{Code: 235}
+		}
+		return envelope.ReplyFor(err)
+	}
+
+	login(home)
+	f.reply = envelope.Reply{Code: 535, Text: "no"}
+	for range 3 {
+		login(away)
+	}
+	f.reply = envelope.Reply{Code: 235}
+	if got, want := login(third).String(), "454 4.7.0 Too many failed logins, try again later"; got != want {
+		t.Errorf("from elsewhere: %s, want %s", got, want)
+	}
+	if got := login(home); got.Code != 235 {
+		t.Errorf("from where it logged in before: %s", got)
+	}
+}
+
+// TestPassthroughWithoutAnEnd: a login that the upstream took and that is
+// refused here need not have anything to close.
+func TestPassthroughWithoutAnEnd(t *testing.T) {
+	t.Parallel()
+	conf := (&fakeUpstream{}).config()
+	conf.Login = func(context.Context, string, string) (relay.Sender, func(), envelope.Reply, error) {
+		return nil, nil, envelope.Reply{Code: 235}, nil
+	}
+	conf.Users = newUsers(t, Rate{}, testUsers())
+	p := NewPassthrough(conf)
+	p.delay = noDelay
+	_, err := p.Authenticate(t.Context(), Login{Name: "nobody", Password: "x", Source: home})
+	if got := envelope.ReplyFor(err).String(); err == nil || got != errFailed.Reply.String() {
+		t.Errorf("got %v, want %s", err, errFailed.Reply)
+	}
+	if !strings.Contains(err.Error(), "users_file does not list it") {
+		t.Errorf("the log does not learn why: %v", err)
 	}
 }
