@@ -83,7 +83,7 @@ type connConfig struct {
 	idle        time.Duration
 	maxMessage  int64                                 // bytes; 0: no limit
 	maxCommands int                                   // without a message, of a client that is not trusted; 0: no limit
-	beforeTLS   func(context.Context) (func(), error) // asked before a handshake, and told of its end; may be nil
+	beforeTLS   func(context.Context) (func(), error) // asked before a handshake, and told of its end
 	log         *slog.Logger                          // for transcripts; nil: none
 	release     func()                                // frees the connection's place
 	onFail      func(error)                           // told of a failed handshake
@@ -190,11 +190,8 @@ func (c *conn) flushFinal() error {
 	if !c.last {
 		return nil
 	}
-	if err := c.flushLocked(); err != nil {
-		return err
-	}
 
-	return errClosed
+	return c.flushLocked()
 }
 
 // Read gives the library one command line, or its final dot.
@@ -358,9 +355,6 @@ func (c *conn) handshake() error {
 	defer cancel()
 	leave := func() {}
 	c.hello.begun = func() error {
-		if c.beforeTLS == nil {
-			return nil
-		}
 		done, err := c.beforeTLS(ctx)
 		if err == nil {
 			leave = done
@@ -521,9 +515,6 @@ func (c *conn) flushLocked() error {
 	}
 	return nil
 }
-
-// SetWriteDeadline is ours to set.
-func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 
 // Close sends what is queued and closes.
 func (c *conn) Close() error {

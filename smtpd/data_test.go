@@ -306,3 +306,38 @@ func (p *pieces) Read(b []byte) (int, error) {
 
 	return n, nil
 }
+
+// TestReadersStayAtTheEnd: who reads on gets nothing of what follows.
+func TestReadersStayAtTheEnd(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, in string
+		mode     mode
+		want     error
+	}{
+		{"DATA", "a\r\n.\r\nNOOP\r\n", modeData, nil},
+		{"chunks", "BDAT 3 LAST\r\na\r\nBDAT 5 LAST\r\nNOOP\r\n", modeChunks, nil},
+		{"chunks that were given up", "BDAT 3\r\na\r\nRSET\r\nBDAT 5 LAST\r\nNOOP\r\n", modeChunks, errAborted},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			conn := newConn(&pieces{parts: []string{c.in}}, connConfig{release: func() {}})
+			conn.mode, conn.lineStart = c.mode, true
+			if c.mode == modeChunks {
+				if err := conn.nextChunk(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r := conn.message()
+			if got, err := readBy(r, 10); string(got) != "a\r\n" || err != c.want {
+				t.Fatalf("read %q, %v; want %v", got, err, c.want)
+			}
+			before := left(conn)
+			if n, err := r.Read(make([]byte, 10)); n != 0 || err != io.EOF {
+				t.Errorf("read %d bytes, %v at the end", n, err)
+			}
+			if left(conn) != before {
+				t.Errorf("left %q, want %q", left(conn), before)
+			}
+		})
+	}
+}

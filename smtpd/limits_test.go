@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"postern/relay/envelope"
 )
@@ -457,5 +458,40 @@ func TestSMTPErrorKeepsTheReply(t *testing.T) {
 	}
 	if got := smtpError(envelope.Reply{Code: 550, Text: "no"}); got.EnhancedCode != smtp.NoEnhancedCode {
 		t.Errorf("got %+v, want no enhanced code", got)
+	}
+}
+
+// TestErrorsBetweenChunksEndTheConnection as they do elsewhere.
+func TestErrorsBetweenChunksEndTheConnection(t *testing.T) {
+	t.Parallel()
+	inBubble(t, bySource, false, func(b *bubble) {
+		client := b.inMail()
+		client.send("BDAT 21\r\nFrom: a@example.com\r\n")
+		client.expect("250 2.0.0 Continue")
+		for range 19 {
+			client.say("DATA", "503 5.5.1 Not allowed during a message transfer")
+		}
+		client.send("DATA\r\nBDAT 2 LAST\r\n\r\n")
+		client.expect("503 5.5.1 Not allowed during a message transfer", tooMany)
+		if !client.ended() || len(b.submit.submissions()) != 0 {
+			t.Errorf("ended %v, %d messages", client.ended(), len(b.submit.submissions()))
+		}
+	})
+}
+
+// TestBudgetIsExported as a gauge.
+func TestBudgetIsExported(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	b := NewBudget(100)
+	b.Reserve(42)
+	b.Register(reg, "postern_bytes", "Bytes in flight.")
+	families, err := reg.Gather()
+	if err != nil || len(families) != 1 {
+		t.Fatalf("%d metrics, %v", len(families), err)
+	}
+	f := families[0]
+	if f.GetName() != "postern_bytes" || f.GetHelp() != "Bytes in flight." || f.GetMetric()[0].GetGauge().GetValue() != 42 {
+		t.Errorf("got %v", f)
 	}
 }

@@ -561,3 +561,18 @@ func TestCountedConnGivesBackOnce(t *testing.T) {
 type brokenConn struct{ net.Conn }
 
 func (brokenConn) Close() error { return errors.New("broken") }
+
+// TestProxiedClosesWhatNobodyAccepts any more.
+func TestProxiedClosesWhatNobodyAccepts(t *testing.T) {
+	t.Parallel()
+	p := &proxied{conns: make(chan net.Conn), log: quiet}
+	p.open, p.stop = context.WithCancel(t.Context())
+	p.stop()
+	client, sock := net.Pipe()
+	defer client.Close()
+	raw := &pipeConn{Conn: sock, from: net.IPv4(127, 0, 0, 1)}
+	p.hand(raw)
+	if !raw.isClosed() {
+		t.Error("the connection was left open")
+	}
+}

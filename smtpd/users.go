@@ -70,11 +70,7 @@ const (
 
 // NewUsers returns an empty set of users with its throttle.
 func NewUsers(rate Rate) (*Users, error) {
-	hash, err := HashPassword(rand.Text())
-	if err != nil {
-		return nil, err
-	}
-	digest, err := decodeHash(hash)
+	digest, err := hashPassword(rand.Text())
 	if err != nil {
 		return nil, err
 	}
@@ -167,9 +163,6 @@ func (u *Users) measure(users map[string]userEntry) userSet {
 // it but the last two fields: salt and key, in bcrypt in one.
 func hashKind(d algorithm.Digest) string {
 	f := strings.Split(d.Encode(), "$")
-	if len(f) < 4 {
-		return d.Encode()
-	}
 	if strings.HasPrefix(f[1], "2") { // bcrypt
 		return strings.Join(f[:3], "$")
 	}
@@ -313,15 +306,25 @@ func (u *Users) remember(key [sha256.Size]byte, name string, e userEntry) {
 // HashPassword makes an argon2id hash with the parameters that OWASP names for
 // login storms: 19 MiB, two passes.
 func HashPassword(password string) (string, error) {
+	d, err := hashPassword(password)
+	if err != nil {
+		return "", err
+	}
+
+	return d.Encode(), nil
+}
+
+func hashPassword(password string) (algorithm.Digest, error) {
 	h, err := argon2.New(argon2.WithVariantID(), argon2.WithM(19456), argon2.WithT(2), argon2.WithP(1))
 	if err != nil {
-		return "", fmt.Errorf("smtpd: argon2id: %w", err)
+		return nil, fmt.Errorf("smtpd: argon2id: %w", err)
 	}
 	d, err := h.Hash(password)
 	if err != nil {
-		return "", fmt.Errorf("smtpd: argon2id: %w", err)
+		return nil, fmt.Errorf("smtpd: argon2id: %w", err)
 	}
-	return d.Encode(), nil
+
+	return d, nil
 }
 
 var errHash = errors.New("not an argon2id, bcrypt, scrypt or sha512-crypt hash (`postern passwd` makes one)")
