@@ -78,18 +78,13 @@ func (s *Server) reserve(source netip.Addr, n int64) bool {
 	if !s.c.Budget.Reserve(n) {
 		return false
 	}
-	if s.share > 0 {
-		s.held[source] += n
-	}
+	s.held[source] += n
 
 	return true
 }
 
 func (s *Server) release(source netip.Addr, n int64) {
 	s.c.Budget.Release(n)
-	if s.share == 0 {
-		return
-	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,8 +109,6 @@ func (ss *session) reserveBudget(n int64) error {
 }
 
 func (ss *session) releaseBudget() {
-	if ss.held > 0 {
-		ss.s.release(ss.source(), ss.held)
-		ss.held = 0
-	}
+	ss.s.release(ss.source(), ss.held)
+	ss.held = 0
 }

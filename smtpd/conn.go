@@ -286,10 +286,7 @@ func (c *conn) fill() error {
 	if c.buf == nil {
 		c.buf = make([]byte, readSize)
 	}
-	if len(c.in) > len(c.buf)/2 { // a long command line
-		c.buf = make([]byte, 2*len(c.buf))
-	}
-	kept := copy(c.buf, c.in) // c.in is a part of c.buf, or of what it was before
+	kept := copy(c.buf, c.in) // c.in is a part of c.buf, and shorter than the longest line
 	n, err := c.Conn.Read(c.buf[kept:])
 	c.in, c.rerr = c.buf[:kept+n], err
 	if n > 0 {
@@ -410,7 +407,7 @@ func (c *conn) Write(p []byte) (int, error) {
 
 	switch {
 	case c.omit:
-		c.omit = len(p) > 3 && p[3] == '-'
+		c.omit = false
 		return written, nil
 	case c.verb == "DATA" && isReply(p, '3'):
 		c.mode, c.lineStart, c.afterCR = modeData, true, false
@@ -460,16 +457,14 @@ func (c *conn) sendGoAhead() {
 }
 
 // refuseData takes the 354 back: DATA is answered with a refusal, and nothing
-// of the message is asked for. A chunk comes all the same.
+// of the message is asked for.
 func (c *conn) refuseData() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.mode == modeData {
-		c.goAhead, c.mode = nil, modeDot
-	}
+	c.goAhead, c.mode = nil, modeDot
 }
 
-// omitReply keeps the library's next reply back.
+// omitReply keeps the library's next reply back, which is of one line.
 func (c *conn) omitReply() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -154,14 +154,18 @@ func (c *conn) readChunk(p []byte) (int, error) {
 
 // discardChunk passes over the chunk of a BDAT that was refused.
 func (c *conn) discardChunk() error {
-	buf := make([]byte, min(c.chunk.size, readSize))
 	for c.chunk.size > 0 {
 		c.SetReadDeadline(time.Now().Add(c.idle))
-		if _, err := c.readChunk(buf); err != nil {
-			return err
+		if len(c.in) == 0 {
+			if err := c.fill(); err != nil {
+				return err
+			}
 		}
+
+		n := min(int64(len(c.in)), c.chunk.size)
+		c.in = c.in[n:]
+		c.chunk.size -= n
 	}
-	c.chunk = chunk{}
 
 	return nil
 }
@@ -173,7 +177,6 @@ type chunkRest conn
 func (r *chunkRest) Read(p []byte) (int, error) {
 	c := (*conn)(r)
 	if c.chunk.size == 0 {
-		c.chunk = chunk{}
 		return 0, io.EOF
 	}
 

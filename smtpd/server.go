@@ -11,7 +11,6 @@ package smtpd
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -117,7 +116,7 @@ type Server struct {
 	conns    map[*conn]struct{}
 	sessions map[*session]struct{}
 	sources  map[netip.Addr]int
-	held     map[netip.Addr]int64 // of the budget, where share bounds it
+	held     map[netip.Addr]int64 // of the budget
 	draining bool
 
 	connections *prometheus.CounterVec
@@ -287,7 +286,7 @@ func (s *Server) drain() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.c.Grace)
 	defer cancel()
-	if err := s.smtp.Shutdown(ctx); err != nil && !errors.Is(err, smtp.ErrServerClosed) {
+	if err := s.smtp.Shutdown(ctx); err != nil {
 		s.c.Log.Warn("sessions cut off at the end of shutdown_grace", "err", err)
 	}
 	s.mu.Lock()
