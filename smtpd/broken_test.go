@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -81,30 +82,34 @@ func TestReadErrorsAreTold(t *testing.T) {
 		want error
 	}{
 		{"line", func(c *conn) error { _, err := c.line(); return err }, io.EOF},
-		{"Read", func(c *conn) error { _, err := c.Read(make([]byte, 100)); return err }, io.EOF},
+		{"Read", func(c *conn) error { return readNothing(c) }, io.EOF},
 		{"between chunks", (*conn).nextChunk, io.EOF},
 		{"a chunk that was refused", func(c *conn) error { c.chunk.size = 50; return c.discardChunk() }, io.EOF},
 		{"Read of a chunk that was refused", func(c *conn) error {
 			c.chunk.size = 50
-			_, err := c.Read(make([]byte, 100))
-			return err
+			return readNothing(c)
 		}, io.EOF},
+		{"Read of the rest of a message", func(c *conn) error {
+			c.mode, c.arrival = modeData, &phaseReader{r: (*dataReader)(c), conn: c}
+			return readNothing(c)
+		}, io.ErrUnexpectedEOF},
 		{"the rest of a chunk", func(c *conn) error { c.chunk.size = 50; _, err := io.ReadAll((*chunkRest)(c)); return err }, nil},
 		{"a message in chunks", func(c *conn) error {
 			c.mode, c.chunk = modeChunks, chunk{size: 50}
-			_, err := io.ReadAll(c.message())
-			return err
+			return readAtMost(c.message(), "NOO")
 		}, io.ErrUnexpectedEOF},
 		{"a message between chunks", func(c *conn) error {
 			c.mode = modeChunks
-			_, err := io.ReadAll(c.message())
-			return err
+			return readAtMost(c.message(), "")
 		}, io.ErrUnexpectedEOF},
 		{"a message", func(c *conn) error {
 			c.mode = modeData
-			_, err := io.ReadAll(c.message())
-			return err
+			return readAtMost(c.message(), "NOO")
 		}, io.ErrUnexpectedEOF},
+		{"a message that is too large in its first chunk", func(c *conn) error {
+			c.mode, c.chunk, c.maxMessage = modeChunks, chunk{size: 50}, 49
+			return readAtMost(c.message(), "")
+		}, errTooLarge},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			conn := newConn(&lostConn{wire: &wire{in: []byte("NOO")}}, connConfig{release: func() {}})
@@ -114,6 +119,43 @@ func TestReadErrorsAreTold(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// readNothing reads what is not to be given out.
+func readNothing(r io.Reader) error {
+	n, err := r.Read(make([]byte, 100))
+	if n != 0 {
+		return fmt.Errorf("%d bytes and %v", n, err)
+	}
+
+	return err
+}
+
+// readAtMost reads all, which is the beginning of what is given or nothing.
+func readAtMost(r io.Reader, most string) error {
+	got, err := io.ReadAll(r)
+	if string(got) != most && len(got) != 0 {
+		return fmt.Errorf("%q and %v", got, err)
+	}
+
+	return err
+}
+
+// TestEndNowSaysWhy it ended the connection, where the replies could be sent.
+func TestEndNowSaysWhy(t *testing.T) {
+	t.Parallel()
+	sock := &lostConn{wire: &wire{}}
+	c := newConn(sock, connConfig{release: func() {}})
+	c.writeReply("421 Bye")
+	if err := c.endNow(errTooMany); err != errTooMany {
+		t.Errorf("got %v, want %v", err, errTooMany)
+	}
+	if sock.closed != 1 || sock.out.String() != "421 Bye\r\n" {
+		t.Errorf("closed %d times after %q", sock.closed, sock.out.String())
+	}
+	if err := c.flushFinal(); err != errClosed {
+		t.Errorf("afterwards: %v, want %v", err, errClosed)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -184,10 +185,10 @@ func TestErrorsEndTheConnection(t *testing.T) {
 					client.say(c.line, c.reply)
 				}
 				client.say("NOOP", "250")
-				client.send(c.line + "\r\n" + "QUIT\r\n")
+				client.send(c.line + "\r\nRCPT TO:<b@bounces.example.com>\r\nBDAT 26 LAST\r\n" + message)
 				client.expect(c.reply, tooMany)
-				if !client.ended() {
-					t.Error("the connection goes on")
+				if !client.ended() || len(b.submit.submissions()) != 0 {
+					t.Errorf("ended %v, %d messages; want the end, and nothing that follows", client.ended(), len(b.submit.submissions()))
 				}
 			})
 		})
@@ -493,5 +494,108 @@ func TestBudgetIsExported(t *testing.T) {
 	f := families[0]
 	if f.GetName() != "postern_bytes" || f.GetHelp() != "Bytes in flight." || f.GetMetric()[0].GetGauge().GetValue() != 42 {
 		t.Errorf("got %v", f)
+	}
+}
+
+// TestLinesOfEveryLength are one command each, however the library takes them:
+// it has room for 4096 bytes at once.
+func TestLinesOfEveryLength(t *testing.T) {
+	t.Parallel()
+	inBubble(t, bySource, false, func(b *bubble) {
+		client := b.greeted()
+		for _, around := range []int{4096, 8192, 12288} {
+			for n := around - 3; n <= min(around+3, maxCommandLine); n++ {
+				client.send("NOOP " + strings.Repeat("x", n-7) + "\r\nRSET\r\n")
+				client.expect("250 2.0.0 Ok", "250 2.0.0 Session reset")
+			}
+		}
+	})
+}
+
+// TestBoundsAreToldOnce: a connection that ends for two reasons says the first.
+func TestBoundsAreToldOnce(t *testing.T) {
+	t.Parallel()
+	t.Run("unknown commands and refusals", func(t *testing.T) {
+		inBubble(t, bySource, false, func(b *bubble) {
+			client := b.greeted()
+			for range 10 {
+				client.say("EXPN x", "502")
+			}
+			for range 9 {
+				client.say("FOO", "500")
+			}
+			client.send("FOO\r\n")
+			client.expect("500 5.5.1 Unknown command", tooMany)
+		})
+	})
+	t.Run("a last refusal, the twentieth", func(t *testing.T) {
+		inBubble(t, bySource, false, func(b *bubble) {
+			client := b.inMail()
+			for range 19 {
+				client.say("EXPN x", "502")
+			}
+			client.say("DATA", "354")
+			client.say("a\rb\r\n.", "550 5.6.0 Message contains a bare CR")
+			client.expect()
+			if !client.ended() {
+				t.Error("the connection goes on")
+			}
+		})
+	})
+	t.Run("a library's refusal, the twentieth", func(t *testing.T) {
+		inBubble(t, bySource, false, func(b *bubble) {
+			client := b.greeted()
+			for range 19 {
+				client.say("EXPN x", "502")
+			}
+			client.send("MAIL\r\n")
+			client.expect("501 5.5.2", tooMany)
+		})
+	})
+}
+
+// TestBudgetIsShared by many at once, and nothing of it is lost.
+func TestBudgetIsShared(t *testing.T) {
+	t.Parallel()
+	b := NewBudget(0)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 20_000 {
+				b.Reserve(1)
+			}
+		})
+	}
+	all.Wait()
+	if got := b.Used(); got != 160_000 {
+		t.Errorf("%d bytes are reserved, want 160000", got)
+	}
+}
+
+// TestNullIsNoRecipient, whoever lets it through.
+func TestNullIsNoRecipient(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		to   string
+		utf8 bool
+		want string // empty: taken
+	}{
+		{"", false, "553 Bad recipient address: <>"},
+		{"b@c..example", false, "553 Bad recipient address: <b@c..example>"},
+		{"\u00fc@example.com", false, "553 International recipient address without SMTPUTF8: <??@example.com>"},
+		{"\u00fc@example.com", true, ""},
+		{"b@example.com", false, ""},
+	} {
+		ss := &session{s: New(Config{Log: quiet})}
+		ss.env.Params.UTF8 = c.utf8
+		err := ss.Rcpt(c.to, &smtp.RcptOptions{})
+		got := ""
+		var reply *smtp.SMTPError
+		if errors.As(err, &reply) {
+			got = fmt.Sprint(reply.Code, " ", reply.Message)
+		}
+		if got != c.want || len(ss.env.Recipients) != map[bool]int{true: 1, false: 0}[c.want == ""] {
+			t.Errorf("%q: %q, %d recipients; want %q", c.to, got, len(ss.env.Recipients), c.want)
+		}
 	}
 }

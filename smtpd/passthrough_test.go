@@ -436,3 +436,14 @@ func TestPassthroughWithoutAnEnd(t *testing.T) {
 		t.Errorf("the log does not learn why: %v", err)
 	}
 }
+
+// TestPassthroughWithoutUsersTracks: where there is no users file a login has
+// the settings of nobody, with tracking.
+func TestPassthroughWithoutUsersTracks(t *testing.T) {
+	t.Parallel()
+	p := NewPassthrough((&fakeUpstream{reply: envelope.Reply{Code: 235}}).config())
+	who, err := p.Authenticate(t.Context(), Login{Name: "Ann:X-MSYS-SUBACCOUNT=3", Password: "x", Source: home})
+	if err != nil || who.User.Name != "ann" || !who.User.Tracking || who.User.Subaccount != 3 {
+		t.Errorf("got %+v, %v", who, err)
+	}
+}
