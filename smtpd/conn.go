@@ -364,8 +364,7 @@ func (c *conn) handshake() error {
 	leave()
 	if err != nil {
 		c.onFail(err)
-		c.drop()
-		return err
+		return err // after which the library closes
 	}
 	c.shaken.Store(true)
 
