@@ -43,6 +43,7 @@ func (ss *session) AuthMechanisms() []string {
 	if ss.s.c.Reports != nil || ss.s.c.RequireTLS && !ss.secure() {
 		return nil
 	}
+
 	return ss.s.c.Auth.Mechanisms()
 }
 
@@ -71,20 +72,35 @@ func (ss *session) Auth(mech string) (sasl.Server, error) {
 func (ss *session) login(name, password string) error {
 	who, err := ss.s.c.Auth.Authenticate(ss.ctx, Login{Name: name, Password: password, Source: ss.source()})
 	if err != nil {
-		result := "failed"
-		if r := envelope.ReplyFor(err); r.Code/100 == 4 {
-			result = "deferred"
-		}
-		ss.s.logins.WithLabelValues(result).Inc()
-		ss.s.c.Log.Warn("login refused", "session", ss.id, "user", name[:min(len(name), maxLoginName)],
-			"remote", ss.remote.String(), "err", err)
-		return smtpError(envelope.ReplyFor(err))
+		return ss.refuseLogin(name, err)
 	}
+
 	ss.s.logins.WithLabelValues("ok").Inc()
-	ss.user, ss.who, ss.bySource, ss.conn.authed = &who.User, who, false, true
+	ss.user = &who.User
+	ss.who = who
+	ss.bySource = false
+	ss.conn.authed = true
 	ss.conn.phase(0)
 	ss.conn.trust()
+
 	return nil
+}
+
+// refuseLogin counts and logs an attempt that failed, and returns its reply.
+func (ss *session) refuseLogin(name string, err error) error {
+	reply := envelope.ReplyFor(err)
+	result := "failed"
+	if reply.Code/100 == 4 {
+		result = "deferred"
+	}
+	ss.s.logins.WithLabelValues(result).Inc()
+	ss.s.c.Log.Warn("login refused",
+		"session", ss.id,
+		"user", name[:min(len(name), maxLoginName)],
+		"remote", ss.remote.String(),
+		"err", err)
+
+	return smtpError(reply)
 }
 
 var errSASL = &smtp.SMTPError{
@@ -105,6 +121,7 @@ func (p *plainServer) Next(response []byte) ([]byte, bool, error) {
 		p.asked = true
 		return nil, false, nil
 	}
+
 	parts := bytes.SplitN(response, []byte{0}, 3) // a NUL in the password is the Authenticator's to refuse
 	if len(parts) != 3 || len(parts[1]) == 0 {
 		return nil, false, errSASL
@@ -112,6 +129,7 @@ func (p *plainServer) Next(response []byte) ([]byte, bool, error) {
 	if len(parts[0]) > 0 && FoldName(string(parts[0])) != FoldName(string(parts[1])) {
 		return nil, false, smtpError(envelope.ReplyFor(errFailed))
 	}
+
 	return nil, true, p.login(string(parts[1]), string(parts[2]))
 }
 
@@ -136,6 +154,7 @@ func (l *loginServer) Next(response []byte) ([]byte, bool, error) {
 		l.name = &name
 		return []byte("Password:"), false, nil
 	}
+
 	return nil, true, l.login(*l.name, string(response))
 }
 

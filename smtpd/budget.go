@@ -88,7 +88,8 @@ func (s *Server) release(source netip.Addr, n int64) {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.held[source] -= n; s.held[source] <= 0 {
+	s.held[source] -= n
+	if s.held[source] <= 0 {
 		delete(s.held, source)
 	}
 }

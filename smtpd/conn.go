@@ -134,6 +134,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	if !c.phaseEnd.IsZero() && (t.IsZero() || t.After(c.phaseEnd)) {
 		t = c.phaseEnd
 	}
+
 	return c.Conn.SetReadDeadline(t)
 }
 
@@ -202,6 +203,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	if err := c.flushFinal(); err != nil {
 		return 0, err
 	}
+
 	if c.mode == modeData || c.mode == modeChunks { // the session left some of the message
 		if err := c.finishMessage(); err != nil {
 			return 0, err
@@ -283,6 +285,7 @@ func (c *conn) fill() error {
 	if err := c.flush(); err != nil {
 		return err
 	}
+
 	if c.buf == nil {
 		c.buf = make([]byte, readSize)
 	}
@@ -302,8 +305,10 @@ func (c *conn) line() ([]byte, error) {
 		if i := bytes.IndexByte(c.in, '\n'); i >= 0 && i < maxCommandLine {
 			line := c.in[:i+1]
 			c.in = c.in[i+1:]
+
 			return line, nil
 		}
+
 		if len(c.in) >= maxCommandLine {
 			c.writeReply("500 5.5.2 Line too long")
 			return nil, c.endNow(errLineTooLong)
@@ -333,14 +338,17 @@ func (c *conn) startTLS(params bool) error {
 		c.Close()
 		return errInjection
 	}
+
 	c.writeReply("220 2.0.0 Ready to start TLS")
 	if err := c.flush(); err != nil {
 		return err
 	}
+
 	c.mu.Lock()
 	c.secure()
 	c.mu.Unlock()
 	c.needEHLO = true
+
 	return c.handshake()
 }
 
@@ -409,7 +417,8 @@ func (c *conn) Write(p []byte) (int, error) {
 		c.omit = false
 		return written, nil
 	case c.verb == "DATA" && isReply(p, '3'):
-		c.mode, c.lineStart, c.afterCR = modeData, true, false
+		c.mode = modeData
+		c.lineStart, c.afterCR = true, false
 		c.goAhead = bytes.Clone(p)
 		return written, nil
 	case c.verb == "BDAT" && isReply(p, '3'): // the library's; a chunk waits for nothing
@@ -443,7 +452,9 @@ func (c *conn) countRefusal(p []byte) {
 	if c.trusted && c.verb == "RCPT" {
 		return
 	}
-	if c.errors++; c.errors >= maxErrors && !c.last {
+
+	c.errors++
+	if c.errors >= maxErrors && !c.last {
 		c.out, c.last = append(c.out, tooManyErrors...), true
 	}
 }
@@ -503,10 +514,12 @@ func (c *conn) flushLocked() error {
 			return err
 		}
 	}
+
 	if c.last {
 		c.Conn.Close()
 		return errClosed
 	}
+
 	return nil
 }
 
@@ -521,8 +534,10 @@ func (c *conn) drop() error {
 	c.mu.Lock()
 	transport := c.Conn
 	c.mu.Unlock()
+
 	err := transport.Close()
 	c.once.Do(c.release)
+
 	return err
 }
 
@@ -555,6 +570,7 @@ func (c *conn) protection() string {
 	if c.secured == nil {
 		return ""
 	}
+
 	s := c.secured.ConnectionState()
 	return fmt.Sprintf("%s %s", tls.VersionName(s.Version), tls.CipherSuiteName(s.CipherSuite))
 }

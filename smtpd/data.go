@@ -16,7 +16,11 @@ var errAborted = errors.New("smtpd: message given up by the client")
 var errTooLarge = &envelope.Fault{
 	Class: envelope.Permanent,
 	Err:   envelope.ErrTooLarge,
-	Reply: envelope.Reply{Code: 552, Enhanced: [3]int{5, 3, 4}, Text: "Message exceeds the maximum size"},
+	Reply: envelope.Reply{
+		Code:     552,
+		Enhanced: [3]int{5, 3, 4},
+		Text:     "Message exceeds the maximum size",
+	},
 }
 
 var (
@@ -80,8 +84,10 @@ func (c *conn) copyUntilDot(p []byte) int {
 	}
 	k := copy(p, out)
 	out, c.in = out[:k], c.in[k:]
+
 	c.lineStart = bytes.HasSuffix(out, crlf) || k == 1 && c.afterCR && out[0] == '\n'
 	c.afterCR = out[k-1] == '\r'
+
 	return k
 }
 

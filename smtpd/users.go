@@ -112,6 +112,7 @@ func (u *Users) Replace(entries []UserEntry) error {
 			}
 			n.digest = d
 		}
+
 		key := FoldName(e.Name)
 		if other, ok := users[key]; ok {
 			return fmt.Errorf("smtpd: users %s and %s have the same name", other.Name, e.Name)
@@ -285,6 +286,7 @@ func (u *Users) cacheLine(name, password string) (key [sha256.Size]byte) {
 	h := hmac.New(sha256.New, u.cacheKey[:])
 	fmt.Fprintf(h, "%d %s%s", len(name), name, password)
 	h.Sum(key[:0])
+
 	return key
 }
 
@@ -336,14 +338,20 @@ func CheckHash(hash string) error { _, err := decodeHash(hash); return err }
 func decodeHash(hash string) (algorithm.Digest, error) {
 	d := crypt.NewDecoder()
 	for _, register := range []func(algorithm.DecoderRegister) error{
-		argon2.RegisterDecoderArgon2id, bcrypt.RegisterDecoder, scrypt.RegisterDecoder, shacrypt.RegisterDecoderSHA512} {
+		argon2.RegisterDecoderArgon2id,
+		bcrypt.RegisterDecoder,
+		scrypt.RegisterDecoder,
+		shacrypt.RegisterDecoderSHA512,
+	} {
 		if err := register(d); err != nil {
 			return nil, fmt.Errorf("smtpd: %w", err)
 		}
 	}
+
 	digest, err := d.Decode(hash)
 	if err != nil {
 		return nil, errHash
 	}
+
 	return digest, nil
 }
