@@ -113,6 +113,7 @@ func FuzzCommands(f *testing.F) {
 		if len(sub.submissions()) > 0 {
 			t.Fatalf("submitted without AUTH: %q", in)
 		}
+		nothingHeld(t, s)
 	})
 }
 

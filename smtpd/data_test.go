@@ -164,12 +164,7 @@ func FuzzSession(f *testing.F) {
 				t.Errorf("submitted %q: %v", got.Message, err)
 			}
 		}
-		if n := budget.Used(); n != 0 {
-			t.Errorf("%d bytes are left reserved", n)
-		}
-		if s.open.Load() != 0 || len(s.sources) != 0 {
-			t.Errorf("%d connections open, of %v", s.open.Load(), s.sources)
-		}
+		nothingHeld(t, s)
 	})
 }
 
