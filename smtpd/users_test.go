@@ -427,3 +427,18 @@ func TestSASLExchanges(t *testing.T) {
 func enhanced(e *smtp.SMTPError) string {
 	return fmt.Sprintf("%d.%d.%d", e.EnhancedCode[0], e.EnhancedCode[1], e.EnhancedCode[2])
 }
+
+// TestOneKindOfHashIsNotMeasured: only where there are several has one to be
+// found that is the slowest.
+func TestOneKindOfHashIsNotMeasured(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t, Rate{}, nil)
+	d := &countingDigest{}
+	set := u.measure(map[string]userEntry{"ann": {digest: d}, "bob": {digest: d}, "nopass": {}})
+	if d.matched != 0 || set.dummy != algorithm.Digest(d) || set.slowest != 0 || len(set.users) != 3 {
+		t.Errorf("%d hashed, dummy %v, slowest %s, %d users", d.matched, set.dummy, set.slowest, len(set.users))
+	}
+	if none := u.measure(nil); none.dummy != u.standIn || none.fromDomains {
+		t.Errorf("without users: dummy %v, held %v", none.dummy, none.fromDomains)
+	}
+}
