@@ -163,6 +163,9 @@ func TestCrawlingClientsAreGone(t *testing.T) {
 			c.say("EHLO x", "250", "MAIL FROM:<>", "250", to, "250")
 		}, "BDAT 1\r\nx", 10 * time.Minute},
 		{"on port 25", reporting, func(c *caller) { c.say("EHLO x", "250", "MAIL FROM:<>", "250") }, "RSET\r\n", 10 * time.Minute},
+		{"on port 25, from the network of a rule", func(c *Config) { bySource(c); reporting(c) }, func(c *caller) {
+			c.say("EHLO x", "250", "MAIL FROM:<>", "250")
+		}, "RSET\r\n", 10 * time.Minute},
 		{"on port 25, after a message", reporting, func(c *caller) {
 			begin(c, "MAIL FROM:<>", report)
 			time.Sleep(3 * time.Minute)

@@ -208,7 +208,7 @@ func (u *Users) Authenticate(ctx context.Context, l Login) (*Identity, error) {
 	_, verified := u.cache[line]
 	u.mu.RUnlock()
 
-	entry, known := set.users[key]
+	entry := set.users[key]
 	identity := &Identity{User: name.withSubaccount(entry.User)}
 	if verified && malformed == nil {
 		if u.throttle.locked(l.Source, key) {
@@ -219,7 +219,7 @@ func (u *Users) Authenticate(ctx context.Context, l Login) (*Identity, error) {
 	}
 
 	digest := entry.digest
-	if malformed != nil || !known {
+	if malformed != nil {
 		digest = nil
 	}
 	if err := u.verify(ctx, l, key, set, digest); err != nil {

@@ -442,3 +442,43 @@ func TestOneKindOfHashIsNotMeasured(t *testing.T) {
 		t.Errorf("without users: dummy %v, held %v", none.dummy, none.fromDomains)
 	}
 }
+
+// TestMalformedLoginsAreNobodys, not even those of a user without a name.
+func TestMalformedLoginsAreNobodys(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t, Rate{}, []UserEntry{{Password: cheapHash("secret")}})
+	u.cache[u.cacheLine("", "secret")] = struct{}{}
+	for _, name := range []string{"a\x00b", "a:X-MSYS-SUBACCOUNT=x", ""} {
+		_, err := u.Authenticate(t.Context(), Login{Name: name, Password: "secret", Source: home})
+		if got := envelope.ReplyFor(err); err == nil || got.Code != 535 {
+			t.Errorf("%q: %v, want 535", name, err)
+		}
+	}
+}
+
+// TestFailuresAreNeverAnsweredSooner because a hash took longer than it did
+// when it was measured.
+func TestFailuresAreNeverAnsweredSooner(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t, Rate{N: 9, Per: time.Minute}, nil)
+	clock := time.Unix(1000, 0)
+	u.now = func() time.Time { return clock }
+	quick := &slowDigest{kind: "quick", takes: time.Second, clock: &clock}
+	slow := &slowDigest{kind: "slow", takes: 2 * time.Second, clock: &clock}
+	u.set = u.measure(map[string]userEntry{"ann": {digest: quick}, "bob": {digest: slow}})
+	var delay time.Duration
+	u.delay = func(_ context.Context, d time.Duration) { delay = d }
+	for i, c := range []struct{ takes, want time.Duration }{
+		{time.Second, time.Second + 100*time.Millisecond},
+		{2 * time.Second, 200 * time.Millisecond},
+		{time.Minute, 400 * time.Millisecond},
+	} {
+		quick.takes = c.takes
+		if _, err := u.Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: home}); err == nil {
+			t.Fatal("logged in")
+		}
+		if delay != c.want {
+			t.Errorf("failure %d, of %s: delayed by %s, want %s", i+1, c.takes, delay, c.want)
+		}
+	}
+}
