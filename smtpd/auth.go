@@ -28,7 +28,7 @@ type Identity struct {
 	Close func()       // at the session's end; may be nil
 }
 
-// Authenticator decides who may submit. Its errors are *envelope.Fault: 535
+// Authenticator authenticates clients for submission. Its errors are *envelope.Fault: 535
 // 5.7.8 for a wrong name or password, 454 4.7.0 for "not now".
 type Authenticator interface {
 	// Mechanisms are those of AUTH that are on offer, of PLAIN and LOGIN.

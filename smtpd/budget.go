@@ -16,7 +16,7 @@ type Budget struct {
 	used  atomic.Int64
 }
 
-// NewBudget returns a budget of limit bytes; 0 is no limit.
+// NewBudget returns a budget of limit bytes, or one without a limit if limit is 0.
 func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
 
 // Used returns how many bytes are reserved now.

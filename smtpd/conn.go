@@ -138,7 +138,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// phase begins a phase that ends within d, whatever is read; 0 lifts the bound.
+// phase begins a phase that ends after d, whatever is read; 0 means no end.
 func (c *conn) phase(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -261,7 +261,7 @@ func (c *conn) command() ([]byte, error) {
 	return c.examine(line)
 }
 
-// isResponse reports whether the line belongs to AUTH, and is no command.
+// isResponse reports whether the line is a response of AUTH, not a command.
 func (c *conn) isResponse() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -405,7 +405,7 @@ func (h *helloConn) Read(p []byte) (int, error) {
 // writeReply queues a reply of our own.
 func (c *conn) writeReply(line string) { c.Write([]byte(line + "\r\n")) }
 
-// Write queues a reply line of the library's, or what stands for it here.
+// Write queues a reply line of the library's, or its replacement.
 func (c *conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -70,7 +70,7 @@ func TestSessionsAreLoggedOnce(t *testing.T) {
 	}
 }
 
-// TestLoginLineHasNoLongName: what a client sends as its name does not fill the
+// TestLoginLine: what a client sends as its name does not fill the
 // log.
 func TestLoginLine(t *testing.T) {
 	t.Parallel()

@@ -13,7 +13,7 @@ import (
 	"postern/relay/envelope"
 )
 
-// Passthrough has the upstream decide who may submit (auth = "upstream"): each
+// Passthrough authenticates clients at the upstream (auth = "upstream"): each
 // session logs in there with the client's credentials, and its mail goes over
 // that connection. Guessing is throttled here as with a users file. It is safe
 // for concurrent use.

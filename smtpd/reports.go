@@ -11,9 +11,9 @@ import (
 // ReportTaker makes a server one for port 25: anybody may send, to a few
 // domains alone, and nothing that comes in leaves again.
 type ReportTaker interface {
-	// Takes tells whether there is mail for a domain here.
+	// Takes reports whether mail for a domain is accepted here.
 	Takes(domain string) bool
-	// Take takes one mail. An error means: not now.
+	// Take accepts one message. An error means that the client has to try later.
 	Take(ctx context.Context, recipients []string, msg []byte) error
 }
 

@@ -43,7 +43,7 @@ type Config struct {
 	RequireTLS              bool
 	Auth                    Authenticator
 	Submit                  Submitter
-	Reports                 ReportTaker // in the place of Auth, Submit and Sources
+	Reports                 ReportTaker // instead of Auth, Submit and Sources
 	Sources                 []SourceRule
 	Directory               Directory      // for the users of source rules
 	ProxyFrom               []netip.Prefix // whose PROXY header is believed, and wanted

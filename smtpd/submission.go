@@ -166,7 +166,7 @@ func (ss *session) userName() string {
 	return ss.user.Name
 }
 
-// endWhenIdle tells whether the session is idle now; a busy one ends with its
+// endWhenIdle reports whether the session is idle now; a busy one ends with its
 // transaction.
 func (ss *session) endWhenIdle() bool {
 	ss.mu.Lock()

@@ -29,7 +29,7 @@ type UserEntry struct {
 	Password string // a hash; empty: this user cannot log in
 }
 
-// Users is who may submit, by the users file. Verification is cached, so that
+// Users authenticates clients by the users file. Verification is cached, so that
 // a storm of logins does not cost the hash each time. It is safe for
 // concurrent use; Replace swaps in a new file.
 type Users struct {
@@ -331,7 +331,7 @@ func hashPassword(password string) (algorithm.Digest, error) {
 
 var errHash = errors.New("not an argon2id, bcrypt, scrypt or sha512-crypt hash (`postern passwd` makes one)")
 
-// CheckHash tells whether a password hash of the users file is of a kind that
+// CheckHash returns an error unless a password hash of the users file is of a kind that
 // Postern verifies.
 func CheckHash(hash string) error { _, err := decodeHash(hash); return err }
 
