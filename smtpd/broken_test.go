@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"testing"
 )
@@ -235,5 +236,32 @@ func TestLibraryRepliesAreCorrected(t *testing.T) {
 		if got := sock.out.String(); got != want+"\r\n" {
 			t.Errorf("%s: sent %q, want %q", given, got, want)
 		}
+	}
+}
+
+// TestCutMessagesGetNoReply: who has closed its side in the middle of a message
+// is not told anything that could be taken for an answer to it.
+func TestCutMessagesGetNoReply(t *testing.T) {
+	t.Parallel()
+	for name, send := range map[string]string{
+		"DATA": "DATA\r\n",
+		"BDAT": "BDAT 500 LAST\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := startServer(t, options["source"], false)
+			p := dialFrom(t, r, "127.0.0.1")
+			p.say("EHLO x", "250", "MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250")
+			p.send(send)
+			if name == "DATA" {
+				p.expect("354")
+			}
+			p.send("From: a@example.com\r\n")
+			p.raw.(*net.TCPConn).CloseWrite()
+			p.check("closed")
+			if n := len(r.submit.submissions()); n != 0 {
+				t.Errorf("%d messages were submitted", n)
+			}
+		})
 	}
 }
