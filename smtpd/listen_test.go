@@ -576,3 +576,44 @@ func TestProxiedClosesWhatNobodyAccepts(t *testing.T) {
 		t.Error("the connection was left open")
 	}
 }
+
+// heldConn is a connection whose address is known when the test says so.
+type heldConn struct {
+	pipeConn
+	known chan struct{}
+}
+
+func (c *heldConn) RemoteAddr() net.Addr {
+	<-c.known
+	return c.pipeConn.RemoteAddr()
+}
+
+// TestProxiedWaitsForThoseItReads before it ends.
+func TestProxiedWaitsForThoseItReads(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		raw := &pipeListener{conns: make(chan net.Conn, 1), done: make(chan struct{})}
+		client, sock := net.Pipe()
+		defer client.Close()
+		held := &heldConn{pipeConn: pipeConn{Conn: sock, from: net.IPv4(127, 0, 0, 1)}, known: make(chan struct{})}
+		raw.conns <- held
+		p := newProxied(raw, nil, quiet)
+		synctest.Wait()
+		p.Close()
+		synctest.Wait()
+		select {
+		case c, ok := <-p.conns:
+			t.Errorf("Accept returns %v, %v while a header is read", c, ok)
+		default:
+		}
+
+		close(held.known)
+		synctest.Wait()
+		if c, err := p.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Errorf("got %v, %v; want %v", c, err, net.ErrClosed)
+		}
+		if !held.isClosed() {
+			t.Error("the connection was left open")
+		}
+	})
+}
