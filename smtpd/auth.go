@@ -28,7 +28,7 @@ type Identity struct {
 	Close func()       // at the session's end; may be nil
 }
 
-// Authenticator decides who may submit. Its errors are *envelope.Fault: 535
+// Authenticator authenticates clients for submission. Its errors are *envelope.Fault: 535
 // 5.7.8 for a wrong name or password, 454 4.7.0 for "not now".
 type Authenticator interface {
 	// Mechanisms are those of AUTH that are on offer, of PLAIN and LOGIN.
@@ -43,6 +43,7 @@ func (ss *session) AuthMechanisms() []string {
 	if ss.s.c.Reports != nil || ss.s.c.RequireTLS && !ss.secure() {
 		return nil
 	}
+
 	return ss.s.c.Auth.Mechanisms()
 }
 
@@ -56,35 +57,50 @@ func (ss *session) Auth(mech string) (sasl.Server, error) {
 	case ss.hasFrom:
 		return nil, refuse(503, 5, 5, 1, "AUTH not allowed during a mail transaction")
 	}
-	if !slices.Contains(ss.s.c.Auth.Mechanisms(), mech) {
-		return nil, refuse(504, 5, 5, 4, "Unsupported authentication mechanism")
-	}
-	switch mech {
-	case sasl.Plain:
+
+	offered := slices.Contains(ss.s.c.Auth.Mechanisms(), mech)
+	switch {
+	case offered && mech == sasl.Plain:
 		return &plainServer{login: ss.login}, nil
-	case sasl.Login:
+	case offered && mech == sasl.Login:
 		return &loginServer{login: ss.login}, nil
 	}
+
 	return nil, refuse(504, 5, 5, 4, "Unsupported authentication mechanism")
 }
 
 func (ss *session) login(name, password string) error {
 	who, err := ss.s.c.Auth.Authenticate(ss.ctx, Login{Name: name, Password: password, Source: ss.source()})
 	if err != nil {
-		result := "failed"
-		if r := envelope.ReplyFor(err); r.Code/100 == 4 {
-			result = "deferred"
-		}
-		ss.s.logins.WithLabelValues(result).Inc()
-		ss.s.c.Log.Warn("login refused", "session", ss.id, "user", name[:min(len(name), maxLoginName)],
-			"remote", ss.remote.String(), "err", err)
-		return smtpError(envelope.ReplyFor(err))
+		return ss.refuseLogin(name, err)
 	}
+
 	ss.s.logins.WithLabelValues("ok").Inc()
-	ss.user, ss.who, ss.bySource, ss.conn.authed = &who.User, who, false, true
+	ss.user = &who.User
+	ss.who = who
+	ss.bySource = false
+	ss.conn.authed = true
 	ss.conn.phase(0)
 	ss.conn.trust()
+
 	return nil
+}
+
+// refuseLogin counts and logs an attempt that failed, and returns its reply.
+func (ss *session) refuseLogin(name string, err error) error {
+	reply := envelope.ReplyFor(err)
+	result := "failed"
+	if reply.Code/100 == 4 {
+		result = "deferred"
+	}
+	ss.s.logins.WithLabelValues(result).Inc()
+	ss.s.c.Log.Warn("login refused",
+		"session", ss.id,
+		"user", name[:min(len(name), maxLoginName)],
+		"remote", ss.remote.String(),
+		"err", err)
+
+	return smtpError(reply)
 }
 
 var errSASL = &smtp.SMTPError{
@@ -105,6 +121,7 @@ func (p *plainServer) Next(response []byte) ([]byte, bool, error) {
 		p.asked = true
 		return nil, false, nil
 	}
+
 	parts := bytes.SplitN(response, []byte{0}, 3) // a NUL in the password is the Authenticator's to refuse
 	if len(parts) != 3 || len(parts[1]) == 0 {
 		return nil, false, errSASL
@@ -112,6 +129,7 @@ func (p *plainServer) Next(response []byte) ([]byte, bool, error) {
 	if len(parts[0]) > 0 && FoldName(string(parts[0])) != FoldName(string(parts[1])) {
 		return nil, false, smtpError(envelope.ReplyFor(errFailed))
 	}
+
 	return nil, true, p.login(string(parts[1]), string(parts[2]))
 }
 
@@ -136,6 +154,7 @@ func (l *loginServer) Next(response []byte) ([]byte, bool, error) {
 		l.name = &name
 		return []byte("Password:"), false, nil
 	}
+
 	return nil, true, l.login(*l.name, string(response))
 }
 

@@ -16,7 +16,7 @@ type Budget struct {
 	used  atomic.Int64
 }
 
-// NewBudget returns a budget of limit bytes; 0 is no limit.
+// NewBudget returns a budget of limit bytes, or one without a limit if limit is 0.
 func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
 
 // Used returns how many bytes are reserved now.
@@ -78,22 +78,18 @@ func (s *Server) reserve(source netip.Addr, n int64) bool {
 	if !s.c.Budget.Reserve(n) {
 		return false
 	}
-	if s.share > 0 {
-		s.held[source] += n
-	}
+	s.held[source] += n
 
 	return true
 }
 
 func (s *Server) release(source netip.Addr, n int64) {
 	s.c.Budget.Release(n)
-	if s.share == 0 {
-		return
-	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.held[source] -= n; s.held[source] <= 0 {
+	s.held[source] -= n
+	if s.held[source] <= 0 {
 		delete(s.held, source)
 	}
 }
@@ -114,8 +110,6 @@ func (ss *session) reserveBudget(n int64) error {
 }
 
 func (ss *session) releaseBudget() {
-	if ss.held > 0 {
-		ss.s.release(ss.source(), ss.held)
-		ss.held = 0
-	}
+	ss.s.release(ss.source(), ss.held)
+	ss.held = 0
 }

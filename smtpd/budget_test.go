@@ -1,14 +1,17 @@
 package smtpd
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/emersion/go-smtp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"postern/relay/envelope"
 )
@@ -63,6 +66,7 @@ func reportsWith(b *Budget) func(*Config) {
 }
 
 func TestPort25ReservesWhatArrives(t *testing.T) {
+	t.Parallel()
 	b := NewBudget(1 << 20)
 	r := startServer(t, reportsWith(b), false)
 	p := dialFrom(t, r, "127.0.0.1")
@@ -90,6 +94,7 @@ func TestPort25ReservesWhatArrives(t *testing.T) {
 }
 
 func TestPort25SourceHoldsAQuarter(t *testing.T) {
+	t.Parallel()
 	b := NewBudget(36000) // 9000 for a source
 	r := startServer(t, reportsWith(b), false)
 	body := "Subject: x\r\n\r\n" + strings.Repeat("0123456789\r\n", 500)
@@ -120,6 +125,7 @@ func TestPort25SourceHoldsAQuarter(t *testing.T) {
 }
 
 func TestSubmissionReservesDeclaredSizeAtData(t *testing.T) {
+	t.Parallel()
 	b := NewBudget(1 << 20)
 	r := startServer(t, func(c *Config) { c.Budget = b }, true)
 	p := dialTLS(t, r)
@@ -143,6 +149,7 @@ func TestSubmissionReservesDeclaredSizeAtData(t *testing.T) {
 }
 
 func TestSubmissionReservesNothingForChunksToCome(t *testing.T) {
+	t.Parallel()
 	b := NewBudget(1 << 20)
 	r := startServer(t, func(c *Config) { c.Budget = b }, true)
 	p := dialTLS(t, r)
@@ -160,6 +167,7 @@ func TestSubmissionReservesNothingForChunksToCome(t *testing.T) {
 }
 
 func TestSubmissionRefusesDataWithoutMemory(t *testing.T) {
+	t.Parallel()
 	b := NewBudget(30000)
 	r := startServer(t, func(c *Config) { c.Budget = b }, true)
 	p := dialTLS(t, r)
@@ -184,6 +192,7 @@ func TestSubmissionRefusesDataWithoutMemory(t *testing.T) {
 // TestPort25LeavesSubmissionAlone: whatever strangers hold, clients that may
 // submit have a budget of their own.
 func TestPort25LeavesSubmissionAlone(t *testing.T) {
+	t.Parallel()
 	own, theirs := NewBudget(1<<20), NewBudget(32000)
 	reports := startServer(t, reportsWith(theirs), false)
 	submission := startServer(t, func(c *Config) { c.Budget = own }, true)
@@ -201,6 +210,7 @@ func TestPort25LeavesSubmissionAlone(t *testing.T) {
 }
 
 func TestPort25BoundsCommandsWithoutMessage(t *testing.T) {
+	t.Parallel()
 	const most = maxCommands + reportRecipients
 	r := startServer(t, func(c *Config) { c.Reports = c.Submit.(*submitter) }, false)
 	p := dialFrom(t, r, "127.0.0.1")
@@ -232,6 +242,7 @@ func TestPort25BoundsCommandsWithoutMessage(t *testing.T) {
 // TestBudgetRefusesOnlyWhatIsTooMuch: a reservation that fails takes nothing
 // from others, not even for a moment.
 func TestBudgetRefusesOnlyWhatIsTooMuch(t *testing.T) {
+	t.Parallel()
 	b := NewBudget(100)
 	stop := make(chan struct{})
 	var greedy sync.WaitGroup
@@ -261,6 +272,7 @@ func TestBudgetRefusesOnlyWhatIsTooMuch(t *testing.T) {
 // TestPort25KeepsAddressesAlone: what a stranger says beside a recipient's
 // address is not counted, so it is not kept.
 func TestPort25KeepsAddressesAlone(t *testing.T) {
+	t.Parallel()
 	ss := &session{s: New(Config{Reports: &submitter{}, Log: quiet})}
 	err := ss.Rcpt("x@bounces.example.com", &smtp.RcptOptions{
 		Notify:                []smtp.DSNNotify{smtp.DSNNotifyFailure},
@@ -274,5 +286,116 @@ func TestPort25KeepsAddressesAlone(t *testing.T) {
 	got := ss.env.Recipients[0]
 	if got.Original != "" || got.OriginalType != "" || got.Notify != nil {
 		t.Errorf("kept %d bytes, %q and %v; want the address alone", len(got.Original), got.OriginalType, got.Notify)
+	}
+}
+
+// TestBudgetBounds: all of it, and not a byte more.
+func TestBudgetBounds(t *testing.T) {
+	t.Parallel()
+	b := NewBudget(10)
+	if !b.Reserve(4) || !b.Reserve(6) || b.Reserve(1) || b.Used() != 10 {
+		t.Errorf("%d of 10 bytes are reserved; want all, and none above", b.Used())
+	}
+	b.Release(6)
+	if b.Reserve(7) || !b.Reserve(6) {
+		t.Error("what was given back cannot be reserved, or more than that")
+	}
+	if none := NewBudget(0); !none.Reserve(1 << 60) {
+		t.Error("a budget without a limit has one")
+	}
+	if one := NewBudget(1); !one.Reserve(1) || one.Reserve(1) {
+		t.Error("a budget of one byte does not have one")
+	}
+}
+
+// TestSourceHoldsItsShare to the byte, and gives it back to itself.
+func TestSourceHoldsItsShare(t *testing.T) {
+	t.Parallel()
+	s := New(Config{Reports: &submitter{}, Budget: NewBudget(40), Log: quiet})
+	if !s.reserve(home, 4) || !s.reserve(home, 6) || s.reserve(home, 1) {
+		t.Errorf("%d bytes of 40 are held; want a quarter, and none above", s.held[home])
+	}
+	for _, a := range []string{"192.0.2.9", "192.0.2.10", "192.0.2.11"} {
+		if !s.reserve(netip.MustParseAddr(a), 10) {
+			t.Errorf("%s has no quarter", a)
+		}
+	}
+	s.release(home, 6)
+	if s.reserve(away, 7) || s.held[away] != 0 {
+		t.Error("more than the budget was reserved, or a source's part without it")
+	}
+	if s.reserve(home, 7) || !s.reserve(home, 6) {
+		t.Error("what was given back cannot be reserved, or more than that")
+	}
+	s.release(home, 9)
+	if got, ok := s.held[home]; got != 1 || !ok {
+		t.Errorf("%d bytes held, want 1", got)
+	}
+	s.release(home, 1)
+	if _, ok := s.held[home]; ok {
+		t.Error("a source that holds nothing is remembered")
+	}
+	if got := s.c.Budget.Used(); got != 30 {
+		t.Errorf("%d bytes reserved, want those of three others", got)
+	}
+}
+
+// TestSessionReservesOnce what it holds already.
+func TestSessionReservesOnce(t *testing.T) {
+	t.Parallel()
+	b := NewBudget(100)
+	ss := &session{s: New(Config{Budget: b, Log: quiet})}
+	for _, c := range []struct{ n, want int64 }{{10, 20}, {10, 20}, {5, 20}, {11, 22}, {50, 100}} {
+		if err := ss.reserveBudget(c.n); err != nil || b.Used() != c.want || ss.held != c.want {
+			t.Errorf("after %d bytes: %d reserved, %d held, %v; want %d", c.n, b.Used(), ss.held, err, c.want)
+		}
+	}
+	err := ss.reserveBudget(51)
+	if got, want := envelope.ReplyFor(err).String(), "452 4.3.1 Too many messages in flight, try again later"; err == nil || got != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	var fault *envelope.Fault
+	if !errors.As(err, &fault) || fault.Class != envelope.Overloaded {
+		t.Errorf("got %#v, want a fault of an overload", err)
+	}
+	ss.releaseBudget()
+	ss.releaseBudget()
+	if b.Used() != 0 || ss.held != 0 {
+		t.Errorf("%d bytes reserved, %d held", b.Used(), ss.held)
+	}
+}
+
+// TestBudgetIsExported as a gauge.
+func TestBudgetIsExported(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	b := NewBudget(100)
+	b.Reserve(42)
+	b.Register(reg, "postern_bytes", "Bytes in flight.")
+	families, err := reg.Gather()
+	if err != nil || len(families) != 1 {
+		t.Fatalf("%d metrics, %v", len(families), err)
+	}
+	f := families[0]
+	if f.GetName() != "postern_bytes" || f.GetHelp() != "Bytes in flight." || f.GetMetric()[0].GetGauge().GetValue() != 42 {
+		t.Errorf("got %v", f)
+	}
+}
+
+// TestBudgetIsShared by many at once, and nothing of it is lost.
+func TestBudgetIsShared(t *testing.T) {
+	t.Parallel()
+	b := NewBudget(0)
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 20_000 {
+				b.Reserve(1)
+			}
+		})
+	}
+	all.Wait()
+	if got := b.Used(); got != 160_000 {
+		t.Errorf("%d bytes are reserved, want 160000", got)
 	}
 }

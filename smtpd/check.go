@@ -23,6 +23,7 @@ func checkMessage(msg []byte) error {
 	if len(header) > maxHeaderBytes {
 		return bad("Header section is larger than %d bytes", maxHeaderBytes)
 	}
+
 	from, received := 0, 0
 	for i, f := range envelope.Fields(header) {
 		switch {
@@ -35,10 +36,12 @@ func checkMessage(msg []byte) error {
 		case f.Is("Received"):
 			received++
 		}
+
 		if longestLine(f.Raw) > maxHeaderLine {
 			return bad("Header field %.64s has a line of more than %d bytes", f.Name, maxHeaderLine)
 		}
 	}
+
 	switch {
 	case from == 0:
 		return bad("Message has no From header field")
@@ -47,6 +50,7 @@ func checkMessage(msg []byte) error {
 	case received > maxReceived:
 		return envelope.Refuse(554, [3]int{5, 4, 6}, "Too many Received header fields: mail loop")
 	}
+
 	return nil
 }
 
@@ -59,5 +63,6 @@ func longestLine(raw []byte) int {
 		}
 		n++
 	}
+
 	return max(longest, n)
 }

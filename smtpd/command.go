@@ -142,7 +142,8 @@ func (c *conn) answer(cmd command) error {
 			return c.rejectChunk()
 		}
 		c.writeReply("500 5.5.1 Unknown command")
-		if c.unknown++; c.unknown >= maxUnknown {
+		c.unknown++
+		if c.unknown >= maxUnknown {
 			c.closeAfterErrors()
 		}
 	}

@@ -56,9 +56,9 @@ type conn struct {
 	afterCR   bool         // the last byte of a message was a CR
 	needEHLO  bool         // after STARTTLS
 	authed    bool
-	inMail    bool // in a transaction
-	unknown   int  // unknown commands so far
-	rerr      error
+	inMail    bool  // in a transaction
+	unknown   int   // unknown commands so far
+	rerr      error // of the transport; nothing is read after it, not even after a deadline
 
 	mu       sync.Mutex
 	phaseEnd time.Time // no read deadline is later than this; zero: none
@@ -83,7 +83,7 @@ type connConfig struct {
 	idle        time.Duration
 	maxMessage  int64                                 // bytes; 0: no limit
 	maxCommands int                                   // without a message, of a client that is not trusted; 0: no limit
-	beforeTLS   func(context.Context) (func(), error) // asked before a handshake, and told of its end; may be nil
+	beforeTLS   func(context.Context) (func(), error) // asked before a handshake, and told of its end
 	log         *slog.Logger                          // for transcripts; nil: none
 	release     func()                                // frees the connection's place
 	onFail      func(error)                           // told of a failed handshake
@@ -134,10 +134,11 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	if !c.phaseEnd.IsZero() && (t.IsZero() || t.After(c.phaseEnd)) {
 		t = c.phaseEnd
 	}
+
 	return c.Conn.SetReadDeadline(t)
 }
 
-// phase begins a phase that ends within d, whatever is read; 0 lifts the bound.
+// phase begins a phase that ends after d, whatever is read; 0 means no end.
 func (c *conn) phase(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -190,11 +191,8 @@ func (c *conn) flushFinal() error {
 	if !c.last {
 		return nil
 	}
-	if err := c.flushLocked(); err != nil {
-		return err
-	}
 
-	return errClosed
+	return c.flushLocked()
 }
 
 // Read gives the library one command line, or its final dot.
@@ -205,6 +203,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	if err := c.flushFinal(); err != nil {
 		return 0, err
 	}
+
 	if c.mode == modeData || c.mode == modeChunks { // the session left some of the message
 		if err := c.finishMessage(); err != nil {
 			return 0, err
@@ -262,7 +261,7 @@ func (c *conn) command() ([]byte, error) {
 	return c.examine(line)
 }
 
-// isResponse reports whether the line belongs to AUTH, and is no command.
+// isResponse reports whether the line is a response of AUTH, not a command.
 func (c *conn) isResponse() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -286,21 +285,17 @@ func (c *conn) fill() error {
 	if err := c.flush(); err != nil {
 		return err
 	}
+
 	if c.buf == nil {
 		c.buf = make([]byte, readSize)
 	}
-	if len(c.in) > len(c.buf)/2 { // a long command line
-		c.buf = make([]byte, 2*len(c.buf))
-	}
-	kept := copy(c.buf, c.in) // c.in is a part of c.buf, or of what it was before
+	kept := copy(c.buf, c.in) // c.in is a part of c.buf, and shorter than the longest line
 	n, err := c.Conn.Read(c.buf[kept:])
-	c.in = c.buf[:kept+n]
+	c.in, c.rerr = c.buf[:kept+n], err
 	if n > 0 {
-		if err != nil && !isTimeout(err) {
-			c.rerr = err
-		}
 		return nil
 	}
+
 	return err
 }
 
@@ -310,8 +305,10 @@ func (c *conn) line() ([]byte, error) {
 		if i := bytes.IndexByte(c.in, '\n'); i >= 0 && i < maxCommandLine {
 			line := c.in[:i+1]
 			c.in = c.in[i+1:]
+
 			return line, nil
 		}
+
 		if len(c.in) >= maxCommandLine {
 			c.writeReply("500 5.5.2 Line too long")
 			return nil, c.endNow(errLineTooLong)
@@ -341,14 +338,17 @@ func (c *conn) startTLS(params bool) error {
 		c.Close()
 		return errInjection
 	}
+
 	c.writeReply("220 2.0.0 Ready to start TLS")
 	if err := c.flush(); err != nil {
 		return err
 	}
+
 	c.mu.Lock()
 	c.secure()
 	c.mu.Unlock()
 	c.needEHLO = true
+
 	return c.handshake()
 }
 
@@ -360,23 +360,19 @@ func (c *conn) handshake() error {
 	defer cancel()
 	leave := func() {}
 	c.hello.begun = func() error {
-		if c.beforeTLS == nil {
-			return nil
-		}
 		done, err := c.beforeTLS(ctx)
-		if err != nil {
-			return fmt.Errorf("too many TLS handshakes from this source: %w", err)
+		if err == nil {
+			leave = done
 		}
-		leave = done
-		return nil
+
+		return err // that of ctx, as HandshakeContext's is then
 	}
 
 	err := c.secured.HandshakeContext(ctx)
 	leave()
 	if err != nil {
 		c.onFail(err)
-		c.drop()
-		return err
+		return err // after which the library closes
 	}
 	c.shaken.Store(true)
 
@@ -409,7 +405,7 @@ func (h *helloConn) Read(p []byte) (int, error) {
 // writeReply queues a reply of our own.
 func (c *conn) writeReply(line string) { c.Write([]byte(line + "\r\n")) }
 
-// Write queues a reply line of the library's, or what stands for it here.
+// Write queues a reply line of the library's, or its replacement.
 func (c *conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -418,10 +414,11 @@ func (c *conn) Write(p []byte) (int, error) {
 
 	switch {
 	case c.omit:
-		c.omit = len(p) > 3 && p[3] == '-'
+		c.omit = false
 		return written, nil
 	case c.verb == "DATA" && isReply(p, '3'):
-		c.mode, c.lineStart, c.afterCR = modeData, true, false
+		c.mode = modeData
+		c.lineStart, c.afterCR = true, false
 		c.goAhead = bytes.Clone(p)
 		return written, nil
 	case c.verb == "BDAT" && isReply(p, '3'): // the library's; a chunk waits for nothing
@@ -455,7 +452,9 @@ func (c *conn) countRefusal(p []byte) {
 	if c.trusted && c.verb == "RCPT" {
 		return
 	}
-	if c.errors++; c.errors >= maxErrors && !c.last {
+
+	c.errors++
+	if c.errors >= maxErrors && !c.last {
 		c.out, c.last = append(c.out, tooManyErrors...), true
 	}
 }
@@ -468,16 +467,14 @@ func (c *conn) sendGoAhead() {
 }
 
 // refuseData takes the 354 back: DATA is answered with a refusal, and nothing
-// of the message is asked for. A chunk comes all the same.
+// of the message is asked for.
 func (c *conn) refuseData() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.mode == modeData {
-		c.goAhead, c.mode = nil, modeDot
-	}
+	c.goAhead, c.mode = nil, modeDot
 }
 
-// omitReply keeps the library's next reply back.
+// omitReply keeps the library's next reply back, which is of one line.
 func (c *conn) omitReply() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -517,15 +514,14 @@ func (c *conn) flushLocked() error {
 			return err
 		}
 	}
+
 	if c.last {
 		c.Conn.Close()
 		return errClosed
 	}
+
 	return nil
 }
-
-// SetWriteDeadline is ours to set.
-func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 
 // Close sends what is queued and closes.
 func (c *conn) Close() error {
@@ -538,8 +534,10 @@ func (c *conn) drop() error {
 	c.mu.Lock()
 	transport := c.Conn
 	c.mu.Unlock()
+
 	err := transport.Close()
 	c.once.Do(c.release)
+
 	return err
 }
 
@@ -572,6 +570,7 @@ func (c *conn) protection() string {
 	if c.secured == nil {
 		return ""
 	}
+
 	s := c.secured.ConnectionState()
 	return fmt.Sprintf("%s %s", tls.VersionName(s.Version), tls.CipherSuiteName(s.CipherSuite))
 }

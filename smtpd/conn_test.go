@@ -103,11 +103,7 @@ func FuzzCommands(f *testing.F) {
 		f.Add(s)
 	}
 	sub := &submitter{}
-	users, err := NewUsers(Rate{})
-	if err != nil {
-		f.Fatal(err)
-	}
-	users.delay = func(context.Context, time.Duration) {}
+	users := newUsers(f, Rate{}, nil)
 	f.Fuzz(func(t *testing.T, in string) {
 		s := New(Config{Hostname: "x", Auth: users, Submit: sub, MaxMessageSize: 1000, Log: quiet, Grace: time.Second})
 		l := &oneConn{c: &wire{in: []byte(in)}, done: make(chan struct{})}
@@ -117,6 +113,7 @@ func FuzzCommands(f *testing.F) {
 		if len(sub.submissions()) > 0 {
 			t.Fatalf("submitted without AUTH: %q", in)
 		}
+		nothingHeld(t, s)
 	})
 }
 
@@ -155,14 +152,8 @@ func (c *closing) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 
 func (c *closing) LocalAddr() net.Addr  { return &net.TCPAddr{} }
 
 func TestUsers(t *testing.T) {
-	users, err := NewUsers(Rate{N: 100, Per: time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
-	users.delay = func(context.Context, time.Duration) {}
-	if err := users.Replace(append(testUsers(), UserEntry{User: relay.User{Name: "carol"}, Password: bcryptSecret})); err != nil {
-		t.Fatal(err)
-	}
+	t.Parallel()
+	users := newUsers(t, Rate{N: 100, Per: time.Minute}, append(testUsers(), UserEntry{User: relay.User{Name: "carol"}, Password: bcryptSecret}))
 	for _, c := range []struct {
 		name, user, password string
 		code                 int // 0: accepted
@@ -197,9 +188,10 @@ func TestUsers(t *testing.T) {
 	}
 }
 
-const bcryptSecret = "$2b$04$XY1s0e3tBIT9tbOGTmtVCO7CnPXq6aR7yHXkQw8qDfvm6nfOt6FUy"
+const bcryptSecret = "$2b$04$QmQ2QZqzOD3IO4NuQuInEOBJBVJoyRf3cB5XJx0T8CTPVbEuiOlnS"
 
 func TestHashes(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, hash string
 		ok         bool
@@ -219,6 +211,7 @@ func TestHashes(t *testing.T) {
 
 // TestDrain ends a server with an idle session and one in a transaction.
 func TestDrain(t *testing.T) {
+	t.Parallel()
 	r := startServer(t, func(c *Config) { c.Grace = 10 * time.Second }, true)
 	idle, busy := dialTLS(t, r), dialTLS(t, r)
 	busy.send("MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nDATA\r\n")
@@ -263,6 +256,7 @@ func dialTLS(t *testing.T, r *running) *player {
 // TestCutMessage drops connections in the middle of messages of several sizes,
 // among them the sizes of buffers: none is submitted.
 func TestCutMessage(t *testing.T) {
+	t.Parallel()
 	r := startServer(t, func(c *Config) { c.MaxMessageSize = 1 << 20 }, true)
 	for _, n := range []int{0, 1, 100, 4096, 32 << 10, 32<<10 + 1, 200_000} {
 		p := dialTLS(t, r)
@@ -280,6 +274,7 @@ func TestCutMessage(t *testing.T) {
 }
 
 func TestConnectionLimits(t *testing.T) {
+	t.Parallel()
 	r := startServer(t, func(c *Config) { c.MaxConnectionsPerSource = 2 }, false)
 	var ps []*player
 	for range 3 {
@@ -303,118 +298,9 @@ func TestConnectionLimits(t *testing.T) {
 	}
 }
 
-// TestPhases: who says nothing, or crawls, is gone within the time of the phase
-// as a whole, however little each line takes; nothing cut off is relayed.
-func TestPhases(t *testing.T) {
-	short := 200 * time.Millisecond
-	long := time.Hour
-	crawl := func(p *player, line string) { // until the other side has had enough
-		for {
-			if _, err := p.c.Write([]byte(line)); err != nil {
-				return
-			}
-			p.c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
-			if _, err := p.r.ReadByte(); err != nil && !isTimeout(err) {
-				return
-			}
-		}
-	}
-	for _, c := range []struct {
-		name string
-		phases
-		do func(p *player)
-	}{
-		{"silent", phases{short, long, long, 1}, func(p *player) {}},
-		{"crawling before AUTH", phases{short, long, long, 1}, func(p *player) { crawl(p, "NOOP\r\n") }},
-		{"crawling on port 25", phases{long, short, long, 0}, func(p *player) {
-			p.reply()
-			p.say("EHLO mx.example.net", "250", "MAIL FROM:<>", "250")
-			crawl(p, "RSET\r\n")
-		}},
-		{"a large message on port 25", phases{long, long, short, 0}, func(p *player) {
-			p.reply()
-			p.say("EHLO x", "250", "MAIL FROM:<>", "250", "RCPT TO:<x@bounces.example.com>", "250", "DATA", "354")
-			p.send(strings.Repeat("0123456789\r\n", 500))
-		}},
-		{"half a line", phases{short, long, long, 1}, func(p *player) { p.send("EHLO clie") }},
-		{"crawling through an envelope", phases{long, short, long, 1}, func(p *player) {
-			p.check("login")
-			p.send("MAIL FROM:<a@example.com>\r\n")
-			crawl(p, "NOOP\r\n")
-		}},
-		{"crawling through a message", phases{long, long, short, 1 << 20}, func(p *player) {
-			p.check("login")
-			for _, line := range []string{"MAIL FROM:<a@example.com>", "RCPT TO:<b@example.net>", "DATA"} {
-				p.send(line + "\r\n")
-				p.reply()
-			}
-			crawl(p, "x")
-		}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			r := startServer(t, func(conf *Config) {
-				conf.phases = c.phases
-				if c.minRate == 0 {
-					conf.Reports = conf.Submit.(*submitter)
-				}
-			}, false)
-			p := &player{t: t, at: c.name, serv: r}
-			p.dial()
-			defer p.raw.Close()
-			c.do(p)
-			p.c.SetReadDeadline(time.Now().Add(20 * time.Second))
-			for {
-				if _, err := p.r.ReadByte(); isTimeout(err) {
-					t.Fatal("still there")
-				} else if err != nil {
-					break
-				}
-			}
-			if n := len(r.submit.submissions()); n != 0 {
-				t.Errorf("%d messages", n)
-			}
-		})
-	}
-}
-
-// TestIdleWithinMessage: a peer that stops in the middle of a message is gone
-// after the idle timeout, however long the message as a whole may take.
-func TestIdleWithinMessage(t *testing.T) {
-	for _, c := range []struct{ name, send string }{
-		{"after DATA", "DATA\r\n"},
-		{"between chunks", "BDAT 21\r\nFrom: a@example.com\r\n"},
-		{"within a chunk", "BDAT 22\r\nFrom: a@example.com\r\nBDAT 1\r\n"},
-		{"in the rest of a message that was refused", "BDAT 3\r\na\nbBDAT 20\r\n"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			b := NewBudget(1 << 20)
-			r := startServer(t, func(c *Config) { c.IdleTimeout, c.Budget = 2*time.Second, b }, true)
-			p := dialTLS(t, r)
-			p.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250")
-			p.send(c.send)
-			for {
-				got := p.reply()
-				if strings.HasPrefix(got, "421 4.4.2") {
-					break
-				}
-				if got[0] == '2' && got[:3] != "250" {
-					t.Fatalf("got %q", got)
-				}
-			}
-			p.check("closed")
-			if got := b.Used(); got != 0 {
-				t.Errorf("%d bytes reserved", got)
-			}
-			if n := len(r.submit.submissions()); n != 0 {
-				t.Errorf("%d messages", n)
-			}
-		})
-	}
-}
-
 // TestDefaultPhases: what promises and the configuration say.
 func TestDefaultPhases(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		config Config
@@ -432,10 +318,8 @@ func TestDefaultPhases(t *testing.T) {
 
 // TestDelayGrows with each failure of a source, up to a bound, before the 535.
 func TestDelayGrows(t *testing.T) {
-	users, err := NewUsers(Rate{N: 100, Per: time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.Parallel()
+	users := newUsers(t, Rate{N: 100, Per: time.Minute}, nil)
 	var delays []time.Duration
 	users.delay = func(_ context.Context, d time.Duration) { delays = append(delays, d) }
 	if err := users.Replace(testUsers()); err != nil {
@@ -459,6 +343,7 @@ func TestDelayGrows(t *testing.T) {
 // TestSessionLine: what a postmaster asks for of a session, and no secret; what
 // the client sends cannot make a line of its own.
 func TestSessionLine(t *testing.T) {
+	t.Parallel()
 	out := &lockedBuffer{}
 	r := startServer(t, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(out, nil)) }, false)
 	p := &player{t: t, at: "session", serv: r}

@@ -16,7 +16,11 @@ var errAborted = errors.New("smtpd: message given up by the client")
 var errTooLarge = &envelope.Fault{
 	Class: envelope.Permanent,
 	Err:   envelope.ErrTooLarge,
-	Reply: envelope.Reply{Code: 552, Enhanced: [3]int{5, 3, 4}, Text: "Message exceeds the maximum size"},
+	Reply: envelope.Reply{
+		Code:     552,
+		Enhanced: [3]int{5, 3, 4},
+		Text:     "Message exceeds the maximum size",
+	},
 }
 
 var (
@@ -80,8 +84,10 @@ func (c *conn) copyUntilDot(p []byte) int {
 	}
 	k := copy(p, out)
 	out, c.in = out[:k], c.in[k:]
+
 	c.lineStart = bytes.HasSuffix(out, crlf) || k == 1 && c.afterCR && out[0] == '\n'
 	c.afterCR = out[k-1] == '\r'
+
 	return k
 }
 
@@ -154,14 +160,18 @@ func (c *conn) readChunk(p []byte) (int, error) {
 
 // discardChunk passes over the chunk of a BDAT that was refused.
 func (c *conn) discardChunk() error {
-	buf := make([]byte, min(c.chunk.size, readSize))
 	for c.chunk.size > 0 {
 		c.SetReadDeadline(time.Now().Add(c.idle))
-		if _, err := c.readChunk(buf); err != nil {
-			return err
+		if len(c.in) == 0 {
+			if err := c.fill(); err != nil {
+				return err
+			}
 		}
+
+		n := min(int64(len(c.in)), c.chunk.size)
+		c.in = c.in[n:]
+		c.chunk.size -= n
 	}
-	c.chunk = chunk{}
 
 	return nil
 }
@@ -173,7 +183,6 @@ type chunkRest conn
 func (r *chunkRest) Read(p []byte) (int, error) {
 	c := (*conn)(r)
 	if c.chunk.size == 0 {
-		c.chunk = chunk{}
 		return 0, io.EOF
 	}
 

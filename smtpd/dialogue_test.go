@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-crypt/crypt/algorithm/argon2"
 	"go.uber.org/goleak"
 
 	"postern/certs"
@@ -78,11 +79,44 @@ func (s *submitter) submissions() []*relay.Submission {
 	return append([]*relay.Submission(nil), s.got...)
 }
 
-var testUsers = sync.OnceValue(func() []UserEntry {
-	hash, err := HashPassword("secret")
+// cheapHash hashes a password with less work than HashPassword.
+func cheapHash(password string) string {
+	h, err := argon2.New(argon2.WithVariantID(), argon2.WithM(64), argon2.WithT(1), argon2.WithP(1))
 	if err != nil {
 		panic(err)
 	}
+	d, err := h.Hash(password)
+	if err != nil {
+		panic(err)
+	}
+	return d.Encode()
+}
+
+// noDelay is for the delay of an Authenticator whose failures need not wait.
+func noDelay(context.Context, time.Duration) {}
+
+// newUsers is NewUsers with cheap hashes, and without pauses after failures.
+func newUsers(t testing.TB, rate Rate, entries []UserEntry) *Users {
+	t.Helper()
+	standIn, err := decodeHash(cheapHash("nobody's"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := &Users{
+		throttle: newThrottle(rate, time.Now),
+		hashing:  make(chan struct{}, maxHashing),
+		delay:    noDelay,
+		now:      time.Now,
+		standIn:  standIn,
+	}
+	if err := u.Replace(entries); err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+var testUsers = sync.OnceValue(func() []UserEntry {
+	hash := cheapHash("secret")
 	return []UserEntry{
 		{User: relay.User{Name: "alice", Tracking: true}, Password: hash},
 		{User: relay.User{Name: "bob", Tracking: true, FromDomains: []string{"bob.example", "*.bob.example"}}, Password: hash},
@@ -106,22 +140,16 @@ var testCert = sync.OnceValue(func() tls.Certificate {
 // running is a server under test.
 type running struct {
 	addr   string
+	s      *Server
 	submit *submitter
 	stop   func()
 }
 
 func startServer(t *testing.T, change func(*Config), implicit bool) *running {
 	t.Helper()
-	users, err := NewUsers(Rate{N: 3, Per: time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
-	users.delay = func(context.Context, time.Duration) {}
-	if err := users.Replace(testUsers()); err != nil {
-		t.Fatal(err)
-	}
+	users := newUsers(t, Rate{N: 3, Per: time.Minute}, testUsers())
 	sub := &submitter{reply: envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "taken by the test"}}
-	c := Config{Directory: users, Hostname: "mail.example.com", TLS: certs.ServerConfig([]tls.Certificate{testCert()}, tls.VersionTLS12), RequireTLS: true, Auth: users, Submit: sub,
+	c := Config{Directory: users, Hostname: "mail.example.com", TLS: testTLS(), RequireTLS: true, Auth: users, Submit: sub,
 		MaxMessageSize: 10000, MaxRecipients: 3, Grace: time.Second, Log: quiet}
 	if change != nil {
 		change(&c)
@@ -134,7 +162,7 @@ func startServer(t *testing.T, change func(*Config), implicit bool) *running {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, l, implicit) }()
-	r := &running{addr: l.Addr().String(), submit: sub}
+	r := &running{addr: l.Addr().String(), s: s, submit: sub}
 	var once sync.Once
 	r.stop = func() {
 		once.Do(func() {
@@ -142,6 +170,7 @@ func startServer(t *testing.T, change func(*Config), implicit bool) *running {
 			if err := <-done; err != nil {
 				t.Errorf("Serve: %v", err)
 			}
+			eventually(t, "a server that has stopped holds nothing", func() bool { return len(held(s)) == 0 })
 		})
 	}
 	t.Cleanup(r.stop)
@@ -162,18 +191,23 @@ func startServer(t *testing.T, change func(*Config), implicit bool) *running {
 //	== from PATH, == to PATH    the last one's envelope
 //	!! option    changes the server; at the beginning of the file
 func TestDialogues(t *testing.T) {
+	t.Parallel()
 	files, err := filepath.Glob("testdata/dialogues/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatal("no dialogues", err)
 	}
 	for _, f := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) { play(t, f) })
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) {
+			t.Parallel()
+			play(t, f)
+		})
 	}
 }
 
 // options are what `!!` lines may say.
 var options = map[string]func(*Config){
 	"plain":     func(c *Config) { c.RequireTLS = false },
+	"no-tls":    func(c *Config) { c.TLS = nil },
 	"normalise": func(c *Config) { c.NormaliseLF = true },
 	"source": func(c *Config) {
 		c.Sources = []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8"), User: "nopass"}}

@@ -1,9 +1,11 @@
 package smtpd
 
 import (
+	"context"
 	"net"
-	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -22,6 +24,7 @@ func stopsWithin(t *testing.T, r *running, most time.Duration) {
 // TestStopWaitsForNobodyWithoutSession: who has no session has nothing to lose,
 // and cannot use up shutdown_grace.
 func TestStopWaitsForNobodyWithoutSession(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name     string
 		option   string // empty: none
@@ -61,18 +64,71 @@ func TestStopWaitsForNobodyWithoutSession(t *testing.T) {
 	}
 }
 
+// deafConn is a socket whose client does not read: a write ends with Close.
+type deafConn struct {
+	pipeConn
+	writes chan struct{} // told of each
+	once   sync.Once
+	gone   chan struct{}
+}
+
+func (c *deafConn) Write([]byte) (int, error) {
+	c.writes <- struct{}{}
+	<-c.gone
+	return 0, net.ErrClosed
+}
+
+func (c *deafConn) Close() error {
+	c.once.Do(func() { close(c.gone) })
+	return c.pipeConn.Close()
+}
+
 // TestStopDoesNotWaitForReaders: a client that does not read its replies is cut
 // off with the others at the end of the grace.
 func TestStopDoesNotWaitForReaders(t *testing.T) {
-	r := startServer(t, func(c *Config) { c.Grace = time.Millisecond }, true)
-	p := dialTLS(t, r)
-	p.raw.(*net.TCPConn).SetReadBuffer(4096)
-	for many := strings.Repeat("NOOP\r\n", 10000); ; {
-		p.c.SetWriteDeadline(time.Now().Add(time.Second))
-		if _, err := p.c.Write([]byte(many)); err != nil {
-			break // the server writes, and waits
-		}
+	t.Parallel()
+	client, sock := net.Pipe()
+	defer client.Close()
+	deaf := &deafConn{
+		pipeConn: pipeConn{Conn: sock, from: net.IPv4(127, 0, 0, 1)},
+		writes:   make(chan struct{}, 9),
+		gone:     make(chan struct{}),
 	}
+	l := &pipeListener{conns: make(chan net.Conn, 1), done: make(chan struct{})}
+	l.conns <- deaf
+	s := New(Config{Submit: &submitter{}, Grace: time.Millisecond, Log: quiet})
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx, l, false) }()
+	<-deaf.writes // the server writes, and waits
+	cancel()
 
-	stopsWithin(t, r, writeTimeout/2)
+	select {
+	case err := <-served:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(20 * time.Second):
+		deaf.Close()
+		t.Fatal("the server still runs after 20 s")
+	}
+	eventually(t, "nothing is held", func() bool { return len(held(s)) == 0 })
+}
+
+// TestClientsThatDoNotReadAreGone: a reply may take so long to be written.
+func TestClientsThatDoNotReadAreGone(t *testing.T) {
+	t.Parallel()
+	inBubble(t, nil, false, func(b *bubble) {
+		client := b.connect("127.0.0.1")
+		time.Sleep(time.Minute - 1)
+		synctest.Wait()
+		if client.sock.isClosed() {
+			t.Error("closed within a minute")
+		}
+		time.Sleep(1)
+		synctest.Wait()
+		if !client.sock.isClosed() {
+			t.Error("still open after a minute")
+		}
+	})
 }

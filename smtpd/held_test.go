@@ -8,10 +8,8 @@ import (
 
 // TestHeldFollowsUsers: which domains are held follows the users file.
 func TestHeldFollowsUsers(t *testing.T) {
-	u, err := NewUsers(Rate{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	t.Parallel()
+	u := newUsers(t, Rate{}, nil)
 	if u.Held("a.example") {
 		t.Error("a.example is held without any user")
 	}

@@ -188,6 +188,7 @@ const refusalTimeout = time.Second
 func (s *Server) turnAway(c net.Conn, reply string, implicit bool) {
 	s.connections.WithLabelValues("refused").Inc()
 	s.rare.log(slog.LevelWarn, "connection refused", "remote", c.RemoteAddr().String(), "reply", reply)
+
 	if !implicit {
 		c.SetDeadline(time.Now().Add(refusalTimeout))
 		c.Write([]byte(reply + "\r\n"))
@@ -219,12 +220,14 @@ func sourceAddr(ip netip.Addr) netip.Addr {
 func (s *Server) admit(c *conn) (refusal string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	switch {
 	case s.draining:
 		return shuttingDown.String()
 	case s.sources[c.source] >= s.c.MaxConnectionsPerSource:
 		return "421 4.7.0 Too many connections from your address, try again later"
 	}
+
 	s.sources[c.source]++
 	s.conns[c] = struct{}{}
 
@@ -235,7 +238,9 @@ func (s *Server) leave(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
-	if s.sources[c.source]--; s.sources[c.source] <= 0 {
+
+	s.sources[c.source]--
+	if s.sources[c.source] <= 0 {
 		delete(s.sources, c.source)
 	}
 }
@@ -285,7 +290,8 @@ func (h *handshakeSlots) acquire(ctx context.Context, source netip.Addr) (func()
 func (h *handshakeSlots) leave(source netip.Addr, q *handshakeQueue) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if q.users--; q.users == 0 {
+	q.users--
+	if q.users == 0 {
 		delete(h.queues, source)
 	}
 }

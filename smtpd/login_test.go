@@ -14,6 +14,7 @@ import (
 )
 
 func TestParseLogin(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, login, password string
 		user                  string // empty: refused
@@ -84,14 +85,8 @@ func asciiUpper(s string) string {
 // TestUserNamesHaveNoCase: a login has the settings and the limits of its user,
 // however its name is spelled.
 func TestUserNamesHaveNoCase(t *testing.T) {
-	users, err := NewUsers(Rate{N: 3, Per: time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
-	users.delay = func(context.Context, time.Duration) {}
-	if err := users.Replace(testUsers()); err != nil {
-		t.Fatal(err)
-	}
+	t.Parallel()
+	users := newUsers(t, Rate{N: 3, Per: time.Minute}, testUsers())
 
 	who, err := users.Authenticate(context.Background(), Login{Name: "BOB", Password: "secret", Source: home})
 	if err != nil || who.User.Name != "bob" || len(who.User.FromDomains) != 2 {
@@ -121,13 +116,11 @@ func TestUserNamesHaveNoCase(t *testing.T) {
 // TestMalformedLoginsCount: what cannot be a login is answered like a wrong
 // password, and counts like one.
 func TestMalformedLoginsCount(t *testing.T) {
+	t.Parallel()
 	f := &fakeUpstream{reply: envelope.Reply{Code: 235}}
 	passthrough := NewPassthrough(f.config())
 	passthrough.delay = func(context.Context, time.Duration) {}
-	users, err := NewUsers(Rate{N: 3, Per: time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
+	users := newUsers(t, Rate{N: 3, Per: time.Minute}, nil)
 	users.delay = passthrough.delay
 
 	for name, auth := range map[string]Authenticator{"upstream": passthrough, "users": users} {
@@ -172,6 +165,7 @@ func (d *slowDigest) Encode() string { return "$" + d.kind + "$salt$key" }
 // TestFailuresTakeTheSameTime, whether a user exists or not, and whatever kind
 // of hash it has.
 func TestFailuresTakeTheSameTime(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		kinds map[string]time.Duration
@@ -181,10 +175,7 @@ func TestFailuresTakeTheSameTime(t *testing.T) {
 		{"none", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			users, err := NewUsers(Rate{N: 100, Per: time.Minute})
-			if err != nil {
-				t.Fatal(err)
-			}
+			users := newUsers(t, Rate{N: 100, Per: time.Minute}, nil)
 			clock := time.Unix(1000, 0)
 			users.now = func() time.Time { return clock }
 			users.standIn = &slowDigest{kind: "argon2id", takes: 35, clock: &clock}
@@ -216,6 +207,7 @@ func TestFailuresTakeTheSameTime(t *testing.T) {
 }
 
 func TestHashKind(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ hash, want string }{
 		{"$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$Lq2tUBkwzK3p5D1lPwW6Pg", "$argon2id$v=19$m=64,t=1,p=1"},
 		{bcryptSecret, "$2b$4"},

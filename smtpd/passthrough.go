@@ -13,7 +13,7 @@ import (
 	"postern/relay/envelope"
 )
 
-// Passthrough has the upstream decide who may submit (auth = "upstream"): each
+// Passthrough authenticates clients at the upstream (auth = "upstream"): each
 // session logs in there with the client's credentials, and its mail goes over
 // that connection. Guessing is throttled here as with a users file. It is safe
 // for concurrent use.
@@ -27,7 +27,8 @@ type Passthrough struct {
 type PassthroughConfig struct {
 	// Login asks the upstream; reply is its answer, 235 where it takes the
 	// credentials, and the error says that it could not be asked.
-	Login func(ctx context.Context, user, password string) (via relay.Sender, end func(), reply envelope.Reply, err error)
+	Login func(ctx context.Context, user, password string) (
+		via relay.Sender, end func(), reply envelope.Reply, err error)
 	// Offered are the upstream's mechanisms, as it offered them last.
 	Offered func() (mechanisms []string, known bool)
 	Users   Settings // settings of users, where it has them; may be nil
@@ -61,6 +62,7 @@ func (p *Passthrough) Mechanisms() (out []string) {
 			out = append(out, m)
 		}
 	}
+
 	return out
 }
 
@@ -89,7 +91,11 @@ func (p *Passthrough) Authenticate(ctx context.Context, l Login) (*Identity, err
 	case reply.Code/100 == 5 && !ours(reply.Code):
 		return nil, p.fail(ctx, a, p.refusal(reply), fmt.Errorf("upstream answered %s", reply))
 	case reply.Code/100 == 4:
-		return nil, &envelope.Fault{Class: envelope.Temporary, Reply: reply, Err: fmt.Errorf("upstream answered %s", reply)}
+		return nil, &envelope.Fault{
+			Class: envelope.Temporary,
+			Reply: reply,
+			Err:   fmt.Errorf("upstream answered %s", reply),
+		}
 	}
 
 	return nil, errNotNow("Temporary authentication failure", fmt.Errorf("upstream answered %s", reply))
@@ -129,6 +135,7 @@ func (p *Passthrough) accept(ctx context.Context, a *attempt, name loginName, wh
 		return nil, p.fail(ctx, a, errFailed.Reply,
 			errors.New("the upstream took the login, but users_file does not list it, and there is no default_user"))
 	}
+
 	a.succeed()
 	who.User = user
 

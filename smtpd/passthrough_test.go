@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"postern/relay"
@@ -45,14 +46,9 @@ func (f *fakeUpstream) config() PassthroughConfig {
 }
 
 func TestPassthrough(t *testing.T) {
+	t.Parallel()
 	source := netip.MustParseAddr("192.0.2.1")
-	users, err := NewUsers(Rate{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := users.Replace([]UserEntry{{User: relay.User{Name: "known", Job: "news", Subaccount: 5}}}); err != nil {
-		t.Fatal(err)
-	}
+	users := newUsers(t, Rate{}, []UserEntry{{User: relay.User{Name: "known", Job: "news", Subaccount: 5}}})
 	for _, c := range []struct {
 		name, login string
 		reply       envelope.Reply
@@ -90,6 +86,7 @@ func TestPassthrough(t *testing.T) {
 
 // TestPassthroughMechanisms: the upstream's, as far as they are known here.
 func TestPassthroughMechanisms(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		offered []string
 		known   bool
@@ -104,6 +101,7 @@ func TestPassthroughMechanisms(t *testing.T) {
 
 // TestPassthroughThrottle: guesses do not reach the upstream for ever.
 func TestPassthroughThrottle(t *testing.T) {
+	t.Parallel()
 	f := &fakeUpstream{reply: envelope.Reply{Code: 535, Text: "no"}}
 	p := NewPassthrough(f.config())
 	p.delay = func(context.Context, time.Duration) {}
@@ -118,6 +116,7 @@ func TestPassthroughThrottle(t *testing.T) {
 // TestPassthroughSession: the session's mail goes its own way, which ends with
 // the session.
 func TestPassthroughSession(t *testing.T) {
+	t.Parallel()
 	f := &fakeUpstream{reply: envelope.Reply{Code: 235, Text: "welcome"}}
 	r := startServer(t, func(c *Config) { c.Auth = NewPassthrough(f.config()) }, false)
 	p := &player{t: t, at: "session", serv: r}
@@ -142,6 +141,7 @@ func TestPassthroughSession(t *testing.T) {
 // TestPassthroughGuessesAtOnce: guesses that are made at the same moment are
 // not looked at more often than those made one after the other.
 func TestPassthroughGuessesAtOnce(t *testing.T) {
+	t.Parallel()
 	var asked atomic.Int32
 	enough := make(chan struct{})
 	p := NewPassthrough(PassthroughConfig{
@@ -176,6 +176,7 @@ func TestPassthroughGuessesAtOnce(t *testing.T) {
 // TestPassthroughLoginsAtOnce: a client that opens many connections at once,
 // with the right password, is let in on all.
 func TestPassthroughLoginsAtOnce(t *testing.T) {
+	t.Parallel()
 	p := NewPassthrough(PassthroughConfig{
 		Login: func(context.Context, string, string) (relay.Sender, func(), envelope.Reply, error) {
 			return nil, nil, envelope.Reply{Code: 235}, nil
@@ -195,6 +196,7 @@ func TestPassthroughLoginsAtOnce(t *testing.T) {
 
 // TestPassthroughUnlistedUsers: no spelling of a name takes a limit away.
 func TestPassthroughUnlistedUsers(t *testing.T) {
+	t.Parallel()
 	held := UserEntry{User: relay.User{Name: "tester", FromDomains: []string{"allowed.example"}}}
 	free := UserEntry{User: relay.User{Name: "free", Job: "j"}}
 	others := UserEntry{User: relay.User{Name: "others", Job: "o", FromDomains: []string{"others.example"}, Subaccount: 3}}
@@ -215,13 +217,7 @@ func TestPassthroughUnlistedUsers(t *testing.T) {
 		{"unlisted, the default is gone", "someone", []UserEntry{free}, "others", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			users, err := NewUsers(Rate{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := users.Replace(c.users); err != nil {
-				t.Fatal(err)
-			}
+			users := newUsers(t, Rate{}, c.users)
 			f := &fakeUpstream{reply: envelope.Reply{Code: 235}}
 			conf := f.config()
 			conf.Users, conf.DefaultUser = users, c.standard
@@ -251,6 +247,7 @@ func TestPassthroughUnlistedUsers(t *testing.T) {
 // TestPassthroughRefusalsAreAlike: where a login that the upstream takes may be
 // refused here, its answer does not tell a right password from a wrong one.
 func TestPassthroughRefusalsAreAlike(t *testing.T) {
+	t.Parallel()
 	held := UserEntry{User: relay.User{Name: "tester", FromDomains: []string{"allowed.example"}}}
 	free := UserEntry{User: relay.User{Name: "free"}}
 	own := envelope.Reply{Code: 535, Enhanced: [3]int{5, 7, 0}, Text: "upstream says no"}
@@ -266,13 +263,7 @@ func TestPassthroughRefusalsAreAlike(t *testing.T) {
 		{"nobody refused here", free, "", own},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			users, err := NewUsers(Rate{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := users.Replace([]UserEntry{c.user}); err != nil {
-				t.Fatal(err)
-			}
+			users := newUsers(t, Rate{}, []UserEntry{c.user})
 			f := &fakeUpstream{reply: own}
 			conf := f.config()
 			conf.Users, conf.DefaultUser, conf.Rate = users, c.standard, Rate{}
@@ -291,6 +282,7 @@ func TestPassthroughRefusalsAreAlike(t *testing.T) {
 
 // TestPassthroughHandsOnTheName as the client gave it.
 func TestPassthroughHandsOnTheName(t *testing.T) {
+	t.Parallel()
 	var got string
 	p := NewPassthrough(PassthroughConfig{
 		Login: func(_ context.Context, user, _ string) (relay.Sender, func(), envelope.Reply, error) {
@@ -308,6 +300,7 @@ func TestPassthroughHandsOnTheName(t *testing.T) {
 // TestPassthroughOwnTrouble: what the upstream wants of us is not the client's
 // fault.
 func TestPassthroughOwnTrouble(t *testing.T) {
+	t.Parallel()
 	for _, code := range []int{500, 502, 503, 504, 530, 534, 538} {
 		f := &fakeUpstream{reply: envelope.Reply{Code: code, Text: "Must issue a STARTTLS command first"}}
 		p := NewPassthrough(f.config())
@@ -321,5 +314,136 @@ func TestPassthroughOwnTrouble(t *testing.T) {
 		if f.asked != 4 {
 			t.Errorf("upstream %d: asked %d times, want 4", code, f.asked)
 		}
+	}
+}
+
+// TestPassthroughWaits as long for the upstream as a client may wait, and a
+// little longer after each failure.
+func TestPassthroughWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		var end time.Time
+		f := &fakeUpstream{reply: envelope.Reply{Code: 535, Text: "no"}}
+		conf := f.config()
+		conf.Rate.N = 9
+		login := conf.Login
+		conf.Login = func(ctx context.Context, user, password string) (relay.Sender, func(), envelope.Reply, error) {
+			end, _ = ctx.Deadline()
+			if user != "ann" || password != "x" {
+				t.Errorf("asked for %s with %s", user, password)
+			}
+			return login(ctx, user, password)
+		}
+		p := NewPassthrough(conf)
+		for i, want := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond} {
+			begun = time.Now()
+			_, err := p.Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: home})
+			if got := envelope.ReplyFor(err).String(); got != "535 no" {
+				t.Errorf("got %s, want the upstream's words", got)
+			}
+			if got := time.Since(begun); got != want {
+				t.Errorf("failure %d was answered after %s, want %s", i+1, got, want)
+			}
+			if got := end.Sub(begun); got != time.Minute {
+				t.Errorf("the upstream has %s, want a minute", got)
+			}
+		}
+	})
+}
+
+// TestPassthroughFaults: the log learns the upstream's words, and the class of
+// a fault is that of its code.
+func TestPassthroughFaults(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		reply envelope.Reply
+		err   error
+		class envelope.Class
+		want  string // of the error
+	}{
+		{envelope.Reply{Code: 535, Text: "no"}, nil, envelope.Permanent, "535 no (upstream answered 535 no)"},
+		{envelope.Reply{Code: 599, Text: "no"}, nil, envelope.Permanent, "599 no (upstream answered 599 no)"},
+		{envelope.Reply{Code: 400, Text: "later"}, nil, envelope.Temporary, "400 later (upstream answered 400 later)"},
+		{envelope.Reply{Code: 499, Text: "later"}, nil, envelope.Temporary, "499 later (upstream answered 499 later)"},
+		{envelope.Reply{Code: 334, Text: "more"}, nil, envelope.Temporary, "454 4.7.0 Temporary authentication failure (upstream answered 334 more)"},
+		{envelope.Reply{Code: 600, Text: "what"}, nil, envelope.Temporary, "454 4.7.0 Temporary authentication failure (upstream answered 600 what)"},
+		{envelope.Reply{Code: 535}, errors.New("no route"), envelope.Temporary, "454 4.7.0 Temporary authentication failure (no route)"},
+	} {
+		t.Run(c.want, func(t *testing.T) {
+			f := &fakeUpstream{reply: c.reply, err: c.err}
+			p := NewPassthrough(f.config())
+			p.delay = noDelay
+			_, err := p.Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: home})
+			var fault *envelope.Fault
+			if !errors.As(err, &fault) || fault.Class != c.class || err.Error() != c.want {
+				t.Errorf("got %#v, want class %v and %s", err, c.class, c.want)
+			}
+			for key, c := range p.throttle.counts {
+				if c.asking != 0 {
+					t.Errorf("an attempt of %s is under way", key)
+				}
+			}
+		})
+	}
+}
+
+// TestPassthroughKnowsWhoLoggedIn: others' guesses do not lock a user out of
+// where it logged in before.
+func TestPassthroughKnowsWhoLoggedIn(t *testing.T) {
+	t.Parallel()
+	f := &fakeUpstream{reply: envelope.Reply{Code: 235}}
+	p := NewPassthrough(f.config())
+	p.delay = noDelay
+	login := func(source netip.Addr) envelope.Reply {
+		_, err := p.Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: source})
+		if err == nil {
+			return envelope.Reply{Code: 235}
+		}
+		return envelope.ReplyFor(err)
+	}
+
+	login(home)
+	f.reply = envelope.Reply{Code: 535, Text: "no"}
+	for range 3 {
+		login(away)
+	}
+	f.reply = envelope.Reply{Code: 235}
+	if got, want := login(third).String(), "454 4.7.0 Too many failed logins, try again later"; got != want {
+		t.Errorf("from elsewhere: %s, want %s", got, want)
+	}
+	if got := login(home); got.Code != 235 {
+		t.Errorf("from where it logged in before: %s", got)
+	}
+}
+
+// TestPassthroughWithoutAnEnd: a login that the upstream took and that is
+// refused here need not have anything to close.
+func TestPassthroughWithoutAnEnd(t *testing.T) {
+	t.Parallel()
+	conf := (&fakeUpstream{}).config()
+	conf.Login = func(context.Context, string, string) (relay.Sender, func(), envelope.Reply, error) {
+		return nil, nil, envelope.Reply{Code: 235}, nil
+	}
+	conf.Users = newUsers(t, Rate{}, testUsers())
+	p := NewPassthrough(conf)
+	p.delay = noDelay
+	_, err := p.Authenticate(t.Context(), Login{Name: "nobody", Password: "x", Source: home})
+	if got := envelope.ReplyFor(err).String(); err == nil || got != errFailed.Reply.String() {
+		t.Errorf("got %v, want %s", err, errFailed.Reply)
+	}
+	if !strings.Contains(err.Error(), "users_file does not list it") {
+		t.Errorf("the log does not learn why: %v", err)
+	}
+}
+
+// TestPassthroughWithoutUsersTracks: where there is no users file a login has
+// the settings of nobody, with tracking.
+func TestPassthroughWithoutUsersTracks(t *testing.T) {
+	t.Parallel()
+	p := NewPassthrough((&fakeUpstream{reply: envelope.Reply{Code: 235}}).config())
+	who, err := p.Authenticate(t.Context(), Login{Name: "Ann:X-MSYS-SUBACCOUNT=3", Password: "x", Source: home})
+	if err != nil || who.User.Name != "ann" || !who.User.Tracking || who.User.Subaccount != 3 {
+		t.Errorf("got %+v, %v", who, err)
 	}
 }

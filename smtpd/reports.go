@@ -9,11 +9,11 @@ import (
 )
 
 // ReportTaker makes a server one for port 25: anybody may send, to a few
-// domains alone, and nothing that comes in leaves again (reference, section 4).
+// domains alone, and nothing that comes in leaves again.
 type ReportTaker interface {
-	// Takes tells whether there is mail for a domain here.
+	// Takes reports whether mail for a domain is accepted here.
 	Takes(domain string) bool
-	// Take takes one mail. An error means: not now.
+	// Take accepts one message. An error means that the client has to try later.
 	Take(ctx context.Context, recipients []string, msg []byte) error
 }
 
@@ -35,10 +35,12 @@ func (ss *session) takeReport(msg []byte, start time.Time) error {
 	for i, r := range ss.env.Recipients {
 		recipients[i] = r.Address.String()
 	}
+
 	reply := envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok"}
 	if err := ss.s.c.Reports.Take(ss.ctx, recipients, msg); err != nil {
 		reply = envelope.Reply{Code: 452, Enhanced: [3]int{4, 3, 1}, Text: "Cannot take mail now, try again later"}
 	}
+
 	ss.s.c.Log.Info("mail for reports",
 		"session", ss.id,
 		"remote", ss.remote.String(),
@@ -50,5 +52,6 @@ func (ss *session) takeReport(msg []byte, start time.Time) error {
 		"size", len(msg),
 		"reply", reply.String(),
 		tookSeconds(start))
+
 	return ss.answer(reply)
 }

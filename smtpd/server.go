@@ -11,7 +11,6 @@ package smtpd
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -44,7 +43,7 @@ type Config struct {
 	RequireTLS              bool
 	Auth                    Authenticator
 	Submit                  Submitter
-	Reports                 ReportTaker // in the place of Auth, Submit and Sources
+	Reports                 ReportTaker // instead of Auth, Submit and Sources
 	Sources                 []SourceRule
 	Directory               Directory      // for the users of source rules
 	ProxyFrom               []netip.Prefix // whose PROXY header is believed, and wanted
@@ -117,7 +116,7 @@ type Server struct {
 	conns    map[*conn]struct{}
 	sessions map[*session]struct{}
 	sources  map[netip.Addr]int
-	held     map[netip.Addr]int64 // of the budget, where share bounds it
+	held     map[netip.Addr]int64 // of the budget
 	draining bool
 
 	connections *prometheus.CounterVec
@@ -152,6 +151,7 @@ func (c *Config) setDefaults() {
 	if c.Reports != nil {
 		c.MaxRecipients = reportRecipients
 	}
+
 	if c.MaxConnections == 0 {
 		c.MaxConnections = 10000
 	}
@@ -159,6 +159,7 @@ func (c *Config) setDefaults() {
 		c.MaxConnectionsPerSource = 200
 	}
 	c.MaxConnectionsPerSource = min(c.MaxConnectionsPerSource, mostPerSource(c.MaxConnections))
+
 	if c.IdleTimeout == 0 {
 		c.IdleTimeout = 5 * time.Minute
 	}
@@ -243,6 +244,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error
 
 	served := make(chan error, 1)
 	go func() { served <- s.smtp.Serve(&listener{Listener: l, s: s, implicit: implicit}) }()
+
 	select {
 	case err := <-served:
 		s.drain()
@@ -253,6 +255,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error
 	l.Close() // drain does not know one that go-smtp has not begun to serve yet
 	s.drain()
 	<-served
+
 	return nil
 }
 
@@ -268,6 +271,7 @@ func (s *Server) drain() {
 	s.mu.Lock()
 	first := !s.draining
 	s.draining = true
+
 	busy := map[*conn]bool{}
 	for ss := range s.sessions {
 		busy[ss.conn] = !ss.endWhenIdle()
@@ -282,14 +286,17 @@ func (s *Server) drain() {
 	if !first {
 		return
 	}
+
 	for _, c := range idle {
 		go c.sayGoodbye()
 	}
+
 	ctx, cancel := context.WithTimeout(context.Background(), s.c.Grace)
 	defer cancel()
-	if err := s.smtp.Shutdown(ctx); err != nil && !errors.Is(err, smtp.ErrServerClosed) {
+	if err := s.smtp.Shutdown(ctx); err != nil {
 		s.c.Log.Warn("sessions cut off at the end of shutdown_grace", "err", err)
 	}
+
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {

@@ -32,20 +32,25 @@ func (s *Server) sourceUser(ip netip.Addr) *relay.User {
 	if s.c.Reports != nil {
 		return nil
 	}
+
 	ip = ip.Unmap().WithZone("")
 	for _, r := range s.c.Sources {
 		if !r.Network.Contains(ip) {
 			continue
 		}
+
 		if r.RequireAuth || s.c.Directory == nil {
 			return nil
 		}
 		if u, ok := s.c.Directory.Lookup(r.User); ok {
 			return &u
 		}
+
 		s.c.Log.Error("a source rule names a user that is not there", "user", r.User)
+
 		return nil
 	}
+
 	return nil
 }
 
@@ -74,6 +79,7 @@ func newProxied(l net.Listener, from []netip.Prefix, log *slog.Logger) *proxied 
 	}
 	p.open, p.stop = context.WithCancel(context.Background())
 	go p.accept()
+
 	return p
 }
 
@@ -82,12 +88,14 @@ func (p *proxied) trusted(a net.Addr) bool {
 	if !ok {
 		return false
 	}
+
 	ip := t.AddrPort().Addr().Unmap().WithZone("")
 	for _, n := range p.from {
 		if n.Contains(ip) {
 			return true
 		}
 	}
+
 	return false
 }
 
@@ -146,6 +154,7 @@ func (p *proxied) Accept() (net.Conn, error) {
 	if !ok {
 		return nil, p.err
 	}
+
 	return c, nil
 }
 

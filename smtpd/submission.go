@@ -54,11 +54,19 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 		raw.closeAfterReply()
 		return nil, smtpError(shuttingDown)
 	}
-	ss := &session{s: s, c: c, conn: raw, id: raw.id, start: time.Now()}
+
+	ss := &session{
+		s:     s,
+		c:     c,
+		conn:  raw,
+		id:    raw.id,
+		start: time.Now(),
+	}
 	if t, ok := c.Conn().RemoteAddr().(*net.TCPAddr); ok {
 		ss.remote = netip.AddrPortFrom(t.AddrPort().Addr().Unmap(), t.AddrPort().Port())
 	}
 	ss.ctx, ss.cancel = context.WithCancel(context.Background())
+
 	ss.user = s.sourceUser(ss.remote.Addr())
 	ss.bySource = ss.user != nil
 	switch {
@@ -69,6 +77,7 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 		ss.conn.trust()
 	}
 	s.sessions[ss] = struct{}{}
+
 	return ss, nil
 }
 
@@ -77,6 +86,7 @@ var sessionIDs = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadd
 func newSessionID() string {
 	var b [10]byte
 	rand.Read(b[:])
+
 	return sessionIDs.EncodeToString(b[:])
 }
 
@@ -86,6 +96,7 @@ func smtpError(r envelope.Reply) *smtp.SMTPError {
 	if r.Enhanced == ([3]int{}) {
 		e.EnhancedCode = smtp.NoEnhancedCode
 	}
+
 	return e
 }
 
@@ -98,6 +109,7 @@ func (ss *session) Reset() {
 	ss.env, ss.hasFrom = envelope.Envelope{}, false
 	ss.conn.inMail = false
 	ss.releaseBudget()
+
 	switch {
 	case ss.reports() && ss.whole: // a stranger's time begins anew with a message, not with RSET
 		ss.conn.phase(ss.s.c.phases.envelope)
@@ -119,12 +131,15 @@ func (ss *session) Reset() {
 func (ss *session) Logout() error {
 	ss.cancel()
 	ss.releaseBudget()
+
 	if ss.who != nil && ss.who.Close != nil {
 		ss.who.Close()
 	}
+
 	ss.s.mu.Lock()
 	delete(ss.s.sessions, ss)
 	ss.s.mu.Unlock()
+
 	ss.s.c.Log.Info("session",
 		"session", ss.id,
 		"user", ss.userName(),
@@ -133,6 +148,7 @@ func (ss *session) Logout() error {
 		"tls", ss.conn.protection(),
 		"messages", ss.sent,
 		tookSeconds(ss.start))
+
 	return nil
 }
 
@@ -146,15 +162,17 @@ func (ss *session) userName() string {
 	if ss.user == nil {
 		return ""
 	}
+
 	return ss.user.Name
 }
 
-// endWhenIdle tells whether the session is idle now; a busy one ends with its
+// endWhenIdle reports whether the session is idle now; a busy one ends with its
 // transaction.
 func (ss *session) endWhenIdle() bool {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	ss.end = true
+
 	return !ss.busy
 }
 
@@ -217,6 +235,7 @@ func (ss *session) logRefused(key, address string, r envelope.Reply) {
 		ss.s.rare.log(slog.LevelInfo, "address refused", args...)
 		return
 	}
+
 	ss.s.c.Log.Warn("address refused", args...)
 }
 
@@ -231,6 +250,7 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 	case ss.hasFrom:
 		return refuse(503, 5, 5, 1, "Sender already given")
 	}
+
 	a, err := envelope.FromUnquoted(from)
 	if err != nil {
 		return ss.refuseAddress("from", from, badSender)
@@ -238,9 +258,7 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 	if !a.IsASCII() && !o.UTF8 {
 		return ss.refuseAddress("from", from, badSenderUTF8)
 	}
-	if max := ss.s.c.MaxMessageSize; max > 0 && o.Size > max {
-		return refuse(552, 5, 3, 4, "Message exceeds the maximum size")
-	}
+
 	ss.mu.Lock()
 	ending := ss.end
 	ss.busy = !ending
@@ -249,12 +267,18 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 		ss.conn.closeAfterReply()
 		return smtpError(shuttingDown)
 	}
+
 	ss.hasFrom, ss.conn.inMail = true, true
 	if !reports {
 		ss.conn.phase(ss.s.c.phases.envelope)
 	}
 	ss.env = envelope.Envelope{From: a, Params: envelope.MailParams{
-		Size: o.Size, UTF8: o.UTF8, Return: string(o.Return), EnvelopeID: o.EnvelopeID}}
+		Size:       o.Size,
+		UTF8:       o.UTF8,
+		Return:     string(o.Return),
+		EnvelopeID: o.EnvelopeID,
+	}}
+
 	return nil
 }
 
@@ -267,13 +291,16 @@ func (ss *session) Rcpt(to string, o *smtp.RcptOptions) error {
 	if !a.IsASCII() && !ss.env.Params.UTF8 {
 		return ss.refuseAddress("recipient", to, badRecipientUTF8)
 	}
+
 	if r := ss.s.c.Reports; r != nil {
 		if !r.Takes(a.Domain) {
 			return ss.refuseRelaying(a)
 		}
 		ss.env.Recipients = append(ss.env.Recipients, envelope.Recipient{Address: a}) // and nothing that is long
+
 		return nil
 	}
+
 	r := envelope.Recipient{Address: a, Original: o.OriginalRecipient}
 	for _, n := range o.Notify {
 		r.Notify = append(r.Notify, string(n))
@@ -282,6 +309,7 @@ func (ss *session) Rcpt(to string, o *smtp.RcptOptions) error {
 		r.OriginalType = strings.ToLower(string(o.OriginalRecipientType))
 	}
 	ss.env.Recipients = append(ss.env.Recipients, r)
+
 	return nil
 }
 
@@ -322,6 +350,7 @@ func (ss *session) Data(io.Reader) error {
 	if err != nil {
 		return ss.dataError(err, chunked)
 	}
+
 	ss.conn.phase(0) // the upstream's time is not the client's
 	ss.conn.said.message(len(msg))
 	ss.whole = true
@@ -329,9 +358,16 @@ func (ss *session) Data(io.Reader) error {
 	if ss.reports() {
 		return ss.takeReport(msg, time.Now())
 	}
+
 	sub := &relay.Submission{
-		Session: ss.id + "." + strconv.Itoa(ss.sent), User: *ss.user, Envelope: ss.env, Message: msg,
-		Remote: ss.remote, Helo: ss.c.Hostname(), Protocol: ss.protocol(), TLS: ss.conn.protection(),
+		Session:  ss.id + "." + strconv.Itoa(ss.sent),
+		User:     *ss.user,
+		Envelope: ss.env,
+		Message:  msg,
+		Remote:   ss.remote,
+		Helo:     ss.c.Hostname(),
+		Protocol: ss.protocol(),
+		TLS:      ss.conn.protection(),
 	}
 	if ss.who != nil {
 		sub.Via = ss.who.Via
@@ -339,6 +375,7 @@ func (ss *session) Data(io.Reader) error {
 	if err := checkMessage(msg); err != nil {
 		return ss.answer(ss.s.c.Submit.Reject(ss.ctx, sub, err))
 	}
+
 	return ss.answer(ss.s.c.Submit.Submit(ss.ctx, sub))
 }
 
@@ -347,6 +384,7 @@ func (ss *session) answer(r envelope.Reply) error {
 		ss.conn.forgetErrors()
 	}
 	ss.s.messages.WithLabelValues(strconv.Itoa(r.Code/100) + "xx").Inc()
+
 	return smtpError(r)
 }
 
@@ -362,6 +400,7 @@ func (ss *session) protocol() string {
 	if !ss.bySource {
 		p += "A"
 	}
+
 	return p
 }
 
@@ -375,12 +414,21 @@ func (ss *session) dataError(err error, chunked bool) error {
 	}
 
 	cut := errors.Is(err, envelope.ErrCut)
-	ss.s.c.Log.Warn("message not read", "session", ss.id, "user", ss.userName(),
-		"remote", ss.remote.String(), "cut", cut, "err", err)
+	ss.s.c.Log.Warn("message not read",
+		"session", ss.id,
+		"user", ss.userName(),
+		"remote", ss.remote.String(),
+		"cut", cut,
+		"err", err)
+
 	switch {
 	case cut && isTimeout(err):
 		ss.conn.closeAfterRefusal()
-		return ss.answer(envelope.Reply{Code: 421, Enhanced: [3]int{4, 4, 2}, Text: "Timeout, closing connection"})
+		return ss.answer(envelope.Reply{
+			Code:     421,
+			Enhanced: [3]int{4, 4, 2},
+			Text:     "Timeout, closing connection",
+		})
 	case cut:
 		ss.conn.drop()
 	case !chunked && errors.Is(err, envelope.ErrBareCR):

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"strconv"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -26,6 +28,7 @@ func mustBegin(t *testing.T, th *throttle, source netip.Addr, user string) *atte
 }
 
 func TestThrottleLocks(t *testing.T) {
+	t.Parallel()
 	now := time.Unix(1000, 0)
 	th := newThrottle(Rate{N: 2, Per: time.Minute}, func() time.Time { return now })
 	th.succeeded(home, "alice")
@@ -70,6 +73,7 @@ func TestThrottleLocks(t *testing.T) {
 // TestThrottleCountsAttemptsUnderWay: guesses made at once are not more than
 // guesses one after the other.
 func TestThrottleCountsAttemptsUnderWay(t *testing.T) {
+	t.Parallel()
 	now := time.Unix(1000, 0)
 	th := newThrottle(Rate{N: 2, Per: time.Minute}, func() time.Time { return now })
 	first, second := mustBegin(t, th, away, "a"), mustBegin(t, th, away, "b")
@@ -95,6 +99,7 @@ func TestThrottleCountsAttemptsUnderWay(t *testing.T) {
 // TestThrottleKnownSourceNeverWaits: neither failures nor attempts of others
 // keep a user out of where it logged in before.
 func TestThrottleKnownSourceNeverWaits(t *testing.T) {
+	t.Parallel()
 	th := newThrottle(Rate{N: 1, Per: time.Minute}, time.Now)
 	th.succeeded(home, "alice")
 	guess := mustBegin(t, th, away, "alice")
@@ -104,6 +109,7 @@ func TestThrottleKnownSourceNeverWaits(t *testing.T) {
 }
 
 func TestThrottleBeginEndsWithContext(t *testing.T) {
+	t.Parallel()
 	th := newThrottle(Rate{N: 1, Per: time.Minute}, time.Now)
 	mustBegin(t, th, away, "alice")
 	ctx, cancel := context.WithCancel(context.Background())
@@ -116,6 +122,7 @@ func TestThrottleBeginEndsWithContext(t *testing.T) {
 // TestThrottleForgetsNoAttempt: room is made of counters, never of those that
 // an attempt is under way in.
 func TestThrottleForgetsNoAttempt(t *testing.T) {
+	t.Parallel()
 	now := time.Unix(1000, 0)
 	th := newThrottle(Rate{N: 2, Per: time.Minute}, func() time.Time { return now })
 	a := mustBegin(t, th, home, "alice")
@@ -131,5 +138,202 @@ func TestThrottleForgetsNoAttempt(t *testing.T) {
 	}
 	if c := th.counts[sourceKey(home)]; c == nil || c.failed != 1 || c.asking != 0 {
 		t.Errorf("counter %+v", c)
+	}
+}
+
+// TestThrottleWithoutRate counts nothing, and locks nobody.
+func TestThrottleWithoutRate(t *testing.T) {
+	t.Parallel()
+	th := newThrottle(Rate{}, time.Now)
+	for range 3 {
+		if n := mustBegin(t, th, home, "alice").fail(); n != 1 {
+			t.Errorf("failure %d, want 1", n)
+		}
+	}
+	if th.locked(home, "alice") || len(th.counts) != 0 {
+		t.Errorf("locked, or %d counters", len(th.counts))
+	}
+	one := newThrottle(Rate{N: 1, Per: time.Minute}, time.Now)
+	if one.locked(home, "alice") {
+		t.Error("locked without a failure")
+	}
+	if n := mustBegin(t, one, home, "alice").fail(); n != 1 || !one.locked(home, "alice") {
+		t.Errorf("failure %d, not locked after the only one that may be", n)
+	}
+}
+
+// TestThrottleCounts of the source, until the period is over to the nanosecond.
+func TestThrottleCounts(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	th := newThrottle(Rate{N: 3, Per: time.Minute}, func() time.Time { return now })
+	for i, c := range []struct {
+		after time.Duration
+		user  string
+		want  int
+	}{
+		{0, "a", 1},
+		{30 * time.Second, "b", 2},
+		{30*time.Second - 1, "c", 3},
+		{1, "d", 1}, // a minute after the first
+	} {
+		now = now.Add(c.after)
+		if n := mustBegin(t, th, home, c.user).fail(); n != c.want {
+			t.Errorf("failure %d counts as %d, want %d", i+1, n, c.want)
+		}
+	}
+	mustBegin(t, th, home, "d").fail()
+	mustBegin(t, th, home, "e").fail()
+	now = now.Add(time.Minute - 1)
+	if !th.locked(home, "x") {
+		t.Error("not locked within the period")
+	}
+	now = now.Add(1)
+	if th.locked(home, "x") || th.locked(away, "d") {
+		t.Error("locked after the period")
+	}
+	if c := th.counts[sourceKey(home)]; c.failed != 0 {
+		t.Errorf("%d failures of an earlier period", c.failed)
+	}
+}
+
+// TestThrottleKeepsUsersAndSourcesApart: a user's name is never a source's
+// counter, nor a pair another one's.
+func TestThrottleKeepsUsersAndSourcesApart(t *testing.T) {
+	t.Parallel()
+	for key, want := range map[string]string{
+		sourceKey(home):       "s192.0.2.1",
+		userKey("192.0.2.1"):  "u192.0.2.1",
+		pairKey(home, "s a"):  "192.0.2.1 s a",
+		userKey("s192.0.2.1"): "us192.0.2.1",
+	} {
+		if key != want {
+			t.Errorf("got %q, want %q", key, want)
+		}
+	}
+}
+
+// TestThrottleForgetsEndedAttempts, of which none was a failure.
+func TestThrottleForgetsEndedAttempts(t *testing.T) {
+	t.Parallel()
+	th := newThrottle(Rate{N: 9, Per: time.Minute}, time.Now)
+	first, second := mustBegin(t, th, home, "alice"), mustBegin(t, th, home, "bob")
+	if c := th.counts[sourceKey(home)]; len(th.counts) != 3 || c.asking != 2 {
+		t.Errorf("%d counters, %+v", len(th.counts), c)
+	}
+	first.withdraw()
+	first.withdraw()
+	if c := th.counts[sourceKey(home)]; len(th.counts) != 2 || c.asking != 1 {
+		t.Errorf("%d counters, %+v; an attempt ends once", len(th.counts), c)
+	}
+	second.succeed()
+	second.withdraw()
+	if len(th.counts) != 0 {
+		t.Errorf("%d counters of nobody", len(th.counts))
+	}
+	failed := mustBegin(t, th, home, "alice")
+	failed.fail()
+	failed.withdraw()
+	if c := th.counts[userKey("alice")]; c == nil || c.failed != 1 || c.asking != 0 {
+		t.Errorf("counter %+v, want one failure", c)
+	}
+	another := mustBegin(t, th, home, "alice")
+	another.withdraw()
+	if c := th.counts[userKey("alice")]; c == nil || c.failed != 1 {
+		t.Errorf("counter %+v: an attempt without an end has taken the failure with it", c)
+	}
+}
+
+// TestThrottleWakesAllThatWait when an attempt ends, each time.
+func TestThrottleWakesAllThatWait(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		th := newThrottle(Rate{N: 1, Per: time.Hour}, time.Now)
+		running := mustBegin(t, th, away, "alice")
+		done := make(chan error, 3)
+		for range 3 {
+			go func() {
+				a, err := th.begin(t.Context(), away, "alice")
+				if err == nil {
+					time.Sleep(time.Second)
+					a.succeed()
+				}
+				done <- err
+			}()
+		}
+		synctest.Wait()
+		if len(done) != 0 {
+			t.Error("an attempt does not wait for the last that may fail")
+		}
+		running.withdraw()
+		begun := time.Now()
+		for range 3 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		if got := time.Since(begun); got > 3*time.Second {
+			t.Errorf("took %s", got)
+		}
+		if len(th.counts) != 0 {
+			t.Errorf("%d counters", len(th.counts))
+		}
+	})
+}
+
+// TestThrottlePrunes what is over first, and then anything but attempts under
+// way, and no more than it has to.
+func TestThrottlePrunes(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	th := newThrottle(Rate{N: 9, Per: time.Minute}, func() time.Time { return now })
+	fill := func(n int) {
+		clear(th.counts)
+		for i := range n {
+			th.counts[userKey(strconv.Itoa(i))] = &counter{failed: 1, first: now.Add(-time.Minute + 1)}
+		}
+	}
+
+	fill(maxCounted - 1)
+	th.counts["over"] = &counter{failed: 1, first: now.Add(-time.Minute)}
+	th.counts["over, asking"] = &counter{failed: 1, first: now.Add(-time.Minute), asking: 1}
+	th.prune()
+	if th.counts["over"] != nil || th.counts["over, asking"] == nil || len(th.counts) != maxCounted-1 {
+		t.Errorf("%d counters, want %d: those that are over are removed first", len(th.counts), maxCounted-1)
+	}
+
+	fill(maxCounted - 1)
+	th.counter("new")
+	if len(th.counts) != maxCounted {
+		t.Errorf("%d counters, want %d: there was room", len(th.counts), maxCounted)
+	}
+	if th.counter("new") != th.counts["new"] {
+		t.Error("a counter is made anew")
+	}
+	th.counter("another")
+	if len(th.counts) != maxCounted {
+		t.Errorf("%d counters, want %d", len(th.counts), maxCounted)
+	}
+}
+
+// TestThrottleKnowsSomePairs, and forgets one for a new one.
+func TestThrottleKnowsSomePairs(t *testing.T) {
+	t.Parallel()
+	th := newThrottle(Rate{N: 9, Per: time.Minute}, time.Now)
+	for i := range maxKnown {
+		th.known[strconv.Itoa(i)] = struct{}{}
+	}
+	delete(th.known, "7")
+	mustBegin(t, th, home, "alice").succeed()
+	if _, ok := th.known[pairKey(home, "alice")]; !ok || len(th.known) != maxKnown {
+		t.Errorf("%d pairs, alice's %v; want %d, true", len(th.known), ok, maxKnown)
+	}
+	th.succeeded(home, "alice")
+	if _, ok := th.known[pairKey(home, "alice")]; !ok || len(th.known) != maxKnown {
+		t.Errorf("again: %d pairs, alice's %v; want %d, true", len(th.known), ok, maxKnown)
+	}
+	th.succeeded(home, "bob")
+	if _, ok := th.known[pairKey(home, "bob")]; !ok || len(th.known) != maxKnown {
+		t.Errorf("%d pairs, bob's %v; want %d, true", len(th.known), ok, maxKnown)
 	}
 }

@@ -50,7 +50,7 @@ func (t transcript) message(size int) {
 	}
 }
 
-// replies writes what goes to the client.
+// replies writes the replies that are sent to the client.
 func (t transcript) replies(out []byte) {
 	if !t.on() {
 		return

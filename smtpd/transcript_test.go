@@ -47,6 +47,7 @@ func debugServer(t *testing.T, level slog.Level) (*player, *running, *lockedBuff
 }
 
 func TestTranscriptHasTheDialogueWithoutSecrets(t *testing.T) {
+	t.Parallel()
 	p, r, out := debugServer(t, slog.LevelDebug)
 	p.reply()
 	for _, line := range []string{
@@ -99,6 +100,7 @@ func TestTranscriptHasTheDialogueWithoutSecrets(t *testing.T) {
 }
 
 func TestNoTranscriptAboveDebug(t *testing.T) {
+	t.Parallel()
 	p, r, out := debugServer(t, slog.LevelInfo)
 	p.reply()
 	p.send("QUIT\r\n")
@@ -111,6 +113,7 @@ func TestNoTranscriptAboveDebug(t *testing.T) {
 }
 
 func TestTranscriptShowsOfACommand(t *testing.T) {
+	t.Parallel()
 	for line, want := range map[string]string{
 		"AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n": "AUTH PLAIN ***",
 		"auth plain AGFsaWNl\n":               "AUTH plain ***",
@@ -129,6 +132,7 @@ func TestTranscriptShowsOfACommand(t *testing.T) {
 
 // TestRefusedAddressesAreNamed in the reply and in the log.
 func TestRefusedAddressesAreNamed(t *testing.T) {
+	t.Parallel()
 	out := &lockedBuffer{}
 	r := startServer(t, func(c *Config) { c.Log = slog.New(slog.NewJSONHandler(out, nil)) }, false)
 	p := &player{t: t, at: "refusals", serv: r}
@@ -165,4 +169,70 @@ func TestRefusedAddressesAreNamed(t *testing.T) {
 	}
 	p.raw.Close()
 	r.stop()
+}
+
+// TestTranscriptShowsMechanismsAndVerbs, and nothing that only looks like one.
+func TestTranscriptShowsMechanismsAndVerbs(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"PLAIN", "LOGIN", "CRAM-MD5", "DIGEST-MD5", "NTLM", "OAUTHBEARER", "SCRAM-SHA-1", "SCRAM-SHA-256", "XOAUTH2",
+	} {
+		if got, want := shownCommand([]byte("auth "+name+"\r\n")), "AUTH "+name; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if got, want := shownCommand([]byte("AUTH "+name+" c2VjcmV0\r\n")), "AUTH "+name+" ***"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	for _, verb := range []string{"DATA", "EXPN", "HELP", "NOOP", "QUIT", "RSET", "STARTTLS", "VRFY"} {
+		if got := shownCommand([]byte(verb + "\r\n")); got != verb {
+			t.Errorf("got %q, want %q", got, verb)
+		}
+		if got, want := shownCommand([]byte(verb+" c2VjcmV0\r\n")), verb+" ***"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	for _, verb := range []string{"EHLO", "HELO", "MAIL", "RCPT", "BDAT"} {
+		if got, want := shownCommand([]byte(verb+" x y\r\n")), verb+" x y"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	if got := shownCommand([]byte("AUTH\r\n")); got != "AUTH ***" {
+		t.Errorf("got %q, want no mechanism", got)
+	}
+}
+
+// TestTranscriptOfChunks has what is said between them, and not what is in
+// them; long lines are cut.
+func TestTranscriptOfChunks(t *testing.T) {
+	t.Parallel()
+	out := &lockedBuffer{}
+	inBubble(t, func(c *Config) {
+		bySource(c)
+		c.Log = slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}, false, func(b *bubble) {
+		client := b.inMail()
+		client.send("BDAT 21\r\nFrom: a@example.com\r\nNOOP\r\nBDAT 2 LAST\r\n\r\n")
+		client.send("RCPT TO:<" + strings.Repeat("x", 600) + "\r\n")
+		client.c.Close()
+	})
+	lines := dialogueOf(t, out.String())
+	text := strings.Join(lines, "\n")
+	for _, want := range []string{
+		"S: 220 mail.example.com ESMTP Service Ready\nC: EHLO client.example\nS: 250-",
+		"\nC: BDAT 21\nC: NOOP\nC: BDAT 2 LAST\nC: (message of 23 bytes)\n",
+		"\nS: 250 2.0.0 Continue\nS: 250 2.0.0 Ok\nS: 250 2.0.0 taken by the test\n",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	for _, line := range lines {
+		if len(line) > maxTranscript+3 {
+			t.Errorf("a line of %d bytes", len(line))
+		}
+	}
+	if silent := (transcript{}); silent.on() {
+		t.Error("a transcript without a log is on")
+	}
 }

@@ -29,7 +29,7 @@ type UserEntry struct {
 	Password string // a hash; empty: this user cannot log in
 }
 
-// Users is who may submit, by the users file. Verification is cached, so that
+// Users authenticates clients by the users file. Verification is cached, so that
 // a storm of logins does not cost the hash each time. It is safe for
 // concurrent use; Replace swaps in a new file.
 type Users struct {
@@ -70,11 +70,7 @@ const (
 
 // NewUsers returns an empty set of users with its throttle.
 func NewUsers(rate Rate) (*Users, error) {
-	hash, err := HashPassword(rand.Text())
-	if err != nil {
-		return nil, err
-	}
-	digest, err := decodeHash(hash)
+	digest, err := hashPassword(rand.Text())
 	if err != nil {
 		return nil, err
 	}
@@ -116,6 +112,7 @@ func (u *Users) Replace(entries []UserEntry) error {
 			}
 			n.digest = d
 		}
+
 		key := FoldName(e.Name)
 		if other, ok := users[key]; ok {
 			return fmt.Errorf("smtpd: users %s and %s have the same name", other.Name, e.Name)
@@ -167,9 +164,6 @@ func (u *Users) measure(users map[string]userEntry) userSet {
 // it but the last two fields: salt and key, in bcrypt in one.
 func hashKind(d algorithm.Digest) string {
 	f := strings.Split(d.Encode(), "$")
-	if len(f) < 4 {
-		return d.Encode()
-	}
 	if strings.HasPrefix(f[1], "2") { // bcrypt
 		return strings.Join(f[:3], "$")
 	}
@@ -214,7 +208,7 @@ func (u *Users) Authenticate(ctx context.Context, l Login) (*Identity, error) {
 	_, verified := u.cache[line]
 	u.mu.RUnlock()
 
-	entry, known := set.users[key]
+	entry := set.users[key]
 	identity := &Identity{User: name.withSubaccount(entry.User)}
 	if verified && malformed == nil {
 		if u.throttle.locked(l.Source, key) {
@@ -225,7 +219,7 @@ func (u *Users) Authenticate(ctx context.Context, l Login) (*Identity, error) {
 	}
 
 	digest := entry.digest
-	if malformed != nil || !known {
+	if malformed != nil {
 		digest = nil
 	}
 	if err := u.verify(ctx, l, key, set, digest); err != nil {
@@ -292,6 +286,7 @@ func (u *Users) cacheLine(name, password string) (key [sha256.Size]byte) {
 	h := hmac.New(sha256.New, u.cacheKey[:])
 	fmt.Fprintf(h, "%d %s%s", len(name), name, password)
 	h.Sum(key[:0])
+
 	return key
 }
 
@@ -313,34 +308,50 @@ func (u *Users) remember(key [sha256.Size]byte, name string, e userEntry) {
 // HashPassword makes an argon2id hash with the parameters that OWASP names for
 // login storms: 19 MiB, two passes.
 func HashPassword(password string) (string, error) {
+	d, err := hashPassword(password)
+	if err != nil {
+		return "", err
+	}
+
+	return d.Encode(), nil
+}
+
+func hashPassword(password string) (algorithm.Digest, error) {
 	h, err := argon2.New(argon2.WithVariantID(), argon2.WithM(19456), argon2.WithT(2), argon2.WithP(1))
 	if err != nil {
-		return "", fmt.Errorf("smtpd: argon2id: %w", err)
+		return nil, fmt.Errorf("smtpd: argon2id: %w", err)
 	}
 	d, err := h.Hash(password)
 	if err != nil {
-		return "", fmt.Errorf("smtpd: argon2id: %w", err)
+		return nil, fmt.Errorf("smtpd: argon2id: %w", err)
 	}
-	return d.Encode(), nil
+
+	return d, nil
 }
 
 var errHash = errors.New("not an argon2id, bcrypt, scrypt or sha512-crypt hash (`postern passwd` makes one)")
 
-// CheckHash tells whether a password hash of the users file is of a kind that
+// CheckHash returns an error unless a password hash of the users file is of a kind that
 // Postern verifies.
 func CheckHash(hash string) error { _, err := decodeHash(hash); return err }
 
 func decodeHash(hash string) (algorithm.Digest, error) {
 	d := crypt.NewDecoder()
 	for _, register := range []func(algorithm.DecoderRegister) error{
-		argon2.RegisterDecoderArgon2id, bcrypt.RegisterDecoder, scrypt.RegisterDecoder, shacrypt.RegisterDecoderSHA512} {
+		argon2.RegisterDecoderArgon2id,
+		bcrypt.RegisterDecoder,
+		scrypt.RegisterDecoder,
+		shacrypt.RegisterDecoderSHA512,
+	} {
 		if err := register(d); err != nil {
 			return nil, fmt.Errorf("smtpd: %w", err)
 		}
 	}
+
 	digest, err := d.Decode(hash)
 	if err != nil {
 		return nil, errHash
 	}
+
 	return digest, nil
 }

@@ -1,0 +1,267 @@
+package smtpd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+)
+
+// lostConn is a socket that fails as it is told.
+type lostConn struct {
+	*wire
+	writeErr, closeErr error
+	closed             int
+}
+
+func (c *lostConn) Write(p []byte) (int, error) {
+	if c.writeErr != nil {
+		return 0, c.writeErr
+	}
+	return c.wire.Write(p)
+}
+
+func (c *lostConn) Close() error {
+	c.closed++
+	return c.closeErr
+}
+
+// TestWriteErrorsEndTheConnection: nobody knows how much of the replies
+// arrived, so that nothing more is read.
+func TestWriteErrorsEndTheConnection(t *testing.T) {
+	t.Parallel()
+	broken := errors.New("broken")
+	for _, c := range []struct {
+		name string
+		do   func(*conn) error
+	}{
+		{"flush", (*conn).flush},
+		{"fill", (*conn).fill},
+		{"line", func(c *conn) error { _, err := c.line(); return err }},
+		{"Read", func(c *conn) error { _, err := c.Read(make([]byte, 100)); return err }},
+		{"the last reply", func(c *conn) error { c.closeAfterReply(); return c.flushFinal() }},
+		{"Read after the last reply", func(c *conn) error {
+			c.closeAfterReply()
+			_, err := c.Read(make([]byte, 100))
+			return err
+		}},
+		{"the end", func(c *conn) error { return c.endNow(errTooMany) }},
+		{"STARTTLS", func(c *conn) error { c.tls = testTLS(); return c.startTLS(false) }},
+		{"a chunk", func(c *conn) error { c.chunk.size = 5; return c.discardChunk() }},
+		{"a reading of a chunk", func(c *conn) error { c.chunk.size = 5; _, err := c.readChunk(make([]byte, 5)); return err }},
+		{"between chunks", (*conn).nextChunk},
+		{"many replies", func(c *conn) error {
+			_, err := c.Write([]byte("250 " + strings.Repeat("x", maxOut) + "\r\n"))
+			return err
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			sock := &lostConn{wire: &wire{in: []byte("NOOP\r\nNOOP\r\n")}, writeErr: broken}
+			conn := newConn(sock, connConfig{release: func() {}})
+			conn.writeReply("250 Ok")
+			if err := c.do(conn); !errors.Is(err, broken) {
+				t.Errorf("got %v, want %v", err, broken)
+			}
+			if sock.closed == 0 {
+				t.Error("the socket is still open")
+			}
+			if conn.secured != nil {
+				t.Error("TLS began though nobody was told")
+			}
+		})
+	}
+}
+
+// TestReadErrorsAreTold, and stay: a line that an error cut is no command.
+func TestReadErrorsAreTold(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		do   func(*conn) error
+		want error
+	}{
+		{"line", func(c *conn) error { _, err := c.line(); return err }, io.EOF},
+		{"Read", func(c *conn) error { return readNothing(c) }, io.EOF},
+		{"between chunks", (*conn).nextChunk, io.EOF},
+		{"a chunk that was refused", func(c *conn) error { c.chunk.size = 50; return c.discardChunk() }, io.EOF},
+		{"Read of a chunk that was refused", func(c *conn) error {
+			c.chunk.size = 50
+			return readNothing(c)
+		}, io.EOF},
+		{"Read of the rest of a message", func(c *conn) error {
+			c.mode, c.arrival = modeData, &phaseReader{r: (*dataReader)(c), conn: c}
+			return readNothing(c)
+		}, io.ErrUnexpectedEOF},
+		{"the rest of a chunk", func(c *conn) error { c.chunk.size = 50; _, err := io.ReadAll((*chunkRest)(c)); return err }, nil},
+		{"a message in chunks", func(c *conn) error {
+			c.mode, c.chunk = modeChunks, chunk{size: 50}
+			return readAtMost(c.message(), "NOO")
+		}, io.ErrUnexpectedEOF},
+		{"a message between chunks", func(c *conn) error {
+			c.mode = modeChunks
+			return readAtMost(c.message(), "")
+		}, io.ErrUnexpectedEOF},
+		{"a message", func(c *conn) error {
+			c.mode = modeData
+			return readAtMost(c.message(), "NOO")
+		}, io.ErrUnexpectedEOF},
+		{"a message that is too large in its first chunk", func(c *conn) error {
+			c.mode, c.chunk, c.maxMessage = modeChunks, chunk{size: 50}, 49
+			return readAtMost(c.message(), "")
+		}, errTooLarge},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			conn := newConn(&lostConn{wire: &wire{in: []byte("NOO")}}, connConfig{release: func() {}})
+			for range 2 {
+				if err := c.do(conn); err != c.want {
+					t.Errorf("got %v, want %v", err, c.want)
+				}
+			}
+		})
+	}
+}
+
+// readNothing reads what is not to be given out.
+func readNothing(r io.Reader) error {
+	n, err := r.Read(make([]byte, 100))
+	if n != 0 {
+		return fmt.Errorf("%d bytes and %v", n, err)
+	}
+
+	return err
+}
+
+// readAtMost reads all, which is the beginning of what is given or nothing.
+func readAtMost(r io.Reader, most string) error {
+	got, err := io.ReadAll(r)
+	if string(got) != most && len(got) != 0 {
+		return fmt.Errorf("%q and %v", got, err)
+	}
+
+	return err
+}
+
+// TestEndNowSaysWhy it ended the connection, where the replies could be sent.
+func TestEndNowSaysWhy(t *testing.T) {
+	t.Parallel()
+	sock := &lostConn{wire: &wire{}}
+	c := newConn(sock, connConfig{release: func() {}})
+	c.writeReply("421 Bye")
+	if err := c.endNow(errTooMany); err != errTooMany {
+		t.Errorf("got %v, want %v", err, errTooMany)
+	}
+	if sock.closed != 1 || sock.out.String() != "421 Bye\r\n" {
+		t.Errorf("closed %d times after %q", sock.closed, sock.out.String())
+	}
+	if err := c.flushFinal(); err != errClosed {
+		t.Errorf("afterwards: %v, want %v", err, errClosed)
+	}
+}
+
+// TestDropSaysHowItWent, and gives the place back once.
+func TestDropSaysHowItWent(t *testing.T) {
+	t.Parallel()
+	given := 0
+	sock := &lostConn{wire: &wire{}, closeErr: errors.New("cannot close")}
+	c := newConn(sock, connConfig{release: func() { given++ }})
+	c.writeReply("250 Ok")
+	for range 2 {
+		if err := c.Close(); err == nil || err.Error() != "cannot close" {
+			t.Errorf("got %v, want what the socket says", err)
+		}
+	}
+	if given != 1 {
+		t.Errorf("the place was given back %d times, want once", given)
+	}
+	if got := sock.out.String(); got != "250 Ok\r\n" {
+		t.Errorf("sent %q, want the reply", got)
+	}
+}
+
+// TestRepliesLeaveTogether when the next read has to wait, or when they are
+// many.
+func TestRepliesLeaveTogether(t *testing.T) {
+	t.Parallel()
+	sock := &lostConn{wire: &wire{in: []byte("NOOP\r\n")}}
+	c := newConn(sock, connConfig{release: func() {}})
+	reply := "250 " + strings.Repeat("x", 1018) + "\r\n" // 1024 bytes
+	for range 32 {
+		c.Write([]byte(reply))
+	}
+	if n := sock.out.Len(); n != 0 {
+		t.Errorf("%d bytes were sent before anybody waits", n)
+	}
+	c.Write([]byte("250 x\r\n"))
+	if n := sock.out.Len(); n != 32*1024+7 {
+		t.Errorf("%d bytes were sent, want %d: they are many", n, 32*1024+7)
+	}
+	c.Write([]byte(reply))
+	if err := c.fill(); err != nil {
+		t.Fatal(err)
+	}
+	if n := sock.out.Len(); n != 33*1024+7 {
+		t.Errorf("%d bytes were sent, want %d: the client waits", n, 33*1024+7)
+	}
+}
+
+// TestLibraryRepliesAreCorrected: its codes are not RFC 5321's.
+func TestLibraryRepliesAreCorrected(t *testing.T) {
+	t.Parallel()
+	for given, want := range map[string]string{
+		"502 5.5.1 Please introduce yourself first.":          "503 5.5.1 EHLO first",
+		"502 5.5.1 Missing MAIL FROM command.":                "503 5.5.1 MAIL first",
+		"502 5.5.1 Missing RCPT TO command.":                  "503 5.5.1 RCPT first",
+		"502 5.5.4 Missing parameter":                         "501 5.5.4 Missing parameter",
+		"501 5.5.2 Bad command":                               "500 5.5.2 Bad command",
+		"500 5.5.4 Unknown MAIL FROM argument":                "555 5.5.4 Unknown MAIL parameter",
+		"500 5.5.4 Unknown RCPT TO argument":                  "555 5.5.4 Unknown RCPT parameter",
+		"500 5.5.4 Malformed AUTH parameter value":            "501 5.5.4 Malformed AUTH parameter value",
+		"500 5.5.4 Malformed AUTH parameter mailbox":          "501 5.5.4 Malformed AUTH parameter mailbox",
+		"454 4.7.0 Invalid base64 data":                       "501 5.5.2 Invalid base64 data",
+		"501 5.0.0 Negotiation cancelled":                     "501 5.7.0 Authentication cancelled",
+		"501 5.5.2 Domain/address argument required for HELO": "501 5.5.4 Domain or address literal required",
+		"500 5.5.1 Too many errors. Quiting now":              "421 4.7.0 Too many errors, closing connection",
+		"421 4.4.2 Idle timeout, bye bye":                     "421 4.4.2 Timeout, closing connection",
+		"421 4.4.0 Connection error, sorry":                   "421 4.4.0 Connection error",
+		"500 5.4.0 Too long line, closing connection":         "500 5.5.2 Line too long",
+		"250 2.0.0 I have successfully done nothing":          "250 2.0.0 Ok",
+		"250 2.0.0 something else":                            "250 2.0.0 something else",
+	} {
+		sock := &lostConn{wire: &wire{}}
+		c := newConn(sock, connConfig{release: func() {}})
+		c.Write([]byte(given + "\r\n"))
+		c.flush()
+		if got := sock.out.String(); got != want+"\r\n" {
+			t.Errorf("%s: sent %q, want %q", given, got, want)
+		}
+	}
+}
+
+// TestCutMessagesGetNoReply: who has closed its side in the middle of a message
+// is not told anything that could be taken for an answer to it.
+func TestCutMessagesGetNoReply(t *testing.T) {
+	t.Parallel()
+	for name, send := range map[string]string{
+		"DATA": "DATA\r\n",
+		"BDAT": "BDAT 500 LAST\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := startServer(t, options["source"], false)
+			p := dialFrom(t, r, "127.0.0.1")
+			p.say("EHLO x", "250", "MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250")
+			p.send(send)
+			if name == "DATA" {
+				p.expect("354")
+			}
+			p.send("From: a@example.com\r\n")
+			p.raw.(*net.TCPConn).CloseWrite()
+			p.check("closed")
+			if n := len(r.submit.submissions()); n != 0 {
+				t.Errorf("%d messages were submitted", n)
+			}
+		})
+	}
+}

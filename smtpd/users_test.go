@@ -1,0 +1,484 @@
+package smtpd
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/emersion/go-smtp"
+	"github.com/go-crypt/crypt/algorithm"
+
+	"postern/relay"
+	"postern/relay/envelope"
+)
+
+// TestNewUsersIsReadyForWork: what the tests replace elsewhere.
+func TestNewUsersIsReadyForWork(t *testing.T) {
+	t.Parallel()
+	u, err := NewUsers(Rate{N: 7, Per: time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if u.throttle.rate != (Rate{N: 7, Per: time.Hour}) {
+		t.Errorf("rate %+v", u.throttle.rate)
+	}
+	if got, want := cap(u.hashing), min(runtime.NumCPU(), 8); got != want {
+		t.Errorf("%d hashes at once, want %d", got, want)
+	}
+	if u.delay == nil || time.Since(u.now()) > time.Minute || time.Since(u.throttle.now()) > time.Minute {
+		t.Error("no delay, or no clock")
+	}
+	if got, want := hashKind(u.standIn), "$argon2id$v=19$m=19456,t=2,p=1"; got != want {
+		t.Errorf("names that are not there cost %s, want %s", got, want)
+	}
+	if right := u.standIn.Match(""); right {
+		t.Error("the password of names that are not there is empty")
+	}
+}
+
+// TestHashPassword: what `postern passwd` prints is verified, at OWASP's cost.
+func TestHashPassword(t *testing.T) {
+	t.Parallel()
+	hash, err := HashPassword("secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(hash, "$argon2id$v=19$m=19456,t=2,p=1$") {
+		t.Errorf("got %s", hash)
+	}
+	d, err := decodeHash(hash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !d.Match("secret") || d.Match("Secret") {
+		t.Error("the hash is not of the password")
+	}
+}
+
+// TestHashesAreVerified, of each kind.
+func TestHashesAreVerified(t *testing.T) {
+	t.Parallel()
+	for kind, hash := range map[string]string{
+		"argon2id":     cheapHash("secret"),
+		"bcrypt":       bcryptSecret,
+		"scrypt":       "$scrypt$ln=4,r=8,p=1$ZLLovWqVaoZxiBSfY5fUoA$/NaxNJyNuI5IlLAwRgNfUHYhhkzP/c65W+Jd6Im77B4",
+		"sha512-crypt": "$6$rounds=1000$GgQxdvfq0d38ZT6w$oLo7cZBjgua4MBLe/EthnnpN.CN0kIFkN/sD.SLDqHHXykm8Iq5GLl.6gTvhVNghC81.ZALsVuLvXtk1LyV4E/",
+	} {
+		t.Run(kind, func(t *testing.T) {
+			if err := CheckHash(hash); err != nil {
+				t.Fatal(err)
+			}
+			users := newUsers(t, Rate{}, []UserEntry{{User: relay.User{Name: "ann"}, Password: hash}})
+			for password, want := range map[string]bool{"secret": true, "Secret": false} {
+				_, err := users.Authenticate(t.Context(), Login{Name: "ann", Password: password, Source: home})
+				if (err == nil) != want {
+					t.Errorf("%q: %v, want accepted %v", password, err, want)
+				}
+			}
+		})
+	}
+}
+
+// TestCacheKeysAreDrawn anew with each users file, and hold name and password
+// apart: whoever sees the cache cannot try passwords on it.
+func TestCacheKeysAreDrawn(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t, Rate{}, nil)
+	first := u.cacheKey
+	if first == ([32]byte{}) {
+		t.Error("the key is not drawn")
+	}
+	before := u.cacheLine("alice", "secret")
+	if err := u.Replace(nil); err != nil {
+		t.Fatal(err)
+	}
+	if u.cacheKey == first || u.cacheLine("alice", "secret") == before {
+		t.Error("the key is that of the last users file")
+	}
+	if first[31] == 0 && u.cacheKey[31] == 0 {
+		t.Error("the end of the key is not drawn")
+	}
+
+	seen := map[[sha256.Size]byte]string{}
+	for _, l := range [][2]string{{"ab", "c"}, {"a", "bc"}, {"", "abc"}, {"abc", ""}, {"ab", "d"}, {"1 a", "b"}} {
+		line := u.cacheLine(l[0], l[1])
+		if other, ok := seen[line]; ok {
+			t.Errorf("%q has the line of %s", l, other)
+		}
+		seen[line] = fmt.Sprint(l)
+	}
+}
+
+// countingDigest counts its work.
+type countingDigest struct {
+	algorithm.Digest
+	matched int
+}
+
+func (d *countingDigest) Match(password string) bool {
+	d.matched++
+	return password == "secret"
+}
+
+func (d *countingDigest) Encode() string { return "$counting$salt$key" }
+
+// TestVerifiedLoginsCostNothing again, until the users file changes.
+func TestVerifiedLoginsCostNothing(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t, Rate{N: 2, Per: time.Minute}, nil)
+	d := &countingDigest{}
+	u.set.users = map[string]userEntry{"ann": {User: relay.User{Name: "ann"}, digest: d}}
+	login := func(password string, source int) error {
+		_, err := u.Authenticate(t.Context(), Login{Name: "Ann", Password: password, Source: []netip.Addr{home, away, third}[source]})
+		return err
+	}
+
+	for i, c := range []struct {
+		password string
+		source   int
+		code     int // 0: accepted
+		matched  int
+	}{
+		{"secret", 0, 0, 1},
+		{"secret", 0, 0, 1},   // from the cache
+		{"secret", 1, 0, 1},   // from elsewhere, too, which is known by now
+		{"wrong", 2, 535, 2},  // never from the cache
+		{"wrong", 2, 535, 3},  // the last that is looked at
+		{"secret", 2, 454, 3}, // locked, though the cache knows it
+		{"secret", 0, 0, 3},   // not locked where it logged in before
+		{"secret", 1, 0, 3},
+	} {
+		err := login(c.password, c.source)
+		if got := envelope.ReplyFor(err).Code; (err != nil) != (c.code != 0) || err != nil && got != c.code {
+			t.Errorf("login %d: %v, want %d", i+1, err, c.code)
+		}
+		if d.matched != c.matched {
+			t.Errorf("login %d: %d hashed, want %d", i+1, d.matched, c.matched)
+		}
+	}
+
+	if err := u.Replace(nil); err != nil || len(u.cache) != 0 {
+		t.Errorf("%d verified logins after another users file: %v", len(u.cache), err)
+	}
+}
+
+// TestCacheIsBounded, and keeps nothing of a users file that was replaced
+// while a password was verified.
+func TestCacheIsBounded(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t, Rate{}, nil)
+	entry := userEntry{digest: &countingDigest{}}
+	u.set.users = map[string]userEntry{"ann": entry}
+	line := func(i int) [sha256.Size]byte { return sha256.Sum256(fmt.Append(nil, i)) }
+	for i := range maxVerified {
+		u.remember(line(i), "ann", entry)
+		if len(u.cache) != i+1 {
+			t.Fatalf("%d logins remembered, want %d", len(u.cache), i+1)
+		}
+	}
+	u.remember(line(-1), "ann", entry)
+	if _, ok := u.cache[line(-1)]; len(u.cache) != maxVerified || !ok {
+		t.Errorf("%d logins remembered, the last one %v; want %d, true", len(u.cache), ok, maxVerified)
+	}
+
+	u.cache = map[[sha256.Size]byte]struct{}{}
+	u.remember(line(1), "bob", entry)
+	u.remember(line(2), "ann", userEntry{digest: &countingDigest{}})
+	if len(u.cache) != 0 {
+		t.Errorf("%d logins of an earlier users file remembered", len(u.cache))
+	}
+}
+
+// TestReplaceRefuses what cannot be used, and keeps what there was.
+func TestReplaceRefuses(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t, Rate{}, testUsers())
+	err := u.Replace([]UserEntry{{User: relay.User{Name: "ann"}, Password: "plain text"}})
+	if err == nil || !strings.HasPrefix(err.Error(), "smtpd: user ann: not an argon2id, ") || !errors.Is(err, errHash) {
+		t.Errorf("got %v", err)
+	}
+	if _, ok := u.Lookup("alice"); !ok {
+		t.Error("the users of before are gone")
+	}
+	if !u.HasFromDomains() {
+		t.Error("bob is held to no domain")
+	}
+	if err := u.Replace(testUsers()[:1]); err != nil || u.HasFromDomains() {
+		t.Errorf("somebody is held to domains: %v", err)
+	}
+}
+
+// TestLoginsWaitForAPlace to be hashed in, and give it back.
+func TestLoginsWaitForAPlace(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		u := newUsers(t, Rate{N: 9, Per: time.Hour}, testUsers())
+		for range cap(u.hashing) {
+			u.hashing <- struct{}{}
+		}
+		begun := time.Now()
+		_, err := u.Authenticate(t.Context(), Login{Name: "alice", Password: "secret", Source: home})
+		if got, want := envelope.ReplyFor(err).String(), "454 4.7.0 Temporary authentication failure"; err == nil || got != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v, want the cause", err)
+		}
+		if got := time.Since(begun); got != time.Minute {
+			t.Errorf("waited %s, want a minute", got)
+		}
+		if n := len(u.throttle.counts); n != 0 {
+			t.Errorf("%d counters of an attempt of which nobody knows", n)
+		}
+
+		<-u.hashing
+		for range 3 {
+			if _, err := u.Authenticate(t.Context(), Login{Name: "alice", Password: "secret", Source: home}); err != nil {
+				t.Errorf("with a place: %v", err)
+			}
+			if len(u.hashing) != cap(u.hashing)-1 {
+				t.Error("the place is not given back")
+			}
+			u.cache = map[[sha256.Size]byte]struct{}{}
+		}
+	})
+}
+
+func TestDelayFor(t *testing.T) {
+	t.Parallel()
+	ms := time.Millisecond
+	for i, want := range []time.Duration{100 * ms, 200 * ms, 400 * ms, 800 * ms, 1600 * ms, 3000 * ms, 3000 * ms} {
+		if got := delayFor(i + 1); got != want {
+			t.Errorf("after failure %d: %s, want %s", i+1, got, want)
+		}
+	}
+	if got := delayFor(1000); got != 3*time.Second {
+		t.Errorf("after failure 1000: %s, want 3s", got)
+	}
+}
+
+// TestWaitEnds after its time, or with its context.
+func TestWaitEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		begun := time.Now()
+		wait(t.Context(), 3*time.Second)
+		if got := time.Since(begun); got != 3*time.Second {
+			t.Errorf("waited %s, want 3s", got)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begun = time.Now()
+		wait(ctx, time.Hour)
+		if got := time.Since(begun); got != time.Second {
+			t.Errorf("waited %s, want 1s: nobody is there", got)
+		}
+	})
+}
+
+func TestCheckNameAndPassword(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		err  error
+		want string // empty: none
+	}{
+		{"name", CheckName("alice@example.com"), ""},
+		{"no name", CheckName(""), "missing"},
+		{"longest name", CheckName(strings.Repeat("a", 320)), ""},
+		{"longer name", CheckName(strings.Repeat("a", 321)), "longer than 320 bytes"},
+		{"name in Latin-1", CheckName("\xfc"), "not UTF-8"},
+		{"name with a control", CheckName("a\tb"), "must not hold control characters"},
+		{"name with a subaccount", CheckName("a:x-msys-subaccount=1"), "must not hold :X-MSYS-SUBACCOUNT="},
+		{"password", CheckPassword("~ secret \u0085"), ""},
+		{"no password", CheckPassword(""), ""},
+		{"longest password", CheckPassword(strings.Repeat("a", 1024)), ""},
+		{"longer password", CheckPassword(strings.Repeat("a", 1025)), "longer than 1024 bytes"},
+		{"password with a control", CheckPassword("a\x1fb"), "must not hold control characters"},
+		{"password with a delete", CheckPassword("a\x7fb"), "must not hold control characters"},
+	} {
+		got := ""
+		if c.err != nil {
+			got = c.err.Error()
+		}
+		if got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+}
+
+func TestLoginErrorsSayWhat(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		login Login
+		want  string
+	}{
+		{Login{Name: ""}, "user name: missing"},
+		{Login{Name: "a", Password: "\n"}, "password: must not hold control characters"},
+		{Login{Name: "a:X-MSYS-SUBACCOUNT=0"}, "user name: subaccount is not a number greater than zero"},
+		{Login{Name: "a:X-MSYS-SUBACCOUNT=4294967296"}, "user name: subaccount is not a number greater than zero"},
+		{Login{Name: "a:X-MSYS-SUBACCOUNT=0x1"}, "user name: subaccount is not a number greater than zero"},
+	} {
+		if _, err := parseLogin(c.login); err == nil || err.Error() != c.want {
+			t.Errorf("%q: %v, want %s", c.login.Name, err, c.want)
+		}
+	}
+	if n, err := parseLogin(Login{Name: "a:X-MSYS-SUBACCOUNT=4294967295"}); err != nil || n.subaccount != 4294967295 {
+		t.Errorf("the last subaccount is %d, %v", n.subaccount, err)
+	}
+}
+
+// TestSubaccountOfTheUser is the account's boundary.
+func TestSubaccountOfTheUser(t *testing.T) {
+	t.Parallel()
+	login := loginName{user: "ann", subaccount: 7}
+	for own, want := range map[uint32]uint32{0: 7, 1: 1, 9: 9} {
+		if got := login.withSubaccount(relay.User{Subaccount: own}).Subaccount; got != want {
+			t.Errorf("a user of subaccount %d is in %d, want %d", own, got, want)
+		}
+	}
+}
+
+func TestFoldAndUpper(t *testing.T) {
+	t.Parallel()
+	in := "@AZ[`az{\u00c4\u00e4\u017f\u212a"
+	if got, want := FoldName(in), "@az[`az{\u00c4\u00e4\u017f\u212a"; got != want {
+		t.Errorf("folded %q, want %q", got, want)
+	}
+	if got, want := upper(in), "@AZ[`AZ{\u00c4\u00e4\u017f\u212a"; got != want {
+		t.Errorf("upper %q, want %q", got, want)
+	}
+}
+
+// TestSASLExchanges, step by step.
+func TestSASLExchanges(t *testing.T) {
+	t.Parallel()
+	const malformed, wrong = "501 5.5.2 Malformed authentication response", "535 5.7.8 Authentication credentials invalid"
+	none := []byte(nil)
+	b := func(s string) []byte { return []byte(s) }
+	for _, c := range []struct {
+		name  string
+		plain bool
+		steps [][]byte // responses; none: no initial one
+		asks  []string // what each is answered with
+		want  string   // the login, or the error
+	}{
+		{"PLAIN", true, [][]byte{b("\x00ann\x00pw")}, nil, "ann/pw"},
+		{"PLAIN, in two steps", true, [][]byte{none, b("\x00ann\x00pw")}, []string{""}, "ann/pw"},
+		{"PLAIN, no answer", true, [][]byte{none, none}, []string{""}, malformed},
+		{"PLAIN, own name in another case", true, [][]byte{b("ANN\x00ann\x00pw")}, nil, "ann/pw"},
+		{"PLAIN, another's name", true, [][]byte{b("b\x00ann\x00pw")}, nil, wrong},
+		{"PLAIN, a NUL in the password", true, [][]byte{b("\x00ann\x00pw\x00x")}, nil, "ann/pw\x00x"},
+		{"PLAIN, a name of one letter", true, [][]byte{b("\x00a\x00")}, nil, "a/"},
+		{"PLAIN, no name", true, [][]byte{b("\x00\x00pw")}, nil, malformed},
+		{"PLAIN, two fields", true, [][]byte{b("ann\x00pw")}, nil, malformed},
+		{"PLAIN, one field", true, [][]byte{b("ann")}, nil, malformed},
+		{"PLAIN, empty", true, [][]byte{b("")}, nil, malformed},
+		{"LOGIN", false, [][]byte{none, b("ann"), b("pw")}, []string{"Username:", "Password:"}, "ann/pw"},
+		{"LOGIN, with the name", false, [][]byte{b("ann"), b("pw")}, []string{"Password:"}, "ann/pw"},
+		{"LOGIN, a name of one letter", false, [][]byte{b("a"), b("")}, []string{"Password:"}, "a/"},
+		{"LOGIN, no name", false, [][]byte{none, b("")}, []string{"Username:"}, malformed},
+		{"LOGIN, no answer", false, [][]byte{none, none}, []string{"Username:"}, malformed},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := ""
+			login := func(name, password string) error {
+				got = name + "/" + password
+				return nil
+			}
+			var s interface {
+				Next([]byte) ([]byte, bool, error)
+			} = &loginServer{login: login}
+			if c.plain {
+				s = &plainServer{login: login}
+			}
+			for i, step := range c.steps {
+				ask, done, err := s.Next(step)
+				last := i == len(c.steps)-1
+				if err != nil {
+					var reply *smtp.SMTPError
+					if !errors.As(err, &reply) {
+						t.Fatalf("step %d: %v is no reply", i+1, err)
+					}
+					got = fmt.Sprint(reply.Code, " ", enhanced(reply), " ", reply.Message)
+				}
+				if !last && (err != nil || done || string(ask) != c.asks[i]) {
+					t.Fatalf("step %d: %q, done %v, %v; want %q", i+1, ask, done, err, c.asks[i])
+				}
+				if last && (ask != nil || done != (err == nil)) {
+					t.Errorf("last step: %q, done %v, %v", ask, done, err)
+				}
+			}
+			if got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// enhanced writes an enhanced code.
+func enhanced(e *smtp.SMTPError) string {
+	return fmt.Sprintf("%d.%d.%d", e.EnhancedCode[0], e.EnhancedCode[1], e.EnhancedCode[2])
+}
+
+// TestOneKindOfHashIsNotMeasured: only where there are several has one to be
+// found that is the slowest.
+func TestOneKindOfHashIsNotMeasured(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t, Rate{}, nil)
+	d := &countingDigest{}
+	set := u.measure(map[string]userEntry{"ann": {digest: d}, "bob": {digest: d}, "nopass": {}})
+	if d.matched != 0 || set.dummy != algorithm.Digest(d) || set.slowest != 0 || len(set.users) != 3 {
+		t.Errorf("%d hashed, dummy %v, slowest %s, %d users", d.matched, set.dummy, set.slowest, len(set.users))
+	}
+	if none := u.measure(nil); none.dummy != u.standIn || none.fromDomains {
+		t.Errorf("without users: dummy %v, held %v", none.dummy, none.fromDomains)
+	}
+}
+
+// TestMalformedLoginsAreNobodys, not even those of a user without a name.
+func TestMalformedLoginsAreNobodys(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t, Rate{}, []UserEntry{{Password: cheapHash("secret")}})
+	u.cache[u.cacheLine("", "secret")] = struct{}{}
+	for _, name := range []string{"a\x00b", "a:X-MSYS-SUBACCOUNT=x", ""} {
+		_, err := u.Authenticate(t.Context(), Login{Name: name, Password: "secret", Source: home})
+		if got := envelope.ReplyFor(err); err == nil || got.Code != 535 {
+			t.Errorf("%q: %v, want 535", name, err)
+		}
+	}
+}
+
+// TestFailuresAreNeverAnsweredSooner because a hash took longer than it did
+// when it was measured.
+func TestFailuresAreNeverAnsweredSooner(t *testing.T) {
+	t.Parallel()
+	u := newUsers(t, Rate{N: 9, Per: time.Minute}, nil)
+	clock := time.Unix(1000, 0)
+	u.now = func() time.Time { return clock }
+	quick := &slowDigest{kind: "quick", takes: time.Second, clock: &clock}
+	slow := &slowDigest{kind: "slow", takes: 2 * time.Second, clock: &clock}
+	u.set = u.measure(map[string]userEntry{"ann": {digest: quick}, "bob": {digest: slow}})
+	var delay time.Duration
+	u.delay = func(_ context.Context, d time.Duration) { delay = d }
+	for i, c := range []struct{ takes, want time.Duration }{
+		{time.Second, time.Second + 100*time.Millisecond},
+		{2 * time.Second, 200 * time.Millisecond},
+		{time.Minute, 400 * time.Millisecond},
+	} {
+		quick.takes = c.takes
+		if _, err := u.Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: home}); err == nil {
+			t.Fatal("logged in")
+		}
+		if delay != c.want {
+			t.Errorf("failure %d, of %s: delayed by %s, want %s", i+1, c.takes, delay, c.want)
+		}
+	}
+}
