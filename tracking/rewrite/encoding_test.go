@@ -433,7 +433,7 @@ func TestSplitTellsWhatIsShared(t *testing.T) {
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if want := 320 + len("<a href=")*3/2 + len(">\r\n")*3/2; p.OwnSize() != want {
+	if want := 320 + 2*len("http://x.example/") + len("<a href=")*3/2 + len(">\r\n")*3/2; p.OwnSize() != want {
 		t.Errorf("its own are taken for %d bytes, want %d", p.OwnSize(), want)
 	}
 	if want := len(qp) + len("\r\n=41\r\n=42") + len("<a href=>\r\n") + 320; p.Size() != want {
