@@ -97,3 +97,32 @@ func TestCleanTextBounds(t *testing.T) {
 		t.Errorf("got %q, want what is there", got)
 	}
 }
+
+func TestCleanText(t *testing.T) {
+	long := strings.Repeat("x\n", 50000)
+	if got := CleanText(long); strings.Count(got, "\n") > maxReplyLines {
+		t.Errorf("%d lines left", strings.Count(got, "\n"))
+	}
+	if got := CleanText("a\rb\x00\x1b[2J ü"); got != "a?b??[2J ??" {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestReplyFor(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		err  error
+		code int
+	}{
+		{"unclassified is never permanent", errors.New("x"), 451},
+		{"overloaded", &Fault{Class: Overloaded}, 452},
+		{"permanent", &Fault{Class: Permanent}, 550},
+		{"its own words", Refuse(553, [3]int{5, 1, 3}, "bad address"), 553},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := ReplyFor(c.err); got.Code != c.code {
+				t.Errorf("got %v, want %d", got, c.code)
+			}
+		})
+	}
+}

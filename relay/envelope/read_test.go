@@ -10,67 +10,6 @@ import (
 	"testing/iotest"
 )
 
-func TestFromUnquoted(t *testing.T) {
-	for _, c := range []struct {
-		name, in, path string
-		bad            bool
-	}{
-		{"plain", "a.b@example.org", "<a.b@example.org>", false},
-		{"null path", "", "<>", false},
-		{"needs quotes", "a b@example.org", `<"a b"@example.org>`, false},
-		{"smuggled parameter", "v@evil.example> ORCPT=rfc822;x@example.org", "", true},
-		{"two ats", "a@b@example.org", "", true},
-		{"control", "a\r\nRCPT@example.org", "", true},
-		{"international", "ü@bücher.example", "<ü@bücher.example>", false},
-		{"8-bit that is no UTF-8", "\xfc@example.org", "", true},
-		{"a C1 control", "a\u0085b@example.org", "", true},
-		{"a direction mark", "a\u202eb@example.org", "", true},
-		{"literal", "a@[192.0.2.1]", "<a@[192.0.2.1]>", false},
-		{"long local part", strings.Repeat("x", 65) + "@example.org", "", true},
-		{"domain with space", "a@exa mple.org", "", true},
-		{"no domain", "a@", "", true},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			a, err := FromUnquoted(c.in)
-			if (err != nil) != c.bad {
-				t.Fatalf("error %v, want bad %v", err, c.bad)
-			}
-			if err == nil && a.Path() != c.path {
-				t.Errorf("got %s, want %s", a.Path(), c.path)
-			}
-		})
-	}
-}
-
-// TestTyped writes addresses for delivery status notifications and ORCPT.
-func TestTyped(t *testing.T) {
-	for in, want := range map[string]string{"a@b.example": "rfc822;a@b.example", "jösé+x@b.example": `utf-8;j\x{F6}s\x{E9}\x{2B}x@b.example`} {
-		a, err := Parse(in)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := a.Typed(); got != want {
-			t.Errorf("%s: %s, want %s", in, got, want)
-		}
-	}
-}
-
-func FuzzAddress(f *testing.F) {
-	for _, s := range []string{"a@b", `"a b"@c.d`, `a\"b@c`, "x@[1.2.3.4]", "a..b@c", "", "ü@ü.example", "a\u0085@b"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		a, err := FromUnquoted(s)
-		if err != nil || a.IsNull() {
-			return
-		}
-		back, err := Parse(a.String())
-		if err != nil || back != a {
-			t.Fatalf("%q wrote %q, which reads back as %+v, %v", s, a.String(), back, err)
-		}
-	})
-}
-
 func TestReadMessage(t *testing.T) {
 	for _, c := range []struct {
 		name, in, want string
@@ -207,58 +146,6 @@ func FuzzWriteData(f *testing.F) {
 			t.Fatalf("%q goes out as %q, want %q", in, wire.Bytes(), model)
 		}
 	})
-}
-
-func TestCleanText(t *testing.T) {
-	long := strings.Repeat("x\n", 50000)
-	if got := CleanText(long); strings.Count(got, "\n") > maxReplyLines {
-		t.Errorf("%d lines left", strings.Count(got, "\n"))
-	}
-	if got := CleanText("a\rb\x00\x1b[2J ü"); got != "a?b??[2J ??" {
-		t.Errorf("got %q", got)
-	}
-}
-
-func TestReplyFor(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		err  error
-		code int
-	}{
-		{"unclassified is never permanent", errors.New("x"), 451},
-		{"overloaded", &Fault{Class: Overloaded}, 452},
-		{"permanent", &Fault{Class: Permanent}, 550},
-		{"its own words", Refuse(553, [3]int{5, 1, 3}, "bad address"), 553},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			if got := ReplyFor(c.err); got.Code != c.code {
-				t.Errorf("got %v, want %d", got, c.code)
-			}
-		})
-	}
-}
-
-func TestMatchDomain(t *testing.T) {
-	for _, c := range []struct {
-		pattern, domain string
-		want            bool
-	}{
-		{"example.com", "Example.COM", true},
-		{"example.com", "a.example.com", false},
-		{"*.example.com", "a.b.example.com", true},
-		{"*.example.com", "example.com", false},
-		{"*.example.com", "notexample.com", false},
-		{"*", "anything.example", true},
-		{"*", "", false},
-		{"b\u00fccher.example", "xn--bcher-kva.example", true},
-		{"*.xn--bcher-kva.example", "news.B\u00dcCHER.example", true},
-		{"bucher.example", "b\u00fccher.example", false},
-		{"[192.0.2.1]", "[192.0.2.1]", true},
-	} {
-		if got := MatchDomain(c.pattern, c.domain); got != c.want {
-			t.Errorf("%s %s: %v", c.pattern, c.domain, got)
-		}
-	}
 }
 
 // TestBareLFAdviceFits in a reply line, and says what can be done.
