@@ -15,10 +15,10 @@ import (
 
 	msgdkim "github.com/emersion/go-msgauth/dkim"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
 )
 
-const message = "From: a@news.example.org\r\nTo: b@example.net\r\nSubject: x\r\nSubject : y\r\n\r\nbody  \r\n\r\n"
+const simpleMessage = "From: a@news.example.org\r\nTo: b@example.net\r\nSubject: x\r\nSubject : y\r\n\r\nbody  \r\n\r\n"
 
 var now = Times{Signed: time.Unix(1795500000, 0)}
 
@@ -47,7 +47,7 @@ func key(t testing.TB, kind, selector string) Key {
 
 func sign(t testing.TB, keys []Key, msg string) string {
 	t.Helper()
-	header, body, _ := envelope.Split([]byte(msg))
+	header, body, _ := message.Split([]byte(msg))
 	sig, err := Sign(keys, header, body, now)
 	if err != nil {
 		t.Fatal(err)
@@ -96,19 +96,19 @@ func TestSign(t *testing.T) {
 	if s.KeysFor("example.com", time.Now()) != nil {
 		t.Error("a key for a strange domain")
 	}
-	sig := sign(t, keys, message)
-	if n := failures(t, keys, sig+message); n != 0 {
+	sig := sign(t, keys, simpleMessage)
+	if n := failures(t, keys, sig+simpleMessage); n != 0 {
 		t.Errorf("%d signatures fail", n)
 	}
 	for _, name := range overSigned {
-		if n := failures(t, keys, name+": added\r\n"+sig+message); n != 2 {
+		if n := failures(t, keys, name+": added\r\n"+sig+simpleMessage); n != 2 {
 			t.Errorf("a %s added later: %d signatures fail, want 2", name, n)
 		}
 	}
 	if strings.Contains(sig, " l=") {
 		t.Error("l= in the signature")
 	}
-	if again := sign(t, keys, message); again != sig {
+	if again := sign(t, keys, simpleMessage); again != sig {
 		t.Error("the same message signed twice gives different bytes")
 	}
 	for _, line := range strings.Split(sig, "\r\n") {
@@ -178,16 +178,16 @@ func corpus(t testing.TB) map[string]string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		msg, err := envelope.ReadMessage(bytes.NewReader(data), envelope.ReadConfig{NormaliseLF: true})
+		msg, err := message.ReadMessage(bytes.NewReader(data), message.ReadConfig{NormaliseLF: true})
 		if err != nil {
 			continue // refused at the door
 		}
-		header, _, separated := envelope.Split(msg)
-		if _, ok := envelope.First(envelope.Fields(header), "From"); !ok || !separated {
+		header, _, separated := message.Split(msg)
+		if _, ok := message.First(message.Fields(header), "From"); !ok || !separated {
 			continue // refused, too
 		}
 		fine := true
-		for _, f := range envelope.Fields(header) {
+		for _, f := range message.Fields(header) {
 			fine = fine && f.Name != ""
 		}
 		if fine {
@@ -275,12 +275,12 @@ func FuzzSign(f *testing.F) {
 		if strings.ContainsAny(header[:1], " \t") {
 			return
 		}
-		for _, field := range envelope.Fields([]byte(header)) {
+		for _, field := range message.Fields([]byte(header)) {
 			if field.Name == "" || field.Is("DKIM-Signature") {
 				return
 			}
 		}
-		if _, ok := envelope.First(envelope.Fields([]byte(header)), "From"); !ok {
+		if _, ok := message.First(message.Fields([]byte(header)), "From"); !ok {
 			return
 		}
 		msg := header + "\r\n" + body
@@ -290,7 +290,7 @@ func FuzzSign(f *testing.F) {
 		}
 
 		// The first field as a copy's own, the rest shared.
-		own := envelope.Fields([]byte(header))[0].Raw
+		own := message.Fields([]byte(header))[0].Raw
 		copied, err := NewHeader([]byte(header[len(own):])).Sign(keys, own, []byte(body), now)
 		if err != nil || string(copied) != signed {
 			t.Fatalf("%q: shared, signed as\n%s, %v, want\n%s", msg, copied, err, signed)
@@ -301,7 +301,7 @@ func FuzzSign(f *testing.F) {
 // TestRFC6376Canonical holds the example of RFC 6376 section 3.4.5.
 func TestRFC6376Canonical(t *testing.T) {
 	var header []byte
-	for _, f := range envelope.Fields([]byte("A: X\r\nB : Y\t\r\n\tZ  \r\n")) {
+	for _, f := range message.Fields([]byte("A: X\r\nB : Y\t\r\n\tZ  \r\n")) {
 		header = append(appendRelaxedField(header, f.Raw), crlf...)
 	}
 	if string(header) != "a:X\r\nb:Y Z\r\n" {
@@ -323,16 +323,16 @@ func TestRFC8463(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	header, body, _ := envelope.Split([]byte(msg))
+	header, body, _ := message.Split([]byte(msg))
 	h := bodyHasher{h: sha256.New()}
 	h.relaxed(body)
 	if got := base64.StdEncoding.EncodeToString(h.h.Sum(nil)); got != "2jUSOH9NhtVGCQWNr9BrIAPreKQjO6Sn7XIkfJVOzv8=" {
 		t.Errorf("bh=%s", got)
 	}
 	var data []byte
-	fields := envelope.Fields(header)
+	fields := message.Fields(header)
 	for _, name := range []string{"from", "to", "subject", "date", "message-id"} {
-		f, _ := envelope.First(fields, name)
+		f, _ := message.First(fields, name)
 		data = append(appendRelaxedField(data, f.Raw), crlf...)
 	}
 	data = appendRelaxedField(data, []byte("DKIM-Signature: v=1; a=ed25519-sha256; c=relaxed/relaxed;\r\n d=football.example.com; i=@football.example.com;\r\n"+

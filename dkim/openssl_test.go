@@ -36,10 +36,10 @@ func TestFast(t *testing.T) {
 	if _, ok := fast.Private.(*opensslKey); !ok {
 		t.Fatalf("signs with %T, want libcrypto", fast.Private)
 	}
-	if a, b := sign(t, []Key{k}, message), sign(t, []Key{fast}, message); a != b {
+	if a, b := sign(t, []Key{k}, simpleMessage), sign(t, []Key{fast}, simpleMessage); a != b {
 		t.Errorf("the two differ:\n%s%s", a, b)
 	}
-	if n := failures(t, []Key{fast}, sign(t, []Key{fast}, message)+message); n != 0 {
+	if n := failures(t, []Key{fast}, sign(t, []Key{fast}, simpleMessage)+simpleMessage); n != 0 {
 		t.Error("libcrypto's signature fails")
 	}
 	if fast.Kind() != "rsa2048" {

@@ -16,7 +16,7 @@ import (
 	"sync"
 	"time"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
 )
 
 // Fields that are signed where they occur, and those signed once more than they
@@ -101,7 +101,7 @@ type canonicalFields struct {
 // NewHeader prepares a header. It keeps no reference to it.
 func NewHeader(header []byte) *Header {
 	h := &Header{}
-	fields := envelope.Fields(header)
+	fields := message.Fields(header)
 
 	for i := len(fields) - 1; i >= 0; i-- {
 		at, ok := signOrder[strings.ToLower(fields[i].Name)]

@@ -22,7 +22,7 @@ import (
 
 	"golang.org/x/net/websocket"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
 	"postern/tracking/rewrite"
 )
 
@@ -226,7 +226,7 @@ func rewritten(t *testing.T, page []byte, s rewrite.Stamper) (out []byte, links,
 	if err := p.Render(&msg, s); err != nil {
 		t.Fatal(err)
 	}
-	_, coded, _ := envelope.Split(msg.Bytes())
+	_, coded, _ := message.Split(msg.Bytes())
 	out, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(string(coded), "\r\n", ""))
 	if err != nil {
 		t.Fatal(err)

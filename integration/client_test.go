@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
 )
 
 // client submits over one kept session, opened when it is needed.
@@ -22,7 +22,7 @@ type client struct {
 }
 
 // send submits a message; code 0 means that no answer came.
-func (c *client) send(from string, to []string, message string) (code int, text string) {
+func (c *client) send(from string, to []string, msg string) (code int, text string) {
 	if c.conn == nil {
 		s, err := dialSMTP(c.addr, c.user, c.pass)
 		if err != nil {
@@ -30,7 +30,7 @@ func (c *client) send(from string, to []string, message string) (code int, text 
 		}
 		c.conn = s
 	}
-	code, text, err := c.conn.transaction(from, to, message)
+	code, text, err := c.conn.transaction(from, to, msg)
 	if err != nil {
 		c.close()
 		return 0, err.Error()
@@ -129,7 +129,7 @@ func (s *session) command(line string) (code int, text string, err error) {
 }
 
 // transaction sends one message to many, pipelined.
-func (s *session) transaction(from string, to []string, message string) (code int, text string, err error) {
+func (s *session) transaction(from string, to []string, msg string) (code int, text string, err error) {
 	s.w.WriteString("MAIL FROM:<" + from + ">\r\n")
 	for _, r := range to {
 		s.w.WriteString("RCPT TO:<" + r + ">\r\n")
@@ -155,7 +155,7 @@ func (s *session) transaction(from string, to []string, message string) (code in
 		}
 		return code, text, err
 	}
-	if err := envelope.WriteData(s.w, bytes.Clone([]byte(message))); err != nil {
+	if err := message.WriteData(s.w, bytes.Clone([]byte(msg))); err != nil {
 		return 0, "", err
 	}
 	if err := s.w.Flush(); err != nil {

@@ -117,7 +117,7 @@ func fullDiskDrains(t *testing.T, queue, minFree string, restart bool) {
 	c := &client{addr: g.submission, user: g.user, pass: g.password}
 	drained := time.Now()
 	waitFor(t, "new mail to be accepted", func() bool {
-		code, text := c.send("a@example.com", []string{"new@example.net"}, message(0))
+		code, text := c.send("a@example.com", []string{"new@example.net"}, storedMessage(0))
 		c.close() // many refusals end a session
 		if code != 250 && code != 452 {
 			t.Fatalf("%d %s", code, text)
@@ -151,7 +151,7 @@ func fullDiskDrains(t *testing.T, queue, minFree string, restart bool) {
 	}
 }
 
-func message(n int) string {
+func storedMessage(n int) string {
 	return fmt.Sprintf("From: a@example.com\r\nTo: r@example.net\r\nDate: x\r\nMessage-ID: <%d@x>\r\n\r\n%s", n,
 		strings.Repeat("0123456789 0123456789 0123456789 0123456789 0123456789\\\r\n", 100))
 }
@@ -173,7 +173,7 @@ func fillWithMail(t *testing.T, g *gateway, queue string) (acked []string) {
 				if queue == "partial" {
 					to = append(to, fmt.Sprintf("now%d@example.net", n))
 				}
-				switch code, text := c.send("a@example.com", to, message(int(n))); code {
+				switch code, text := c.send("a@example.com", to, storedMessage(int(n))); code {
 				case 250:
 					mu.Lock()
 					acked = append(acked, to...)
@@ -203,7 +203,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 	c := &client{addr: g.submission, user: g.user, pass: g.password}
 	defer c.close()
 	send := func(n int) int {
-		code, _ := c.send("a@example.com", []string{fmt.Sprintf("r%d@example.net", n)}, message(n))
+		code, _ := c.send("a@example.com", []string{fmt.Sprintf("r%d@example.net", n)}, storedMessage(n))
 		return code
 	}
 	if code := send(0); code != 250 {
@@ -269,7 +269,7 @@ func TestMinFreeRefusesWhatItCannotKeep(t *testing.T) {
 	c := &client{addr: g.submission, user: g.user, pass: g.password}
 	to := []string{"r@example.net"}
 	for n := range 3 {
-		if code, text := c.send("a@example.com", to, message(n)); code != 250 {
+		if code, text := c.send("a@example.com", to, storedMessage(n)); code != 250 {
 			t.Fatalf("%d %s", code, text)
 		}
 	}
@@ -282,7 +282,7 @@ func TestMinFreeRefusesWhatItCannotKeep(t *testing.T) {
 	}
 	g.start(t)
 	for n := range 3 {
-		code, text := c.send("a@example.com", to, message(n))
+		code, text := c.send("a@example.com", to, storedMessage(n))
 		if code != 452 || !strings.HasPrefix(text, "4.3.1 ") {
 			t.Errorf("without min_free_space free: %d %s", code, text)
 		}
@@ -324,7 +324,7 @@ func TestRetriesKeepToTheMemoryBudget(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.start(t)
-	body := message(0) + strings.Repeat(strings.Repeat("x", 76)+"\r\n", 23<<20/78)
+	body := storedMessage(0) + strings.Repeat(strings.Repeat("x", 76)+"\r\n", 23<<20/78)
 	c := &client{addr: g.submission, user: g.user, pass: g.password}
 	for n := range 16 {
 		if code, text := c.send("a@example.com", []string{fmt.Sprintf("r%d@example.net", n)}, body); code != 250 {

@@ -15,7 +15,8 @@ import (
 
 	"postern/dkim"
 	"postern/integration/dnsd"
-	"postern/relay/envelope"
+
+	"postern/relay/message"
 )
 
 // dnsServer answers TXT and A questions on loopback, by UDP and TCP.
@@ -74,11 +75,11 @@ func TestDKIMCorpus(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		msg, err := envelope.ReadMessage(bytes.NewReader(data), envelope.ReadConfig{NormaliseLF: true})
+		msg, err := message.ReadMessage(bytes.NewReader(data), message.ReadConfig{NormaliseLF: true})
 		if err != nil || !submissible(msg) {
 			continue
 		}
-		header, body, _ := envelope.Split(msg)
+		header, body, _ := message.Split(msg)
 		for _, k := range keys {
 			sig, err := dkim.Sign([]dkim.Key{k}, header, body, dkim.Times{Signed: time.Now()})
 			if err != nil {
@@ -134,9 +135,9 @@ print "$n checked, $bad bad\n";
 
 // submissible is what the listener asks of a header.
 func submissible(msg []byte) bool {
-	header, _, separated := envelope.Split(msg)
+	header, _, separated := message.Split(msg)
 	from := 0
-	for _, f := range envelope.Fields(header) {
+	for _, f := range message.Fields(header) {
 		if f.Name == "" {
 			return false
 		}

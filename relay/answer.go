@@ -1,7 +1,7 @@
 package relay
 
 import (
-	"postern/relay/envelope"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 )
 
@@ -20,7 +20,7 @@ func (c *copyOf) result() string {
 
 // decision is what a transaction's outcomes come to.
 type decision struct {
-	reply  envelope.Reply
+	reply  reply.Reply
 	queue  []*copyOf // to the retry spool
 	bounce []*copyOf // to a DSN
 }
@@ -57,7 +57,7 @@ func decide(copies []*copyOf, overdue bool, session string) decision {
 		d.reply = copyReply(copies[0])
 	case len(accepted) == 0 && len(deferred) > 0:
 		r := copyReply(deferred[0])
-		d.reply = envelope.Reply{Code: 451, Enhanced: r.Enhanced, Text: r.Text}
+		d.reply = reply.Reply{Code: 451, Enhanced: r.Enhanced, Text: r.Text}
 	case len(accepted) == 0:
 		d.reply = copyReply(refused[0])
 	default:
@@ -69,31 +69,31 @@ func decide(copies []*copyOf, overdue bool, session string) decision {
 
 // queuedAs answers a message with the id that its copies are found by: in the
 // log, in the retry spool and in the events.
-func queuedAs(session string) envelope.Reply {
-	return envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok: queued as " + session}
+func queuedAs(session string) reply.Reply {
+	return reply.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok: queued as " + session}
 }
 
 // copyReply is a copy's own answer: the upstream's, or what became of the
 // connection. What the upstream says of our session with it says nothing of the
 // client's: 421 would end that one, and becomes 451.
-func copyReply(c *copyOf) envelope.Reply {
+func copyReply(c *copyOf) reply.Reply {
 	return cleanReply(c.out)
 }
 
 // cleanReply returns what is passed on of an outcome: to the client, the retry
 // spool, events and delivery status notifications.
-func cleanReply(o upstream.Outcome) envelope.Reply {
+func cleanReply(o upstream.Outcome) reply.Reply {
 	r := o.Reply
 
 	switch {
 	case o.Err != nil:
-		r = envelope.ReplyFor(o.Err)
+		r = reply.ReplyFor(o.Err)
 	case r.Code/100 == 5 && !o.Permanent():
-		r = envelope.Reply{Code: 451, Enhanced: [3]int{4, 4, 1}, Text: "Upstream does not take mail now, try again later"}
+		r = reply.Reply{Code: 451, Enhanced: [3]int{4, 4, 1}, Text: "Upstream does not take mail now, try again later"}
 	case r.Code == 421:
 		r.Code = 451
 	}
 
-	r.Text = envelope.CleanText(r.Text)
+	r.Text = reply.CleanText(r.Text)
 	return r
 }

@@ -8,7 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"postern/relay/envelope"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 )
 
@@ -21,7 +21,7 @@ var outcomes = map[rune]upstream.Outcome{
 	'd': replied(450, "later"),
 	'D': replied(421, "bye"),
 	'l': replied(530, "login"),
-	'x': {Err: envelope.Defer(451, [3]int{4, 4, 2}, "lost", errors.New("cut"))},
+	'x': {Err: reply.Defer(451, [3]int{4, 4, 2}, "lost", errors.New("cut"))},
 }
 
 // TestDecide: one answer for many copies, and what becomes of the copies that
@@ -94,8 +94,8 @@ func TestCleanReply(t *testing.T) {
 		{"422 is not 421", replied(422, "x"), "422 4.1.1 x"},
 		{"session closed", replied(421, "bye"), "451 4.1.1 bye"},
 		{"our login", replied(535, "no"), "451 4.4.1 Upstream does not take mail now, try again later"},
-		{"error", upstream.Outcome{Err: envelope.Defer(451, [3]int{4, 4, 2}, "lo\rst", nil)}, "451 4.4.2 lo?st"},
-		{"error in the place of a reply", upstream.Outcome{Err: errors.New("x"), Reply: envelope.Reply{Code: 250}}, "451 4.3.0 Internal error, try again later"},
+		{"error", upstream.Outcome{Err: reply.Defer(451, [3]int{4, 4, 2}, "lo\rst", nil)}, "451 4.4.2 lo?st"},
+		{"error in the place of a reply", upstream.Outcome{Err: errors.New("x"), Reply: reply.Reply{Code: 250}}, "451 4.3.0 Internal error, try again later"},
 		{"line ends and controls", replied(550, "a\nb\x00"), "550 5.1.1 a\nb?"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -183,17 +183,17 @@ func TestDefaults(t *testing.T) {
 // TestReject answers for a listener that refuses a message itself.
 func TestReject(t *testing.T) {
 	b, lines := newLoggingBench(t, nil)
-	reply := b.relay.Reject(context.Background(), submission(htmlMessage, "a"), envelope.Refuse(552, [3]int{5, 3, 4}, "too large"))
-	if reply.String() != "552 5.3.4 too large" || len(b.rec.events) != 1 {
-		t.Errorf("got %v and %d events", reply, len(b.rec.events))
+	answer := b.relay.Reject(context.Background(), submission(htmlMessage, "a"), reply.Refuse(552, [3]int{5, 3, 4}, "too large"))
+	if answer.String() != "552 5.3.4 too large" || len(b.rec.events) != 1 {
+		t.Errorf("got %v and %d events", answer, len(b.rec.events))
 	}
 	if got := len(lines.of(t, "message refused")); got != 1 {
 		t.Errorf("%d lines, want 1", got)
 	}
 
-	reply = b.relay.Reject(context.Background(), submission(htmlMessage, "a"), &envelope.Fault{Class: envelope.Overloaded, Err: errors.New("memory")})
-	if reply.Code != 452 || len(b.rec.events) != 1 {
-		t.Errorf("for now: got %v and %d events, want no event more", reply, len(b.rec.events))
+	answer = b.relay.Reject(context.Background(), submission(htmlMessage, "a"), &reply.Fault{Class: reply.Overloaded, Err: errors.New("memory")})
+	if answer.Code != 452 || len(b.rec.events) != 1 {
+		t.Errorf("for now: got %v and %d events, want no event more", answer, len(b.rec.events))
 	}
 	if line := lines.of(t, "message refused")[1]; line["err"] != "memory" {
 		t.Errorf("err is %v, want the cause", line["err"])
@@ -236,7 +236,7 @@ func TestCopiesInFlight(t *testing.T) {
 func TestCopiesAtOnceOfTransaction(t *testing.T) {
 	b := newBench(t, nil)
 	for links, want := range map[int]int{0: 16 << 20 / 1024, 1000: 16 << 20 / (1024 + 1000*320)} {
-		m := &message{s: submission(""), tracking: Tracking{Click: true, URL: "https://t.example"}}
+		m := &outgoing{s: submission(""), tracking: Tracking{Click: true, URL: "https://t.example"}}
 		m.policy.header = []byte("Content-Type: text/html\r\n")
 		m.body, m.whole = []byte(strings.Repeat("<a href='https://e.example'>", links)), true
 		b.relay.makePlan(m, false)

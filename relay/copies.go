@@ -11,14 +11,16 @@ import (
 
 	"postern/dkim"
 	"postern/relay/envelope"
+	"postern/relay/message"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 	"postern/tracking/event"
 	"postern/tracking/rewrite"
 	"postern/tracking/token"
 )
 
-// message is a submission on its way.
-type message struct {
+// outgoing is a message on its way.
+type outgoing struct {
 	s        *Submission
 	policy   policy
 	body     []byte
@@ -56,7 +58,7 @@ type copyOf struct {
 // tried reports whether the copy was handed to an upstream, or would have been.
 func (c *copyOf) tried() bool { return c.out.Err != nil || c.out.Reply.Code != 0 }
 
-func (c *copyOf) envelopeID(m *message) string {
+func (c *copyOf) envelopeID(m *outgoing) string {
 	if m.params.EnvelopeID != "" {
 		return m.params.EnvelopeID
 	}
@@ -65,8 +67,8 @@ func (c *copyOf) envelopeID(m *message) string {
 
 // prepare runs all that is the same for every copy: header policy, then the
 // rewrite plan. Nothing has gone upstream yet.
-func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
-	header, body, separated := envelope.Split(s.Message)
+func (r *Relay) prepare(s *Submission, now time.Time) (*outgoing, error) {
+	header, body, separated := message.Split(s.Message)
 	p, err := r.applyPolicy(header, s.User)
 	if err != nil {
 		return nil, err
@@ -75,7 +77,7 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
 		return nil, err
 	}
 
-	m := &message{
+	m := &outgoing{
 		s:      s,
 		at:     now,
 		policy: p,
@@ -118,7 +120,7 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*message, error) {
 
 // makePlan parses the message. sevenBit encodes its 8-bit content, for an
 // upstream that takes none.
-func (r *Relay) makePlan(m *message, sevenBit bool) {
+func (r *Relay) makePlan(m *outgoing, sevenBit bool) {
 	m.plan = rewrite.Parse(m.policy.header, m.body, m.whole, rewrite.Options{
 		Open:          m.tracking.Open,
 		InitialOpen:   m.tracking.InitialOpen,
@@ -137,13 +139,13 @@ func (r *Relay) makePlan(m *message, sevenBit bool) {
 // dropBroken removes signatures that the rewriting breaks, where they are of a
 // domain that we sign for and that is the user's to sign for; signatures of
 // other domains are kept.
-func (r *Relay) dropBroken(m *message) (dropped bool) {
+func (r *Relay) dropBroken(m *outgoing) (dropped bool) {
 	if r.c.Signer == nil {
 		return false
 	}
 
 	out := make([]byte, 0, len(m.policy.header))
-	for _, f := range envelope.Fields(m.policy.header) {
+	for _, f := range message.Fields(m.policy.header) {
 		if f.Is("DKIM-Signature") && r.signsFor(m.s.User, dkim.SigningDomain(f.Value())) {
 			dropped = true
 			continue
@@ -167,15 +169,15 @@ func (r *Relay) maySend(s *Submission, o originators) error {
 		return refuseOriginator("MAIL FROM", from)
 	}
 	if o.unquoted {
-		return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send as "+refusedText(o.shown)+" ("+o.unclear+
+		return reply.Refuse(550, [3]int{5, 7, 1}, "You may not send as "+refusedText(o.shown)+" ("+o.unclear+
 			`): its display name has to be quoted, as in "Example, Inc." <user@domain>`)
 	}
 	if o.unclear != "" {
-		return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send as "+refusedText(o.shown)+" ("+o.unclear+
+		return reply.Refuse(550, [3]int{5, 7, 1}, "You may not send as "+refusedText(o.shown)+" ("+o.unclear+
 			"): its addresses cannot be told for certain; write it once, as name <user@domain>")
 	}
 	if len(o.from) == 0 {
-		return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send without a From")
+		return reply.Refuse(550, [3]int{5, 7, 1}, "You may not send without a From")
 	}
 
 	for _, a := range o.from {
@@ -192,7 +194,7 @@ func (r *Relay) maySend(s *Submission, o originators) error {
 }
 
 func refuseOriginator(field string, a envelope.Address) error {
-	return envelope.Refuse(550, [3]int{5, 7, 1}, "You may not send as "+refusedText(a.String())+" ("+field+")")
+	return reply.Refuse(550, [3]int{5, 7, 1}, "You may not send as "+refusedText(a.String())+" ("+field+")")
 }
 
 // maxRefusedText bounds what a refusal repeats of a message, in bytes: an
@@ -204,12 +206,12 @@ func refusedText(s string) string {
 	if s == "" {
 		return "an empty address"
 	}
-	return envelope.CleanLine(s, maxRefusedText)
+	return reply.CleanLine(s, maxRefusedText)
 }
 
 // addCopies gives each recipient one copy, however often they are named, and
 // adds those of X-MSYS-API.
-func (r *Relay) addCopies(m *message, now time.Time) error {
+func (r *Relay) addCopies(m *outgoing, now time.Time) error {
 	seen := map[envelope.Address]bool{}
 
 	add := func(rcpt envelope.Recipient, as *copyOf) {
@@ -232,7 +234,7 @@ func (r *Relay) addCopies(m *message, now time.Time) error {
 		add(rcpt, nil)
 	}
 	if len(m.copies) == 0 {
-		return envelope.Refuse(554, [3]int{5, 5, 1}, "No valid recipients")
+		return reply.Refuse(554, [3]int{5, 5, 1}, "No valid recipients")
 	}
 
 	if api := m.policy.api; api != nil {
@@ -247,7 +249,7 @@ func (r *Relay) addCopies(m *message, now time.Time) error {
 	}
 
 	if r.c.MaxRecipients > 0 && len(m.copies) > r.c.MaxRecipients {
-		return envelope.Refuse(550, [3]int{5, 5, 3}, "Too many recipients with those of X-MSYS-API")
+		return reply.Refuse(550, [3]int{5, 5, 3}, "Too many recipients with those of X-MSYS-API")
 	}
 	return nil
 }
@@ -274,7 +276,7 @@ func isPrintable(s string) bool {
 // sendAll sends the copies, several at once. Where it turns out that the
 // upstream takes no 8-bit content, the message is encoded and sent again to
 // those who did not get it.
-func (r *Relay) sendAll(ctx context.Context, m *message) {
+func (r *Relay) sendAll(ctx context.Context, m *outgoing) {
 	r.sendEach(ctx, m, m.copies)
 
 	var again []*copyOf
@@ -290,7 +292,7 @@ func (r *Relay) sendAll(ctx context.Context, m *message) {
 	}
 }
 
-func (r *Relay) sendEach(ctx context.Context, m *message, copies []*copyOf) {
+func (r *Relay) sendEach(ctx context.Context, m *outgoing, copies []*copyOf) {
 	if len(copies) == 1 {
 		r.send(ctx, m, copies[0])
 		return
@@ -351,9 +353,9 @@ func (p *bufferPool) put(buf *copyBuffer) {
 
 // send renders a copy, signs it and hands it over. A copy whose time is over is
 // left as one that could not be handed over.
-func (r *Relay) send(ctx context.Context, m *message, c *copyOf) {
+func (r *Relay) send(ctx context.Context, m *outgoing, c *copyOf) {
 	if err := ctx.Err(); err != nil {
-		overdue := envelope.Defer(451, [3]int{4, 4, 1}, "Upstream did not answer in time, try again later", err)
+		overdue := reply.Defer(451, [3]int{4, 4, 1}, "Upstream did not answer in time, try again later", err)
 		c.out = upstream.Outcome{Err: overdue}
 		return
 	}
@@ -389,7 +391,7 @@ func (r *Relay) send(ctx context.Context, m *message, c *copyOf) {
 }
 
 // head returns a copy's first fields, before those that all copies have.
-func (m *message) head(r *Relay, c *copyOf) []byte {
+func (m *outgoing) head(r *Relay, c *copyOf) []byte {
 	b := append(make([]byte, 0, len(m.received)+512), m.received...)
 
 	if r.c.PowerMTA {
@@ -405,7 +407,7 @@ func (m *message) head(r *Relay, c *copyOf) []byte {
 
 // render writes a copy into buf and returns its signature, which goes before it.
 // The same copy has the same bytes each time.
-func (r *Relay) render(m *message, c *copyOf, buf *copyBuffer) (signature []byte, err error) {
+func (r *Relay) render(m *outgoing, c *copyOf, buf *copyBuffer) (signature []byte, err error) {
 	head := m.head(r, c)
 
 	buf.b = append(slices.Grow(buf.b[:0], m.plan.Size()+len(head)), head...)
@@ -417,11 +419,11 @@ func (r *Relay) render(m *message, c *copyOf, buf *copyBuffer) (signature []byte
 		return nil, nil
 	}
 
-	header, body, _ := envelope.Split(buf.b)
+	header, body, _ := message.Split(buf.b)
 	shared := m.signing.prepare(header[len(head):])
 	signature, err = shared.Sign(m.keys, head, body, dkim.Times{Signed: m.at, Expire: r.c.SignatureLife})
 	if err != nil {
-		return nil, envelope.Defer(451, [3]int{4, 7, 0}, "Message could not be signed, try again later", err)
+		return nil, reply.Defer(451, [3]int{4, 7, 0}, "Message could not be signed, try again later", err)
 	}
 	return signature, nil
 }
@@ -454,7 +456,7 @@ type stamper struct {
 	t    token.Token
 }
 
-func (r *Relay) stamper(m *message, c *copyOf) *stamper {
+func (r *Relay) stamper(m *outgoing, c *copyOf) *stamper {
 	return &stamper{
 		keys: r.c.Keys,
 		base: m.tracking.URL,
@@ -518,6 +520,6 @@ func (s *stamper) unsubscribe(mailbox string) string {
 }
 
 // maxURL bounds a link's URL over all copies, so that one plan fits them all.
-func (m *message) maxURL(l rewrite.Link) int {
+func (m *outgoing) maxURL(l rewrite.Link) int {
 	return token.MaxURL(m.tracking.URL, m.longest, l.Target, l.Name, l.Sublink)
 }

@@ -16,6 +16,7 @@ import (
 
 	"postern/dkim"
 	"postern/relay/envelope"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 	"postern/tracking/rewrite"
 	"postern/tracking/token"
@@ -223,10 +224,10 @@ func TestSignatureThatFails(t *testing.T) {
 		t.Errorf("store and forward: got %q, %d transactions, want the same answer and none", again, len(b.queue.got))
 	}
 	for err, want := range map[error]int{
-		errDisk: 452,
-		envelope.Refuse(550, [3]int{5, 0, 0}, "no"):               452,
-		envelope.Defer(450, [3]int{4, 0, 0}, "later", nil):        450,
-		&envelope.Fault{Class: envelope.Overloaded, Err: errDisk}: 452,
+		errDisk:                                  452,
+		reply.Refuse(550, [3]int{5, 0, 0}, "no"): 452,
+		reply.Defer(450, [3]int{4, 0, 0}, "later", nil):     450,
+		&reply.Fault{Class: reply.Overloaded, Err: errDisk}: 452,
 	} {
 		if got := notQueued(err).Code; got != want {
 			t.Errorf("%v: %d, want %d", err, got, want)
@@ -286,15 +287,15 @@ func TestCopiesAtOnce(t *testing.T) {
 					to[i] = fmt.Sprint("r", i)
 				}
 
-				done := make(chan envelope.Reply)
+				done := make(chan reply.Reply)
 				go func() { done <- b.relay.Submit(context.Background(), submission(htmlMessage, to...)) }()
 				synctest.Wait()
 				if got := len(sending); got != c.want {
 					t.Errorf("%d copies at once, want %d", got, c.want)
 				}
 				close(finish)
-				if reply := <-done; reply.Code != 250 || len(b.up.got) != c.recipients {
-					t.Errorf("%v, %d copies, want %d", reply, len(b.up.got), c.recipients)
+				if answer := <-done; answer.Code != 250 || len(b.up.got) != c.recipients {
+					t.Errorf("%v, %d copies, want %d", answer, len(b.up.got), c.recipients)
 				}
 			})
 		})
@@ -347,7 +348,7 @@ func (l *lateUpstream) Send(ctx context.Context, t *upstream.Transaction) upstre
 		select {
 		case <-time.After(l.late):
 		case <-ctx.Done():
-			return upstream.Outcome{Err: envelope.Defer(451, [3]int{4, 4, 2}, "lost", ctx.Err())}
+			return upstream.Outcome{Err: reply.Defer(451, [3]int{4, 4, 2}, "lost", ctx.Err())}
 		}
 	}
 	return l.fakeUpstream.Send(ctx, t)
@@ -362,9 +363,9 @@ func TestClientGoneIsNotOverdue(t *testing.T) {
 		defer cancel()
 		b.relay.c.Upstream = &lateUpstream{b.up, time.Hour}
 
-		reply := b.relay.Submit(ctx, submission(htmlMessage, "late"))
-		if want := "451 4.4.2 lost"; reply.String() != want || len(b.queue.got) != 0 {
-			t.Errorf("got %q, %d queued, want %q and none", reply, len(b.queue.got), want)
+		answer := b.relay.Submit(ctx, submission(htmlMessage, "late"))
+		if want := "451 4.4.2 lost"; answer.String() != want || len(b.queue.got) != 0 {
+			t.Errorf("got %q, %d queued, want %q and none", answer, len(b.queue.got), want)
 		}
 	})
 }
@@ -390,7 +391,7 @@ func TestStampsOfACopy(t *testing.T) {
 		{"List-Unsubscribe", func(s *stamper) string { return strings.Trim(s.unsubscribe(""), "<>") }, token.ListUnsubscribe, rewrite.Link{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := &message{report: true, tracking: Tracking{URL: "https://T.example:8443/x"}, policy: policy{subaccount: 7}}
+			m := &outgoing{report: true, tracking: Tracking{URL: "https://T.example:8443/x"}, policy: policy{subaccount: 7}}
 			cp := &copyOf{id: b.keys.NewID(time.Now()), recipient: recipient("r")}
 			cp.as = cp
 			s := b.relay.stamper(m, cp)
@@ -421,7 +422,7 @@ func TestStampsOfACopy(t *testing.T) {
 		})
 	}
 
-	m := &message{tracking: Tracking{URL: "https://t.example"}}
+	m := &outgoing{tracking: Tracking{URL: "https://t.example"}}
 	cp := &copyOf{recipient: recipient("r")}
 	cp.as = cp
 	got := b.relay.stamper(m, cp).Link(rewrite.Link{Target: "https://e.example/", Sublink: "a/b"})

@@ -15,7 +15,9 @@ import (
 	"github.com/emersion/go-message/textproto"
 
 	"postern/relay/envelope"
+	"postern/relay/message"
 	"postern/relay/queue"
+	"postern/relay/reply"
 )
 
 // dsnReport is what a delivery status notification tells a sender.
@@ -58,7 +60,7 @@ type original struct {
 // newOriginal leaves the fields out of a header that never leave.
 func newOriginal(header, body []byte, separated bool) original {
 	o := original{header: make([]byte, 0, len(header)), body: body, whole: separated}
-	for _, f := range envelope.Fields(header) {
+	for _, f := range message.Fields(header) {
 		if !slices.ContainsFunc(neverLeave, f.Is) {
 			o.header = append(o.header, f.Raw...)
 		}
@@ -98,8 +100,8 @@ func (d dsnRecipient) status() string {
 // replyCodes reads the codes at the beginning of an answer as envelope.Reply
 // writes it. What is further behind is the other server's text, and not looked
 // at. Either may be empty.
-func replyCodes(reply string) (code, status string) {
-	first, rest, _ := strings.Cut(reply, " ")
+func replyCodes(answer string) (code, status string) {
+	first, rest, _ := strings.Cut(answer, " ")
 	if n, err := strconv.Atoi(first); err == nil && len(first) == 3 && n >= 200 && n <= 599 {
 		code = first
 		first, _, _ = strings.Cut(rest, " ")
@@ -163,9 +165,9 @@ func (r *Relay) dsn(d *dsnReport) *queue.Transaction {
 }
 
 // cutReply cleans an answer, whatever it went through, and cuts it.
-func cutReply(reply string) string {
-	reply = envelope.CleanText(reply)
-	return reply[:min(len(reply), maxDSNReply)]
+func cutReply(answer string) string {
+	answer = reply.CleanText(answer)
+	return answer[:min(len(answer), maxDSNReply)]
 }
 
 // dsnWriter writes one notification.
@@ -187,7 +189,7 @@ func (d *dsnWriter) report() ([]byte, error) {
 	if err := d.write(&out); err != nil {
 		return nil, err
 	}
-	return out.Bytes(), envelope.Check(out.Bytes())
+	return out.Bytes(), message.Check(out.Bytes())
 }
 
 func (d *dsnWriter) write(out io.Writer) error {
@@ -366,7 +368,7 @@ func writeBlock(w io.Writer, fields []dsnField) error {
 }
 
 // oneLine makes others' text fit for a field of its own.
-func oneLine(s string) string { return envelope.CleanLine(s, maxDSNReply) }
+func oneLine(s string) string { return reply.CleanLine(s, maxDSNReply) }
 
 // asciiOnly puts a question mark in the place of each byte that is not ASCII.
 func asciiOnly(b []byte) []byte {

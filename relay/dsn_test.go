@@ -15,7 +15,9 @@ import (
 	"testing"
 
 	"postern/relay/envelope"
+	"postern/relay/message"
 	"postern/relay/queue"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 	"postern/tracking/event"
 )
@@ -32,7 +34,7 @@ const secretFields = "Bcc: hidden-one@secret.example\r\n" +
 // each part.
 func dsnParts(t *testing.T, dsn []byte) (types, bodies []string) {
 	t.Helper()
-	if err := envelope.Check(dsn); err != nil {
+	if err := message.Check(dsn); err != nil {
 		t.Error(err)
 	}
 	msg, err := mail.ReadMessage(bytes.NewReader(dsn))
@@ -82,14 +84,14 @@ func findDSN(t *testing.T, ts []*queue.Transaction) []byte {
 
 // TestDSNKeepsSecrets: what nobody gets to see is not returned, either.
 func TestDSNKeepsSecrets(t *testing.T) {
-	message := "Subject: hello\r\n" + secretFields + "From: a@example.com\r\n\r\nthe body\r\n"
+	msg := "Subject: hello\r\n" + secretFields + "From: a@example.com\r\n\r\nthe body\r\n"
 
 	for _, ret := range []string{"", "HDRS", "FULL"} {
 		for _, way := range []string{"mixed answer", "retried", "stored by another version"} {
 			t.Run(way+" "+ret, func(t *testing.T) {
 				b := newBench(t, func(c *Config) { c.MsysAPI, c.QueueAlways = true, way != "mixed answer" })
 				b.up.answers["b"] = replied(550, "no")
-				s := submission(message, "a", "b")
+				s := submission(msg, "a", "b")
 				s.Envelope.Params.Return = ret
 				b.relay.Submit(context.Background(), s)
 
@@ -146,8 +148,8 @@ func TestNoDSN(t *testing.T) {
 				s.Envelope.From = c.from
 				s.Envelope.Recipients[1].Notify = c.notify
 
-				if reply := b.relay.Submit(context.Background(), s); reply.Code != 250 {
-					t.Fatalf("got %v, want 250", reply)
+				if answer := b.relay.Submit(context.Background(), s); answer.Code != 250 {
+					t.Fatalf("got %v, want 250", answer)
 				}
 				queued := b.queue.got
 				if way != "mixed answer" {
@@ -231,7 +233,7 @@ func TestDSNPlainer(t *testing.T) {
 // TestDSNForSevenBitUpstream: a DSN has 8-bit content only where the upstream
 // takes it.
 func TestDSNForSevenBitUpstream(t *testing.T) {
-	message := "From: a@example.com\r\nSubject: gr\u00fcn\r\nContent-Type: text/plain; charset=utf-8\r\n\r\ngr\u00fcn\r\n"
+	msg := "From: a@example.com\r\nSubject: gr\u00fcn\r\nContent-Type: text/plain; charset=utf-8\r\n\r\ngr\u00fcn\r\n"
 
 	for _, takes := range []bool{true, false} {
 		for _, ret := range []string{"HDRS", "FULL"} {
@@ -243,7 +245,7 @@ func TestDSNForSevenBitUpstream(t *testing.T) {
 				tr := b.relay.dsn(&dsnReport{
 					to:       envelope.Address{Local: "a", Domain: "example.com"},
 					params:   envelope.MailParams{Return: ret},
-					original: newOriginal(envelope.Split([]byte(message))),
+					original: newOriginal(message.Split([]byte(msg))),
 					failed:   []dsnRecipient{{recipient: submission("", "b").Envelope.Recipients[0], reply: "550 no"}},
 				})
 				if tr.EightBit != takes || has8bit(tr.Message(0)) != takes {
@@ -318,11 +320,11 @@ func TestManyAnswersOneTransaction(t *testing.T) {
 	for i := range 50 {
 		name := fmt.Sprint("r", i)
 		to = append(to, name)
-		b.up.answers[name] = upstream.Outcome{Upstream: "up", Reply: envelope.Reply{Code: 450, Text: "later, " + name}}
+		b.up.answers[name] = upstream.Outcome{Upstream: "up", Reply: reply.Reply{Code: 450, Text: "later, " + name}}
 	}
 
-	if reply := b.relay.Submit(context.Background(), submission(htmlMessage, to...)); reply.Code != 250 {
-		t.Fatal(reply)
+	if answer := b.relay.Submit(context.Background(), submission(htmlMessage, to...)); answer.Code != 250 {
+		t.Fatal(answer)
 	}
 	if len(b.queue.got) != 1 || len(b.queue.got[0].Copies) != 50 {
 		t.Fatalf("%d transactions, want 1 with 50 copies", len(b.queue.got))
@@ -342,14 +344,14 @@ func TestQueuedInParts(t *testing.T) {
 	for i := range 300 {
 		fmt.Fprintf(&body, "<a href=\"https://example.com/%d/%s\">x</a>\r\n", i, strings.Repeat("y", 1500))
 	}
-	message := "From: a@example.com\r\nContent-Type: text/html\r\n\r\n<body>" + body.String() + "</body>\r\n"
+	msg := "From: a@example.com\r\nContent-Type: text/html\r\n\r\n<body>" + body.String() + "</body>\r\n"
 	to := make([]string, 20)
 	for i := range to {
 		to[i] = fmt.Sprint("r", i)
 	}
 
-	if reply := b.relay.Submit(context.Background(), submission(message, to...)); reply.Code != 250 {
-		t.Fatal(reply)
+	if answer := b.relay.Submit(context.Background(), submission(msg, to...)); answer.Code != 250 {
+		t.Fatal(answer)
 	}
 	copies := 0
 	for _, tr := range b.queue.got {
@@ -374,13 +376,13 @@ func TestQueuedInParts(t *testing.T) {
 func TestEventsAreBounded(t *testing.T) {
 	metadata := `{"k":"` + strings.Repeat("m", 9_900) + `"}`
 	tag := strings.Repeat("\\\"", 120)
-	message := "From: a@example.com\r\nSubject: " + strings.Repeat("\"", 990) + "\r\nX-MSYS-API: {\"metadata\":" + metadata +
+	msg := "From: a@example.com\r\nSubject: " + strings.Repeat("\"", 990) + "\r\nX-MSYS-API: {\"metadata\":" + metadata +
 		",\r\n \"tags\":[\"" + tag + "\",\"" + tag + "\"]}\r\n\r\n" + strings.Repeat("x", 8_000) + "\r\n"
 
 	for _, recipients := range []int{250, 600} {
 		b := newBench(t, func(c *Config) { c.MsysAPI, c.Signer = true, nil })
 		b.up.forget = true
-		s := submission(message)
+		s := submission(msg)
 		for i := range recipients {
 			name := fmt.Sprintf("\"%060d", i)
 			s.Envelope.Recipients = append(s.Envelope.Recipients, envelope.Recipient{Address: envelope.Address{Local: name, Domain: "example.net"}})
@@ -389,8 +391,8 @@ func TestEventsAreBounded(t *testing.T) {
 			}
 		}
 
-		if reply := b.relay.Submit(context.Background(), s); reply.Code != 250 {
-			t.Fatal(reply)
+		if answer := b.relay.Submit(context.Background(), s); answer.Code != 250 {
+			t.Fatal(answer)
 		}
 		if want := 2*recipients - 1; len(b.rec.events) != want {
 			t.Errorf("%d events, want %d", len(b.rec.events), want)
@@ -425,17 +427,17 @@ func TestLongMetadata(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, func(conf *Config) { conf.MsysAPI = true })
-			reply := b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: "+c.api+"\r\n"), "a"))
-			if reply.Code != c.code || c.code == 550 && reply.Enhanced != [3]int{5, 6, 0} {
-				t.Errorf("got %v, want %d", reply, c.code)
+			answer := b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: "+c.api+"\r\n"), "a"))
+			if answer.Code != c.code || c.code == 550 && answer.Enhanced != [3]int{5, 6, 0} {
+				t.Errorf("got %v, want %d", answer, c.code)
 			}
 		})
 	}
 
 	b := newBench(t, nil)
-	reply := b.relay.Submit(context.Background(), submission(withFields("X-Virtual-MTA: "+strings.Repeat("v", 900)+"\r\n"), "a"))
-	if reply.Code != 550 {
-		t.Errorf("VirtualMTA of 900 bytes: %v, want 550", reply)
+	answer := b.relay.Submit(context.Background(), submission(withFields("X-Virtual-MTA: "+strings.Repeat("v", 900)+"\r\n"), "a"))
+	if answer.Code != 550 {
+		t.Errorf("VirtualMTA of 900 bytes: %v, want 550", answer)
 	}
 }
 

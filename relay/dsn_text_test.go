@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"postern/relay/envelope"
+	"postern/relay/message"
 	"postern/relay/queue"
 )
 
@@ -397,7 +398,7 @@ func TestDSNAboutBrokenHeader(t *testing.T) {
 		original: newOriginal([]byte("A: b\rc\r\n"), nil, false),
 		failed:   []dsnRecipient{{recipient: recipient("a"), reply: "550 no"}},
 	})
-	if err := envelope.Check(tr.Message(0)); err != nil || !strings.Contains(got, "Content-Type: text/plain; charset=us-ascii\r\n\r\nThis is") {
+	if err := message.Check(tr.Message(0)); err != nil || !strings.Contains(got, "Content-Type: text/plain; charset=us-ascii\r\n\r\nThis is") {
 		t.Errorf("%v in\n%s", err, got)
 	}
 }

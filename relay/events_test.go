@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"postern/relay/envelope"
 	"postern/relay/queue"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 	"postern/tracking/event"
 )
@@ -115,7 +115,7 @@ func checkEvent(t *testing.T, name, got, want string) {
 // TestEventsOfARetry: delays while it waits, one bounce when it is given up, and
 // nothing but the injection where it arrives.
 func TestEventsOfARetry(t *testing.T) {
-	lost := upstream.Outcome{Err: envelope.Defer(451, [3]int{4, 4, 2}, "lost", nil)}
+	lost := upstream.Outcome{Err: reply.Defer(451, [3]int{4, 4, 2}, "lost", nil)}
 
 	for _, c := range []struct {
 		name string

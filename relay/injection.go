@@ -11,6 +11,8 @@ import (
 	"github.com/emersion/go-message/charset"
 
 	"postern/relay/envelope"
+	"postern/relay/message"
+	"postern/relay/reply"
 	"postern/tracking/event"
 )
 
@@ -24,7 +26,7 @@ const (
 
 // template returns what the events of a message's copies have in common: an
 // injection event without the copy's own facts.
-func (r *Relay) template(m *message) event.Event {
+func (r *Relay) template(m *outgoing) event.Event {
 	t := &m.tracking
 	e := event.Event{
 		Type:          event.Injection,
@@ -48,7 +50,7 @@ func (r *Relay) template(m *message) event.Event {
 }
 
 // injection returns the event of a copy that the upstream took.
-func (r *Relay) injection(m *message, c *copyOf) *event.Event {
+func (r *Relay) injection(m *outgoing, c *copyOf) *event.Event {
 	e := m.event
 	e.MessageID, e.Timestamp = c.id.String(), event.Timestamp{Time: c.at}
 	e.ID = event.StableID(string(e.Type), e.MessageID)
@@ -58,7 +60,7 @@ func (r *Relay) injection(m *message, c *copyOf) *event.Event {
 }
 
 // bounce returns the event of a copy that a mixed answer leaves refused.
-func (r *Relay) bounce(m *message, c *copyOf) *event.Event {
+func (r *Relay) bounce(m *outgoing, c *copyOf) *event.Event {
 	e := r.injection(m, c)
 	e.Type, e.DelvMethod = event.Bounce, "esmtp"
 	e.ID = event.StableID(string(e.Type), e.MessageID)
@@ -76,7 +78,7 @@ const (
 
 // eventSizes returns bounds for the encoded length of an injection event of the
 // message, and of a bounce event, whoever of its recipients it is for.
-func (r *Relay) eventSizes(m *message) (injection, bounce int, err error) {
+func (r *Relay) eventSizes(m *outgoing) (injection, bounce int, err error) {
 	e := m.event
 	e.ID, e.MessageID = "0", "0"
 	e.Timestamp = event.Timestamp{Time: m.at}
@@ -105,8 +107,8 @@ func refusedMessage(s *Submission) event.Local {
 		From:    s.Envelope.From.String(),
 	}
 
-	header, _, _ := envelope.Split(s.Message)
-	for i, f := range envelope.Fields(header) {
+	header, _, _ := message.Split(s.Message)
+	for i, f := range message.Fields(header) {
 		switch {
 		case i >= maxFields:
 			return local
@@ -121,7 +123,7 @@ func refusedMessage(s *Submission) event.Local {
 
 // recordRejections writes a policy_rejection event for each recipient of a
 // message that is refused here, and returns the events' message ids.
-func (r *Relay) recordRejections(ctx context.Context, s *Submission, local event.Local, reply envelope.Reply) []string {
+func (r *Relay) recordRejections(ctx context.Context, s *Submission, local event.Local, answer reply.Reply) []string {
 	now := r.c.Now()
 	events := make([]*event.Event, 0, len(s.Envelope.Recipients))
 	ids := make([]string, 0, len(s.Envelope.Recipients))
@@ -139,7 +141,7 @@ func (r *Relay) recordRejections(ctx context.Context, s *Submission, local event
 			SubaccountID: s.User.Subaccount,
 			Local:        local,
 		}
-		setFailure(e, reply.String())
+		setFailure(e, answer.String())
 
 		events = append(events, e)
 		ids = append(ids, e.MessageID)

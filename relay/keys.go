@@ -7,11 +7,12 @@ import (
 
 	"postern/dkim"
 	"postern/relay/envelope"
+	"postern/relay/reply"
 )
 
 // chooseKeys finds the keys that sign a message. A message that none is found
 // for is refused, or goes unsigned.
-func (r *Relay) chooseKeys(m *message) error {
+func (r *Relay) chooseKeys(m *outgoing) error {
 	if r.c.Signer == nil {
 		return nil
 	}
@@ -26,7 +27,7 @@ func (r *Relay) chooseKeys(m *message) error {
 	}
 
 	if r.c.RequireSignature {
-		return envelope.Refuse(550, [3]int{5, 7, 20}, "No DKIM key for "+domainText(m)+" (From): "+why)
+		return reply.Refuse(550, [3]int{5, 7, 20}, "No DKIM key for "+domainText(m)+" (From): "+why)
 	}
 	r.unsigned.Inc()
 	r.noteUnsigned(m, why)
@@ -34,7 +35,7 @@ func (r *Relay) chooseKeys(m *message) error {
 }
 
 // domainText names the domain of From for people.
-func domainText(m *message) string {
+func domainText(m *outgoing) string {
 	if a := m.policy.origin.author(); !a.IsNull() {
 		return refusedText(a.Domain)
 	}
@@ -44,7 +45,7 @@ func domainText(m *message) string {
 // keysFor returns the keys that sign: the one that X-MSYS-API asks for, where
 // its domain is the user's to sign for, else the one that the operator gave the
 // user, else those of the author's domain. Where there are none, why says so.
-func (r *Relay) keysFor(m *message) (keys []dkim.Key, why string, err error) {
+func (r *Relay) keysFor(m *outgoing) (keys []dkim.Key, why string, err error) {
 	user := m.s.User
 
 	if api := m.policy.api; api != nil && api.Options.DKIMKey != "" {
@@ -88,7 +89,7 @@ func (r *Relay) keysFor(m *message) (keys []dkim.Key, why string, err error) {
 // sentAsHeld reports whether a user that is held to no domain sends as one that
 // another user is held to. A parent's signature would count for it, too (RFC
 // 7489 section 3.1.1).
-func (r *Relay) sentAsHeld(m *message) bool {
+func (r *Relay) sentAsHeld(m *outgoing) bool {
 	if len(m.s.User.FromDomains) > 0 {
 		return false
 	}
@@ -105,7 +106,7 @@ func (r *Relay) signsFor(u User, domain string) bool {
 
 // noteUnsigned logs a message that goes without a signature, at most once a
 // minute for each domain.
-func (r *Relay) noteUnsigned(m *message, why string) {
+func (r *Relay) noteUnsigned(m *outgoing, why string) {
 	domain := envelope.ASCIIDomain(m.policy.origin.author().Domain)
 	if !r.notes.due("unsigned "+domain, r.c.Now()) {
 		return

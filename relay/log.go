@@ -7,6 +7,7 @@ import (
 
 	"postern/relay/envelope"
 	"postern/relay/queue"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 	"postern/tracking/event"
 )
@@ -95,7 +96,7 @@ func (c *copyOf) outcome() string {
 }
 
 // log writes a line for each copy of a message, and one that sums them up.
-func (r *Relay) log(s *Submission, m *message, reply envelope.Reply, took time.Duration) {
+func (r *Relay) log(s *Submission, m *outgoing, answer reply.Reply, took time.Duration) {
 	counts := map[string]int{}
 	for _, c := range m.copies {
 		r.copies.WithLabelValues(c.result()).Inc()
@@ -122,7 +123,7 @@ func (r *Relay) log(s *Submission, m *message, reply envelope.Reply, took time.D
 	}
 
 	level := slog.LevelInfo
-	if reply.Code/100 != 2 {
+	if answer.Code/100 != 2 {
 		level = slog.LevelWarn
 	}
 
@@ -140,7 +141,7 @@ func (r *Relay) log(s *Submission, m *message, reply envelope.Reply, took time.D
 		slog.Int("bounced", counts[outcomeBounced]),
 		slog.Int("refused", counts[outcomeRefused]),
 		slog.Int("deferred", counts[outcomeDeferred]),
-		slog.String("reply", event.Clip(reply.String(), maxLogged)),
+		slog.String("reply", event.Clip(answer.String(), maxLogged)),
 		tookSeconds(took),
 	)
 }
@@ -148,8 +149,8 @@ func (r *Relay) log(s *Submission, m *message, reply envelope.Reply, took time.D
 // logRefused writes the lines of a message that goes nowhere: one for the
 // message, and one for each recipient, of whom ids are the message ids of their
 // policy_rejection events, where they have any.
-func (r *Relay) logRefused(s *Submission, local event.Local, ids []string, reply envelope.Reply, err error) {
-	said := reply.String()
+func (r *Relay) logRefused(s *Submission, local event.Local, ids []string, answer reply.Reply, err error) {
+	said := answer.String()
 	attrs := []slog.Attr{
 		slog.String("session", s.Session),
 		slog.String("user", s.User.Name),
@@ -168,7 +169,7 @@ func (r *Relay) logRefused(s *Submission, local event.Local, ids []string, reply
 	r.c.Log.LogAttrs(context.Background(), slog.LevelWarn, "message refused", attrs...)
 
 	outcome := outcomeDeferred
-	if reply.Code/100 == 5 {
+	if answer.Code/100 == 5 {
 		outcome = outcomeRefused
 	}
 	for i, rcpt := range s.Envelope.Recipients {

@@ -12,6 +12,7 @@ import (
 
 	"postern/relay/envelope"
 	"postern/relay/queue"
+	"postern/relay/reply"
 	"postern/tracking/event"
 )
 
@@ -63,8 +64,8 @@ func TestEachCopyHasItsLine(t *testing.T) {
 	b, lines := newLoggingBench(t, nil)
 	b.up.answers["gone"] = replied(550, "no such user")
 	b.up.answers["full"] = replied(450, "mailbox full")
-	reply := b.relay.Submit(context.Background(), submission("X-Job: spring\r\n"+htmlMessage, "ok", "gone", "full"))
-	if got := reply.String(); got != "250 2.0.0 Ok: queued as s.1" {
+	answer := b.relay.Submit(context.Background(), submission("X-Job: spring\r\n"+htmlMessage, "ok", "gone", "full"))
+	if got := answer.String(); got != "250 2.0.0 Ok: queued as s.1" {
 		t.Errorf("got %s, want the id that leads to all copies", got)
 	}
 
@@ -139,9 +140,9 @@ func TestAnswerOfOneCopy(t *testing.T) {
 // spool, and in the events of all copies.
 func TestSessionStandsInSpoolAndEvents(t *testing.T) {
 	b, lines := newLoggingBench(t, func(c *Config) { c.QueueAlways = true })
-	reply := b.relay.Submit(context.Background(), submission(htmlMessage, "a", "b"))
-	if reply.Text != "Ok: queued as s.1" {
-		t.Fatalf("got %v", reply)
+	answer := b.relay.Submit(context.Background(), submission(htmlMessage, "a", "b"))
+	if answer.Text != "Ok: queued as s.1" {
+		t.Fatalf("got %v", answer)
 	}
 	for _, q := range b.queue.got {
 		if q.Session != "s.1" {
@@ -327,9 +328,9 @@ func TestRefusalIsCleanAndBounded(t *testing.T) {
 	s.User.FromDomains = []string{"own.example"}
 	s.Envelope.From = envelope.Address{}
 
-	reply := b.relay.Submit(context.Background(), s).String()
-	if len(reply) > 510 || !strings.HasPrefix(reply, "550 5.7.1 You may not send as ??aaaa") {
-		t.Errorf("got %d bytes: %s", len(reply), reply)
+	answer := b.relay.Submit(context.Background(), s).String()
+	if len(answer) > 510 || !strings.HasPrefix(answer, "550 5.7.1 You may not send as ??aaaa") {
+		t.Errorf("got %d bytes: %s", len(answer), answer)
 	}
 }
 
@@ -337,8 +338,8 @@ func TestRefusalIsCleanAndBounded(t *testing.T) {
 func TestDeferredHereHasLines(t *testing.T) {
 	b, lines := newLoggingBench(t, nil)
 	b.rec.full = true
-	if reply := b.relay.Submit(context.Background(), submission(htmlMessage, "r")); reply.Code != 452 {
-		t.Fatalf("got %v, want 452", reply)
+	if answer := b.relay.Submit(context.Background(), submission(htmlMessage, "r")); answer.Code != 452 {
+		t.Fatalf("got %v, want 452", answer)
 	}
 	check(t, lines.of(t, "copy")[0], map[string]any{"outcome": "deferred", "message_id": "", "recipient": "r@Example.NET"})
 	if len(b.rec.events) != 0 {
@@ -350,7 +351,7 @@ func TestDeferredHereHasLines(t *testing.T) {
 func TestCopyThatCouldNotBeSentSaysWhy(t *testing.T) {
 	b, lines := newLoggingBench(t, nil)
 	out := replied(0, "")
-	out.Err = envelope.Defer(451, [3]int{4, 4, 1}, "Upstream is not reachable, try again later", errors.New("connection refused"))
+	out.Err = reply.Defer(451, [3]int{4, 4, 1}, "Upstream is not reachable, try again later", errors.New("connection refused"))
 	b.up.answers["r"] = out
 	b.relay.Submit(context.Background(), submission(htmlMessage, "r"))
 	line := lines.of(t, "copy")[0]

@@ -11,6 +11,7 @@ import (
 
 	"postern/relay/envelope"
 	"postern/relay/queue"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 )
 
@@ -42,7 +43,7 @@ func steppingClock() func() time.Time {
 // TestLinesOfAMessage, each with all that it says.
 func TestLinesOfAMessage(t *testing.T) {
 	b, lines := newLoggingBench(t, func(c *Config) { c.Now = steppingClock() })
-	lost := upstream.Outcome{Upstream: "b:25", Err: envelope.Defer(451, [3]int{4, 4, 2}, "lost", errors.New("cut"))}
+	lost := upstream.Outcome{Upstream: "b:25", Err: reply.Defer(451, [3]int{4, 4, 2}, "lost", errors.New("cut"))}
 	b.up.answers["a"] = lost
 	b.submit(submission("X-Job: spring\r\n"+htmlMessage, "a"))
 
@@ -134,7 +135,7 @@ func TestLinesOfARefusedMessage(t *testing.T) {
 	s := submission("From: =?utf-8?q?J=C3=B6?= <a@example.com>\r\nSubject: hello\r\n\r\nx\r\n", "a")
 	s.User.FromDomains = []string{"own.example"}
 	s.Envelope.From.Domain = "own.example"
-	reply := b.submit(s)
+	answer := b.submit(s)
 
 	checkLine(t, lines.of(t, "message refused")[0], map[string]any{
 		"level":       "WARN",
@@ -147,7 +148,7 @@ func TestLinesOfARefusedMessage(t *testing.T) {
 		"subject":     "hello",
 		"size":        float64(len(s.Message)),
 		"recipients":  1.0,
-		"reply":       reply,
+		"reply":       answer,
 	})
 	checkLine(t, lines.of(t, "copy")[0], map[string]any{
 		"level":        "WARN",
@@ -155,7 +156,7 @@ func TestLinesOfARefusedMessage(t *testing.T) {
 		"message_id":   b.rec.events[0].MessageID,
 		"recipient":    "a@Example.NET",
 		"outcome":      "refused",
-		"reply":        reply,
+		"reply":        answer,
 		"upstream":     "",
 		"session":      "s.1",
 		"user":         "u",
@@ -175,7 +176,7 @@ func TestLineOfARetry(t *testing.T) {
 	b, lines := newLoggingBench(t, func(c *Config) { c.QueueAlways, c.Now = true, steppingClock() })
 	b.submit(submission("X-Job: spring\r\n"+htmlMessage, "a"))
 	lines.out.Reset()
-	b.up.answers["a"] = upstream.Outcome{Upstream: "b:25", Err: envelope.Defer(451, [3]int{4, 4, 2}, "lost", errors.New("cut"))}
+	b.up.answers["a"] = upstream.Outcome{Upstream: "b:25", Err: reply.Defer(451, [3]int{4, 4, 2}, "lost", errors.New("cut"))}
 	b.relay.Deliver(context.Background(), b.queue.got[0], 0, 4)
 
 	checkLine(t, lines.of(t, "copy")[0], map[string]any{
@@ -214,7 +215,7 @@ func TestLineOfADSN(t *testing.T) {
 		user:    "u",
 	})
 	b.relay.logQueuedDSN(tr)
-	b.up.answers["s"] = upstream.Outcome{Upstream: "b:25", Err: envelope.Defer(451, [3]int{4, 4, 2}, "lost", errors.New("cut"))}
+	b.up.answers["s"] = upstream.Outcome{Upstream: "b:25", Err: reply.Defer(451, [3]int{4, 4, 2}, "lost", errors.New("cut"))}
 	b.relay.Deliver(context.Background(), tr, 0, 0)
 
 	got := lines.of(t, "dsn")
@@ -260,7 +261,7 @@ func TestLinesAreBounded(t *testing.T) {
 	s = submission("From: "+long+"\r\nSubject: "+long+"\r\nX-MSYS-API: x\r\n\r\n", "a")
 	s.Envelope.From = far
 	b.submit(s)
-	b.relay.logRefused(s, refusedMessage(s), nil, envelope.Reply{Code: 550, Text: long}, errors.New("x"))
+	b.relay.logRefused(s, refusedMessage(s), nil, reply.Reply{Code: 550, Text: long}, errors.New("x"))
 
 	for _, msg := range []string{"copy", "dsn", "message", "message refused"} {
 		found := lines.of(t, msg)

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"postern/relay/envelope"
+	"postern/relay/reply"
 )
 
 // msysAPI is what a message's X-MSYS-API field asks for (SparkPost's SMTP API).
@@ -67,8 +68,8 @@ const (
 )
 
 func msysRefusal(format string, args ...any) error {
-	text := envelope.CleanLine(fmt.Sprintf(format, args...), maxMsysRefusal)
-	return envelope.Refuse(550, [3]int{5, 6, 0}, "X-MSYS-API: "+text)
+	text := reply.CleanLine(fmt.Sprintf(format, args...), maxMsysRefusal)
+	return reply.Refuse(550, [3]int{5, 6, 0}, "X-MSYS-API: "+text)
 }
 
 // parseMsysAPI reads the field's raw bytes.

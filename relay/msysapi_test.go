@@ -7,7 +7,8 @@ import (
 	"testing"
 
 	"postern/dkim"
-	"postern/relay/envelope"
+
+	"postern/relay/reply"
 )
 
 // TestLimitsOfXMsysAPI at their bounds.
@@ -59,8 +60,8 @@ func TestLimitsOfXMsysAPI(t *testing.T) {
 		})
 	}
 
-	if err := msysRefusal("%s", strings.Repeat("x", 451)); len(envelope.ReplyFor(err).Text) != len("X-MSYS-API: ")+450 {
-		t.Errorf("a refusal says %d bytes, want 450", len(envelope.ReplyFor(err).Text))
+	if err := msysRefusal("%s", strings.Repeat("x", 451)); len(reply.ReplyFor(err).Text) != len("X-MSYS-API: ")+450 {
+		t.Errorf("a refusal says %d bytes, want 450", len(reply.ReplyFor(err).Text))
 	}
 	if got := msysRefusal("a\r\nb").Error(); got != "550 5.6.0 X-MSYS-API: a??b" {
 		t.Errorf("got %q", got)

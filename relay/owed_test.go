@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"postern/relay/envelope"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 	"postern/tracking/event"
 )
@@ -86,7 +86,7 @@ func (c *countingUpstream) Send(ctx context.Context, _ *upstream.Transaction) up
 	c.calls++
 	c.mu.Unlock()
 	<-ctx.Done()
-	return upstream.Outcome{Err: envelope.Defer(451, [3]int{4, 4, 2}, "lost", errors.New("cut"))}
+	return upstream.Outcome{Err: reply.Defer(451, [3]int{4, 4, 2}, "lost", errors.New("cut"))}
 }
 
 // TestOverdueCopiesAreNotSent: what is left when the client's patience is over
@@ -96,9 +96,9 @@ func TestOverdueCopiesAreNotSent(t *testing.T) {
 	up := &countingUpstream{fakeUpstream: b.up}
 	b.relay.c.Upstream = up
 
-	reply := b.relay.Submit(context.Background(), submission(htmlMessage, "a", "b", "c", "d"))
-	if reply.Code != 250 || len(b.queue.got) != 1 || len(b.queue.got[0].Copies) != 4 {
-		t.Errorf("%v, queued %+v, want 250 and four copies", reply, b.queue.got)
+	answer := b.relay.Submit(context.Background(), submission(htmlMessage, "a", "b", "c", "d"))
+	if answer.Code != 250 || len(b.queue.got) != 1 || len(b.queue.got[0].Copies) != 4 {
+		t.Errorf("%v, queued %+v, want 250 and four copies", answer, b.queue.got)
 	}
 	if up.calls > 1 {
 		t.Errorf("%d copies were sent, want at most 1", up.calls)

@@ -10,7 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
+	"postern/relay/reply"
 )
 
 // HeaderNames are the names of the fields that talk to PowerMTA; each has a
@@ -49,10 +50,10 @@ const maxFields = 2000
 // those that the gateway removes or changes. Of several X-Job the first
 // counts, the others go; so for X-Virtual-MTA.
 func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
-	fields := envelope.Fields(header)
+	fields := message.Fields(header)
 	if len(fields) > maxFields {
 		text := fmt.Sprintf("Message has more than %d header fields", maxFields)
-		return policy{}, envelope.Refuse(550, [3]int{5, 6, 0}, text)
+		return policy{}, reply.Refuse(550, [3]int{5, 6, 0}, text)
 	}
 
 	p := policy{header: make([]byte, 0, len(header)+256), subaccount: u.Subaccount}
@@ -137,11 +138,11 @@ func (r *Relay) addFields(p *policy, u User) error {
 
 	if len(p.virtualMTA) > maxVirtualMTA {
 		text := fmt.Sprintf("The name of a VirtualMTA is longer than %d bytes", maxVirtualMTA)
-		return envelope.Refuse(550, [3]int{5, 6, 0}, text)
+		return reply.Refuse(550, [3]int{5, 6, 0}, text)
 	}
 	if p.virtualMTA != "" && !r.knownVirtualMTA(p.virtualMTA) {
-		text := envelope.CleanText(fmt.Sprintf("Unknown VirtualMTA %.100q", p.virtualMTA))
-		return envelope.Refuse(550, [3]int{5, 6, 0}, text)
+		text := reply.CleanText(fmt.Sprintf("Unknown VirtualMTA %.100q", p.virtualMTA))
+		return reply.Refuse(550, [3]int{5, 6, 0}, text)
 	}
 
 	if p.subaccount > 0 && r.c.PowerMTA && r.c.Headers.Subaccount != "" {
@@ -165,7 +166,7 @@ func isToken(s string) bool {
 }
 
 // takeMsysAPI reads X-MSYS-API, which a message may have once.
-func (p *policy) takeMsysAPI(f envelope.Field) error {
+func (p *policy) takeMsysAPI(f message.Field) error {
 	if p.api != nil {
 		return msysRefusal("the field stands twice")
 	}
@@ -177,10 +178,10 @@ func (p *policy) takeMsysAPI(f envelope.Field) error {
 
 // takeSubaccount reads X-Sp-Subaccount-Id: the user's own comes first, for it
 // is an account's boundary; an invalid one goes, with a log line.
-func (r *Relay) takeSubaccount(p *policy, f envelope.Field, u User) {
+func (r *Relay) takeSubaccount(p *policy, f message.Field, u User) {
 	n, err := strconv.ParseUint(f.Value(), 10, 32)
 	if err != nil || n == 0 {
-		r.c.Log.Warn("invalid subaccount header removed", "user", u.Name, "value", envelope.CleanText(f.Value()))
+		r.c.Log.Warn("invalid subaccount header removed", "user", u.Name, "value", reply.CleanText(f.Value()))
 		return
 	}
 
@@ -192,7 +193,7 @@ func (r *Relay) takeSubaccount(p *policy, f envelope.Field, u User) {
 // goes reports whether a field is removed: those that never leave, those that
 // only the gateway may set, and those that only PowerMTA would remove where the
 // upstream is another.
-func (r *Relay) goes(f envelope.Field) bool {
+func (r *Relay) goes(f message.Field) bool {
 	if slices.ContainsFunc(neverLeave, f.Is) || f.Is(r.c.Headers.MessageID) {
 		return true
 	}
@@ -206,7 +207,7 @@ func (r *Relay) goes(f envelope.Field) bool {
 
 // appendJob puts the safe X-Job where the message had its own: with the very
 // bytes that came, where they are safe already.
-func (p *policy) appendJob(r *Relay, f envelope.Field) {
+func (p *policy) appendJob(r *Relay, f message.Field) {
 	if p.job == "" || !r.c.PowerMTA {
 		return
 	}

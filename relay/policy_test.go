@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"postern/relay/envelope"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 	"postern/tracking/event"
 	"postern/tracking/token"
@@ -54,18 +55,18 @@ func TestMsysAPI(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, func(conf *Config) { conf.MsysAPI, conf.Pools = true, []Pool{{Name: "pool1"}} })
-			reply := b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: "+c.json+"\r\n"), "a"))
+			answer := b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: "+c.json+"\r\n"), "a"))
 			if c.refused != "" {
-				if reply.Code != 550 || reply.Enhanced != [3]int{5, 6, 0} || !strings.Contains(reply.Text, c.refused) {
-					t.Errorf("%v", reply)
+				if answer.Code != 550 || answer.Enhanced != [3]int{5, 6, 0} || !strings.Contains(answer.Text, c.refused) {
+					t.Errorf("%v", answer)
 				}
 				if len(b.rec.events) != 1 || b.rec.events[0].Type != event.PolicyRejection {
 					t.Errorf("events %v", b.rec.events)
 				}
 				return
 			}
-			if reply.Code != 250 {
-				t.Fatalf("%v", reply)
+			if answer.Code != 250 {
+				t.Fatalf("%v", answer)
 			}
 			got := map[string]bool{}
 			for _, sent := range b.up.got {
@@ -288,9 +289,9 @@ func TestFromDomains(t *testing.T) {
 			s := submission(c.header+"\r\nx\r\n", "r")
 			s.User.FromDomains = []string{"bob.example", "*.bob.example"}
 			s.Envelope.From, _ = envelope.FromUnquoted(c.envelope)
-			reply := b.relay.Submit(context.Background(), s)
-			if reply.Code != c.code || c.code == 550 && reply.Enhanced != [3]int{5, 7, 1} {
-				t.Errorf("%v", reply)
+			answer := b.relay.Submit(context.Background(), s)
+			if answer.Code != c.code || c.code == 550 && answer.Enhanced != [3]int{5, 7, 1} {
+				t.Errorf("%v", answer)
 			}
 		})
 	}
@@ -321,9 +322,9 @@ func TestDKIMChoice(t *testing.T) {
 			s := submission(header+"\r\nx\r\n", "r")
 			s.Envelope.From = envelope.Address{}
 			s.User.FromDomains = c.domains
-			reply := b.relay.Submit(context.Background(), s)
-			if reply.Code != c.code {
-				t.Fatalf("%v", reply)
+			answer := b.relay.Submit(context.Background(), s)
+			if answer.Code != c.code {
+				t.Fatalf("%v", answer)
 			}
 			if c.code == 250 && strings.HasPrefix(string(b.up.got[0].Message[0]), "DKIM-Signature:") != c.signed {
 				t.Errorf("signed: %v", !c.signed)
@@ -346,9 +347,9 @@ func TestEightBit(t *testing.T) {
 	b := newBench(t, nil)
 	b.relay.c.Upstream = &sevenBitUpstream{b.up}
 	msg := "From: a@example.com\r\nMIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n<body>gr\u00fcn</body>\r\n"
-	reply := b.relay.Submit(context.Background(), submission(msg, "a", "b"))
-	if reply.Code != 250 || len(b.up.got) != 2 {
-		t.Fatalf("%v, %d sent", reply, len(b.up.got))
+	answer := b.relay.Submit(context.Background(), submission(msg, "a", "b"))
+	if answer.Code != 250 || len(b.up.got) != 2 {
+		t.Fatalf("%v, %d sent", answer, len(b.up.got))
 	}
 	for _, s := range b.up.got {
 		if got := string(s.Message[0]); has8bit([]byte(got)) || !strings.Contains(got, "Content-Transfer-Encoding: quoted-printable") || !strings.Contains(got, "gr=C3=BCn") {
@@ -381,7 +382,7 @@ func TestEightBitQueued(t *testing.T) {
 			}
 		})
 	}
-	f := envelope.Refuse(550, [3]int{5, 6, 3}, "no")
+	f := reply.Refuse(550, [3]int{5, 6, 3}, "no")
 	f.Err = upstream.ErrEightBit
 	if v := verdict(upstream.Outcome{Err: f}); v.Failed || v.Done {
 		t.Errorf("a copy that waits is given up for want of 8BITMIME: %+v", v)
@@ -426,7 +427,7 @@ func FuzzMsysAPI(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		m, err := parseMsysAPI([]byte("X-MSYS-API: " + s))
 		if err != nil {
-			if r := envelope.ReplyFor(err); r.Code != 550 || strings.ContainsAny(r.Text, "\r\n") {
+			if r := reply.ReplyFor(err); r.Code != 550 || strings.ContainsAny(r.Text, "\r\n") {
 				t.Fatalf("%v", r)
 			}
 			return
@@ -484,11 +485,11 @@ func TestVerdict(t *testing.T) {
 		out          upstream.Outcome
 		done, failed bool
 	}{
-		{"taken", upstream.Outcome{Reply: envelope.Reply{Code: 250}}, true, false},
-		{"later", upstream.Outcome{Reply: envelope.Reply{Code: 451}}, false, false},
-		{"refused", upstream.Outcome{Reply: envelope.Reply{Code: 550}}, false, true},
-		{"no login of ours", upstream.Outcome{Reply: envelope.Reply{Code: 530, Enhanced: [3]int{5, 7, 0}}}, false, false},
-		{"8-bit", upstream.Outcome{Err: &envelope.Fault{Class: envelope.Permanent, Err: upstream.ErrEightBit}}, false, false},
+		{"taken", upstream.Outcome{Reply: reply.Reply{Code: 250}}, true, false},
+		{"later", upstream.Outcome{Reply: reply.Reply{Code: 451}}, false, false},
+		{"refused", upstream.Outcome{Reply: reply.Reply{Code: 550}}, false, true},
+		{"no login of ours", upstream.Outcome{Reply: reply.Reply{Code: 530, Enhanced: [3]int{5, 7, 0}}}, false, false},
+		{"8-bit", upstream.Outcome{Err: &reply.Fault{Class: reply.Permanent, Err: upstream.ErrEightBit}}, false, false},
 		{"lost", upstream.Outcome{Upstream: "a:25", Err: errors.New("lost")}, false, false},
 	} {
 		if v := verdict(c.out); v.Done != c.done || v.Failed != c.failed {
@@ -500,7 +501,7 @@ func TestVerdict(t *testing.T) {
 // TestVerdictAway: copies wait for an upstream that cannot be reached, and for
 // their time where it answers and does not want us.
 func TestVerdictAway(t *testing.T) {
-	away := envelope.Defer(451, [3]int{4, 4, 1}, "later", nil)
+	away := reply.Defer(451, [3]int{4, 4, 1}, "later", nil)
 
 	for _, c := range []struct {
 		name string
@@ -510,7 +511,7 @@ func TestVerdictAway(t *testing.T) {
 		{"not reachable", upstream.Outcome{Upstream: "a:25", Err: away}, true},
 		{"no session for us", upstream.Outcome{Upstream: "a:25", Err: fmt.Errorf("%w: %w", upstream.ErrSession, away)}, false},
 		{"lost", upstream.Outcome{Upstream: "a:25", Err: errors.New("lost")}, false},
-		{"later", upstream.Outcome{Upstream: "a:25", Reply: envelope.Reply{Code: 450}}, false},
+		{"later", upstream.Outcome{Upstream: "a:25", Reply: reply.Reply{Code: 450}}, false},
 	} {
 		if v := verdict(c.out); v.Away != c.away || v.Failed {
 			t.Errorf("%s: %+v, want away %v and not failed", c.name, v, c.away)
@@ -521,7 +522,7 @@ func TestVerdictAway(t *testing.T) {
 // TestVerdictIsClean: the retry spool keeps nothing of an upstream's bytes that
 // could end a line.
 func TestVerdictIsClean(t *testing.T) {
-	v := verdict(upstream.Outcome{Reply: envelope.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no \rsuch\x00 \u00fcser"}})
+	v := verdict(upstream.Outcome{Reply: reply.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no \rsuch\x00 \u00fcser"}})
 	if want := "550 5.1.1 no ?such? ??ser"; v.Reply != want {
 		t.Errorf("got %q, want %q", v.Reply, want)
 	}

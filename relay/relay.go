@@ -18,6 +18,7 @@ import (
 	"postern/dkim"
 	"postern/relay/envelope"
 	"postern/relay/queue"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 	"postern/tracking/event"
 	"postern/tracking/token"
@@ -182,7 +183,7 @@ func New(c Config) *Relay {
 // Submit hands a message from a client to the upstream and returns the one answer
 // for the client, however many recipients there are. Each recipient gets a copy
 // with an id and tokens of its own.
-func (r *Relay) Submit(ctx context.Context, s *Submission) envelope.Reply {
+func (r *Relay) Submit(ctx context.Context, s *Submission) reply.Reply {
 	start := r.c.Now()
 
 	m, err := r.prepare(s, start)
@@ -192,25 +193,25 @@ func (r *Relay) Submit(ctx context.Context, s *Submission) envelope.Reply {
 
 	release, err := r.reserve(m)
 	if err != nil {
-		return r.refused(ctx, s, &envelope.Fault{Class: envelope.Overloaded, Err: err})
+		return r.refused(ctx, s, &reply.Fault{Class: reply.Overloaded, Err: err})
 	}
 	defer release()
 
-	var reply envelope.Reply
+	var answer reply.Reply
 	if r.c.QueueAlways {
-		reply = r.storeAndForward(ctx, m)
+		answer = r.storeAndForward(ctx, m)
 	} else {
-		reply = r.passThrough(ctx, m)
+		answer = r.passThrough(ctx, m)
 	}
 
-	r.log(s, m, reply, r.c.Now().Sub(start))
-	return reply
+	r.log(s, m, answer, r.c.Now().Sub(start))
+	return answer
 }
 
 // reserve holds room for all that a transaction may have to write, before
 // anything goes upstream: for each copy an injection event, and a bounce event
 // for what a mixed answer leaves over.
-func (r *Relay) reserve(m *message) (release func(), err error) {
+func (r *Relay) reserve(m *outgoing) (release func(), err error) {
 	injection, bounce, err := r.eventSizes(m)
 	if err != nil {
 		return nil, err
@@ -248,7 +249,7 @@ func (r *Relay) reserve(m *message) (release func(), err error) {
 const escapedTwice = 7
 
 // passThrough sends the copies and answers the client with what the upstream said.
-func (r *Relay) passThrough(ctx context.Context, m *message) envelope.Reply {
+func (r *Relay) passThrough(ctx context.Context, m *outgoing) reply.Reply {
 	sending, cancel := context.WithTimeout(ctx, r.c.AnswerWithin)
 	defer cancel()
 
@@ -261,7 +262,7 @@ func (r *Relay) passThrough(ctx context.Context, m *message) envelope.Reply {
 			// Losing a copy is worse than sending another twice.
 			r.c.Log.Error("copies of a mixed answer could not be queued, the client sends again",
 				"session", m.s.Session, "err", err)
-			plan.reply = envelope.ReplyFor(&envelope.Fault{Class: envelope.Overloaded})
+			plan.reply = reply.ReplyFor(&reply.Fault{Class: reply.Overloaded})
 		}
 	}
 
@@ -271,7 +272,7 @@ func (r *Relay) passThrough(ctx context.Context, m *message) envelope.Reply {
 
 // queueRemainder puts what a mixed answer leaves over where it is safe: the
 // temporary failures into the retry spool, the permanent ones into one DSN.
-func (r *Relay) queueRemainder(ctx context.Context, m *message, p decision) error {
+func (r *Relay) queueRemainder(ctx context.Context, m *outgoing, p decision) error {
 	if err := r.queueCopies(ctx, m, p.queue); err != nil {
 		return err
 	}
@@ -307,7 +308,7 @@ func (r *Relay) queueRemainder(ctx context.Context, m *message, p decision) erro
 }
 
 // storeAndForward answers once every copy is on disk; the retry spool sends them.
-func (r *Relay) storeAndForward(ctx context.Context, m *message) envelope.Reply {
+func (r *Relay) storeAndForward(ctx context.Context, m *outgoing) reply.Reply {
 	err := r.queueCopies(ctx, m, m.copies)
 	r.recordInjections(ctx, m)
 	if err != nil {
@@ -320,12 +321,12 @@ func (r *Relay) storeAndForward(ctx context.Context, m *message) envelope.Reply 
 // notQueued returns the answer for a message that could not be put into the retry
 // spool: what kept it from being written, such as a signature that failed, else
 // that there is no room for it.
-func notQueued(err error) envelope.Reply {
-	var f *envelope.Fault
-	if errors.As(err, &f) && f.Class == envelope.Temporary {
-		return envelope.ReplyFor(f)
+func notQueued(err error) reply.Reply {
+	var f *reply.Fault
+	if errors.As(err, &f) && f.Class == reply.Temporary {
+		return reply.ReplyFor(f)
 	}
-	return envelope.ReplyFor(&envelope.Fault{Class: envelope.Overloaded, Err: err})
+	return reply.ReplyFor(&reply.Fault{Class: reply.Overloaded, Err: err})
 }
 
 // maxQueued bounds the bytes of their own that the copies of one transaction of
@@ -334,11 +335,11 @@ const maxQueued = 16 << 20
 
 // copiesAtOnce is how many of a message's copies one transaction of the retry
 // spool may have.
-func (m *message) copiesAtOnce() int { return max(1, maxQueued/(1024+m.plan.OwnSize())) }
+func (m *outgoing) copiesAtOnce() int { return max(1, maxQueued/(1024+m.plan.OwnSize())) }
 
 // queueCopies puts copies into the retry spool, in transactions of a bounded
 // size.
-func (r *Relay) queueCopies(ctx context.Context, m *message, copies []*copyOf) error {
+func (r *Relay) queueCopies(ctx context.Context, m *outgoing, copies []*copyOf) error {
 	if m.eightBit && !r.c.Upstream.TakesEightBit() {
 		r.makePlan(m, true)
 	}
@@ -361,29 +362,29 @@ func (r *Relay) queueCopies(ctx context.Context, m *message, copies []*copyOf) e
 
 // Reject records a message that the listener refuses before Submit, and returns
 // the answer for the client.
-func (r *Relay) Reject(ctx context.Context, s *Submission, err error) envelope.Reply {
+func (r *Relay) Reject(ctx context.Context, s *Submission, err error) reply.Reply {
 	return r.refused(ctx, s, err)
 }
 
 // refused answers a message that goes nowhere. A refusal for good is an event.
-func (r *Relay) refused(ctx context.Context, s *Submission, err error) envelope.Reply {
-	reply := envelope.ReplyFor(err)
+func (r *Relay) refused(ctx context.Context, s *Submission, err error) reply.Reply {
+	answer := reply.ReplyFor(err)
 	local := refusedMessage(s)
 
 	var ids []string
-	if reply.Code/100 == 5 {
-		ids = r.recordRejections(ctx, s, local, reply)
+	if answer.Code/100 == 5 {
+		ids = r.recordRejections(ctx, s, local, answer)
 	}
 	r.copies.WithLabelValues("refused_here").Inc()
-	r.logRefused(s, local, ids, reply, err)
-	return reply
+	r.logRefused(s, local, ids, answer, err)
+	return answer
 }
 
 // recordInjections writes the events of the copies that the upstream took, or
 // that wait or have failed, in pieces of a bounded size. The copies are gone: a
 // failure is told to the operator and not to the client, who would send them
 // twice.
-func (r *Relay) recordInjections(ctx context.Context, m *message) {
+func (r *Relay) recordInjections(ctx context.Context, m *outgoing) {
 	if !m.report {
 		return
 	}

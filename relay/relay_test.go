@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"postern/relay/envelope"
+	"postern/relay/message"
 	"postern/relay/queue"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 	"postern/tracking/event"
 	"postern/tracking/token"
@@ -19,9 +21,9 @@ import (
 
 func TestSubmitOne(t *testing.T) {
 	b := newBench(t, nil)
-	reply := b.relay.Submit(context.Background(), submission(htmlMessage, "rcpt"))
-	if reply.Code != 250 || reply.Text != "taken" {
-		t.Fatalf("%v", reply)
+	answer := b.relay.Submit(context.Background(), submission(htmlMessage, "rcpt"))
+	if answer.Code != 250 || answer.Text != "taken" {
+		t.Fatalf("%v", answer)
 	}
 	msg := string(b.up.got[0].Message[0])
 	id := regexp.MustCompile(`\r\nX-Sp-Message-Id: ([a-z2-7]{26})\r\n`).FindStringSubmatch(msg)
@@ -72,7 +74,7 @@ func TestSubmitOne(t *testing.T) {
 // TestAnswers: many recipients, one answer.
 func TestAnswers(t *testing.T) {
 	no, later, login := replied(550, "no"), replied(450, "later"), replied(530, "login")
-	gone := upstream.Outcome{Err: envelope.Defer(451, [3]int{4, 4, 2}, "lost", nil)}
+	gone := upstream.Outcome{Err: reply.Defer(451, [3]int{4, 4, 2}, "lost", nil)}
 	type answers = map[string]upstream.Outcome
 	for _, c := range []struct {
 		name        string
@@ -106,7 +108,7 @@ func TestAnswers(t *testing.T) {
 					s.Envelope.Recipients[i].Notify = []string{"NEVER"}
 				}
 			}
-			reply := b.relay.Submit(context.Background(), s)
+			answer := b.relay.Submit(context.Background(), s)
 			count := map[event.Type]int{}
 			for _, e := range b.rec.events {
 				count[e.Type]++
@@ -135,9 +137,9 @@ func TestAnswers(t *testing.T) {
 				}
 			}
 			slices.Sort(queued)
-			if reply.Code != c.code || count[event.Injection] != c.injections || count[event.Bounce] != c.bounces ||
+			if answer.Code != c.code || count[event.Injection] != c.injections || count[event.Bounce] != c.bounces ||
 				strings.Join(queued, "") != c.queued || strings.Join(dsn, "") != c.dsn {
-				t.Errorf("%v, events %v, queued %v, DSN about %v", reply, count, queued, dsn)
+				t.Errorf("%v, events %v, queued %v, DSN about %v", answer, count, queued, dsn)
 			}
 		})
 	}
@@ -149,7 +151,7 @@ type slowUpstream struct{ *fakeUpstream }
 func (s *slowUpstream) Send(ctx context.Context, t *upstream.Transaction) upstream.Outcome {
 	if t.Recipient.Address.Local == "slow" {
 		<-ctx.Done()
-		return upstream.Outcome{Err: envelope.Defer(451, [3]int{4, 4, 2}, "lost", ctx.Err())}
+		return upstream.Outcome{Err: reply.Defer(451, [3]int{4, 4, 2}, "lost", ctx.Err())}
 	}
 	return s.fakeUpstream.Send(ctx, t)
 }
@@ -160,8 +162,8 @@ func TestAnswerWithin(t *testing.T) {
 	for _, to := range [][]string{{"slow"}, {"a", "slow"}} {
 		b := newBench(t, nil)
 		b.relay.c.Upstream, b.relay.c.AnswerWithin = &slowUpstream{b.up}, 20*time.Millisecond
-		if reply := b.relay.Submit(context.Background(), submission(htmlMessage, to...)); reply.Code != 250 {
-			t.Errorf("%v: %v", to, reply)
+		if answer := b.relay.Submit(context.Background(), submission(htmlMessage, to...)); answer.Code != 250 {
+			t.Errorf("%v: %v", to, answer)
 		}
 		if len(b.queue.got) != 1 || len(b.rec.events) != len(to) {
 			t.Errorf("%v: %d queued, %d events", to, len(b.queue.got), len(b.rec.events))
@@ -171,9 +173,9 @@ func TestAnswerWithin(t *testing.T) {
 
 func TestStoreAndForward(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.QueueAlways = true })
-	reply := b.relay.Submit(context.Background(), submission(htmlMessage, "a", "b"))
-	if reply.Code != 250 || len(b.up.got) != 0 || len(b.queue.got) != 1 || len(b.rec.events) != 2 {
-		t.Fatalf("%v, %d sent, %d queued, %d events", reply, len(b.up.got), len(b.queue.got), len(b.rec.events))
+	answer := b.relay.Submit(context.Background(), submission(htmlMessage, "a", "b"))
+	if answer.Code != 250 || len(b.up.got) != 0 || len(b.queue.got) != 1 || len(b.rec.events) != 2 {
+		t.Fatalf("%v, %d sent, %d queued, %d events", answer, len(b.up.got), len(b.queue.got), len(b.rec.events))
 	}
 	tr := b.queue.got[0]
 	for i := range tr.Copies {
@@ -185,8 +187,8 @@ func TestStoreAndForward(t *testing.T) {
 		t.Error("two recipients got the same bytes")
 	}
 	b.queue.broken = true
-	if reply := b.relay.Submit(context.Background(), submission(htmlMessage, "a")); reply.Code != 452 {
-		t.Errorf("no disk: %v", reply)
+	if answer := b.relay.Submit(context.Background(), submission(htmlMessage, "a")); answer.Code != 452 {
+		t.Errorf("no disk: %v", answer)
 	}
 }
 
@@ -213,7 +215,7 @@ func TestGiveUp(t *testing.T) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
 	}
-	if err := envelope.Check([]byte(text)); err != nil {
+	if err := message.Check([]byte(text)); err != nil {
 		t.Error(err)
 	}
 	var types []string
@@ -236,9 +238,9 @@ func TestOneAnswer(t *testing.T) {
 	}{
 		{"upstream's words", replied(550, "no such user\nreally"), "550 5.1.1 no such user\nreally"},
 		{"cleaned", replied(550, "a\x1b[2Jb\rc"), "550 5.1.1 a?[2Jb?c"},
-		{"421 is the upstream's session, not the client's", upstream.Outcome{Reply: envelope.Reply{Code: 421, Text: "bye"}}, "451 bye"},
+		{"421 is the upstream's session, not the client's", upstream.Outcome{Reply: reply.Reply{Code: 421, Text: "bye"}}, "451 bye"},
 		{"530 is about our login, not the mail", replied(530, "login"), "451 4.4.1 Upstream does not take mail now, try again later"},
-		{"502 is about our session, not the mail", upstream.Outcome{Reply: envelope.Reply{Code: 502, Text: "what"}}, "451 4.4.1 Upstream does not take mail now, try again later"},
+		{"502 is about our session, not the mail", upstream.Outcome{Reply: reply.Reply{Code: 502, Text: "what"}}, "451 4.4.1 Upstream does not take mail now, try again later"},
 		{"unclassified", upstream.Outcome{Err: errors.New("x")}, "451 4.3.0 Internal error, try again later"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

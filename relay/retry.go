@@ -8,8 +8,9 @@ import (
 	"strconv"
 	"time"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
 	"postern/relay/queue"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 	"postern/tracking/event"
 )
@@ -47,7 +48,7 @@ func infoOf(t *queue.Transaction) info {
 // waiting makes the queue's transaction of some of a message's copies: what
 // all have is there once, and each copy's own bytes as they go out. They are
 // signed by then.
-func (r *Relay) waiting(m *message, copies []*copyOf) (*queue.Transaction, error) {
+func (r *Relay) waiting(m *outgoing, copies []*copyOf) (*queue.Transaction, error) {
 	raw, err := json.Marshal(r.info(m))
 	if err != nil {
 		return nil, err
@@ -102,7 +103,7 @@ func (r *Relay) waiting(m *message, copies []*copyOf) (*queue.Transaction, error
 }
 
 // info is what the retry spool is to know of a message's copies.
-func (r *Relay) info(m *message) info {
+func (r *Relay) info(m *outgoing) info {
 	in := info{Session: m.s.Session, User: m.s.User.Name, Job: m.policy.job}
 	if m.report {
 		e := m.event
@@ -125,7 +126,7 @@ func verdict(o upstream.Outcome) queue.Verdict {
 	// An upstream that refuses our session is reachable: its copies wait for
 	// their time, not for the upstream.
 	if o.Err != nil && !errors.Is(o.Err, upstream.ErrSession) {
-		var f *envelope.Fault
+		var f *reply.Fault
 		v.Away = o.Upstream == "" || errors.As(o.Err, &f) && f.Reply.Enhanced == [3]int{4, 4, 1}
 	}
 	return v
@@ -212,7 +213,7 @@ func (r *Relay) GiveUp(
 		user:     in.User,
 		to:       t.From,
 		params:   t.Params,
-		original: newOriginal(envelope.Split(t.Message(i))),
+		original: newOriginal(message.Split(t.Message(i))),
 		arrived:  t.Created,
 		failed: []dsnRecipient{{
 			messageID: c.MessageID,
@@ -264,11 +265,11 @@ func (r *Relay) recordFailure(
 
 // setFailure fills in what an SMTP answer says: CODE, an enhanced status code
 // where there is one, and words.
-func setFailure(e *event.Event, reply string) {
-	reply = event.Clip(reply, maxReason)
-	e.RawReason, e.Reason = reply, reply
+func setFailure(e *event.Event, answer string) {
+	answer = event.Clip(answer, maxReason)
+	e.RawReason, e.Reason = answer, answer
 
-	code, status := replyCodes(reply)
+	code, status := replyCodes(answer)
 	e.ErrorCode = code
-	e.BounceClass = strconv.Itoa(event.BounceClass("", status, reply, nil))
+	e.BounceClass = strconv.Itoa(event.BounceClass("", status, answer, nil))
 }

@@ -11,6 +11,7 @@ import (
 
 	"postern/relay/envelope"
 	"postern/relay/queue"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 )
 
@@ -165,8 +166,8 @@ func TestEightBitMessageIsNotTornApart(t *testing.T) {
 
 // TestVerdictInFull, each field.
 func TestVerdictInFull(t *testing.T) {
-	fault := func(class envelope.Class, enhanced [3]int, cause error) error {
-		return &envelope.Fault{Class: class, Reply: envelope.Reply{Code: 451, Enhanced: enhanced, Text: "x"}, Err: cause}
+	fault := func(class reply.Class, enhanced [3]int, cause error) error {
+		return &reply.Fault{Class: class, Reply: reply.Reply{Code: 451, Enhanced: enhanced, Text: "x"}, Err: cause}
 	}
 	away, lost := [3]int{4, 4, 1}, [3]int{4, 4, 2}
 
@@ -175,15 +176,15 @@ func TestVerdictInFull(t *testing.T) {
 		out  upstream.Outcome
 		want queue.Verdict
 	}{
-		{"taken", upstream.Outcome{Upstream: "u", Reply: envelope.Reply{Code: 250, Text: "ok"}}, queue.Verdict{Done: true, Reply: "250 ok", Upstream: "u"}},
-		{"refused", upstream.Outcome{Upstream: "u", Reply: envelope.Reply{Code: 550, Text: "no"}}, queue.Verdict{Failed: true, Reply: "550 no", Upstream: "u"}},
-		{"later", upstream.Outcome{Upstream: "u", Reply: envelope.Reply{Code: 450, Enhanced: away, Text: "later"}}, queue.Verdict{Reply: "450 4.4.1 later", Upstream: "u"}},
-		{"not reachable", upstream.Outcome{Upstream: "u", Err: fault(envelope.Temporary, away, nil)}, queue.Verdict{Away: true, Reply: "451 4.4.1 x", Upstream: "u"}},
-		{"lost", upstream.Outcome{Upstream: "u", Err: fault(envelope.Temporary, lost, nil)}, queue.Verdict{Reply: "451 4.4.2 x", Upstream: "u"}},
-		{"no upstream", upstream.Outcome{Err: fault(envelope.Temporary, lost, nil)}, queue.Verdict{Away: true, Reply: "451 4.4.2 x"}},
-		{"session refused", upstream.Outcome{Err: fault(envelope.Temporary, away, upstream.ErrSession)}, queue.Verdict{Reply: "451 4.4.1 x"}},
-		{"refused here", upstream.Outcome{Upstream: "u", Err: fault(envelope.Permanent, [3]int{5, 6, 7}, nil)}, queue.Verdict{Failed: true, Reply: "451 5.6.7 x", Upstream: "u"}},
-		{"8-bit", upstream.Outcome{Upstream: "u", Err: fault(envelope.Permanent, [3]int{5, 6, 3}, upstream.ErrEightBit)}, queue.Verdict{Reply: "451 5.6.3 x", Upstream: "u"}},
+		{"taken", upstream.Outcome{Upstream: "u", Reply: reply.Reply{Code: 250, Text: "ok"}}, queue.Verdict{Done: true, Reply: "250 ok", Upstream: "u"}},
+		{"refused", upstream.Outcome{Upstream: "u", Reply: reply.Reply{Code: 550, Text: "no"}}, queue.Verdict{Failed: true, Reply: "550 no", Upstream: "u"}},
+		{"later", upstream.Outcome{Upstream: "u", Reply: reply.Reply{Code: 450, Enhanced: away, Text: "later"}}, queue.Verdict{Reply: "450 4.4.1 later", Upstream: "u"}},
+		{"not reachable", upstream.Outcome{Upstream: "u", Err: fault(reply.Temporary, away, nil)}, queue.Verdict{Away: true, Reply: "451 4.4.1 x", Upstream: "u"}},
+		{"lost", upstream.Outcome{Upstream: "u", Err: fault(reply.Temporary, lost, nil)}, queue.Verdict{Reply: "451 4.4.2 x", Upstream: "u"}},
+		{"no upstream", upstream.Outcome{Err: fault(reply.Temporary, lost, nil)}, queue.Verdict{Away: true, Reply: "451 4.4.2 x"}},
+		{"session refused", upstream.Outcome{Err: fault(reply.Temporary, away, upstream.ErrSession)}, queue.Verdict{Reply: "451 4.4.1 x"}},
+		{"refused here", upstream.Outcome{Upstream: "u", Err: fault(reply.Permanent, [3]int{5, 6, 7}, nil)}, queue.Verdict{Failed: true, Reply: "451 5.6.7 x", Upstream: "u"}},
+		{"8-bit", upstream.Outcome{Upstream: "u", Err: fault(reply.Permanent, [3]int{5, 6, 3}, upstream.ErrEightBit)}, queue.Verdict{Reply: "451 5.6.3 x", Upstream: "u"}},
 		{"unclassified", upstream.Outcome{Upstream: "u", Err: errors.New("x")}, queue.Verdict{Reply: "451 4.3.0 Internal error, try again later", Upstream: "u"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -243,7 +243,7 @@ func TestMetadataHasRoom(t *testing.T) {
 // goes nowhere.
 func TestEventsThatCannotBeEncoded(t *testing.T) {
 	b := newBench(t, nil)
-	m := &message{event: event.Event{Type: event.Injection, RcptMeta: json.RawMessage("{")}}
+	m := &outgoing{event: event.Event{Type: event.Injection, RcptMeta: json.RawMessage("{")}}
 	if _, _, err := b.relay.eventSizes(m); err == nil {
 		t.Error("eventSizes: no error")
 	}
@@ -291,7 +291,7 @@ func TestEventSizes(t *testing.T) {
 // TestEventsAreWrittenInPieces of a bounded size, and all of them.
 func TestEventsAreWrittenInPieces(t *testing.T) {
 	b := newBench(t, nil)
-	m := &message{s: submission(""), report: true, eventSize: batchSize / 3, event: event.Event{Type: event.Injection}}
+	m := &outgoing{s: submission(""), report: true, eventSize: batchSize / 3, event: event.Event{Type: event.Injection}}
 	for i := range 7 {
 		out := replied(250, "ok")
 		if i == 2 {

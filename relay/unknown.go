@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"postern/relay/envelope"
+	"postern/relay/reply"
 )
 
 // unknownKind is a kind of name that a message may ask for something by.
@@ -97,7 +97,7 @@ func (r *Relay) noteUnknown(s *Submission, p *policy) {
 func (r *Relay) noteName(s *Submission, kind unknownKind, name, text string) {
 	r.unknown.WithLabelValues(string(kind)).Inc()
 
-	name = envelope.CleanLine(name, maxUnknownName)
+	name = reply.CleanLine(name, maxUnknownName)
 	if r.names.due(string(kind)+" "+name, r.c.Now()) {
 		r.c.Log.Warn(text, "kind", string(kind), "name", name, "session", s.Session, "user", s.User.Name)
 	}

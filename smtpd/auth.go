@@ -11,7 +11,8 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"postern/relay"
-	"postern/relay/envelope"
+
+	"postern/relay/reply"
 )
 
 // Login is one attempt to authenticate.
@@ -36,7 +37,7 @@ type Authenticator interface {
 	Authenticate(context.Context, Login) (*Identity, error)
 }
 
-var errFailed = envelope.Refuse(535, [3]int{5, 7, 8}, "Authentication credentials invalid")
+var errFailed = reply.Refuse(535, [3]int{5, 7, 8}, "Authentication credentials invalid")
 
 // AuthMechanisms implements smtp.AuthSession.
 func (ss *session) AuthMechanisms() []string {
@@ -88,9 +89,9 @@ func (ss *session) login(name, password string) error {
 
 // refuseLogin counts and logs an attempt that failed, and returns its reply.
 func (ss *session) refuseLogin(name string, err error) error {
-	reply := envelope.ReplyFor(err)
+	answer := reply.ReplyFor(err)
 	result := "failed"
-	if reply.Code/100 == 4 {
+	if answer.Code/100 == 4 {
 		result = "deferred"
 	}
 	ss.s.logins.WithLabelValues(result).Inc()
@@ -100,7 +101,7 @@ func (ss *session) refuseLogin(name string, err error) error {
 		"remote", ss.remote.String(),
 		"err", err)
 
-	return smtpError(reply)
+	return smtpError(answer)
 }
 
 var errSASL = &smtp.SMTPError{
@@ -127,7 +128,7 @@ func (p *plainServer) Next(response []byte) ([]byte, bool, error) {
 		return nil, false, errSASL
 	}
 	if len(parts[0]) > 0 && FoldName(string(parts[0])) != FoldName(string(parts[1])) {
-		return nil, false, smtpError(envelope.ReplyFor(errFailed))
+		return nil, false, smtpError(reply.ReplyFor(errFailed))
 	}
 
 	return nil, true, p.login(string(parts[1]), string(parts[2]))
@@ -169,7 +170,7 @@ func errNotBegun(err error) error {
 
 // errNotNow is 454 while a source or user is locked, or the server is busy.
 func errNotNow(text string, cause error) error {
-	return envelope.Defer(454, [3]int{4, 7, 0}, text, cause)
+	return reply.Defer(454, [3]int{4, 7, 0}, text, cause)
 }
 
 var errLocked = errors.New("too many failed logins")

@@ -18,7 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"postern/certs"
-	"postern/relay/envelope"
+
+	"postern/relay/reply"
 )
 
 // bubble is a server in a bubble of synctest: no time passes but what a test
@@ -42,7 +43,7 @@ func inBubble(t *testing.T, change func(*Config), implicit bool, do func(b *bubb
 	synctest.Test(t, func(t *testing.T) {
 		b := &bubble{
 			t:       t,
-			submit:  &submitter{reply: envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "taken by the test"}},
+			submit:  &submitter{reply: reply.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "taken by the test"}},
 			users:   newUsers(t, Rate{N: 3, Per: time.Minute}, testUsers()),
 			log:     &lockedBuffer{},
 			metrics: prometheus.NewRegistry(),
@@ -393,8 +394,8 @@ func (c *caller) login(want string) {
 	c.say("AUTH PLAIN AGFsaWNlAHNlY3JldA==", want) // \0alice\0secret
 }
 
-// message is a message that is taken.
-const message = "From: a@example.com\r\n\r\nx\r\n"
+// shortMessage is a message that is taken.
+const shortMessage = "From: a@example.com\r\n\r\nx\r\n"
 
 // testTLS is the TLS of a server under test.
 func testTLS() *tls.Config {

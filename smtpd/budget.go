@@ -6,7 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"postern/relay/envelope"
+	"postern/relay/reply"
 )
 
 // Budget bounds the bytes of messages in flight. Reservations never block. It
@@ -59,9 +59,9 @@ const (
 // quarter. Whoever submits is known, and may take what there is.
 const sourceShare = 4
 
-var errMemory = &envelope.Fault{
-	Class: envelope.Overloaded,
-	Reply: envelope.Reply{
+var errMemory = &reply.Fault{
+	Class: reply.Overloaded,
+	Reply: reply.Reply{
 		Code:     452,
 		Enhanced: [3]int{4, 3, 1},
 		Text:     "Too many messages in flight, try again later",

@@ -13,7 +13,8 @@ import (
 	"github.com/emersion/go-smtp"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
+	"postern/relay/reply"
 )
 
 // eventually waits for what another goroutine does.
@@ -138,7 +139,7 @@ func TestSubmissionReservesDeclaredSizeAtData(t *testing.T) {
 	}
 
 	p.say("DATA", "354")
-	if got, want := b.Used(), submissionCost*envelope.FirstBuffer(9999); got != want {
+	if got, want := b.Used(), submissionCost*message.FirstBuffer(9999); got != want {
 		t.Errorf("%d bytes reserved at DATA, want %d", got, want)
 	}
 
@@ -215,17 +216,17 @@ func TestPort25BoundsCommandsWithoutMessage(t *testing.T) {
 	r := startServer(t, func(c *Config) { c.Reports = c.Submit.(*submitter) }, false)
 	p := dialFrom(t, r, "127.0.0.1")
 	p.say("EHLO mx.example.net", "250")
-	message := func() {
+	msg := func() {
 		p.say("MAIL FROM:<>", "250", "RCPT TO:<x@bounces.example.com>", "250", "DATA", "354", "Subject: x\r\n\r\n.", "250")
 	}
 	for range most - 10 {
 		p.say("NOOP", "250")
 	}
-	message()
+	msg()
 	for range most - 10 {
 		p.say("RSET", "250")
 	}
-	message()
+	msg()
 
 	for n := 0; ; n++ {
 		p.send("NOOP\r\n")
@@ -351,11 +352,11 @@ func TestSessionReservesOnce(t *testing.T) {
 		}
 	}
 	err := ss.reserveBudget(51)
-	if got, want := envelope.ReplyFor(err).String(), "452 4.3.1 Too many messages in flight, try again later"; err == nil || got != want {
+	if got, want := reply.ReplyFor(err).String(), "452 4.3.1 Too many messages in flight, try again later"; err == nil || got != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
-	var fault *envelope.Fault
-	if !errors.As(err, &fault) || fault.Class != envelope.Overloaded {
+	var fault *reply.Fault
+	if !errors.As(err, &fault) || fault.Class != reply.Overloaded {
 		t.Errorf("got %#v, want a fault of an overload", err)
 	}
 	ss.releaseBudget()

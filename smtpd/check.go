@@ -3,7 +3,8 @@ package smtpd
 import (
 	"fmt"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
+	"postern/relay/reply"
 )
 
 // Limits on a message's header section.
@@ -14,18 +15,18 @@ const (
 )
 
 func bad(format string, args ...any) error {
-	return envelope.Refuse(550, [3]int{5, 6, 0}, fmt.Sprintf(format, args...))
+	return reply.Refuse(550, [3]int{5, 6, 0}, fmt.Sprintf(format, args...))
 }
 
 // checkMessage holds a message to what a submission server may expect of it.
 func checkMessage(msg []byte) error {
-	header, _, _ := envelope.Split(msg)
+	header, _, _ := message.Split(msg)
 	if len(header) > maxHeaderBytes {
 		return bad("Header section is larger than %d bytes", maxHeaderBytes)
 	}
 
 	from, received := 0, 0
-	for i, f := range envelope.Fields(header) {
+	for i, f := range message.Fields(header) {
 		switch {
 		case f.Name == "":
 			return bad("Header line %d is no header field", i+1)
@@ -48,7 +49,7 @@ func checkMessage(msg []byte) error {
 	case from > 1:
 		return bad("Message has more than one From header field")
 	case received > maxReceived:
-		return envelope.Refuse(554, [3]int{5, 4, 6}, "Too many Received header fields: mail loop")
+		return reply.Refuse(554, [3]int{5, 4, 6}, "Too many Received header fields: mail loop")
 	}
 
 	return nil

@@ -4,7 +4,7 @@ import (
 	"strings"
 	"testing"
 
-	"postern/relay/envelope"
+	"postern/relay/reply"
 )
 
 func TestCheckMessage(t *testing.T) {
@@ -36,7 +36,7 @@ func TestCheckMessage(t *testing.T) {
 			err := checkMessage([]byte(c.msg))
 			got := ""
 			if err != nil {
-				got = envelope.ReplyFor(err).String()
+				got = reply.ReplyFor(err).String()
 			}
 			if !strings.HasPrefix(got, c.want) || (got == "") != (c.want == "") {
 				t.Errorf("got %q, want %q", got, c.want)

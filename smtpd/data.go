@@ -6,17 +6,18 @@ import (
 	"io"
 	"time"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
+	"postern/relay/reply"
 )
 
 // errAborted says that the client gave up a message between two chunks: with
 // RSET, EHLO or QUIT (RFC 3030 section 3, RFC 5321 section 4.1.4).
 var errAborted = errors.New("smtpd: message given up by the client")
 
-var errTooLarge = &envelope.Fault{
-	Class: envelope.Permanent,
-	Err:   envelope.ErrTooLarge,
-	Reply: envelope.Reply{
+var errTooLarge = &reply.Fault{
+	Class: reply.Permanent,
+	Err:   message.ErrTooLarge,
+	Reply: reply.Reply{
 		Code:     552,
 		Enhanced: [3]int{5, 3, 4},
 		Text:     "Message exceeds the maximum size",

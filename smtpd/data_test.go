@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"postern/relay"
-	"postern/relay/envelope"
+
+	"postern/relay/message"
+	"postern/relay/reply"
 )
 
 // strictChunks reads what follows RCPT as RFC 3030 says, for lines that are
@@ -142,7 +144,7 @@ func FuzzSession(f *testing.F) {
 	}
 	users := newUsers(f, Rate{}, nil)
 	f.Fuzz(func(t *testing.T, in string) {
-		sub, budget := &submitter{reply: envelope.Reply{Code: 250}}, NewBudget(10_000)
+		sub, budget := &submitter{reply: reply.Reply{Code: 250}}, NewBudget(10_000)
 		s := New(Config{
 			Hostname:       "x",
 			Auth:           users,
@@ -160,7 +162,7 @@ func FuzzSession(f *testing.F) {
 		}
 
 		for _, got := range sub.submissions() {
-			if err := envelope.Check(got.Message); err != nil || len(got.Message) > 1000 {
+			if err := message.Check(got.Message); err != nil || len(got.Message) > 1000 {
 				t.Errorf("submitted %q: %v", got.Message, err)
 			}
 		}

@@ -24,6 +24,7 @@ import (
 	"postern/certs"
 	"postern/relay"
 	"postern/relay/envelope"
+	"postern/relay/reply"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -34,7 +35,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type submitter struct {
 	mu    sync.Mutex
 	got   []*relay.Submission
-	reply envelope.Reply
+	reply reply.Reply
 	full  bool // no room for a report
 }
 
@@ -62,15 +63,15 @@ func (s *submitter) Take(_ context.Context, recipients []string, msg []byte) err
 	return nil
 }
 
-func (s *submitter) Submit(_ context.Context, sub *relay.Submission) envelope.Reply {
+func (s *submitter) Submit(_ context.Context, sub *relay.Submission) reply.Reply {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.got = append(s.got, sub)
 	return s.reply
 }
 
-func (s *submitter) Reject(_ context.Context, _ *relay.Submission, err error) envelope.Reply {
-	return envelope.ReplyFor(err)
+func (s *submitter) Reject(_ context.Context, _ *relay.Submission, err error) reply.Reply {
+	return reply.ReplyFor(err)
 }
 
 func (s *submitter) submissions() []*relay.Submission {
@@ -148,7 +149,7 @@ type running struct {
 func startServer(t *testing.T, change func(*Config), implicit bool) *running {
 	t.Helper()
 	users := newUsers(t, Rate{N: 3, Per: time.Minute}, testUsers())
-	sub := &submitter{reply: envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "taken by the test"}}
+	sub := &submitter{reply: reply.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "taken by the test"}}
 	c := Config{Directory: users, Hostname: "mail.example.com", TLS: testTLS(), RequireTLS: true, Auth: users, Submit: sub,
 		MaxMessageSize: 10000, MaxRecipients: 3, Grace: time.Second, Log: quiet}
 	if change != nil {
@@ -228,7 +229,7 @@ var options = map[string]func(*Config){
 		c.Reports = c.Submit.(*submitter)
 	},
 	"upstream550": func(c *Config) {
-		c.Submit.(*submitter).reply = envelope.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "No such user\nhere"}
+		c.Submit.(*submitter).reply = reply.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "No such user\nhere"}
 	},
 }
 

@@ -12,7 +12,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
-	"postern/relay/envelope"
+	"postern/relay/reply"
 )
 
 // TestDefaultLimits: what promises and the configuration say.
@@ -183,7 +183,7 @@ func TestErrorsEndTheConnection(t *testing.T) {
 					client.say(c.line, c.reply)
 				}
 				client.say("NOOP", "250")
-				client.send(c.line + "\r\nRCPT TO:<b@bounces.example.com>\r\nBDAT 26 LAST\r\n" + message)
+				client.send(c.line + "\r\nRCPT TO:<b@bounces.example.com>\r\nBDAT 26 LAST\r\n" + shortMessage)
 				client.expect(c.reply, tooMany)
 				if !client.ended() || len(b.submit.submissions()) != 0 {
 					t.Errorf("ended %v, %d messages; want the end, and nothing that follows", client.ended(), len(b.submit.submissions()))
@@ -206,7 +206,7 @@ func TestCommandsEndTheConnection(t *testing.T) {
 		{"port 25", reporting, 300, func(*caller) {}},
 		{"port 25, after a message", reporting, 300, func(c *caller) {
 			c.say("EHLO x", "250", "MAIL FROM:<>", "250", "RCPT TO:<b@bounces.example.com>", "250", "DATA", "354")
-			c.say(message+".", "250 2.0.0 Ok")
+			c.say(shortMessage+".", "250 2.0.0 Ok")
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -255,7 +255,7 @@ func TestReportsHaveAHundredRecipients(t *testing.T) {
 			client.say(fmt.Sprintf("RCPT TO:<b%d@bounces.example.com>", i), "250")
 		}
 		client.say("RCPT TO:<b@bounces.example.com>", "452 4.5.3 Maximum limit of 100 recipients reached")
-		client.say("DATA", "354", message+".", "250 2.0.0 Ok")
+		client.say("DATA", "354", shortMessage+".", "250 2.0.0 Ok")
 		if n := len(b.submit.submissions()[0].Envelope.Recipients); n != 100 {
 			t.Errorf("%d recipients, want 100", n)
 		}
@@ -375,11 +375,11 @@ func TestPassingErrors(t *testing.T) {
 // TestSMTPErrorKeepsTheReply, with its enhanced code or without.
 func TestSMTPErrorKeepsTheReply(t *testing.T) {
 	t.Parallel()
-	got := smtpError(envelope.Reply{Code: 550, Enhanced: [3]int{5, 1, 2}, Text: "no"})
+	got := smtpError(reply.Reply{Code: 550, Enhanced: [3]int{5, 1, 2}, Text: "no"})
 	if got.Code != 550 || got.EnhancedCode != (smtp.EnhancedCode{5, 1, 2}) || got.Message != "no" {
 		t.Errorf("got %+v", got)
 	}
-	if got := smtpError(envelope.Reply{Code: 550, Text: "no"}); got.EnhancedCode != smtp.NoEnhancedCode {
+	if got := smtpError(reply.Reply{Code: 550, Text: "no"}); got.EnhancedCode != smtp.NoEnhancedCode {
 		t.Errorf("got %+v, want no enhanced code", got)
 	}
 }
@@ -477,9 +477,9 @@ func TestNullIsNoRecipient(t *testing.T) {
 		ss.env.Params.UTF8 = c.utf8
 		err := ss.Rcpt(c.to, &smtp.RcptOptions{})
 		got := ""
-		var reply *smtp.SMTPError
-		if errors.As(err, &reply) {
-			got = fmt.Sprint(reply.Code, " ", reply.Message)
+		var answer *smtp.SMTPError
+		if errors.As(err, &answer) {
+			got = fmt.Sprint(answer.Code, " ", answer.Message)
 		}
 		if got != c.want || len(ss.env.Recipients) != map[bool]int{true: 1, false: 0}[c.want == ""] {
 			t.Errorf("%q: %q, %d recipients; want %q", c.to, got, len(ss.env.Recipients), c.want)

@@ -7,7 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"postern/relay/envelope"
+	"postern/relay/reply"
 )
 
 // TestSessionsAreLoggedOnce at their end, whatever that is.
@@ -34,7 +34,7 @@ func TestSessionsAreLoggedOnce(t *testing.T) {
 			t.Parallel()
 			inBubble(t, bySource, false, func(b *bubble) {
 				client := b.greeted()
-				client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354", message+".", "250")
+				client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354", shortMessage+".", "250")
 				time.Sleep(1500 * time.Millisecond)
 				c.end(b, client)
 				synctest.Wait()
@@ -123,7 +123,7 @@ func TestReportLine(t *testing.T) {
 		client := b.greeted()
 		client.say("MAIL FROM:<a@example.com>", "250",
 			"RCPT TO:<x@bounces.example.com>", "250", "RCPT TO:<y@a.fbl.example.com>", "250",
-			"DATA", "354", message+".", "250 2.0.0 Ok")
+			"DATA", "354", shortMessage+".", "250 2.0.0 Ok")
 		lines := b.logged("mail for reports")
 		if len(lines) != 1 {
 			t.Fatalf("%d lines, want 1", len(lines))
@@ -148,7 +148,7 @@ func TestLongAddressesAreCut(t *testing.T) {
 		client.send("MAIL FROM:<" + long + ">\r\n")
 		got := client.heard()
 		want := "553 5.1.7 Bad sender address: <" + long[:maxRefusedAddress] + ">"
-		cut := "553 5.1.7 Bad sender address: <" + envelope.CleanLine(long, 318) + ">"
+		cut := "553 5.1.7 Bad sender address: <" + reply.CleanLine(long, 318) + ">"
 		if len(got) != 1 || got[0] != cut || len(cut) > len(want)+3 {
 			t.Errorf("heard %q, want %q", got, cut)
 		}

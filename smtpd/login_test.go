@@ -10,7 +10,8 @@ import (
 	"github.com/go-crypt/crypt/algorithm"
 
 	"postern/relay"
-	"postern/relay/envelope"
+
+	"postern/relay/reply"
 )
 
 func TestParseLogin(t *testing.T) {
@@ -103,7 +104,7 @@ func TestUserNamesHaveNoCase(t *testing.T) {
 		}
 	}
 	_, err = users.Authenticate(context.Background(), Login{Name: "aLICE", Password: "secret", Source: third})
-	if got := envelope.ReplyFor(err); got.Code != 454 {
+	if got := reply.ReplyFor(err); got.Code != 454 {
 		t.Errorf("after three failures in three spellings: %v, want 454", err)
 	}
 
@@ -117,7 +118,7 @@ func TestUserNamesHaveNoCase(t *testing.T) {
 // password, and counts like one.
 func TestMalformedLoginsCount(t *testing.T) {
 	t.Parallel()
-	f := &fakeUpstream{reply: envelope.Reply{Code: 235}}
+	f := &fakeUpstream{reply: reply.Reply{Code: 235}}
 	passthrough := NewPassthrough(f.config())
 	passthrough.delay = func(context.Context, time.Duration) {}
 	users := newUsers(t, Rate{N: 3, Per: time.Minute}, nil)
@@ -132,12 +133,12 @@ func TestMalformedLoginsCount(t *testing.T) {
 			} {
 				l.Source = away
 				_, err := auth.Authenticate(context.Background(), l)
-				if got := envelope.ReplyFor(err).String(); err == nil || got != errFailed.Reply.String() {
+				if got := reply.ReplyFor(err).String(); err == nil || got != errFailed.Reply.String() {
 					t.Errorf("login %d: %v, want %v", i, err, errFailed.Reply)
 				}
 			}
 			_, err := auth.Authenticate(context.Background(), Login{Name: "bob", Password: "x", Source: away})
-			if got := envelope.ReplyFor(err); got.Code != 454 {
+			if got := reply.ReplyFor(err); got.Code != 454 {
 				t.Errorf("after three failures: %v, want 454", err)
 			}
 		})

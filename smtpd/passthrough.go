@@ -10,7 +10,8 @@ import (
 	"github.com/emersion/go-sasl"
 
 	"postern/relay"
-	"postern/relay/envelope"
+
+	"postern/relay/reply"
 )
 
 // Passthrough authenticates clients at the upstream (auth = "upstream"): each
@@ -28,7 +29,7 @@ type PassthroughConfig struct {
 	// Login asks the upstream; reply is its answer, 235 where it takes the
 	// credentials, and the error says that it could not be asked.
 	Login func(ctx context.Context, user, password string) (
-		via relay.Sender, end func(), reply envelope.Reply, err error)
+		via relay.Sender, end func(), answer reply.Reply, err error)
 	// Offered are the upstream's mechanisms, as it offered them last.
 	Offered func() (mechanisms []string, known bool)
 	Users   Settings // settings of users, where it has them; may be nil
@@ -82,23 +83,23 @@ func (p *Passthrough) Authenticate(ctx context.Context, l Login) (*Identity, err
 		return nil, p.fail(ctx, a, errFailed.Reply, malformed)
 	}
 
-	via, end, reply, err := p.c.Login(ctx, name.user, l.Password)
+	via, end, answer, err := p.c.Login(ctx, name.user, l.Password)
 	switch {
 	case err != nil:
 		return nil, errNotNow("Temporary authentication failure", err)
-	case reply.Code == 235:
+	case answer.Code == 235:
 		return p.accept(ctx, a, name, &Identity{Via: via, Close: end})
-	case reply.Code/100 == 5 && !ours(reply.Code):
-		return nil, p.fail(ctx, a, p.refusal(reply), fmt.Errorf("upstream answered %s", reply))
-	case reply.Code/100 == 4:
-		return nil, &envelope.Fault{
-			Class: envelope.Temporary,
-			Reply: reply,
-			Err:   fmt.Errorf("upstream answered %s", reply),
+	case answer.Code/100 == 5 && !ours(answer.Code):
+		return nil, p.fail(ctx, a, p.refusal(answer), fmt.Errorf("upstream answered %s", answer))
+	case answer.Code/100 == 4:
+		return nil, &reply.Fault{
+			Class: reply.Temporary,
+			Reply: answer,
+			Err:   fmt.Errorf("upstream answered %s", answer),
 		}
 	}
 
-	return nil, errNotNow("Temporary authentication failure", fmt.Errorf("upstream answered %s", reply))
+	return nil, errNotNow("Temporary authentication failure", fmt.Errorf("upstream answered %s", answer))
 }
 
 // ours reports whether a refusal of AUTH is between the upstream and us: it
@@ -110,19 +111,19 @@ func ours(code int) bool {
 // refusal is what a client hears whose credentials the upstream refused: its
 // words, but where a login that it takes may be refused here, for then they
 // would tell a right password from a wrong one.
-func (p *Passthrough) refusal(reply envelope.Reply) envelope.Reply {
+func (p *Passthrough) refusal(answer reply.Reply) reply.Reply {
 	if _, ok := p.unlisted(); ok {
-		return reply
+		return answer
 	}
 
 	return errFailed.Reply
 }
 
 // fail counts a failure and answers it, a little later each time.
-func (p *Passthrough) fail(ctx context.Context, a *attempt, reply envelope.Reply, cause error) error {
+func (p *Passthrough) fail(ctx context.Context, a *attempt, answer reply.Reply, cause error) error {
 	p.delay(ctx, delayFor(a.fail()))
 
-	return &envelope.Fault{Class: envelope.Permanent, Reply: reply, Err: cause}
+	return &reply.Fault{Class: reply.Permanent, Reply: answer, Err: cause}
 }
 
 // accept lets a login in that the upstream took, if there are settings for it.

@@ -13,7 +13,8 @@ import (
 	"time"
 
 	"postern/relay"
-	"postern/relay/envelope"
+
+	"postern/relay/reply"
 	"postern/relay/upstream"
 )
 
@@ -26,7 +27,7 @@ func (w *way) Send(context.Context, *upstream.Transaction) upstream.Outcome {
 
 // fakeUpstream answers logins as it is told.
 type fakeUpstream struct {
-	reply envelope.Reply
+	reply reply.Reply
 	err   error
 	asked int
 	way   *way
@@ -34,7 +35,7 @@ type fakeUpstream struct {
 
 func (f *fakeUpstream) config() PassthroughConfig {
 	return PassthroughConfig{
-		Login: func(context.Context, string, string) (relay.Sender, func(), envelope.Reply, error) {
+		Login: func(context.Context, string, string) (relay.Sender, func(), reply.Reply, error) {
 			f.asked++
 			f.way = &way{}
 			w := f.way
@@ -51,18 +52,18 @@ func TestPassthrough(t *testing.T) {
 	users := newUsers(t, Rate{}, []UserEntry{{User: relay.User{Name: "known", Job: "news", Subaccount: 5}}})
 	for _, c := range []struct {
 		name, login string
-		reply       envelope.Reply
+		reply       reply.Reply
 		err         error
 		want        string // the answer; empty: taken
 		user        relay.User
 	}{
-		{"taken", "ann", envelope.Reply{Code: 235, Text: "welcome"}, nil, "", relay.User{Name: "ann", Tracking: true}},
-		{"with settings of the users file", "known", envelope.Reply{Code: 235}, nil, "", relay.User{Name: "known", Job: "news", Subaccount: 5}},
-		{"with a subaccount", "ann:X-MSYS-SUBACCOUNT=7", envelope.Reply{Code: 235}, nil, "", relay.User{Name: "ann", Tracking: true, Subaccount: 7}},
-		{"refused, in the upstream's words", "ann", envelope.Reply{Code: 535, Enhanced: [3]int{5, 7, 9}, Text: "go away"}, nil, "535 5.7.9 go away", relay.User{}},
-		{"not now, in the upstream's words", "ann", envelope.Reply{Code: 454, Enhanced: [3]int{4, 7, 0}, Text: "database asleep"}, nil, "454 4.7.0 database asleep", relay.User{}},
-		{"away", "ann", envelope.Reply{}, errors.New("no route"), "454 4.7.0 Temporary authentication failure", relay.User{}},
-		{"nonsense", "ann", envelope.Reply{Code: 250}, nil, "454 4.7.0 Temporary authentication failure", relay.User{}},
+		{"taken", "ann", reply.Reply{Code: 235, Text: "welcome"}, nil, "", relay.User{Name: "ann", Tracking: true}},
+		{"with settings of the users file", "known", reply.Reply{Code: 235}, nil, "", relay.User{Name: "known", Job: "news", Subaccount: 5}},
+		{"with a subaccount", "ann:X-MSYS-SUBACCOUNT=7", reply.Reply{Code: 235}, nil, "", relay.User{Name: "ann", Tracking: true, Subaccount: 7}},
+		{"refused, in the upstream's words", "ann", reply.Reply{Code: 535, Enhanced: [3]int{5, 7, 9}, Text: "go away"}, nil, "535 5.7.9 go away", relay.User{}},
+		{"not now, in the upstream's words", "ann", reply.Reply{Code: 454, Enhanced: [3]int{4, 7, 0}, Text: "database asleep"}, nil, "454 4.7.0 database asleep", relay.User{}},
+		{"away", "ann", reply.Reply{}, errors.New("no route"), "454 4.7.0 Temporary authentication failure", relay.User{}},
+		{"nonsense", "ann", reply.Reply{Code: 250}, nil, "454 4.7.0 Temporary authentication failure", relay.User{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			f := &fakeUpstream{reply: c.reply, err: c.err}
@@ -72,7 +73,7 @@ func TestPassthrough(t *testing.T) {
 			p.delay = func(context.Context, time.Duration) {}
 			who, err := p.Authenticate(context.Background(), Login{Name: c.login, Password: "x", Source: source})
 			if c.want != "" {
-				if r := envelope.ReplyFor(err); r.String() != c.want {
+				if r := reply.ReplyFor(err); r.String() != c.want {
 					t.Errorf("%s, want %s", r, c.want)
 				}
 				return
@@ -102,7 +103,7 @@ func TestPassthroughMechanisms(t *testing.T) {
 // TestPassthroughThrottle: guesses do not reach the upstream for ever.
 func TestPassthroughThrottle(t *testing.T) {
 	t.Parallel()
-	f := &fakeUpstream{reply: envelope.Reply{Code: 535, Text: "no"}}
+	f := &fakeUpstream{reply: reply.Reply{Code: 535, Text: "no"}}
 	p := NewPassthrough(f.config())
 	p.delay = func(context.Context, time.Duration) {}
 	for range 10 {
@@ -117,7 +118,7 @@ func TestPassthroughThrottle(t *testing.T) {
 // the session.
 func TestPassthroughSession(t *testing.T) {
 	t.Parallel()
-	f := &fakeUpstream{reply: envelope.Reply{Code: 235, Text: "welcome"}}
+	f := &fakeUpstream{reply: reply.Reply{Code: 235, Text: "welcome"}}
 	r := startServer(t, func(c *Config) { c.Auth = NewPassthrough(f.config()) }, false)
 	p := &player{t: t, at: "session", serv: r}
 	p.dial()
@@ -145,10 +146,10 @@ func TestPassthroughGuessesAtOnce(t *testing.T) {
 	var asked atomic.Int32
 	enough := make(chan struct{})
 	p := NewPassthrough(PassthroughConfig{
-		Login: func(context.Context, string, string) (relay.Sender, func(), envelope.Reply, error) {
+		Login: func(context.Context, string, string) (relay.Sender, func(), reply.Reply, error) {
 			asked.Add(1)
 			<-enough
-			return nil, nil, envelope.Reply{Code: 535, Text: "no"}, nil
+			return nil, nil, reply.Reply{Code: 535, Text: "no"}, nil
 		},
 		Rate: Rate{N: 5, Per: time.Hour},
 	})
@@ -160,7 +161,7 @@ func TestPassthroughGuessesAtOnce(t *testing.T) {
 		wg.Go(func() {
 			name := fmt.Sprintf("user%d", i)
 			_, err := p.Authenticate(context.Background(), Login{Name: name, Password: "x", Source: home})
-			if envelope.ReplyFor(err).Code == 454 {
+			if reply.ReplyFor(err).Code == 454 {
 				locked.Add(1)
 			}
 		})
@@ -178,8 +179,8 @@ func TestPassthroughGuessesAtOnce(t *testing.T) {
 func TestPassthroughLoginsAtOnce(t *testing.T) {
 	t.Parallel()
 	p := NewPassthrough(PassthroughConfig{
-		Login: func(context.Context, string, string) (relay.Sender, func(), envelope.Reply, error) {
-			return nil, nil, envelope.Reply{Code: 235}, nil
+		Login: func(context.Context, string, string) (relay.Sender, func(), reply.Reply, error) {
+			return nil, nil, reply.Reply{Code: 235}, nil
 		},
 		Rate: Rate{N: 2, Per: time.Hour},
 	})
@@ -218,7 +219,7 @@ func TestPassthroughUnlistedUsers(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			users := newUsers(t, Rate{}, c.users)
-			f := &fakeUpstream{reply: envelope.Reply{Code: 235}}
+			f := &fakeUpstream{reply: reply.Reply{Code: 235}}
 			conf := f.config()
 			conf.Users, conf.DefaultUser = users, c.standard
 			p := NewPassthrough(conf)
@@ -226,7 +227,7 @@ func TestPassthroughUnlistedUsers(t *testing.T) {
 
 			who, err := p.Authenticate(context.Background(), Login{Name: c.login, Password: "x", Source: home})
 			if c.want == "" {
-				if r := envelope.ReplyFor(err); err == nil || r.String() != errFailed.Reply.String() {
+				if r := reply.ReplyFor(err); err == nil || r.String() != errFailed.Reply.String() {
 					t.Errorf("%+v, %v; want %v", who, err, errFailed.Reply)
 				}
 				if f.way == nil || !f.way.closed {
@@ -250,12 +251,12 @@ func TestPassthroughRefusalsAreAlike(t *testing.T) {
 	t.Parallel()
 	held := UserEntry{User: relay.User{Name: "tester", FromDomains: []string{"allowed.example"}}}
 	free := UserEntry{User: relay.User{Name: "free"}}
-	own := envelope.Reply{Code: 535, Enhanced: [3]int{5, 7, 0}, Text: "upstream says no"}
+	own := reply.Reply{Code: 535, Enhanced: [3]int{5, 7, 0}, Text: "upstream says no"}
 	for _, c := range []struct {
 		name     string
 		user     UserEntry
 		standard string
-		want     envelope.Reply // to a wrong password
+		want     reply.Reply // to a wrong password
 	}{
 		{"somebody held", held, "", errFailed.Reply},
 		{"somebody held, with a default", held, "tester", own},
@@ -272,7 +273,7 @@ func TestPassthroughRefusalsAreAlike(t *testing.T) {
 
 			for _, login := range []string{"someone", c.user.Name} {
 				_, err := p.Authenticate(context.Background(), Login{Name: login, Password: "x", Source: home})
-				if got := envelope.ReplyFor(err); err == nil || got.String() != c.want.String() {
+				if got := reply.ReplyFor(err); err == nil || got.String() != c.want.String() {
 					t.Errorf("%s: got %s, want %s", login, got, c.want)
 				}
 			}
@@ -285,9 +286,9 @@ func TestPassthroughHandsOnTheName(t *testing.T) {
 	t.Parallel()
 	var got string
 	p := NewPassthrough(PassthroughConfig{
-		Login: func(_ context.Context, user, _ string) (relay.Sender, func(), envelope.Reply, error) {
+		Login: func(_ context.Context, user, _ string) (relay.Sender, func(), reply.Reply, error) {
 			got = user
-			return nil, nil, envelope.Reply{Code: 235}, nil
+			return nil, nil, reply.Reply{Code: 235}, nil
 		},
 	})
 	for login, want := range map[string]string{"Ann": "Ann", "Ann:x-msys-subaccount=7": "Ann"} {
@@ -302,12 +303,12 @@ func TestPassthroughHandsOnTheName(t *testing.T) {
 func TestPassthroughOwnTrouble(t *testing.T) {
 	t.Parallel()
 	for _, code := range []int{500, 502, 503, 504, 530, 534, 538} {
-		f := &fakeUpstream{reply: envelope.Reply{Code: code, Text: "Must issue a STARTTLS command first"}}
+		f := &fakeUpstream{reply: reply.Reply{Code: code, Text: "Must issue a STARTTLS command first"}}
 		p := NewPassthrough(f.config())
 		p.delay = func(context.Context, time.Duration) {}
 		for range 4 { // more than the failures of a period
 			_, err := p.Authenticate(context.Background(), Login{Name: "ann", Password: "x", Source: home})
-			if got, want := envelope.ReplyFor(err).String(), "454 4.7.0 Temporary authentication failure"; got != want {
+			if got, want := reply.ReplyFor(err).String(), "454 4.7.0 Temporary authentication failure"; got != want {
 				t.Errorf("upstream %d: %s, want %s", code, got, want)
 			}
 		}
@@ -324,11 +325,11 @@ func TestPassthroughWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begun := time.Now()
 		var end time.Time
-		f := &fakeUpstream{reply: envelope.Reply{Code: 535, Text: "no"}}
+		f := &fakeUpstream{reply: reply.Reply{Code: 535, Text: "no"}}
 		conf := f.config()
 		conf.Rate.N = 9
 		login := conf.Login
-		conf.Login = func(ctx context.Context, user, password string) (relay.Sender, func(), envelope.Reply, error) {
+		conf.Login = func(ctx context.Context, user, password string) (relay.Sender, func(), reply.Reply, error) {
 			end, _ = ctx.Deadline()
 			if user != "ann" || password != "x" {
 				t.Errorf("asked for %s with %s", user, password)
@@ -339,7 +340,7 @@ func TestPassthroughWaits(t *testing.T) {
 		for i, want := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond} {
 			begun = time.Now()
 			_, err := p.Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: home})
-			if got := envelope.ReplyFor(err).String(); got != "535 no" {
+			if got := reply.ReplyFor(err).String(); got != "535 no" {
 				t.Errorf("got %s, want the upstream's words", got)
 			}
 			if got := time.Since(begun); got != want {
@@ -357,25 +358,25 @@ func TestPassthroughWaits(t *testing.T) {
 func TestPassthroughFaults(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		reply envelope.Reply
+		reply reply.Reply
 		err   error
-		class envelope.Class
+		class reply.Class
 		want  string // of the error
 	}{
-		{envelope.Reply{Code: 535, Text: "no"}, nil, envelope.Permanent, "535 no (upstream answered 535 no)"},
-		{envelope.Reply{Code: 599, Text: "no"}, nil, envelope.Permanent, "599 no (upstream answered 599 no)"},
-		{envelope.Reply{Code: 400, Text: "later"}, nil, envelope.Temporary, "400 later (upstream answered 400 later)"},
-		{envelope.Reply{Code: 499, Text: "later"}, nil, envelope.Temporary, "499 later (upstream answered 499 later)"},
-		{envelope.Reply{Code: 334, Text: "more"}, nil, envelope.Temporary, "454 4.7.0 Temporary authentication failure (upstream answered 334 more)"},
-		{envelope.Reply{Code: 600, Text: "what"}, nil, envelope.Temporary, "454 4.7.0 Temporary authentication failure (upstream answered 600 what)"},
-		{envelope.Reply{Code: 535}, errors.New("no route"), envelope.Temporary, "454 4.7.0 Temporary authentication failure (no route)"},
+		{reply.Reply{Code: 535, Text: "no"}, nil, reply.Permanent, "535 no (upstream answered 535 no)"},
+		{reply.Reply{Code: 599, Text: "no"}, nil, reply.Permanent, "599 no (upstream answered 599 no)"},
+		{reply.Reply{Code: 400, Text: "later"}, nil, reply.Temporary, "400 later (upstream answered 400 later)"},
+		{reply.Reply{Code: 499, Text: "later"}, nil, reply.Temporary, "499 later (upstream answered 499 later)"},
+		{reply.Reply{Code: 334, Text: "more"}, nil, reply.Temporary, "454 4.7.0 Temporary authentication failure (upstream answered 334 more)"},
+		{reply.Reply{Code: 600, Text: "what"}, nil, reply.Temporary, "454 4.7.0 Temporary authentication failure (upstream answered 600 what)"},
+		{reply.Reply{Code: 535}, errors.New("no route"), reply.Temporary, "454 4.7.0 Temporary authentication failure (no route)"},
 	} {
 		t.Run(c.want, func(t *testing.T) {
 			f := &fakeUpstream{reply: c.reply, err: c.err}
 			p := NewPassthrough(f.config())
 			p.delay = noDelay
 			_, err := p.Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: home})
-			var fault *envelope.Fault
+			var fault *reply.Fault
 			if !errors.As(err, &fault) || fault.Class != c.class || err.Error() != c.want {
 				t.Errorf("got %#v, want class %v and %s", err, c.class, c.want)
 			}
@@ -392,23 +393,23 @@ func TestPassthroughFaults(t *testing.T) {
 // where it logged in before.
 func TestPassthroughKnowsWhoLoggedIn(t *testing.T) {
 	t.Parallel()
-	f := &fakeUpstream{reply: envelope.Reply{Code: 235}}
+	f := &fakeUpstream{reply: reply.Reply{Code: 235}}
 	p := NewPassthrough(f.config())
 	p.delay = noDelay
-	login := func(source netip.Addr) envelope.Reply {
+	login := func(source netip.Addr) reply.Reply {
 		_, err := p.Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: source})
 		if err == nil {
-			return envelope.Reply{Code: 235}
+			return reply.Reply{Code: 235}
 		}
-		return envelope.ReplyFor(err)
+		return reply.ReplyFor(err)
 	}
 
 	login(home)
-	f.reply = envelope.Reply{Code: 535, Text: "no"}
+	f.reply = reply.Reply{Code: 535, Text: "no"}
 	for range 3 {
 		login(away)
 	}
-	f.reply = envelope.Reply{Code: 235}
+	f.reply = reply.Reply{Code: 235}
 	if got, want := login(third).String(), "454 4.7.0 Too many failed logins, try again later"; got != want {
 		t.Errorf("from elsewhere: %s, want %s", got, want)
 	}
@@ -422,14 +423,14 @@ func TestPassthroughKnowsWhoLoggedIn(t *testing.T) {
 func TestPassthroughWithoutAnEnd(t *testing.T) {
 	t.Parallel()
 	conf := (&fakeUpstream{}).config()
-	conf.Login = func(context.Context, string, string) (relay.Sender, func(), envelope.Reply, error) {
-		return nil, nil, envelope.Reply{Code: 235}, nil
+	conf.Login = func(context.Context, string, string) (relay.Sender, func(), reply.Reply, error) {
+		return nil, nil, reply.Reply{Code: 235}, nil
 	}
 	conf.Users = newUsers(t, Rate{}, testUsers())
 	p := NewPassthrough(conf)
 	p.delay = noDelay
 	_, err := p.Authenticate(t.Context(), Login{Name: "nobody", Password: "x", Source: home})
-	if got := envelope.ReplyFor(err).String(); err == nil || got != errFailed.Reply.String() {
+	if got := reply.ReplyFor(err).String(); err == nil || got != errFailed.Reply.String() {
 		t.Errorf("got %v, want %s", err, errFailed.Reply)
 	}
 	if !strings.Contains(err.Error(), "users_file does not list it") {
@@ -441,7 +442,7 @@ func TestPassthroughWithoutAnEnd(t *testing.T) {
 // the settings of nobody, with tracking.
 func TestPassthroughWithoutUsersTracks(t *testing.T) {
 	t.Parallel()
-	p := NewPassthrough((&fakeUpstream{reply: envelope.Reply{Code: 235}}).config())
+	p := NewPassthrough((&fakeUpstream{reply: reply.Reply{Code: 235}}).config())
 	who, err := p.Authenticate(t.Context(), Login{Name: "Ann:X-MSYS-SUBACCOUNT=3", Password: "x", Source: home})
 	if err != nil || who.User.Name != "ann" || !who.User.Tracking || who.User.Subaccount != 3 {
 		t.Errorf("got %+v, %v", who, err)

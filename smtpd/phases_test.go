@@ -7,7 +7,8 @@ import (
 	"time"
 
 	"postern/relay"
-	"postern/relay/envelope"
+
+	"postern/relay/reply"
 )
 
 // crawl says a line every so often until the connection is closed, and returns
@@ -219,7 +220,7 @@ func TestTrustedClientsMayStay(t *testing.T) {
 					time.Sleep(4 * time.Minute)
 					client.say("RCPT TO:<b@example.net>", "250")
 					time.Sleep(4 * time.Minute)
-					client.say("DATA", "354", message+".", "250 2.0.0 taken by the test")
+					client.say("DATA", "354", shortMessage+".", "250 2.0.0 taken by the test")
 				}
 			})
 		})
@@ -232,7 +233,7 @@ type slowSubmitter struct {
 	takes time.Duration
 }
 
-func (s slowSubmitter) Submit(ctx context.Context, sub *relay.Submission) envelope.Reply {
+func (s slowSubmitter) Submit(ctx context.Context, sub *relay.Submission) reply.Reply {
 	time.Sleep(s.takes)
 	return s.submitter.Submit(ctx, sub)
 }
@@ -247,7 +248,7 @@ func TestUpstreamTimeIsNotTheClients(t *testing.T) {
 	}, false, func(b *bubble) {
 		client := b.inMail()
 		client.say("DATA", "354")
-		client.send(message + ".\r\n")
+		client.send(shortMessage + ".\r\n")
 		client.expect()
 		time.Sleep(time.Hour)
 		client.expect("250 2.0.0 taken by the test")

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"postern/relay/envelope"
+	"postern/relay/reply"
 )
 
 // ReportTaker makes a server one for port 25: anybody may send, to a few
@@ -19,12 +20,12 @@ type ReportTaker interface {
 
 // refuseRelaying is PowerMTA's answer, to the letter.
 func (ss *session) refuseRelaying(a envelope.Address) error {
-	r := envelope.Reply{
+	r := reply.Reply{
 		Code:     550,
 		Enhanced: [3]int{5, 7, 1},
 		Text:     fmt.Sprintf("relaying denied for recipient in \"RCPT TO:%s\"", a.Path()),
 	}
-	ss.logRefused("recipient", envelope.CleanLine(a.String(), maxRefusedAddress), r)
+	ss.logRefused("recipient", reply.CleanLine(a.String(), maxRefusedAddress), r)
 
 	return smtpError(r)
 }
@@ -36,9 +37,9 @@ func (ss *session) takeReport(msg []byte, start time.Time) error {
 		recipients[i] = r.Address.String()
 	}
 
-	reply := envelope.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok"}
+	answer := reply.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok"}
 	if err := ss.s.c.Reports.Take(ss.ctx, recipients, msg); err != nil {
-		reply = envelope.Reply{Code: 452, Enhanced: [3]int{4, 3, 1}, Text: "Cannot take mail now, try again later"}
+		answer = reply.Reply{Code: 452, Enhanced: [3]int{4, 3, 1}, Text: "Cannot take mail now, try again later"}
 	}
 
 	ss.s.c.Log.Info("mail for reports",
@@ -50,8 +51,8 @@ func (ss *session) takeReport(msg []byte, start time.Time) error {
 		"recipients", len(recipients),
 		"recipient", recipients[0],
 		"size", len(msg),
-		"reply", reply.String(),
+		"reply", answer.String(),
 		tookSeconds(start))
 
-	return ss.answer(reply)
+	return ss.answer(answer)
 }

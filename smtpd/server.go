@@ -24,14 +24,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"postern/relay"
-	"postern/relay/envelope"
+
+	"postern/relay/reply"
 )
 
 // Submitter takes a message; *relay.Relay is one.
 type Submitter interface {
-	Submit(context.Context, *relay.Submission) envelope.Reply
+	Submit(context.Context, *relay.Submission) reply.Reply
 	// Reject tells of a message that the listener refuses; the reply is err's.
-	Reject(context.Context, *relay.Submission, error) envelope.Reply
+	Reject(context.Context, *relay.Submission, error) reply.Reply
 }
 
 // Config is what a server needs: one for submissions, or, with Reports, one
@@ -259,7 +260,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error
 	return nil
 }
 
-var shuttingDown = envelope.Reply{
+var shuttingDown = reply.Reply{
 	Code:     421,
 	Enhanced: [3]int{4, 3, 2},
 	Text:     "Shutting down, try again later",

@@ -11,6 +11,7 @@ import (
 
 	"postern/relay"
 	"postern/relay/envelope"
+	"postern/relay/reply"
 )
 
 // TestSessionIDsDiffer, and are letters and digits that nobody mistakes.
@@ -35,10 +36,10 @@ func TestSubmissionIsWhole(t *testing.T) {
 			"MAIL FROM:<a@example.com> SIZE=100 RET=HDRS ENVID=id+2B1", "250",
 			"RCPT TO:<b@example.net> NOTIFY=SUCCESS,DELAY ORCPT=RFC822;c@example.org", "250",
 			"RCPT TO:<d@example.net>", "250",
-			"DATA", "354", message+".", "250",
+			"DATA", "354", shortMessage+".", "250",
 		)
 		client.say("MAIL FROM:<\xc3\xbc@example.com> SMTPUTF8", "250", "RCPT TO:<\xc3\xbc@example.net>", "250")
-		client.send("BDAT 26 LAST\r\n" + message)
+		client.send("BDAT 26 LAST\r\n" + shortMessage)
 		client.expect("250")
 
 		subs := b.submit.submissions()
@@ -56,7 +57,7 @@ func TestSubmissionIsWhole(t *testing.T) {
 		if first.Remote != netip.MustParseAddrPort("127.0.0.1:1234") || first.Helo != "client.example" || first.TLS != "" {
 			t.Errorf("from %s, %s, %q", first.Remote, first.Helo, first.TLS)
 		}
-		if string(first.Message) != message || string(second.Message) != message {
+		if string(first.Message) != shortMessage || string(second.Message) != shortMessage {
 			t.Errorf("messages %q and %q", first.Message, second.Message)
 		}
 		params := envelope.MailParams{Size: 100, Return: "HDRS", EnvelopeID: "id+1"}
@@ -116,7 +117,7 @@ func TestProtocols(t *testing.T) {
 				if c.smtputf8 {
 					from += " SMTPUTF8"
 				}
-				client.say(from, "250", "RCPT TO:<b@example.net>", "250", "DATA", "354", message+".", "250")
+				client.say(from, "250", "RCPT TO:<b@example.net>", "250", "DATA", "354", shortMessage+".", "250")
 				got := b.submit.submissions()[0]
 				if got.Protocol != c.want || !strings.HasPrefix(got.TLS, c.over) || (got.TLS == "") != (c.over == "") {
 					t.Errorf("%q over %q, want %q over %q", got.Protocol, got.TLS, c.want, c.over)
@@ -134,10 +135,10 @@ func TestMessagesAreCounted(t *testing.T) {
 		client := b.greeted()
 		client.say("AUTH PLAIN AGFsaWNlAHdyb25n", "535")
 		client.login("235")
-		for _, reply := range []envelope.Reply{{Code: 250}, {Code: 451}, {Code: 550}, {Code: 554}} {
-			b.submit.reply = reply
+		for _, answer := range []reply.Reply{{Code: 250}, {Code: 451}, {Code: 550}, {Code: 554}} {
+			b.submit.reply = answer
 			client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354")
-			client.say(message+".", reply.String()[:3])
+			client.say(shortMessage+".", answer.String()[:3])
 		}
 		client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354")
 		client.say("a\nb\r\n.", "550 5.6.0")
@@ -240,7 +241,7 @@ func TestStopBetweenCommands(t *testing.T) {
 				}
 				client.say(end.say, end.reply)
 				if end.say == "DATA" {
-					client.say(message+".", "250 2.0.0 taken by the test")
+					client.say(shortMessage+".", "250 2.0.0 taken by the test")
 				}
 				if !client.ended() {
 					t.Error("the session goes on after its transaction")
@@ -358,7 +359,7 @@ func TestLoginTakesTheSourcesPlace(t *testing.T) {
 	}, false, func(b *bubble) {
 		client := b.greeted()
 		client.login("235 2.0.0 Authentication succeeded")
-		client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354", message+".", "250")
+		client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354", shortMessage+".", "250")
 		if got := b.submit.submissions()[0]; got.User.Name != "alice" || got.Protocol != "ESMTPA" {
 			t.Errorf("by %s with %s, want alice with ESMTPA", got.User.Name, got.Protocol)
 		}
@@ -397,7 +398,7 @@ func TestSourceRules(t *testing.T) {
 				if c.want == "" {
 					client.say("MAIL FROM:<a@example.com>", "530 5.7.0 Authentication required")
 				} else {
-					client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354", message+".", "250")
+					client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354", shortMessage+".", "250")
 					if got := b.submit.submissions()[0].User.Name; got != c.want {
 						t.Errorf("submitted by %s, want %s", got, c.want)
 					}

@@ -11,7 +11,8 @@ import (
 	"time"
 
 	"postern/relay"
-	"postern/relay/envelope"
+
+	"postern/relay/reply"
 )
 
 // TestStopLetsTransactionsEnd, whatever listeners a server has.
@@ -48,7 +49,7 @@ func TestStopLetsTransactionsEnd(t *testing.T) {
 				synctest.Wait()
 				cancel()
 				time.Sleep(59 * time.Second)
-				client.say(message+".", "250 2.0.0 taken by the test")
+				client.say(shortMessage+".", "250 2.0.0 taken by the test")
 				if !client.ended() {
 					t.Error("the session goes on after its transaction")
 				}
@@ -114,7 +115,7 @@ func (l *breakingListener) Accept() (net.Conn, error) {
 // panicking is a Submitter with a bug.
 type panicking struct{ *submitter }
 
-func (panicking) Submit(context.Context, *relay.Submission) envelope.Reply { panic("oh no") }
+func (panicking) Submit(context.Context, *relay.Submission) reply.Reply { panic("oh no") }
 
 // TestPanicsEndOneConnection, which hears so, and are logged as errors.
 func TestPanicsEndOneConnection(t *testing.T) {
@@ -125,7 +126,7 @@ func TestPanicsEndOneConnection(t *testing.T) {
 	}, false, func(b *bubble) {
 		other := b.greeted()
 		client := b.inMail()
-		client.say("DATA", "354", message+".", "421 4.0.0 Internal server error")
+		client.say("DATA", "354", shortMessage+".", "421 4.0.0 Internal server error")
 		if !client.ended() {
 			t.Error("the connection goes on")
 		}
@@ -147,7 +148,7 @@ func TestInjectedTransactionsAreNotRun(t *testing.T) {
 	inBubble(t, bySource, false, func(b *bubble) {
 		client := b.greeted()
 		client.send("STARTTLS\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\n" +
-			"BDAT 26 LAST\r\n" + message)
+			"BDAT 26 LAST\r\n" + shortMessage)
 		client.expect()
 		if !client.ended() || len(b.submit.submissions()) != 0 {
 			t.Errorf("ended %v, %d messages", client.ended(), len(b.submit.submissions()))
@@ -169,10 +170,10 @@ func TestContextsEnd(t *testing.T) {
 		}
 	}
 
-	f := &fakeUpstream{reply: envelope.Reply{Code: 235}}
+	f := &fakeUpstream{reply: reply.Reply{Code: 235}}
 	conf := f.config()
 	login := conf.Login
-	conf.Login = func(ctx context.Context, user, password string) (relay.Sender, func(), envelope.Reply, error) {
+	conf.Login = func(ctx context.Context, user, password string) (relay.Sender, func(), reply.Reply, error) {
 		keep("login at the upstream", ctx)
 		return login(ctx, user, password)
 	}

@@ -18,6 +18,8 @@ import (
 
 	"postern/relay"
 	"postern/relay/envelope"
+	"postern/relay/message"
+	"postern/relay/reply"
 )
 
 // session is one client between EHLO and the end of its connection.
@@ -91,7 +93,7 @@ func newSessionID() string {
 }
 
 // smtpError gives a reply to the library, which knows no other kind.
-func smtpError(r envelope.Reply) *smtp.SMTPError {
+func smtpError(r reply.Reply) *smtp.SMTPError {
 	e := &smtp.SMTPError{Code: r.Code, EnhancedCode: smtp.EnhancedCode(r.Enhanced), Message: r.Text}
 	if r.Enhanced == ([3]int{}) {
 		e.EnhancedCode = smtp.NoEnhancedCode
@@ -101,7 +103,7 @@ func smtpError(r envelope.Reply) *smtp.SMTPError {
 }
 
 func refuse(code int, a, b, c int, text string) error {
-	return smtpError(envelope.Reply{Code: code, Enhanced: [3]int{a, b, c}, Text: text})
+	return smtpError(reply.Reply{Code: code, Enhanced: [3]int{a, b, c}, Text: text})
 }
 
 // Reset implements smtp.Session.
@@ -186,22 +188,22 @@ func (ss *session) secure() bool { return ss.conn.secured != nil }
 
 // Refusals of addresses; refuseAddress puts the address behind the text.
 var (
-	badSender = envelope.Reply{
+	badSender = reply.Reply{
 		Code:     553,
 		Enhanced: [3]int{5, 1, 7},
 		Text:     "Bad sender address",
 	}
-	badSenderUTF8 = envelope.Reply{
+	badSenderUTF8 = reply.Reply{
 		Code:     553,
 		Enhanced: [3]int{5, 6, 7},
 		Text:     "International sender address without SMTPUTF8",
 	}
-	badRecipient = envelope.Reply{
+	badRecipient = reply.Reply{
 		Code:     553,
 		Enhanced: [3]int{5, 1, 3},
 		Text:     "Bad recipient address",
 	}
-	badRecipientUTF8 = envelope.Reply{
+	badRecipientUTF8 = reply.Reply{
 		Code:     553,
 		Enhanced: [3]int{5, 6, 7},
 		Text:     "International recipient address without SMTPUTF8",
@@ -214,8 +216,8 @@ const maxRefusedAddress = 254 + 64
 // refuseAddress refuses an address of MAIL or RCPT, and names it in the reply
 // and in the log, where key is what it is there. Strangers on port 25 get one
 // line a minute.
-func (ss *session) refuseAddress(key, address string, r envelope.Reply) error {
-	address = envelope.CleanLine(address, maxRefusedAddress)
+func (ss *session) refuseAddress(key, address string, r reply.Reply) error {
+	address = reply.CleanLine(address, maxRefusedAddress)
 	r.Text += ": <" + address + ">"
 	ss.logRefused(key, address, r)
 
@@ -223,7 +225,7 @@ func (ss *session) refuseAddress(key, address string, r envelope.Reply) error {
 }
 
 // logRefused writes that an address of MAIL or RCPT was refused.
-func (ss *session) logRefused(key, address string, r envelope.Reply) {
+func (ss *session) logRefused(key, address string, r reply.Reply) {
 	args := []any{
 		"session", ss.id,
 		"user", ss.userName(),
@@ -327,14 +329,14 @@ func (ss *session) readMessage(chunked bool) ([]byte, error) {
 	var hint int64
 	if !chunked && !ss.reports() {
 		hint = ss.env.Params.Size
-		if err := ss.reserveBudget(envelope.FirstBuffer(hint)); err != nil {
+		if err := ss.reserveBudget(message.FirstBuffer(hint)); err != nil {
 			ss.conn.refuseData()
 			return nil, err
 		}
 	}
 	ss.conn.sendGoAhead()
 
-	return envelope.ReadMessage(ss.conn.arrival, envelope.ReadConfig{
+	return message.ReadMessage(ss.conn.arrival, message.ReadConfig{
 		MaxBytes:    ss.s.c.MaxMessageSize,
 		NormaliseLF: ss.s.c.NormaliseLF,
 		SizeHint:    hint,
@@ -379,7 +381,7 @@ func (ss *session) Data(io.Reader) error {
 	return ss.answer(ss.s.c.Submit.Submit(ss.ctx, sub))
 }
 
-func (ss *session) answer(r envelope.Reply) error {
+func (ss *session) answer(r reply.Reply) error {
 	if r.Code/100 == 2 {
 		ss.conn.forgetErrors()
 	}
@@ -410,10 +412,10 @@ func (ss *session) protocol() string {
 func (ss *session) dataError(err error, chunked bool) error {
 	ss.releaseBudget()
 	if errors.Is(err, errAborted) {
-		return smtpError(envelope.ReplyFor(err)) // which the connection omits
+		return smtpError(reply.ReplyFor(err)) // which the connection omits
 	}
 
-	cut := errors.Is(err, envelope.ErrCut)
+	cut := errors.Is(err, message.ErrCut)
 	ss.s.c.Log.Warn("message not read",
 		"session", ss.id,
 		"user", ss.userName(),
@@ -424,16 +426,16 @@ func (ss *session) dataError(err error, chunked bool) error {
 	switch {
 	case cut && isTimeout(err):
 		ss.conn.closeAfterRefusal()
-		return ss.answer(envelope.Reply{
+		return ss.answer(reply.Reply{
 			Code:     421,
 			Enhanced: [3]int{4, 4, 2},
 			Text:     "Timeout, closing connection",
 		})
 	case cut:
 		ss.conn.drop()
-	case !chunked && errors.Is(err, envelope.ErrBareCR):
+	case !chunked && errors.Is(err, message.ErrBareCR):
 		ss.conn.closeAfterRefusal()
 	}
 
-	return ss.answer(envelope.ReplyFor(err))
+	return ss.answer(reply.ReplyFor(err))
 }

@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"strings"
 
-	"postern/relay/envelope"
+	"postern/relay/reply"
 )
 
 // maxTranscript bounds a line of a transcript, in bytes.
@@ -26,7 +26,7 @@ func (t transcript) on() bool {
 }
 
 func (t transcript) write(line string) {
-	t.log.Debug("dialogue", "session", t.session, "line", envelope.CleanLine(line, maxTranscript))
+	t.log.Debug("dialogue", "session", t.session, "line", reply.CleanLine(line, maxTranscript))
 }
 
 // command writes a client's command line.

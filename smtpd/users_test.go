@@ -16,7 +16,8 @@ import (
 	"github.com/go-crypt/crypt/algorithm"
 
 	"postern/relay"
-	"postern/relay/envelope"
+
+	"postern/relay/reply"
 )
 
 // TestNewUsersIsReadyForWork: what the tests replace elsewhere.
@@ -156,7 +157,7 @@ func TestVerifiedLoginsCostNothing(t *testing.T) {
 		{"secret", 1, 0, 3},
 	} {
 		err := login(c.password, c.source)
-		if got := envelope.ReplyFor(err).Code; (err != nil) != (c.code != 0) || err != nil && got != c.code {
+		if got := reply.ReplyFor(err).Code; (err != nil) != (c.code != 0) || err != nil && got != c.code {
 			t.Errorf("login %d: %v, want %d", i+1, err, c.code)
 		}
 		if d.matched != c.matched {
@@ -225,7 +226,7 @@ func TestLoginsWaitForAPlace(t *testing.T) {
 		}
 		begun := time.Now()
 		_, err := u.Authenticate(t.Context(), Login{Name: "alice", Password: "secret", Source: home})
-		if got, want := envelope.ReplyFor(err).String(), "454 4.7.0 Temporary authentication failure"; err == nil || got != want {
+		if got, want := reply.ReplyFor(err).String(), "454 4.7.0 Temporary authentication failure"; err == nil || got != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
 		if !errors.Is(err, context.DeadlineExceeded) {
@@ -403,11 +404,11 @@ func TestSASLExchanges(t *testing.T) {
 				ask, done, err := s.Next(step)
 				last := i == len(c.steps)-1
 				if err != nil {
-					var reply *smtp.SMTPError
-					if !errors.As(err, &reply) {
+					var answer *smtp.SMTPError
+					if !errors.As(err, &answer) {
 						t.Fatalf("step %d: %v is no reply", i+1, err)
 					}
-					got = fmt.Sprint(reply.Code, " ", enhanced(reply), " ", reply.Message)
+					got = fmt.Sprint(answer.Code, " ", enhanced(answer), " ", answer.Message)
 				}
 				if !last && (err != nil || done || string(ask) != c.asks[i]) {
 					t.Fatalf("step %d: %q, done %v, %v; want %q", i+1, ask, done, err, c.asks[i])
@@ -450,7 +451,7 @@ func TestMalformedLoginsAreNobodys(t *testing.T) {
 	u.cache[u.cacheLine("", "secret")] = struct{}{}
 	for _, name := range []string{"a\x00b", "a:X-MSYS-SUBACCOUNT=x", ""} {
 		_, err := u.Authenticate(t.Context(), Login{Name: name, Password: "secret", Source: home})
-		if got := envelope.ReplyFor(err); err == nil || got.Code != 535 {
+		if got := reply.ReplyFor(err); err == nil || got.Code != 535 {
 			t.Errorf("%q: %v, want 535", name, err)
 		}
 	}

@@ -10,7 +10,8 @@ import (
 	"time"
 
 	"postern/dkim"
-	"postern/relay/envelope"
+
+	"postern/relay/message"
 	"postern/tracking/spool/atomicfile"
 )
 
@@ -222,12 +223,12 @@ func (c *dkimSignCmd) Run(e *env) error {
 	}
 	defer f.Close()
 
-	msg, err := envelope.ReadMessage(f, envelope.ReadConfig{NormaliseLF: true})
+	msg, err := message.ReadMessage(f, message.ReadConfig{NormaliseLF: true})
 	if err != nil {
 		return fmt.Errorf("%s: %w", c.File, err)
 	}
 
-	header, body, _ := envelope.Split(msg)
+	header, body, _ := message.Split(msg)
 	sig, err := dkim.Sign([]dkim.Key{k}, header, body, dkim.Times{Signed: time.Now()})
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"postern/relay"
 	"postern/relay/envelope"
 	"postern/relay/queue"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 	"postern/smtpd"
 	"postern/tracking/report"
@@ -543,7 +544,7 @@ func userEntries(users []config.User) []smtpd.UserEntry {
 }
 
 // Submit implements smtpd.Submitter with the configuration in use.
-func (g *gateway) Submit(ctx context.Context, s *relay.Submission) envelope.Reply {
+func (g *gateway) Submit(ctx context.Context, s *relay.Submission) reply.Reply {
 	begin := time.Now()
 	defer func() { g.submitted.Observe(time.Since(begin).Seconds()) }()
 
@@ -551,7 +552,7 @@ func (g *gateway) Submit(ctx context.Context, s *relay.Submission) envelope.Repl
 }
 
 // Reject implements smtpd.Submitter.
-func (g *gateway) Reject(ctx context.Context, s *relay.Submission, err error) envelope.Reply {
+func (g *gateway) Reject(ctx context.Context, s *relay.Submission, err error) reply.Reply {
 	return g.live.Load().relay.Reject(ctx, s, err)
 }
 

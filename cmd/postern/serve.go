@@ -25,8 +25,9 @@ import (
 	"postern/cmd/postern/config"
 	"postern/cmd/postern/health"
 	"postern/relay"
-	"postern/relay/envelope"
+
 	"postern/relay/queue"
+	"postern/relay/reply"
 	"postern/smtpd"
 	"postern/tracking/accounting"
 	"postern/tracking/event"
@@ -510,13 +511,13 @@ func (g *gateway) authenticator() smtpd.Authenticator {
 // loginUpstream logs a client in at an upstream.
 func (g *gateway) loginUpstream(
 	ctx context.Context, user, password string,
-) (relay.Sender, func(), envelope.Reply, error) {
-	l, reply, err := g.live.Load().pool.Login(ctx, user, password)
+) (relay.Sender, func(), reply.Reply, error) {
+	l, answer, err := g.live.Load().pool.Login(ctx, user, password)
 	if l == nil {
-		return nil, nil, reply, err
+		return nil, nil, answer, err
 	}
 
-	return l, l.Close, reply, err
+	return l, l.Close, answer, err
 }
 
 // newListener makes the servers of submission and of reports.

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"postern/relay/envelope"
+	"postern/relay/reply"
 )
 
 // Timeouts are the client's, phase by phase (RFC 5321 section 4.5.3.2). Zero
@@ -69,16 +69,16 @@ var errReply = errors.New("upstream: answer is no SMTP reply")
 
 // readReply reads one reply (RFC 5321 section 4.2.1). Its text is clean from here
 // on: printable ASCII, of a bounded length.
-func (c *conn) readReply() (envelope.Reply, error) {
+func (c *conn) readReply() (reply.Reply, error) {
 	r, err := c.readLines()
-	r.Text = envelope.CleanText(r.Text)
+	r.Text = reply.CleanText(r.Text)
 
 	return r, err
 }
 
 // readLines reads one reply, however many lines, in printable ASCII.
-func (c *conn) readLines() (envelope.Reply, error) {
-	var r envelope.Reply
+func (c *conn) readLines() (reply.Reply, error) {
+	var r reply.Reply
 	total := 0
 	for first := true; ; first = false {
 		line, err := c.r.ReadSlice('\n')
@@ -110,7 +110,7 @@ func (c *conn) readLines() (envelope.Reply, error) {
 		}
 
 		more := len(line) > 3 && line[3] == '-'
-		text := envelope.CleanLine(string(line[min(4, len(line)):]), maxReplyLine)
+		text := reply.CleanLine(string(line[min(4, len(line)):]), maxReplyLine)
 		if first {
 			r.Code = code
 			r.Enhanced, text = cutEnhanced(code, text)
@@ -153,16 +153,16 @@ func cutEnhanced(code int, text string) ([3]int, string) {
 }
 
 // command sends one line and reads its reply.
-func (c *conn) command(line string) (envelope.Reply, error) {
+func (c *conn) command(line string) (reply.Reply, error) {
 	return c.secretCommand(line, line)
 }
 
 // secretCommand is command for a line of which a transcript may have no more
 // than what is shown.
-func (c *conn) secretCommand(line, shown string) (envelope.Reply, error) {
+func (c *conn) secretCommand(line, shown string) (reply.Reply, error) {
 	c.said.command(shown)
 	if err := c.writeCommand(line); err != nil {
-		return envelope.Reply{}, err
+		return reply.Reply{}, err
 	}
 
 	return c.readReply()
@@ -185,13 +185,13 @@ func (c *conn) writeCommand(line string) error {
 
 // setupError is a refusal before any mail command: never the message's fault,
 // so whatever the code it is temporary for the client.
-func setupError(phase string, r envelope.Reply) *envelope.Fault {
-	r.Text = envelope.CleanText(r.Text)
+func setupError(phase string, r reply.Reply) *reply.Fault {
+	r.Text = reply.CleanText(r.Text)
 
-	return &envelope.Fault{
-		Class: envelope.Temporary,
+	return &reply.Fault{
+		Class: reply.Temporary,
 		Err:   fmt.Errorf("upstream: %s answered %s", phase, r),
-		Reply: envelope.Reply{
+		Reply: reply.Reply{
 			Code:     451,
 			Enhanced: [3]int{4, 4, 1},
 			Text:     "Upstream does not take mail now, try again later",
@@ -238,7 +238,7 @@ func (p *Pool) dialAs(ctx context.Context, addr string, login func(*conn) error)
 
 	if err := p.setup(c, addr, login); err != nil {
 		raw.Close()
-		var f *envelope.Fault
+		var f *reply.Fault
 		if !errors.As(err, &f) {
 			err = unreachable(err)
 		}
@@ -253,7 +253,7 @@ func (p *Pool) dialAs(ctx context.Context, addr string, login func(*conn) error)
 }
 
 func unreachable(err error) error {
-	return envelope.Defer(451, [3]int{4, 4, 1}, "Upstream is not reachable, try again later",
+	return reply.Defer(451, [3]int{4, 4, 1}, "Upstream is not reachable, try again later",
 		fmt.Errorf("upstream: %w", err))
 }
 
@@ -327,7 +327,7 @@ func (p *Pool) startTLS(c *conn, addr string) error {
 		return nil
 	}
 	if !offered {
-		return setupError("EHLO", envelope.Reply{
+		return setupError("EHLO", reply.Reply{
 			Code: 250,
 			Text: "without STARTTLS, which relay.tls = \"required\" wants",
 		})
@@ -372,7 +372,7 @@ func (p *Pool) startTLS(c *conn, addr string) error {
 
 // auth logs in with PLAIN, or with LOGIN where only that is offered, and gives
 // the upstream's answer. Passwords go out only over verified TLS or to loopback.
-func (p *Pool) auth(c *conn, user, pass string) (r envelope.Reply, err error) {
+func (p *Pool) auth(c *conn, user, pass string) (r reply.Reply, err error) {
 	verified := c.tls && p.c.TLS == TLSRequired
 	if a, ok := c.raw.RemoteAddr().(*net.TCPAddr); !verified && !(ok && a.IP.IsLoopback()) {
 		return r, errors.New("upstream: passwords go only over verified TLS (relay.tls = \"required\") or to loopback")
@@ -394,5 +394,5 @@ func (p *Pool) auth(c *conn, user, pass string) (r envelope.Reply, err error) {
 		return r, err
 	}
 
-	return r, setupError("EHLO", envelope.Reply{Code: 250, Text: "without AUTH PLAIN or LOGIN"})
+	return r, setupError("EHLO", reply.Reply{Code: 250, Text: "without AUTH PLAIN or LOGIN"})
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"sync"
 
-	"postern/relay/envelope"
+	"postern/relay/reply"
 )
 
 // Login is a connection on which the upstream took a client's own credentials.
@@ -26,34 +26,34 @@ type Login struct {
 // Login asks an upstream, the next one where the first is not reachable, about
 // a client's credentials. reply is its answer, 235 where it takes them; the
 // error says that none could be asked.
-func (p *Pool) Login(ctx context.Context, user, pass string) (l *Login, reply envelope.Reply, err error) {
+func (p *Pool) Login(ctx context.Context, user, pass string) (l *Login, answer reply.Reply, err error) {
 	l = &Login{p: p, user: user, pass: pass}
-	reply, err = l.open(ctx)
-	if err != nil || reply.Code != 235 {
-		return nil, reply, err
+	answer, err = l.open(ctx)
+	if err != nil || answer.Code != 235 {
+		return nil, answer, err
 	}
 
-	return l, reply, nil
+	return l, answer, nil
 }
 
 // open is called under mu, or before others know of l.
-func (l *Login) open(ctx context.Context) (envelope.Reply, error) {
+func (l *Login) open(ctx context.Context) (reply.Reply, error) {
 	skip := map[*host]bool{}
 	last := unreachable(errors.New("no upstream"))
 	for {
 		lease, err := l.p.acquire(ctx, true, skip)
 		if err != nil {
-			return envelope.Reply{}, err
+			return reply.Reply{}, err
 		}
 		if lease.h == nil {
-			return envelope.Reply{}, last
+			return reply.Reply{}, last
 		}
 
-		var reply envelope.Reply
+		var answer reply.Reply
 		c, err := l.p.dialFor(ctx, lease.h, func(c *conn) (err error) {
-			reply, err = l.p.auth(c, l.user, l.pass)
-			if err == nil && refusesAnybody(reply) {
-				err = setupError("AUTH", reply)
+			answer, err = l.p.auth(c, l.user, l.pass)
+			if err == nil && refusesAnybody(answer) {
+				err = setupError("AUTH", answer)
 			}
 			return err
 		})
@@ -64,20 +64,20 @@ func (l *Login) open(ctx context.Context) (envelope.Reply, error) {
 			l.p.c.Log.Warn("upstream: not usable", "upstream", lease.h.addr, "err", err)
 			skip[lease.h], last = true, fmt.Errorf("%s: %w", lease.h.addr, err)
 			continue
-		case reply.Code != 235:
+		case answer.Code != 235:
 			c.quit()
 			l.p.release(lease.h, nil)
-			return reply, nil
+			return answer, nil
 		}
 
 		l.h, l.c = lease.h, c
-		return reply, nil
+		return answer, nil
 	}
 }
 
 // refusesAnybody reports whether an answer to AUTH says nothing of the
 // credentials: 421 is the end of our connection (RFC 5321 section 3.8).
-func refusesAnybody(r envelope.Reply) bool {
+func refusesAnybody(r reply.Reply) bool {
 	return r.Code == 421 || r.Code != 535 && concernsSession(phaseMail, r)
 }
 
@@ -108,9 +108,9 @@ func (l *Login) Send(ctx context.Context, t *Transaction) Outcome {
 		}
 		fresh := l.c == nil
 		if fresh {
-			reply, err := l.open(ctx)
-			if err == nil && reply.Code != 235 {
-				err = setupError("AUTH", reply)
+			answer, err := l.open(ctx)
+			if err == nil && answer.Code != 235 {
+				err = setupError("AUTH", answer)
 			}
 			if err != nil {
 				return Outcome{Err: err}

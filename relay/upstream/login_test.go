@@ -11,7 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"postern/relay/envelope"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 )
 
@@ -101,9 +101,9 @@ func TestPasswordsStayHere(t *testing.T) {
 // loggedIn returns a client's login.
 func loggedIn(t *testing.T, p *upstream.Pool) *upstream.Login {
 	t.Helper()
-	l, reply, err := p.Login(context.Background(), "ann", "secret")
-	if err != nil || reply.Code != 235 {
-		t.Fatalf("got %v, %v, want 235", reply, err)
+	l, answer, err := p.Login(context.Background(), "ann", "secret")
+	if err != nil || answer.Code != 235 {
+		t.Fatalf("got %v, %v, want 235", answer, err)
 	}
 
 	return l
@@ -297,11 +297,11 @@ func TestLoginAsksTheNextUpstream(t *testing.T) {
 			n.host(second, answers(true, c.second))
 			p, open := n.pool(t, upstream.Config{Addrs: []string{addr, second}, MaxConnections: 1})
 			for range 3 {
-				l, reply, err := p.Login(context.Background(), "ann", "secret")
-				if reply.Code != c.code || (err == nil) != (c.code != 0) || (l != nil) != (c.code == 235) {
-					t.Errorf("got %v, %v, %v; want %d", l, reply, err, c.code)
+				l, answer, err := p.Login(context.Background(), "ann", "secret")
+				if answer.Code != c.code || (err == nil) != (c.code != 0) || (l != nil) != (c.code == 235) {
+					t.Errorf("got %v, %v, %v; want %d", l, answer, err, c.code)
 				}
-				if err != nil && (!strings.Contains(err.Error(), c.says) || envelope.ReplyFor(err).Code != 451) {
+				if err != nil && (!strings.Contains(err.Error(), c.says) || reply.ReplyFor(err).Code != 451) {
 					t.Errorf("error %v, want one with %q and 451", err, c.says)
 				}
 				if l != nil {
@@ -327,7 +327,7 @@ func TestLoginTakesASlot(t *testing.T) {
 			t.Errorf("got %s, want %s", got, allBusy)
 		}
 		_, _, err := p.Login(context.Background(), "bob", "other")
-		if err == nil || envelope.ReplyFor(err).String() != allBusy {
+		if err == nil || reply.ReplyFor(err).String() != allBusy {
 			t.Errorf("a second login: %v, want %s", err, allBusy)
 		}
 		l.Close()

@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"postern/relay/envelope"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 )
 
@@ -32,7 +32,7 @@ func answers(pipelining bool, table map[string]string) func(int, string) string 
 // sent is what a client would be told of an outcome.
 func sent(out upstream.Outcome) string {
 	if out.Err != nil {
-		return envelope.ReplyFor(out.Err).String()
+		return reply.ReplyFor(out.Err).String()
 	}
 	return out.Reply.String()
 }
@@ -228,7 +228,7 @@ func TestAnswersOfThreeDigits(t *testing.T) {
 		text  string
 	}{
 		{"three digits", digits, ""},
-		{"many lines", lines, envelope.CleanText(strings.Repeat("a\n", 20) + "b")},
+		{"many lines", lines, reply.CleanText(strings.Repeat("a\n", 20) + "b")},
 	} {
 		run(t, c.name, func(t *testing.T) {
 			n := newNetwork()

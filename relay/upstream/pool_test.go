@@ -13,7 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"postern/relay/envelope"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 )
 
@@ -480,8 +480,8 @@ func TestQuitIsPolite(t *testing.T) {
 
 // TestOutcomes: what is accepted, and what is refused for good.
 func TestOutcomes(t *testing.T) {
-	reply := func(code int, enhanced ...int) envelope.Reply {
-		r := envelope.Reply{Code: code}
+	answer := func(code int, enhanced ...int) reply.Reply {
+		r := reply.Reply{Code: code}
 		copy(r.Enhanced[:], enhanced)
 		return r
 	}
@@ -490,18 +490,18 @@ func TestOutcomes(t *testing.T) {
 		out                 upstream.Outcome
 		accepted, permanent bool
 	}{
-		{"250", upstream.Outcome{Reply: reply(250)}, true, false},
-		{"299", upstream.Outcome{Reply: reply(299)}, true, false},
-		{"354", upstream.Outcome{Reply: reply(354)}, false, false},
-		{"450", upstream.Outcome{Reply: reply(450)}, false, false},
-		{"550", upstream.Outcome{Reply: reply(550)}, false, true},
-		{"503 is about us", upstream.Outcome{Reply: reply(503, 5, 5, 1)}, false, false},
-		{"503 about a mailbox", upstream.Outcome{Reply: reply(503, 5, 2, 1)}, false, true},
+		{"250", upstream.Outcome{Reply: answer(250)}, true, false},
+		{"299", upstream.Outcome{Reply: answer(299)}, true, false},
+		{"354", upstream.Outcome{Reply: answer(354)}, false, false},
+		{"450", upstream.Outcome{Reply: answer(450)}, false, false},
+		{"550", upstream.Outcome{Reply: answer(550)}, false, true},
+		{"503 is about us", upstream.Outcome{Reply: answer(503, 5, 5, 1)}, false, false},
+		{"503 about a mailbox", upstream.Outcome{Reply: answer(503, 5, 2, 1)}, false, true},
 		{"an error", upstream.Outcome{Err: errors.New("what")}, false, false},
-		{"an error beside 550", upstream.Outcome{Reply: reply(550), Err: errors.New("what")}, false, false},
-		{"an error beside 250", upstream.Outcome{Reply: reply(250), Err: errors.New("what")}, false, false},
-		{"a permanent fault", upstream.Outcome{Err: envelope.Refuse(550, [3]int{5, 6, 7}, "no")}, false, true},
-		{"a temporary fault", upstream.Outcome{Err: envelope.Defer(451, [3]int{4, 4, 1}, "no", nil)}, false, false},
+		{"an error beside 550", upstream.Outcome{Reply: answer(550), Err: errors.New("what")}, false, false},
+		{"an error beside 250", upstream.Outcome{Reply: answer(250), Err: errors.New("what")}, false, false},
+		{"a permanent fault", upstream.Outcome{Err: reply.Refuse(550, [3]int{5, 6, 7}, "no")}, false, true},
+		{"a temporary fault", upstream.Outcome{Err: reply.Defer(451, [3]int{4, 4, 1}, "no", nil)}, false, false},
 	} {
 		if c.out.Accepted() != c.accepted || c.out.Permanent() != c.permanent {
 			t.Errorf("%s: accepted %v, permanent %v; want %v, %v", c.name, c.out.Accepted(), c.out.Permanent(), c.accepted,

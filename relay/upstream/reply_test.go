@@ -13,62 +13,62 @@ import (
 	"testing/iotest"
 	"time"
 
-	"postern/relay/envelope"
+	"postern/relay/reply"
 )
 
 // read reads one reply of a text that comes as a reader has it, and returns what
 // is left of it.
-func read(r io.Reader) (reply envelope.Reply, rest string, broken bool, err error) {
+func read(r io.Reader) (answer reply.Reply, rest string, broken bool, err error) {
 	c := &conn{r: bufio.NewReaderSize(r, maxReplyLine)}
-	reply, err = c.readReply()
+	answer, err = c.readReply()
 	left, _ := io.ReadAll(c.r)
 
-	return reply, string(left), c.broken, err
+	return answer, string(left), c.broken, err
 }
 
 func TestReplies(t *testing.T) {
 	enhanced := func(a, b, c int) [3]int { return [3]int{a, b, c} }
 	for _, c := range []struct {
 		name, text string
-		want       envelope.Reply
+		want       reply.Reply
 	}{
-		{"three digits", "250\r\n", envelope.Reply{Code: 250}},
-		{"a space and nothing", "250 \r\n", envelope.Reply{Code: 250}},
-		{"one character", "250 x\r\n", envelope.Reply{Code: 250, Text: "x"}},
-		{"a line feed alone", "354 go\n", envelope.Reply{Code: 354, Text: "go"}},
-		{"the lowest code", "200 x\r\n", envelope.Reply{Code: 200, Text: "x"}},
-		{"the highest code", "599 x\r\n", envelope.Reply{Code: 599, Text: "x"}},
-		{"an enhanced code", "250 2.1.5 fine\r\n", envelope.Reply{Code: 250, Enhanced: enhanced(2, 1, 5), Text: "fine"}},
-		{"an enhanced code alone", "550 5.1.1\r\n", envelope.Reply{Code: 550, Enhanced: enhanced(5, 1, 1)}},
-		{"of three digits", "550 5.999.999 x\r\n", envelope.Reply{Code: 550, Enhanced: enhanced(5, 999, 999), Text: "x"}},
-		{"of four digits", "550 5.1.1000 x\r\n", envelope.Reply{Code: 550, Text: "5.1.1000 x"}},
-		{"of four digits with a zero", "550 5.1.0001 x\r\n", envelope.Reply{Code: 550, Text: "5.1.0001 x"}},
-		{"with a zero", "550 5.0.0 x\r\n", envelope.Reply{Code: 550, Enhanced: enhanced(5, 0, 0), Text: "x"}},
-		{"negative", "550 5.-1.1 x\r\n", envelope.Reply{Code: 550, Text: "5.-1.1 x"}},
-		{"of letters", "550 5.1.x x\r\n", envelope.Reply{Code: 550, Text: "5.1.x x"}},
-		{"of two parts", "550 5.1 x\r\n", envelope.Reply{Code: 550, Text: "5.1 x"}},
-		{"of four parts", "550 5.1.1.1 x\r\n", envelope.Reply{Code: 550, Text: "5.1.1.1 x"}},
-		{"of another class", "550 4.1.1 x\r\n", envelope.Reply{Code: 550, Text: "4.1.1 x"}},
-		{"many lines", "250-a\r\n250-b\r\n250 c\r\n", envelope.Reply{Code: 250, Text: "a\nb\nc"}},
-		{"many lines of three digits", "250-\r\n250\r\n", envelope.Reply{Code: 250, Text: "\n"}},
+		{"three digits", "250\r\n", reply.Reply{Code: 250}},
+		{"a space and nothing", "250 \r\n", reply.Reply{Code: 250}},
+		{"one character", "250 x\r\n", reply.Reply{Code: 250, Text: "x"}},
+		{"a line feed alone", "354 go\n", reply.Reply{Code: 354, Text: "go"}},
+		{"the lowest code", "200 x\r\n", reply.Reply{Code: 200, Text: "x"}},
+		{"the highest code", "599 x\r\n", reply.Reply{Code: 599, Text: "x"}},
+		{"an enhanced code", "250 2.1.5 fine\r\n", reply.Reply{Code: 250, Enhanced: enhanced(2, 1, 5), Text: "fine"}},
+		{"an enhanced code alone", "550 5.1.1\r\n", reply.Reply{Code: 550, Enhanced: enhanced(5, 1, 1)}},
+		{"of three digits", "550 5.999.999 x\r\n", reply.Reply{Code: 550, Enhanced: enhanced(5, 999, 999), Text: "x"}},
+		{"of four digits", "550 5.1.1000 x\r\n", reply.Reply{Code: 550, Text: "5.1.1000 x"}},
+		{"of four digits with a zero", "550 5.1.0001 x\r\n", reply.Reply{Code: 550, Text: "5.1.0001 x"}},
+		{"with a zero", "550 5.0.0 x\r\n", reply.Reply{Code: 550, Enhanced: enhanced(5, 0, 0), Text: "x"}},
+		{"negative", "550 5.-1.1 x\r\n", reply.Reply{Code: 550, Text: "5.-1.1 x"}},
+		{"of letters", "550 5.1.x x\r\n", reply.Reply{Code: 550, Text: "5.1.x x"}},
+		{"of two parts", "550 5.1 x\r\n", reply.Reply{Code: 550, Text: "5.1 x"}},
+		{"of four parts", "550 5.1.1.1 x\r\n", reply.Reply{Code: 550, Text: "5.1.1.1 x"}},
+		{"of another class", "550 4.1.1 x\r\n", reply.Reply{Code: 550, Text: "4.1.1 x"}},
+		{"many lines", "250-a\r\n250-b\r\n250 c\r\n", reply.Reply{Code: 250, Text: "a\nb\nc"}},
+		{"many lines of three digits", "250-\r\n250\r\n", reply.Reply{Code: 250, Text: "\n"}},
 		{
 			"many lines with enhanced codes",
 			"550-5.1.1 a\r\n550-5.1.1 b\r\n550 5.1.1 c\r\n",
-			envelope.Reply{Code: 550, Enhanced: enhanced(5, 1, 1), Text: "a\nb\nc"},
+			reply.Reply{Code: 550, Enhanced: enhanced(5, 1, 1), Text: "a\nb\nc"},
 		},
 		{
 			"an enhanced code in the second line alone is text",
 			"550-a\r\n550 5.1.1 b\r\n",
-			envelope.Reply{Code: 550, Text: "a\n5.1.1 b"},
+			reply.Reply{Code: 550, Text: "a\n5.1.1 b"},
 		},
 		{
 			"an enhanced code in the first line alone",
 			"550-5.1.1 a\r\n550 b\r\n",
-			envelope.Reply{Code: 550, Enhanced: enhanced(5, 1, 1), Text: "a\nb"},
+			reply.Reply{Code: 550, Enhanced: enhanced(5, 1, 1), Text: "a\nb"},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			c.want.Text = envelope.CleanText(c.want.Text)
+			c.want.Text = reply.CleanText(c.want.Text)
 			const next = "220 next\r\n"
 			for name, r := range map[string]io.Reader{
 				"whole":        strings.NewReader(c.text + next),
@@ -116,9 +116,9 @@ func TestRepliesThatAreNone(t *testing.T) {
 		{"half a reply", "250-a\r\n", io.EOF},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			reply, _, broken, err := read(strings.NewReader(c.text))
+			answer, _, broken, err := read(strings.NewReader(c.text))
 			if !errors.Is(err, c.want) || (err == nil) != (c.want == nil) || broken != (c.want != nil) {
-				t.Errorf("got %d, %v, broken %v; want %v", reply.Code, err, broken, c.want)
+				t.Errorf("got %d, %v, broken %v; want %v", answer.Code, err, broken, c.want)
 			}
 		})
 	}
@@ -182,18 +182,18 @@ func FuzzReply(f *testing.F) {
 	f.Add("250-5.1.1 a\r\n250 b\r\n")
 	f.Add("550 5.1.1 \x1b[2J\xff\r\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		reply, _, _, err := read(strings.NewReader(text))
+		answer, _, _, err := read(strings.NewReader(text))
 		if err != nil {
 			return
 		}
-		if reply.Code < 200 || reply.Code > 599 {
-			t.Fatalf("%q: code %d", text, reply.Code)
+		if answer.Code < 200 || answer.Code > 599 {
+			t.Fatalf("%q: code %d", text, answer.Code)
 		}
-		if reply.Enhanced != ([3]int{}) && reply.Enhanced[0] != reply.Code/100 {
-			t.Fatalf("%q: code %d with %v", text, reply.Code, reply.Enhanced)
+		if answer.Enhanced != ([3]int{}) && answer.Enhanced[0] != answer.Code/100 {
+			t.Fatalf("%q: code %d with %v", text, answer.Code, answer.Enhanced)
 		}
 		var again strings.Builder
-		lines := strings.Split(reply.Text, "\n")
+		lines := strings.Split(answer.Text, "\n")
 		for i, line := range lines {
 			separator := "-"
 			if i == len(lines)-1 {
@@ -205,14 +205,14 @@ func FuzzReply(f *testing.F) {
 				}
 			}
 			code := ""
-			if reply.Enhanced != ([3]int{}) {
-				code = fmt.Sprintf("%d.%d.%d ", reply.Enhanced[0], reply.Enhanced[1], reply.Enhanced[2])
+			if answer.Enhanced != ([3]int{}) {
+				code = fmt.Sprintf("%d.%d.%d ", answer.Enhanced[0], answer.Enhanced[1], answer.Enhanced[2])
 			}
-			fmt.Fprintf(&again, "%d%s%s%s\r\n", reply.Code, separator, code, line)
+			fmt.Fprintf(&again, "%d%s%s%s\r\n", answer.Code, separator, code, line)
 		}
 		back, _, _, err := read(strings.NewReader(again.String()))
-		if err != nil || back.Code != reply.Code || back.Text != envelope.CleanText(reply.Text) {
-			t.Fatalf("%q: came back as %+v, %v; want %+v", text, back, err, reply)
+		if err != nil || back.Code != answer.Code || back.Text != reply.CleanText(answer.Text) {
+			t.Fatalf("%q: came back as %+v, %v; want %+v", text, back, err, answer)
 		}
 	})
 }

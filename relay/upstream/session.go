@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	"postern/relay/envelope"
+	"postern/relay/reply"
 )
 
 // ErrSession says that an upstream refused what we are to it (no login, no TLS,
@@ -25,7 +25,7 @@ const (
 
 // refused makes an outcome of a reply that refuses a transaction: the reply
 // itself, or a temporary error where it is between the upstream and us.
-func refused(p phase, r envelope.Reply) Outcome {
+func refused(p phase, r reply.Reply) Outcome {
 	switch {
 	case concernsSession(p, r):
 		f := setupError(string(p), r)
@@ -43,7 +43,7 @@ func refused(p phase, r envelope.Reply) Outcome {
 // That are the codes of authentication and encryption (RFC 4954 section 6), and
 // those of syntax and sequence (RFC 5321 section 4.2.2), unless the enhanced
 // code says that they are about an address, a mailbox or the content.
-func concernsSession(p phase, r envelope.Reply) bool {
+func concernsSession(p phase, r reply.Reply) bool {
 	switch r.Code {
 	case 530, 534, 535, 538:
 		return true

@@ -15,7 +15,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"postern/relay/envelope"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 )
 
@@ -88,7 +88,7 @@ func (s *scripted) serve(c net.Conn, n int) {
 		"QUIT":     "221 bye",
 	}
 	over := make(chan struct{})
-	reply := func(command string) string {
+	answer := func(command string) string {
 		answer := s.answer(n, command)
 		if answer == "" {
 			answer = usual[command]
@@ -114,7 +114,7 @@ func (s *scripted) serve(c net.Conn, n int) {
 	s.ends = append(s.ends, func() { close(over) })
 	s.mu.Unlock()
 
-	reply("greeting")
+	answer("greeting")
 	lines := bufio.NewScanner(c)
 	for lines.Scan() {
 		line := lines.Text()
@@ -122,7 +122,7 @@ func (s *scripted) serve(c net.Conn, n int) {
 		s.lines = append(s.lines, line)
 		s.mu.Unlock()
 		verb, _, _ := strings.Cut(line, " ")
-		if answer := reply(verb); !strings.HasPrefix(answer, "354") {
+		if answer := answer(verb); !strings.HasPrefix(answer, "354") {
 			continue
 		}
 		text := ""
@@ -135,7 +135,7 @@ func (s *scripted) serve(c net.Conn, n int) {
 		s.mu.Lock()
 		s.texts = append(s.texts, text)
 		s.mu.Unlock()
-		reply(".")
+		answer(".")
 	}
 }
 
@@ -219,12 +219,12 @@ func TestSessionRefusals(t *testing.T) {
 			s := newScripted(t, always(c.command, c.answer))
 			out := pool(t, upstream.Config{Addrs: []string{s.addr}}).Send(context.Background(), transaction())
 
-			reply := out.Reply
+			answer := out.Reply
 			if out.Err != nil {
-				reply = envelope.ReplyFor(out.Err)
+				answer = reply.ReplyFor(out.Err)
 			}
-			if reply.String() != c.want {
-				t.Errorf("got %q, want %q", reply, c.want)
+			if answer.String() != c.want {
+				t.Errorf("got %q, want %q", answer, c.want)
 			}
 			if errors.Is(out.Err, upstream.ErrSession) != (c.want == ours) || out.Permanent() != (c.want[0] == '5') {
 				t.Errorf("got %v, permanent %v", out.Err, out.Permanent())
@@ -248,11 +248,11 @@ func TestRefusalThenClose(t *testing.T) {
 
 			for range 2 {
 				out := p.Send(context.Background(), transaction())
-				reply := out.Reply
+				answer := out.Reply
 				if out.Err != nil {
-					reply = envelope.ReplyFor(out.Err)
+					answer = reply.ReplyFor(out.Err)
 				}
-				if got := reply.String(); got != c.want {
+				if got := answer.String(); got != c.want {
 					t.Errorf("got %s (%v), want %s", got, out.Err, c.want)
 				}
 			}
@@ -332,11 +332,11 @@ func TestLoginRefusals(t *testing.T) {
 		{"421 4.3.2 shutting down", false}, {"421 4.3.2 shutting down" + closing, false},
 	} {
 		s := newScripted(t, always("AUTH", c.answer))
-		l, reply, err := pool(t, upstream.Config{Addrs: []string{s.addr}}).Login(context.Background(), "u", "p")
-		if l != nil || (err == nil) != c.theirs || c.theirs && reply.String() != c.answer {
-			t.Errorf("%s: got %v, %v, want it to be the client's: %v", c.answer, reply, err, c.theirs)
+		l, answer, err := pool(t, upstream.Config{Addrs: []string{s.addr}}).Login(context.Background(), "u", "p")
+		if l != nil || (err == nil) != c.theirs || c.theirs && answer.String() != c.answer {
+			t.Errorf("%s: got %v, %v, want it to be the client's: %v", c.answer, answer, err, c.theirs)
 		}
-		if err != nil && envelope.ReplyFor(err).Enhanced != [3]int{4, 4, 1} {
+		if err != nil && reply.ReplyFor(err).Enhanced != [3]int{4, 4, 1} {
 			t.Errorf("%s: %v", c.answer, err)
 		}
 	}
@@ -421,7 +421,7 @@ func TestContextOver(t *testing.T) {
 	cancel()
 	for range 3 {
 		out := p.Send(over, transaction())
-		if envelope.ReplyFor(out.Err).Enhanced != [3]int{4, 4, 1} {
+		if reply.ReplyFor(out.Err).Enhanced != [3]int{4, 4, 1} {
 			t.Errorf("got %+v, want 4.4.1", out)
 		}
 	}
@@ -493,9 +493,9 @@ func TestFaultOfOurOwnIsTemporary(t *testing.T) {
 		tr.Message = [][]byte{[]byte(msg)}
 
 		out := pool(t, upstream.Config{Addrs: []string{s.addr}}).Send(context.Background(), tr)
-		reply := envelope.ReplyFor(out.Err)
-		if out.Err == nil || reply.Code != 451 || out.Accepted() {
-			t.Errorf("%q: got %v, %s, want 451", msg, out.Err, reply)
+		answer := reply.ReplyFor(out.Err)
+		if out.Err == nil || answer.Code != 451 || out.Accepted() {
+			t.Errorf("%q: got %v, %s, want 451", msg, out.Err, answer)
 		}
 	}
 }

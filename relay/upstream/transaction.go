@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"postern/relay/envelope"
+	"postern/relay/message"
+	"postern/relay/reply"
 )
 
 // Transaction is one copy for one recipient, as it goes out. Message holds the
@@ -29,7 +31,7 @@ type Transaction struct {
 // was sent and no reply came: it may have been taken.
 type Outcome struct {
 	Upstream string
-	Reply    envelope.Reply
+	Reply    reply.Reply
 	Err      error
 	Doubtful bool
 
@@ -42,9 +44,9 @@ func (o Outcome) Accepted() bool { return o.Err == nil && o.Reply.Code/100 == 2 
 // Permanent reports whether it was refused for good, by the upstream or because
 // the upstream lacks what it needs.
 func (o Outcome) Permanent() bool {
-	var f *envelope.Fault
+	var f *reply.Fault
 	if errors.As(o.Err, &f) {
-		return f.Class == envelope.Permanent
+		return f.Class == reply.Permanent
 	}
 
 	return o.Err == nil && o.Reply.Code/100 == 5 && !concernsSession(phaseFinalDot, o.Reply)
@@ -109,7 +111,7 @@ func (t *Transaction) rcptCommand(ext Extensions) string {
 
 // lost is a connection that ended in a phase: temporary, whatever the phase.
 func lost(p phase, err error) error {
-	return envelope.Defer(451, [3]int{4, 4, 2}, "Connection to the upstream was lost, try again later",
+	return reply.Defer(451, [3]int{4, 4, 2}, "Connection to the upstream was lost, try again later",
 		fmt.Errorf("upstream: %s: %w", p, err))
 }
 
@@ -130,13 +132,13 @@ func (t *Transaction) international() bool {
 // is not offered.
 func (t *Transaction) needs(ext Extensions) error {
 	if !ext.Has("SMTPUTF8") && (t.Params.UTF8 && t.Params.NeedsUTF8 || t.international()) {
-		f := envelope.Refuse(550, [3]int{5, 6, 7}, "Upstream does not take internationalised addresses or headers")
+		f := reply.Refuse(550, [3]int{5, 6, 7}, "Upstream does not take internationalised addresses or headers")
 		f.Err = errUTF8
 		return f
 	}
 
 	if t.EightBit && !ext.Has("8BITMIME") {
-		f := envelope.Refuse(550, [3]int{5, 6, 3}, "Message has 8-bit content and the upstream does not offer 8BITMIME")
+		f := reply.Refuse(550, [3]int{5, 6, 3}, "Message has 8-bit content and the upstream does not offer 8BITMIME")
 		f.Err = ErrEightBit
 		return f
 	}
@@ -183,11 +185,11 @@ func (c *conn) checkSession(o Outcome) Outcome {
 // refusal is a reply that ends a transaction before its message was sent.
 type refusal struct {
 	phase phase
-	reply envelope.Reply
+	reply reply.Reply
 }
 
 // close421: a server that says 421 closes (RFC 5321 section 3.8).
-func (c *conn) close421(r envelope.Reply) {
+func (c *conn) close421(r reply.Reply) {
 	if r.Code == 421 {
 		c.broken = true
 	}
@@ -308,18 +310,18 @@ func isTimeout(err error) bool {
 func (c *conn) data(ctx context.Context, t *Transaction) Outcome {
 	w := &deadlineWriter{c: c, ctx: ctx}
 	c.w.Reset(w)
-	err := envelope.WriteData(c.w, t.Message...)
+	err := message.WriteData(c.w, t.Message...)
 	if err == nil {
 		err = c.w.Flush()
 	}
 	c.w.Reset(c.raw)
 
-	var f *envelope.Fault
+	var f *reply.Fault
 	if errors.As(err, &f) {
 		// Nothing was written of it. What came in passed the same check, so that
 		// the fault is ours, and no reason to return the mail to its sender.
 		c.broken = true
-		return Outcome{Err: envelope.Defer(451, [3]int{4, 3, 0}, "Message cannot be handed on, try again later", f)}
+		return Outcome{Err: reply.Defer(451, [3]int{4, 3, 0}, "Message cannot be handed on, try again later", f)}
 	}
 	if err != nil {
 		c.broken = true

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 
-	"postern/relay/envelope"
+	"postern/relay/reply"
 )
 
 // maxTranscript bounds a line of a transcript, in bytes.
@@ -32,7 +32,7 @@ func (t *transcript) write(who, line string) {
 		"connection", t.connection,
 		"session", t.session,
 		"message_id", t.messageID,
-		"line", who+envelope.CleanLine(line, maxTranscript),
+		"line", who+reply.CleanLine(line, maxTranscript),
 	)
 }
 

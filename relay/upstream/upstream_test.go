@@ -15,6 +15,7 @@ import (
 
 	"postern/integration/sink"
 	"postern/relay/envelope"
+	"postern/relay/reply"
 	"postern/relay/upstream"
 )
 
@@ -138,12 +139,12 @@ func TestPhases(t *testing.T) {
 				u := n.sink(t, "127.0.0.1:25", sink.Config{Script: c.script, Extensions: ext})
 				p, _ := n.pool(t, upstream.Config{Addrs: []string{u.addr}})
 				out := p.Send(context.Background(), transaction())
-				reply := out.Reply
+				answer := out.Reply
 				if out.Err != nil {
-					reply = envelope.ReplyFor(out.Err)
+					answer = reply.ReplyFor(out.Err)
 				}
-				if reply.Code != c.code || c.text != "" && reply.Text != c.text || out.Doubtful != c.doubtful {
-					t.Errorf("got %+v, %v", out, reply)
+				if answer.Code != c.code || c.text != "" && answer.Text != c.text || out.Doubtful != c.doubtful {
+					t.Errorf("got %+v, %v", out, answer)
 				}
 				got := u.kept()
 				if len(got) != c.kept {
@@ -244,7 +245,7 @@ func TestFailover(t *testing.T) {
 		t.Errorf("the sick upstream was asked %d times within its pause", n)
 	}
 	none := pool(t, upstream.Config{Addrs: []string{dead}})
-	if r := envelope.ReplyFor(none.Send(context.Background(), transaction()).Err); r.Code != 451 || r.Enhanced != [3]int{4, 4, 1} {
+	if r := reply.ReplyFor(none.Send(context.Background(), transaction()).Err); r.Code != 451 || r.Enhanced != [3]int{4, 4, 1} {
 		t.Errorf("no upstream at all: %v", r)
 	}
 }
@@ -263,7 +264,7 @@ func TestConnectionLimit(t *testing.T) {
 	go func() { first <- p.Send(context.Background(), transaction()) }()
 	<-reached
 	second := p.Send(context.Background(), transaction())
-	if r := envelope.ReplyFor(second.Err); r.Code != 451 || r.Enhanced != [3]int{4, 3, 2} {
+	if r := reply.ReplyFor(second.Err); r.Code != 451 || r.Enhanced != [3]int{4, 3, 2} {
 		t.Errorf("got %v", r)
 	}
 	close(hold)
@@ -283,7 +284,7 @@ func TestAuth(t *testing.T) {
 			if out.Accepted() != c.ok {
 				t.Errorf("%+v", out)
 			}
-			if !c.ok && envelope.ReplyFor(out.Err).Code != 451 {
+			if !c.ok && reply.ReplyFor(out.Err).Code != 451 {
 				t.Errorf("our own wrong password is not the client's fault: %v", out.Err)
 			}
 		})
@@ -397,7 +398,7 @@ func TestInternational(t *testing.T) {
 			c.change(tr)
 			out := pool(t, upstream.Config{Addrs: c.addrs}).Send(context.Background(), tr)
 			if c.code != 0 {
-				if r := envelope.ReplyFor(out.Err); r.Code != c.code || r.Enhanced != [3]int{5, 6, 7} || !out.Permanent() {
+				if r := reply.ReplyFor(out.Err); r.Code != c.code || r.Enhanced != [3]int{5, 6, 7} || !out.Permanent() {
 					t.Errorf("%+v", out)
 				}
 				return
@@ -424,15 +425,15 @@ func TestLogin(t *testing.T) {
 	if _, known := p.Mechanisms(); known {
 		t.Error("mechanisms of nobody")
 	}
-	if l, reply, err := p.Login(context.Background(), "ann", "wrong"); l != nil || err != nil || reply.Code != 535 {
-		t.Errorf("wrong password: %v %v %v", l, reply, err)
+	if l, answer, err := p.Login(context.Background(), "ann", "wrong"); l != nil || err != nil || answer.Code != 535 {
+		t.Errorf("wrong password: %v %v %v", l, answer, err)
 	}
 	if mechs, known := p.Mechanisms(); !known || len(mechs) == 0 || mechs[0] != "PLAIN" {
 		t.Errorf("mechanisms %v %v", mechs, known)
 	}
-	l, reply, err := p.Login(context.Background(), "ann", "secret")
-	if err != nil || reply.Code != 235 {
-		t.Fatal(reply, err)
+	l, answer, err := p.Login(context.Background(), "ann", "secret")
+	if err != nil || answer.Code != 235 {
+		t.Fatal(answer, err)
 	}
 	defer l.Close()
 	for range 3 {

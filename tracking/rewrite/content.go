@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
 )
 
 // contentHeader is what the MIME fields of an entity say.
@@ -36,7 +36,7 @@ const (
 func readContentHeader(header []byte, defaultType string) (h contentHeader, ok bool) {
 	h.mediaType = defaultType
 	var types, encodings, dispositions, ids int
-	for _, f := range envelope.Fields(header) {
+	for _, f := range message.Fields(header) {
 		switch {
 		case f.Is("Content-Type"):
 			types++

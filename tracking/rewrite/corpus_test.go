@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/text/encoding/charmap"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
 )
 
 // numbered makes a URL for each link that tells its target.
@@ -136,7 +136,7 @@ func checkPage(t *testing.T, data []byte, cs, enc string) (links int) {
 	partHead := "Content-Type: text/html; charset=" + cs + "\r\nContent-Transfer-Encoding: " + enc + "\r\n"
 	after := "\r\n--b==--\r\nepilogue"
 	msg := head + before + partHead + "\r\n" + string(transferEncode(enc, data)) + after
-	header, body, sep := envelope.Split([]byte(msg))
+	header, body, sep := message.Split([]byte(msg))
 	off := Parse(header, body, sep, Options{Tracker: tracker})
 	var same bytes.Buffer
 	off.Render(&same, nil)
@@ -178,7 +178,7 @@ func checkPage(t *testing.T, data []byte, cs, enc string) (links int) {
 			t.Fatalf("a line of %d bytes went out", len(line))
 		}
 	}
-	h2, b2, _ := envelope.Split([]byte(got))
+	h2, b2, _ := message.Split([]byte(got))
 	if again := Parse(h2, b2, true, corpusOptions()); again.Links != 0 {
 		t.Fatalf("a second pass wraps %d links", again.Links)
 	}
@@ -210,7 +210,7 @@ func TestCorpusMessages(t *testing.T) {
 
 func checkMessage(t *testing.T, msg []byte) (tracked bool) {
 	t.Helper()
-	header, body, sep := envelope.Split(msg)
+	header, body, sep := message.Split(msg)
 	off := Parse(header, body, sep, Options{Tracker: tracker})
 	var same bytes.Buffer
 	off.Render(&same, nil)
@@ -223,7 +223,7 @@ func checkMessage(t *testing.T, msg []byte) (tracked bool) {
 	if err := p.Render(&out, stamps); err != nil {
 		t.Fatal(err)
 	}
-	if err := envelope.Check(out.Bytes()); err != nil {
+	if err := message.Check(out.Bytes()); err != nil {
 		t.Fatalf("%v in %.500q", err, out.Bytes())
 	}
 	var split []byte
@@ -231,7 +231,7 @@ func checkMessage(t *testing.T, msg []byte) (tracked bool) {
 	if !bytes.Equal(split, out.Bytes()) {
 		t.Fatal("Split and Render differ")
 	}
-	h2, b2, sep2 := envelope.Split(out.Bytes())
+	h2, b2, sep2 := message.Split(out.Bytes())
 	again := Parse(h2, b2, sep2, corpusOptions())
 	// (A link with data-msys-clicktrack="0" is no longer marked in the second.)
 	if again.Links != 0 && !hasMsys(decodedAll(msg)) {

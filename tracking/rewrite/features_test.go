@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
 )
 
 func clicksOnly() Options {
@@ -415,7 +415,7 @@ func TestBombs(t *testing.T) {
 	for _, c := range bombs {
 		t.Run(c.name, func(t *testing.T) {
 			got, _ := render(t, c.make(100_000), o)
-			if err := envelope.Check([]byte(got)); err != nil {
+			if err := message.Check([]byte(got)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -428,7 +428,7 @@ func BenchmarkBombs(b *testing.B) {
 	for _, c := range bombs {
 		for _, n := range []int{10_000, 40_000} {
 			b.Run(fmt.Sprintf("%s/%d", c.name, n), func(b *testing.B) {
-				h, body, sep := envelope.Split([]byte(c.make(n)))
+				h, body, sep := message.Split([]byte(c.make(n)))
 				for b.Loop() {
 					Parse(h, body, sep, o)
 				}

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
 )
 
 var update = flag.Bool("update", false, "write testdata/golden.txt anew")
@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "write testdata/golden.txt anew")
 // outcome says in a line what became of a message: what a plan says of itself,
 // and a digest of a rendered copy.
 func outcome(msg []byte, o Options) string {
-	header, body, separated := envelope.Split(msg)
+	header, body, separated := message.Split(msg)
 	p := Parse(header, body, separated, o)
 	var out bytes.Buffer
 	p.Render(&out, &numbered{targets: map[string]string{}})

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
 )
 
 // layout is what becomes of the leaves of a message.
@@ -325,7 +325,7 @@ func withEncoding(header []byte, enc encoding) []byte {
 	field := "Content-Transfer-Encoding: " + enc.String() + "\r\n"
 	out := make([]byte, 0, len(header)+len(field))
 	done := false
-	for _, f := range envelope.Fields(header) {
+	for _, f := range message.Fields(header) {
 		if !f.Is("Content-Transfer-Encoding") {
 			out = append(out, f.Raw...)
 			continue

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
 )
 
 // TestLargeMessagesTakeLittleMemory counts every byte that is allocated to
@@ -49,7 +49,7 @@ func TestLargeMessagesTakeLittleMemory(t *testing.T) {
 		{"a part header of one line", "Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nX: " + fill("x y") + "\r\n\r\nx"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			header, body, separated := envelope.Split([]byte(c.msg))
+			header, body, separated := message.Split([]byte(c.msg))
 			o := all()
 			o.TextLinks = true
 

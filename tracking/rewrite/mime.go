@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"strings"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
 )
 
 // Limits on structure: beyond them a part is left as it is.
@@ -220,7 +220,7 @@ func (w *walker) setAside(children []child, start string) {
 // part splits a body part into header and content and looks at it.
 func (w *walker) part(start, end, depth int, defaultType string) child {
 	c := child{from: len(w.leaves)}
-	header, content, separated := envelope.Split(w.body[start:end])
+	header, content, separated := message.Split(w.body[start:end])
 	if separated {
 		h := w.entity(span{start, header}, span{end - len(content), content}, depth, defaultType)
 		c.id = h.id

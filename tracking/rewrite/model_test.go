@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
 )
 
 // modelLeaf is a leaf as the slow model of the structure of messages has it.
@@ -86,7 +86,7 @@ func (m *model) multipart(h contentHeader, header, body string, depth int, attac
 			text = strings.TrimSuffix(text, "\r\n")
 		}
 		p := part{from: len(m.leaves)}
-		if header, body, ok := envelope.Split([]byte(text)); ok {
+		if header, body, ok := message.Split([]byte(text)); ok {
 			p.id = m.entity(string(header), string(body), depth+1, inner, attached)
 		} else {
 			m.between(unreadLeaf, text)
@@ -147,11 +147,11 @@ func (m *model) multipart(h contentHeader, header, body string, depth int, attac
 // compareStructure holds the walker against the model.
 func compareStructure(t *testing.T, msg []byte) {
 	t.Helper()
-	header, body, separated := envelope.Split(msg)
+	header, body, separated := message.Split(msg)
 	if !separated {
 		return
 	}
-	for _, f := range envelope.Fields(msg) {
+	for _, f := range message.Fields(msg) {
 		if strings.Contains(f.Value(), " \"") || strings.HasSuffix(f.Value(), " ") {
 			return // a boundary with white space at its end
 		}

@@ -14,7 +14,7 @@ import (
 	"io"
 	"sync"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
 )
 
 // Link is a link that is wrapped.
@@ -251,7 +251,7 @@ func Parse(header, body []byte, separated bool, o Options) *Plan {
 	newHeader := header
 	if laid.header != nil {
 		newHeader = laid.header
-		if _, ok := envelope.First(envelope.Fields(newHeader), "MIME-Version"); !ok {
+		if _, ok := message.First(message.Fields(newHeader), "MIME-Version"); !ok {
 			newHeader = append(newHeader, "MIME-Version: 1.0\r\n"...) // for the encoding to count
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"postern/relay/envelope"
+	"postern/relay/message"
 )
 
 const tracker = "https://t.example"
@@ -32,7 +32,7 @@ func pixelOf(initial bool) string {
 
 func render(t testing.TB, msg string, o Options) (string, *Plan) {
 	t.Helper()
-	h, b, sep := envelope.Split([]byte(msg))
+	h, b, sep := message.Split([]byte(msg))
 	p := Parse(h, b, sep, o)
 	var out bytes.Buffer
 	if err := p.Render(&out, stamps{}); err != nil {
@@ -214,7 +214,7 @@ func BenchmarkParseAndRender(b *testing.B) {
 	html := "<html><body>\r\n" + strings.Repeat(strings.Repeat("<td style=\"padding:0\">some text</td>\r\n", 40)+"<a href=\"https://x.example/?a=1&amp;b=2\">x</a>\r\n", 20) + "</body></html>\r\n"
 	for _, encoding := range []string{"7bit", "quoted-printable", "base64"} {
 		b.Run(encoding, func(b *testing.B) {
-			h, body, sep := envelope.Split([]byte("Content-Type: text/html\r\nContent-Transfer-Encoding: " + encoding + "\r\n\r\n" + encodeBody(encoding, html)))
+			h, body, sep := message.Split([]byte("Content-Type: text/html\r\nContent-Transfer-Encoding: " + encoding + "\r\n\r\n" + encodeBody(encoding, html)))
 			b.ReportAllocs()
 			for b.Loop() {
 				if err := Parse(h, body, sep, all()).Render(io.Discard, fixed{}); err != nil {
@@ -223,7 +223,7 @@ func BenchmarkParseAndRender(b *testing.B) {
 			}
 		})
 		b.Run(encoding+"/further_recipient", func(b *testing.B) {
-			h, body, sep := envelope.Split([]byte("Content-Type: text/html\r\nContent-Transfer-Encoding: " + encoding + "\r\n\r\n" + encodeBody(encoding, html)))
+			h, body, sep := message.Split([]byte("Content-Type: text/html\r\nContent-Transfer-Encoding: " + encoding + "\r\n\r\n" + encodeBody(encoding, html)))
 			p := Parse(h, body, sep, all())
 			b.ReportAllocs()
 			for b.Loop() {

@@ -1,4 +1,4 @@
-package envelope
+package message
 
 import (
 	"bufio"
@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"postern/relay/reply"
 )
 
 // What the reader and the writer refuse. Each is wrapped in a *Fault.
@@ -64,10 +66,10 @@ func ReadMessage(r io.Reader, c ReadConfig) ([]byte, error) {
 			return nil, e
 		}
 		if c.MaxBytes > 0 && int64(len(s.out)) > c.MaxBytes {
-			return nil, &Fault{
-				Class: Permanent,
+			return nil, &reply.Fault{
+				Class: reply.Permanent,
 				Err:   ErrTooLarge,
-				Reply: Reply{552, [3]int{5, 3, 4}, "Message exceeds the maximum size"},
+				Reply: reply.Reply{Code: 552, Enhanced: [3]int{5, 3, 4}, Text: "Message exceeds the maximum size"},
 			}
 		}
 
@@ -75,11 +77,11 @@ func ReadMessage(r io.Reader, c ReadConfig) ([]byte, error) {
 		case err == io.EOF:
 			return s.end()
 		case err != nil:
-			var f *Fault
+			var f *reply.Fault
 			if errors.As(err, &f) {
 				return nil, f
 			}
-			return nil, &Fault{Class: Cut, Err: fmt.Errorf("%w: %w", ErrCut, err)}
+			return nil, &reply.Fault{Class: reply.Cut, Err: fmt.Errorf("%w: %w", ErrCut, err)}
 		}
 	}
 }
@@ -126,7 +128,11 @@ func (s *scanner) allocate(size int64, grow func(int64) error) error {
 }
 
 func refuseBytes(cause error, text string) error {
-	return &Fault{Class: Permanent, Reply: Reply{550, [3]int{5, 6, 0}, text}, Err: cause}
+	return &reply.Fault{
+		Class: reply.Permanent,
+		Reply: reply.Reply{Code: 550, Enhanced: [3]int{5, 6, 0}, Text: text},
+		Err:   cause,
+	}
 }
 
 func nulByte() error { return refuseBytes(ErrNUL, "Message contains a NUL byte") }

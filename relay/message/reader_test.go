@@ -1,4 +1,4 @@
-package envelope
+package message
 
 import (
 	"bufio"
@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"postern/relay/reply"
 )
 
 // pieces gives each of its strings by one Read, and an error with the last one
@@ -281,8 +283,8 @@ func TestReadMessageLimit(t *testing.T) {
 			}
 			continue
 		}
-		var f *Fault
-		if !errors.As(err, &f) || f.Class != Permanent || !errors.Is(err, ErrTooLarge) || f.Reply.String() != c.want || got != nil {
+		var f *reply.Fault
+		if !errors.As(err, &f) || f.Class != reply.Permanent || !errors.Is(err, ErrTooLarge) || f.Reply.String() != c.want || got != nil {
 			t.Errorf("%q, at most %d: got %q, %v, want %q", c.in, c.max, got, err, c.want)
 		}
 	}
@@ -300,15 +302,15 @@ func TestRefusedBytes(t *testing.T) {
 			func() error { return Check([]byte(in)) },
 		} {
 			err := read()
-			var f *Fault
-			if !errors.As(err, &f) || f.Class != Permanent || f.Err == nil || f.Reply.String() != want {
+			var f *reply.Fault
+			if !errors.As(err, &f) || f.Class != reply.Permanent || f.Err == nil || f.Reply.String() != want {
 				t.Errorf("%q: got %v, want %q", in, err, want)
 			}
 		}
 	}
 
 	err := Check([]byte("a\nb"))
-	if want := "550 5.6.0 Message contains a bare LF; lines end with CRLF (RFC 5321 section 2.3.8)"; ReplyFor(err).String() != want {
+	if want := "550 5.6.0 Message contains a bare LF; lines end with CRLF (RFC 5321 section 2.3.8)"; reply.ReplyFor(err).String() != want {
 		t.Errorf("bare LF: got %v, want %q", err, want)
 	}
 }
@@ -316,7 +318,7 @@ func TestRefusedBytes(t *testing.T) {
 // TestReadMessageKeepsTheTransportsFault: an error with a class of its own is
 // not taken for a client that has gone.
 func TestReadMessageKeepsTheTransportsFault(t *testing.T) {
-	late := Defer(421, [3]int{4, 4, 2}, "too slow", nil)
+	late := reply.Defer(421, [3]int{4, 4, 2}, "too slow", nil)
 	r := &pieces{parts: []string{"a: b\r\n"}, err: fmt.Errorf("read: %w", late), together: true}
 	if got, err := ReadMessage(r, ReadConfig{}); err != late || got != nil {
 		t.Errorf("got %q, %v, want %v", got, err, late)
@@ -324,8 +326,8 @@ func TestReadMessageKeepsTheTransportsFault(t *testing.T) {
 
 	cause := errors.New("connection reset")
 	got, err := ReadMessage(&pieces{parts: []string{"a: b\r\n"}, err: cause}, ReadConfig{})
-	var f *Fault
-	if !errors.As(err, &f) || f.Class != Cut || !errors.Is(err, cause) || !errors.Is(err, ErrCut) || got != nil {
+	var f *reply.Fault
+	if !errors.As(err, &f) || f.Class != reply.Cut || !errors.Is(err, cause) || !errors.Is(err, ErrCut) || got != nil {
 		t.Errorf("got %q, %v, want ErrCut and its cause", got, err)
 	}
 }

@@ -1,4 +1,4 @@
-package envelope
+package message
 
 import (
 	"bufio"
@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+
+	"postern/relay/reply"
 )
 
 func TestReadMessage(t *testing.T) {
@@ -89,8 +91,8 @@ func TestReadMessageReadsNoMoreThanArrived(t *testing.T) {
 func TestReadMessageCut(t *testing.T) {
 	for _, cause := range []error{io.ErrUnexpectedEOF, io.ErrClosedPipe} {
 		_, err := ReadMessage(io.MultiReader(strings.NewReader("A: b\r\n"), iotest.ErrReader(cause)), ReadConfig{})
-		var f *Fault
-		if !errors.Is(err, ErrCut) || !errors.As(err, &f) || f.Class != Cut {
+		var f *reply.Fault
+		if !errors.Is(err, ErrCut) || !errors.As(err, &f) || f.Class != reply.Cut {
 			t.Errorf("after %v: %v, want ErrCut of class Cut", cause, err)
 		}
 	}
@@ -151,13 +153,13 @@ func FuzzWriteData(f *testing.F) {
 // TestBareLFAdviceFits in a reply line, and says what can be done.
 func TestBareLFAdviceFits(t *testing.T) {
 	_, err := ReadMessage(strings.NewReader("a\nb\r\n"), ReadConfig{})
-	reply := ReplyFor(err).String()
-	if len(reply)+len("\r\n") > 512 || CleanText(reply) != reply {
-		t.Errorf("got %d bytes: %s", len(reply), reply)
+	answer := reply.ReplyFor(err).String()
+	if len(answer)+len("\r\n") > 512 || reply.CleanText(answer) != answer {
+		t.Errorf("got %d bytes: %s", len(answer), answer)
 	}
 	for _, want := range []string{"550 5.6.0 Message contains a bare LF", "policy=email.policy.SMTP", `bare_newlines = "normalise"`} {
-		if !strings.Contains(reply, want) {
-			t.Errorf("no %q in %s", want, reply)
+		if !strings.Contains(answer, want) {
+			t.Errorf("no %q in %s", want, answer)
 		}
 	}
 	if err := Check([]byte("a\nb\r\n")); !errors.Is(err, ErrBareLF) || strings.Contains(err.Error(), "Python") {
