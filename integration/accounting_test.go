@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/sink"
 	"postern/tracking/event"
 	"postern/tracking/token"
 )

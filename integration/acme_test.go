@@ -15,7 +15,8 @@ import (
 	"time"
 
 	"postern/certs"
-	"postern/integration/sink"
+
+	"postern/cmd/postern/demo/sink"
 )
 
 // startPebble runs Let's Encrypt's ACME test server, which validates for real:

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/sink"
 )
 
 // TestClients submits with the mail programs that applications use, each

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/sink"
 	"postern/tracking/event"
 )
 

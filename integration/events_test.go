@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/sink"
 	"postern/tracking/event"
 )
 

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/sink"
 )
 
 // harness runs integration/harness and gives its lines by their names.

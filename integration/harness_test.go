@@ -23,8 +23,8 @@ import (
 	"testing"
 	"time"
 
-	"postern/integration/ingestd"
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/ingestd"
+	"postern/cmd/postern/demo/sink"
 	"postern/tracking/event"
 )
 

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/sink"
 )
 
 // TestIdleConnections holds many sessions over TLS that do nothing: memory stays

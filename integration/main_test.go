@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/sink"
 	"postern/tracking/event"
 )
 

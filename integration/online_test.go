@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/sink"
 )
 
 // TestCheckOnlineAsksTheWorld runs check --online where everything is as it

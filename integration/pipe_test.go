@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/sink"
 	"postern/tracking/event"
 	"postern/tracking/token"
 )

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/sink"
 )
 
 // TestReload changes users, links, upstream and DKIM key under a session that

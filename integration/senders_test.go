@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/sink"
 )
 
 // addUser adds a user to a gateway's users file, with the lines given.

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/sink"
 )
 
 // TestSmuggling throws every combination of CR, LF and a dot around what could

@@ -16,8 +16,9 @@ import (
 
 	"postern/cmd/postern/config"
 	"postern/integration/dnsd"
-	"postern/integration/ingestd"
-	"postern/integration/sink"
+
+	"postern/cmd/postern/demo/ingestd"
+	"postern/cmd/postern/demo/sink"
 )
 
 func TestCheckExitStatus(t *testing.T) {

@@ -18,8 +18,9 @@ import (
 	"postern/cmd/postern/config"
 	"postern/cmd/postern/logging"
 	"postern/dkim"
-	"postern/integration/ingestd"
-	"postern/integration/sink"
+
+	"postern/cmd/postern/demo/ingestd"
+	"postern/cmd/postern/demo/sink"
 	"postern/smtpd"
 	"postern/tracking/token"
 )

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"postern/integration/ingestd"
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/ingestd"
+	"postern/cmd/postern/demo/sink"
 	"postern/smtpd"
 	"postern/tracking/event"
 )

@@ -16,8 +16,8 @@ import (
 	_ "github.com/emersion/go-message/charset" // for the preview
 	msgdkim "github.com/emersion/go-msgauth/dkim"
 
-	"postern/integration/ingestd"
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/ingestd"
+	"postern/cmd/postern/demo/sink"
 	"postern/tracking/event"
 )
 

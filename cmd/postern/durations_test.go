@@ -6,7 +6,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/sink"
 	"postern/relay/envelope"
 	"postern/relay/upstream"
 )

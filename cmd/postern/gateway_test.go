@@ -25,7 +25,8 @@ import (
 	"postern/cmd/postern/config"
 	"postern/cmd/postern/health"
 	"postern/cmd/postern/localsocket"
-	"postern/integration/sink"
+
+	"postern/cmd/postern/demo/sink"
 	"postern/relay/queue"
 	"postern/tracking/event"
 	"postern/tracking/ingest"

@@ -35,8 +35,9 @@ import (
 	"time"
 
 	"postern/cmd/postern/config"
-	"postern/integration/ingestd"
-	"postern/integration/sink"
+
+	"postern/cmd/postern/demo/ingestd"
+	"postern/cmd/postern/demo/sink"
 	"postern/relay/envelope"
 	"postern/relay/upstream"
 	"postern/smtpd"

@@ -7,7 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/sink"
 	"postern/relay/upstream"
 )
 

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/sink"
 	"postern/relay/upstream"
 )
 

@@ -18,7 +18,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/sink"
 	"postern/relay/upstream"
 )
 

@@ -13,7 +13,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"postern/integration/sink"
+	"postern/cmd/postern/demo/sink"
 	"postern/relay/envelope"
 	"postern/relay/reply"
 	"postern/relay/upstream"

@@ -14,7 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"postern/integration/ingestd"
+	"postern/cmd/postern/demo/ingestd"
 	"postern/tracking/event"
 	"postern/tracking/spool"
 )

@@ -23,7 +23,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"postern/integration/ingestd"
+	"postern/cmd/postern/demo/ingestd"
 	"postern/tracking/event"
 	"postern/tracking/spool"
 )
