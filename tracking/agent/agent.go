@@ -15,13 +15,11 @@ import (
 	"unicode"
 
 	"github.com/mileusna/useragent"
-
-	"postern/tracking/event"
 )
 
 // Agent is what is known of a program.
 type Agent struct {
-	event.UserAgent
+	Program
 	Robot bool   // on the list of robots, or a library
 	Proxy string // whose image proxy it is: google, yahoo, fastmail, apple, microsoft
 }
@@ -74,7 +72,7 @@ func (r *Reader) Read(field string) Agent {
 // exact are fields that say nothing else, by which mail providers fetch pictures.
 var exact = map[string]Agent{
 	// Apple's Mail Privacy Protection.
-	"Mozilla/5.0": {Proxy: "apple", UserAgent: event.UserAgent{
+	"Mozilla/5.0": {Proxy: "apple", Program: Program{
 		AgentFamily:  "Apple Mail",
 		OSFamily:     "Other",
 		DeviceBrand:  "Apple",
@@ -85,7 +83,7 @@ var exact = map[string]Agent{
 	// Gmail's prefetching (https://www.sparkpost.com/blog/gmail-prefetching-images/);
 	// when somebody opens the mail, GoogleImageProxy fetches.
 	"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) " +
-		"Chrome/42.0.2311.135 Safari/537.36 Edge/12.246 Mozilla/5.0": {Proxy: "google", UserAgent: event.UserAgent{
+		"Chrome/42.0.2311.135 Safari/537.36 Edge/12.246 Mozilla/5.0": {Proxy: "google", Program: Program{
 		AgentFamily:  "Gmail Image Proxy",
 		OSFamily:     "Other",
 		DeviceFamily: "Other",
@@ -160,7 +158,7 @@ func (r *Reader) parse(field string) (a Agent) {
 	for _, p := range proxies {
 		if holds(said, p.mark) {
 			a.Proxy = p.proxy
-			a.UserAgent = event.UserAgent{
+			a.Program = Program{
 				AgentFamily:  p.family,
 				OSFamily:     "Other",
 				DeviceFamily: "Other",

@@ -5,8 +5,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-
-	"postern/tracking/event"
 )
 
 func TestRead(t *testing.T) {
@@ -16,31 +14,31 @@ func TestRead(t *testing.T) {
 		want        Agent
 	}{
 		{"iPhone", "Mozilla/5.0 (iPhone; CPU iPhone OS 17_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.5 Mobile/15E148 Safari/604.1",
-			Agent{UserAgent: event.UserAgent{AgentFamily: "Safari", OSFamily: "iOS", OSVersion: "17.5", DeviceBrand: "Apple", DeviceFamily: "iPhone", IsMobile: true}}},
+			Agent{Program: Program{AgentFamily: "Safari", OSFamily: "iOS", OSVersion: "17.5", DeviceBrand: "Apple", DeviceFamily: "iPhone", IsMobile: true}}},
 		{"Apple Mail on a Mac", "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko)",
-			Agent{UserAgent: event.UserAgent{AgentFamily: "Apple Mail", OSFamily: "macOS", OSVersion: "10.15.7", DeviceBrand: "Apple", DeviceFamily: "Mac"}}},
+			Agent{Program: Program{AgentFamily: "Apple Mail", OSFamily: "macOS", OSVersion: "10.15.7", DeviceBrand: "Apple", DeviceFamily: "Mac"}}},
 		{"Apple Mail Privacy Protection", "Mozilla/5.0",
-			Agent{Proxy: "apple", UserAgent: event.UserAgent{AgentFamily: "Apple Mail", OSFamily: "Other", DeviceBrand: "Apple", DeviceFamily: "Other", IsProxy: true, IsPrefetched: true}}},
+			Agent{Proxy: "apple", Program: Program{AgentFamily: "Apple Mail", OSFamily: "Other", DeviceBrand: "Apple", DeviceFamily: "Other", IsProxy: true, IsPrefetched: true}}},
 		{"Gmail's prefetch", "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/42.0.2311.135 Safari/537.36 Edge/12.246 Mozilla/5.0",
-			Agent{Proxy: "google", UserAgent: event.UserAgent{AgentFamily: "Gmail Image Proxy", OSFamily: "Other", DeviceFamily: "Other", IsProxy: true, IsPrefetched: true}}},
+			Agent{Proxy: "google", Program: Program{AgentFamily: "Gmail Image Proxy", OSFamily: "Other", DeviceFamily: "Other", IsProxy: true, IsPrefetched: true}}},
 		{"Edge 12, which Gmail's prefetch says it is", "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/42.0.2311.135 Safari/537.36 Edge/12.246",
-			Agent{UserAgent: event.UserAgent{AgentFamily: "Edge", OSFamily: "Windows", OSVersion: "10.0", DeviceFamily: "Other"}}},
+			Agent{Program: Program{AgentFamily: "Edge", OSFamily: "Windows", OSVersion: "10.0", DeviceFamily: "Other"}}},
 		{"Gmail's proxy", "Mozilla/5.0 (Windows NT 5.1; rv:11.0) Gecko Firefox/11.0 (via ggpht.com GoogleImageProxy)",
-			Agent{Proxy: "google", UserAgent: event.UserAgent{AgentFamily: "Gmail Image Proxy", OSFamily: "Other", DeviceFamily: "Other", IsProxy: true}}},
+			Agent{Proxy: "google", Program: Program{AgentFamily: "Gmail Image Proxy", OSFamily: "Other", DeviceFamily: "Other", IsProxy: true}}},
 		{"Yahoo's proxy", "YahooMailProxy; https://help.yahoo.com/kb/yahoo-mail-proxy-SLN28749.html",
-			Agent{Proxy: "yahoo", UserAgent: event.UserAgent{AgentFamily: "Yahoo Mail Proxy", OSFamily: "Other", DeviceFamily: "Other", IsProxy: true}}},
+			Agent{Proxy: "yahoo", Program: Program{AgentFamily: "Yahoo Mail Proxy", OSFamily: "Other", DeviceFamily: "Other", IsProxy: true}}},
 		{"Outlook", "Mozilla/4.0 (compatible; MSIE 7.0; Windows NT 10.0; Win64; x64; Trident/7.0; .NET4.0C; Microsoft Outlook 16.0.5134; ms-office; MSOffice 16)",
-			Agent{UserAgent: event.UserAgent{AgentFamily: "Outlook", OSFamily: "Windows", OSVersion: "10.0", DeviceFamily: "Other"}}},
+			Agent{Program: Program{AgentFamily: "Outlook", OSFamily: "Windows", OSVersion: "10.0", DeviceFamily: "Other"}}},
 		{"Samsung phone", "Mozilla/5.0 (Linux; Android 13; SM-G991B) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/116.0.0.0 Mobile Safari/537.36",
-			Agent{UserAgent: event.UserAgent{AgentFamily: "Chrome", OSFamily: "Android", OSVersion: "13", DeviceBrand: "Samsung", DeviceFamily: "SM-G991B", IsMobile: true}}},
+			Agent{Program: Program{AgentFamily: "Chrome", OSFamily: "Android", OSVersion: "13", DeviceBrand: "Samsung", DeviceFamily: "SM-G991B", IsMobile: true}}},
 		{"Chrome's reduced field", "Mozilla/5.0 (Linux; Android 10; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/124.0.0.0 Mobile Safari/537.36",
-			Agent{UserAgent: event.UserAgent{AgentFamily: "Chrome", OSFamily: "Android", OSVersion: "10", DeviceBrand: "Generic", DeviceFamily: "Generic Smartphone", IsMobile: true}}},
+			Agent{Program: Program{AgentFamily: "Chrome", OSFamily: "Android", OSVersion: "10", DeviceBrand: "Generic", DeviceFamily: "Generic Smartphone", IsMobile: true}}},
 		{"Thunderbird", "Mozilla/5.0 (X11; Linux x86_64; rv:115.0) Gecko/20100101 Thunderbird/115.8.1",
-			Agent{UserAgent: event.UserAgent{AgentFamily: "Thunderbird", OSFamily: "Linux", OSVersion: "x86_64", DeviceFamily: "Other"}}},
+			Agent{Program: Program{AgentFamily: "Thunderbird", OSFamily: "Linux", OSVersion: "x86_64", DeviceFamily: "Other"}}},
 		{"robot", "Mozilla/5.0 AppleWebKit/537.36 (KHTML, like Gecko; compatible; bingbot/2.0; +http://www.bing.com/bingbot.htm) Chrome/116 Safari/537.36",
-			Agent{Robot: true, UserAgent: event.UserAgent{AgentFamily: "Bingbot", OSFamily: "Other", DeviceFamily: "Other"}}},
-		{"library", "python-requests/2.31.0", Agent{Robot: true, UserAgent: event.UserAgent{AgentFamily: "python-requests", OSFamily: "Other", DeviceFamily: "Other"}}},
-		{"none", "", Agent{Robot: true, UserAgent: event.UserAgent{AgentFamily: "Other", OSFamily: "Other", DeviceFamily: "Other"}}},
+			Agent{Robot: true, Program: Program{AgentFamily: "Bingbot", OSFamily: "Other", DeviceFamily: "Other"}}},
+		{"library", "python-requests/2.31.0", Agent{Robot: true, Program: Program{AgentFamily: "python-requests", OSFamily: "Other", DeviceFamily: "Other"}}},
+		{"none", "", Agent{Robot: true, Program: Program{AgentFamily: "Other", OSFamily: "Other", DeviceFamily: "Other"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for range 2 { // the second from memory

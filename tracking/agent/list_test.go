@@ -6,8 +6,6 @@ import (
 	"testing"
 
 	"github.com/mileusna/useragent"
-
-	"postern/tracking/event"
 )
 
 const windowsChrome = "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/124.0.0.0 Safari/537.36"
@@ -74,7 +72,7 @@ func TestProxies(t *testing.T) {
 	}
 	r := NewReader()
 	for mark, w := range want {
-		expected := Agent{Proxy: w.proxy, UserAgent: event.UserAgent{
+		expected := Agent{Proxy: w.proxy, Program: Program{
 			AgentFamily:  w.family,
 			OSFamily:     "Other",
 			DeviceFamily: "Other",

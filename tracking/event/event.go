@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
+
+	"postern/tracking/agent"
 )
 
 // Type is the type field of an event (reference, section 6).
@@ -86,13 +88,13 @@ type Event struct {
 	ReportTo     string `json:"report_to,omitempty"`
 	UserString   string `json:"user_str,omitempty"`
 
-	IPAddress       string     `json:"ip_address,omitempty"`
-	UserAgent       string     `json:"user_agent,omitempty"`
-	UserAgentParsed *UserAgent `json:"user_agent_parsed,omitempty"`
-	GeoIP           *GeoIP     `json:"geo_ip,omitempty"`
-	IsPrefetched    bool       `json:"is_prefetched,omitempty"`
-	TargetLinkURL   string     `json:"target_link_url,omitempty"`
-	TargetLinkName  string     `json:"target_link_name,omitempty"`
+	IPAddress       string         `json:"ip_address,omitempty"`
+	UserAgent       string         `json:"user_agent,omitempty"`
+	UserAgentParsed *agent.Program `json:"user_agent_parsed,omitempty"`
+	GeoIP           *GeoIP         `json:"geo_ip,omitempty"`
+	IsPrefetched    bool           `json:"is_prefetched,omitempty"`
+	TargetLinkURL   string         `json:"target_link_url,omitempty"`
+	TargetLinkName  string         `json:"target_link_name,omitempty"`
 
 	// Class says who made an engagement event, where it was no person, and why.
 	// It stands beside the API's object in the spool and is never uploaded.
@@ -133,18 +135,6 @@ const (
 	Prefetch = "prefetch"
 	Scanner  = "scanner"
 )
-
-// UserAgent is what a User-Agent field says of its program.
-type UserAgent struct {
-	AgentFamily  string `json:"agent_family,omitempty"`
-	OSFamily     string `json:"os_family,omitempty"`
-	OSVersion    string `json:"os_version,omitempty"`
-	DeviceBrand  string `json:"device_brand,omitempty"`
-	DeviceFamily string `json:"device_family,omitempty"`
-	IsMobile     bool   `json:"is_mobile"`
-	IsProxy      bool   `json:"is_proxy"`
-	IsPrefetched bool   `json:"is_prefetched"`
-}
 
 // GeoIP is where an address is, as far as a database knows.
 type GeoIP struct {

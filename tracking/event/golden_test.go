@@ -8,6 +8,8 @@ import (
 	"reflect"
 	"testing"
 	"time"
+
+	"postern/tracking/agent"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -22,7 +24,7 @@ func full(typ Type) *Event {
 		RoutingDomain: "example.net", SendingIP: "192.0.2.10", Subject: "Frühling <1>", NumRetries: "2", QueueTime: "1500", BounceClass: "10", ErrorCode: "550",
 		Reason: "550 5.1.1 no such user", RawReason: "550 5.1.1 no such user", FeedbackType: "abuse", ReportBy: "isp.example", ReportTo: "fbl@example.com", UserString: "agent/1",
 		RecvMethod: "esmtp", DelvMethod: "esmtp", IPAddress: "198.51.100.7", UserAgent: "Mozilla/5.0",
-		UserAgentParsed: &UserAgent{AgentFamily: "Firefox", OSFamily: "Linux", OSVersion: "6", DeviceBrand: "x", DeviceFamily: "y", IsMobile: true},
+		UserAgentParsed: &agent.Program{AgentFamily: "Firefox", OSFamily: "Linux", OSVersion: "6", DeviceBrand: "x", DeviceFamily: "y", IsMobile: true},
 		GeoIP:           &GeoIP{Country: "DE", Region: "BE", City: "Berlin", Latitude: 52.5, Longitude: 13.4, Zip: "10115", PostalCode: "10115"}, IsPrefetched: true,
 		TargetLinkURL: "https://example.com/?a=1&b=2", TargetLinkName: DefaultLinkName}
 	from, to := reflect.ValueOf(all), reflect.ValueOf(e).Elem()

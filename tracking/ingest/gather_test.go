@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"postern/tracking/agent"
 	"postern/tracking/event"
 	"postern/tracking/spool"
 )
@@ -419,7 +420,7 @@ func TestPersonsAreNotMarked(t *testing.T) {
 			Type:            event.Open,
 			Class:           event.Class{Kind: event.Prefetch, Reason: "test"},
 			IsPrefetched:    true,
-			UserAgentParsed: &event.UserAgent{IsPrefetched: true},
+			UserAgentParsed: &agent.Program{IsPrefetched: true},
 		}
 	}
 	e := marked()

@@ -206,7 +206,7 @@ func className(c event.Class) string {
 
 // describe fills in what is known of the client.
 func (h *Handler) describe(e *event.Event, client netip.Addr, a agent.Agent) {
-	parsed := a.UserAgent
+	parsed := a.Program
 	parsed.IsPrefetched = e.Class.Kind != ""
 	e.UserAgentParsed = &parsed
 	e.IsPrefetched = parsed.IsPrefetched
