@@ -70,7 +70,7 @@ func decide(copies []*copyOf, overdue bool, session string) decision {
 // queuedAs answers a message with the id that its copies are found by: in the
 // log, in the retry spool and in the events.
 func queuedAs(session string) reply.Reply {
-	return reply.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok: queued as " + session}
+	return reply.Reply{Code: 250, Enhanced: reply.EnhancedCode{2, 0, 0}, Text: "Ok: queued as " + session}
 }
 
 // copyReply is a copy's own answer: the upstream's, or what became of the
@@ -89,7 +89,7 @@ func cleanReply(o upstream.Outcome) reply.Reply {
 	case o.Err != nil:
 		r = reply.ReplyFor(o.Err)
 	case r.Code/100 == 5 && !o.Permanent():
-		r = reply.Reply{Code: 451, Enhanced: [3]int{4, 4, 1}, Text: "Upstream does not take mail now, try again later"}
+		r = reply.Reply{Code: 451, Enhanced: reply.EnhancedCode{4, 4, 1}, Text: "Upstream does not take mail now, try again later"}
 	case r.Code == 421:
 		r.Code = 451
 	}

@@ -21,7 +21,7 @@ var outcomes = map[rune]upstream.Outcome{
 	'd': replied(450, "later"),
 	'D': replied(421, "bye"),
 	'l': replied(530, "login"),
-	'x': {Err: reply.Defer(451, [3]int{4, 4, 2}, "lost", errors.New("cut"))},
+	'x': {Err: reply.Defer(451, reply.EnhancedCode{4, 4, 2}, "lost", errors.New("cut"))},
 }
 
 // TestDecide: one answer for many copies, and what becomes of the copies that
@@ -94,7 +94,7 @@ func TestCleanReply(t *testing.T) {
 		{"422 is not 421", replied(422, "x"), "422 4.1.1 x"},
 		{"session closed", replied(421, "bye"), "451 4.1.1 bye"},
 		{"our login", replied(535, "no"), "451 4.4.1 Upstream does not take mail now, try again later"},
-		{"error", upstream.Outcome{Err: reply.Defer(451, [3]int{4, 4, 2}, "lo\rst", nil)}, "451 4.4.2 lo?st"},
+		{"error", upstream.Outcome{Err: reply.Defer(451, reply.EnhancedCode{4, 4, 2}, "lo\rst", nil)}, "451 4.4.2 lo?st"},
 		{"error in the place of a reply", upstream.Outcome{Err: errors.New("x"), Reply: reply.Reply{Code: 250}}, "451 4.3.0 Internal error, try again later"},
 		{"line ends and controls", replied(550, "a\nb\x00"), "550 5.1.1 a\nb?"},
 	} {
@@ -183,7 +183,7 @@ func TestDefaults(t *testing.T) {
 // TestReject answers for a listener that refuses a message itself.
 func TestReject(t *testing.T) {
 	b, lines := newLoggingBench(t, nil)
-	answer := b.relay.Reject(context.Background(), submission(htmlMessage, "a"), reply.Refuse(552, [3]int{5, 3, 4}, "too large"))
+	answer := b.relay.Reject(context.Background(), submission(htmlMessage, "a"), reply.Refuse(552, reply.EnhancedCode{5, 3, 4}, "too large"))
 	if answer.String() != "552 5.3.4 too large" || len(b.rec.events) != 1 {
 		t.Errorf("got %v and %d events", answer, len(b.rec.events))
 	}

@@ -106,7 +106,7 @@ func (f *fakeUpstream) Ping(context.Context) error { return f.ping }
 func (f *fakeUpstream) TakesEightBit() bool { return true }
 
 func replied(code int, text string) upstream.Outcome {
-	return upstream.Outcome{Reply: reply.Reply{Code: code, Enhanced: [3]int{code / 100, 1, 1}, Text: text}}
+	return upstream.Outcome{Reply: reply.Reply{Code: code, Enhanced: reply.EnhancedCode{code / 100, 1, 1}, Text: text}}
 }
 
 // fakeRecorder keeps events.

@@ -169,15 +169,15 @@ func (r *Relay) maySend(s *Submission, o originators) error {
 		return refuseOriginator("MAIL FROM", from)
 	}
 	if o.unquoted {
-		return reply.Refuse(550, [3]int{5, 7, 1}, "You may not send as "+refusedText(o.shown)+" ("+o.unclear+
+		return reply.Refuse(550, reply.EnhancedCode{5, 7, 1}, "You may not send as "+refusedText(o.shown)+" ("+o.unclear+
 			`): its display name has to be quoted, as in "Example, Inc." <user@domain>`)
 	}
 	if o.unclear != "" {
-		return reply.Refuse(550, [3]int{5, 7, 1}, "You may not send as "+refusedText(o.shown)+" ("+o.unclear+
+		return reply.Refuse(550, reply.EnhancedCode{5, 7, 1}, "You may not send as "+refusedText(o.shown)+" ("+o.unclear+
 			"): its addresses cannot be told for certain; write it once, as name <user@domain>")
 	}
 	if len(o.from) == 0 {
-		return reply.Refuse(550, [3]int{5, 7, 1}, "You may not send without a From")
+		return reply.Refuse(550, reply.EnhancedCode{5, 7, 1}, "You may not send without a From")
 	}
 
 	for _, a := range o.from {
@@ -194,7 +194,7 @@ func (r *Relay) maySend(s *Submission, o originators) error {
 }
 
 func refuseOriginator(field string, a envelope.Address) error {
-	return reply.Refuse(550, [3]int{5, 7, 1}, "You may not send as "+refusedText(a.String())+" ("+field+")")
+	return reply.Refuse(550, reply.EnhancedCode{5, 7, 1}, "You may not send as "+refusedText(a.String())+" ("+field+")")
 }
 
 // maxRefusedText bounds what a refusal repeats of a message, in bytes: an
@@ -234,7 +234,7 @@ func (r *Relay) addCopies(m *outgoing, now time.Time) error {
 		add(rcpt, nil)
 	}
 	if len(m.copies) == 0 {
-		return reply.Refuse(554, [3]int{5, 5, 1}, "No valid recipients")
+		return reply.Refuse(554, reply.EnhancedCode{5, 5, 1}, "No valid recipients")
 	}
 
 	if api := m.policy.api; api != nil {
@@ -249,7 +249,7 @@ func (r *Relay) addCopies(m *outgoing, now time.Time) error {
 	}
 
 	if r.c.MaxRecipients > 0 && len(m.copies) > r.c.MaxRecipients {
-		return reply.Refuse(550, [3]int{5, 5, 3}, "Too many recipients with those of X-MSYS-API")
+		return reply.Refuse(550, reply.EnhancedCode{5, 5, 3}, "Too many recipients with those of X-MSYS-API")
 	}
 	return nil
 }
@@ -355,7 +355,7 @@ func (p *bufferPool) put(buf *copyBuffer) {
 // left as one that could not be handed over.
 func (r *Relay) send(ctx context.Context, m *outgoing, c *copyOf) {
 	if err := ctx.Err(); err != nil {
-		overdue := reply.Defer(451, [3]int{4, 4, 1}, "Upstream did not answer in time, try again later", err)
+		overdue := reply.Defer(451, reply.EnhancedCode{4, 4, 1}, "Upstream did not answer in time, try again later", err)
 		c.out = upstream.Outcome{Err: overdue}
 		return
 	}
@@ -423,7 +423,7 @@ func (r *Relay) render(m *outgoing, c *copyOf, buf *copyBuffer) (signature []byt
 	shared := m.signing.prepare(header[len(head):])
 	signature, err = shared.Sign(m.keys, head, body, dkim.Times{Signed: m.at, Expire: r.c.SignatureLife})
 	if err != nil {
-		return nil, reply.Defer(451, [3]int{4, 7, 0}, "Message could not be signed, try again later", err)
+		return nil, reply.Defer(451, reply.EnhancedCode{4, 7, 0}, "Message could not be signed, try again later", err)
 	}
 	return signature, nil
 }

@@ -224,10 +224,10 @@ func TestSignatureThatFails(t *testing.T) {
 		t.Errorf("store and forward: got %q, %d transactions, want the same answer and none", again, len(b.queue.got))
 	}
 	for err, want := range map[error]int{
-		errDisk:                                  452,
-		reply.Refuse(550, [3]int{5, 0, 0}, "no"): 452,
-		reply.Defer(450, [3]int{4, 0, 0}, "later", nil):     450,
-		&reply.Fault{Class: reply.Overloaded, Err: errDisk}: 452,
+		errDisk: 452,
+		reply.Refuse(550, reply.EnhancedCode{5, 0, 0}, "no"):        452,
+		reply.Defer(450, reply.EnhancedCode{4, 0, 0}, "later", nil): 450,
+		&reply.Fault{Class: reply.Overloaded, Err: errDisk}:         452,
 	} {
 		if got := notQueued(err).Code; got != want {
 			t.Errorf("%v: %d, want %d", err, got, want)
@@ -348,7 +348,7 @@ func (l *lateUpstream) Send(ctx context.Context, t *upstream.Transaction) upstre
 		select {
 		case <-time.After(l.late):
 		case <-ctx.Done():
-			return upstream.Outcome{Err: reply.Defer(451, [3]int{4, 4, 2}, "lost", ctx.Err())}
+			return upstream.Outcome{Err: reply.Defer(451, reply.EnhancedCode{4, 4, 2}, "lost", ctx.Err())}
 		}
 	}
 	return l.fakeUpstream.Send(ctx, t)

@@ -428,7 +428,7 @@ func TestLongMetadata(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, func(conf *Config) { conf.MsysAPI = true })
 			answer := b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: "+c.api+"\r\n"), "a"))
-			if answer.Code != c.code || c.code == 550 && answer.Enhanced != [3]int{5, 6, 0} {
+			if answer.Code != c.code || c.code == 550 && answer.Enhanced != (reply.EnhancedCode{5, 6, 0}) {
 				t.Errorf("got %v, want %d", answer, c.code)
 			}
 		})

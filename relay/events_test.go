@@ -115,7 +115,7 @@ func checkEvent(t *testing.T, name, got, want string) {
 // TestEventsOfARetry: delays while it waits, one bounce when it is given up, and
 // nothing but the injection where it arrives.
 func TestEventsOfARetry(t *testing.T) {
-	lost := upstream.Outcome{Err: reply.Defer(451, [3]int{4, 4, 2}, "lost", nil)}
+	lost := upstream.Outcome{Err: reply.Defer(451, reply.EnhancedCode{4, 4, 2}, "lost", nil)}
 
 	for _, c := range []struct {
 		name string

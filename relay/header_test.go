@@ -13,6 +13,7 @@ import (
 	"postern/dkim"
 
 	"postern/relay/message"
+	"postern/relay/reply"
 )
 
 // TestTooManyFields: the number of header fields is bounded.
@@ -21,9 +22,9 @@ func TestTooManyFields(t *testing.T) {
 		b := newBench(t, nil)
 		msg := "From: a@example.com\r\n" + strings.Repeat("X: y\r\n", c.fields-1) + "\r\nx\r\n"
 
-		reply := b.relay.Submit(context.Background(), submission(msg, "a"))
-		if reply.Code != c.code || c.code == 550 && reply.Enhanced != [3]int{5, 6, 0} {
-			t.Errorf("%d fields: %v, want %d", c.fields, reply, c.code)
+		answer := b.relay.Submit(context.Background(), submission(msg, "a"))
+		if answer.Code != c.code || c.code == 550 && answer.Enhanced != (reply.EnhancedCode{5, 6, 0}) {
+			t.Errorf("%d fields: %v, want %d", c.fields, answer, c.code)
 		}
 	}
 }

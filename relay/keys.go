@@ -27,7 +27,7 @@ func (r *Relay) chooseKeys(m *outgoing) error {
 	}
 
 	if r.c.RequireSignature {
-		return reply.Refuse(550, [3]int{5, 7, 20}, "No DKIM key for "+domainText(m)+" (From): "+why)
+		return reply.Refuse(550, reply.EnhancedCode{5, 7, 20}, "No DKIM key for "+domainText(m)+" (From): "+why)
 	}
 	r.unsigned.Inc()
 	r.noteUnsigned(m, why)

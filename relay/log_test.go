@@ -351,7 +351,7 @@ func TestDeferredHereHasLines(t *testing.T) {
 func TestCopyThatCouldNotBeSentSaysWhy(t *testing.T) {
 	b, lines := newLoggingBench(t, nil)
 	out := replied(0, "")
-	out.Err = reply.Defer(451, [3]int{4, 4, 1}, "Upstream is not reachable, try again later", errors.New("connection refused"))
+	out.Err = reply.Defer(451, reply.EnhancedCode{4, 4, 1}, "Upstream is not reachable, try again later", errors.New("connection refused"))
 	b.up.answers["r"] = out
 	b.relay.Submit(context.Background(), submission(htmlMessage, "r"))
 	line := lines.of(t, "copy")[0]

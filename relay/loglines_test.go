@@ -43,7 +43,7 @@ func steppingClock() func() time.Time {
 // TestLinesOfAMessage, each with all that it says.
 func TestLinesOfAMessage(t *testing.T) {
 	b, lines := newLoggingBench(t, func(c *Config) { c.Now = steppingClock() })
-	lost := upstream.Outcome{Upstream: "b:25", Err: reply.Defer(451, [3]int{4, 4, 2}, "lost", errors.New("cut"))}
+	lost := upstream.Outcome{Upstream: "b:25", Err: reply.Defer(451, reply.EnhancedCode{4, 4, 2}, "lost", errors.New("cut"))}
 	b.up.answers["a"] = lost
 	b.submit(submission("X-Job: spring\r\n"+htmlMessage, "a"))
 
@@ -176,7 +176,7 @@ func TestLineOfARetry(t *testing.T) {
 	b, lines := newLoggingBench(t, func(c *Config) { c.QueueAlways, c.Now = true, steppingClock() })
 	b.submit(submission("X-Job: spring\r\n"+htmlMessage, "a"))
 	lines.out.Reset()
-	b.up.answers["a"] = upstream.Outcome{Upstream: "b:25", Err: reply.Defer(451, [3]int{4, 4, 2}, "lost", errors.New("cut"))}
+	b.up.answers["a"] = upstream.Outcome{Upstream: "b:25", Err: reply.Defer(451, reply.EnhancedCode{4, 4, 2}, "lost", errors.New("cut"))}
 	b.relay.Deliver(context.Background(), b.queue.got[0], 0, 4)
 
 	checkLine(t, lines.of(t, "copy")[0], map[string]any{
@@ -215,7 +215,7 @@ func TestLineOfADSN(t *testing.T) {
 		user:    "u",
 	})
 	b.relay.logQueuedDSN(tr)
-	b.up.answers["s"] = upstream.Outcome{Upstream: "b:25", Err: reply.Defer(451, [3]int{4, 4, 2}, "lost", errors.New("cut"))}
+	b.up.answers["s"] = upstream.Outcome{Upstream: "b:25", Err: reply.Defer(451, reply.EnhancedCode{4, 4, 2}, "lost", errors.New("cut"))}
 	b.relay.Deliver(context.Background(), tr, 0, 0)
 
 	got := lines.of(t, "dsn")

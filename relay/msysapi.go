@@ -69,7 +69,7 @@ const (
 
 func msysRefusal(format string, args ...any) error {
 	text := reply.CleanLine(fmt.Sprintf(format, args...), maxMsysRefusal)
-	return reply.Refuse(550, [3]int{5, 6, 0}, "X-MSYS-API: "+text)
+	return reply.Refuse(550, reply.EnhancedCode{5, 6, 0}, "X-MSYS-API: "+text)
 }
 
 // parseMsysAPI reads the field's raw bytes.

@@ -12,6 +12,7 @@ import (
 
 	"postern/dkim"
 	"postern/relay/envelope"
+	"postern/relay/reply"
 )
 
 // TestOriginators: what is made of From and Sender where nobody is held to
@@ -110,12 +111,12 @@ func TestSubmitRefusesForeignFrom(t *testing.T) {
 			s.User.FromDomains = []string{"allowed.example"}
 			s.Envelope.From = envelope.Address{}
 
-			reply := b.relay.Submit(context.Background(), s)
-			if reply.Code != c.code || !strings.Contains(reply.Text, c.words) {
-				t.Fatalf("got %v, want %d and %q", reply, c.code, c.words)
+			answer := b.relay.Submit(context.Background(), s)
+			if answer.Code != c.code || !strings.Contains(answer.Text, c.words) {
+				t.Fatalf("got %v, want %d and %q", answer, c.code, c.words)
 			}
-			if c.code == 550 && (reply.Enhanced != [3]int{5, 7, 1} || len(b.up.got) != 0) {
-				t.Errorf("got %v and %d copies, want 5.7.1 and none", reply, len(b.up.got))
+			if c.code == 550 && (answer.Enhanced != (reply.EnhancedCode{5, 7, 1}) || len(b.up.got) != 0) {
+				t.Errorf("got %v and %d copies, want 5.7.1 and none", answer, len(b.up.got))
 			}
 			for _, sent := range b.up.got {
 				if bytes.HasPrefix(sent.Message[0], []byte("DKIM-Signature")) {
@@ -212,12 +213,12 @@ func TestKeysOfOthers(t *testing.T) {
 				case code == 0:
 					code = 250
 				}
-				reply := b.relay.Submit(context.Background(), s)
-				if reply.Code != code {
-					t.Fatalf("require %v: got %v, want %d", require, reply, code)
+				answer := b.relay.Submit(context.Background(), s)
+				if answer.Code != code {
+					t.Fatalf("require %v: got %v, want %d", require, answer, code)
 				}
-				if code == 550 && c.code == 0 && reply.Enhanced != [3]int{5, 7, 20} {
-					t.Errorf("require %v: got %v, want 5.7.20", require, reply)
+				if code == 550 && c.code == 0 && answer.Enhanced != (reply.EnhancedCode{5, 7, 20}) {
+					t.Errorf("require %v: got %v, want 5.7.20", require, answer)
 				}
 				if code == 250 {
 					if got := signedBy(b.up.got[0].Message[0]); got != c.want {

@@ -86,7 +86,7 @@ func (c *countingUpstream) Send(ctx context.Context, _ *upstream.Transaction) up
 	c.calls++
 	c.mu.Unlock()
 	<-ctx.Done()
-	return upstream.Outcome{Err: reply.Defer(451, [3]int{4, 4, 2}, "lost", errors.New("cut"))}
+	return upstream.Outcome{Err: reply.Defer(451, reply.EnhancedCode{4, 4, 2}, "lost", errors.New("cut"))}
 }
 
 // TestOverdueCopiesAreNotSent: what is left when the client's patience is over

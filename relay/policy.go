@@ -53,7 +53,7 @@ func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
 	fields := message.Fields(header)
 	if len(fields) > maxFields {
 		text := fmt.Sprintf("Message has more than %d header fields", maxFields)
-		return policy{}, reply.Refuse(550, [3]int{5, 6, 0}, text)
+		return policy{}, reply.Refuse(550, reply.EnhancedCode{5, 6, 0}, text)
 	}
 
 	p := policy{header: make([]byte, 0, len(header)+256), subaccount: u.Subaccount}
@@ -138,11 +138,11 @@ func (r *Relay) addFields(p *policy, u User) error {
 
 	if len(p.virtualMTA) > maxVirtualMTA {
 		text := fmt.Sprintf("The name of a VirtualMTA is longer than %d bytes", maxVirtualMTA)
-		return reply.Refuse(550, [3]int{5, 6, 0}, text)
+		return reply.Refuse(550, reply.EnhancedCode{5, 6, 0}, text)
 	}
 	if p.virtualMTA != "" && !r.knownVirtualMTA(p.virtualMTA) {
 		text := reply.CleanText(fmt.Sprintf("Unknown VirtualMTA %.100q", p.virtualMTA))
-		return reply.Refuse(550, [3]int{5, 6, 0}, text)
+		return reply.Refuse(550, reply.EnhancedCode{5, 6, 0}, text)
 	}
 
 	if p.subaccount > 0 && r.c.PowerMTA && r.c.Headers.Subaccount != "" {

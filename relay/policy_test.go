@@ -57,7 +57,7 @@ func TestMsysAPI(t *testing.T) {
 			b := newBench(t, func(conf *Config) { conf.MsysAPI, conf.Pools = true, []Pool{{Name: "pool1"}} })
 			answer := b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: "+c.json+"\r\n"), "a"))
 			if c.refused != "" {
-				if answer.Code != 550 || answer.Enhanced != [3]int{5, 6, 0} || !strings.Contains(answer.Text, c.refused) {
+				if answer.Code != 550 || answer.Enhanced != (reply.EnhancedCode{5, 6, 0}) || !strings.Contains(answer.Text, c.refused) {
 					t.Errorf("%v", answer)
 				}
 				if len(b.rec.events) != 1 || b.rec.events[0].Type != event.PolicyRejection {
@@ -290,7 +290,7 @@ func TestFromDomains(t *testing.T) {
 			s.User.FromDomains = []string{"bob.example", "*.bob.example"}
 			s.Envelope.From, _ = envelope.FromUnquoted(c.envelope)
 			answer := b.relay.Submit(context.Background(), s)
-			if answer.Code != c.code || c.code == 550 && answer.Enhanced != [3]int{5, 7, 1} {
+			if answer.Code != c.code || c.code == 550 && answer.Enhanced != (reply.EnhancedCode{5, 7, 1}) {
 				t.Errorf("%v", answer)
 			}
 		})
@@ -382,7 +382,7 @@ func TestEightBitQueued(t *testing.T) {
 			}
 		})
 	}
-	f := reply.Refuse(550, [3]int{5, 6, 3}, "no")
+	f := reply.Refuse(550, reply.EnhancedCode{5, 6, 3}, "no")
 	f.Err = upstream.ErrEightBit
 	if v := verdict(upstream.Outcome{Err: f}); v.Failed || v.Done {
 		t.Errorf("a copy that waits is given up for want of 8BITMIME: %+v", v)
@@ -488,7 +488,7 @@ func TestVerdict(t *testing.T) {
 		{"taken", upstream.Outcome{Reply: reply.Reply{Code: 250}}, true, false},
 		{"later", upstream.Outcome{Reply: reply.Reply{Code: 451}}, false, false},
 		{"refused", upstream.Outcome{Reply: reply.Reply{Code: 550}}, false, true},
-		{"no login of ours", upstream.Outcome{Reply: reply.Reply{Code: 530, Enhanced: [3]int{5, 7, 0}}}, false, false},
+		{"no login of ours", upstream.Outcome{Reply: reply.Reply{Code: 530, Enhanced: reply.EnhancedCode{5, 7, 0}}}, false, false},
 		{"8-bit", upstream.Outcome{Err: &reply.Fault{Class: reply.Permanent, Err: upstream.ErrEightBit}}, false, false},
 		{"lost", upstream.Outcome{Upstream: "a:25", Err: errors.New("lost")}, false, false},
 	} {
@@ -501,7 +501,7 @@ func TestVerdict(t *testing.T) {
 // TestVerdictAway: copies wait for an upstream that cannot be reached, and for
 // their time where it answers and does not want us.
 func TestVerdictAway(t *testing.T) {
-	away := reply.Defer(451, [3]int{4, 4, 1}, "later", nil)
+	away := reply.Defer(451, reply.EnhancedCode{4, 4, 1}, "later", nil)
 
 	for _, c := range []struct {
 		name string
@@ -522,7 +522,7 @@ func TestVerdictAway(t *testing.T) {
 // TestVerdictIsClean: the retry spool keeps nothing of an upstream's bytes that
 // could end a line.
 func TestVerdictIsClean(t *testing.T) {
-	v := verdict(upstream.Outcome{Reply: reply.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "no \rsuch\x00 \u00fcser"}})
+	v := verdict(upstream.Outcome{Reply: reply.Reply{Code: 550, Enhanced: reply.EnhancedCode{5, 1, 1}, Text: "no \rsuch\x00 \u00fcser"}})
 	if want := "550 5.1.1 no ?such? ??ser"; v.Reply != want {
 		t.Errorf("got %q, want %q", v.Reply, want)
 	}

@@ -74,7 +74,7 @@ func TestSubmitOne(t *testing.T) {
 // TestAnswers: many recipients, one answer.
 func TestAnswers(t *testing.T) {
 	no, later, login := replied(550, "no"), replied(450, "later"), replied(530, "login")
-	gone := upstream.Outcome{Err: reply.Defer(451, [3]int{4, 4, 2}, "lost", nil)}
+	gone := upstream.Outcome{Err: reply.Defer(451, reply.EnhancedCode{4, 4, 2}, "lost", nil)}
 	type answers = map[string]upstream.Outcome
 	for _, c := range []struct {
 		name        string
@@ -151,7 +151,7 @@ type slowUpstream struct{ *fakeUpstream }
 func (s *slowUpstream) Send(ctx context.Context, t *upstream.Transaction) upstream.Outcome {
 	if t.Recipient.Address.Local == "slow" {
 		<-ctx.Done()
-		return upstream.Outcome{Err: reply.Defer(451, [3]int{4, 4, 2}, "lost", ctx.Err())}
+		return upstream.Outcome{Err: reply.Defer(451, reply.EnhancedCode{4, 4, 2}, "lost", ctx.Err())}
 	}
 	return s.fakeUpstream.Send(ctx, t)
 }
@@ -269,7 +269,7 @@ func TestDuplicateRecipients(t *testing.T) {
 func TestDiskFull(t *testing.T) {
 	b := newBench(t, nil)
 	b.rec.full = true
-	if r := b.relay.Submit(context.Background(), submission(htmlMessage, "a")); r.Code != 452 || r.Enhanced != [3]int{4, 3, 1} || len(b.up.got) != 0 {
+	if r := b.relay.Submit(context.Background(), submission(htmlMessage, "a")); r.Code != 452 || r.Enhanced != (reply.EnhancedCode{4, 3, 1}) || len(b.up.got) != 0 {
 		t.Errorf("%v after %d copies", r, len(b.up.got))
 	}
 	b.rec.full, b.rec.broken = false, true

@@ -127,7 +127,7 @@ func verdict(o upstream.Outcome) queue.Verdict {
 	// their time, not for the upstream.
 	if o.Err != nil && !errors.Is(o.Err, upstream.ErrSession) {
 		var f *reply.Fault
-		v.Away = o.Upstream == "" || errors.As(o.Err, &f) && f.Reply.Enhanced == [3]int{4, 4, 1}
+		v.Away = o.Upstream == "" || errors.As(o.Err, &f) && f.Reply.Enhanced == (reply.EnhancedCode{4, 4, 1})
 	}
 	return v
 }

@@ -166,10 +166,10 @@ func TestEightBitMessageIsNotTornApart(t *testing.T) {
 
 // TestVerdictInFull, each field.
 func TestVerdictInFull(t *testing.T) {
-	fault := func(class reply.Class, enhanced [3]int, cause error) error {
+	fault := func(class reply.Class, enhanced reply.EnhancedCode, cause error) error {
 		return &reply.Fault{Class: class, Reply: reply.Reply{Code: 451, Enhanced: enhanced, Text: "x"}, Err: cause}
 	}
-	away, lost := [3]int{4, 4, 1}, [3]int{4, 4, 2}
+	away, lost := reply.EnhancedCode{4, 4, 1}, reply.EnhancedCode{4, 4, 2}
 
 	for _, c := range []struct {
 		name string
@@ -183,8 +183,8 @@ func TestVerdictInFull(t *testing.T) {
 		{"lost", upstream.Outcome{Upstream: "u", Err: fault(reply.Temporary, lost, nil)}, queue.Verdict{Reply: "451 4.4.2 x", Upstream: "u"}},
 		{"no upstream", upstream.Outcome{Err: fault(reply.Temporary, lost, nil)}, queue.Verdict{Away: true, Reply: "451 4.4.2 x"}},
 		{"session refused", upstream.Outcome{Err: fault(reply.Temporary, away, upstream.ErrSession)}, queue.Verdict{Reply: "451 4.4.1 x"}},
-		{"refused here", upstream.Outcome{Upstream: "u", Err: fault(reply.Permanent, [3]int{5, 6, 7}, nil)}, queue.Verdict{Failed: true, Reply: "451 5.6.7 x", Upstream: "u"}},
-		{"8-bit", upstream.Outcome{Upstream: "u", Err: fault(reply.Permanent, [3]int{5, 6, 3}, upstream.ErrEightBit)}, queue.Verdict{Reply: "451 5.6.3 x", Upstream: "u"}},
+		{"refused here", upstream.Outcome{Upstream: "u", Err: fault(reply.Permanent, reply.EnhancedCode{5, 6, 7}, nil)}, queue.Verdict{Failed: true, Reply: "451 5.6.7 x", Upstream: "u"}},
+		{"8-bit", upstream.Outcome{Upstream: "u", Err: fault(reply.Permanent, reply.EnhancedCode{5, 6, 3}, upstream.ErrEightBit)}, queue.Verdict{Reply: "451 5.6.3 x", Upstream: "u"}},
 		{"unclassified", upstream.Outcome{Upstream: "u", Err: errors.New("x")}, queue.Verdict{Reply: "451 4.3.0 Internal error, try again later", Upstream: "u"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -37,7 +37,7 @@ type Authenticator interface {
 	Authenticate(context.Context, Login) (*Identity, error)
 }
 
-var errFailed = reply.Refuse(535, [3]int{5, 7, 8}, "Authentication credentials invalid")
+var errFailed = reply.Refuse(535, reply.EnhancedCode{5, 7, 8}, "Authentication credentials invalid")
 
 // AuthMechanisms implements smtp.AuthSession.
 func (ss *session) AuthMechanisms() []string {
@@ -170,7 +170,7 @@ func errNotBegun(err error) error {
 
 // errNotNow is 454 while a source or user is locked, or the server is busy.
 func errNotNow(text string, cause error) error {
-	return reply.Defer(454, [3]int{4, 7, 0}, text, cause)
+	return reply.Defer(454, reply.EnhancedCode{4, 7, 0}, text, cause)
 }
 
 var errLocked = errors.New("too many failed logins")

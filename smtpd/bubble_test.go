@@ -43,7 +43,7 @@ func inBubble(t *testing.T, change func(*Config), implicit bool, do func(b *bubb
 	synctest.Test(t, func(t *testing.T) {
 		b := &bubble{
 			t:       t,
-			submit:  &submitter{reply: reply.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "taken by the test"}},
+			submit:  &submitter{reply: reply.Reply{Code: 250, Enhanced: reply.EnhancedCode{2, 0, 0}, Text: "taken by the test"}},
 			users:   newUsers(t, Rate{N: 3, Per: time.Minute}, testUsers()),
 			log:     &lockedBuffer{},
 			metrics: prometheus.NewRegistry(),

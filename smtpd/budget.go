@@ -63,7 +63,7 @@ var errMemory = &reply.Fault{
 	Class: reply.Overloaded,
 	Reply: reply.Reply{
 		Code:     452,
-		Enhanced: [3]int{4, 3, 1},
+		Enhanced: reply.EnhancedCode{4, 3, 1},
 		Text:     "Too many messages in flight, try again later",
 	},
 }

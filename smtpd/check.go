@@ -15,7 +15,7 @@ const (
 )
 
 func bad(format string, args ...any) error {
-	return reply.Refuse(550, [3]int{5, 6, 0}, fmt.Sprintf(format, args...))
+	return reply.Refuse(550, reply.EnhancedCode{5, 6, 0}, fmt.Sprintf(format, args...))
 }
 
 // checkMessage holds a message to what a submission server may expect of it.
@@ -49,7 +49,7 @@ func checkMessage(msg []byte) error {
 	case from > 1:
 		return bad("Message has more than one From header field")
 	case received > maxReceived:
-		return reply.Refuse(554, [3]int{5, 4, 6}, "Too many Received header fields: mail loop")
+		return reply.Refuse(554, reply.EnhancedCode{5, 4, 6}, "Too many Received header fields: mail loop")
 	}
 
 	return nil

@@ -19,7 +19,7 @@ var errTooLarge = &reply.Fault{
 	Err:   message.ErrTooLarge,
 	Reply: reply.Reply{
 		Code:     552,
-		Enhanced: [3]int{5, 3, 4},
+		Enhanced: reply.EnhancedCode{5, 3, 4},
 		Text:     "Message exceeds the maximum size",
 	},
 }

@@ -149,7 +149,7 @@ type running struct {
 func startServer(t *testing.T, change func(*Config), implicit bool) *running {
 	t.Helper()
 	users := newUsers(t, Rate{N: 3, Per: time.Minute}, testUsers())
-	sub := &submitter{reply: reply.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "taken by the test"}}
+	sub := &submitter{reply: reply.Reply{Code: 250, Enhanced: reply.EnhancedCode{2, 0, 0}, Text: "taken by the test"}}
 	c := Config{Directory: users, Hostname: "mail.example.com", TLS: testTLS(), RequireTLS: true, Auth: users, Submit: sub,
 		MaxMessageSize: 10000, MaxRecipients: 3, Grace: time.Second, Log: quiet}
 	if change != nil {
@@ -229,7 +229,7 @@ var options = map[string]func(*Config){
 		c.Reports = c.Submit.(*submitter)
 	},
 	"upstream550": func(c *Config) {
-		c.Submit.(*submitter).reply = reply.Reply{Code: 550, Enhanced: [3]int{5, 1, 1}, Text: "No such user\nhere"}
+		c.Submit.(*submitter).reply = reply.Reply{Code: 550, Enhanced: reply.EnhancedCode{5, 1, 1}, Text: "No such user\nhere"}
 	},
 }
 

@@ -375,7 +375,7 @@ func TestPassingErrors(t *testing.T) {
 // TestSMTPErrorKeepsTheReply, with its enhanced code or without.
 func TestSMTPErrorKeepsTheReply(t *testing.T) {
 	t.Parallel()
-	got := smtpError(reply.Reply{Code: 550, Enhanced: [3]int{5, 1, 2}, Text: "no"})
+	got := smtpError(reply.Reply{Code: 550, Enhanced: reply.EnhancedCode{5, 1, 2}, Text: "no"})
 	if got.Code != 550 || got.EnhancedCode != (smtp.EnhancedCode{5, 1, 2}) || got.Message != "no" {
 		t.Errorf("got %+v", got)
 	}

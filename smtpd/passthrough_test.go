@@ -60,8 +60,8 @@ func TestPassthrough(t *testing.T) {
 		{"taken", "ann", reply.Reply{Code: 235, Text: "welcome"}, nil, "", relay.User{Name: "ann", Tracking: true}},
 		{"with settings of the users file", "known", reply.Reply{Code: 235}, nil, "", relay.User{Name: "known", Job: "news", Subaccount: 5}},
 		{"with a subaccount", "ann:X-MSYS-SUBACCOUNT=7", reply.Reply{Code: 235}, nil, "", relay.User{Name: "ann", Tracking: true, Subaccount: 7}},
-		{"refused, in the upstream's words", "ann", reply.Reply{Code: 535, Enhanced: [3]int{5, 7, 9}, Text: "go away"}, nil, "535 5.7.9 go away", relay.User{}},
-		{"not now, in the upstream's words", "ann", reply.Reply{Code: 454, Enhanced: [3]int{4, 7, 0}, Text: "database asleep"}, nil, "454 4.7.0 database asleep", relay.User{}},
+		{"refused, in the upstream's words", "ann", reply.Reply{Code: 535, Enhanced: reply.EnhancedCode{5, 7, 9}, Text: "go away"}, nil, "535 5.7.9 go away", relay.User{}},
+		{"not now, in the upstream's words", "ann", reply.Reply{Code: 454, Enhanced: reply.EnhancedCode{4, 7, 0}, Text: "database asleep"}, nil, "454 4.7.0 database asleep", relay.User{}},
 		{"away", "ann", reply.Reply{}, errors.New("no route"), "454 4.7.0 Temporary authentication failure", relay.User{}},
 		{"nonsense", "ann", reply.Reply{Code: 250}, nil, "454 4.7.0 Temporary authentication failure", relay.User{}},
 	} {
@@ -251,7 +251,7 @@ func TestPassthroughRefusalsAreAlike(t *testing.T) {
 	t.Parallel()
 	held := UserEntry{User: relay.User{Name: "tester", FromDomains: []string{"allowed.example"}}}
 	free := UserEntry{User: relay.User{Name: "free"}}
-	own := reply.Reply{Code: 535, Enhanced: [3]int{5, 7, 0}, Text: "upstream says no"}
+	own := reply.Reply{Code: 535, Enhanced: reply.EnhancedCode{5, 7, 0}, Text: "upstream says no"}
 	for _, c := range []struct {
 		name     string
 		user     UserEntry

@@ -22,7 +22,7 @@ type ReportTaker interface {
 func (ss *session) refuseRelaying(a envelope.Address) error {
 	r := reply.Reply{
 		Code:     550,
-		Enhanced: [3]int{5, 7, 1},
+		Enhanced: reply.EnhancedCode{5, 7, 1},
 		Text:     fmt.Sprintf("relaying denied for recipient in \"RCPT TO:%s\"", a.Path()),
 	}
 	ss.logRefused("recipient", reply.CleanLine(a.String(), maxRefusedAddress), r)
@@ -37,9 +37,9 @@ func (ss *session) takeReport(msg []byte, start time.Time) error {
 		recipients[i] = r.Address.String()
 	}
 
-	answer := reply.Reply{Code: 250, Enhanced: [3]int{2, 0, 0}, Text: "Ok"}
+	answer := reply.Reply{Code: 250, Enhanced: reply.EnhancedCode{2, 0, 0}, Text: "Ok"}
 	if err := ss.s.c.Reports.Take(ss.ctx, recipients, msg); err != nil {
-		answer = reply.Reply{Code: 452, Enhanced: [3]int{4, 3, 1}, Text: "Cannot take mail now, try again later"}
+		answer = reply.Reply{Code: 452, Enhanced: reply.EnhancedCode{4, 3, 1}, Text: "Cannot take mail now, try again later"}
 	}
 
 	ss.s.c.Log.Info("mail for reports",

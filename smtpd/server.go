@@ -262,7 +262,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error
 
 var shuttingDown = reply.Reply{
 	Code:     421,
-	Enhanced: [3]int{4, 3, 2},
+	Enhanced: reply.EnhancedCode{4, 3, 2},
 	Text:     "Shutting down, try again later",
 }
 

@@ -95,7 +95,7 @@ func newSessionID() string {
 // smtpError gives a reply to the library, which knows no other kind.
 func smtpError(r reply.Reply) *smtp.SMTPError {
 	e := &smtp.SMTPError{Code: r.Code, EnhancedCode: smtp.EnhancedCode(r.Enhanced), Message: r.Text}
-	if r.Enhanced == ([3]int{}) {
+	if r.Enhanced == (reply.EnhancedCode{}) {
 		e.EnhancedCode = smtp.NoEnhancedCode
 	}
 
@@ -103,7 +103,7 @@ func smtpError(r reply.Reply) *smtp.SMTPError {
 }
 
 func refuse(code int, a, b, c int, text string) error {
-	return smtpError(reply.Reply{Code: code, Enhanced: [3]int{a, b, c}, Text: text})
+	return smtpError(reply.Reply{Code: code, Enhanced: reply.EnhancedCode{a, b, c}, Text: text})
 }
 
 // Reset implements smtp.Session.
@@ -190,22 +190,22 @@ func (ss *session) secure() bool { return ss.conn.secured != nil }
 var (
 	badSender = reply.Reply{
 		Code:     553,
-		Enhanced: [3]int{5, 1, 7},
+		Enhanced: reply.EnhancedCode{5, 1, 7},
 		Text:     "Bad sender address",
 	}
 	badSenderUTF8 = reply.Reply{
 		Code:     553,
-		Enhanced: [3]int{5, 6, 7},
+		Enhanced: reply.EnhancedCode{5, 6, 7},
 		Text:     "International sender address without SMTPUTF8",
 	}
 	badRecipient = reply.Reply{
 		Code:     553,
-		Enhanced: [3]int{5, 1, 3},
+		Enhanced: reply.EnhancedCode{5, 1, 3},
 		Text:     "Bad recipient address",
 	}
 	badRecipientUTF8 = reply.Reply{
 		Code:     553,
-		Enhanced: [3]int{5, 6, 7},
+		Enhanced: reply.EnhancedCode{5, 6, 7},
 		Text:     "International recipient address without SMTPUTF8",
 	}
 )
@@ -428,7 +428,7 @@ func (ss *session) dataError(err error, chunked bool) error {
 		ss.conn.closeAfterRefusal()
 		return ss.answer(reply.Reply{
 			Code:     421,
-			Enhanced: [3]int{4, 4, 2},
+			Enhanced: reply.EnhancedCode{4, 4, 2},
 			Text:     "Timeout, closing connection",
 		})
 	case cut:

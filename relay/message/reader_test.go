@@ -318,7 +318,7 @@ func TestRefusedBytes(t *testing.T) {
 // TestReadMessageKeepsTheTransportsFault: an error with a class of its own is
 // not taken for a client that has gone.
 func TestReadMessageKeepsTheTransportsFault(t *testing.T) {
-	late := reply.Defer(421, [3]int{4, 4, 2}, "too slow", nil)
+	late := reply.Defer(421, reply.EnhancedCode{4, 4, 2}, "too slow", nil)
 	r := &pieces{parts: []string{"a: b\r\n"}, err: fmt.Errorf("read: %w", late), together: true}
 	if got, err := ReadMessage(r, ReadConfig{}); err != late || got != nil {
 		t.Errorf("got %q, %v, want %v", got, err, late)

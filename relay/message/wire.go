@@ -69,7 +69,7 @@ func ReadMessage(r io.Reader, c ReadConfig) ([]byte, error) {
 			return nil, &reply.Fault{
 				Class: reply.Permanent,
 				Err:   ErrTooLarge,
-				Reply: reply.Reply{Code: 552, Enhanced: [3]int{5, 3, 4}, Text: "Message exceeds the maximum size"},
+				Reply: reply.Reply{Code: 552, Enhanced: reply.EnhancedCode{5, 3, 4}, Text: "Message exceeds the maximum size"},
 			}
 		}
 
@@ -130,7 +130,7 @@ func (s *scanner) allocate(size int64, grow func(int64) error) error {
 func refuseBytes(cause error, text string) error {
 	return &reply.Fault{
 		Class: reply.Permanent,
-		Reply: reply.Reply{Code: 550, Enhanced: [3]int{5, 6, 0}, Text: text},
+		Reply: reply.Reply{Code: 550, Enhanced: reply.EnhancedCode{5, 6, 0}, Text: text},
 		Err:   cause,
 	}
 }

@@ -25,10 +25,17 @@ const (
 	Overloaded
 )
 
+// EnhancedCode is an enhanced mail system status code: class, subject and
+// detail (RFC 3463). The zero value says that there is none.
+type EnhancedCode [3]int
+
+// String returns the code as it is written in a reply, for example "5.1.1".
+func (c EnhancedCode) String() string { return fmt.Sprintf("%d.%d.%d", c[0], c[1], c[2]) }
+
 // Reply is an SMTP answer. Text may hold several lines, divided by "\n".
 type Reply struct {
 	Code     int
-	Enhanced [3]int // all zero: none given
+	Enhanced EnhancedCode // all zero: none given
 	Text     string
 }
 
@@ -64,7 +71,7 @@ func CleanLine(s string, n int) string {
 }
 
 func (r Reply) String() string {
-	if r.Enhanced == ([3]int{}) {
+	if r.Enhanced == (EnhancedCode{}) {
 		return fmt.Sprintf("%d %s", r.Code, r.Text)
 	}
 	return fmt.Sprintf("%d %d.%d.%d %s", r.Code, r.Enhanced[0], r.Enhanced[1], r.Enhanced[2], r.Text)
@@ -91,12 +98,12 @@ func (f *Fault) Error() string {
 func (f *Fault) Unwrap() error { return f.Err }
 
 // Refuse returns a permanent fault of the client's making.
-func Refuse(code int, enhanced [3]int, text string) *Fault {
+func Refuse(code int, enhanced EnhancedCode, text string) *Fault {
 	return &Fault{Class: Permanent, Reply: Reply{code, enhanced, text}}
 }
 
 // Defer returns a temporary fault with its cause for the log.
-func Defer(code int, enhanced [3]int, text string, cause error) *Fault {
+func Defer(code int, enhanced EnhancedCode, text string, cause error) *Fault {
 	return &Fault{Class: Temporary, Reply: Reply{code, enhanced, text}, Err: cause}
 }
 
@@ -105,7 +112,7 @@ func Defer(code int, enhanced [3]int, text string, cause error) *Fault {
 func ReplyFor(err error) Reply {
 	var f *Fault
 	if !errors.As(err, &f) {
-		return Reply{451, [3]int{4, 3, 0}, "Internal error, try again later"}
+		return Reply{451, EnhancedCode{4, 3, 0}, "Internal error, try again later"}
 	}
 	if f.Reply.Code != 0 {
 		return f.Reply
@@ -113,11 +120,11 @@ func ReplyFor(err error) Reply {
 
 	switch f.Class {
 	case Permanent:
-		return Reply{550, [3]int{5, 6, 0}, "Message refused"}
+		return Reply{550, EnhancedCode{5, 6, 0}, "Message refused"}
 	case Cut:
-		return Reply{451, [3]int{4, 4, 2}, "Message cut off"}
+		return Reply{451, EnhancedCode{4, 4, 2}, "Message cut off"}
 	case Overloaded:
-		return Reply{452, [3]int{4, 3, 1}, "Insufficient system storage, try again later"}
+		return Reply{452, EnhancedCode{4, 3, 1}, "Insufficient system storage, try again later"}
 	}
-	return Reply{451, [3]int{4, 3, 0}, "Temporary error, try again later"}
+	return Reply{451, EnhancedCode{4, 3, 0}, "Temporary error, try again later"}
 }

@@ -23,9 +23,9 @@ func TestReplies(t *testing.T) {
 		{"permanent", &Fault{Class: Permanent, Err: cause}, "550 5.6.0 Message refused", "disk on fire"},
 		{"cut", &Fault{Class: Cut, Err: cause}, "451 4.4.2 Message cut off", "disk on fire"},
 		{"overloaded", &Fault{Class: Overloaded, Err: cause}, "452 4.3.1 Insufficient system storage, try again later", "disk on fire"},
-		{"its own reply", Refuse(553, [3]int{5, 1, 3}, "no"), "553 5.1.3 no", "553 5.1.3 no"},
-		{"its own reply and a cause", Defer(421, [3]int{4, 4, 1}, "later", cause), "421 4.4.1 later", "421 4.4.1 later (disk on fire)"},
-		{"wrapped", fmt.Errorf("x: %w", Refuse(500, [3]int{}, "no")), "500 no", "x: 500 no"},
+		{"its own reply", Refuse(553, EnhancedCode{5, 1, 3}, "no"), "553 5.1.3 no", "553 5.1.3 no"},
+		{"its own reply and a cause", Defer(421, EnhancedCode{4, 4, 1}, "later", cause), "421 4.4.1 later", "421 4.4.1 later (disk on fire)"},
+		{"wrapped", fmt.Errorf("x: %w", Refuse(500, EnhancedCode{}, "no")), "500 no", "x: 500 no"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := ReplyFor(c.err).String(); got != c.want {
@@ -37,10 +37,10 @@ func TestReplies(t *testing.T) {
 		})
 	}
 
-	if f := Refuse(550, [3]int{5, 0, 0}, "no"); f.Class != Permanent || f.Err != nil {
+	if f := Refuse(550, EnhancedCode{5, 0, 0}, "no"); f.Class != Permanent || f.Err != nil {
 		t.Errorf("Refuse: %+v, want a permanent fault", f)
 	}
-	f := Defer(450, [3]int{4, 0, 0}, "later", cause)
+	f := Defer(450, EnhancedCode{4, 0, 0}, "later", cause)
 	if f.Class != Temporary || !errors.Is(f, cause) {
 		t.Errorf("Defer: %+v, want a temporary fault with its cause", f)
 	}
@@ -117,7 +117,7 @@ func TestReplyFor(t *testing.T) {
 		{"unclassified is never permanent", errors.New("x"), 451},
 		{"overloaded", &Fault{Class: Overloaded}, 452},
 		{"permanent", &Fault{Class: Permanent}, 550},
-		{"its own words", Refuse(553, [3]int{5, 1, 3}, "bad address"), 553},
+		{"its own words", Refuse(553, EnhancedCode{5, 1, 3}, "bad address"), 553},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := ReplyFor(c.err); got.Code != c.code {

@@ -116,7 +116,7 @@ func (c *conn) readLines() (reply.Reply, error) {
 			r.Enhanced, text = cutEnhanced(code, text)
 			r.Text = text
 		} else {
-			if _, t := cutEnhanced(code, text); r.Enhanced != ([3]int{}) {
+			if _, t := cutEnhanced(code, text); r.Enhanced != (reply.EnhancedCode{}) {
 				text = t
 			}
 			r.Text += "\n" + text
@@ -129,24 +129,24 @@ func (c *conn) readLines() (reply.Reply, error) {
 }
 
 // cutEnhanced takes an enhanced status code off a reply's text (RFC 2034).
-func cutEnhanced(code int, text string) ([3]int, string) {
+func cutEnhanced(code int, text string) (reply.EnhancedCode, string) {
 	word, rest, _ := strings.Cut(text, " ")
 	parts := strings.Split(word, ".")
 	if len(parts) != 3 {
-		return [3]int{}, text
+		return reply.EnhancedCode{}, text
 	}
 
-	var e [3]int
+	var e reply.EnhancedCode
 	for i, p := range parts {
 		n, err := strconv.Atoi(p)
 		if err != nil || n < 0 || n > 999 || len(p) > 3 {
-			return [3]int{}, text
+			return reply.EnhancedCode{}, text
 		}
 		e[i] = n
 	}
 
 	if e[0] != code/100 {
-		return [3]int{}, text
+		return reply.EnhancedCode{}, text
 	}
 
 	return e, rest
@@ -193,7 +193,7 @@ func setupError(phase string, r reply.Reply) *reply.Fault {
 		Err:   fmt.Errorf("upstream: %s answered %s", phase, r),
 		Reply: reply.Reply{
 			Code:     451,
-			Enhanced: [3]int{4, 4, 1},
+			Enhanced: reply.EnhancedCode{4, 4, 1},
 			Text:     "Upstream does not take mail now, try again later",
 		},
 	}
@@ -253,7 +253,7 @@ func (p *Pool) dialAs(ctx context.Context, addr string, login func(*conn) error)
 }
 
 func unreachable(err error) error {
-	return reply.Defer(451, [3]int{4, 4, 1}, "Upstream is not reachable, try again later",
+	return reply.Defer(451, reply.EnhancedCode{4, 4, 1}, "Upstream is not reachable, try again later",
 		fmt.Errorf("upstream: %w", err))
 }
 

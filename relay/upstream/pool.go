@@ -213,7 +213,7 @@ func (p *Pool) acquire(ctx context.Context, fresh bool, skip map[*host]bool) (le
 		p.mu.Lock()
 		if p.closed {
 			p.mu.Unlock()
-			return lease{}, reply.Defer(451, [3]int{4, 3, 2}, "Shutting down, try again later",
+			return lease{}, reply.Defer(451, reply.EnhancedCode{4, 3, 2}, "Shutting down, try again later",
 				errors.New("upstream: pool closed"))
 		}
 		l, left := p.pick(fresh, skip, time.Now())
@@ -230,7 +230,7 @@ func (p *Pool) acquire(ctx context.Context, fresh bool, skip map[*host]bool) (le
 		select {
 		case <-wake:
 		case <-over:
-			return lease{}, reply.Defer(451, [3]int{4, 3, 2},
+			return lease{}, reply.Defer(451, reply.EnhancedCode{4, 3, 2},
 				"All connections to the upstream are busy, try again later", errors.New("upstream: no free connection"))
 		case <-ctx.Done():
 			return lease{}, unreachable(ctx.Err())

@@ -500,8 +500,8 @@ func TestOutcomes(t *testing.T) {
 		{"an error", upstream.Outcome{Err: errors.New("what")}, false, false},
 		{"an error beside 550", upstream.Outcome{Reply: answer(550), Err: errors.New("what")}, false, false},
 		{"an error beside 250", upstream.Outcome{Reply: answer(250), Err: errors.New("what")}, false, false},
-		{"a permanent fault", upstream.Outcome{Err: reply.Refuse(550, [3]int{5, 6, 7}, "no")}, false, true},
-		{"a temporary fault", upstream.Outcome{Err: reply.Defer(451, [3]int{4, 4, 1}, "no", nil)}, false, false},
+		{"a permanent fault", upstream.Outcome{Err: reply.Refuse(550, reply.EnhancedCode{5, 6, 7}, "no")}, false, true},
+		{"a temporary fault", upstream.Outcome{Err: reply.Defer(451, reply.EnhancedCode{4, 4, 1}, "no", nil)}, false, false},
 	} {
 		if c.out.Accepted() != c.accepted || c.out.Permanent() != c.permanent {
 			t.Errorf("%s: accepted %v, permanent %v; want %v, %v", c.name, c.out.Accepted(), c.out.Permanent(), c.accepted,

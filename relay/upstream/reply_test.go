@@ -27,7 +27,7 @@ func read(r io.Reader) (answer reply.Reply, rest string, broken bool, err error)
 }
 
 func TestReplies(t *testing.T) {
-	enhanced := func(a, b, c int) [3]int { return [3]int{a, b, c} }
+	enhanced := func(a, b, c int) reply.EnhancedCode { return reply.EnhancedCode{a, b, c} }
 	for _, c := range []struct {
 		name, text string
 		want       reply.Reply
@@ -189,7 +189,7 @@ func FuzzReply(f *testing.F) {
 		if answer.Code < 200 || answer.Code > 599 {
 			t.Fatalf("%q: code %d", text, answer.Code)
 		}
-		if answer.Enhanced != ([3]int{}) && answer.Enhanced[0] != answer.Code/100 {
+		if answer.Enhanced != (reply.EnhancedCode{}) && answer.Enhanced[0] != answer.Code/100 {
 			t.Fatalf("%q: code %d with %v", text, answer.Code, answer.Enhanced)
 		}
 		var again strings.Builder
@@ -205,7 +205,7 @@ func FuzzReply(f *testing.F) {
 				}
 			}
 			code := ""
-			if answer.Enhanced != ([3]int{}) {
+			if answer.Enhanced != (reply.EnhancedCode{}) {
 				code = fmt.Sprintf("%d.%d.%d ", answer.Enhanced[0], answer.Enhanced[1], answer.Enhanced[2])
 			}
 			fmt.Fprintf(&again, "%d%s%s%s\r\n", answer.Code, separator, code, line)

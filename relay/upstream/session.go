@@ -31,9 +31,9 @@ func refused(p phase, r reply.Reply) Outcome {
 		f := setupError(string(p), r)
 		f.Err = fmt.Errorf("%w: %w", ErrSession, f.Err)
 		return Outcome{Err: f}
-	case p == phaseRcpt && r.Code == 552 && r.Enhanced == [3]int{5, 5, 3}:
+	case p == phaseRcpt && r.Code == 552 && r.Enhanced == (reply.EnhancedCode{5, 5, 3}):
 		// Too many recipients: meant as 452 (RFC 5321 section 4.5.3.1.10).
-		r.Code, r.Enhanced = 452, [3]int{4, 5, 3}
+		r.Code, r.Enhanced = 452, reply.EnhancedCode{4, 5, 3}
 	}
 
 	return Outcome{Reply: r}

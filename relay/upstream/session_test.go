@@ -336,7 +336,7 @@ func TestLoginRefusals(t *testing.T) {
 		if l != nil || (err == nil) != c.theirs || c.theirs && answer.String() != c.answer {
 			t.Errorf("%s: got %v, %v, want it to be the client's: %v", c.answer, answer, err, c.theirs)
 		}
-		if err != nil && reply.ReplyFor(err).Enhanced != [3]int{4, 4, 1} {
+		if err != nil && reply.ReplyFor(err).Enhanced != (reply.EnhancedCode{4, 4, 1}) {
 			t.Errorf("%s: %v", c.answer, err)
 		}
 	}
@@ -421,7 +421,7 @@ func TestContextOver(t *testing.T) {
 	cancel()
 	for range 3 {
 		out := p.Send(over, transaction())
-		if reply.ReplyFor(out.Err).Enhanced != [3]int{4, 4, 1} {
+		if reply.ReplyFor(out.Err).Enhanced != (reply.EnhancedCode{4, 4, 1}) {
 			t.Errorf("got %+v, want 4.4.1", out)
 		}
 	}

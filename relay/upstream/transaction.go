@@ -111,7 +111,7 @@ func (t *Transaction) rcptCommand(ext Extensions) string {
 
 // lost is a connection that ended in a phase: temporary, whatever the phase.
 func lost(p phase, err error) error {
-	return reply.Defer(451, [3]int{4, 4, 2}, "Connection to the upstream was lost, try again later",
+	return reply.Defer(451, reply.EnhancedCode{4, 4, 2}, "Connection to the upstream was lost, try again later",
 		fmt.Errorf("upstream: %s: %w", p, err))
 }
 
@@ -132,13 +132,13 @@ func (t *Transaction) international() bool {
 // is not offered.
 func (t *Transaction) needs(ext Extensions) error {
 	if !ext.Has("SMTPUTF8") && (t.Params.UTF8 && t.Params.NeedsUTF8 || t.international()) {
-		f := reply.Refuse(550, [3]int{5, 6, 7}, "Upstream does not take internationalised addresses or headers")
+		f := reply.Refuse(550, reply.EnhancedCode{5, 6, 7}, "Upstream does not take internationalised addresses or headers")
 		f.Err = errUTF8
 		return f
 	}
 
 	if t.EightBit && !ext.Has("8BITMIME") {
-		f := reply.Refuse(550, [3]int{5, 6, 3}, "Message has 8-bit content and the upstream does not offer 8BITMIME")
+		f := reply.Refuse(550, reply.EnhancedCode{5, 6, 3}, "Message has 8-bit content and the upstream does not offer 8BITMIME")
 		f.Err = ErrEightBit
 		return f
 	}
@@ -321,7 +321,7 @@ func (c *conn) data(ctx context.Context, t *Transaction) Outcome {
 		// Nothing was written of it. What came in passed the same check, so that
 		// the fault is ours, and no reason to return the mail to its sender.
 		c.broken = true
-		return Outcome{Err: reply.Defer(451, [3]int{4, 3, 0}, "Message cannot be handed on, try again later", f)}
+		return Outcome{Err: reply.Defer(451, reply.EnhancedCode{4, 3, 0}, "Message cannot be handed on, try again later", f)}
 	}
 	if err != nil {
 		c.broken = true
