@@ -126,10 +126,3 @@ func (s *Spool) waiting(reader string) (at Position, ends []Position, err error)
 
 	return at, ends, nil
 }
-
-func (s *Spool) exists(seq uint64) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	return s.segment(seq) != nil
-}

@@ -227,14 +227,3 @@ func (s *Spool) countQuarantined(p Position) bool {
 
 	return len(seg.quarantined) <= maxQuarantined
 }
-
-// segment returns the segment of a number, nil where it is gone; under mu.
-func (s *Spool) segment(seq uint64) *segment {
-	for _, seg := range s.segs {
-		if seg.seq == seq {
-			return seg
-		}
-	}
-
-	return nil
-}
