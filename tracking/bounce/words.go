@@ -228,12 +228,3 @@ func search(text string) Said {
 		Gone:    gone,
 	}
 }
-
-func cutAddress(address string) (local, domain string) {
-	i := strings.LastIndexByte(address, '@')
-	if i < 0 {
-		return "", ""
-	}
-
-	return address[:i], address[i+1:]
-}
