@@ -54,7 +54,7 @@ func (s *Spool) allocate(end int64, essential bool) error {
 	switch {
 	case errors.Is(err, errors.ErrUnsupported):
 		s.noAllocate = true
-		s.c.Log.Warn("spool: the file system cannot allocate room ahead", "dir", s.c.Dir)
+		s.log.Warn("spool: the file system cannot allocate room ahead", "dir", s.cfg.Dir)
 		return nil
 	case noSpace(err) && !essential:
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
@@ -93,7 +93,7 @@ func (s *Spool) trimSlack() bool {
 
 	for _, seg := range old {
 		if err := s.truncate(seg.seq, seg.size); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			s.c.Log.Warn("spool: segment not trimmed", "file", filepath.Base(s.path(seg.seq)), "err", err)
+			s.log.Warn("spool: segment not trimmed", "file", filepath.Base(s.path(seg.seq)), "err", err)
 		}
 	}
 

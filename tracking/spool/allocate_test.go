@@ -305,7 +305,7 @@ func TestSlackMakesRoomForANewSegment(t *testing.T) {
 			var log strings.Builder
 			fsys := &faultFS{}
 			s := slack(t, fsys)
-			s.c.Log = slog.New(slog.NewTextHandler(&log, nil))
+			s.log = slog.New(slog.NewTextHandler(&log, nil))
 			s.Hold(100)
 			freed := 0
 			fsys.set(func(_ int, call, name string) error {

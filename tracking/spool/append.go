@@ -31,7 +31,7 @@ func (s *Spool) Append(ctx context.Context, records ...[]byte) error {
 
 // AppendAt is Append, and returns where each record is, for ReadAt.
 func (s *Spool) AppendAt(ctx context.Context, records ...[]byte) ([]Position, error) {
-	return s.AppendAs(ctx, s.c.Class, records...)
+	return s.AppendAs(ctx, s.cfg.Class, records...)
 }
 
 // AppendAs is AppendAt with a class of its own.

@@ -39,14 +39,14 @@ type cursor struct {
 }
 
 func (s *Spool) cursorFile(reader string) string {
-	return filepath.Join(s.c.Dir, "cursor-"+reader)
+	return filepath.Join(s.cfg.Dir, "cursor-"+reader)
 }
 
 // openCursor reads a reader's cursor and prepares its file. Reading starts at
 // the beginning where the file is missing or damaged: records may then go
 // twice, none is lost.
 func (s *Spool) openCursor(reader string) (Position, error) {
-	c := &cursor{fs: s.c.FS, name: s.cursorFile(reader)}
+	c := &cursor{fs: s.fs, name: s.cursorFile(reader)}
 	s.cursorFiles[reader] = c
 
 	var data []byte
@@ -60,7 +60,7 @@ func (s *Spool) openCursor(reader string) (Position, error) {
 
 	newest, at, damaged := newestSlot(data)
 	if damaged {
-		s.c.Log.Error("spool: damaged cursor", "file", c.name, "segment", newest.Segment, "offset", newest.Offset)
+		s.log.Error("spool: damaged cursor", "file", c.name, "segment", newest.Segment, "offset", newest.Offset)
 	}
 
 	if at < 0 && len(bytes.Trim(data, " \x00")) > 0 {
@@ -68,7 +68,7 @@ func (s *Spool) openCursor(reader string) (Position, error) {
 		if err != nil {
 			return Position{}, err
 		}
-		s.c.Log.Error("spool: cursor quarantined, reading from the start", "file", kept)
+		s.log.Error("spool: cursor quarantined, reading from the start", "file", kept)
 	}
 
 	c.number, c.at = newest.Number, max(at, 0)
@@ -77,7 +77,7 @@ func (s *Spool) openCursor(reader string) (Position, error) {
 	// and the process later. Where they are not, the first commit tries again.
 	whole := len(data) == cursorBytes && at >= 0
 	if err := c.prepare(newest.Position, whole); err != nil {
-		s.c.Log.Warn("spool: cursor not prepared", "file", c.name, "err", err)
+		s.log.Warn("spool: cursor not prepared", "file", c.name, "err", err)
 	}
 
 	return newest.Position, nil

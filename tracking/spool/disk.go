@@ -115,7 +115,7 @@ func (d *Disk) promised() int64 {
 }
 
 // floor is what ordinary appends of a spool leave free.
-func (d *Disk) floor(s *Spool) int64 { return int64(max(d.keep, s.c.MinFree)) }
+func (d *Disk) floor(s *Spool) int64 { return int64(max(d.keep, s.cfg.MinFree)) }
 
 // reserve holds n bytes for a spool, or fails with ErrNoSpace.
 func (d *Disk) reserve(s *Spool, n int64) error {

@@ -157,7 +157,7 @@ func TestMinFreeTakesWhatWasReadFirst(t *testing.T) {
 	if got := segments(s); len(got) != 2 || got[0] != 3 {
 		t.Errorf("segments %v are left, want 3 and 4", got)
 	}
-	if n := count(t, s.sacrificed); n != 0 {
+	if n := count(t, s.metrics.sacrificed); n != 0 {
 		t.Errorf("%v unread segments were removed", n)
 	}
 }

@@ -20,15 +20,15 @@ func (s *Spool) guard() {
 	s.relieve(0)
 	s.noteFull()
 
-	if s.c.MinFree == 0 || time.Since(s.removed) < settle {
+	if s.cfg.MinFree == 0 || time.Since(s.removed) < settle {
 		return
 	}
 
 	free, err := s.disk.free()
-	if err != nil || free >= int64(s.c.MinFree) {
+	if err != nil || free >= int64(s.cfg.MinFree) {
 		return
 	}
-	s.sacrifice(int64(s.c.MinFree)-free, free)
+	s.sacrifice(int64(s.cfg.MinFree)-free, free)
 }
 
 // endUnlinked ends the open segment where somebody removed its file: what is
@@ -39,7 +39,7 @@ func (s *Spool) endUnlinked() {
 	}
 
 	path := s.path(s.segs[len(s.segs)-1].seq)
-	f, err := s.c.FS.Open(path)
+	f, err := s.fs.Open(path)
 	if err == nil {
 		f.Close()
 	}
@@ -47,7 +47,7 @@ func (s *Spool) endUnlinked() {
 		return
 	}
 
-	s.c.Log.Error("spool: the open segment was removed by another program, its records are lost", "file", path)
+	s.log.Error("spool: the open segment was removed by another program, its records are lost", "file", path)
 	s.endSegment()
 }
 
@@ -62,10 +62,10 @@ func (s *Spool) noteFull() {
 	s.full = full
 
 	if full {
-		s.c.Log.Error("spool: the disk is too full, records are refused", "dir", s.c.Dir,
+		s.log.Error("spool: the disk is too full, records are refused", "dir", s.cfg.Dir,
 			"must_stay_free", s.disk.floor(s))
 	} else {
-		s.c.Log.Info("spool: records are accepted again", "dir", s.c.Dir)
+		s.log.Info("spool: records are accepted again", "dir", s.cfg.Dir)
 	}
 }
 
@@ -103,8 +103,8 @@ func (s *Spool) relieve(n int64) {
 
 	if time.Since(s.warned) >= warnEvery {
 		s.warned = time.Now()
-		s.c.Log.Warn("spool: the disk is nearly full, segments that were read are removed early",
-			"dir", s.c.Dir, "segments", len(gone), "free", free)
+		s.log.Warn("spool: the disk is nearly full, segments that were read are removed early",
+			"dir", s.cfg.Dir, "segments", len(gone), "free", free)
 	}
 	s.remove(gone)
 }
@@ -144,8 +144,8 @@ func (s *Spool) sacrifice(missing, free int64) {
 	s.mu.Unlock()
 
 	for _, seg := range gone {
-		s.sacrificed.Inc()
-		s.c.Log.Error("spool: less than min_free_space is free, the oldest segment was removed and its events are lost",
+		s.metrics.sacrificed.Inc()
+		s.log.Error("spool: less than min_free_space is free, the oldest segment was removed and its events are lost",
 			"file", filepath.Base(s.path(seg.seq)), "bytes", seg.size, "free", free)
 	}
 	s.remove(gone)

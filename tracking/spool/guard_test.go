@@ -443,7 +443,7 @@ func TestUnreadSegmentsAreSacrificed(t *testing.T) {
 				t.Errorf("segments %v are left, want %v", got, c.left)
 			}
 			removed := 4 - len(c.left)
-			if n := count(t, s.sacrificed); n != float64(removed) || strings.Count(log.String(), "its events are lost") != removed {
+			if n := count(t, s.metrics.sacrificed); n != float64(removed) || strings.Count(log.String(), "its events are lost") != removed {
 				t.Errorf("%v are counted, want %d, and each said:\n%s", n, removed, log)
 			}
 			if list := files(t, cfg.Dir, "*.seg"); len(list) != len(c.left) {
@@ -496,7 +496,7 @@ func TestFreeSpaceThatCannotBeTold(t *testing.T) {
 	}
 	s.do(func() {
 		fsys.err = syscall.EIO
-		s.c.MinFree, s.guarded = 1000, time.Time{}
+		s.cfg.MinFree, s.guarded = 1000, time.Time{}
 		s.guard()
 		s.relieve(1000)
 	})

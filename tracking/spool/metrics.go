@@ -1,41 +1,64 @@
 package spool
 
-import (
-	"github.com/prometheus/client_golang/prometheus"
-)
+import "github.com/prometheus/client_golang/prometheus"
 
-// metrics makes the counters; register shows them.
-func (s *Spool) metrics() (register func()) {
-	var all []prometheus.Collector
-	name := func(name string) string { return "postern_" + s.c.Name + "_" + name }
-	counter := func(n, help string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name(n), Help: help})
-		all = append(all, c)
-		return c
-	}
-	gauge := func(n, help string, f func() float64) {
-		all = append(all, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name(n), Help: help}, f))
+// metrics are the counters of one spool, named postern_NAME_....
+type metrics struct {
+	name string
+	all  []prometheus.Collector
+
+	appended    prometheus.Counter
+	syncs       prometheus.Counter
+	sacrificed  prometheus.Counter
+	corrupt     prometheus.Counter
+	refused     prometheus.Counter
+	readErrors  prometheus.Counter
+	gone        prometheus.Counter
+	quarantined prometheus.Counter
+}
+
+func newMetrics(name string) *metrics {
+	m := &metrics{name: name}
+
+	m.appended = m.counter("records_total", "Records made durable.")
+	m.syncs = m.counter("syncs_total", "fsync calls on segments.")
+	m.sacrificed = m.counter("sacrificed_segments_total",
+		"Segments removed before they were read, to keep min_free_space.")
+	m.corrupt = m.counter("corrupt_records_total", "Records skipped because their checksum was wrong.")
+	m.refused = m.counter("refused_records_total", "Records refused because the disk is too full.")
+	m.readErrors = m.counter("read_errors_total", "Errors of opening or reading segments, each retried.")
+	m.gone = m.counter("gone_segments_total", "Segments skipped because they are missing or truncated.")
+	m.quarantined = m.counter("quarantined_total", "Damaged records and files kept as *.broken.")
+
+	return m
+}
+
+func (m *metrics) counter(name, help string) prometheus.Counter {
+	c := prometheus.NewCounter(prometheus.CounterOpts{Name: m.fullName(name), Help: help})
+	m.all = append(m.all, c)
+
+	return c
+}
+
+func (m *metrics) fullName(name string) string { return "postern_" + m.name + "_" + name }
+
+// register registers the counters, and the gauges of s.
+func (m *metrics) register(r prometheus.Registerer, s *Spool) {
+	size := prometheus.GaugeOpts{Name: m.fullName("bytes"), Help: "Bytes in segments."}
+	full := prometheus.GaugeOpts{
+		Name: m.fullName("full"),
+		Help: "1 while records are refused because the disk is too full.",
 	}
 
-	s.appended = counter("records_total", "Records made durable.")
-	s.syncs = counter("syncs_total", "fsync calls on segments.")
-	s.sacrificed = counter("sacrificed_segments_total", "Segments removed before they were read, to keep min_free_space.")
-	s.corrupt = counter("corrupt_records_total", "Records passed over because their checksum was wrong.")
-	s.refused = counter("refused_records_total", "Records refused because the disk is too full.")
-	s.readErrors = counter("read_errors_total", "Errors of opening or reading segments, each tried again.")
-	s.gone = counter("gone_segments_total", "Segments passed over because they are gone, or shorter than they were.")
-	s.quarantined = counter("quarantined_total", "Damaged records and files kept as *.broken.")
-	gauge("bytes", "Bytes in segments.", func() float64 { return float64(s.Size()) })
-	gauge("full", "1 while records are refused because the disk is too full.", func() float64 {
-		if s.Err() != nil {
-			return 1
-		}
-		return 0
-	})
+	r.MustRegister(m.all...)
+	r.MustRegister(
+		prometheus.NewGaugeFunc(size, func() float64 { return float64(s.Size()) }),
+		prometheus.NewGaugeFunc(full, func() float64 {
+			if s.Err() != nil {
+				return 1
+			}
 
-	return func() {
-		if s.c.Metrics != nil {
-			s.c.Metrics.MustRegister(all...)
-		}
-	}
+			return 0
+		}),
+	)
 }

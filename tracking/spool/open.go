@@ -23,7 +23,10 @@ func Open(c Config) (*Spool, error) {
 	}
 
 	s := &Spool{
-		c:           c,
+		cfg:         c,
+		fs:          c.FS,
+		log:         c.Log,
+		metrics:     newMetrics(c.Name),
 		disk:        c.Disk,
 		lock:        lock,
 		queue:       make(chan *request, queueDepth),
@@ -38,14 +41,16 @@ func Open(c Config) (*Spool, error) {
 		s.disk = NewDisk(c.FS, c.Dir, c.Reserve)
 	}
 
-	register := s.metrics()
 	if err := s.load(); err != nil {
 		s.closeFiles()
 		lock.Close()
 		return nil, err
 	}
 
-	register()
+	if c.Metrics != nil {
+		s.metrics.register(c.Metrics, s)
+	}
+
 	s.disk.join(s)
 	s.noteAlive()
 	go s.write()
@@ -74,7 +79,7 @@ func (c *Config) setDefaults() {
 func (s *Spool) load() error {
 	var infos []os.FileInfo
 	err := patiently(func() (err error) {
-		infos, err = s.c.FS.List(s.c.Dir)
+		infos, err = s.fs.List(s.cfg.Dir)
 		return err
 	})
 	if err != nil {
@@ -93,11 +98,11 @@ func (s *Spool) load() error {
 		}
 		seq, ok := segmentNumber(i.Name())
 		if !ok || seq > maxSegment {
-			kept, err := s.quarantineFile(filepath.Join(s.c.Dir, i.Name()))
+			kept, err := s.quarantineFile(filepath.Join(s.cfg.Dir, i.Name()))
 			if err != nil {
 				return err
 			}
-			s.c.Log.Error("spool: file that is not named like a segment quarantined", "file", kept)
+			s.log.Error("spool: file that is not named like a segment quarantined", "file", kept)
 			continue
 		}
 
@@ -112,7 +117,7 @@ func (s *Spool) load() error {
 		s.used = max(s.used, seq)
 	}
 
-	for _, name := range s.c.Readers {
+	for _, name := range s.cfg.Readers {
 		at, err := s.openCursor(name)
 		if err != nil {
 			return err

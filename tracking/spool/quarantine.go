@@ -38,7 +38,7 @@ func (s *Spool) SetAside(p Position, n int, name string) (string, error) {
 
 // readRaw reads at most n bytes at a position.
 func (s *Spool) readRaw(p Position, n int) ([]byte, error) {
-	f, err := s.c.FS.Open(s.path(p.Segment))
+	f, err := s.fs.Open(s.path(p.Segment))
 	if err != nil {
 		return nil, err
 	}
@@ -55,12 +55,12 @@ func (s *Spool) readRaw(p Position, n int) ([]byte, error) {
 
 // quarantineLine keeps a damaged record of a segment and says so in the log.
 func (s *Spool) quarantineLine(p Position, raw []byte, why error) {
-	s.corrupt.Inc()
+	s.metrics.corrupt.Inc()
 	if s.isDamaged(p.Segment) { // said before
 		return
 	}
 	kept := s.quarantine(p, raw, fmt.Sprintf("%016x-%016x", p.Segment, p.Offset))
-	s.c.Log.Error("spool: damaged record quarantined", "file", kept, "segment", p.Segment, "offset", p.Offset,
+	s.log.Error("spool: damaged record quarantined", "file", kept, "segment", p.Segment, "offset", p.Offset,
 		"bytes", len(raw), "err", why)
 }
 
@@ -70,17 +70,17 @@ func (s *Spool) quarantine(p Position, raw []byte, name string) string {
 		return s.path(p.Segment) + brokenSuffix
 	}
 
-	kept, err := s.keepBytes(filepath.Join(s.c.Dir, name), raw)
+	kept, err := s.keepBytes(filepath.Join(s.cfg.Dir, name), raw)
 	if err == nil && s.countQuarantined(p) {
-		s.quarantined.Inc()
+		s.metrics.quarantined.Inc()
 		return kept
 	}
 	if err != nil {
-		s.c.Log.Error("spool: damaged record not copied, its segment will be kept", "segment", p.Segment, "err", err)
+		s.log.Error("spool: damaged record not copied, its segment will be kept", "segment", p.Segment, "err", err)
 	}
 
 	s.markDamaged(p.Segment)
-	s.quarantined.Inc()
+	s.metrics.quarantined.Inc()
 
 	return s.path(p.Segment) + brokenSuffix
 }
@@ -111,7 +111,7 @@ func (s *Spool) keepBytes(path string, data []byte) (string, error) {
 
 // createWith makes a new file durable, or leaves none.
 func (s *Spool) createWith(name string, data []byte) error {
-	f, err := s.c.FS.Create(name)
+	f, err := s.fs.Create(name)
 	if err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
@@ -123,10 +123,10 @@ func (s *Spool) createWith(name string, data []byte) error {
 
 	err = errors.Join(err, f.Close())
 	if err == nil {
-		err = s.c.FS.SyncDir(s.c.Dir)
+		err = s.fs.SyncDir(s.cfg.Dir)
 	}
 	if err != nil {
-		_ = s.c.FS.Remove(name)
+		_ = s.fs.Remove(name)
 		return fmt.Errorf("spool: %w", err)
 	}
 
@@ -134,7 +134,7 @@ func (s *Spool) createWith(name string, data []byte) error {
 }
 
 func (s *Spool) sameContent(name string, data []byte) bool {
-	f, err := s.c.FS.Open(name)
+	f, err := s.fs.Open(name)
 	if err != nil {
 		return false
 	}
@@ -154,18 +154,18 @@ func (s *Spool) quarantineFile(name string) (string, error) {
 		if i > 0 {
 			kept = fmt.Sprintf("%s-%d%s", name, i, brokenSuffix)
 		}
-		if f, err := s.c.FS.Open(kept); err == nil {
+		if f, err := s.fs.Open(kept); err == nil {
 			f.Close()
 			continue
 		}
 
-		if err := s.c.FS.Rename(name, kept); err != nil {
+		if err := s.fs.Rename(name, kept); err != nil {
 			return "", fmt.Errorf("spool: %w", err)
 		}
-		if err := s.c.FS.SyncDir(s.c.Dir); err != nil {
+		if err := s.fs.SyncDir(s.cfg.Dir); err != nil {
 			return "", fmt.Errorf("spool: %w", err)
 		}
-		s.quarantined.Inc()
+		s.metrics.quarantined.Inc()
 
 		return kept, nil
 	}
@@ -205,7 +205,7 @@ func (s *Spool) markDamaged(seq uint64) {
 
 	err := s.createWith(s.path(seq)+keepSuffix, nil)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		s.c.Log.Error("spool: a restart will not know that the segment is to be kept", "segment", seq, "err", err)
+		s.log.Error("spool: a restart will not know that the segment is to be kept", "segment", seq, "err", err)
 	}
 }
 

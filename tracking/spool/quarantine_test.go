@@ -117,7 +117,7 @@ func TestSetAside(t *testing.T) {
 	if data, err := os.ReadFile(kept); err != nil || string(data) != line {
 		t.Errorf("%s holds %q, %v, want %q", kept, data, err, line)
 	}
-	if n := count(t, s.quarantined); n != 1 {
+	if n := count(t, s.metrics.quarantined); n != 1 {
 		t.Errorf("%v counted, want 1", n)
 	}
 
@@ -182,7 +182,7 @@ func TestSetAsideThatCannotWriteKeepsTheSegment(t *testing.T) {
 					t.Errorf("got %q, %v, want %q", kept, err, want)
 				}
 			}
-			if n := count(t, s.quarantined); n != 1 {
+			if n := count(t, s.metrics.quarantined); n != 1 {
 				t.Errorf("%v counted, want 1", n)
 			}
 			if left := files(t, c.Dir, "m*"); len(left) > 0 {
@@ -269,7 +269,7 @@ func TestNumberOfQuarantinedFilesIsBounded(t *testing.T) {
 	if n := strings.Count(log.String(), "damaged record quarantined"); n != 33 { // of a kept segment no more
 		t.Errorf("%d records are logged, want 33", n)
 	}
-	if n := count(t, s.corrupt); n != 34 {
+	if n := count(t, s.metrics.corrupt); n != 34 {
 		t.Errorf("%v counted as corrupt, want each that was met, 34", n)
 	}
 	if got := s.quarantine(Position{Segment: 99}, []byte("x"), "of no segment"); got != filepath.Join(c.Dir, "of no segment.broken") {
@@ -315,11 +315,11 @@ func TestNamesOfQuarantinedFiles(t *testing.T) {
 	if err := os.Remove(name + "-99.broken"); err != nil {
 		t.Fatal(err)
 	}
-	before := count(t, s.quarantined)
+	before := count(t, s.metrics.quarantined)
 	if got, err := s.quarantineFile(name); err != nil || got != name+"-99.broken" {
 		t.Errorf("got %s, %v, want the one name that is free", got, err)
 	}
-	if n := count(t, s.quarantined) - before; n != 1 {
+	if n := count(t, s.metrics.quarantined) - before; n != 1 {
 		t.Errorf("%v counted, want 1", n)
 	}
 }

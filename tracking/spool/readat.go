@@ -21,19 +21,19 @@ func LineBytes(n int) int { return n + lineExtra }
 // ReadInto is ReadAt into a buffer that is as long as LineBytes says. The
 // record returned is a part of it.
 func (s *Spool) ReadInto(p Position, line []byte) ([]byte, error) {
-	f, err := s.c.FS.Open(s.path(p.Segment))
+	f, err := s.fs.Open(s.path(p.Segment))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %x", ErrGone, p.Segment)
 	}
 	if err != nil {
-		s.readErrors.Inc()
+		s.metrics.readErrors.Inc()
 		return nil, fmt.Errorf("spool: %w", err)
 	}
 	defer f.Close()
 
 	n, err := f.ReadAt(line, p.Offset)
 	if err != nil && !errors.Is(err, io.EOF) {
-		s.readErrors.Inc()
+		s.metrics.readErrors.Inc()
 		return nil, fmt.Errorf("spool: segment %x at %d: %w", p.Segment, p.Offset, err)
 	}
 
@@ -42,7 +42,7 @@ func (s *Spool) ReadInto(p Position, line []byte) ([]byte, error) {
 			return record, nil
 		}
 	}
-	s.corrupt.Inc()
+	s.metrics.corrupt.Inc()
 
 	return nil, fmt.Errorf("spool: segment %x at %d: %w", p.Segment, p.Offset, ErrCorrupt)
 }

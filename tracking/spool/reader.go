@@ -128,7 +128,7 @@ func (r *Reader) readMore(ctx context.Context, size int64) error {
 	switch {
 	case err == nil:
 		if r.failed >= time.Second {
-			r.s.c.Log.Info("spool: segment is readable again", "segment", r.at.Segment)
+			r.s.log.Info("spool: segment is readable again", "segment", r.at.Segment)
 		}
 		r.failed = 0
 		return nil
@@ -138,8 +138,8 @@ func (r *Reader) readMore(ctx context.Context, size int64) error {
 			r.buf = nil
 			return nil
 		}
-		r.s.gone.Inc()
-		r.s.c.Log.Error("spool: segment is gone or cut, passed over", "segment", r.at.Segment,
+		r.s.metrics.gone.Inc()
+		r.s.log.Error("spool: segment is gone or cut, passed over", "segment", r.at.Segment,
 			"from", r.at.Offset, "to", size, "err", err)
 		r.skipTail()
 		r.release()
@@ -147,10 +147,10 @@ func (r *Reader) readMore(ctx context.Context, size int64) error {
 		return nil
 	}
 
-	r.s.readErrors.Inc()
+	r.s.metrics.readErrors.Inc()
 	r.release()
 	if r.failed == 0 || r.failed == maxReadPause {
-		r.s.c.Log.Error("spool: segment not readable, trying again", "segment", r.at.Segment,
+		r.s.log.Error("spool: segment not readable, trying again", "segment", r.at.Segment,
 			"offset", r.at.Offset, "err", err)
 	}
 
@@ -197,7 +197,7 @@ func (r *Reader) fill(size int64) error {
 
 	if r.file == nil || r.open != r.at.Segment {
 		r.closeFile()
-		f, err := r.s.c.FS.Open(r.s.path(r.at.Segment))
+		f, err := r.s.fs.Open(r.s.path(r.at.Segment))
 		if err != nil {
 			return err
 		}

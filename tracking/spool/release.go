@@ -48,7 +48,7 @@ func (s *Spool) sweep() {
 
 	var gone []*segment
 	s.mu.Lock()
-	for len(s.segs) > 0 && s.passed(s.segs[0]) && time.Since(s.segs[0].last) >= s.c.Keep {
+	for len(s.segs) > 0 && s.passed(s.segs[0]) && time.Since(s.segs[0].last) >= s.cfg.Keep {
 		gone = append(gone, s.segs[0])
 		s.segs = s.segs[1:]
 	}
@@ -66,7 +66,7 @@ func (s *Spool) remove(gone []*segment) {
 	for i, seg := range gone {
 		s.releaseReaders(seg.seq)
 		if err := s.removeFile(seg); err != nil {
-			s.c.Log.Error("spool: segment not removed", "file", filepath.Base(s.path(seg.seq)), "err", err)
+			s.log.Error("spool: segment not removed", "file", filepath.Base(s.path(seg.seq)), "err", err)
 			s.sweepAfter = time.Now().Add(sweepPause)
 			s.mu.Lock()
 			s.segs = append(gone[i:len(gone):len(gone)], s.segs...)
@@ -87,12 +87,12 @@ func (s *Spool) removeFile(seg *segment) error {
 		if err != nil {
 			return err
 		}
-		s.c.Log.Error("spool: segment with damaged records kept", "file", kept)
-		_ = s.c.FS.Remove(s.path(seg.seq) + keepSuffix) // one that stays says nothing
+		s.log.Error("spool: segment with damaged records kept", "file", kept)
+		_ = s.fs.Remove(s.path(seg.seq) + keepSuffix) // one that stays says nothing
 		return nil
 	}
 
-	err := s.c.FS.Remove(s.path(seg.seq))
+	err := s.fs.Remove(s.path(seg.seq))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -36,15 +36,15 @@ func (s *Spool) repair(seq uint64, size int64) int64 {
 	})
 	path := s.path(seq)
 	if err != nil {
-		s.c.Log.Error("spool: segment not checked", "file", path, "err", err)
+		s.log.Error("spool: segment not checked", "file", path, "err", err)
 		return size
 	}
 
 	for end := recordEnd(tail); end > 0; end = recordEnd(tail) {
 		at := whole + int64(end)
-		s.c.Log.Warn("spool: last line ended", "file", path, "offset", at)
+		s.log.Warn("spool: last line ended", "file", path, "offset", at)
 		if err := s.endLine(seq, at); err != nil {
-			s.c.Log.Error("spool: last line not ended", "file", path, "err", err)
+			s.log.Error("spool: last line not ended", "file", path, "err", err)
 			return max(size, at)
 		}
 		whole = at + 1
@@ -54,14 +54,14 @@ func (s *Spool) repair(seq uint64, size int64) int64 {
 		return whole
 	}
 
-	kept, err := s.keepBytes(filepath.Join(s.c.Dir, fmt.Sprintf("%016x-%016x", seq, whole)), tail)
+	kept, err := s.keepBytes(filepath.Join(s.cfg.Dir, fmt.Sprintf("%016x-%016x", seq, whole)), tail)
 	if err != nil {
-		s.c.Log.Error("spool: torn last record not copied", "file", path, "bytes", len(tail), "err", err)
+		s.log.Error("spool: torn last record not copied", "file", path, "bytes", len(tail), "err", err)
 	} else {
-		s.c.Log.Warn("spool: torn last record cut off", "file", path, "bytes", len(tail), "kept", kept)
+		s.log.Warn("spool: torn last record cut off", "file", path, "bytes", len(tail), "kept", kept)
 	}
 	if err := s.truncate(seq, whole); err != nil {
-		s.c.Log.Error("spool: segment not truncated", "file", path, "err", err)
+		s.log.Error("spool: segment not truncated", "file", path, "err", err)
 	}
 
 	return whole
@@ -70,7 +70,7 @@ func (s *Spool) repair(seq uint64, size int64) int64 {
 // lastLine finds where the last line of a segment that has an end ends, and
 // reads what is behind it.
 func (s *Spool) lastLine(seq uint64, size int64) (whole int64, tail []byte, err error) {
-	f, err := s.c.FS.Open(s.path(seq))
+	f, err := s.fs.Open(s.path(seq))
 	if err != nil {
 		return 0, nil, err
 	}
@@ -98,7 +98,7 @@ func (s *Spool) lastLine(seq uint64, size int64) (whole int64, tail []byte, err 
 
 // endLine writes a line end in place.
 func (s *Spool) endLine(seq uint64, at int64) error {
-	f, err := s.c.FS.Open(s.path(seq))
+	f, err := s.fs.Open(s.path(seq))
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (s *Spool) endLine(seq uint64, at int64) error {
 
 // truncate cuts a segment's file at a size, with what is allocated behind it.
 func (s *Spool) truncate(seq uint64, size int64) error {
-	f, err := s.c.FS.Open(s.path(seq))
+	f, err := s.fs.Open(s.path(seq))
 	if err != nil {
 		return err
 	}

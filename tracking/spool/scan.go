@@ -56,7 +56,7 @@ func (s *Spool) Scan(reader string, index Index) error {
 			return err
 		})
 		if err != nil {
-			s.c.Log.Error("spool: segment not readable, trying again later", "segment", at.Segment,
+			s.log.Error("spool: segment not readable, trying again later", "segment", at.Segment,
 				"offset", at.Offset, "err", err)
 			index.Unread(at)
 		}
@@ -90,14 +90,14 @@ func (s *Spool) Check() error {
 // returns how far it came. A segment that is gone has no rest.
 func (s *Spool) ScanSegment(at Position, index Index) (Position, error) {
 	size := s.SegmentSize(at.Segment)
-	file, err := s.c.FS.Open(s.path(at.Segment))
+	file, err := s.fs.Open(s.path(at.Segment))
 	if errors.Is(err, fs.ErrNotExist) {
-		s.gone.Inc()
-		s.c.Log.Error("spool: segment is gone, passed over", "segment", at.Segment)
+		s.metrics.gone.Inc()
+		s.log.Error("spool: segment is gone, passed over", "segment", at.Segment)
 		return at, nil
 	}
 	if err != nil {
-		s.readErrors.Inc()
+		s.metrics.readErrors.Inc()
 		return at, err
 	}
 	defer file.Close()
@@ -106,7 +106,7 @@ func (s *Spool) ScanSegment(at Position, index Index) (Position, error) {
 	for at.Offset < size {
 		n, err := s.scanRecord(file, at, size, buf, index)
 		if err != nil {
-			s.readErrors.Inc()
+			s.metrics.readErrors.Inc()
 			return at, err
 		}
 		at.Offset += n
@@ -123,8 +123,8 @@ func (s *Spool) scanRecord(file File, at Position, size int64, buf []byte, index
 		return 0, err
 	}
 	if len(b) == 0 {
-		s.gone.Inc()
-		s.c.Log.Error("spool: segment is cut, its end is passed over", "segment", at.Segment, "from", at.Offset, "to", size)
+		s.metrics.gone.Inc()
+		s.log.Error("spool: segment is cut, its end is passed over", "segment", at.Segment, "from", at.Offset, "to", size)
 		return size - at.Offset, nil
 	}
 

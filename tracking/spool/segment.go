@@ -31,7 +31,7 @@ type segment struct {
 }
 
 func (s *Spool) path(seq uint64) string {
-	return filepath.Join(s.c.Dir, segmentName(seq))
+	return filepath.Join(s.cfg.Dir, segmentName(seq))
 }
 
 // segmentName is the file name of a segment.
@@ -135,7 +135,7 @@ func (s *Spool) createSegment() (f File, seq uint64, err error) {
 		seq = s.used
 		s.mu.Unlock()
 
-		f, err = s.c.FS.Create(s.path(seq))
+		f, err = s.fs.Create(s.path(seq))
 		if !errors.Is(err, fs.ErrExist) {
 			break
 		}
@@ -144,10 +144,10 @@ func (s *Spool) createSegment() (f File, seq uint64, err error) {
 		return nil, 0, err
 	}
 
-	if err := s.c.FS.SyncDir(s.c.Dir); err != nil {
+	if err := s.fs.SyncDir(s.cfg.Dir); err != nil {
 		f.Close()
-		if rerr := s.c.FS.Remove(s.path(seq)); rerr != nil {
-			s.c.Log.Error("spool: empty segment not removed", "file", filepath.Base(s.path(seq)), "err", rerr)
+		if rerr := s.fs.Remove(s.path(seq)); rerr != nil {
+			s.log.Error("spool: empty segment not removed", "file", filepath.Base(s.path(seq)), "err", rerr)
 		}
 		return nil, 0, err
 	}
@@ -164,7 +164,7 @@ func (s *Spool) endSegment() {
 	seg := s.segs[len(s.segs)-1]
 	if s.allocated > seg.size {
 		if err := s.file.Truncate(seg.size); err != nil {
-			s.c.Log.Warn("spool: segment not trimmed", "file", filepath.Base(s.path(seg.seq)), "err", err)
+			s.log.Warn("spool: segment not trimmed", "file", filepath.Base(s.path(seg.seq)), "err", err)
 		}
 	}
 	s.leaveSegment()

@@ -105,7 +105,10 @@ var table = crc32.MakeTable(crc32.Castagnoli)
 
 // Spool is the log.
 type Spool struct {
-	c       Config
+	cfg     Config
+	fs      FS
+	log     *slog.Logger
+	metrics *metrics
 	disk    *Disk
 	lock    *os.File
 	queue   chan *request
@@ -140,9 +143,6 @@ type Spool struct {
 	sweepAfter time.Time // set after a segment could not be removed
 
 	backlogs backlogs
-
-	appended, syncs, corrupt, sacrificed   prometheus.Counter
-	refused, readErrors, gone, quarantined prometheus.Counter
 }
 
 // Position is a place in the log: a segment and an offset in it.

@@ -16,7 +16,7 @@ const lookEvery = time.Second
 func (s *Spool) write() {
 	defer close(s.done)
 
-	tick := time.NewTicker(min(s.c.SegmentAge, lookEvery))
+	tick := time.NewTicker(min(s.cfg.SegmentAge, lookEvery))
 	defer tick.Stop()
 
 	for {
@@ -37,7 +37,7 @@ func (s *Spool) write() {
 			return
 		}
 
-		if s.file != nil && time.Since(s.began) >= s.c.SegmentAge && s.canBeginAnother() {
+		if s.file != nil && time.Since(s.began) >= s.cfg.SegmentAge && s.canBeginAnother() {
 			s.endSegment()
 		}
 		s.sweep()
@@ -91,9 +91,9 @@ func (s *Spool) answer(batch []*request, at Position, err error) {
 	for _, r := range batch {
 		switch {
 		case err == nil:
-			s.appended.Add(float64(len(r.offsets)))
+			s.metrics.appended.Add(float64(len(r.offsets)))
 		case noSpace(err):
-			s.refused.Add(float64(len(r.offsets)))
+			s.metrics.refused.Add(float64(len(r.offsets)))
 		}
 
 		r.at = at
@@ -105,7 +105,7 @@ func (s *Spool) answer(batch []*request, at Position, err error) {
 // admit returns the requests that the disk has room for, and refuses the
 // others. Until written is called, their bytes count as taken.
 func (s *Spool) admit(batch []*request) (fit []*request, written func()) {
-	if s.c.Disk == nil && s.c.MinFree == 0 {
+	if s.cfg.Disk == nil && s.cfg.MinFree == 0 {
 		return batch, func() {}
 	}
 
@@ -168,7 +168,7 @@ func (s *Spool) put(batch []*request) (Position, error) {
 	if err == nil || noSpace(err) {
 		return at, err
 	}
-	s.c.Log.Error("spool: write failed, trying a new segment", "dir", s.c.Dir, "err", err)
+	s.log.Error("spool: write failed, trying a new segment", "dir", s.cfg.Dir, "err", err)
 
 	return s.putOnce(lines)
 }
@@ -192,7 +192,7 @@ func (s *Spool) putOnce(lines text) (Position, error) {
 		return at, fmt.Errorf("spool: write: %w", err)
 	}
 
-	s.syncs.Inc()
+	s.metrics.syncs.Inc()
 	if err := s.file.Sync(); err != nil {
 		_ = s.file.Truncate(seg.size) // or it may be there twice after a restart
 		s.endSegment()
@@ -206,7 +206,7 @@ func (s *Spool) putOnce(lines text) (Position, error) {
 	s.grown = make(chan struct{})
 	s.mu.Unlock()
 
-	if seg.size >= s.c.SegmentBytes && s.canBeginAnother() {
+	if seg.size >= s.cfg.SegmentBytes && s.canBeginAnother() {
 		s.endSegment()
 	}
 	s.noteApart()

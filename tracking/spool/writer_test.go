@@ -59,7 +59,7 @@ func TestBatchIsSyncedOnce(t *testing.T) {
 			t.Errorf("request %d is at %v, want %d", i, at, want)
 		}
 	}
-	if n := count(t, s.syncs); n != 2 {
+	if n := count(t, s.metrics.syncs); n != 2 {
 		t.Errorf("%v fsyncs are counted, want 2", n)
 	}
 }
@@ -189,7 +189,7 @@ func TestWhatIsDoneWithGoesAloneOnAFullDisk(t *testing.T) {
 			if writes != c.writes {
 				t.Errorf("%d writes, want %d", writes, c.writes)
 			}
-			if n := count(t, s.refused); n != refused {
+			if n := count(t, s.metrics.refused); n != refused {
 				t.Errorf("%v are counted as refused, want %v", n, refused)
 			}
 			if got := segments(s); len(got) != 1 {
@@ -313,7 +313,7 @@ func TestSecondFailureIsTold(t *testing.T) {
 			if n := strings.Count(log.String(), "trying a new segment"); n != 1 || strings.Contains(log.String(), "not removed") {
 				t.Errorf("the log says\n%s", log)
 			}
-			if n := count(t, s.appended) + count(t, s.refused); n != 0 {
+			if n := count(t, s.metrics.appended) + count(t, s.metrics.refused); n != 0 {
 				t.Errorf("%v records are counted", n)
 			}
 			fsys.set(nil)
