@@ -4,17 +4,53 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 )
 
-// Hold changes by n bytes how much room stays allocated behind the open
-// segment for essential records. It is allocated with the next append, which
-// fails with ErrNoSpace where it cannot be and the append is not essential.
+// Hold changes by n bytes, which may be negative, how much room stays allocated
+// behind the open segment for essential records. The next append allocates it;
+// if that is not possible, the append fails with ErrNoSpace unless it is
+// essential itself.
 func (s *Spool) Hold(n int64) { s.held.Add(n) }
 
-// canBeginAnother reports whether there is room for a new segment with all that
-// is to be allocated behind it. On a full disk the open one goes on, for what
-// its end frees may be another program's before the next begins.
+// allocateStep is how many bytes are allocated at a time.
+const allocateStep = 256 << 10
+
+// allocate makes sure that the disk holds the room that Hold asked for behind
+// the offset end of the open segment. It returns ErrNoSpace if it cannot, unless
+// the append is essential; the write itself will tell then.
+func (s *Spool) allocate(end int64, essential bool) error {
+	held := s.held.Load()
+	if held <= 0 || s.noAllocate || end+held <= s.allocated {
+		return nil
+	}
+
+	size := s.segs[len(s.segs)-1].size
+	from := max(s.allocated, size)
+
+	to := end + held + allocateStep
+	err := s.file.Allocate(from, to-from)
+	if noSpace(err) { // then no more than needed
+		to = end + held
+		err = s.file.Allocate(from, to-from)
+	}
+
+	switch {
+	case err == nil:
+		s.allocated = to
+	case errors.Is(err, errors.ErrUnsupported):
+		s.noAllocate = true
+		s.log.Warn("spool: file system cannot allocate space ahead", "dir", s.cfg.Dir)
+	case noSpace(err) && !essential:
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
+
+	return nil
+}
+
+// canBeginAnother reports whether there is room for a new segment including what
+// is to be allocated behind it. On a full disk the open segment is continued: the
+// room that its end frees could be taken by another program before the next
+// segment exists.
 func (s *Spool) canBeginAnother() bool {
 	held := s.held.Load()
 	if held <= 0 || s.noAllocate {
@@ -26,45 +62,7 @@ func (s *Spool) canBeginAnother() bool {
 	return err != nil || free >= held+allocateStep
 }
 
-// allocateStep is how much room is allocated at a time.
-const allocateStep = 256 << 10
-
-// allocate has the disk hold what Hold asks for behind the byte end of the
-// open segment. Essential records do without it where the disk is full.
-func (s *Spool) allocate(end int64, essential bool) error {
-	held := s.held.Load()
-	if held <= 0 || s.noAllocate || end+held <= s.allocated {
-		return nil
-	}
-
-	size := s.segs[len(s.segs)-1].size
-	from := max(s.allocated, size)
-	err := s.file.Allocate(from, end+held+allocateStep-from)
-	if err == nil {
-		s.allocated = end + held + allocateStep
-		return nil
-	}
-	if noSpace(err) {
-		if err = s.file.Allocate(from, end+held-from); err == nil {
-			s.allocated = end + held
-			return nil
-		}
-	}
-
-	switch {
-	case errors.Is(err, errors.ErrUnsupported):
-		s.noAllocate = true
-		s.log.Warn("spool: the file system cannot allocate room ahead", "dir", s.cfg.Dir)
-		return nil
-	case noSpace(err) && !essential:
-		return fmt.Errorf("%w: %w", ErrNoSpace, err)
-	default: // the write will tell
-		return nil
-	}
-}
-
-// noteApart tells the disk how much of the room for essential records is still
-// to be allocated.
+// noteApart tells the Disk how many of the held bytes are not allocated yet.
 func (s *Spool) noteApart() {
 	apart := s.held.Load()
 	if s.file != nil {
@@ -74,11 +72,12 @@ func (s *Spool) noteApart() {
 	s.disk.setApart(s, max(0, apart))
 }
 
-// trimSlack frees what a previous run left allocated behind its segments. It
-// reports whether there was any.
+// trimSlack frees the room that a previous run left allocated behind its
+// segments, and reports whether there was any. As long as nothing is held it
+// does nothing: the owner may not have said yet what it needs.
 func (s *Spool) trimSlack() bool {
 	if s.held.Load() == 0 {
-		return false // for now
+		return false
 	}
 
 	s.mu.Lock()
@@ -93,7 +92,7 @@ func (s *Spool) trimSlack() bool {
 
 	for _, seg := range old {
 		if err := s.truncate(seg.seq, seg.size); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			s.log.Warn("spool: segment not trimmed", "file", filepath.Base(s.path(seg.seq)), "err", err)
+			s.log.Warn("spool: cannot trim segment", "file", segmentName(seg.seq), "err", err)
 		}
 	}
 

@@ -324,7 +324,7 @@ func TestSlackMakesRoomForANewSegment(t *testing.T) {
 			if freed != 2 {
 				t.Errorf("%d segments were trimmed, want 2", freed)
 			}
-			if !strings.Contains(log.String(), "segment not trimmed") {
+			if !strings.Contains(log.String(), "cannot trim segment") {
 				t.Errorf("the failure is not logged:\n%s", log.String())
 			}
 		})

@@ -1,40 +1,51 @@
 package spool
 
-import (
-	"context"
-)
+import "context"
 
-// Class says how far an append goes where the disk is nearly full.
+// Class says how much of a nearly full disk an append may use.
 type Class int
 
-// The classes of appends.
 const (
-	Ordinary  Class = iota // leaves the headroom and others' reservations alone
-	Internal               // may use most of the headroom
-	Essential              // may use all that there is, and the room set apart
+	// Ordinary appends leave the headroom of the disk and the reservations of
+	// others alone.
+	Ordinary Class = iota
+
+	// Internal appends may use most of the headroom.
+	Internal
+
+	// Essential appends may use all that is free, and the room that Hold
+	// allocated.
+	Essential
 )
 
+// request is one append on its way through the writer.
 type request struct {
 	lines   []byte
-	offsets []int // of the records' lines, in lines
+	offsets []int // of the line of each record, within lines
 	class   Class
-	at      Position // where lines begin, once they are durable
-	done    chan error
+	at      Position   // where lines begin, once they are durable
+	done    chan error // receives the result
 }
 
-// Append makes records durable. When it returns nil they are fsynced. A record
-// holds no newline. ErrNoSpace says that the disk is too full for them.
+// Append appends records with the class of the configuration, and returns nil
+// once all of them are fsynced. Records must not contain a newline. It returns
+// ErrNoSpace if the disk is too full, and ErrClosed after Close.
+//
+// Records of one call are written together. If ctx ends while Append waits for
+// its turn, nothing is written; after that Append does not return before the
+// result is known.
 func (s *Spool) Append(ctx context.Context, records ...[]byte) error {
 	_, err := s.AppendAt(ctx, records...)
+
 	return err
 }
 
-// AppendAt is Append, and returns where each record is, for ReadAt.
+// AppendAt is like Append and returns the position of each record, for ReadAt.
 func (s *Spool) AppendAt(ctx context.Context, records ...[]byte) ([]Position, error) {
 	return s.AppendAs(ctx, s.cfg.Class, records...)
 }
 
-// AppendAs is AppendAt with a class of its own.
+// AppendAs is like AppendAt, with a class.
 func (s *Spool) AppendAs(ctx context.Context, class Class, records ...[]byte) ([]Position, error) {
 	r := newRequest(class, records)
 	if err := s.send(ctx, r); err != nil {
@@ -47,20 +58,20 @@ func (s *Spool) AppendAs(ctx context.Context, class Class, records ...[]byte) ([
 
 	at := make([]Position, len(records))
 	for i, o := range r.offsets {
-		at[i] = Position{r.at.Segment, r.at.Offset + int64(o)}
+		at[i] = Position{Segment: r.at.Segment, Offset: r.at.Offset + int64(o)}
 	}
 
 	return at, nil
 }
 
-// Group is some records that are appended together, or not at all.
+// Group is a number of records that are appended together or not at all.
 type Group struct {
 	Class   Class
 	Records [][]byte
 }
 
-// AppendGroups appends groups with as few fsyncs as one append has, and returns
-// an error for each.
+// AppendGroups appends several groups with as few fsyncs as possible. It returns
+// an error, or nil, for each group.
 func (s *Spool) AppendGroups(ctx context.Context, groups []Group) []error {
 	errs := make([]error, len(groups))
 	requests := make([]*request, len(groups))
@@ -68,6 +79,7 @@ func (s *Spool) AppendGroups(ctx context.Context, groups []Group) []error {
 		if len(g.Records) == 0 {
 			continue
 		}
+
 		r := newRequest(g.Class, g.Records)
 		if errs[i] = s.send(ctx, r); errs[i] == nil {
 			requests[i] = r
@@ -83,6 +95,7 @@ func (s *Spool) AppendGroups(ctx context.Context, groups []Group) []error {
 	return errs
 }
 
+// newRequest encodes records.
 func newRequest(class Class, records [][]byte) *request {
 	size := 0
 	for _, r := range records {
@@ -103,6 +116,7 @@ func newRequest(class Class, records [][]byte) *request {
 	return r
 }
 
+// send queues a request for the writer.
 func (s *Spool) send(ctx context.Context, r *request) error {
 	select {
 	case s.queue <- r:
@@ -114,7 +128,8 @@ func (s *Spool) send(ctx context.Context, r *request) error {
 	}
 }
 
-// wait returns what became of a request that was sent.
+// wait returns the result of a request that was sent. A writer that has ended
+// may have answered it before.
 func (s *Spool) wait(r *request) error {
 	select {
 	case err := <-r.done:

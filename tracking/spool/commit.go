@@ -1,7 +1,6 @@
 package spool
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 )
@@ -30,7 +29,7 @@ func (s *Spool) Free(reader string, p Position) error {
 	at, known := s.cursors[reader]
 	s.mu.Unlock()
 	if !known {
-		return fmt.Errorf("spool: no reader %q configured", reader)
+		return errNoReader(reader)
 	}
 	if p.Segment <= at.Segment {
 		return nil

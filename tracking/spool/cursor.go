@@ -50,7 +50,7 @@ func (s *Spool) openCursor(reader string) (Position, error) {
 	s.cursorFiles[reader] = c
 
 	var data []byte
-	err := patiently(func() (err error) {
+	err := retryBriefly(func() (err error) {
 		data, err = readSmall(c.fs, c.name)
 		return err
 	})

@@ -142,7 +142,7 @@ func makeDir(fsys FS, dir string) error {
 	}
 
 	for _, d := range missing {
-		err := patiently(func() error { return fsys.SyncDir(filepath.Dir(d)) })
+		err := retryBriefly(func() error { return fsys.SyncDir(filepath.Dir(d)) })
 		if err != nil {
 			return err
 		}

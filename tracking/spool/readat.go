@@ -7,20 +7,20 @@ import (
 	"io/fs"
 )
 
-// ReadAt reads the record of n bytes at a position that AppendAt or a Reader
-// returned, and checks it. ErrCorrupt and ErrGone are for good; any other error
-// says nothing of the record.
+// ReadAt reads and verifies the record of n bytes at a position that AppendAt or
+// a Reader returned. ErrCorrupt and ErrGone are final; after any other error the
+// record may still be readable later.
 func (s *Spool) ReadAt(p Position, n int) ([]byte, error) {
-	return s.ReadInto(p, make([]byte, n+lineExtra))
+	return s.ReadInto(p, make([]byte, LineBytes(n)))
 }
 
-// LineBytes returns how long the buffer of ReadInto has to be for a record of
+// LineBytes returns the length of the buffer that ReadInto needs for a record of
 // n bytes.
 func LineBytes(n int) int { return n + lineExtra }
 
-// ReadInto is ReadAt into a buffer that is as long as LineBytes says. The
-// record returned is a part of it.
-func (s *Spool) ReadInto(p Position, line []byte) ([]byte, error) {
+// ReadInto is like ReadAt and reads into buf, whose length must be that of
+// LineBytes. The record that it returns is a part of buf.
+func (s *Spool) ReadInto(p Position, buf []byte) ([]byte, error) {
 	f, err := s.fs.Open(s.path(p.Segment))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %x", ErrGone, p.Segment)
@@ -31,17 +31,19 @@ func (s *Spool) ReadInto(p Position, line []byte) ([]byte, error) {
 	}
 	defer f.Close()
 
-	n, err := f.ReadAt(line, p.Offset)
+	n, err := f.ReadAt(buf, p.Offset)
 	if err != nil && !errors.Is(err, io.EOF) {
 		s.metrics.readErrors.Inc()
 		return nil, fmt.Errorf("spool: segment %x at %d: %w", p.Segment, p.Offset, err)
 	}
 
-	if n >= len(line)-1 { // the checksum is the record's, whatever became of the line end
-		if record, ok := parseLine(line[:len(line)-1]); ok {
+	// The checksum does not cover the line end, which may be missing.
+	if n >= len(buf)-1 {
+		if record, ok := parseLine(buf[:len(buf)-1]); ok {
 			return record, nil
 		}
 	}
+
 	s.metrics.corrupt.Inc()
 
 	return nil, fmt.Errorf("spool: segment %x at %d: %w", p.Segment, p.Offset, ErrCorrupt)

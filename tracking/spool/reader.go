@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"sync"
@@ -39,7 +38,7 @@ func (s *Spool) Reader(name string) (*Reader, error) {
 
 	at, ok := s.cursors[name]
 	if !ok {
-		return nil, fmt.Errorf("spool: no reader %q configured", name)
+		return nil, errNoReader(name)
 	}
 
 	r := &Reader{s: s, name: name, at: at}

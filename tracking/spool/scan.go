@@ -47,11 +47,11 @@ func (s *Spool) Scan(reader string, index Index) error {
 	}
 	s.mu.Unlock()
 	if !ok {
-		return fmt.Errorf("spool: no reader %q configured", reader)
+		return errNoReader(reader)
 	}
 
 	for _, at := range starts {
-		err := patiently(func() (err error) {
+		err := retryBriefly(func() (err error) {
 			at, err = s.ScanSegment(at, index)
 			return err
 		})

@@ -210,7 +210,7 @@ func TestScanGoesOnBehindWhatCannotBeRead(t *testing.T) {
 				if !slices.Equal(x.unread, []Position{c.unread}) {
 					t.Errorf("unread: %v, want %v", x.unread, c.unread)
 				}
-				tries := len(startPauses) + 1
+				tries := len(briefPauses) + 1
 				if n := count(t, s.metrics.readErrors); n != float64(tries) {
 					t.Errorf("%v errors are counted, want %d", n, tries)
 				}

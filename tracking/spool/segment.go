@@ -10,34 +10,33 @@ import (
 	"time"
 )
 
-const (
-	suffix     = ".seg"
-	lineExtra  = 8 + 1 + 1 // checksum, space, newline
-	queueDepth = 1024
+// suffix ends the file names of segments.
+const suffix = ".seg"
 
-	// maxSegment is the highest number that a segment may have. One above it was
-	// not written here: the number behind it would leave no room to go on.
-	maxSegment = 1 << 62
-)
+// maxSegment is the highest number that a segment may have. A file with a higher
+// one was not written by a spool, and counting on from it could overflow.
+const maxSegment = 1 << 62
 
+// segment is what a Spool knows of one of its files.
 type segment struct {
 	seq         uint64
-	size        int64 // durable bytes
-	closed      bool  // nothing will be added
-	last        time.Time
+	size        int64              // durable bytes
+	closed      bool               // nothing will be appended
+	last        time.Time          // of the last append
 	slack       bool               // a previous run may have left allocated room behind its end
-	damaged     bool               // to be renamed, not removed
+	damaged     bool               // to be quarantined, not removed
 	quarantined map[int64]struct{} // offsets of damaged records that were copied
 }
 
+// path returns the file of a segment.
 func (s *Spool) path(seq uint64) string {
 	return filepath.Join(s.cfg.Dir, segmentName(seq))
 }
 
-// segmentName is the file name of a segment.
+// segmentName returns the file name of a segment.
 func segmentName(seq uint64) string { return fmt.Sprintf("%016x%s", seq, suffix) }
 
-// segmentNumber reads a segment's file name.
+// segmentNumber parses the file name of a segment.
 func segmentNumber(name string) (uint64, bool) {
 	digits, ok := strings.CutSuffix(name, suffix)
 	seq, err := strconv.ParseUint(digits, 16, 64)
@@ -45,7 +44,27 @@ func segmentNumber(name string) (uint64, bool) {
 	return seq, ok && err == nil && name == segmentName(seq)
 }
 
-// Size returns the bytes in segments.
+// segment returns the segment with a number, or nil if it does not exist. The
+// caller holds mu.
+func (s *Spool) segment(seq uint64) *segment {
+	for _, seg := range s.segs {
+		if seg.seq == seq {
+			return seg
+		}
+	}
+
+	return nil
+}
+
+// exists reports whether there is a segment with a number.
+func (s *Spool) exists(seq uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return s.segment(seq) != nil
+}
+
+// Size returns the number of durable bytes in all segments.
 func (s *Spool) Size() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -58,7 +77,8 @@ func (s *Spool) Size() int64 {
 	return sum
 }
 
-// SegmentSize returns the bytes in a segment, 0 where it is gone.
+// SegmentSize returns the number of durable bytes in a segment, or 0 if it does
+// not exist.
 func (s *Spool) SegmentSize(seq uint64) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -70,7 +90,8 @@ func (s *Spool) SegmentSize(seq uint64) int64 {
 	return 0
 }
 
-// Newest is the position that the next record will have, or one before it.
+// Newest returns the end of the log. The next record is appended there, or in a
+// later segment.
 func (s *Spool) Newest() Position {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -81,10 +102,10 @@ func (s *Spool) Newest() Position {
 
 	last := s.segs[len(s.segs)-1]
 
-	return Position{last.seq, last.size}
+	return Position{Segment: last.seq, Offset: last.size}
 }
 
-// Tail is the lowest number that the segment of the next record can have.
+// Tail returns the lowest number that the segment of the next record can have.
 func (s *Spool) Tail() uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,14 +117,12 @@ func (s *Spool) Tail() uint64 {
 	return s.used + 1
 }
 
-// Rotate ends the open segment, so that it can go when nothing in it is needed.
+// Rotate ends the open segment, so that it can be removed once every reader has
+// passed it. It returns when that is done.
 func (s *Spool) Rotate() { s.do(s.endSegment) }
 
-// maxNumbers is how many numbers are tried for a new segment.
-const maxNumbers = 1000
-
-// newSegment begins a segment under a number that was never used. A number
-// counts as used whatever comes of it.
+// newSegment starts a segment with a number that was never used. A number counts
+// as used even if the segment cannot be created.
 func (s *Spool) newSegment() error {
 	f, seq, err := s.createSegment()
 	if noSpace(err) && s.trimSlack() {
@@ -113,21 +132,26 @@ func (s *Spool) newSegment() error {
 		return fmt.Errorf("spool: %w", err)
 	}
 
-	s.file, s.allocated = f, 0
+	s.file = f
+	s.allocated = 0
 
 	s.mu.Lock()
 	s.began = time.Now()
 	s.segs = append(s.segs, &segment{seq: seq, last: s.began})
 	s.mu.Unlock()
 
-	// Its own room first, then that of the segments before it may go.
-	_ = s.allocate(0, false) // or when the first records are written
+	// Allocate here before the room behind older segments is freed. If it fails,
+	// the first append tries again.
+	_ = s.allocate(0, false)
 	s.trimSlack()
 
 	return nil
 }
 
-// createSegment makes the file of a new segment and its name durable.
+// maxNumbers is how many numbers are tried for a new segment.
+const maxNumbers = 1000
+
+// createSegment creates the file of a new segment and makes its name durable.
 func (s *Spool) createSegment() (f File, seq uint64, err error) {
 	for range maxNumbers {
 		s.mu.Lock()
@@ -146,16 +170,18 @@ func (s *Spool) createSegment() (f File, seq uint64, err error) {
 
 	if err := s.fs.SyncDir(s.cfg.Dir); err != nil {
 		f.Close()
+
 		if rerr := s.fs.Remove(s.path(seq)); rerr != nil {
-			s.log.Error("spool: empty segment not removed", "file", filepath.Base(s.path(seq)), "err", rerr)
+			s.log.Error("spool: cannot remove empty segment", "file", segmentName(seq), "err", rerr)
 		}
+
 		return nil, 0, err
 	}
 
 	return f, seq, nil
 }
 
-// endSegment ends the open segment and frees what is allocated behind it.
+// endSegment ends the open segment and frees the room allocated behind it.
 func (s *Spool) endSegment() {
 	if s.file == nil {
 		return
@@ -164,43 +190,33 @@ func (s *Spool) endSegment() {
 	seg := s.segs[len(s.segs)-1]
 	if s.allocated > seg.size {
 		if err := s.file.Truncate(seg.size); err != nil {
-			s.log.Warn("spool: segment not trimmed", "file", filepath.Base(s.path(seg.seq)), "err", err)
+			s.log.Warn("spool: cannot trim segment", "file", segmentName(seg.seq), "err", err)
 		}
 	}
+
 	s.leaveSegment()
 	s.noteApart()
 }
 
-// leaveSegment closes the open segment as it is: what is allocated behind it
-// is there for the next run.
+// leaveSegment closes the open segment and keeps the room allocated behind it
+// for the next run.
 func (s *Spool) leaveSegment() {
 	if s.file == nil {
 		return
 	}
 
 	s.file.Close()
-	s.file, s.allocated = nil, 0
+	s.file = nil
+	s.allocated = 0
+
 	s.mu.Lock()
 	s.segs[len(s.segs)-1].closed = true
-	close(s.grown)
-	s.grown = make(chan struct{})
+	s.wakeReaders()
 	s.mu.Unlock()
 }
 
-// segment returns the segment of a number, nil where it is gone; under mu.
-func (s *Spool) segment(seq uint64) *segment {
-	for _, seg := range s.segs {
-		if seg.seq == seq {
-			return seg
-		}
-	}
-
-	return nil
-}
-
-func (s *Spool) exists(seq uint64) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	return s.segment(seq) != nil
+// wakeReaders wakes the readers that wait for records. The caller holds mu.
+func (s *Spool) wakeReaders() {
+	close(s.grown)
+	s.grown = make(chan struct{})
 }

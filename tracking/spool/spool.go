@@ -1,60 +1,66 @@
-// Package spool is the durable log under the events and the retry spool:
-// segments on disk, one record a line, group commit, readers that resume.
+// Package spool is a durable log on disk: segments of records, one record a
+// line, with group commit and readers that resume where they left off. The event
+// log and the retry queue are spools.
 //
-// On disk, in one directory:
+// # Files
 //
-//	NNNNNNNNNNNNNNNN.seg   a segment; each line is `crc32c SP record LF`, the
-//	                       checksum 8 hex digits over the record
-//	cursor-NAME            how far reader NAME is: two lines of the same form in
-//	                       blocks of their own, overwritten in turns
-//	*.broken               what was damaged and passed over, or torn and cut off
-//	*.seg.keep             the segment is to become a .broken file, not to go
-//	lock                   held by the one process that has the spool open
+// A spool owns one directory:
+//
+//	NNNNNNNNNNNNNNNN.seg   a segment; each line is `crc32c SP record LF`, where
+//	                       the checksum is 8 hex digits and covers the record
+//	cursor-NAME            how far reader NAME is: two lines of the same form,
+//	                       each in a block of its own, overwritten in turn
+//	*.broken               quarantine: damaged records and torn ends of segments
+//	*.seg.keep             marks a segment that is to be quarantined, not removed
+//	lock                   locked by the process that has the spool open
 //
 // # Crash model
 //
-// Append returns after its records were written and fsynced; only then is
-// anything acknowledged. A process adds nothing to a segment that a previous run
-// left: Open ends its last line where only the end is missing, and cuts it off
-// where it is torn. A new segment begins, under a number that was never used,
-// whatever failed in between. The entry of a new segment is fsynced before
-// anything in it is acknowledged. A short write is truncated away. A failed
-// fsync, or a write that fails for another reason than a full disk, ends the
-// segment for ever (the kernel may have dropped its pages): what was not yet
-// synced is written to a new one, and after a restart a record may be there
-// twice. A cursor's older slot is overwritten in place and fsynced before a
-// segment is unlinked, so that a crash leaves one of the two. Delivery is at
-// least once.
+// Append returns once its records are written and fsynced; nothing is
+// acknowledged before. The directory entry of a new segment is fsynced before
+// the first record in it is acknowledged.
+//
+// A process never appends to a segment of a previous run. Open completes its
+// last line if only the line end is missing, and truncates it if it is torn.
+// New segments always get numbers that were never used, whatever failed in
+// between.
+//
+// A short write is truncated away. A failed fsync ends the segment for good,
+// because the kernel may have dropped its dirty pages; so does a write that
+// fails for any reason but a full disk. Records that were not synced yet are
+// written to a new segment, so that after a restart a record may be present
+// twice. A commit overwrites the older slot of the cursor in place and fsyncs it
+// before any segment is unlinked; after a crash at least one slot is valid.
+// Delivery is at least once.
 //
 // # Damage
 //
-// A line end has no checksum and needs none: a record that is whole is read
-// though the end of its line is damaged, and so is the line behind it. A record
-// whose checksum is wrong is passed over: it stops nothing. It is copied to a
-// .broken file first, fsynced with its folder and named in the log, before its
-// segment may go; where it cannot be copied the segment is renamed to .broken
-// instead of removed. A segment that is gone, or shorter than it was, is passed
-// over and counted. Any other error of open or read says nothing of the records:
-// it is counted, and the reader waits and tries again.
+// Line ends are not covered by a checksum and need not be: if one is damaged,
+// its record and the next one are still read. A record with a wrong checksum is
+// skipped. Before its segment may be removed it is copied to a *.broken file,
+// which is fsynced together with the directory and named in the log. If the copy
+// fails, the whole segment is renamed to *.broken when it would be removed. A
+// segment that is missing or was truncated is skipped and counted. Any other
+// error of open or read is not evidence about the records: it is counted, and
+// the reader waits and retries.
 //
-// # A full disk
+// # Full disk
 //
-// All that write to one file system share one Disk. What is reserved is given
-// to nobody else. Below the headroom of the Disk (and Config.MinFree) Reserve
-// and ordinary appends fail with ErrNoSpace, and segments that every reader has
-// passed go, whatever Config.Keep says. Internal appends may use three quarters
-// of the headroom. Essential ones, which record that something is done with,
-// may use all of it, and then the room that Hold had the disk allocate behind
-// the open segment, which not even another program can take. Cursors are
-// overwritten in place. So what is done with can always be recorded, its
-// segments go, and there is room again.
+// All spools of one file system share a Disk, so that no byte is promised twice.
+// If less is free than the headroom of the Disk (or Config.MinFree), Reserve and
+// ordinary appends fail with ErrNoSpace, and segments that every reader has
+// passed are removed even before Config.Keep is over. Internal appends may use
+// three quarters of the headroom. Essential appends, which record that something
+// is finished, may use all of it, and after that the room that Hold allocated
+// behind the open segment, which no other program can take. Cursors are
+// overwritten in place. Finished work can therefore always be recorded; then its
+// segments are removed, and there is room again.
 //
-// A Spool is safe for concurrent use; a Reader belongs to one goroutine.
+// A Spool is safe for concurrent use. A Reader belongs to one goroutine.
 package spool
 
 import (
 	"errors"
-	"hash/crc32"
 	"log/slog"
 	"os"
 	"sync"
@@ -64,46 +70,74 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Errors that callers switch on.
+// Errors to test for with errors.Is.
 var (
-	ErrLocked  = errors.New("spool: another process has it open")
+	// ErrLocked is returned by Open if another process has the spool open.
+	ErrLocked = errors.New("spool: directory is in use by another process")
+
+	// ErrNoSpace is returned by appends and reservations that the disk has no
+	// room for.
 	ErrNoSpace = errors.New("spool: not enough disk space")
-	ErrClosed  = errors.New("spool: closed")
+
+	// ErrClosed is returned by operations on a closed spool.
+	ErrClosed = errors.New("spool: closed")
+
+	// ErrCorrupt is returned if there is no valid record at a position.
 	ErrCorrupt = errors.New("spool: corrupt record")
-	ErrGone    = errors.New("spool: segment is gone")
+
+	// ErrGone is returned if the segment of a position was removed.
+	ErrGone = errors.New("spool: segment does not exist")
 )
 
-// Config says where and how. Zero values get the defaults named.
+// Config configures a spool. Only Dir is required.
 type Config struct {
-	Dir          string
-	SegmentBytes int64         // a segment ends after so many bytes: 16 MiB
-	SegmentAge   time.Duration // or when its first record is so old: 1 minute
-	Keep         time.Duration // how long a segment stays that no reader waits for
-	Readers      []string      // names whose cursors hold segments back
+	// Dir is the directory of the spool. Open creates it with mode 0700.
+	Dir string
 
-	// Disk counts the room of the file system for all that write there. Without
-	// one the spool has the file system to itself, keeps Reserve bytes of it
-	// free when it reserves, and appends as far as the disk goes.
+	// A segment ends once it has SegmentBytes bytes (default 16 MiB), or once its
+	// first record is older than SegmentAge (default 1 minute).
+	SegmentBytes int64
+	SegmentAge   time.Duration
+
+	// Keep is how long a segment stays on disk after every reader has passed it.
+	Keep time.Duration
+
+	// Readers are the names of the readers. Segments are kept until all of them
+	// have passed.
+	Readers []string
+
+	// Disk accounts for the room of the file system, for all spools on it. If it
+	// is nil, reservations leave Reserve bytes free (default 1 MiB), and appends
+	// go on until the disk is full.
 	Disk    *Disk
-	Reserve uint64 // headroom where there is no Disk: 1 MiB
+	Reserve uint64
 
-	// MinFree, where set, has ordinary appends refused while the disk has less
-	// than so many bytes free. Segments that every reader has passed are removed
-	// first, then the oldest unread ones where that frees enough: what is in
-	// them is lost.
+	// MinFree is the free space in bytes below which ordinary appends are
+	// refused; 0 disables the check. To get there, segments that every reader
+	// has passed are removed first. If that is not enough, and if removing the
+	// oldest unread segments is, these are removed and their records are lost.
 	MinFree uint64
 
-	Class Class  // of Append and AppendAt: Ordinary
-	Name  string // of the metrics, in postern_NAME_...: spool
-	FS    FS     // OS
+	// Class is the class of Append and AppendAt (default Ordinary).
+	Class Class
 
-	Log     *slog.Logger
-	Metrics prometheus.Registerer // may be nil
+	// Name is part of the names of the metrics, postern_NAME_... (default "spool").
+	Name string
+
+	// FS is the file system to use (default OS).
+	FS FS
+
+	// Log receives what people should know (default: nothing is logged).
+	Log *slog.Logger
+
+	// Metrics, if set, is where the metrics are registered.
+	Metrics prometheus.Registerer
 }
 
-var table = crc32.MakeTable(crc32.Castagnoli)
+// queueDepth is how many appends may wait for the writer without blocking.
+const queueDepth = 1024
 
-// Spool is the log.
+// Spool is a durable log.
 type Spool struct {
 	cfg     Config
 	fs      FS
@@ -111,66 +145,72 @@ type Spool struct {
 	metrics *metrics
 	disk    *Disk
 	lock    *os.File
+
 	queue   chan *request
-	control chan func() // run by the writer goroutine
+	control chan func() // run by the writer
 	quit    chan struct{}
 	done    chan struct{}
 	closer  sync.Once
 
-	turn        atomic.Pointer[time.Time] // when the writer was last seen
+	lastTurn    atomic.Pointer[time.Time] // when the writer was last seen
+	held        atomic.Int64              // bytes to keep allocated behind the open segment
 	cursorFiles map[string]*cursor
-	held        atomic.Int64 // to stay allocated behind the open segment
+	backlogs    backlogs
 
-	reserved int64 // under disk.mu
+	reserved int64 // guarded by disk.mu
 
 	mu      sync.Mutex
-	segs    []*segment // in order; the last may be open
-	used    uint64     // the highest number that a segment ever had
+	segs    []*segment // in order; the last one may be open
+	used    uint64     // highest number that a segment ever had
 	grown   chan struct{}
 	cursors map[string]Position
 	readers []*Reader
 
-	// of the writer goroutine
+	// The rest belongs to the writer goroutine. First the open segment:
 	file       File
 	began      time.Time
-	allocated  int64 // where the room behind the open segment ends
-	noAllocate bool  // the file system cannot
+	allocated  int64 // offset up to which the disk holds room for it
+	noAllocate bool  // the file system cannot allocate
 
-	guarded    time.Time // when free space was looked at
-	removed    time.Time // when a segment was removed for it
-	warned     time.Time // when it was said that segments go early
-	full       bool      // records are refused, as the log knows
-	sweepAfter time.Time // set after a segment could not be removed
-
-	backlogs backlogs
+	// Then what guard remembers:
+	guarded    time.Time // last look at the free space
+	removed    time.Time // last removal of segments
+	warned     time.Time // last warning that segments are removed early
+	full       bool      // records are being refused, and the log says so
+	sweepAfter time.Time // no removal before; set when one failed
 }
 
-// Position is a place in the log: a segment and an offset in it.
+// Position is a place in the log: the number of a segment and an offset in it.
 type Position struct {
 	Segment uint64
 	Offset  int64
 }
 
-// do has the writer goroutine run f, and waits for it.
+// do runs f in the writer goroutine and waits for it. After Close it does
+// nothing.
 func (s *Spool) do(f func()) {
 	ran := make(chan struct{})
 	select {
-	case s.control <- func() { f(); close(ran) }:
+	case s.control <- func() {
+		f()
+		close(ran)
+	}:
 		<-ran
 	case <-s.done:
 	}
 }
 
-// Alive returns when the goroutine that writes showed its last sign of life. It
-// does every second where it has nothing to do.
-func (s *Spool) Alive() time.Time { return *s.turn.Load() }
+// Alive returns when the writer goroutine last made progress. If idle, it wakes
+// up every second; a time long ago means that the disk does not answer.
+func (s *Spool) Alive() time.Time { return *s.lastTurn.Load() }
 
 func (s *Spool) noteAlive() {
 	now := time.Now()
-	s.turn.Store(&now)
+	s.lastTurn.Store(&now)
 }
 
-// Close writes what is queued and ends the spool.
+// Close writes the queued records, closes all files and releases the lock. Calls
+// of Append that wait return; later ones fail with ErrClosed.
 func (s *Spool) Close() error {
 	s.closer.Do(func() { close(s.quit) })
 	<-s.done

@@ -7,20 +7,22 @@ import (
 	"time"
 )
 
-// lookEvery is how often the writer looks at the free space and at the age of
-// its segment where nothing is appended.
-const lookEvery = time.Second
+// idleInterval is how often an idle writer checks the free space and the age of
+// its segment.
+const idleInterval = time.Second
 
-// write is the one goroutine that writes: it takes all that waits, writes it
-// at once, fsyncs once, and answers everybody.
+// write is the body of the writer goroutine, the only one that writes segments.
+// It takes all requests that wait, writes them together, fsyncs once, and
+// answers each.
 func (s *Spool) write() {
 	defer close(s.done)
 
-	tick := time.NewTicker(min(s.cfg.SegmentAge, lookEvery))
+	tick := time.NewTicker(min(s.cfg.SegmentAge, idleInterval))
 	defer tick.Stop()
 
 	for {
 		s.noteAlive()
+
 		select {
 		case r := <-s.queue:
 			s.guard()
@@ -34,6 +36,7 @@ func (s *Spool) write() {
 				s.commitBatch(s.gather(<-s.queue))
 			}
 			s.leaveSegment()
+
 			return
 		}
 
@@ -44,10 +47,11 @@ func (s *Spool) write() {
 	}
 }
 
-// maxBatch is how many bytes are written with one fsync, beyond those of the
-// last request: others wait for it.
+// maxBatch is the number of bytes from which no more requests are added to a
+// batch, so that those in it do not wait too long.
 const maxBatch = 8 << 20
 
+// gather returns first and the requests that wait behind it.
 func (s *Spool) gather(first *request) []*request {
 	batch := []*request{first}
 	size := len(first.lines)
@@ -60,7 +64,8 @@ func (s *Spool) gather(first *request) []*request {
 	return batch
 }
 
-// commitBatch makes requests durable together and answers them.
+// commitBatch makes requests durable together and answers them. If the disk is
+// too full for all of them, the essential ones are tried without the others.
 func (s *Spool) commitBatch(batch []*request) {
 	fit, written := s.admit(batch)
 	defer written()
@@ -69,20 +74,23 @@ func (s *Spool) commitBatch(batch []*request) {
 		return
 	}
 
-	at, err := s.put(fit)
+	at, err := s.writeBatch(fit)
 	if noSpace(err) {
-		// What records that something is done with goes alone.
-		essential := slices.DeleteFunc(slices.Clone(fit), func(r *request) bool { return r.class != Essential })
+		isEssential := func(r *request) bool { return r.class == Essential }
+		isOther := func(r *request) bool { return r.class != Essential }
+
+		essential := slices.DeleteFunc(slices.Clone(fit), isOther)
 		if n := len(essential); n > 0 && n < len(fit) {
-			s.answer(slices.DeleteFunc(fit, func(r *request) bool { return r.class == Essential }), at, err)
+			s.answer(slices.DeleteFunc(fit, isEssential), at, err)
 			fit = essential
-			at, err = s.put(fit)
+			at, err = s.writeBatch(fit)
 		}
 	}
+
 	s.answer(fit, at, err)
 }
 
-// answer tells requests what became of them. The first begins at a position.
+// answer sends requests their result. at is where the first one begins.
 func (s *Spool) answer(batch []*request, at Position, err error) {
 	if noSpace(err) && !errors.Is(err, ErrNoSpace) {
 		err = fmt.Errorf("%w: %w", ErrNoSpace, err)
@@ -102,15 +110,15 @@ func (s *Spool) answer(batch []*request, at Position, err error) {
 	}
 }
 
-// admit returns the requests that the disk has room for, and refuses the
-// others. Until written is called, their bytes count as taken.
+// admit returns the requests that the disk has room for, and answers the others
+// with ErrNoSpace. Until written is called the Disk counts their bytes as used.
 func (s *Spool) admit(batch []*request) (fit []*request, written func()) {
 	if s.cfg.Disk == nil && s.cfg.MinFree == 0 {
 		return batch, func() {}
 	}
 
 	ordinary, internal, err := s.disk.room(s)
-	if err != nil { // the write will tell
+	if err != nil { // the write itself will tell
 		return batch, func() {}
 	}
 
@@ -118,11 +126,11 @@ func (s *Spool) admit(batch []*request) (fit []*request, written func()) {
 	var refused []*request
 	for _, r := range batch {
 		n := int64(len(r.lines))
-		switch {
-		case r.class == Ordinary && n > ordinary, r.class == Internal && n > max(ordinary, internal):
+		if r.class == Ordinary && n > ordinary || r.class == Internal && n > max(ordinary, internal) {
 			refused = append(refused, r)
 			continue
 		}
+
 		ordinary -= n
 		internal -= n
 		taken += n
@@ -134,18 +142,18 @@ func (s *Spool) admit(batch []*request) (fit []*request, written func()) {
 	return fit, s.disk.admit(taken)
 }
 
-// maxJoined is how many bytes are copied together to be written at once.
+// maxJoined is up to how many bytes the lines of a batch are copied together, to
+// be written at once.
 const maxJoined = 1 << 20
 
 // text is what a batch writes.
 type text struct {
 	pieces    [][]byte
 	size      int64
-	essential bool // all of it
+	essential bool // all of it is
 }
 
-// join returns the lines of requests: in one piece, or as they are where they
-// are long.
+// join returns the lines of requests, in one piece unless they are long.
 func join(batch []*request) text {
 	out := text{essential: true}
 	for _, r := range batch {
@@ -153,6 +161,7 @@ func join(batch []*request) text {
 		out.size += int64(len(r.lines))
 		out.essential = out.essential && r.class == Essential
 	}
+
 	if len(batch) > 1 && out.size <= maxJoined {
 		out.pieces = [][]byte{slices.Concat(out.pieces...)}
 	}
@@ -160,30 +169,32 @@ func join(batch []*request) text {
 	return out
 }
 
-// put makes requests durable, in a second segment where the first one failed.
-// It returns where they begin.
-func (s *Spool) put(batch []*request) (Position, error) {
+// writeBatch makes requests durable and returns where the first one begins. If
+// the open segment fails for another reason than a full disk, a new one is tried.
+func (s *Spool) writeBatch(batch []*request) (Position, error) {
 	lines := join(batch)
-	at, err := s.putOnce(lines)
+
+	at, err := s.writeOnce(lines)
 	if err == nil || noSpace(err) {
 		return at, err
 	}
+
 	s.log.Error("spool: write failed, trying a new segment", "dir", s.cfg.Dir, "err", err)
 
-	return s.putOnce(lines)
+	return s.writeOnce(lines)
 }
 
-// putOnce writes lines and fsyncs them. A segment whose write or fsync failed
-// for another reason than a full disk is ended.
-func (s *Spool) putOnce(lines text) (Position, error) {
+// writeOnce writes and fsyncs lines. It ends the segment if one of the two fails
+// for another reason than a full disk.
+func (s *Spool) writeOnce(lines text) (Position, error) {
 	if s.file == nil {
 		if err := s.newSegment(); err != nil {
 			return Position{}, err
 		}
 	}
 
-	seg := s.segs[len(s.segs)-1] // only this goroutine appends to segs
-	at := Position{seg.seq, seg.size}
+	seg := s.segs[len(s.segs)-1] // without mu: only this goroutine changes segs
+	at := Position{Segment: seg.seq, Offset: seg.size}
 	if err := s.allocate(seg.size+lines.size, lines.essential); err != nil {
 		return at, err
 	}
@@ -194,16 +205,16 @@ func (s *Spool) putOnce(lines text) (Position, error) {
 
 	s.metrics.syncs.Inc()
 	if err := s.file.Sync(); err != nil {
-		_ = s.file.Truncate(seg.size) // or it may be there twice after a restart
+		_ = s.file.Truncate(seg.size) // else the lines may be read twice after a restart
 		s.endSegment()
+
 		return at, fmt.Errorf("spool: fsync: %w", err)
 	}
 
 	s.mu.Lock()
 	seg.size += lines.size
 	seg.last = time.Now()
-	close(s.grown)
-	s.grown = make(chan struct{})
+	s.wakeReaders()
 	s.mu.Unlock()
 
 	if seg.size >= s.cfg.SegmentBytes && s.canBeginAnother() {
@@ -214,9 +225,9 @@ func (s *Spool) putOnce(lines text) (Position, error) {
 	return at, nil
 }
 
-// writeLines writes to the open segment. What a failed write left must not be
-// glued to the next record: it is truncated away, or the segment ends. The room
-// that a truncation takes with it is allocated again.
+// writeLines writes to the open segment. What a failed write left is truncated
+// away, so that the next record does not continue its last line; if that fails
+// too, the segment ends.
 func (s *Spool) writeLines(seg *segment, pieces [][]byte) error {
 	var err error
 	for _, p := range pieces {
@@ -228,10 +239,11 @@ func (s *Spool) writeLines(seg *segment, pieces [][]byte) error {
 		return nil
 	}
 
-	terr := s.file.Truncate(seg.size)
-	s.allocated = min(s.allocated, seg.size)
+	truncateErr := s.file.Truncate(seg.size)
+	s.allocated = min(s.allocated, seg.size) // truncating freed the room behind
+
 	switch {
-	case terr != nil || !noSpace(err):
+	case truncateErr != nil || !noSpace(err):
 		s.endSegment()
 	case s.held.Load() > 0:
 		_ = s.allocate(seg.size, true)

@@ -481,7 +481,7 @@ func TestEmptySegmentThatStays(t *testing.T) {
 		return nil
 	})
 	put(t, s, "a")
-	if !strings.Contains(log.String(), "empty segment not removed") {
+	if !strings.Contains(log.String(), "cannot remove empty segment") {
 		t.Errorf("the log says\n%s", log)
 	}
 }
