@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 )
 
-// Commit makes it durable that everything before p has been dealt with. It
-// needs no room on the disk.
+// Commit makes durable that the reader is done with everything before p. The
+// cursor is overwritten in place, which works on a full disk, too.
 func (r *Reader) Commit(p Position) error { return r.s.commit(r.name, p) }
 
 func (s *Spool) commit(reader string, p Position) error {
@@ -21,13 +21,14 @@ func (s *Spool) commit(reader string, p Position) error {
 	return nil
 }
 
-// Free commits a reader's position for an owner that reads with ReadAt: what
-// is before it is not needed any more. It writes only where that lets a whole
-// segment go, and removes that segment.
+// Free says that nothing before p is needed any more, for an owner that has no
+// Reader but uses ReadAt. It moves the cursor of that name only if this lets
+// whole segments be removed, and removes those whose time is over.
 func (s *Spool) Free(reader string, p Position) error {
 	s.mu.Lock()
 	at, known := s.cursors[reader]
 	s.mu.Unlock()
+
 	if !known {
 		return errNoReader(reader)
 	}
@@ -43,7 +44,9 @@ func (s *Spool) Free(reader string, p Position) error {
 	return nil
 }
 
-// Cursor reads how far a reader of a spool's directory is, without its lock.
+// Cursor returns the cursor of a reader of the spool in dir, which another
+// process may have open. It returns the zero Position, the start of the log, if
+// there is no valid cursor.
 func Cursor(dir, name string) Position {
 	data, err := os.ReadFile(filepath.Join(dir, "cursor-"+name))
 	if err != nil {

@@ -274,7 +274,7 @@ func TestCursorThatCannotBeMade(t *testing.T) {
 			})
 			s := open(t, cfg)
 			fsys.set(nil)
-			if !strings.Contains(log.String(), "cursor not prepared") {
+			if !strings.Contains(log.String(), "cannot prepare cursor") {
 				t.Errorf("the log says\n%s", log)
 			}
 			if got := files(t, cfg.Dir, "cursor-*"); len(got) != 0 {

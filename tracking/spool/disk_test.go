@@ -263,7 +263,7 @@ func TestRecordsWithoutReadersGoForRoom(t *testing.T) {
 	if n := len(segments(s)); n != 1 {
 		t.Errorf("%d segments are left of a new one", n)
 	}
-	s.do(func() { s.began = s.began.Add(-unreadAge) })
+	s.do(func() { s.began = s.began.Add(-minUnreadAge) })
 	look(s)
 	if got := segments(s); len(got) != 0 {
 		t.Errorf("segments %v are left", got)

@@ -3,24 +3,39 @@ package spool
 import (
 	"errors"
 	"io/fs"
-	"path/filepath"
 	"time"
 )
 
-// guard keeps MinFree and the headroom of the disk free: first without what
-// every reader has passed, then, for MinFree alone, without the oldest unread
-// segments.
+const (
+	// guardInterval is how often the free space is checked while records arrive.
+	guardInterval = 100 * time.Millisecond
+
+	// settleTime is how long the file system gets to free removed segments before
+	// more unread ones are removed.
+	settleTime = 5 * time.Second
+
+	// minUnreadAge is the least age of a segment that is removed for room though
+	// no reader is configured that could have read it.
+	minUnreadAge = 2 * time.Second
+
+	// warnInterval is how often the log says that segments are removed early.
+	warnInterval = 10 * time.Second
+)
+
+// guard keeps MinFree and the headroom of the Disk free: first by removing
+// segments that every reader has passed, then, for MinFree only, by removing the
+// oldest unread ones.
 func (s *Spool) guard() {
-	if time.Since(s.guarded) < guardEvery {
+	if time.Since(s.guarded) < guardInterval {
 		return
 	}
-
 	s.guarded = time.Now()
+
 	s.endUnlinked()
 	s.relieve(0)
-	s.noteFull()
+	s.logFull()
 
-	if s.cfg.MinFree == 0 || time.Since(s.removed) < settle {
+	if s.cfg.MinFree == 0 || time.Since(s.removed) < settleTime {
 		return
 	}
 
@@ -28,11 +43,12 @@ func (s *Spool) guard() {
 	if err != nil || free >= int64(s.cfg.MinFree) {
 		return
 	}
+
 	s.sacrifice(int64(s.cfg.MinFree)-free, free)
 }
 
-// endUnlinked ends the open segment where somebody removed its file: what is
-// written there is in no folder, and cannot be read by its name.
+// endUnlinked ends the open segment if another program removed its file: what is
+// written to it cannot be read by anybody.
 func (s *Spool) endUnlinked() {
 	if s.file == nil {
 		return
@@ -47,31 +63,29 @@ func (s *Spool) endUnlinked() {
 		return
 	}
 
-	s.log.Error("spool: the open segment was removed by another program, its records are lost", "file", path)
+	s.log.Error("spool: open segment was removed by another program, its records are lost", "file", path)
 	s.endSegment()
 }
 
-// noteFull says in the log when records begin to be refused, and when they are
-// accepted again.
-func (s *Spool) noteFull() {
+// logFull logs when records begin to be refused, and when they are accepted
+// again.
+func (s *Spool) logFull() {
 	full := errors.Is(s.Err(), ErrNoSpace)
 	if full == s.full {
 		return
 	}
-
 	s.full = full
 
 	if full {
-		s.log.Error("spool: the disk is too full, records are refused", "dir", s.cfg.Dir,
-			"must_stay_free", s.disk.floor(s))
+		s.log.Error("spool: disk too full, records are refused", "dir", s.cfg.Dir, "must_stay_free", s.disk.floor(s))
 	} else {
 		s.log.Info("spool: records are accepted again", "dir", s.cfg.Dir)
 	}
 }
 
-// relieve removes segments that every reader has passed until there is room
-// for n more bytes, whether their time is over or not. An open segment in which
-// nothing waits is ended for it.
+// relieve removes segments that every reader has passed, even before Config.Keep
+// is over, until there is room for n more bytes. The open segment is ended for
+// this if every reader has passed its records.
 func (s *Spool) relieve(n int64) {
 	free, err := s.disk.free()
 	if err != nil {
@@ -81,6 +95,7 @@ func (s *Spool) relieve(n int64) {
 	s.disk.mu.Lock()
 	missing := s.disk.floor(s) + s.disk.promised() + n - free
 	s.disk.mu.Unlock()
+
 	if missing <= 0 {
 		return
 	}
@@ -89,33 +104,34 @@ func (s *Spool) relieve(n int64) {
 		s.endSegment()
 	}
 
-	var gone []*segment
+	var old []*segment
 	s.mu.Lock()
 	for missing > 0 && len(s.segs) > 0 && s.passed(s.segs[0]) {
-		gone = append(gone, s.segs[0])
+		old = append(old, s.segs[0])
 		missing -= s.segs[0].size
 		s.segs = s.segs[1:]
 	}
 	s.mu.Unlock()
-	if len(gone) == 0 {
+
+	if len(old) == 0 {
 		return
 	}
 
-	if time.Since(s.warned) >= warnEvery {
+	if time.Since(s.warned) >= warnInterval {
 		s.warned = time.Now()
-		s.log.Warn("spool: the disk is nearly full, segments that were read are removed early",
-			"dir", s.cfg.Dir, "segments", len(gone), "free", free)
+		s.log.Warn("spool: disk nearly full, removing read segments early",
+			"dir", s.cfg.Dir, "segments", len(old), "free", free)
 	}
-	s.remove(gone)
+	s.remove(old)
 }
 
-// openIsPassed reports whether all readers have passed what is in the open
-// segment. Where there are none, it has to be of some age.
+// openIsPassed reports whether the open segment has records and every reader has
+// passed them. Without readers the segment must be of some age.
 func (s *Spool) openIsPassed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	if s.file == nil || len(s.cursors) == 0 && time.Since(s.began) < unreadAge {
+	if s.file == nil || len(s.cursors) == 0 && time.Since(s.began) < minUnreadAge {
 		return false
 	}
 
@@ -124,9 +140,9 @@ func (s *Spool) openIsPassed() bool {
 	return seg.size > 0 && s.behindAll(seg)
 }
 
-// sacrifice removes the oldest segments, read or not, where that frees enough.
-// The open one stays: what was just acknowledged is not destroyed for room that
-// the next record takes.
+// sacrifice removes the oldest segments, read or not, if that frees enough. The
+// open segment stays: records that were just acknowledged are not removed to
+// make room for the next ones.
 func (s *Spool) sacrifice(missing, free int64) {
 	s.mu.Lock()
 	sum, n := int64(0), 0
@@ -134,19 +150,20 @@ func (s *Spool) sacrifice(missing, free int64) {
 		sum += s.segs[n].size
 		n++
 	}
+
 	if sum < missing {
 		s.mu.Unlock()
 		return
 	}
 
-	gone := s.segs[:n:n]
+	old := s.segs[:n:n]
 	s.segs = s.segs[n:]
 	s.mu.Unlock()
 
-	for _, seg := range gone {
+	for _, seg := range old {
 		s.metrics.sacrificed.Inc()
-		s.log.Error("spool: less than min_free_space is free, the oldest segment was removed and its events are lost",
-			"file", filepath.Base(s.path(seg.seq)), "bytes", seg.size, "free", free)
+		s.log.Error("spool: free space below min_free_space, oldest segment removed and its events are lost",
+			"file", segmentName(seg.seq), "bytes", seg.size, "free", free)
 	}
-	s.remove(gone)
+	s.remove(old)
 }

@@ -53,7 +53,7 @@ func TestFullDiskIsSaidOnce(t *testing.T) {
 	s := open(t, c)
 	for _, free := range []int64{0, 0, 1, 1, 0, 0, 1} {
 		fsys.free.Store(free)
-		s.do(s.noteFull)
+		s.do(s.logFull)
 	}
 	if full, again := strings.Count(log.String(), "records are refused"), strings.Count(log.String(), "accepted again"); full != 2 || again != 1 {
 		t.Errorf("said %d and %d times, want 2 and 1:\n%s", full, again, log)
@@ -201,7 +201,7 @@ func TestSegmentThatCannotBeRemoved(t *testing.T) {
 		if tries.Load() != 1 {
 			t.Errorf("tried %d times at once", tries.Load())
 		}
-		if !strings.Contains(log.String(), "segment not removed") {
+		if !strings.Contains(log.String(), "cannot remove segment") {
 			t.Errorf("the log says\n%s", log)
 		}
 		time.Sleep(time.Second - time.Millisecond)
@@ -301,7 +301,7 @@ func TestRelieveFreesNoMoreThanIsMissing(t *testing.T) {
 			if got := segments(s); len(got) != step.left {
 				t.Errorf("%s: segments %v are left, want %d", step.name, got, step.left)
 			}
-			if got := strings.Count(log.String(), "are removed early"); got != step.said {
+			if got := strings.Count(log.String(), "removing read segments early"); got != step.said {
 				t.Errorf("%s: said %d times, want %d", step.name, got, step.said)
 			}
 		}
@@ -311,7 +311,7 @@ func TestRelieveFreesNoMoreThanIsMissing(t *testing.T) {
 		}
 		time.Sleep(10*time.Second - time.Millisecond)
 		s.do(func() { s.relieve(0) })
-		if got := strings.Count(log.String(), "are removed early"); got != 1 {
+		if got := strings.Count(log.String(), "removing read segments early"); got != 1 {
 			t.Errorf("said %d times before ten seconds are over", got)
 		}
 		fsys.free.Store(0)
@@ -322,7 +322,7 @@ func TestRelieveFreesNoMoreThanIsMissing(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		fsys.free.Store(1)
 		s.do(func() { s.relieve(0) })
-		if got := strings.Count(log.String(), "are removed early"); got != 2 {
+		if got := strings.Count(log.String(), "removing read segments early"); got != 2 {
 			t.Errorf("said %d times after ten seconds, want 2", got)
 		}
 	})

@@ -362,8 +362,8 @@ func TestSegmentThatCannotBeKeptStays(t *testing.T) {
 		left   int
 		logged string
 	}{
-		{"not renamed", "rename", syscall.EIO, 1, "segment not removed"},
-		{"not durable", "syncdir", syscall.EIO, 1, "segment not removed"},
+		{"not renamed", "rename", syscall.EIO, 1, "cannot remove segment"},
+		{"not durable", "syncdir", syscall.EIO, 1, "cannot remove segment"},
 		{"gone", "rename", fs.ErrNotExist, 0, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -154,7 +154,7 @@ func TestReaderPausesBetweenTries(t *testing.T) {
 				if took := time.Since(began); took != c.pauses {
 					t.Errorf("took %s, want %s", took, c.pauses)
 				}
-				if n := strings.Count(log.String(), "not readable"); n != c.errors {
+				if n := strings.Count(log.String(), "cannot read segment"); n != c.errors {
 					t.Errorf("%d errors are logged, want %d", n, c.errors)
 				}
 				if n := strings.Count(log.String(), "readable again"); n != c.again {

@@ -310,7 +310,7 @@ func TestSecondFailureIsTold(t *testing.T) {
 			if calls != 2 {
 				t.Errorf("%d calls failed, want 2", calls)
 			}
-			if n := strings.Count(log.String(), "trying a new segment"); n != 1 || strings.Contains(log.String(), "not removed") {
+			if n := strings.Count(log.String(), "trying a new segment"); n != 1 || strings.Contains(log.String(), "cannot remove") {
 				t.Errorf("the log says\n%s", log)
 			}
 			if n := count(t, s.metrics.appended) + count(t, s.metrics.refused); n != 0 {
