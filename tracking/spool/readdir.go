@@ -10,13 +10,14 @@ import (
 	"path/filepath"
 )
 
-// ReadDir reads the whole records of a spool's directory in order, without its
-// lock, until f returns false: for who looks on while another process writes.
+// ReadDir calls f with each valid record of the spool in dir, in order, until f
+// returns false. It does not take the lock, so another process may have the spool
+// open. If dir does not exist there are no records.
 func ReadDir(dir string, f func(Record) bool) error {
 	return ReadFrom(dir, Position{}, f)
 }
 
-// ReadFrom is ReadDir from a position on.
+// ReadFrom is like ReadDir, from a position on.
 func ReadFrom(dir string, from Position, f func(Record) bool) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -31,11 +32,14 @@ func ReadFrom(dir string, from Position, f func(Record) bool) error {
 		if !ok || seq < from.Segment || !e.Type().IsRegular() {
 			continue
 		}
+
 		at := Position{Segment: seq}
 		if seq == from.Segment {
 			at = from
 		}
-		if more, err := readFile(filepath.Join(dir, e.Name()), at, f); err != nil || !more {
+
+		more, err := readFile(filepath.Join(dir, e.Name()), at, f)
+		if err != nil || !more {
 			return err
 		}
 	}
@@ -43,10 +47,13 @@ func ReadFrom(dir string, from Position, f func(Record) bool) error {
 	return nil
 }
 
+// readFile calls f with each valid record of a segment from a position on. It
+// returns false once f does. A segment that does not exist was removed meanwhile
+// and has no records; an incomplete last line is still being written.
 func readFile(name string, at Position, f func(Record) bool) (more bool, err error) {
 	file, err := os.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return true, nil // freed meanwhile
+		return true, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("spool: %w", err)
@@ -60,21 +67,22 @@ func readFile(name string, at Position, f func(Record) bool) (more bool, err err
 	r := bufio.NewReaderSize(file, readAhead)
 	for {
 		line, err := r.ReadBytes('\n')
-		if err == io.EOF { // a line that is being written is none yet
+		if err == io.EOF {
 			return true, nil
 		}
 		if err != nil {
 			return false, fmt.Errorf("spool: %w", err)
 		}
+
 		for len(line) > 0 {
 			data, n, ok := takeLine(line[:len(line)-1])
-			rec := Record{Data: data, At: at}
-			line = line[n:]
-			at.Offset += int64(n)
-			rec.Next = at
-			if ok && !f(rec) {
+			next := Position{Segment: at.Segment, Offset: at.Offset + int64(n)}
+			if ok && !f(Record{Data: data, At: at, Next: next}) {
 				return false, nil
 			}
+
+			line = line[n:]
+			at = next
 		}
 	}
 }
