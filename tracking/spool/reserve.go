@@ -1,17 +1,17 @@
 package spool
 
-import (
-	"errors"
-)
+import "errors"
 
-// Reservation is room for a transaction's records, held until Release.
+// Reservation is room for records that are to be appended, until Release. Its
+// methods are safe for concurrent use.
 type Reservation struct {
 	s *Spool
 	n int64
 }
 
-// Reserve holds room for n bytes of records, or fails with ErrNoSpace. It
-// never waits for room.
+// Reserve reserves room for n bytes of records, or returns ErrNoSpace. It does
+// not wait for room, but segments that every reader has passed are removed if
+// that helps.
 func (s *Spool) Reserve(n int64) (*Reservation, error) {
 	err := s.disk.reserve(s, n)
 	if errors.Is(err, ErrNoSpace) && s.disk.relieve(n) {
@@ -21,10 +21,10 @@ func (s *Spool) Reserve(n int64) (*Reservation, error) {
 		return nil, err
 	}
 
-	return &Reservation{s, n}, nil
+	return &Reservation{s: s, n: n}, nil
 }
 
-// Release gives the room back; calling it twice does nothing more.
+// Release gives the room back. Calling it again does nothing.
 func (r *Reservation) Release() {
 	r.s.mu.Lock()
 	n := r.n
@@ -34,8 +34,8 @@ func (r *Reservation) Release() {
 	r.s.disk.release(r.s, n)
 }
 
-// Err returns nil while ordinary records are accepted, and ErrNoSpace while
-// the disk has less free than must stay so.
+// Err returns nil while ordinary records are accepted, and ErrNoSpace while the
+// disk is too full for them.
 func (s *Spool) Err() error {
 	free, err := s.disk.free()
 	if err != nil {
@@ -52,7 +52,7 @@ func (s *Spool) Err() error {
 	return nil
 }
 
-// InternalRoom returns how many bytes may be appended now with Internal.
+// InternalRoom returns how many bytes may be appended now with class Internal.
 func (s *Spool) InternalRoom() int64 {
 	_, internal, err := s.disk.room(s)
 	if err != nil {
