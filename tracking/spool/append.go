@@ -80,9 +80,10 @@ func (s *Spool) AppendGroups(ctx context.Context, groups []Group) []error {
 			continue
 		}
 
-		r := newRequest(g.Class, g.Records)
-		if errs[i] = s.send(ctx, r); errs[i] == nil {
-			requests[i] = r
+		requests[i] = newRequest(g.Class, g.Records)
+		if err := s.send(ctx, requests[i]); err != nil {
+			requests[i] = nil
+			errs[i] = err
 		}
 	}
 

@@ -147,8 +147,9 @@ func (d *Disk) release(s *Spool, n int64) {
 	s.reserved -= n
 }
 
-// estimateSlack allows for reservations being estimates: what is written under them may
-// be longer by one part in estimateSlack, and by the framing of so many lines.
+// estimateSlack allows for reservations being estimates: what is written under
+// them may be longer by one part in estimateSlack, and by the framing of as many
+// lines.
 const estimateSlack = 16
 
 // room returns how many bytes a spool may append now. Ordinary appends may use

@@ -9,7 +9,8 @@ import (
 	"postern/tracking/spool"
 )
 
-// A spool is opened, appended to and read. Append is durable once it returns; a reader commits what it is done with.
+// A spool is opened, appended to and read. Records are durable once Append
+// returns; a reader commits the position of what it is done with.
 func ExampleSpool() {
 	dir, err := os.MkdirTemp("", "spool")
 	if err != nil {

@@ -42,7 +42,8 @@ func parseLine(line []byte) ([]byte, bool) {
 // the line including it. If a line end within line is damaged, so that the next
 // record seems to be part of it, takeLine returns the first record alone.
 func takeLine(line []byte) (record []byte, n int, ok bool) {
-	if record, ok = parseLine(line); ok {
+	record, ok = parseLine(line)
+	if ok {
 		return record, len(line) + 1, true
 	}
 

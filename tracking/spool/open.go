@@ -69,6 +69,7 @@ func (c *Config) setDefaults() {
 	if c.SegmentAge == 0 {
 		c.SegmentAge = time.Minute
 	}
+
 	if c.Name == "" {
 		c.Name = "spool"
 	}
