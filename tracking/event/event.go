@@ -5,44 +5,14 @@
 package event
 
 import (
-	"bytes"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"strconv"
-	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
 	"postern/tracking/agent"
 )
-
-// Type is the type field of an event (reference, section 6).
-type Type string
-
-// The types of the reference's table, by their public names.
-const (
-	Injection       Type = "reception"
-	Delivery        Type = "delivery"
-	Bounce          Type = "inband"
-	Delay           Type = "tempfail"
-	OutOfBand       Type = "outofband"
-	SpamComplaint   Type = "feedback"
-	PolicyRejection Type = "rejection"
-	Open            Type = "open"
-	InitialOpen     Type = "initial_open"
-	Click           Type = "click"
-	AmpOpen         Type = "amp_open"
-	AmpInitialOpen  Type = "amp_initial_open"
-	AmpClick        Type = "amp_click"
-	LinkUnsubscribe Type = "link"
-	ListUnsubscribe Type = "list"
-)
-
-// DefaultLinkName is target_link_name where a link has no name of its own.
-const DefaultLinkName = "Raw URL"
 
 // Event is one event. Fields that are empty do not go out; which ones a type
 // may have is the table's in schema.go. What the API wants as strings is a
@@ -116,13 +86,6 @@ type Local struct {
 	Subject string `json:"subject,omitempty"`
 }
 
-// beside is the object beside the API's.
-type beside struct {
-	Class  string `json:"class,omitempty"`
-	Reason string `json:"reason,omitempty"`
-	Local
-}
-
 // Class is a kind of maker of opens and clicks; the zero value is a person.
 type Class struct {
 	Kind   string // Prefetch, Scanner
@@ -170,88 +133,6 @@ func (t *Timestamp) UnmarshalJSON(b []byte) error {
 	t.Time = time.Unix(n, 0)
 	return nil
 }
-
-// Encode writes the event as one line of the Ingest API's NDJSON, without the
-// newline: {"msys":{"<group>":{...}}}.
-func (e *Event) Encode() ([]byte, error) {
-	schema, ok := schemas[e.Type]
-	if !ok {
-		return nil, fmt.Errorf("event: unknown type %q", e.Type)
-	}
-
-	var b bytes.Buffer
-	b.WriteString(`{"msys":{"` + schema.group + `":`)
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(e); err != nil {
-		return nil, fmt.Errorf("event: %w", err)
-	}
-	b.Truncate(b.Len() - 1) // the encoder's newline
-	b.WriteString(`}`)
-	if e.Class != (Class{}) || e.Local != (Local{}) {
-		own, _ := json.Marshal(beside{ // strings alone, which cannot fail
-			Class:  e.Class.Kind,
-			Reason: e.Class.Reason,
-			Local:  e.Local,
-		})
-		b.WriteString(`,"postern":` + string(own))
-	}
-	b.WriteString(`}`)
-	return b.Bytes(), nil
-}
-
-// onlySession begins the object beside the API's where it holds a session alone.
-const onlySession = `}},"postern":{"session":"`
-
-// CutSession takes the session off a line that Encode wrote, where nothing else
-// is beside the API's object: what is left is to be uploaded. Other lines are
-// returned as they are. The line is not changed.
-func CutSession(line []byte) (rest []byte, session string) {
-	inner, ok := bytes.CutSuffix(line, []byte(`"}}`))
-	if !ok {
-		return line, ""
-	}
-
-	at := bytes.LastIndexByte(inner, '"') + 1
-	api, ok := bytes.CutSuffix(inner[:at], []byte(onlySession))
-	if !ok || bytes.IndexByte(inner[at:], '\\') >= 0 {
-		return line, ""
-	}
-
-	rest = make([]byte, 0, len(api)+len(`}}}`))
-	rest = append(rest, api...)
-	return append(rest, `}}}`...), string(inner[at:])
-}
-
-// IDs gives out event ids: decimal strings below 2^63. Each process counts up
-// from a random start, which keeps the ids of many processes apart better than
-// drawing each at random would.
-type IDs struct{ next atomic.Uint64 }
-
-// StableID is an event id that depends on nothing but its parts: what happens
-// again (a record read twice, a report that comes in twice, a step that a crash
-// repeats) is the same event.
-func StableID(parts ...string) string {
-	text := make([]byte, 0, 512)
-	for _, p := range parts {
-		text = append(append(text, p...), 0)
-	}
-	sum := sha256.Sum256(text)
-
-	return strconv.FormatUint(binary.BigEndian.Uint64(sum[:])&(1<<63-1), 10)
-}
-
-// NewIDs draws a start.
-func NewIDs() *IDs {
-	var b [8]byte
-	rand.Read(b[:])
-	ids := &IDs{}
-	ids.next.Store(binary.BigEndian.Uint64(b[:]))
-	return ids
-}
-
-// Next is the next id.
-func (i *IDs) Next() string { return strconv.FormatUint(i.next.Add(1)&(1<<63-1), 10) }
 
 // Clip cuts what others wrote to n bytes, at a character boundary.
 func Clip(s string, n int) string {
