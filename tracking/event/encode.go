@@ -9,15 +9,16 @@ import (
 	"slices"
 )
 
-// beside is the object beside the API's.
+// beside is what a line of the event log holds beside the Ingest API's object.
 type beside struct {
 	Class  string `json:"class,omitempty"`
 	Reason string `json:"reason,omitempty"`
 	Local
 }
 
-// Encode writes the event as one line of the Ingest API's NDJSON, without the
-// newline: {"msys":{"<group>":{...}}}.
+// Encode returns the event as a line of the event log, without the newline. It
+// is the Ingest API's NDJSON, {"msys":{"<group>":{...}}}, with a member "postern"
+// if Class or Local is set.
 func (e *Event) Encode() ([]byte, error) {
 	schema, ok := schemas[e.Type]
 	if !ok {
@@ -26,6 +27,7 @@ func (e *Event) Encode() ([]byte, error) {
 
 	var b bytes.Buffer
 	b.WriteString(`{"msys":{"` + schema.group + `":`)
+
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(e); err != nil {
@@ -33,8 +35,9 @@ func (e *Event) Encode() ([]byte, error) {
 	}
 	b.Truncate(b.Len() - 1) // the encoder's newline
 	b.WriteString(`}`)
+
 	if e.Class != (Class{}) || e.Local != (Local{}) {
-		own, _ := json.Marshal(beside{ // strings alone, which cannot fail
+		own, _ := json.Marshal(beside{ // cannot fail: all fields are strings
 			Class:  e.Class.Kind,
 			Reason: e.Class.Reason,
 			Local:  e.Local,
@@ -42,15 +45,73 @@ func (e *Event) Encode() ([]byte, error) {
 		b.WriteString(`,"postern":` + string(own))
 	}
 	b.WriteString(`}`)
+
 	return b.Bytes(), nil
 }
 
-// onlySession begins the object beside the API's where it holds a session alone.
+// Decode parses a line that Encode returned, and checks it as the Ingest API
+// would: the group, the type, the id, and the fields that the type must and may
+// have.
+func Decode(line []byte) (*Event, error) {
+	var outer struct {
+		Msys    map[string]fields `json:"msys"`
+		Postern beside            `json:"postern"`
+	}
+	if err := strict(line, &outer); err != nil {
+		return nil, fmt.Errorf("event: %w", err)
+	}
+	if len(outer.Msys) != 1 {
+		return nil, fmt.Errorf("event: %d groups, want one", len(outer.Msys))
+	}
+
+	group := slices.Collect(maps.Keys(outer.Msys))[0]
+	inner := outer.Msys[group]
+	raw, _ := json.Marshal(inner) // cannot fail: it was just parsed
+
+	var e Event
+	if err := strict(raw, &e); err != nil {
+		return nil, fmt.Errorf("event: %w", err)
+	}
+
+	s := schemas[e.Type]
+	if s == nil || s.group != group {
+		return nil, fmt.Errorf("event: type %q in group %q", e.Type, group)
+	}
+
+	err := checkID(e.ID)
+	if err == nil {
+		err = inner.check(s)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("event: %s: %w", e.Type, err)
+	}
+
+	e.Class = Class{Kind: outer.Postern.Class, Reason: outer.Postern.Reason}
+	e.Local = outer.Postern.Local
+
+	return &e, nil
+}
+
+// strict parses one JSON value, without members that v does not have.
+func strict(b []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return err
+	}
+	if d.More() {
+		return errors.New("more than one value")
+	}
+
+	return nil
+}
+
+// onlySession is how the member "postern" begins if it holds a session only.
 const onlySession = `}},"postern":{"session":"`
 
-// CutSession takes the session off a line that Encode wrote, where nothing else
-// is beside the API's object: what is left is to be uploaded. Other lines are
-// returned as they are. The line is not changed.
+// CutSession removes the member "postern" from a line that Encode returned if it
+// holds a session only, so that the rest can be uploaded. Other lines are
+// returned as they are. line itself is not changed.
 func CutSession(line []byte) (rest []byte, session string) {
 	inner, ok := bytes.CutSuffix(line, []byte(`"}}`))
 	if !ok {
@@ -65,53 +126,7 @@ func CutSession(line []byte) (rest []byte, session string) {
 
 	rest = make([]byte, 0, len(api)+len(`}}}`))
 	rest = append(rest, api...)
-	return append(rest, `}}}`...), string(inner[at:])
-}
+	rest = append(rest, `}}}`...)
 
-// Decode reads what Encode wrote and holds it to the API's rules: group, type,
-// id, the fields that a type must and may have.
-func Decode(line []byte) (*Event, error) {
-	var outer struct {
-		Msys    map[string]map[string]json.RawMessage `json:"msys"`
-		Postern beside                                `json:"postern"`
-	}
-	if err := strict(line, &outer); err != nil {
-		return nil, fmt.Errorf("event: %w", err)
-	}
-	if len(outer.Msys) != 1 {
-		return nil, fmt.Errorf("event: %d groups, want one", len(outer.Msys))
-	}
-
-	group := slices.Collect(maps.Keys(outer.Msys))[0]
-	fields := outer.Msys[group]
-	raw, _ := json.Marshal(fields) // of JSON that was just read
-	var e Event
-	if err := strict(raw, &e); err != nil {
-		return nil, fmt.Errorf("event: %w", err)
-	}
-
-	s := schemas[e.Type]
-	if s == nil || s.group != group {
-		return nil, fmt.Errorf("event: type %q in group %q", e.Type, group)
-	}
-
-	if err := e.check(s, fields); err != nil {
-		return nil, fmt.Errorf("event: %s: %w", e.Type, err)
-	}
-	e.Class = Class{Kind: outer.Postern.Class, Reason: outer.Postern.Reason}
-	e.Local = outer.Postern.Local
-	return &e, nil
-}
-
-func strict(b []byte, v any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
-		return err
-	}
-	if d.More() {
-		return errors.New("more than one value")
-	}
-
-	return nil
+	return rest, string(inner[at:])
 }

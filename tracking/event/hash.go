@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// HashRecipient puts the hash of the lower-cased address in the place of the
-// address: privacy_policy = "sha1" (reference, section 6).
+// HashRecipient replaces the recipient's address with the SHA-1 hash of the
+// lower-cased address and its domain, for privacy_policy = "sha1".
 func (e *Event) HashRecipient() {
 	if e.RcptTo == "" {
 		return
@@ -17,5 +17,7 @@ func (e *Event) HashRecipient() {
 	sum := sha1.Sum([]byte(address))
 	e.RcptHash = base64.StdEncoding.EncodeToString(sum[:])
 	e.RcptDomain = address[strings.LastIndexByte(address, '@')+1:]
-	e.RcptTo, e.RawRcptTo = "", ""
+
+	e.RcptTo = ""
+	e.RawRcptTo = ""
 }

@@ -8,32 +8,38 @@ import (
 	"sync/atomic"
 )
 
-// IDs gives out event ids: decimal strings below 2^63. Each process counts up
-// from a random start, which keeps the ids of many processes apart better than
-// drawing each at random would.
+// IDs generates event ids: decimal numbers below 2^63. It counts up from a random
+// start, which makes collisions between many processes less likely than drawing
+// each id at random would. It is safe for concurrent use.
 type IDs struct{ next atomic.Uint64 }
 
-// StableID is an event id that depends on nothing but its parts: what happens
-// again (a record read twice, a report that comes in twice, a step that a crash
-// repeats) is the same event.
-func StableID(parts ...string) string {
-	text := make([]byte, 0, 512)
-	for _, p := range parts {
-		text = append(append(text, p...), 0)
-	}
-	sum := sha256.Sum256(text)
-
-	return strconv.FormatUint(binary.BigEndian.Uint64(sum[:])&(1<<63-1), 10)
-}
-
-// NewIDs draws a start.
+// NewIDs returns a generator with a random start.
 func NewIDs() *IDs {
 	var b [8]byte
 	rand.Read(b[:])
+
 	ids := &IDs{}
 	ids.next.Store(binary.BigEndian.Uint64(b[:]))
+
 	return ids
 }
 
-// Next is the next id.
-func (i *IDs) Next() string { return strconv.FormatUint(i.next.Add(1)&(1<<63-1), 10) }
+// Next returns the next id.
+func (i *IDs) Next() string { return formatID(i.next.Add(1)) }
+
+// StableID returns an event id that depends on parts only, so that what is read
+// or received twice is the same event: an accounting record, a report, a step
+// that is repeated after a crash.
+func StableID(parts ...string) string {
+	text := make([]byte, 0, 512)
+	for _, p := range parts {
+		text = append(text, p...)
+		text = append(text, 0)
+	}
+	sum := sha256.Sum256(text)
+
+	return formatID(binary.BigEndian.Uint64(sum[:]))
+}
+
+// formatID returns the lower 63 bits of n in decimal.
+func formatID(n uint64) string { return strconv.FormatUint(n&(1<<63-1), 10) }

@@ -4,36 +4,36 @@ import (
 	"slices"
 )
 
-// schema is what a type's JSON may hold beside the common fields, and what it
-// has to: the reference's table in section 6. Every type needs its recipient,
-// by address or by hash.
+// schema is what the Ingest API says of one type of event. All types have the
+// common fields and need a recipient, by address or by hash.
 type schema struct {
-	public  string // the event's public name, as [signals] report has it
-	class   string // of [signals] report, where one names several types
-	meaning string // for the documents
-	group   string
-	may     []string
-	must    []string
-	allowed map[string]bool
+	public  string          // public name
+	class   string          // Engagement, Unsubscribe, or empty
+	meaning string          // for the documents
+	group   string          // name of the object within "msys"
+	may     []string        // fields besides the common ones
+	must    []string        // fields that must not be empty
+	allowed map[string]bool // may and common
 }
 
 var (
-	common = []string{
+	commonFields = []string{
 		"type", "event_id", "message_id", "timestamp",
 		"rcpt_to", "rcpt_hash", "rcpt_domain", "subaccount_id",
 	}
-	injection = []string{
+	injectionFields = []string{
 		"binding", "binding_group", "campaign_id", "friendly_from", "msg_from", "msg_size",
 		"open_tracking", "click_tracking", "initial_pixel", "recv_method", "routing_domain",
 		"sending_ip", "subject", "rcpt_meta", "rcpt_tags",
 	}
-	delivery  = join(injection, "delv_method", "num_retries", "queue_time", "ip_address")
-	bounce    = join(delivery, "bounce_class", "error_code", "reason", "raw_reason")
-	open      = []string{"delv_method", "ip_address", "user_agent", "user_agent_parsed", "geo_ip", "is_prefetched"}
-	click     = join(open, "target_link_url", "target_link_name")
-	delivered = []string{"delv_method"}
+	deliveryFields  = join(injectionFields, "delv_method", "num_retries", "queue_time", "ip_address")
+	bounceFields    = join(deliveryFields, "bounce_class", "error_code", "reason", "raw_reason")
+	openFields      = []string{"delv_method", "ip_address", "user_agent", "user_agent_parsed", "geo_ip", "is_prefetched"}
+	clickFields     = join(openFields, "target_link_url", "target_link_name")
+	deliveredFields = []string{"delv_method"}
 )
 
+// join returns a new slice of a and b.
 func join(a []string, b ...string) []string { return append(slices.Clone(a), b...) }
 
 var schemas = map[Type]*schema{
@@ -41,28 +41,28 @@ var schemas = map[Type]*schema{
 		public:  "injection",
 		meaning: "a copy was accepted by the upstream, or is safe in the retry spool",
 		group:   "message_event",
-		may:     injection,
+		may:     injectionFields,
 		must:    []string{"recv_method", "friendly_from"},
 	},
 	Delivery: {
 		public:  "delivery",
 		meaning: "PowerMTA delivered a copy",
 		group:   "message_event",
-		may:     delivery,
-		must:    delivered,
+		may:     deliveryFields,
+		must:    deliveredFields,
 	},
 	Bounce: {
 		public:  "bounce",
 		meaning: "a copy was refused for good, by the upstream or by the receiver",
 		group:   "message_event",
-		may:     bounce,
+		may:     bounceFields,
 		must:    []string{"bounce_class", "raw_reason"},
 	},
 	Delay: {
 		public:  "delay",
 		meaning: "an attempt failed for now and will be repeated",
 		group:   "message_event",
-		may:     bounce,
+		may:     bounceFields,
 		must:    []string{"bounce_class", "raw_reason"},
 	},
 	OutOfBand: {
@@ -97,23 +97,23 @@ var schemas = map[Type]*schema{
 		class:   Engagement,
 		meaning: "the pixel at the end of the message was fetched",
 		group:   "track_event",
-		may:     open,
-		must:    delivered,
+		may:     openFields,
+		must:    deliveredFields,
 	},
 	InitialOpen: {
 		public:  "initial_open",
 		class:   Engagement,
 		meaning: "the pixel at the start of the message was fetched",
 		group:   "track_event",
-		may:     open,
-		must:    delivered,
+		may:     openFields,
+		must:    deliveredFields,
 	},
 	Click: {
 		public:  "click",
 		class:   Engagement,
 		meaning: "a tracked link was followed",
 		group:   "track_event",
-		may:     click,
+		may:     clickFields,
 		must:    []string{"delv_method", "target_link_url", "target_link_name"},
 	},
 	AmpOpen: {
@@ -121,23 +121,23 @@ var schemas = map[Type]*schema{
 		class:   Engagement,
 		meaning: "as open, of the AMP part",
 		group:   "track_event",
-		may:     open,
-		must:    delivered,
+		may:     openFields,
+		must:    deliveredFields,
 	},
 	AmpInitialOpen: {
 		public:  "amp_initial_open",
 		class:   Engagement,
 		meaning: "as initial_open, of the AMP part",
 		group:   "track_event",
-		may:     open,
-		must:    delivered,
+		may:     openFields,
+		must:    deliveredFields,
 	},
 	AmpClick: {
 		public:  "amp_click",
 		class:   Engagement,
 		meaning: "as click, of the AMP part",
 		group:   "track_event",
-		may:     click,
+		may:     clickFields,
 		must:    []string{"delv_method", "target_link_url", "target_link_name"},
 	},
 	LinkUnsubscribe: {
@@ -160,7 +160,7 @@ var schemas = map[Type]*schema{
 func init() {
 	for _, s := range schemas {
 		s.allowed = map[string]bool{}
-		for _, f := range join(common, s.may...) {
+		for _, f := range join(commonFields, s.may...) {
 			s.allowed[f] = true
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/tracking/bounce"
 	"postern/tracking/event"
 	"postern/tracking/token"
 )
@@ -312,7 +313,7 @@ func (r *Report) bounce(e *event.Event, c Recipient) {
 		e.Reason = c.Status + " " + e.Reason
 	}
 	if c.Class == 0 {
-		e.BounceClass = strconv.Itoa(event.ClassUndetermined)
+		e.BounceClass = strconv.Itoa(bounce.Undetermined)
 	}
 }
 
