@@ -6,15 +6,14 @@ import (
 	"unicode/utf8"
 )
 
-// maxLocal and maxDomain bound an address (RFC 5321, section 4.5.3.1), leaving
-// room for what VERP and rewriting make of a local part.
+// Limits on the parts of an address in bytes (RFC 5321, section 4.5.3.1), with room
+// for what VERP and rewriting add to a local part.
 const (
 	maxLocal  = 256
 	maxDomain = 255
 )
 
-// cutAddresses takes addresses out of a text, with the angle brackets around
-// them.
+// cutAddresses replaces the addresses in a text with spaces.
 func cutAddresses(text string) string {
 	if !strings.Contains(text, "@") {
 		return text
@@ -26,7 +25,9 @@ func cutAddresses(text string) string {
 		if text[at] != '@' {
 			continue
 		}
-		start, end := addressStart(text, done, at), addressEnd(text, at+1)
+
+		start := addressStart(text, done, at)
+		end := addressEnd(text, at+1)
 		out.WriteString(text[done:start])
 		out.WriteByte(' ')
 		done = end
@@ -37,7 +38,8 @@ func cutAddresses(text string) string {
 	return out.String()
 }
 
-// addressStart returns where the address begins whose @ is at a position.
+// addressStart returns where the address with its @ at a position begins, which is
+// not before from.
 func addressStart(text string, from, at int) int {
 	from = max(from, at-maxLocal)
 	if at > from && text[at-1] == '"' { // a quoted local part
@@ -58,6 +60,7 @@ func addressStart(text string, from, at int) int {
 	return i
 }
 
+// addressEnd returns where the address ends whose domain begins at from.
 func addressEnd(text string, from int) int {
 	i := from
 	if i < len(text) && text[i] == '[' { // an address literal
@@ -73,13 +76,14 @@ func addressEnd(text string, from int) int {
 		}
 		i += size
 	}
-	for i > from && text[i-1] == '.' { // the end of a sentence
+	for i > from && text[i-1] == '.' { // full stop of the sentence
 		i--
 	}
 
 	return i
 }
 
+// cutAddress splits an address at its last @. Without one both parts are empty.
 func cutAddress(address string) (local, domain string) {
 	i := strings.LastIndexByte(address, '@')
 	if i < 0 {

@@ -6,9 +6,8 @@ import (
 	"golang.org/x/net/publicsuffix"
 )
 
-// blocklists are the domains of those who list senders; reputationPages are
-// pages that explain a listing.
 var (
+	// blocklists are the domains of blocklists of senders.
 	blocklists = map[string]bool{
 		"abuseat.org":          true,
 		"abusix.zone":          true,
@@ -35,6 +34,8 @@ var (
 		"uceprotect.net":       true,
 		"uribl.com":            true,
 	}
+
+	// reputationPages are web servers that explain a listing.
 	reputationPages = map[string]bool{
 		"csi.cloudmark.com":      true,
 		"ipcheck.proofpoint.com": true,
@@ -43,18 +44,19 @@ var (
 	}
 )
 
-// isBlocklist reports whether a host name is that of a list of senders.
+// isBlocklist reports whether a host name is that of a blocklist.
 func isBlocklist(host string) bool {
 	label, _, _ := strings.Cut(strings.ToLower(host), ".")
 
 	return label == "dnsbl" || label == "rbl" || ofBlocklist(host)
 }
 
-// isBlocklistPage reports whether a web server belongs to a list of senders.
+// isBlocklistPage reports whether a web server is that of a blocklist.
 func isBlocklistPage(host string) bool {
 	return reputationPages[strings.ToLower(host)] || ofBlocklist(host)
 }
 
+// ofBlocklist reports whether a host is within the domain of a blocklist.
 func ofBlocklist(host string) bool {
 	registrable, err := publicsuffix.EffectiveTLDPlusOne(strings.TrimSuffix(strings.ToLower(host), "."))
 

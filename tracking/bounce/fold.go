@@ -8,14 +8,15 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// letters are those that do not come apart into a letter and an accent.
+// letters replaces letters that do not decompose into a letter and an accent, and
+// makes one form of quotes and dashes.
 var letters = strings.NewReplacer(
 	"ß", "ss", "ł", "l", "Ł", "L", "ø", "o", "Ø", "O", "đ", "d", "æ", "ae", "œ", "oe", "ı", "i",
 	"’", "'", "‘", "'", "“", `"`, "”", `"`, "„", `"`, "«", `"`, "»", `"`, "–", "-", "—", "-", "‑", "-",
 )
 
-// Fold takes accents off letters and makes one form of quotes and dashes, as the
-// word lists have them. Case stays.
+// Fold removes accents and makes one form of quotes and dashes, as in the word
+// lists. It does not change case.
 func Fold(text string) string {
 	for i := range len(text) {
 		if text[i] >= utf8.RuneSelf {
@@ -26,6 +27,7 @@ func Fold(text string) string {
 	return text
 }
 
+// foldUnicode is Fold for text that is not plain ASCII.
 func foldUnicode(text string) string {
 	text = norm.NFKD.String(letters.Replace(text))
 
@@ -38,8 +40,8 @@ func foldUnicode(text string) string {
 	}, text)
 }
 
-// ideographic reports whether a letter belongs to a script without spaces
-// between words.
+// ideographic reports whether a letter is of a script without spaces between
+// words.
 func ideographic(r rune) bool {
 	if r < 0x0E00 {
 		return false
@@ -49,7 +51,7 @@ func ideographic(r rune) bool {
 		0x3000 <= r && r <= 0x303F // punctuation
 }
 
-// inWord reports whether a rune belongs to a word that has to match as a whole.
+// inWord reports whether a rune is part of a word that must match as a whole.
 func inWord(r rune) bool {
 	return (unicode.IsLetter(r) || unicode.IsDigit(r)) && !ideographic(r)
 }

@@ -9,13 +9,13 @@ import (
 // maxText bounds how much of a reply is searched, in bytes.
 const maxText = 8 << 10
 
-// blocklisted stands for the name of a blocklist in a normalized text.
+// blocklisted replaces the name of a blocklist in normalized text.
 const blocklisted = "dnsbl"
 
-// normalize returns the words of a text: lower case, without accents, one space
-// between them, hyphens and underscores as spaces, camel case apart. Addresses,
-// URLs, host names, IP addresses, ids, quoted subjects and the local part of
-// the recipient are left out.
+// normalize returns the words of a text in lower case and without accents, with
+// one space between them. Words with hyphens or underscores and in camel case are
+// split. Addresses, URLs, host names, IP addresses, ids, quoted subjects and the
+// local part of the recipient are removed.
 func normalize(text, local string) string {
 	text = text[:min(len(text), maxText)]
 	text = cutSubjects(cutAddresses(Fold(text)))
@@ -34,29 +34,34 @@ type normalizer struct {
 	rest  string
 	out   strings.Builder
 
-	last  string // the field before, in lower case
-	count int    // fields that were read
-	paren bool   // an open parenthesis waits for something inside it
+	last  string // previous field in lower case
+	count int    // fields read
+	paren bool   // a parenthesis is open and has no words yet
 }
 
-// next reads one field or delimiter.
+// next reads one field, URL or delimiter.
 func (n *normalizer) next() {
 	c := n.rest[0]
 	switch {
 	case c == '(':
 		n.paren = true
 		n.rest = n.rest[1:]
+
 		return
+
 	case c == ')':
 		if !n.paren {
 			n.out.WriteByte(')')
 		}
 		n.paren = false
 		n.rest = n.rest[1:]
+
 		return
+
 	case isDelimiter(c):
 		n.space()
 		n.rest = n.rest[1:]
+
 		return
 	}
 
@@ -66,29 +71,41 @@ func (n *normalizer) next() {
 		}
 		n.space()
 		n.rest = n.rest[length:]
+
 		return
 	}
 
-	end := strings.IndexFunc(n.rest, func(r rune) bool {
-		return r < utf8.RuneSelf && (isDelimiter(byte(r)) || r == '(' || r == ')')
-	})
-	if end < 0 {
-		end = len(n.rest)
-	}
-	if at := strings.Index(n.rest[:end], "..."); at > 0 { // denied...7d39d5299584
-		end = at
-	}
-	if at := end - 1; at > 0 && strings.HasPrefix(n.rest[at:], "://") { // see:https://
-		for at > 0 && isAlphanumeric(n.rest[at-1]) {
-			at--
-		}
-		end = max(at, 1)
-	}
+	end := fieldEnd(n.rest)
 	field := n.rest[:end]
 	n.rest = n.rest[end:]
 	n.field(field)
 }
 
+// fieldEnd returns the length of the field at the beginning of a text.
+func fieldEnd(text string) int {
+	end := strings.IndexFunc(text, func(r rune) bool {
+		return r < utf8.RuneSelf && (isDelimiter(byte(r)) || r == '(' || r == ')')
+	})
+	if end < 0 {
+		end = len(text)
+	}
+
+	if at := strings.Index(text[:end], "..."); at > 0 { // denied...7d39d5299584
+		end = at
+	}
+
+	at := end - 1
+	if at > 0 && strings.HasPrefix(text[at:], "://") { // see:https://
+		for at > 0 && isAlphanumeric(text[at-1]) {
+			at--
+		}
+		end = max(at, 1)
+	}
+
+	return end
+}
+
+// isDelimiter reports whether a byte separates fields.
 func isDelimiter(c byte) bool {
 	switch c {
 	case ' ', '\t', '\r', '\n', '<', '>', '[', ']', '{', '}', '"', ',', ';', '|', '=', '`', '/', '\\', '_':
@@ -98,6 +115,7 @@ func isDelimiter(c byte) bool {
 	return c < ' '
 }
 
+// isAlphanumeric reports whether a byte is an ASCII letter or digit.
 func isAlphanumeric(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
 }
@@ -109,18 +127,20 @@ func (n *normalizer) space() {
 	}
 }
 
-// field writes the words of a field, unless it is a name.
+// field writes the words of a field unless it is a name.
 func (n *normalizer) field(field string) {
 	n.count++
 	last := n.last
 	n.last = strings.ToLower(strings.Trim(field, ".:'"))
 
-	if code, rest, ok := strings.Cut(field, "-"); ok && isReplyCode(code) { // a further line of a reply
+	// The code of each line of a reply but the last ends with a hyphen. After the
+	// first line it repeats, with or without a status code.
+	if code, rest, ok := strings.Cut(field, "-"); ok && isReplyCode(code) {
 		field = rest
 		switch {
 		case n.count == 1:
 			n.out.WriteString(code + " ")
-		case strings.Trim(rest, "0123456789.") == "": // with its status code
+		case strings.Trim(rest, "0123456789.") == "":
 			return
 		}
 	}
@@ -142,7 +162,7 @@ func (n *normalizer) field(field string) {
 	n.words(field)
 }
 
-// words writes a field as words.
+// words writes the words of a field.
 func (n *normalizer) words(field string) {
 	if n.paren {
 		n.paren = false
@@ -170,16 +190,17 @@ func (n *normalizer) words(field string) {
 	}
 }
 
-// join ends a part of a compound word; e-mail is one word.
+// join ends a part of a compound word. "e-mail" is one word.
 func (n *normalizer) join() {
 	if s := n.out.String(); s == "e" || strings.HasSuffix(s, " e") {
 		return
 	}
+
 	n.space()
 }
 
-// host writes the mark of a blocklist, where a host name is that of one and
-// stands where replies name theirs.
+// host writes the mark of a blocklist if a host name is that of a blocklist and
+// last is a word behind which replies name the one they use.
 func (n *normalizer) host(word, last string) {
 	switch last {
 	case "using", "in", "on", "by", "at", "via", "see", "visit":
@@ -189,30 +210,32 @@ func (n *normalizer) host(word, last string) {
 	}
 }
 
-// mark writes that a blocklist is named.
+// mark writes the word that replaces the name of a blocklist.
 func (n *normalizer) mark() {
 	n.space()
 	n.out.WriteString(blocklisted)
 	n.space()
 }
 
-// addressFollows reports whether an IP address in brackets comes next, as
-// behind the name of a host.
+// addressFollows reports whether an IP address in brackets or parentheses is next,
+// as it is behind the name of a host.
 func (n *normalizer) addressFollows() bool {
 	rest := strings.TrimLeft(n.rest, " ")
 	if len(rest) < 2 || rest[0] != '[' && rest[0] != '(' {
 		return false
 	}
-	inside, _, ok := strings.Cut(rest[1:min(len(rest), 64)], string(map[byte]byte{'[': ']', '(': ')'}[rest[0]]))
+
+	closing := string(quotation[rest[0]])
+	inside, _, ok := strings.Cut(rest[1:min(len(rest), 64)], closing)
 
 	return ok && isIP(inside)
 }
 
-// minID is the length in bytes from which a word of letters and digits is taken
-// for an id of a message, session or queue.
+// minID is the least length in bytes of a word that may be the id of a message,
+// session or queue.
 const minID = 10
 
-// isID reports whether a word is an id rather than something to read.
+// isID reports whether a word is an id: long, and with several digits.
 func isID(word string) bool {
 	if len(word) < minID {
 		return false
@@ -228,8 +251,8 @@ func isID(word string) bool {
 	return digits >= 3
 }
 
-// isReplyCode reports whether a word is the code of a reply (RFC 5321, section
-// 4.2.1) that refuses.
+// isReplyCode reports whether a word is the code of a negative reply (RFC 5321,
+// section 4.2.1).
 func isReplyCode(word string) bool {
 	return len(word) == 3 && (word[0] == '4' || word[0] == '5') && strings.Trim(word, "0123456789") == ""
 }

@@ -4,9 +4,9 @@ import (
 	"strings"
 )
 
-// strongStatus are enhanced status codes (RFC 3463, RFC 7505), without their
-// class, that say more than the words beside them usually do. Hard ones yield to
-// words that give another reason: 550 5.1.1 message identified as spam.
+// strongStatus are the enhanced status codes (RFC 3463, RFC 7505), without their
+// class, that usually say more than the words beside them. Hard ones count less
+// than words that give another reason: 550 5.1.1 message identified as spam.
 var strongStatus = map[string]Verdict{
 	"1.1":  {InvalidRecipient, true},
 	"1.2":  {DNSFailure, true},
@@ -19,7 +19,7 @@ var strongStatus = map[string]Verdict{
 	"3.4":  {TooLarge, false},
 }
 
-// weakStatus are codes that servers use for many reasons: words come first.
+// weakStatus are codes that servers use for many reasons, so words count more.
 var weakStatus = map[string]Verdict{
 	"1.3":   {InvalidRecipient, true},
 	"1.4":   {SoftBounce, false},
@@ -52,19 +52,21 @@ var weakStatus = map[string]Verdict{
 	"7.18":  {DNSFailure, true},       // and the domain
 }
 
-// weakSubjects are the subjects of codes that weakStatus does not list.
+// weakSubjects are the subjects of the codes that are not in weakStatus.
 var weakSubjects = map[string]Verdict{
 	"2": {SoftBounce, false},
 	"6": {SpamContent, false},
 	"7": {MailBlock, false},
 }
 
-// byStatus returns what a status code says, without its class; ok is false where
-// it says nothing.
+// byStatus returns the verdict for a status code without its class; ok is false if
+// nothing is known of it.
 func byStatus(detail string) (v Verdict, ok bool) {
-	if v, ok = weakStatus[detail]; ok {
+	v, ok = weakStatus[detail]
+	if ok {
 		return v, true
 	}
+
 	subject, _, _ := strings.Cut(detail, ".")
 	v, ok = weakSubjects[subject]
 

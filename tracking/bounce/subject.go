@@ -4,16 +4,16 @@ import (
 	"strings"
 )
 
-// subjectNames are how a field that holds a subject is called.
+// subjectNames are the names of the subject field in several languages.
 var subjectNames = []string{
 	"subject", "betreff", "objet", "asunto", "oggetto", "onderwerp", "assunto", "temat", "тема", "件名", "主题", "主旨",
 }
 
-// cutSubjects takes out what stands in quotes or up to the end of the line
-// behind the word "subject" and its translations.
+// cutSubjects removes subjects: what follows the word "subject" or a translation,
+// in quotes or up to the end of the line.
 func cutSubjects(text string) string {
 	low := strings.ToLower(text)
-	if len(low) != len(text) { // some letters change their length
+	if len(low) != len(text) { // some letters have another length in lower case
 		text = low
 	}
 
@@ -28,6 +28,7 @@ func cutSubjects(text string) string {
 	return text
 }
 
+// cutSubject removes the subjects behind one name; low is text in lower case.
 func cutSubject(text, low, name string) string {
 	var out strings.Builder
 	done := 0
@@ -36,11 +37,13 @@ func cutSubject(text, low, name string) string {
 		if i < 0 {
 			break
 		}
+
 		start := done + i + len(name)
 		end := start
 		if boundary(low, done+i) {
 			end = subjectEnd(text, start)
 		}
+
 		out.WriteString(text[done:start])
 		done = end
 	}
@@ -49,7 +52,8 @@ func cutSubject(text, low, name string) string {
 	return out.String()
 }
 
-// subjectEnd returns where a quoted subject ends that may begin at a position.
+// subjectEnd returns where the subject ends that begins at a position, or the
+// position itself if there is none.
 func subjectEnd(text string, from int) int {
 	i := skipBlanks(text, from)
 	colon := i < len(text) && text[i] == ':'
@@ -70,6 +74,7 @@ func subjectEnd(text string, from int) int {
 	if !colon {
 		return from
 	}
+
 	if end := strings.IndexByte(text[i:], '\n'); end >= 0 {
 		return i + end
 	}
@@ -77,9 +82,11 @@ func subjectEnd(text string, from int) int {
 	return len(text)
 }
 
-// quotation are the marks around a subject.
+// quotation maps opening to closing quotation marks of subjects.
 var quotation = map[byte]byte{'"': '"', '\'': '\'', '(': ')', '[': ']', '<': '>'}
 
+// skipBlanks returns the position of the first byte from i on that is not a space
+// or tab.
 func skipBlanks(text string, i int) int {
 	for i < len(text) && (text[i] == ' ' || text[i] == '\t') {
 		i++
