@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	"regexp"
 	"strings"
 )
@@ -111,4 +112,21 @@ func cutReturned(text string) (notice, returned string) {
 	}
 
 	return text, ""
+}
+
+// dedent takes off each line of a message that a notice shows indented what
+// stands in front of its first one.
+func dedent(message []byte) []byte {
+	first := bytes.TrimLeft(message, " \t")
+	indent := message[:len(message)-len(first)]
+	if line, _ := cutLine(first); len(indent) == 0 || !headerLine.Match(line) && !bytes.HasPrefix(line, []byte("From ")) {
+		return message
+	}
+
+	var out []byte
+	for line := range bytes.Lines(message) {
+		out = append(out, bytes.TrimPrefix(line, indent)...)
+	}
+
+	return out
 }

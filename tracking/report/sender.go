@@ -151,58 +151,6 @@ func (m *structure) fromGateway() bool {
 	return noticeSubject.MatchString(subject) || failureWords.in(subject)
 }
 
-// isReport reports whether a mail is a multipart/report (RFC 6522).
-func (m *structure) isReport() bool {
-	t, _, _ := m.header.ContentType()
-
-	return strings.EqualFold(t, "multipart/report")
-}
-
-// reportType is the parameter that says what a multipart/report reports.
-func (m *structure) reportType() string {
-	if !m.isReport() {
-		return ""
-	}
-	_, params, _ := m.header.ContentType()
-
-	return strings.ToLower(params["report-type"])
-}
-
-// forwardedSubject begins the subject of what a person passes on or answers.
-var forwardedSubject = regexp.MustCompile(`(?i)^\s*` + anyOf(
-	"fwd?", "wg", "tr", "rv", "enc", "i", "doorst", "pd", "转发", "轉寄", "转寄", "転送",
-	"re", "aw", "antw", "sv", "vs", "rif", "r", "res", "odp", "回复", "回覆", "答复", "返信",
-) + `\s*[:：]`)
-
-// passedOn reports whether a person sends on or answers what a mail system
-// wrote: such a mail speaks of nothing that was sent back here.
-func (m *structure) passedOn() bool {
-	return m.isForward() || !m.from().isDaemon() && !m.isAutomatic() && !m.from().isRobot()
-}
-
-// isForward reports whether a mail says that it is passed on or an answer.
-func (m *structure) isForward() bool {
-	if m.from().isDaemon() {
-		return false
-	}
-
-	for _, name := range []string{"Resent-From", "Resent-Sender", "Resent-To", "Resent-Date", "X-Forwarded-Message-Id"} {
-		if m.header.Has(name) {
-			return true
-		}
-	}
-
-	return forwardedSubject.MatchString(m.get("Subject"))
-}
-
-// isAutomatic reports whether a program says that it made the mail (RFC 3834,
-// section 5), or the null return path does (RFC 5321, section 4.5.5).
-func (m *structure) isAutomatic() bool {
-	auto := keyword(m.get("Auto-Submitted"))
-
-	return auto != "" && auto != "no" || m.hasNullPath() || m.header.Has("X-Failed-Recipients")
-}
-
 func (m *structure) hasNullPath() bool {
 	return strings.ReplaceAll(m.header.Get("Return-Path"), " ", "") == "<>"
 }
@@ -219,55 +167,4 @@ var gatewayNames = regexp.MustCompile(`daemon|antivirus|virus|gateway|imss|scann
 // isRobot reports whether the address looks like a program's.
 func (s sender) isRobot() bool {
 	return robotNames.MatchString(s.local) || gatewayNames.MatchString(s.local)
-}
-
-// hasStatus reports whether a part for machines says what became of a message
-// (RFC 3464).
-func (m *structure) hasStatus() bool {
-	for _, p := range m.parts {
-		if p.isStatus() {
-			return true
-		}
-	}
-
-	return false
-}
-
-// isRefusal reports whether a message disposition notification says that a
-// program refused the message, as the filter of a mailbox does (RFC 5429,
-// section 2.1).
-func (m *structure) isRefusal() bool {
-	_, why, _ := strings.Cut(m.get("Auto-Submitted"), "(")
-	if keyword(m.get("Auto-Submitted")) != "auto-replied" || !strings.HasPrefix(strings.ToLower(why), "rejected") {
-		return false
-	}
-
-	for _, p := range m.parts {
-		if p.isDisposition() && automaticDeletion.Match(p.body) {
-			return true
-		}
-	}
-
-	return false
-}
-
-var automaticDeletion = regexp.MustCompile(`(?im)^Disposition:\s*automatic-action/MDN-sent-automatically;\s*deleted\b`)
-
-// isReceipt reports whether a mail is a message disposition notification (RFC
-// 8098): a receipt for a message that was delivered.
-func (m *structure) isReceipt() bool {
-	if m.isRefusal() {
-		return false
-	}
-	if m.reportType() == "disposition-notification" {
-		return true
-	}
-
-	for _, p := range m.parts {
-		if p.isDisposition() {
-			return true
-		}
-	}
-
-	return false
 }
