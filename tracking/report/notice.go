@@ -31,62 +31,120 @@ var permanentWords = []string{
 	"giving up",
 }
 
+// noticeText is the text of what may be a notice, and who says it.
+type noticeText struct {
+	shown    string // the system's own words, without the returned message
+	byDaemon bool   // the sender is a mail system
+	failed   bool   // mail failed, in known words
+	delayed  bool   // mail may still be delivered, in known words
+}
+
 // notice reads a bounce in the words of a mail system.
 func (r *Report) notice(m *structure) bool {
+	n, ok := r.readNotice(m)
+	if !ok {
+		return false
+	}
+	if !n.isAboutFailure(m) {
+		return n.byDaemon && r.nested()
+	}
+	if !n.isBelievable(m) {
+		return false
+	}
+
+	kind := n.kind()
+	found := failedOnly(noticeRecipients(n.shown), m.get("X-Failed-Recipients"))
+	if len(found) == 0 && r.nested() {
+		return true
+	}
+	if len(found) == 0 {
+		found = r.otherRecipients(m, n.shown)
+	}
+
+	// Without a recipient known words are not enough: people write such words, too.
+	if len(found) == 0 {
+		if !n.failed || !strongReply.MatchString(n.shown) && !m.from().isMailer() {
+			return false
+		}
+
+		r.Kind = kind
+		r.unnamed = Recipient{Kind: kind, Diagnostic: noticeReply(n.shown)}
+
+		return true
+	}
+
+	r.addNoticed(found, kind, n.shown)
+
+	return true
+}
+
+// readNotice reads the text of a mail. It returns false if the sender is not a
+// mail system or a gateway. What follows the notice is the returned message,
+// unless the mail has that in a part of its own.
+func (r *Report) readNotice(m *structure) (noticeText, bool) {
 	byDaemon := fromMailSystem(m) || strings.Contains(strings.ToLower(m.get("Subject")), "loop alert")
 	if !byDaemon && !m.fromGateway() {
-		return false
+		return noticeText{}, false
 	}
 
 	shown, behind := cutReturned(m.text())
 	if r.returned == nil && behind != "" {
 		r.setReturned([]byte(behind))
 	}
+
 	shown = r.ownWords(shown)
 	subject := folded(r.cutSubject(m.get("Subject")))
 	low := folded(shown)
 
-	failed := failureWords.in(subject) || failureWords.in(low)
-	delayed := delayWords.in(subject) || delayWords.in(low)
-	if !failed && !delayed && !m.header.Has("X-Failed-Recipients") && !smtpDialogue.MatchString(shown) {
-		return byDaemon && r.nested()
-	}
-	quotesServer := smtpDialogue.MatchString(shown) || strongReply.MatchString(shown)
-	if !byDaemon && !quotesServer && !gatewayNames.MatchString(m.from().local) {
-		return false // a person could write such words
+	return noticeText{
+		shown:    shown,
+		byDaemon: byDaemon,
+		failed:   failureWords.in(subject) || failureWords.in(low),
+		delayed:  delayWords.in(subject) || delayWords.in(low),
+	}, true
+}
+
+// isAboutFailure reports whether the notice is about mail that was not delivered.
+func (n noticeText) isAboutFailure(m *structure) bool {
+	return n.failed || n.delayed || m.header.Has("X-Failed-Recipients") || smtpDialogue.MatchString(n.shown)
+}
+
+// isBelievable reports whether the notice could not be the words of a person: it
+// is from a mail system or a gateway, or quotes a server.
+func (n noticeText) isBelievable(m *structure) bool {
+	return n.byDaemon || smtpDialogue.MatchString(n.shown) || strongReply.MatchString(n.shown) ||
+		gatewayNames.MatchString(m.from().local)
+}
+
+// kind returns whether the notice is about a bounce or a delay.
+func (n noticeText) kind() Kind {
+	if n.delayed && !containsAny(folded(n.shown), permanentWords) {
+		return Delay
 	}
 
-	kind := Bounce
-	if delayed && !containsAny(low, permanentWords) {
-		kind = Delay
-	}
+	return Bounce
+}
 
-	found := failedOnly(noticeRecipients(shown), m.get("X-Failed-Recipients"))
-	if len(found) == 0 && r.nested() {
-		return true
-	}
-	if len(found) == 0 {
-		found = r.otherRecipients(m, shown)
-	}
-	if len(found) == 0 {
-		return failed && (strongReply.MatchString(shown) || m.from().isMailer()) && r.nameless(kind, shown)
-	}
-
-	reply, labelled := noticeReply(shown), labelledReason(shown)
+// addNoticed adds the recipients that a notice names. Those of which it says
+// nothing get the reason or the reply that it gives for all.
+func (r *Report) addNoticed(found []Recipient, kind Kind, shown string) {
+	reply := noticeReply(shown)
+	labelled := labelledReason(shown)
 	for _, c := range found {
 		c.Kind = kind
 		if labelled != "" && reply == "" && (c.Diagnostic == "" || c.isContext) {
-			c.Diagnostic, c.isContext = labelled, false
+			c.Diagnostic = labelled
+			c.isContext = false
 		}
+
 		codeless := replyCode(c.Diagnostic) == "" && cleanStatus(c.Diagnostic) == ""
 		if reply != "" && (c.Diagnostic == "" || codeless && len(found) == 1) {
 			c.Diagnostic = strings.TrimSpace(c.Diagnostic + " " + reply)
 		}
 		r.add(c)
 	}
-	r.Kind = kind
 
-	return true
+	r.Kind = kind
 }
 
 // failedOnly leaves out addresses that a notice names beside those that its
@@ -124,15 +182,6 @@ func (r *Report) nested() bool {
 	if inner := m.returned(); inner != nil {
 		r.setReturned(inner)
 	}
-
-	return true
-}
-
-// nameless takes a notice without a recipient for a bounce. Words alone are not
-// enough for that: people write such words, too.
-func (r *Report) nameless(kind Kind, shown string) bool {
-	r.Kind = kind
-	r.unnamed = Recipient{Kind: kind, Diagnostic: noticeReply(shown)}
 
 	return true
 }
