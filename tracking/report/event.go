@@ -9,9 +9,8 @@ import (
 	"postern/tracking/event"
 )
 
-// Event makes the event of a report about a copy of ours; nil where it makes
-// none. A copy has one recipient, so there is one event, whatever addresses
-// its journey led through.
+// Event returns the event of a report about a copy, or nil if it has none. A copy
+// has one recipient, so there is one event, whatever addresses the report names.
 func (r *Report) Event(f Found, now time.Time) *event.Event {
 	e := &event.Event{
 		MessageID:    f.ID.String(),
@@ -23,10 +22,12 @@ func (r *Report) Event(f Found, now time.Time) *event.Event {
 	c := r.recipient(f.Recipient)
 	switch {
 	case r.Kind == Bounce:
-		e.Type, e.RecvMethod = event.OutOfBand, "esmtp"
-		r.bounce(e, c)
+		e.Type = event.OutOfBand
+		e.RecvMethod = "esmtp"
+		c.fillBounce(e)
 	case r.Kind == Complaint && event.IsComplaint(r.FeedbackType):
-		e.Type, e.FeedbackType = event.SpamComplaint, r.FeedbackType
+		e.Type = event.SpamComplaint
+		e.FeedbackType = r.FeedbackType
 		e.ReportBy = event.Clip(r.ReportingMTA, 256)
 		e.ReportTo = event.Clip(r.ReportedTo, 256)
 		e.UserString = event.Clip(r.UserAgent, 256)
@@ -35,8 +36,8 @@ func (r *Report) Event(f Found, now time.Time) *event.Event {
 		return nil
 	}
 
-	// Whoever got one copy could name anybody in a report about it: what is
-	// sealed in the copy's own token counts first.
+	// Whoever got one copy could name anybody in a report about it. The recipient
+	// sealed in the token of the copy counts more.
 	e.RcptTo = f.Recipient
 	if e.RcptTo == "" {
 		e.RcptTo = c.Address()
@@ -58,9 +59,15 @@ func (r *Report) Event(f Found, now time.Time) *event.Event {
 	return e
 }
 
-// bounce says in an event what a report says of a recipient.
-func (r *Report) bounce(e *event.Event, c Recipient) {
-	e.ErrorCode, e.BounceClass = c.ReplyCode, strconv.Itoa(c.Class)
+// fillBounce sets the fields of a bounce in an event.
+func (c Recipient) fillBounce(e *event.Event) {
+	e.ErrorCode = c.ReplyCode
+
+	e.BounceClass = strconv.Itoa(c.Class)
+	if c.Class == 0 {
+		e.BounceClass = strconv.Itoa(bounce.Undetermined)
+	}
+
 	e.RawReason = c.Diagnostic
 	if e.RawReason == "" {
 		e.RawReason = c.Status
@@ -73,13 +80,10 @@ func (r *Report) bounce(e *event.Event, c Recipient) {
 	if c.Status != "" && !strings.Contains(e.Reason, c.Status) {
 		e.Reason = c.Status + " " + e.Reason
 	}
-	if c.Class == 0 {
-		e.BounceClass = strconv.Itoa(bounce.Undetermined)
-	}
 }
 
-// recipient is what the report says of the one whom the copy was for, else of
-// the first one of the report's own kind.
+// recipient returns what the report says of the sealed recipient, or else of the
+// first one of the report's own kind.
 func (r *Report) recipient(sealed string) Recipient {
 	var first *Recipient
 	for i := range r.Recipients {
@@ -87,6 +91,7 @@ func (r *Report) recipient(sealed string) Recipient {
 		if c.Kind != r.Kind {
 			continue
 		}
+
 		if sealed != "" && (strings.EqualFold(c.Original, sealed) || strings.EqualFold(c.Final, sealed)) {
 			return *c
 		}
@@ -94,6 +99,7 @@ func (r *Report) recipient(sealed string) Recipient {
 			first = c
 		}
 	}
+
 	if first != nil {
 		return *first
 	}
@@ -101,12 +107,12 @@ func (r *Report) recipient(sealed string) Recipient {
 	return r.unnamed
 }
 
-// maxClockLag bounds how old a report's own date may be to be believed: events
-// over 24 h old are refused by the service.
+// maxClockLag is how old the date of a report may be to be used. The Ingest API
+// refuses events that are older than 24 hours.
 const maxClockLag = 12 * time.Hour
 
-// when is the date of the report, where it can be: not before the message, not
-// in the future, not long ago.
+// when returns the date of the report, or now if the date cannot be right: before
+// the message was sent, in the future, or long ago.
 func (r *Report) when(sent, now time.Time) time.Time {
 	if r.Date.Before(sent) || r.Date.After(now) || now.Sub(r.Date) > maxClockLag {
 		return now
@@ -115,8 +121,8 @@ func (r *Report) when(sent, now time.Time) time.Time {
 	return r.Date
 }
 
-// eventID depends on what the event says alone, so that a report that comes in
-// twice is one event.
+// eventID returns an id that depends only on what the event says, so that a report
+// that is received twice is one event.
 func eventID(e *event.Event, status string) string {
 	return event.StableID(string(e.Type), e.MessageID, strings.ToLower(e.RcptTo), status, e.FeedbackType)
 }

@@ -9,8 +9,8 @@ import (
 	"postern/tracking/event"
 )
 
-// judge gives each recipient its class. What the notice says around is asked
-// where there is one recipient alone: of several, it could be about any.
+// judge sets the class of each recipient. The rest of the notice is used only if
+// there is one recipient; of several, it could be about any.
 func (r *Report) judge(m *structure) {
 	if r.Kind != Bounce && r.Kind != Delay {
 		for i := range r.Recipients {
@@ -24,6 +24,7 @@ func (r *Report) judge(m *structure) {
 	shown, _ := cutReturned(text)
 	shown = quotes.ReplaceAllString(r.ownWords(shown), " ")
 	at := sync.OnceValue(func() command { return refusedAt(text) })
+
 	for i := range r.Recipients {
 		r.Recipients[i].judge(r.ownWords(r.Recipients[i].Diagnostic), at)
 	}
@@ -36,39 +37,45 @@ func (r *Report) judge(m *structure) {
 	}
 }
 
-// lookAround asks the notice where the diagnostic says nothing that is known:
-// first the server's reply that it quotes, then its own words, which never make
-// a hard bounce.
+// lookAround uses the notice if nothing is known of what the diagnostic says: first
+// the reply of the server that it quotes, then its own words, which never mean a
+// hard bounce.
 func (c *Recipient) lookAround(shown string) {
 	v := bounce.Verdict{Class: c.Class, Hard: c.Hard}
 	if c.Kind != Bounce && c.Kind != Delay || !v.Vague() || c.doubted {
 		return
 	}
 
-	if reply := noticeReply(shown); strongReply.MatchString(reply) {
-		if said := bounce.Words(event.Clip(reply, maxDiagnostic), c.Address()); said.Found && !said.Vague() {
-			c.Class, c.Hard = said.Class, said.Hard && c.Kind == Bounce && !strings.HasPrefix(c.Status, "4")
+	reply := noticeReply(shown)
+	if strongReply.MatchString(reply) {
+		said := bounce.Words(event.Clip(reply, maxDiagnostic), c.Address())
+		if said.Found && !said.Vague() {
+			c.Class = said.Class
+			c.Hard = said.Hard && c.Kind == Bounce && !strings.HasPrefix(c.Status, "4")
+
 			return
 		}
 	}
 
-	if around := soft(bounce.Words(event.Clip(shown, maxDiagnostic), c.Address())); !around.Vague() {
+	around := soft(bounce.Words(event.Clip(shown, maxDiagnostic), c.Address()))
+	if !around.Vague() {
 		c.Class = around.Class
 	}
 }
 
-// reason is a diagnostic as an event has it: on one line, and no longer than is
-// of use.
+// reason returns a diagnostic on one line, cut to maxReason bytes.
 func reason(diagnostic string) string { return event.Clip(oneLine(diagnostic), maxReason) }
 
-// bareRefusal names the recipient, and no reason.
+// bareRefusal matches a reply that names the recipient and no reason.
 var bareRefusal = regexp.MustCompile(`(?i)^(?:reason: )?5\d\d (?:5\.\d+\.\d+ )?` +
 	`<?(?:` + addr + `)>?:? (?:recipient )?(?:address )?rejected\.?$`)
 
+// unknownUser matches replies that say that the recipient does not exist.
 var unknownUser = regexp.MustCompile(`(?i)user unknown|unknown user`)
 
-// judge fills in what follows from status and words. said is the diagnostic
-// without what the sender wrote; refused returns the command that was.
+// judge sets the status, the reply code and the class of a recipient. said is the
+// diagnostic without what the sender wrote; refused returns the command that the
+// notice says was refused.
 func (c *Recipient) judge(said string, refused func() command) {
 	c.Diagnostic = reason(c.Diagnostic)
 	if c.Kind != Bounce && c.Kind != Delay {
@@ -79,58 +86,77 @@ func (c *Recipient) judge(said string, refused func() command) {
 		c.ReplyCode = replyCode(c.Diagnostic)
 	}
 	c.Status = bestStatus(c.Status, c.Diagnostic)
-	said = quotes.ReplaceAllString(said, " ")
 
+	said = quotes.ReplaceAllString(said, " ")
 	server := serverText(said)
-	v := bounce.Classify(bounce.Refusal{Status: c.Status, Text: server, Recipient: c.Address()})
+	v := c.classify(said, server)
+
+	if v.Hard || c.Status == otherAddress {
+		at := refusedAt(event.Clip(said, maxReason))
+		if at == commandUnknown {
+			at = refused()
+		}
+
+		hard := v.Hard
+		v = c.doubt(v, server, at)
+		c.doubted = hard && !v.Hard
+	}
+
+	c.Class = v.Class
+	c.Hard = v.Hard && c.Kind == Bounce
+}
+
+// classify returns the verdict on what is said of a recipient; server is the part
+// of it that the refusing server wrote. Words without any code mean a hard bounce
+// only if they are those of a mail system.
+func (c *Recipient) classify(said, server string) bounce.Verdict {
+	v := bounce.Classify(bounce.Refusal{
+		Status:    c.Status,
+		Text:      server,
+		Recipient: c.Address(),
+	})
 	words := bounce.Words(said, c.Address())
 	codeless := c.Status == "" && c.ReplyCode == ""
+
 	if c.isContext && c.Status == "" || codeless && words.Loose {
 		v = soft(words)
 	}
 	if v.Vague() && bareRefusal.MatchString(c.Diagnostic) {
 		v = bounce.Verdict{Class: bounce.InvalidRecipient, Hard: true}
 	}
-
 	if codeless && v.Hard && v.Class == bounce.InvalidRecipient && !namesReason(said) {
 		v = bounce.Verdict{Class: bounce.SoftBounce}
 	}
-	if v.Hard || c.Status == otherAddress {
-		at := refusedAt(event.Clip(said, maxReason))
-		if at == commandUnknown {
-			at = refused()
-		}
-		hard := v.Hard
-		v = c.doubt(v, server, at)
-		c.doubted = hard && !v.Hard
-	}
-	c.Class, c.Hard = v.Class, v.Hard && c.Kind == Bounce
+
+	return v
 }
 
-// otherAddress is the status of an address that is wrong, the server does not
-// say how (RFC 3463, section 3.2): the recipient's, where RCPT was refused.
+// otherAddress is the status of an address that is wrong in a way that the server
+// does not say (RFC 3463, section 3.2). If RCPT was refused it is the recipient's.
 const otherAddress = "5.1.0"
 
-// namesReason reports whether words without a code are a mail system's own.
+// namesReason reports whether words without a code are those of a mail system.
 func namesReason(said string) bool {
 	return reasonLabel.MatchString(said) || ownDirectory.MatchString(folded(said))
 }
 
-// ownDirectory is how mail systems older than codes say that a name is not in the
-// directory of their own: Exchange 5.5, Domino, vpopmail, IMail. What else is said
-// without a code may be a filter's word or a gateway's guess.
+// ownDirectory is how mail systems from before status codes say that a name is not
+// in their own directory: Exchange 5.5, Domino, vpopmail, IMail. Anything else that
+// is said without a code may come from a filter, or be the guess of a gateway.
 var ownDirectory = regexp.MustCompile(anyOf(
 	`unknown (?:(?:local|virtual) )?(?:user|recipient|mailbox|local[ -]part)`, "recipient name is not recognized",
 	"not listed in", "(?:mailbox|user|account) here by that name", "by that name here",
 	"invalid final delivery", "no valid recipient", `\(user not found\)`, "宛先の.{1,30}見つかりませ",
 ))
 
-// doubt returns what a verdict comes to at the command that was refused. Before
-// RCPT no recipient is refused. "User unknown" may not mean that: in answer to
-// the message, the recipient having been accepted, filters of the
-// recipient's own refuse so; those of mobile providers do so in words of their
-// own. Beside a status by which the mailbox exists (RFC 3463, section 3.3) it
-// needs a refused RCPT to count.
+// doubt corrects a verdict by the command that was refused:
+//
+//   - Before RCPT no recipient is refused.
+//   - "User unknown" in reply to the message comes from a filter, because the
+//     recipient was accepted before. Filters of mobile providers have words of
+//     their own for it.
+//   - "User unknown" with a status which means that the mailbox exists (RFC 3463,
+//     section 3.3) counts only if RCPT was refused.
 func (c *Recipient) doubt(v bounce.Verdict, server string, at command) bounce.Verdict {
 	vague := c.Status == "" || vagueness(c.Status) > 0
 
@@ -156,18 +182,17 @@ func (c *Recipient) doubt(v bounce.Verdict, server string, at command) bounce.Ve
 	return v
 }
 
-// filterReply is how filters of mobile providers refuse without an enhanced
-// status, the recipient's address last.
+// filterReply is how filters of mobile providers refuse: without a status code, and
+// with the address of the recipient at the end.
 var filterReply = regexp.MustCompile(`(?i)^550 (?:unknown user (?:` + addr + `)|: user unknown)\s*$`)
 
-// serverText is the part of a diagnostic that the refusing server wrote, where
-// what is known of it says something: the mail system in front has labels of its
-// own (5.1.0 - Unknown address error 550-'5.7.1 ... Access denied').
+// serverText returns the part of a diagnostic that the refusing server wrote if it
+// has known words, and otherwise all of it. The mail system that wrote the report
+// adds labels of its own (5.1.0 - Unknown address error 550-'5.7.1 ... Access
+// denied').
 func serverText(diagnostic string) string {
-	if own := transcribed(diagnostic); own != "" {
-		if said := bounce.Words(own, ""); said.Found && !said.Vague() {
-			return own
-		}
+	if own := transcribed(diagnostic); saysSomething(own) {
+		return own
 	}
 
 	at := replyWithStatus.FindStringSubmatchIndex(diagnostic)
@@ -175,21 +200,27 @@ func serverText(diagnostic string) string {
 		return diagnostic
 	}
 
-	own := diagnostic[at[2]:]
-	if said := bounce.Words(own, ""); said.Found && !said.Vague() {
+	if own := diagnostic[at[2]:]; saysSomething(own) {
 		return own
 	}
 
 	return diagnostic
 }
 
-// transcript is how Sendmail and its kin quote the server's reply; what they add
-// to it is their own guess: "550 5.1.1 ... User unknown" to any refusal of RCPT,
-// "554 5.0.0 Service unavailable" to one of DATA.
+// saysSomething reports whether a text has known words that give a reason.
+func saysSomething(text string) bool {
+	said := bounce.Words(text, "")
+
+	return said.Found && !said.Vague()
+}
+
+// transcript is how Sendmail and programs like it quote the reply of a server. What
+// they add is their guess: "550 5.1.1 ... User unknown" for any refusal of RCPT,
+// "554 5.0.0 Service unavailable" for one of DATA.
 var transcript = regexp.MustCompile(`(?m)^\s*\(reason: ([45]\d\d[ -][^\n]*)\)\s*$|^\s*<<<[ \t]*([45]\d\d[ -][^\n]*)$`)
 
-// transcribed returns the first reply that a transcript quotes, its lines joined,
-// or "".
+// transcribed returns the first reply that a transcript quotes, with its lines
+// joined, or "".
 func transcribed(diagnostic string) string {
 	if !strings.Contains(diagnostic, "<<<") && !strings.Contains(diagnostic, "(reason:") {
 		return ""
@@ -198,11 +229,10 @@ func transcribed(diagnostic string) string {
 	reply := ""
 	for _, m := range transcript.FindAllStringSubmatch(diagnostic, maxReplyLines) {
 		line := m[1] + m[2]
-		code, text := line[:3], strings.TrimSpace(line[4:])
 		if reply == "" {
-			reply = code
+			reply = line[:3] // the code
 		}
-		reply += " " + text
+		reply += " " + strings.TrimSpace(line[4:])
 
 		if m[1] != "" || line[3] == ' ' {
 			break
@@ -212,10 +242,11 @@ func transcribed(diagnostic string) string {
 	return reply
 }
 
-// maxReplyLines is how many lines of a reply are read.
+// maxReplyLines is the most lines of a reply that are read.
 const maxReplyLines = 32
 
-// quotes are words in quotation marks behind what names a message: its subject.
+// quotes matches the subject of a message, in quotation marks behind a word for
+// "message" or "subject".
 var quotes = regexp.MustCompile(`(?i)\b` + anyOf(
 	"message", "e-?mail", "mail", "letter", "subject", "titled", "entitled", "regarding",
 	"nachricht", "courriel", "mensaje", "correo", "messaggio", "mensagem", "bericht", `wiadomo\S*`,
@@ -223,7 +254,8 @@ var quotes = regexp.MustCompile(`(?i)\b` + anyOf(
 	`"[^"\n]{1,400}"`, `'[^'\n]{1,400}'`, `“[^”\n]{1,400}”`, `„[^“”\n]{1,400}[“”]`, `«[^»\n]{1,400}»`,
 ) + `|「[^」\n]{1,400}」|『[^』\n]{1,400}』|《[^》\n]{1,400}》`)
 
-// soft is what words come to that may be anybody's: a hard bounce never.
+// soft returns the verdict on words that may be those of anybody, which is never a
+// hard one.
 func soft(said bounce.Said) bounce.Verdict {
 	if !said.Found || said.Hard {
 		return bounce.Verdict{Class: bounce.Undetermined}

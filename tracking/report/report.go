@@ -1,12 +1,15 @@
-// Package report reads what comes back by mail: delivery status notifications
-// (RFC 3464) and the older formats of many mail systems, feedback reports (ARF,
-// RFC 5965), and what merely looks like them: automatic replies and plain mail.
+// Package report parses mail that comes back: delivery status notifications (RFC
+// 3464) and the older formats of many mail systems, feedback reports (ARF, RFC
+// 5965), and what looks like them, which is automatic replies and plain mail.
 //
-// Parse looks at one message and remembers nothing: safe for concurrent use.
-// Rules are about formats, never about one provider's single message; what the
-// structure does not tell is read from the text, leniently, and only where the
-// mail comes from a mail system. A Finder, beside it, finds the message that a
-// report is about; only ids and tokens that verify under our keys count.
+// Parse reads one mail. Its rules are about formats, not about single messages of
+// one provider. What the structure of a mail does not say is read leniently from
+// its text, but only if the mail was written by a mail system.
+//
+// A Finder finds the copy that a report is about. It trusts only message ids and
+// tokens that verify. An Intake records what reports say as events.
+//
+// All of them are safe for concurrent use.
 package report
 
 import (
@@ -17,48 +20,48 @@ import (
 // Kind is what a report, or a recipient of it, is about.
 type Kind string
 
-// The kinds, as `postern report` prints them.
+// Kinds of reports.
 const (
-	Bounce    Kind = "bounce"     // given up
-	Delay     Kind = "delay"      // tried again later
+	Bounce    Kind = "bounce"     // delivery failed for good
+	Delay     Kind = "delay"      // delivery will be retried
 	Delivered Kind = "delivered"  // delivered, relayed or expanded
-	Complaint Kind = "complaint"  // a feedback report
-	AutoReply Kind = "auto-reply" // vacation, challenge, acknowledgement
-	Other     Kind = "other"
+	Complaint Kind = "complaint"  // feedback report
+	AutoReply Kind = "auto-reply" // vacation notice, challenge, acknowledgement, receipt
+	Other     Kind = "other"      // anything else
 )
 
-// Limits on what one mail can cost.
+// Limits on what is read of one mail.
 const (
-	maxDepth      = 10
-	maxParts      = 500
-	maxText       = 256 << 10 // bytes of text in which ids and tokens are looked for
-	maxNotice     = 128 << 10 // bytes of a notice that are read
-	maxLooked     = 8 << 20   // bytes of a mail, and of what its parts decode to
-	maxRecipients = 1000
-	maxReason     = 1000 // bytes of a reason
+	maxDepth      = 10        // nesting of parts
+	maxParts      = 500       // parts
+	maxText       = 256 << 10 // bytes of text that are searched for ids and tokens
+	maxNotice     = 128 << 10 // bytes of the text of a notice
+	maxLooked     = 8 << 20   // bytes of the body, and of its parts when decoded
+	maxRecipients = 1000      // recipients
+	maxReason     = 1000      // bytes of a reason
 )
 
 // Report is what one mail says.
 type Report struct {
 	Kind       Kind
 	Recipients []Recipient
-	Date       time.Time // of its header; zero: none that can be read
+	Date       time.Time // of its header; zero if there is no valid one
 
-	OriginalEnvelopeID string
+	OriginalEnvelopeID string // ENVID (RFC 3461)
 
-	// Of a feedback report (RFC 5965).
+	// Fields of a feedback report (RFC 5965).
 	FeedbackType string
 	UserAgent    string
 	ReportingMTA string
 	SourceIP     string
-	ReportedTo   string // Reported-Domain, or whom the report was sent to
+	ReportedTo   string // Reported-Domain, or the recipient of the report
 
-	unnamed  Recipient // what a notice says that names nobody
-	subject  string
-	returned []byte // the message, or its header, that the report is about
-	text     []byte // all text parts, where the returned message may be too
+	unnamed Recipient // of a notice that does not name a recipient
+	subject string
+	text    []byte // all text parts, which may include the returned message
 
-	returnedSubject string // of returned, decoded
+	returned        []byte // the message or header that the report is about
+	returnedSubject string // its subject, decoded
 }
 
 // Recipient is what a report says of one recipient.
@@ -66,26 +69,28 @@ type Recipient struct {
 	Kind       Kind
 	Original   string // Original-Recipient
 	Final      string // Final-Recipient, or as the text names it
-	Status     string // enhanced status code (RFC 3463); empty: none is told
-	ReplyCode  string
-	Diagnostic string // as the report has it, on one line
+	Status     string // enhanced status code (RFC 3463), or empty
+	ReplyCode  string // SMTP reply code, or empty
+	Diagnostic string // what the report says, on one line
 	Class      int    // SparkPost's bounce class
-	Hard       bool   // the address or its domain is gone
+	Hard       bool   // the address or its domain does not exist any more
 
-	isContext bool // Diagnostic is the notice as a whole, not a server's words
-	doubted   bool // its words would be hard elsewhere
+	isContext bool // Diagnostic is the whole notice, not the words of a server
+	doubted   bool // its words would mean a hard bounce elsewhere
 }
 
-// Address is the recipient as the sender knew it: the original where it is told.
-func (r Recipient) Address() string {
-	if r.Original != "" {
-		return r.Original
+// Address returns the address to which the sender wrote, as far as it is known: the
+// original one, or else the final one.
+func (c Recipient) Address() string {
+	if c.Original != "" {
+		return c.Original
 	}
 
-	return r.Final
+	return c.Final
 }
 
-// Nameless is what a report says that names nobody: at least its kind.
+// Nameless returns what a report without recipients says, which is at least its
+// kind.
 func (r *Report) Nameless() Recipient {
 	c := r.unnamed
 	c.Kind = r.Kind
@@ -93,12 +98,19 @@ func (r *Report) Nameless() Recipient {
 	return c
 }
 
-// Parse reads a mail. It never fails: what it does not understand is Other.
+// Parse parses a mail. It never fails: a mail that it does not understand is of
+// kind Other.
 func Parse(msg []byte) *Report {
 	m := readStructure(msg)
-	r := &Report{Kind: Other, Date: m.date(), subject: m.get("Subject"), text: m.allText()}
+	r := &Report{
+		Kind:    Other,
+		Date:    m.date(),
+		subject: m.get("Subject"),
+		text:    m.allText(),
+	}
 	r.setReturned(m.returned())
 
+	// Each of these sets the kind and the recipients if it understands the mail.
 	switch {
 	case m.isReceipt():
 		r.Kind = AutoReply
@@ -116,16 +128,16 @@ func Parse(msg []byte) *Report {
 	return r
 }
 
-// setReturned sets what the report is about.
+// setReturned sets the message that the report is about.
 func (r *Report) setReturned(message []byte) {
-	message = dedent(message)
-	r.returned, r.returnedSubject = message, returnedSubject(message)
+	r.returned = dedent(message)
+	r.returnedSubject = returnedSubject(r.returned)
 }
 
-// setKind: the gravest recipient decides for the whole.
+// setKind sets the kind of the report to that of its recipients. If they are of
+// several, a bounce counts more than a delay, and that more than a delivery.
 func (r *Report) setKind() {
-	order := []Kind{Bounce, Delay, Delivered}
-	for _, k := range order {
+	for _, k := range []Kind{Bounce, Delay, Delivered} {
 		for _, c := range r.Recipients {
 			if c.Kind == k {
 				r.Kind = k
@@ -135,14 +147,15 @@ func (r *Report) setKind() {
 	}
 }
 
+// add adds a recipient unless there are too many.
 func (r *Report) add(c Recipient) {
 	if len(r.Recipients) < maxRecipients {
 		r.Recipients = append(r.Recipients, c)
 	}
 }
 
-// Addressees are those of a mail's own header (To, Delivered-To), for whom its
-// envelope is gone.
+// Addressees returns the addresses of the header fields Delivered-To, X-Original-To
+// and To of a mail, for callers that do not have its envelope.
 func Addressees(msg []byte) []string {
 	head, _ := splitMessage(msg)
 	h := returnedHeader(head)
@@ -150,7 +163,7 @@ func Addressees(msg []byte) []string {
 	return addressIn.FindAllString(h["delivered-to"]+" "+h["x-original-to"]+" "+h["to"], 16)
 }
 
-// oneLine joins lines, and puts a mark where bytes are no text.
+// oneLine joins lines, and replaces bytes that are not UTF-8.
 func oneLine(s string) string {
 	return strings.Join(strings.Fields(strings.ToValidUTF8(s, "\uFFFD")), " ")
 }
