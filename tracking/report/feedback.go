@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// feedback reads a feedback report (RFC 5965), or what providers send in its
-// place: Microsoft's JMRP forwards the message bare, with X-HmXmrOriginalRecipient.
+// feedback reads a feedback report (RFC 5965), or a message that a provider forwards
+// without one.
 func (r *Report) feedback(m *structure) bool {
 	for _, p := range m.parts {
 		if !p.is("message/feedback-report", "text/feedback-report") {
@@ -25,6 +25,7 @@ func (r *Report) feedback(m *structure) bool {
 				}
 			}
 		}
+
 		r.Kind = Complaint
 		r.FeedbackType = feedbackType(all["feedback-type"])
 		r.UserAgent = structured(all["user-agent"])
@@ -40,8 +41,8 @@ func (r *Report) feedback(m *structure) bool {
 	return r.bareComplaint(m)
 }
 
-// feedbackType is the type of a report; one without is a complaint, as older
-// reports were.
+// feedbackType returns the value of the field Feedback-Type. Older reports do not
+// have it and are complaints.
 func feedbackType(v string) string {
 	v = keyword(v)
 	if v == "" {
@@ -51,7 +52,7 @@ func feedbackType(v string) string {
 	return v
 }
 
-// rcptTo returns every Original-Rcpt-To, of which there may be several.
+// rcptTo returns the values of all fields Original-Rcpt-To and Removal-Recipient.
 func rcptTo(report string) []string {
 	var out []string
 	for _, f := range unfolded(report) {
@@ -60,6 +61,7 @@ func rcptTo(report string) []string {
 		if !strings.EqualFold(name, "Original-Rcpt-To") && !strings.EqualFold(name, "Removal-Recipient") {
 			continue
 		}
+
 		if a := addressOf(v); strings.Contains(a, "@") && len(out) < maxRecipients {
 			out = append(out, a)
 		}
@@ -68,7 +70,7 @@ func rcptTo(report string) []string {
 	return out
 }
 
-// unfolded returns the lines of a header with their continuations (RFC 5322,
+// unfolded returns the lines of a header, joined with their continuations (RFC 5322,
 // section 2.2.3).
 func unfolded(header string) []string {
 	var out []string
@@ -86,7 +88,8 @@ func unfolded(header string) []string {
 	return out
 }
 
-// complainants adds those that the report names, else whom the message went to.
+// complainants adds the recipients that the report names, or else those of the
+// returned message.
 func (r *Report) complainants(named []string) {
 	if len(named) == 0 {
 		h := returnedHeader(r.returned)
@@ -100,25 +103,27 @@ func (r *Report) complainants(named []string) {
 
 	seen := map[string]bool{}
 	for _, a := range named {
-		if !seen[strings.ToLower(a)] {
-			seen[strings.ToLower(a)] = true
+		key := strings.ToLower(a)
+		if !seen[key] {
+			seen[key] = true
 			r.add(Recipient{Kind: Complaint, Final: a})
 		}
 	}
 }
 
-// forwarders are the addresses from which providers forward messages that
-// somebody complained of, without a report.
+// forwarders are the addresses from which providers forward messages that somebody
+// complained about, without a report.
 var forwarders = regexp.MustCompile(`^` + anyOf(
 	`staff@hotmail\.com`, `feedback@arf\..+`, `(?:feedbackloop|fbl|complaints?|abuse-report|scomp)@.+`,
 ) + `$`)
 
-// bareComplaint knows the providers that forward the message without a report:
-// the message is attached, and nobody says anything to it.
+// bareComplaint reads a message that a provider forwards without a report, attached
+// to a mail that says nothing. Microsoft's JMRP adds X-HmXmrOriginalRecipient.
 func (r *Report) bareComplaint(m *structure) bool {
 	h := returnedHeader(r.returned)
 	from := m.from()
 	bare := !m.isForward() && m.isWordless()
+
 	switch {
 	case m.header.Has("X-HmXmrOriginalRecipient"):
 		r.complainants(addressIn.FindAllString(m.get("X-HmXmrOriginalRecipient"), 1))
@@ -129,12 +134,14 @@ func (r *Report) bareComplaint(m *structure) bool {
 	default:
 		return false
 	}
-	r.Kind, r.FeedbackType = Complaint, "abuse"
+
+	r.Kind = Complaint
+	r.FeedbackType = "abuse"
 
 	return true
 }
 
-// standardWords are what providers write beside a message that they forward.
+// standardWords are what providers write when they forward a message.
 var standardWords = regexp.MustCompile(`(?i)^\s*` + anyOf(
 	"this is an? (?:e-?mail |spam )*(?:abuse|spam) (?:report|complaint)",
 	"complaint about message from",
@@ -148,7 +155,7 @@ func (m *structure) isWordless() bool {
 	return text == "" || standardWords.MatchString(text) && !strings.Contains(text, "?")
 }
 
-// hasAttachedMessage reports whether the message itself is attached.
+// hasAttachedMessage reports whether a whole message is attached.
 func (m *structure) hasAttachedMessage() bool {
 	for _, p := range m.parts {
 		if p.is("message/rfc822", "message/global") {
@@ -159,7 +166,7 @@ func (m *structure) hasAttachedMessage() bool {
 	return false
 }
 
-// returnedHeader reads the header of the returned message, leniently.
+// returnedHeader parses the header of the returned message leniently.
 func returnedHeader(returned []byte) fields {
 	head, _ := splitMessage(returned)
 	if gs := groups(string(head)); len(gs) > 0 {
@@ -169,7 +176,7 @@ func returnedHeader(returned []byte) fields {
 	return fields{}
 }
 
-// returnedSubject is the subject of the returned message, decoded.
+// returnedSubject returns the decoded subject of the returned message.
 func returnedSubject(returned []byte) string {
 	v := returnedHeader(returned)["subject"]
 	if d, err := new(mime.WordDecoder).DecodeHeader(v); err == nil {

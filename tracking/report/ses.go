@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// notification is what Amazon SES says of a message.
+// notification is a notification of Amazon SES.
 type notification struct {
 	NotificationType string
 
@@ -22,7 +22,7 @@ type notification struct {
 	}
 }
 
-// notified is what it says of one recipient.
+// notified is what a notification says of one recipient.
 type notified struct {
 	EmailAddress   string
 	Action         string
@@ -30,7 +30,8 @@ type notified struct {
 	DiagnosticCode string
 }
 
-// sesNotification reads what Amazon SES sends by way of SNS: JSON in a text.
+// sesNotification reads a notification that Amazon SES sends with SNS, which is JSON
+// in the text of a mail.
 func (r *Report) sesNotification(m *structure) bool {
 	text := m.text()
 	i := strings.IndexByte(text, '{')
@@ -38,8 +39,9 @@ func (r *Report) sesNotification(m *structure) bool {
 		return false
 	}
 
-	// Line ends come in on the way, even inside of strings.
+	// On the way lines are broken, even within strings.
 	text = strings.NewReplacer("\n", "", "\r", "").Replace(text[i:])
+
 	var n notification
 	if err := json.NewDecoder(strings.NewReader(text)).Decode(&n); err != nil {
 		return false
@@ -61,7 +63,8 @@ func (r *Report) sesNotification(m *structure) bool {
 		}
 		r.setKind()
 	case "Complaint":
-		r.Kind, r.FeedbackType = Complaint, n.Complaint.ComplaintFeedbackType
+		r.Kind = Complaint
+		r.FeedbackType = n.Complaint.ComplaintFeedbackType
 		if r.FeedbackType == "" {
 			r.FeedbackType = "abuse"
 		}
