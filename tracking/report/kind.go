@@ -12,17 +12,18 @@ func (m *structure) isReport() bool {
 	return strings.EqualFold(t, "multipart/report")
 }
 
-// reportType is the parameter that says what a multipart/report reports.
+// reportType returns the report-type parameter of a multipart/report, or "".
 func (m *structure) reportType() string {
 	if !m.isReport() {
 		return ""
 	}
+
 	_, params, _ := m.header.ContentType()
 
 	return strings.ToLower(params["report-type"])
 }
 
-// hasStatus reports whether a part for machines says what became of a message
+// hasStatus reports whether a mail has the part of a delivery status notification
 // (RFC 3464).
 func (m *structure) hasStatus() bool {
 	for _, p := range m.parts {
@@ -34,12 +35,13 @@ func (m *structure) hasStatus() bool {
 	return false
 }
 
-// isRefusal reports whether a message disposition notification says that a
-// program refused the message, as the filter of a mailbox does (RFC 5429,
+// isRefusal reports whether a mail is a message disposition notification which says
+// that a program refused the message, as the filter of a mailbox does (RFC 5429,
 // section 2.1).
 func (m *structure) isRefusal() bool {
-	_, why, _ := strings.Cut(m.get("Auto-Submitted"), "(")
-	if keyword(m.get("Auto-Submitted")) != "auto-replied" || !strings.HasPrefix(strings.ToLower(why), "rejected") {
+	auto := m.get("Auto-Submitted")
+	_, why, _ := strings.Cut(auto, "(")
+	if keyword(auto) != "auto-replied" || !strings.HasPrefix(strings.ToLower(why), "rejected") {
 		return false
 	}
 
@@ -52,14 +54,16 @@ func (m *structure) isRefusal() bool {
 	return false
 }
 
+// automaticDeletion matches the disposition of a message that a program deleted.
 var automaticDeletion = regexp.MustCompile(`(?im)^Disposition:\s*automatic-action/MDN-sent-automatically;\s*deleted\b`)
 
-// isReceipt reports whether a mail is a message disposition notification (RFC
-// 8098): a receipt for a message that was delivered.
+// isReceipt reports whether a mail is a message disposition notification (RFC 8098)
+// for a message that was delivered.
 func (m *structure) isReceipt() bool {
 	if m.isRefusal() {
 		return false
 	}
+
 	if m.reportType() == "disposition-notification" {
 		return true
 	}

@@ -9,7 +9,7 @@ import (
 	"postern/tracking/event"
 )
 
-// reasonLabel is how mail systems introduce why they could not deliver.
+// reasonLabel matches a line with a label such as "Reason:". Group 1 is the reason.
 var reasonLabel = regexp.MustCompile(`(?im)^[\s*>\-]*(?:the )?` + anyOf(
 	"error(?: message| text| type)?", "reason(?: code)?", "cause", "diagnosis", "diagnostic(?: code| information)?",
 	"problem", "explanation", "grund", "ursache", "fehler(?:meldung)?", "motif", "raison", "erreur", "motivo", "causa",
@@ -17,8 +17,8 @@ var reasonLabel = regexp.MustCompile(`(?im)^[\s*>\-]*(?:the )?` + anyOf(
 	"причина", "ошибка", "(?:退信)?原因", "错误", "エラー(?:内容)?", "理由",
 ) + `[ \t]*[:：=][ \t]*(\S.*)$`)
 
-// labelledReason returns the reason that a notice gives, if it is one that is
-// known.
+// labelledReason returns the first reason in a notice that has a label and known
+// words, or "".
 func labelledReason(shown string) string {
 	for _, m := range reasonLabel.FindAllStringSubmatch(event.Clip(shown, maxDiagnostic), 4) {
 		if bounce.Words(m[1], "").Found {

@@ -15,15 +15,16 @@ var failureFile string
 //go:embed words/delay.txt
 var delayFile string
 
-// failureWords are how mail systems say that a message came back, delayWords
-// that it may still arrive.
 var (
+	// failureWords are how mail systems say that a message was returned.
 	failureWords = newPhrases(failureFile)
-	delayWords   = newPhrases(delayFile)
+
+	// delayWords are how mail systems say that a message may still be delivered.
+	delayWords = newPhrases(delayFile)
 )
 
-// permanentWords are said of a message that is not tried again, whatever is
-// said of delays.
+// permanentWords say that delivery of a message is not tried again. They count more
+// than delayWords.
 var permanentWords = []string{
 	"this is a permanent error",
 	"will be deleted from queue",
@@ -147,8 +148,8 @@ func (r *Report) addNoticed(found []Recipient, kind Kind, shown string) {
 	r.Kind = kind
 }
 
-// failedOnly leaves out addresses that a notice names beside those that its
-// header says have failed, such as the sender's. Without that field all stay.
+// failedOnly returns the recipients that are in the field X-Failed-Recipients, or all
+// if there is no such field. Notices name other addresses, too, such as the sender's.
 func failedOnly(found []Recipient, failed string) []Recipient {
 	known := map[string]bool{}
 	for _, a := range addressIn.FindAllString(failed, maxRecipients) {
@@ -169,16 +170,17 @@ func failedOnly(found []Recipient, failed string) []Recipient {
 	return out
 }
 
-// nested reads a report that a gateway wrapped in a notice of its own, which
-// names nobody.
+// nested reads a report that a gateway attached to a notice without recipients.
 func (r *Report) nested() bool {
 	if len(r.returned) == 0 {
 		return false
 	}
+
 	m := readStructure(r.returned)
 	if !m.hasStatus() || !r.statusParts(m) {
 		return false
 	}
+
 	if inner := m.returned(); inner != nil {
 		r.setReturned(inner)
 	}
@@ -186,8 +188,8 @@ func (r *Report) nested() bool {
 	return true
 }
 
-// strongReply is a reply that is no number of something else: with a status
-// code, at the beginning of a line or behind what introduces one.
+// strongReply matches the code of a reply that cannot be another number: it has a
+// status code, begins a line or follows a word that introduces replies.
 var strongReply = regexp.MustCompile(`(?im)` + anyOf(
 	`[45]\d\d[ \-]#?\(?[45]\.\d{1,3}\.\d{1,3}\b`,
 	`\(#[45]\.\d{1,3}\.\d{1,3}\)`,
@@ -195,12 +197,13 @@ var strongReply = regexp.MustCompile(`(?im)` + anyOf(
 	`\b(?:said|error|code|response|reply|replied|returned|status|smtp)\b[^\n]{0,20}\b[45][0-5]\d\b`,
 ))
 
-// otherRecipients looks where the text names nobody: X-Failed-Recipients, what
-// stands in replies, and at last whom the returned message was for.
+// otherRecipients returns the recipients of a notice whose text does not name any:
+// those of X-Failed-Recipients, or else the one of the returned message.
 func (r *Report) otherRecipients(m *structure, shown string) (out []Recipient) {
 	c := Recipient{Diagnostic: noticeReply(shown)}
 	if c.Diagnostic == "" {
-		c.Diagnostic, c.isContext = event.Clip(shown, maxDiagnostic), true
+		c.Diagnostic = event.Clip(shown, maxDiagnostic)
+		c.isContext = true
 	}
 
 	if v := m.get("X-Failed-Recipients"); v != "" {
@@ -219,7 +222,8 @@ func (r *Report) otherRecipients(m *structure, shown string) (out []Recipient) {
 		if as := addressIn.FindAllString(v, 2); len(as) == 1 {
 			c.Final = as[0]
 			if line := lineAbout(shown, c.Final); line != "" && c.isContext {
-				c.Diagnostic, c.isContext = line, false
+				c.Diagnostic = line
+				c.isContext = false
 			}
 
 			return []Recipient{c}
@@ -229,8 +233,8 @@ func (r *Report) otherRecipients(m *structure, shown string) (out []Recipient) {
 	return nil
 }
 
-// lineAbout returns the line that begins with the local part of an address and
-// says something that is known: bob (user not found).
+// lineAbout returns the first line that begins with the local part of an address and
+// has known words, such as "bob (user not found)", or "".
 func lineAbout(shown, address string) string {
 	local, _, _ := strings.Cut(address, "@")
 	for line := range strings.Lines(shown) {
@@ -239,6 +243,7 @@ func lineAbout(shown, address string) string {
 		if !ok || rest == "" || !strings.ContainsAny(rest[:1], " :(\t-") || len(line) > maxNoticeLine {
 			continue
 		}
+
 		if bounce.Words(rest, address).Found {
 			return line
 		}
@@ -247,6 +252,7 @@ func lineAbout(shown, address string) string {
 	return ""
 }
 
+// containsAny reports whether s contains any of words.
 func containsAny(s string, words []string) bool {
 	for _, w := range words {
 		if strings.Contains(s, w) {
@@ -257,14 +263,15 @@ func containsAny(s string, words []string) bool {
 	return false
 }
 
-// noticeReply is the first SMTP reply that stands in a notice, with the lines
-// that go on with it.
+// noticeReply returns the first line with an SMTP reply in a notice and up to five
+// lines that follow, joined, or "".
 func noticeReply(shown string) string {
 	lines := strings.Split(shown, "\n")
 	for i, line := range lines {
 		if len(line) > maxNoticeLine || replyCode(line) == "" && cleanStatus(line) == "" {
 			continue
 		}
+
 		end := i + 1
 		for end < len(lines) && end < i+6 && strings.TrimSpace(lines[end]) != "" {
 			end++
