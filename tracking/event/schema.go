@@ -26,9 +26,11 @@ var (
 		"open_tracking", "click_tracking", "initial_pixel", "recv_method", "routing_domain",
 		"sending_ip", "subject", "rcpt_meta", "rcpt_tags",
 	}
-	deliveryFields  = join(injectionFields, "delv_method", "num_retries", "queue_time", "ip_address")
-	bounceFields    = join(deliveryFields, "bounce_class", "error_code", "reason", "raw_reason")
-	openFields      = []string{"delv_method", "ip_address", "user_agent", "user_agent_parsed", "geo_ip", "is_prefetched"}
+	deliveryFields = join(injectionFields, "delv_method", "num_retries", "queue_time", "ip_address")
+	bounceFields   = join(deliveryFields, "bounce_class", "error_code", "reason", "raw_reason")
+	openFields     = []string{
+		"delv_method", "ip_address", "user_agent", "user_agent_parsed", "geo_ip", "is_prefetched",
+	}
 	clickFields     = join(openFields, "target_link_url", "target_link_name")
 	deliveredFields = []string{"delv_method"}
 )

@@ -93,7 +93,8 @@ var noticeSubject = regexp.MustCompile(`^\W*` + anyOf(
 	`(?:notice|notification)\b.{0,20}\b(?:delivery|failure|failed)`,
 	`undeliver\w*`, "returned", "rejected", "delayed",
 	`unzustellbar\w*`, "nicht zugestellt",
-	"non remis", "non recapitabile", "no se puede entregar", "nao e possivel entregar", "niet-bezorgbaar", "onbestelbaar",
+	"non remis", "non recapitabile", "no se puede entregar", "nao e possivel entregar",
+	"niet-bezorgbaar", "onbestelbaar",
 ) + `\b`)
 
 // replySubject matches the beginning of the subject of an answer.

@@ -16,13 +16,22 @@ func (m *structure) passedOn() bool {
 	return m.isForward() || !m.from().isDaemon() && !m.isAutomatic() && !m.from().isRobot()
 }
 
+// forwardFields are the header fields of forwarded mail (RFC 5322, section 3.6.6).
+var forwardFields = []string{
+	"Resent-From",
+	"Resent-Sender",
+	"Resent-To",
+	"Resent-Date",
+	"X-Forwarded-Message-Id",
+}
+
 // isForward reports whether a mail says that it is forwarded or an answer.
 func (m *structure) isForward() bool {
 	if m.from().isDaemon() {
 		return false
 	}
 
-	for _, name := range []string{"Resent-From", "Resent-Sender", "Resent-To", "Resent-Date", "X-Forwarded-Message-Id"} {
+	for _, name := range forwardFields {
 		if m.header.Has(name) {
 			return true
 		}

@@ -117,10 +117,19 @@ func (s sender) isDaemon() bool {
 	return false
 }
 
+// mailerPrefixes begin the local parts that only mail systems have.
+var mailerPrefixes = []string{
+	"mailer-daemon",
+	"mailerdaemon",
+	"mailer_daemon",
+	"mail-daemon",
+	"microsoftexchange",
+}
+
 // isMailer reports whether the address is used by mail systems only. A postmaster may
 // be a person.
 func (s sender) isMailer() bool {
-	for _, prefix := range []string{"mailer-daemon", "mailerdaemon", "mailer_daemon", "mail-daemon", "microsoftexchange"} {
+	for _, prefix := range mailerPrefixes {
 		if strings.HasPrefix(s.local, prefix) {
 			return true
 		}
