@@ -20,25 +20,25 @@ const allocateStep = 256 << 10
 // the append is essential; the write itself will tell then.
 func (s *Spool) allocate(end int64, essential bool) error {
 	held := s.held.Load()
-	if held <= 0 || s.noAllocate || end+held <= s.allocated {
+	if held <= 0 || s.w.noAllocate || end+held <= s.w.allocated {
 		return nil
 	}
 
 	size := s.segs[len(s.segs)-1].size
-	from := max(s.allocated, size)
+	from := max(s.w.allocated, size)
 
 	to := end + held + allocateStep
-	err := s.file.Allocate(from, to-from)
+	err := s.w.file.Allocate(from, to-from)
 	if noSpace(err) { // then no more than needed
 		to = end + held
-		err = s.file.Allocate(from, to-from)
+		err = s.w.file.Allocate(from, to-from)
 	}
 
 	switch {
 	case err == nil:
-		s.allocated = to
+		s.w.allocated = to
 	case errors.Is(err, errors.ErrUnsupported):
-		s.noAllocate = true
+		s.w.noAllocate = true
 		s.log.Warn("spool: file system cannot allocate space ahead", "dir", s.cfg.Dir)
 	case noSpace(err) && !essential:
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
@@ -53,7 +53,7 @@ func (s *Spool) allocate(end int64, essential bool) error {
 // segment exists.
 func (s *Spool) canBeginAnother() bool {
 	held := s.held.Load()
-	if held <= 0 || s.noAllocate {
+	if held <= 0 || s.w.noAllocate {
 		return true
 	}
 
@@ -65,8 +65,8 @@ func (s *Spool) canBeginAnother() bool {
 // noteApart tells the Disk how many of the held bytes are not allocated yet.
 func (s *Spool) noteApart() {
 	apart := s.held.Load()
-	if s.file != nil {
-		apart -= max(0, s.allocated-s.segs[len(s.segs)-1].size)
+	if s.w.file != nil {
+		apart -= max(0, s.w.allocated-s.segs[len(s.segs)-1].size)
 	}
 
 	s.disk.setApart(s, max(0, apart))

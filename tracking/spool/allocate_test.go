@@ -207,7 +207,7 @@ func TestOpenSegmentGoesOnWhereThereIsNoRoomForAnother(t *testing.T) {
 			if got := s.Tail(); got != c.want {
 				t.Errorf("the next record is in segment %d, want %d", got, c.want)
 			}
-			s.do(func() { s.began = s.began.Add(-time.Hour) })
+			s.do(func() { s.w.began = s.w.began.Add(-time.Hour) })
 			s.do(func() {})
 			if got := s.Tail(); got != c.want {
 				t.Errorf("by age: the next record is in segment %d, want %d", got, c.want)

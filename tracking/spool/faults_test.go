@@ -313,7 +313,7 @@ func TestRemovedOpenSegmentIsLeft(t *testing.T) {
 	if err := os.Remove(s.path(1)); err != nil {
 		t.Fatal(err)
 	}
-	s.do(func() { s.guarded = time.Time{} }) // as if some time had passed
+	s.do(func() { s.w.guarded = time.Time{} }) // as if some time had passed
 
 	put(t, s, "later")
 	s.Close()

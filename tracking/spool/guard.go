@@ -26,16 +26,16 @@ const (
 // segments that every reader has passed, then, for MinFree only, by removing the
 // oldest unread ones.
 func (s *Spool) guard() {
-	if time.Since(s.guarded) < guardInterval {
+	if time.Since(s.w.guarded) < guardInterval {
 		return
 	}
-	s.guarded = time.Now()
+	s.w.guarded = time.Now()
 
 	s.endUnlinked()
 	s.relieve(0)
 	s.logFull()
 
-	if s.cfg.MinFree == 0 || time.Since(s.removed) < settleTime {
+	if s.cfg.MinFree == 0 || time.Since(s.w.removed) < settleTime {
 		return
 	}
 
@@ -50,7 +50,7 @@ func (s *Spool) guard() {
 // endUnlinked ends the open segment if another program removed its file: what is
 // written to it cannot be read by anybody.
 func (s *Spool) endUnlinked() {
-	if s.file == nil {
+	if s.w.file == nil {
 		return
 	}
 
@@ -71,10 +71,10 @@ func (s *Spool) endUnlinked() {
 // again.
 func (s *Spool) logFull() {
 	full := errors.Is(s.Err(), ErrNoSpace)
-	if full == s.full {
+	if full == s.w.full {
 		return
 	}
-	s.full = full
+	s.w.full = full
 
 	if full {
 		s.log.Error("spool: disk too full, records are refused", "dir", s.cfg.Dir, "must_stay_free", s.disk.floor(s))
@@ -117,8 +117,8 @@ func (s *Spool) relieve(n int64) {
 		return
 	}
 
-	if time.Since(s.warned) >= warnInterval {
-		s.warned = time.Now()
+	if time.Since(s.w.warned) >= warnInterval {
+		s.w.warned = time.Now()
 		s.log.Warn("spool: disk nearly full, removing read segments early",
 			"dir", s.cfg.Dir, "segments", len(old), "free", free)
 	}
@@ -131,7 +131,7 @@ func (s *Spool) openIsPassed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	if s.file == nil || len(s.cursors) == 0 && time.Since(s.began) < minUnreadAge {
+	if s.w.file == nil || len(s.cursors) == 0 && time.Since(s.w.began) < minUnreadAge {
 		return false
 	}
 

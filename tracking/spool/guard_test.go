@@ -468,7 +468,7 @@ func TestMinFreeIsKept(t *testing.T) {
 			time.Sleep(after)
 			fsys.free.Store(free)
 			s.do(func() {
-				s.guarded = time.Time{}
+				s.w.guarded = time.Time{}
 				s.guard()
 			})
 			if got := segments(s); len(got) != left {
@@ -496,7 +496,7 @@ func TestFreeSpaceThatCannotBeTold(t *testing.T) {
 	}
 	s.do(func() {
 		fsys.err = syscall.EIO
-		s.cfg.MinFree, s.guarded = 1000, time.Time{}
+		s.cfg.MinFree, s.w.guarded = 1000, time.Time{}
 		s.guard()
 		s.relieve(1000)
 	})
@@ -528,7 +528,7 @@ func TestHealthyLifeSaysNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.do(func() {
-				s.guarded = time.Time{}
+				s.w.guarded = time.Time{}
 				s.guard()
 			})
 		}

@@ -27,7 +27,7 @@ const sweepPause = time.Second
 
 // sweep removes the segments that every reader has passed for Config.Keep.
 func (s *Spool) sweep() {
-	if time.Now().Before(s.sweepAfter) {
+	if time.Now().Before(s.w.sweepAfter) {
 		return
 	}
 
@@ -47,14 +47,14 @@ func (s *Spool) sweep() {
 // remove removes the files of segments that were taken out of segs. After an
 // error the segments that are left are put back.
 func (s *Spool) remove(old []*segment) {
-	s.removed = time.Now()
+	s.w.removed = time.Now()
 
 	for i, seg := range old {
 		s.releaseReaders(seg.seq)
 
 		if err := s.removeFile(seg); err != nil {
 			s.log.Error("spool: cannot remove segment", "file", segmentName(seg.seq), "err", err)
-			s.sweepAfter = time.Now().Add(sweepPause)
+			s.w.sweepAfter = time.Now().Add(sweepPause)
 
 			s.mu.Lock()
 			s.segs = append(old[i:len(old):len(old)], s.segs...)

@@ -132,12 +132,12 @@ func (s *Spool) newSegment() error {
 		return fmt.Errorf("spool: %w", err)
 	}
 
-	s.file = f
-	s.allocated = 0
+	s.w.file = f
+	s.w.allocated = 0
 
 	s.mu.Lock()
-	s.began = time.Now()
-	s.segs = append(s.segs, &segment{seq: seq, last: s.began})
+	s.w.began = time.Now()
+	s.segs = append(s.segs, &segment{seq: seq, last: s.w.began})
 	s.mu.Unlock()
 
 	// Allocate here before the room behind older segments is freed. If it fails,
@@ -183,13 +183,13 @@ func (s *Spool) createSegment() (f File, seq uint64, err error) {
 
 // endSegment ends the open segment and frees the room allocated behind it.
 func (s *Spool) endSegment() {
-	if s.file == nil {
+	if s.w.file == nil {
 		return
 	}
 
 	seg := s.segs[len(s.segs)-1]
-	if s.allocated > seg.size {
-		if err := s.file.Truncate(seg.size); err != nil {
+	if s.w.allocated > seg.size {
+		if err := s.w.file.Truncate(seg.size); err != nil {
 			s.log.Warn("spool: cannot trim segment", "file", segmentName(seg.seq), "err", err)
 		}
 	}
@@ -201,13 +201,13 @@ func (s *Spool) endSegment() {
 // leaveSegment closes the open segment and keeps the room allocated behind it
 // for the next run.
 func (s *Spool) leaveSegment() {
-	if s.file == nil {
+	if s.w.file == nil {
 		return
 	}
 
-	s.file.Close()
-	s.file = nil
-	s.allocated = 0
+	s.w.file.Close()
+	s.w.file = nil
+	s.w.allocated = 0
 
 	s.mu.Lock()
 	s.segs[len(s.segs)-1].closed = true

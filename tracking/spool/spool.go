@@ -166,18 +166,7 @@ type Spool struct {
 	cursors map[string]Position
 	readers []*Reader
 
-	// The rest belongs to the writer goroutine. First the open segment:
-	file       File
-	began      time.Time
-	allocated  int64 // offset up to which the disk holds room for it
-	noAllocate bool  // the file system cannot allocate
-
-	// Then what guard remembers:
-	guarded    time.Time // last look at the free space
-	removed    time.Time // last removal of segments
-	warned     time.Time // last warning that segments are removed early
-	full       bool      // records are being refused, and the log says so
-	sweepAfter time.Time // no removal before; set when one failed
+	w writer // used by the writer goroutine only
 }
 
 // Position is a place in the log: the number of a segment and an offset in it.

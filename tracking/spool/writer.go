@@ -7,6 +7,22 @@ import (
 	"time"
 )
 
+// writer is the state of the writer goroutine.
+type writer struct {
+	// The open segment.
+	file       File // nil if there is none
+	began      time.Time
+	allocated  int64 // offset up to which the disk holds room for it
+	noAllocate bool  // the file system cannot allocate
+
+	// What guard and sweep remember.
+	guarded    time.Time // last look at the free space
+	removed    time.Time // last removal of segments
+	warned     time.Time // last warning that segments are removed early
+	full       bool      // records are being refused, and the log says so
+	sweepAfter time.Time // no removal before; set when one failed
+}
+
 // idleInterval is how often an idle writer checks the free space and the age of
 // its segment.
 const idleInterval = time.Second
@@ -40,7 +56,7 @@ func (s *Spool) write() {
 			return
 		}
 
-		if s.file != nil && time.Since(s.began) >= s.cfg.SegmentAge && s.canBeginAnother() {
+		if s.w.file != nil && time.Since(s.w.began) >= s.cfg.SegmentAge && s.canBeginAnother() {
 			s.endSegment()
 		}
 		s.sweep()
@@ -187,7 +203,7 @@ func (s *Spool) writeBatch(batch []*request) (Position, error) {
 // writeOnce writes and fsyncs lines. It ends the segment if one of the two fails
 // for another reason than a full disk.
 func (s *Spool) writeOnce(lines text) (Position, error) {
-	if s.file == nil {
+	if s.w.file == nil {
 		if err := s.newSegment(); err != nil {
 			return Position{}, err
 		}
@@ -204,8 +220,8 @@ func (s *Spool) writeOnce(lines text) (Position, error) {
 	}
 
 	s.metrics.syncs.Inc()
-	if err := s.file.Sync(); err != nil {
-		_ = s.file.Truncate(seg.size) // else the lines may be read twice after a restart
+	if err := s.w.file.Sync(); err != nil {
+		_ = s.w.file.Truncate(seg.size) // else the lines may be read twice after a restart
 		s.endSegment()
 
 		return at, fmt.Errorf("spool: fsync: %w", err)
@@ -231,7 +247,7 @@ func (s *Spool) writeOnce(lines text) (Position, error) {
 func (s *Spool) writeLines(seg *segment, pieces [][]byte) error {
 	var err error
 	for _, p := range pieces {
-		if _, err = s.file.Write(p); err != nil {
+		if _, err = s.w.file.Write(p); err != nil {
 			break
 		}
 	}
@@ -239,8 +255,8 @@ func (s *Spool) writeLines(seg *segment, pieces [][]byte) error {
 		return nil
 	}
 
-	truncateErr := s.file.Truncate(seg.size)
-	s.allocated = min(s.allocated, seg.size) // truncating freed the room behind
+	truncateErr := s.w.file.Truncate(seg.size)
+	s.w.allocated = min(s.w.allocated, seg.size) // truncating freed the room behind
 
 	switch {
 	case truncateErr != nil || !noSpace(err):
