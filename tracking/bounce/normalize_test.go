@@ -158,7 +158,7 @@ func TestPrivateNames(t *testing.T) {
 	for _, top := range tops {
 		for _, name := range []string{"spam." + top, "spam." + strings.ToUpper(top), "spam." + top + ":25"} {
 			if !isHost(name) {
-				t.Errorf("%s is no host", name)
+				t.Errorf("%s is not a host", name)
 			}
 		}
 	}

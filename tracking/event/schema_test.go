@@ -216,7 +216,7 @@ func TestHashStandsForTheAddress(t *testing.T) {
 	}
 }
 
-// TestEncodeFails rather than to write what is no event.
+// TestEncodeFails rather than to write what is not an event.
 func TestEncodeFails(t *testing.T) {
 	for name, e := range map[string]*Event{
 		"unknown type": {Type: "opened"},
@@ -355,7 +355,7 @@ func TestTypesByName(t *testing.T) {
 func TestComplaintTypes(t *testing.T) {
 	for _, name := range []string{"abuse", "complaint", "fraud", "miscategorized", "opt-out", "opt-out-list", "other", "virus"} {
 		if !IsComplaint(name) {
-			t.Errorf("%s is no complaint", name)
+			t.Errorf("%s is not a complaint", name)
 		}
 	}
 	if len(complaintTypes) != 8 {

@@ -275,7 +275,7 @@ func TestNumberOfACursorThatNobodyWrote(t *testing.T) {
 	}
 }
 
-// TestHighestNumberIsRead, and one above it is no segment.
+// TestHighestNumberIsRead, and one above it is not a segment.
 func TestHighestNumberIsRead(t *testing.T) {
 	c := config(t.TempDir())
 	for name, text := range map[string]string{"4000000000000000.seg": "the highest", "4000000000000001.seg": "one above"} {

@@ -309,7 +309,7 @@ func TestEssentialRecordsFitOnAFullDisk(t *testing.T) {
 	dir := smallDisk(t, "4m")
 	c := config(filepath.Join(dir, "spool"))
 	c.Disk = NewDisk(nil, dir, 1<<20)
-	c.SegmentBytes = 16 << 10 // an end of a segment is no end of its room
+	c.SegmentBytes = 16 << 10 // an end of a segment is not the end of its room
 	s := open(t, c)
 	record := make([]byte, 1000-lineExtra)
 	for i := range record {

@@ -226,7 +226,7 @@ func TestKeptSegmentIsKeptAfterARestart(t *testing.T) {
 }
 
 // TestMarkThatCannotBeWrittenIsSaid: a restart would not know. One that is there
-// already is no failure.
+// already is not a failure.
 func TestMarkThatCannotBeWrittenIsSaid(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -259,7 +259,7 @@ func TestBatchOnANearlyFullDisk(t *testing.T) {
 	}
 }
 
-// TestWithoutADiskNothingIsRefused before the write: a spool of its own goes as
+// TestWithoutADiskNothingIsRefused before the write: a separate spool goes as
 // far as the file system does. Nor where the free space cannot be told.
 func TestWithoutADiskNothingIsRefused(t *testing.T) {
 	fsys := &noFree{}
