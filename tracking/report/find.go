@@ -45,23 +45,13 @@ func (f *Finder) Find(r *Report, raw []byte, recipients []string) (Found, bool) 
 	hay := f.hay(r, raw)
 	tokens := f.tokens(hay)
 
-	id, by := f.first(verpIDs(recipients)), "verp"
-	if id == (token.ID{}) {
-		id, by = f.first(f.headerIDs(hay)), "header"
-	}
-	if id == (token.ID{}) && len(tokens) > 0 {
-		id, by = tokens[0].MessageID, "token"
-	}
-	if id == (token.ID{}) {
-		id, by = f.first([]string{r.OriginalEnvelopeID}), "envid"
-	}
-	if id == (token.ID{}) {
+	found, ok := f.findID(r, hay, tokens, recipients)
+	if !ok {
 		return Found{}, false
 	}
 
-	found := Found{ID: id, By: by}
 	for _, t := range tokens {
-		if t.MessageID == id {
+		if t.MessageID == found.ID {
 			found.Recipient = t.Recipient
 			found.Subaccount = t.Subaccount
 			found.Unreported = t.Unreported
@@ -73,15 +63,34 @@ func (f *Finder) Find(r *Report, raw []byte, recipients []string) (Found, bool) 
 	return found, true
 }
 
-// first returns the first id that verifies, or the zero ID.
-func (f *Finder) first(texts []string) token.ID {
+// findID returns the message id of the copy, and how it was found.
+func (f *Finder) findID(r *Report, hay [][]byte, tokens []token.Token, recipients []string) (Found, bool) {
+	if id, ok := f.first(verpIDs(recipients)); ok {
+		return Found{ID: id, By: "verp"}, true
+	}
+	if id, ok := f.first(f.headerIDs(hay)); ok {
+		return Found{ID: id, By: "header"}, true
+	}
+	if len(tokens) > 0 {
+		return Found{ID: tokens[0].MessageID, By: "token"}, true
+	}
+	if id, ok := f.first([]string{r.OriginalEnvelopeID}); ok {
+		return Found{ID: id, By: "envid"}, true
+	}
+
+	return Found{}, false
+}
+
+// first returns the first id that verifies.
+func (f *Finder) first(texts []string) (id token.ID, ok bool) {
 	for _, text := range texts {
-		if id, err := f.Keys.ParseID(strings.TrimSpace(text)); err == nil {
-			return id
+		id, err := f.Keys.ParseID(strings.TrimSpace(text))
+		if err == nil {
+			return id, true
 		}
 	}
 
-	return token.ID{}
+	return token.ID{}, false
 }
 
 // verpIDs returns the texts behind VERPPrefix in recipients.
