@@ -159,6 +159,7 @@ var schemas = map[Type]*schema{
 	},
 }
 
+// init fills in what is derived from the other fields.
 func init() {
 	for _, s := range schemas {
 		s.allowed = map[string]bool{}

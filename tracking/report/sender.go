@@ -162,6 +162,7 @@ func (m *structure) fromGateway() bool {
 	return noticeSubject.MatchString(subject) || failureWords.in(subject)
 }
 
+// hasNullPath reports whether the return path is the null path.
 func (m *structure) hasNullPath() bool {
 	return strings.ReplaceAll(m.header.Get("Return-Path"), " ", "") == "<>"
 }

@@ -57,7 +57,7 @@ func (s *Spool) canBeginAnother() bool {
 		return true
 	}
 
-	free, err := s.disk.free()
+	free, err := s.disk.Free()
 
 	return err != nil || free >= held+allocateStep
 }

@@ -9,6 +9,7 @@ import (
 // cursor is overwritten in place, which works on a full disk, too.
 func (r *Reader) Commit(p Position) error { return r.s.commit(r.name, p) }
 
+// commit makes a reader's position durable and lets segments be removed.
 func (s *Spool) commit(reader string, p Position) error {
 	if err := s.cursorFiles[reader].commit(p); err != nil {
 		return err

@@ -181,6 +181,7 @@ func (c *cursor) drop() {
 	}
 }
 
+// close closes the file; a later commit opens it again.
 func (c *cursor) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -90,9 +90,7 @@ func (d *Disks) Of(dir string) (*Disk, error) {
 }
 
 // Free returns the free bytes of the file system, whatever is promised.
-func (d *Disk) Free() (int64, error) { return d.free() }
-
-func (d *Disk) free() (int64, error) {
+func (d *Disk) Free() (int64, error) {
 	free, err := d.fs.Free(d.dir)
 	if err != nil {
 		return 0, fmt.Errorf("spool: %w", err)
@@ -120,7 +118,7 @@ func (d *Disk) essentialFloor() int64 { return int64(d.keep / 4) }
 
 // reserve reserves n bytes for a spool, or returns ErrNoSpace.
 func (d *Disk) reserve(s *Spool, n int64) error {
-	free, err := d.free()
+	free, err := d.Free()
 	if err != nil {
 		return err
 	}
@@ -156,7 +154,7 @@ const estimateSlack = 16
 // what is free above the floor, or what the spool has reserved; internal ones
 // also most of the headroom. What other spools reserved is theirs.
 func (d *Disk) room(s *Spool) (ordinary, internal int64, err error) {
-	free, err := d.free()
+	free, err := d.Free()
 	if err != nil {
 		return 0, 0, err
 	}

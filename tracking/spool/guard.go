@@ -39,7 +39,7 @@ func (s *Spool) guard() {
 		return
 	}
 
-	free, err := s.disk.free()
+	free, err := s.disk.Free()
 	if err != nil || free >= int64(s.cfg.MinFree) {
 		return
 	}
@@ -87,7 +87,7 @@ func (s *Spool) logFull() {
 // is over, until there is room for n more bytes. The open segment is ended for
 // this if every reader has passed its records.
 func (s *Spool) relieve(n int64) {
-	free, err := s.disk.free()
+	free, err := s.disk.Free()
 	if err != nil {
 		return
 	}

@@ -17,6 +17,7 @@ type metrics struct {
 	quarantined prometheus.Counter
 }
 
+// newMetrics returns the counters of a spool, not registered yet.
 func newMetrics(name string) *metrics {
 	m := &metrics{name: name}
 
@@ -33,6 +34,7 @@ func newMetrics(name string) *metrics {
 	return m
 }
 
+// counter returns a new counter, which register will register.
 func (m *metrics) counter(name, help string) prometheus.Counter {
 	c := prometheus.NewCounter(prometheus.CounterOpts{Name: m.fullName(name), Help: help})
 	m.all = append(m.all, c)
@@ -40,6 +42,7 @@ func (m *metrics) counter(name, help string) prometheus.Counter {
 	return c
 }
 
+// fullName returns the name of a metric with its prefix.
 func (m *metrics) fullName(name string) string { return "postern_" + m.name + "_" + name }
 
 // register registers the counters, and the gauges of s.

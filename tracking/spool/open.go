@@ -62,6 +62,7 @@ func Open(c Config) (*Spool, error) {
 	return s, nil
 }
 
+// setDefaults sets the fields that are zero and have a default.
 func (c *Config) setDefaults() {
 	if c.SegmentBytes == 0 {
 		c.SegmentBytes = 16 << 20

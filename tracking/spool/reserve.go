@@ -37,7 +37,7 @@ func (r *Reservation) Release() {
 // Err returns nil while ordinary records are accepted, and ErrNoSpace while the
 // disk is too full for them.
 func (s *Spool) Err() error {
-	free, err := s.disk.free()
+	free, err := s.disk.Free()
 	if err != nil {
 		return err
 	}

@@ -193,6 +193,7 @@ func (s *Spool) do(f func()) {
 // up every second; a time long ago means that the disk does not answer.
 func (s *Spool) Alive() time.Time { return *s.lastTurn.Load() }
 
+// noteAlive notes that the writer goroutine made progress.
 func (s *Spool) noteAlive() {
 	now := time.Now()
 	s.lastTurn.Store(&now)
