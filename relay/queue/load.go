@@ -69,9 +69,9 @@ func (q *Queue) load(at spool.Position, b []byte, n int) bool {
 // quarantine keeps a record that cannot be decoded.
 func (q *Queue) quarantine(at spool.Position, n int, why error) {
 	q.broken.Inc()
-	file, err := q.spool.SetAside(at, n, fmt.Sprintf("%016x-%016x", at.Segment, at.Offset))
+	file, err := q.spool.Quarantine(at, n, fmt.Sprintf("%016x-%016x", at.Segment, at.Offset))
 	if err != nil { // read a moment ago: its bytes are what they are
-		q.spool.Keep(at.Segment)
+		q.spool.QuarantineSegment(at.Segment)
 		file = "its segment"
 	}
 	q.c.Log.Error("queue: record quarantined", "file", file, "segment", at.Segment, "offset", at.Offset, "err", why)

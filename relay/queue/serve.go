@@ -191,7 +191,7 @@ func (q *Queue) unreadable(c *copyState, at spool.Position, size int, err error)
 	if !gone {
 		q.broken.Inc()
 		var kept error
-		file, kept = q.spool.SetAside(at, size, c.e.id)
+		file, kept = q.spool.Quarantine(at, size, c.e.id)
 		if kept != nil && !errors.Is(kept, spool.ErrGone) {
 			q.c.Log.Error("queue: broken copy not quarantined, trying again", "message_id", c.messageID,
 				"recipient", c.recipient, "err", errors.Join(err, kept))

@@ -1,20 +1,21 @@
-// Package bounce maps what a receiving system says of a refusal to one of
-// SparkPost's bounce classes.
+// Package bounce classifies refusals: it maps what a receiving system replied to
+// one of SparkPost's bounce classes.
 //
-// Classify asks the enhanced status code (RFC 3463) first and then the words of
-// the reply. The words are in the files under words, one phrase a line. Names
-// that somebody else chose are no words: addresses, host names, IP addresses,
-// URLs, ids and quoted subjects are taken out of a reply before it is searched,
-// and phrases match whole words only. Otherwise bachelor@example.com would be
-// refused for its HELO.
+// Classify uses the enhanced status code (RFC 3463) and the words of the reply.
+// Phrases to look for are in the files under words, one a line. Before a reply is
+// searched, names that somebody else chose are removed from it: addresses, host
+// names, IP addresses, URLs, ids and quoted subjects. Phrases match whole words
+// only. Otherwise bachelor@example.com would be refused for its HELO.
 //
 // All functions are safe for concurrent use.
 package bounce
 
-import "strings"
+import (
+	"strings"
+)
 
-// SparkPost's bounce classes, as its documentation page "Bounce Classification
-// Codes" lists them.
+// SparkPost's bounce classes, as listed on the page "Bounce Classification Codes"
+// of its documentation.
 const (
 	Undetermined     = 1
 	InvalidRecipient = 10
@@ -38,7 +39,7 @@ const (
 	ChallengeReply   = 100
 )
 
-// Known reports whether a number is one of the classes.
+// Known reports whether class is one of the classes.
 func Known(class int) bool {
 	switch class {
 	case Undetermined,
@@ -58,13 +59,13 @@ func Known(class int) bool {
 	return false
 }
 
-// Verdict is what a refusal comes to.
+// Verdict is the result of classifying a refusal.
 type Verdict struct {
 	Class int
-	Hard  bool // the address or its domain does not exist or takes no mail any more
+	Hard  bool // the address or its domain does not exist, or accepts no mail any more
 }
 
-// Vague reports whether a verdict says no more than that mail was refused.
+// Vague reports whether the verdict says no more than that mail was refused.
 func (v Verdict) Vague() bool {
 	switch v.Class {
 	case 0, Undetermined, GenericBounce, TransientFailure, SoftBounce:
@@ -74,10 +75,10 @@ func (v Verdict) Vague() bool {
 	return false
 }
 
-// soften returns the verdict of a temporary failure: never hard, and of no class
-// by which senders stop writing to an address.
+// soften returns the verdict as that of a temporary failure, which is never hard
+// and never of a class for which senders stop writing to an address.
 func (v Verdict) soften() Verdict {
-	if v.Class == InvalidRecipient || v.Class == NoRecipient || v.Class == Unsubscribe {
+	if isHard(v.Class) {
 		v.Class = SoftBounce
 	}
 	v.Hard = false
@@ -85,16 +86,18 @@ func (v Verdict) soften() Verdict {
 	return v
 }
 
-// Refusal is what is known of one refused recipient.
+// Refusal is what is known of the refusal of one recipient. All fields may be
+// empty.
 type Refusal struct {
-	Category  string         // PowerMTA's bounceCat; empty where there is none
+	Category  string         // PowerMTA's bounceCat
 	Status    string         // enhanced status code
-	Text      string         // the receiving system's reply
-	Recipient string         // whose local part is no word of the reply; may be empty
-	Own       map[string]int // the site's own categories and their classes
+	Text      string         // reply of the receiving system
+	Recipient string         // address; its local part is not a word of the reply
+	Own       map[string]int // classes of the site's own categories
 }
 
-// categories maps PowerMTA's bounceCat names. No official mapping is published.
+// categories maps PowerMTA's bounce categories (User's Guide 5.0, bounceCat).
+// No mapping of them to SparkPost's classes is published.
 var categories = map[string]Verdict{
 	"bad-configuration":   {AdminFailure, false},
 	"bad-connection":      {Timeout, false},
@@ -114,132 +117,115 @@ var categories = map[string]Verdict{
 	"virus-related":       {Attachment, false},
 }
 
-// strongStatus are enhanced status codes (RFC 3463, RFC 7505), without their
-// class, that say more than the words beside them usually do. Hard ones yield to
-// words that give another reason: 550 5.1.1 message identified as spam.
-var strongStatus = map[string]Verdict{
-	"1.1":  {InvalidRecipient, true},
-	"1.2":  {DNSFailure, true},
-	"1.6":  {InvalidRecipient, true},
-	"1.7":  {MailBlock, false},
-	"1.8":  {MailBlock, false},
-	"1.10": {InvalidRecipient, true},
-	"2.2":  {MailboxFull, false},
-	"2.3":  {TooLarge, false},
-	"3.4":  {TooLarge, false},
-}
-
-// weakStatus are codes that servers use for many reasons: words come first.
-var weakStatus = map[string]Verdict{
-	"1.3":   {InvalidRecipient, true},
-	"1.4":   {SoftBounce, false},
-	"1.9":   {AdminFailure, false},
-	"2.1":   {SoftBounce, false},
-	"3.0":   {AdminFailure, false},
-	"3.1":   {MailboxFull, false},
-	"3.2":   {AdminFailure, false},
-	"3.3":   {AdminFailure, false},
-	"3.5":   {AdminFailure, false},
-	"3.6":   {AdminFailure, false},
-	"4.0":   {Timeout, false},
-	"4.1":   {Timeout, false},
-	"4.2":   {Timeout, false},
-	"4.3":   {DNSFailure, false},
-	"4.4":   {DNSFailure, true},
-	"4.5":   {Timeout, false},
-	"4.6":   {AdminFailure, false},
-	"4.7":   {Timeout, false},
-	"4.14":  {AdminFailure, false}, // this and 4.310 to 4.317: Exchange Online
-	"4.310": {DNSFailure, true},
-	"4.312": {DNSFailure, false},
-	"4.316": {Timeout, false},
-	"4.317": {Timeout, false},
-	"5.3":   {TooLarge, false},
-	"6.0":   {SpamContent, false},
-	"7.13":  {SoftBounce, false},      // the account is disabled (RFC 5248)
-	"7.16":  {TooLarge, false},        // for its priority (RFC 6710)
-	"7.17":  {InvalidRecipient, true}, // the mailbox has another owner (RFC 7293)
-	"7.18":  {DNSFailure, true},       // and the domain
-}
-
-// weakSubjects are the subjects of codes that weakStatus does not list.
-var weakSubjects = map[string]Verdict{
-	"2": {SoftBounce, false},
-	"6": {SpamContent, false},
-	"7": {MailBlock, false},
-}
-
-// byStatus returns what a status code says, without its class; ok is false where
-// it says nothing.
-func byStatus(detail string) (v Verdict, ok bool) {
-	if v, ok = weakStatus[detail]; ok {
-		return v, true
-	}
-	subject, _, _ := strings.Cut(detail, ".")
-	v, ok = weakSubjects[subject]
-
-	return v, ok
-}
-
-// refusesDomain is the reply of a host that knows that a domain accepts no mail
-// (RFC 7504, section 3).
+// refusesDomain is the reply code of a host that knows that a domain does not
+// accept mail (RFC 7504, section 3).
 const refusesDomain = "556"
 
-// Classify maps a refusal to a class. It asks, in this order: the site's own
-// category, a reply that says more than PowerMTA's category, that category, a
-// status code that is seldom misused, the words of the reply, any status code,
-// the reply code. A temporary failure is hard only where the reply itself says
-// that the address is gone.
+// Classify returns the class of a refusal. In this order, it uses:
+//
+//   - the site's own category,
+//   - a reply that says more than PowerMTA's category, or else that category,
+//   - a status code that is seldom misused,
+//   - the words of the reply,
+//   - any other status code,
+//   - the reply code.
+//
+// A temporary failure is hard only if the reply itself says that the address does
+// not exist.
 func Classify(r Refusal) Verdict {
 	category := strings.ToLower(strings.TrimSpace(r.Category))
 	if class, ok := r.Own[category]; ok && category != "" {
-		return Verdict{class, class == InvalidRecipient || class == NoRecipient || class == Unsubscribe}
+		return Verdict{Class: class, Hard: isHard(class)}
 	}
 
 	words := Words(r.Text, r.Recipient)
 	if v, ok := categories[category]; ok {
-		if words.Found && (v.Class == MailBlock || v.Class == SpamBlock || v.Class == AdminFailure) {
+		if words.Found && v.isGeneral() {
 			return words.Verdict
 		}
 
 		return v
 	}
 
+	return newReply(r).classify(words)
+}
+
+// isHard reports whether senders stop writing to addresses of a class.
+func isHard(class int) bool {
+	return class == InvalidRecipient || class == NoRecipient || class == Unsubscribe
+}
+
+// isGeneral reports whether PowerMTA uses the category of a verdict for many
+// reasons.
+func (v Verdict) isGeneral() bool {
+	return v.Class == MailBlock || v.Class == SpamBlock || v.Class == AdminFailure
+}
+
+// reply is what a server answered, apart from its words.
+type reply struct {
+	text      string // without leading space
+	status    string // enhanced status code (RFC 3463)
+	detail    string // status without its class: 1.1
+	temporary bool
+}
+
+// newReply returns the reply of a refusal.
+func newReply(r Refusal) reply {
+	text := strings.TrimSpace(r.Text)
 	status, _, _ := strings.Cut(strings.TrimSpace(r.Status), " ")
 	_, detail, _ := strings.Cut(status, ".")
-	if words.Weak && strings.HasPrefix(detail, "7.") {
+
+	return reply{
+		text:      text,
+		status:    status,
+		detail:    detail,
+		temporary: strings.HasPrefix(status, "4.") || status == "" && strings.HasPrefix(text, "4"),
+	}
+}
+
+// classify returns the class of a reply with these words.
+func (r reply) classify(words Said) Verdict {
+	if words.Weak && strings.HasPrefix(r.detail, "7.") {
 		words = Said{}
 	}
-	temporary := strings.HasPrefix(status, "4.") || status == "" && strings.HasPrefix(strings.TrimSpace(r.Text), "4")
 
-	if v, ok := strongStatus[detail]; ok && !words.First && !(v.Hard && words.contradicts()) {
-		if temporary && !(words.Found && words.Hard) {
-			return v.soften()
+	strong, isStrong := strongStatus[r.detail]
+	if isStrong && !words.First && !(strong.Hard && words.contradicts()) {
+		if words.Found && words.Hard {
+			return strong
 		}
 
-		return v
+		return r.soften(strong)
 	}
+
 	if words.Found {
-		if temporary {
-			return words.soften()
-		}
-
-		return words.Verdict
+		return r.soften(words.Verdict)
 	}
-	if v, ok := byStatus(detail); ok {
-		if temporary {
-			return v.soften()
-		}
-
-		return v
+	if v, ok := byStatus(r.detail); ok {
+		return r.soften(v)
 	}
 
+	return r.byCode()
+}
+
+// soften returns the verdict of a permanent failure as it is, and softens that of
+// a temporary one.
+func (r reply) soften(v Verdict) Verdict {
+	if r.temporary {
+		return v.soften()
+	}
+
+	return v
+}
+
+// byCode returns the class of a reply of which only the code is understood.
+func (r reply) byCode() Verdict {
 	switch {
-	case temporary:
+	case r.temporary:
 		return Verdict{Class: TransientFailure}
-	case strings.HasPrefix(strings.TrimSpace(r.Text), refusesDomain):
+	case strings.HasPrefix(r.text, refusesDomain):
 		return Verdict{Class: DNSFailure, Hard: true}
-	case strings.HasPrefix(status, "5."):
+	case strings.HasPrefix(r.status, "5."):
 		return Verdict{Class: GenericBounce}
 	}
 

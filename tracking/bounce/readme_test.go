@@ -45,7 +45,7 @@ func TestReadmeTables(t *testing.T) {
 		t.Fatalf("%d lists, want %d", len(rows), len(lists))
 	}
 	for i, row := range rows {
-		if l := lists[i]; l.file != row[1] || l.Verdict.String() != row[2] || l.first != (row[3] != "") {
+		if l := lists[i]; l.file != row[1] || l.String() != row[2] || l.first != (row[3] != "") {
 			t.Errorf("%s: got %s %s, first %v, want %v", row[1], l.file, l.Verdict, l.first, row[1:])
 		}
 	}

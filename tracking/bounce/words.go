@@ -10,17 +10,17 @@ import (
 //go:embed words/*.txt
 var wordFiles embed.FS
 
-// list is a file of phrases with one meaning.
+// list is a file of phrases that mean the same.
 type list struct {
 	file string
 	Verdict
-	first bool // believed before any status code
-	weak  bool // not believed beside a status code that speaks of policy
-	loose bool // people say so of other things, too: not believed without a code
+	first bool // counts more than any status code
+	weak  bool // does not count beside a status code of policy (x.7.x)
+	loose bool // also said of other things: does not count without any code
 }
 
-// lists are in order of precedence: what is said of the sender comes before
-// what is said of the recipient, the particular before the general.
+// lists are in order of precedence: what is said of the sender before what is said
+// of the recipient, the particular before the general.
 var lists = []list{
 	{file: "challenge", Verdict: Verdict{Class: ChallengeReply}},
 	{file: "auto_reply", Verdict: Verdict{Class: AutoReply}},
@@ -50,26 +50,28 @@ var lists = []list{
 	{file: "system_error", Verdict: Verdict{Class: AdminFailure}},
 }
 
-// minPhrase is the least length of a phrase in bytes, which the index needs. A
-// test sees to it that none is shorter.
+// minPhrase is the least length of a phrase in bytes, which the index relies on. A
+// test checks that no phrase is shorter.
 const minPhrase = 3
 
-// phrase is a line of a list, normalized as replies are.
+// phrase is a line of a list, normalized like a reply.
 type phrase struct {
 	text string
 	list int
-	open bool // written with "*" at its end: its last word may go on
+	open bool // ends with "*": its last word may be longer
 }
 
 // index finds the phrases of all lists in one pass over a text, by their first
 // three bytes.
 type index struct {
-	maybe   [1 << 10]uint64 // a bit for each hash that some phrase has
+	maybe   [1 << 10]uint64 // a set of hashes of first bytes
 	phrases map[[minPhrase]byte][]phrase
 }
 
+// hash3 returns a hash below the number of bits in index.maybe.
 func hash3(a, b, c byte) uint16 { return uint16(a)<<8 ^ uint16(b)<<4 ^ uint16(c) }
 
+// indexed returns the index of all lists.
 var indexed = sync.OnceValue(func() *index {
 	x := &index{phrases: map[[minPhrase]byte][]phrase{}}
 	for i, l := range lists {
@@ -85,23 +87,25 @@ var indexed = sync.OnceValue(func() *index {
 func phrasesOf(file string) []string {
 	b, err := wordFiles.ReadFile("words/" + file + ".txt")
 	if err != nil {
-		panic(err) // embedded
+		panic(err) // the files are embedded
 	}
 
 	return strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
 }
 
+// add adds a line of a list.
 func (x *index) add(line string, list int) {
 	bare, open := strings.CutSuffix(line, "*")
 	text := normalize(bare, "")
 	key := [minPhrase]byte{text[0], text[1], text[2]}
 	x.phrases[key] = append(x.phrases[key], phrase{text: text, list: list, open: open})
+
 	h := hash3(key[0], key[1], key[2])
 	x.maybe[h>>6] |= 1 << (h & 63)
 }
 
-// first returns the first list with a phrase in a normalized text, or -1, and
-// whether some phrase says that the recipient or domain does not exist.
+// first returns the first list that has a phrase in a normalized text, or -1, and
+// whether any phrase says that the recipient or domain does not exist.
 func (x *index) first(text string) (list int, gone bool) {
 	best := len(lists)
 	for i := 0; i+minPhrase <= len(text) && best > 0; i++ {
@@ -114,6 +118,7 @@ func (x *index) first(text string) (list int, gone bool) {
 			if p.list >= best && (gone || !lists[p.list].Hard) {
 				continue
 			}
+
 			if strings.HasPrefix(text[i:], p.text) && (p.open || boundary(text, i+len(p.text))) {
 				best = min(best, p.list)
 				gone = gone || lists[p.list].Hard
@@ -128,8 +133,7 @@ func (x *index) first(text string) (list int, gone bool) {
 	return best, gone
 }
 
-// boundary reports whether no word of a text goes on across position i, which is
-// so at its ends.
+// boundary reports whether position i of a text is not inside of a word.
 func boundary(text string, i int) bool {
 	before, _ := utf8.DecodeLastRuneInString(text[:i])
 	behind, _ := utf8.DecodeRuneInString(text[i:])
@@ -137,22 +141,22 @@ func boundary(text string, i int) bool {
 	return !inWord(before) || !inWord(behind)
 }
 
-// Said is what the words of a text come to.
+// Said is what the words of a text say.
 type Said struct {
 	Verdict
-	Found bool // some phrase is known
-	First bool // to be believed before any status code
-	Weak  bool // not to be believed beside a status code that speaks of policy
-	Loose bool // not to be believed without a status or reply code
-	Gone  bool // some phrase says that the recipient or domain does not exist
+	Found bool // the text has a known phrase; otherwise nothing else is set
+	First bool // counts more than any status code
+	Weak  bool // does not count beside a status code of policy (x.7.x)
+	Loose bool // does not count without a status or reply code
+	Gone  bool // a phrase says that the recipient or domain does not exist
 }
 
-// contradicts reports whether the words give a reason for which a recipient that
-// exists is refused, and none for which it does not.
+// contradicts reports whether the words give a reason to refuse a recipient that
+// exists, and do not say that it does not exist.
 func (s Said) contradicts() bool { return s.Found && !s.Hard && !s.Gone }
 
-// Words returns what the words of a text say, names taken out. The recipient's
-// local part is taken out as well, unless nothing is known of what is left.
+// Words returns what the words of a text say, without names. The local part of the
+// recipient is removed as well, unless nothing known is left then.
 func Words(text, recipient string) Said {
 	local, _ := cutAddress(recipient)
 	if local != "" {
@@ -169,8 +173,8 @@ func Words(text, recipient string) Said {
 	return judgeAddress(words)
 }
 
-// addressFaults are all that some servers say of an address that they name:
-// 550 <bob@example.com> not found. Without an address they may be about anything.
+// addressFaults are what some servers say of an address and nothing else: 550
+// <bob@example.com> not found. Without an address they could be about anything.
 var addressFaults = map[string]bool{
 	"does not exist":    true,
 	"doesn't exist":     true,
@@ -190,14 +194,14 @@ var addressFaults = map[string]bool{
 	"was not found":     true,
 }
 
-// judgeAddress judges the normalized words behind the last permanent reply code,
-// which are about the address that was taken out of them.
+// judgeAddress returns what the normalized words behind the last permanent reply
+// code say of the address that was removed from them.
 func judgeAddress(words string) Said {
 	for i := len(words) - len("550"); i >= 0; i-- {
 		if words[i] != '5' || !isReplyCode(words[i:i+3]) || !boundary(words, i) || !boundary(words, i+3) {
 			continue
 		}
-		if i > 0 && words[i-1] == '.' { // the end of a status code
+		if i > 0 && words[i-1] == '.' { // part of a status code
 			continue
 		}
 
@@ -207,12 +211,18 @@ func judgeAddress(words string) Said {
 			return Said{}
 		}
 
-		return Said{Verdict: Verdict{Class: InvalidRecipient, Hard: true}, Found: true, Loose: true, Gone: true}
+		return Said{
+			Verdict: Verdict{Class: InvalidRecipient, Hard: true},
+			Found:   true,
+			Loose:   true,
+			Gone:    true,
+		}
 	}
 
 	return Said{}
 }
 
+// search returns what the phrases in a normalized text say.
 func search(text string) Said {
 	i, gone := indexed().first(text)
 	if i < 0 {
@@ -227,13 +237,4 @@ func search(text string) Said {
 		Loose:   lists[i].loose,
 		Gone:    gone,
 	}
-}
-
-func cutAddress(address string) (local, domain string) {
-	i := strings.LastIndexByte(address, '@')
-	if i < 0 {
-		return "", ""
-	}
-
-	return address[:i], address[i+1:]
 }

@@ -2,8 +2,9 @@ package event
 
 import "strings"
 
-// complaintTypes are the feedback types (RFC 5965, section 7.3, RFC 6430 and
-// what providers add to them) by which a person complains of a message.
+// complaintTypes are the feedback types with which a person complains about a
+// message: those of RFC 5965, section 7.3, and of RFC 6430, and what providers add
+// to them.
 var complaintTypes = map[string]bool{
 	"abuse":          true,
 	"complaint":      true,
@@ -16,9 +17,8 @@ var complaintTypes = map[string]bool{
 }
 
 // IsComplaint reports whether a feedback type is a complaint about a message.
-// Types that speak of something else are not: not-spam takes a complaint back,
-// auth-failure (RFC 6591) and dmarc speak of authentication. Case does not
-// matter.
+// Other types are not: not-spam takes a complaint back, auth-failure (RFC 6591) and
+// dmarc are about authentication. Case does not matter.
 func IsComplaint(feedbackType string) bool {
 	return complaintTypes[strings.ToLower(strings.TrimSpace(feedbackType))]
 }

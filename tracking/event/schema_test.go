@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"postern/tracking/bounce"
 )
 
 // required are the fields that each type must have beside the common ones.
@@ -187,8 +189,8 @@ func TestHashStandsForTheAddress(t *testing.T) {
 		want string
 	}{
 		{"the hash alone", map[string]string{"rcpt_to": "", "raw_rcpt_to": "", "rcpt_hash": "h", "rcpt_domain": "d"}, ""},
-		{"beside the address", map[string]string{"raw_rcpt_to": "", "rcpt_hash": "h", "rcpt_domain": "d"}, "in the place of"},
-		{"beside the raw address", map[string]string{"rcpt_to": "", "rcpt_hash": "h", "rcpt_domain": "d"}, "in the place of"},
+		{"beside the address", map[string]string{"raw_rcpt_to": "", "rcpt_hash": "h", "rcpt_domain": "d"}, "together with"},
+		{"beside the raw address", map[string]string{"rcpt_to": "", "rcpt_hash": "h", "rcpt_domain": "d"}, "together with"},
 		{"neither", map[string]string{"rcpt_to": "", "raw_rcpt_to": ""}, "rcpt_to is missing"},
 	} {
 		fields := maps.Clone(all)
@@ -214,7 +216,7 @@ func TestHashStandsForTheAddress(t *testing.T) {
 	}
 }
 
-// TestEncodeFails rather than to write what is no event.
+// TestEncodeFails rather than to write what is not an event.
 func TestEncodeFails(t *testing.T) {
 	for name, e := range map[string]*Event{
 		"unknown type": {Type: "opened"},
@@ -353,7 +355,7 @@ func TestTypesByName(t *testing.T) {
 func TestComplaintTypes(t *testing.T) {
 	for _, name := range []string{"abuse", "complaint", "fraud", "miscategorized", "opt-out", "opt-out-list", "other", "virus"} {
 		if !IsComplaint(name) {
-			t.Errorf("%s is no complaint", name)
+			t.Errorf("%s is not a complaint", name)
 		}
 	}
 	if len(complaintTypes) != 8 {
@@ -361,42 +363,26 @@ func TestComplaintTypes(t *testing.T) {
 	}
 }
 
-// TestBounceClasses holds SparkPost's numbers, by which senders' systems choose.
-func TestBounceClasses(t *testing.T) {
-	got := []int{
-		ClassUndetermined, ClassInvalidRecipient, ClassSoftBounce, ClassDNSFailure, ClassMailboxFull,
-		ClassTooLarge, ClassTimeout, ClassAdminFailure, ClassNoRcpt, ClassGenericBounce, ClassMailBlock,
-		ClassSpamBlock, ClassSpamContent, ClassAttachment, ClassRelayingDenied, ClassAutoReply,
-		ClassTransientFailure, ClassSubscribe, ClassUnsubscribe, ClassChallengeReply,
-	}
-	want := []int{1, 10, 20, 21, 22, 23, 24, 25, 30, 40, 50, 51, 52, 53, 54, 60, 70, 80, 90, 100}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
-	for n := range 110 {
-		if known := KnownBounceClass(n); known != slices.Contains(want, n) {
-			t.Errorf("%d is known: %v", n, known)
+func TestBounceClass(t *testing.T) {
+	own := map[string]int{"ours": bounce.SpamBlock}
+	for _, c := range []struct {
+		category, status, text string
+		want                   int
+	}{
+		{"bad-mailbox", "5.1.1", "550 5.1.1 no such user", bounce.InvalidRecipient},
+		{"quota-issues", "", "", bounce.MailboxFull},
+		{"ours", "", "", bounce.SpamBlock},
+		{"", "5.1.1", "", bounce.InvalidRecipient},
+		{"", "", "550 mailbox full", bounce.MailboxFull},
+	} {
+		if got := BounceClass(c.category, c.status, c.text, own); got != c.want {
+			t.Errorf("%q, %q, %q: got %d, want %d", c.category, c.status, c.text, got, c.want)
 		}
 	}
 
-	own := map[string]int{"ours": ClassSpamBlock}
-	for _, c := range []struct {
-		category, status, text string
-		class                  int
-		hard                   bool
-	}{
-		{"bad-mailbox", "5.1.1", "550 5.1.1 no such user", ClassInvalidRecipient, true},
-		{"quota-issues", "", "", ClassMailboxFull, false},
-		{"ours", "", "", ClassSpamBlock, false},
-		{"", "5.1.1", "", ClassInvalidRecipient, true},
-		{"", "", "550 mailbox full", ClassMailboxFull, false},
-	} {
-		class, hard := Classify(c.category, c.status, c.text, own)
-		if class != c.class || hard != c.hard {
-			t.Errorf("%q, %q, %q: got %d, hard %v, want %d, %v", c.category, c.status, c.text, class, hard, c.class, c.hard)
-		}
-		if got := BounceClass(c.category, c.status, c.text, own); got != c.class {
-			t.Errorf("%q, %q, %q: got %d, want %d", c.category, c.status, c.text, got, c.class)
+	for n, want := range map[int]bool{bounce.Undetermined: true, bounce.ChallengeReply: true, 0: false, 2: false} {
+		if got := KnownBounceClass(n); got != want {
+			t.Errorf("%d is known: got %v, want %v", n, got, want)
 		}
 	}
 }

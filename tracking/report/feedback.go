@@ -1,14 +1,13 @@
 package report
 
 import (
-	"encoding/json"
 	"mime"
 	"regexp"
 	"strings"
 )
 
-// feedback reads a feedback report (RFC 5965), or what providers send in its
-// place: Microsoft's JMRP forwards the message bare, with X-HmXmrOriginalRecipient.
+// feedback reads a feedback report (RFC 5965), or a message that a provider forwards
+// without one.
 func (r *Report) feedback(m *structure) bool {
 	for _, p := range m.parts {
 		if !p.is("message/feedback-report", "text/feedback-report") {
@@ -26,6 +25,7 @@ func (r *Report) feedback(m *structure) bool {
 				}
 			}
 		}
+
 		r.Kind = Complaint
 		r.FeedbackType = feedbackType(all["feedback-type"])
 		r.UserAgent = structured(all["user-agent"])
@@ -41,8 +41,8 @@ func (r *Report) feedback(m *structure) bool {
 	return r.bareComplaint(m)
 }
 
-// feedbackType is the type of a report; one without is a complaint, as older
-// reports were.
+// feedbackType returns the value of the field Feedback-Type. Older reports do not
+// have it and are complaints.
 func feedbackType(v string) string {
 	v = keyword(v)
 	if v == "" {
@@ -52,7 +52,7 @@ func feedbackType(v string) string {
 	return v
 }
 
-// rcptTo returns every Original-Rcpt-To, of which there may be several.
+// rcptTo returns the values of all fields Original-Rcpt-To and Removal-Recipient.
 func rcptTo(report string) []string {
 	var out []string
 	for _, f := range unfolded(report) {
@@ -61,6 +61,7 @@ func rcptTo(report string) []string {
 		if !strings.EqualFold(name, "Original-Rcpt-To") && !strings.EqualFold(name, "Removal-Recipient") {
 			continue
 		}
+
 		if a := addressOf(v); strings.Contains(a, "@") && len(out) < maxRecipients {
 			out = append(out, a)
 		}
@@ -69,7 +70,7 @@ func rcptTo(report string) []string {
 	return out
 }
 
-// unfolded returns the lines of a header with their continuations (RFC 5322,
+// unfolded returns the lines of a header, joined with their continuations (RFC 5322,
 // section 2.2.3).
 func unfolded(header string) []string {
 	var out []string
@@ -87,7 +88,8 @@ func unfolded(header string) []string {
 	return out
 }
 
-// complainants adds those that the report names, else whom the message went to.
+// complainants adds the recipients that the report names, or else those of the
+// returned message.
 func (r *Report) complainants(named []string) {
 	if len(named) == 0 {
 		h := returnedHeader(r.returned)
@@ -101,25 +103,27 @@ func (r *Report) complainants(named []string) {
 
 	seen := map[string]bool{}
 	for _, a := range named {
-		if !seen[strings.ToLower(a)] {
-			seen[strings.ToLower(a)] = true
+		key := strings.ToLower(a)
+		if !seen[key] {
+			seen[key] = true
 			r.add(Recipient{Kind: Complaint, Final: a})
 		}
 	}
 }
 
-// forwarders are the addresses from which providers forward messages that
-// somebody complained of, without a report.
+// forwarders are the addresses from which providers forward messages that somebody
+// complained about, without a report.
 var forwarders = regexp.MustCompile(`^` + anyOf(
 	`staff@hotmail\.com`, `feedback@arf\..+`, `(?:feedbackloop|fbl|complaints?|abuse-report|scomp)@.+`,
 ) + `$`)
 
-// bareComplaint knows the providers that forward the message without a report:
-// the message is attached, and nobody says anything to it.
+// bareComplaint reads a message that a provider forwards without a report, attached
+// to a mail that says nothing. Microsoft's JMRP adds X-HmXmrOriginalRecipient.
 func (r *Report) bareComplaint(m *structure) bool {
 	h := returnedHeader(r.returned)
 	from := m.from()
 	bare := !m.isForward() && m.isWordless()
+
 	switch {
 	case m.header.Has("X-HmXmrOriginalRecipient"):
 		r.complainants(addressIn.FindAllString(m.get("X-HmXmrOriginalRecipient"), 1))
@@ -130,12 +134,14 @@ func (r *Report) bareComplaint(m *structure) bool {
 	default:
 		return false
 	}
-	r.Kind, r.FeedbackType = Complaint, "abuse"
+
+	r.Kind = Complaint
+	r.FeedbackType = "abuse"
 
 	return true
 }
 
-// standardWords are what providers write beside a message that they forward.
+// standardWords are what providers write when they forward a message.
 var standardWords = regexp.MustCompile(`(?i)^\s*` + anyOf(
 	"this is an? (?:e-?mail |spam )*(?:abuse|spam) (?:report|complaint)",
 	"complaint about message from",
@@ -149,7 +155,7 @@ func (m *structure) isWordless() bool {
 	return text == "" || standardWords.MatchString(text) && !strings.Contains(text, "?")
 }
 
-// hasAttachedMessage reports whether the message itself is attached.
+// hasAttachedMessage reports whether a whole message is attached.
 func (m *structure) hasAttachedMessage() bool {
 	for _, p := range m.parts {
 		if p.is("message/rfc822", "message/global") {
@@ -160,7 +166,7 @@ func (m *structure) hasAttachedMessage() bool {
 	return false
 }
 
-// returnedHeader reads the header of the returned message, leniently.
+// returnedHeader parses the header of the returned message leniently.
 func returnedHeader(returned []byte) fields {
 	head, _ := splitMessage(returned)
 	if gs := groups(string(head)); len(gs) > 0 {
@@ -170,7 +176,7 @@ func returnedHeader(returned []byte) fields {
 	return fields{}
 }
 
-// returnedSubject is the subject of the returned message, decoded.
+// returnedSubject returns the decoded subject of the returned message.
 func returnedSubject(returned []byte) string {
 	v := returnedHeader(returned)["subject"]
 	if d, err := new(mime.WordDecoder).DecodeHeader(v); err == nil {
@@ -178,77 +184,4 @@ func returnedSubject(returned []byte) string {
 	}
 
 	return strings.TrimSpace(v)
-}
-
-// notification is what Amazon SES says of a message.
-type notification struct {
-	NotificationType string
-
-	Bounce struct {
-		BouncedRecipients []notified
-	}
-	Complaint struct {
-		ComplaintFeedbackType string
-		ComplainedRecipients  []notified
-	}
-	Delivery struct {
-		Recipients   []string
-		SMTPResponse string
-	}
-}
-
-// notified is what it says of one recipient.
-type notified struct {
-	EmailAddress   string
-	Action         string
-	Status         string
-	DiagnosticCode string
-}
-
-// sesNotification reads what Amazon SES sends by way of SNS: JSON in a text.
-func (r *Report) sesNotification(m *structure) bool {
-	text := m.text()
-	i := strings.IndexByte(text, '{')
-	if i < 0 || !strings.Contains(text, "notificationType") {
-		return false
-	}
-
-	// Line ends come in on the way, even inside of strings.
-	text = strings.NewReplacer("\n", "", "\r", "").Replace(text[i:])
-	var n notification
-	if err := json.NewDecoder(strings.NewReader(text)).Decode(&n); err != nil {
-		return false
-	}
-
-	switch n.NotificationType {
-	case "Bounce":
-		for _, b := range n.Bounce.BouncedRecipients {
-			c := Recipient{
-				Kind:       Bounce,
-				Final:      b.EmailAddress,
-				Status:     cleanStatus(b.Status),
-				Diagnostic: typed(b.DiagnosticCode),
-			}
-			if b.Action == "delayed" {
-				c.Kind = Delay
-			}
-			r.add(c)
-		}
-		r.setKind()
-	case "Complaint":
-		r.Kind, r.FeedbackType = Complaint, n.Complaint.ComplaintFeedbackType
-		if r.FeedbackType == "" {
-			r.FeedbackType = "abuse"
-		}
-		for _, b := range n.Complaint.ComplainedRecipients {
-			r.add(Recipient{Kind: Complaint, Final: b.EmailAddress})
-		}
-	case "Delivery":
-		r.Kind = Delivered
-		for _, a := range n.Delivery.Recipients {
-			r.add(Recipient{Kind: Delivered, Final: a, Status: cleanStatus(n.Delivery.SMTPResponse)})
-		}
-	}
-
-	return r.Kind != Other
 }

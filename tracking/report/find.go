@@ -3,69 +3,59 @@ package report
 import (
 	"bytes"
 	"regexp"
-	"strconv"
 	"strings"
-	"time"
 
-	"postern/tracking/event"
 	"postern/tracking/token"
 )
 
-// Keys tell our ids and tokens from made-up ones; *token.Keys is one.
+// Keys verifies message ids and tokens. *token.Keys implements it.
 type Keys interface {
 	ParseID(string) (token.ID, error)
 	Open(text string, hosts ...string) (token.Token, error)
 }
 
-// Finder finds the message that a report is about.
+// Finder finds the copy that a report is about. It is safe for concurrent use as
+// long as its fields do not change.
 type Finder struct {
 	Keys   Keys
-	Header string   // the header field that carries message ids
+	Header string   // name of the header field that carries message ids
 	Hosts  []string // tracking hosts, in the form of token.Host
 }
 
 // Found is the copy that a report is about.
 type Found struct {
 	ID         token.ID
-	By         string // verp, header, token or envid
-	Recipient  string // of a token; empty: none was found
+	By         string // how it was found: verp, header, token or envid
+	Recipient  string // sealed in a token of the copy; empty if there is no token
 	Subaccount uint32
-	Unreported bool // the message's events are not reported
+	Unreported bool // events of the message are not reported
 }
 
-// VERPPrefix stands in front of the message id in a return path of ours.
+// VERPPrefix is what precedes the message id in the local part of a return path.
 const VERPPrefix = "bounce+"
 
-// maxCandidates bounds how many tokens of one mail are tried.
+// maxCandidates is the most ids, and the most tokens, of one mail that are tried.
 const maxCandidates = 64
 
-// Find looks, in this order, at the recipients that the report was sent to
-// (VERP), at our header field, a token of ours and ENVID in the returned
-// message or the report. What does not verify is passed over. A token of the
-// same copy tells more of it, above all for whom it was sealed.
+// Find returns the copy that a report is about. raw is the mail, and recipients are
+// those of its envelope. Message ids are looked for in the recipients (VERP), in the
+// header field, in tokens and in ENVID, in this order; those that do not verify are
+// ignored. A token of the same copy says for whom the copy was.
 func (f *Finder) Find(r *Report, raw []byte, recipients []string) (Found, bool) {
 	hay := f.hay(r, raw)
 	tokens := f.tokens(hay)
 
-	id, by := f.first(verpIDs(recipients)), "verp"
-	if id == (token.ID{}) {
-		id, by = f.first(f.headerIDs(hay)), "header"
-	}
-	if id == (token.ID{}) && len(tokens) > 0 {
-		id, by = tokens[0].MessageID, "token"
-	}
-	if id == (token.ID{}) {
-		id, by = f.first([]string{r.OriginalEnvelopeID}), "envid"
-	}
-	if id == (token.ID{}) {
+	found, ok := f.findID(r, hay, tokens, recipients)
+	if !ok {
 		return Found{}, false
 	}
 
-	found := Found{ID: id, By: by}
 	for _, t := range tokens {
-		if t.MessageID == id {
-			found.Recipient, found.Subaccount = t.Recipient, t.Subaccount
+		if t.MessageID == found.ID {
+			found.Recipient = t.Recipient
+			found.Subaccount = t.Subaccount
 			found.Unreported = t.Unreported
+
 			break
 		}
 	}
@@ -73,18 +63,37 @@ func (f *Finder) Find(r *Report, raw []byte, recipients []string) (Found, bool) 
 	return found, true
 }
 
-// first is the first id that verifies, or none.
-func (f *Finder) first(texts []string) token.ID {
+// findID returns the message id of the copy, and how it was found.
+func (f *Finder) findID(r *Report, hay [][]byte, tokens []token.Token, recipients []string) (Found, bool) {
+	if id, ok := f.first(verpIDs(recipients)); ok {
+		return Found{ID: id, By: "verp"}, true
+	}
+	if id, ok := f.first(f.headerIDs(hay)); ok {
+		return Found{ID: id, By: "header"}, true
+	}
+	if len(tokens) > 0 {
+		return Found{ID: tokens[0].MessageID, By: "token"}, true
+	}
+	if id, ok := f.first([]string{r.OriginalEnvelopeID}); ok {
+		return Found{ID: id, By: "envid"}, true
+	}
+
+	return Found{}, false
+}
+
+// first returns the first id that verifies.
+func (f *Finder) first(texts []string) (id token.ID, ok bool) {
 	for _, text := range texts {
-		if id, err := f.Keys.ParseID(strings.TrimSpace(text)); err == nil {
-			return id
+		id, err := f.Keys.ParseID(strings.TrimSpace(text))
+		if err == nil {
+			return id, true
 		}
 	}
 
-	return token.ID{}
+	return token.ID{}, false
 }
 
-// verpIDs returns what stands in the place of an id in return paths of ours.
+// verpIDs returns the texts behind VERPPrefix in recipients.
 func verpIDs(recipients []string) (out []string) {
 	for _, a := range recipients {
 		local, _, _ := strings.Cut(a, "@")
@@ -96,9 +105,9 @@ func verpIDs(recipients []string) (out []string) {
 	return out
 }
 
-// hay is everything that may hold what we put into the message: the mail as it
-// stands and the returned message decoded, quoted-printable being able to part
-// a token.
+// hay returns all texts that may contain what was put into the message: the mail as
+// it is, and the returned message decoded, because quoted-printable can break a
+// token over two lines.
 func (f *Finder) hay(r *Report, raw []byte) [][]byte {
 	out := [][]byte{r.returned}
 	if len(r.returned) > 0 {
@@ -113,8 +122,8 @@ func (f *Finder) hay(r *Report, raw []byte) [][]byte {
 	return append(out, r.text, raw[:min(len(raw), maxLooked)])
 }
 
-// headerIDs returns the values of our header field, folded or not, also where a
-// text quotes the header.
+// headerIDs returns the values of the header field with message ids, folded or not,
+// also where a text quotes the header.
 func (f *Finder) headerIDs(hay [][]byte) (out []string) {
 	name := strings.ToLower(f.Header)
 	for _, b := range hay {
@@ -142,25 +151,26 @@ func (f *Finder) headerIDs(hay [][]byte) (out []string) {
 	return out
 }
 
-// maxIDText bounds in bytes what continuation lines add to an id.
+// maxIDText is the most bytes that continuation lines add to an id.
 const maxIDText = 200
 
-// quoteMarks stand in front of the lines of a message that a text quotes.
+// quoteMarks are the characters before the lines of a message that a text quotes.
 const quoteMarks = "> \t|"
 
-// cutLine returns the first line without its end, and what stands behind it.
+// cutLine returns the first line without its line end, and the rest.
 func cutLine(b []byte) (line, rest []byte) {
 	line, rest, _ = bytes.Cut(b, []byte("\n"))
 
 	return bytes.TrimRight(line, "\r"), rest
 }
 
-// fieldValue returns the value of a line that begins with a field's name.
+// fieldValue returns the value of a line that begins with the name of a field.
 func fieldValue(line []byte, name string) (string, bool) {
 	line = bytes.TrimLeft(line, quoteMarks)
 	if len(line) <= len(name) || !strings.EqualFold(string(line[:len(name)]), name) {
 		return "", false
 	}
+
 	value, ok := bytes.CutPrefix(bytes.TrimLeft(line[len(name):], " \t"), []byte(":"))
 	if !ok || len(value) > maxIDText {
 		return "", false
@@ -178,39 +188,35 @@ func isFolded(line []byte) bool {
 }
 
 var (
-	// tokenIn finds tokens in tracked URLs, mailToken those of the mailbox that
-	// List-Unsubscribe names.
+	// tokenIn matches tokens in tracked URLs, mailToken those of the mailbox in
+	// List-Unsubscribe.
 	tokenIn   = regexp.MustCompile(regexp.QuoteMeta(token.PathPrefix) + `(?:[A-Za-z0-9_.~%-]+/){0,8}([A-Za-z0-9_-]+)`)
 	mailToken = regexp.MustCompile(`(?i)` + Unsubscribe + `(?:@[A-Za-z0-9.-]{1,255}\?subject=|\+)([A-Za-z0-9_-]{20,})`)
 
+	// softBreak matches a soft line break (RFC 2045, section 6.7).
 	softBreak = regexp.MustCompile(`=\r?\n`)
 )
 
-// tokens returns the tokens of ours in a mail, in the order in which they stand.
+// tokens returns the tokens in a mail that verify, in order.
 func (f *Finder) tokens(hay [][]byte) (out []token.Token) {
-	tried := map[string]bool{}
+	tried := map[candidate]bool{}
 	for _, b := range hay {
-		if bytes.Contains(b, []byte("=\n")) || bytes.Contains(b, []byte("=\r\n")) { // quoted-printable that nobody decoded
+		// Quoted-printable that nobody decoded.
+		if bytes.Contains(b, []byte("=\n")) || bytes.Contains(b, []byte("=\r\n")) {
 			b = softBreak.ReplaceAll(b, nil)
 		}
 
-		for _, pattern := range []*regexp.Regexp{tokenIn, mailToken} {
-			for _, m := range pattern.FindAllSubmatchIndex(b, maxCandidates) {
-				text := strings.TrimRight(string(b[m[2]:m[3]]), "-_") // no token ends so
-				host := token.Mail
-				if pattern == tokenIn {
-					host = hostBefore(b[:m[0]])
-				}
-				if tried[host+" "+text] {
-					continue
-				}
-				if len(tried) >= maxCandidates {
-					return out
-				}
-				tried[host+" "+text] = true
-				if t, err := f.open(text, host); err == nil {
-					out = append(out, t)
-				}
+		for _, c := range candidates(b) {
+			if tried[c] {
+				continue
+			}
+			if len(tried) >= maxCandidates {
+				return out
+			}
+			tried[c] = true
+
+			if t, err := f.open(c.text, c.host); err == nil {
+				out = append(out, t)
 			}
 		}
 	}
@@ -218,7 +224,29 @@ func (f *Finder) tokens(hay [][]byte) (out []token.Token) {
 	return out
 }
 
-// open opens a token under the host that it stands behind, or any host of ours.
+// candidate is what may be a token, and the host whose URL it is in.
+type candidate struct {
+	text string
+	host string
+}
+
+// candidates returns what may be tokens in a text: first those in URLs, then those
+// in addresses.
+func candidates(b []byte) (out []candidate) {
+	// No token ends with these, but punctuation behind it may be taken for a part.
+	trim := func(text []byte) string { return strings.TrimRight(string(text), "-_") }
+
+	for _, m := range tokenIn.FindAllSubmatchIndex(b, maxCandidates) {
+		out = append(out, candidate{text: trim(b[m[2]:m[3]]), host: hostBefore(b[:m[0]])})
+	}
+	for _, m := range mailToken.FindAllSubmatchIndex(b, maxCandidates) {
+		out = append(out, candidate{text: trim(b[m[2]:m[3]]), host: token.Mail})
+	}
+
+	return out
+}
+
+// open opens a token with the host of its URL, or with any of the Finder's hosts.
 func (f *Finder) open(text, host string) (token.Token, error) {
 	if host != "" {
 		if t, err := f.Keys.Open(text, host); err == nil {
@@ -229,12 +257,12 @@ func (f *Finder) open(text, host string) (token.Token, error) {
 	return f.Keys.Open(text, f.Hosts...)
 }
 
-// maxHostBefore bounds the host, port and path in front of a token's path, in
-// bytes.
+// maxHostBefore is the most bytes of scheme, host, port and path before the path of
+// a token.
 const maxHostBefore = 400
 
-// hostBefore is the host of the URL whose path goes on behind b, in the form of
-// token.Host; empty: there is none.
+// hostBefore returns the host of the URL that b ends with, in the form of
+// token.Host, or "".
 func hostBefore(b []byte) string {
 	b = b[max(0, len(b)-maxHostBefore):]
 	i := bytes.LastIndex(b, []byte("://"))
@@ -245,116 +273,4 @@ func hostBefore(b []byte) string {
 	host, _, _ := bytes.Cut(b[i+len("://"):], []byte("/"))
 
 	return token.Host(string(host))
-}
-
-// Event makes the event of a report about a copy of ours; nil where it makes
-// none. A copy has one recipient, so there is one event, whatever addresses
-// its journey led through.
-func (r *Report) Event(f Found, now time.Time) *event.Event {
-	e := &event.Event{
-		MessageID:    f.ID.String(),
-		Timestamp:    event.Timestamp{Time: r.when(f.ID.Time(), now)},
-		SubaccountID: f.Subaccount,
-		DelvMethod:   "esmtp",
-	}
-
-	c := r.recipient(f.Recipient)
-	switch {
-	case r.Kind == Bounce:
-		e.Type, e.RecvMethod = event.OutOfBand, "esmtp"
-		r.bounce(e, c)
-	case r.Kind == Complaint && event.IsComplaint(r.FeedbackType):
-		e.Type, e.FeedbackType = event.SpamComplaint, r.FeedbackType
-		e.ReportBy = event.Clip(r.ReportingMTA, 256)
-		e.ReportTo = event.Clip(r.ReportedTo, 256)
-		e.UserString = event.Clip(r.UserAgent, 256)
-		e.SendingIP = event.Clip(r.SourceIP, 64)
-	default:
-		return nil
-	}
-
-	// Whoever got one copy could name anybody in a report about it: what is
-	// sealed in the copy's own token counts first.
-	e.RcptTo = f.Recipient
-	if e.RcptTo == "" {
-		e.RcptTo = c.Address()
-	}
-	e.RcptTo = event.Clip(e.RcptTo, 512)
-	if !strings.Contains(e.RcptTo, "@") {
-		return nil
-	}
-
-	h := returnedHeader(r.returned)
-	if a := addressIn.FindString(h["from"]); a != "" {
-		e.FriendlyFrom = event.Clip(a, 512)
-	}
-	if a := addressIn.FindString(h["return-path"]); a != "" && e.Type == event.OutOfBand {
-		e.MsgFrom = event.Clip(a, 512)
-	}
-	e.ID = eventID(e, c.Status)
-
-	return e
-}
-
-// bounce says in an event what a report says of a recipient.
-func (r *Report) bounce(e *event.Event, c Recipient) {
-	e.ErrorCode, e.BounceClass = c.ReplyCode, strconv.Itoa(c.Class)
-	e.RawReason = c.Diagnostic
-	if e.RawReason == "" {
-		e.RawReason = c.Status
-	}
-	if e.RawReason == "" {
-		e.RawReason = "unknown"
-	}
-
-	e.Reason = e.RawReason
-	if c.Status != "" && !strings.Contains(e.Reason, c.Status) {
-		e.Reason = c.Status + " " + e.Reason
-	}
-	if c.Class == 0 {
-		e.BounceClass = strconv.Itoa(event.ClassUndetermined)
-	}
-}
-
-// recipient is what the report says of the one whom the copy was for, else of
-// the first one of the report's own kind.
-func (r *Report) recipient(sealed string) Recipient {
-	var first *Recipient
-	for i := range r.Recipients {
-		c := &r.Recipients[i]
-		if c.Kind != r.Kind {
-			continue
-		}
-		if sealed != "" && (strings.EqualFold(c.Original, sealed) || strings.EqualFold(c.Final, sealed)) {
-			return *c
-		}
-		if first == nil {
-			first = c
-		}
-	}
-	if first != nil {
-		return *first
-	}
-
-	return r.unnamed
-}
-
-// maxClockLag bounds how old a report's own date may be to be believed: events
-// over 24 h old are refused by the service.
-const maxClockLag = 12 * time.Hour
-
-// when is the date of the report, where it can be: not before the message, not
-// in the future, not long ago.
-func (r *Report) when(sent, now time.Time) time.Time {
-	if r.Date.Before(sent) || r.Date.After(now) || now.Sub(r.Date) > maxClockLag {
-		return now
-	}
-
-	return r.Date
-}
-
-// eventID depends on what the event says alone, so that a report that comes in
-// twice is one event.
-func eventID(e *event.Event, status string) string {
-	return event.StableID(string(e.Type), e.MessageID, strings.ToLower(e.RcptTo), status, e.FeedbackType)
 }

@@ -52,7 +52,7 @@ func TestIntakeCounts(t *testing.T) {
 		{name: "a bounce to unsubscribe@", mail: strings.Replace(string(bounceOf("Subject: x\n\nhi")), "From:", "Subject: "+unsubscribe+"\nFrom:", 1),
 			to: "unsubscribe@b.example", labels: `bounce none`, kept: 1, log: "kind=bounce"},
 		{name: "a spool that fails", mail: string(bounceOf("Subject: x\n\nhi")), to: verp, broken: true,
-			log: `level=ERROR msg="report not recorded" kind=bounce message_id=` + id.String()},
+			log: `level=ERROR msg="report: cannot record event" kind=bounce message_id=` + id.String()},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := &memory{broken: c.broken}
@@ -131,7 +131,7 @@ func TestIntakeWhoseFolderIsGone(t *testing.T) {
 	if err := in.Take(context.Background(), nil, crlf("From: bob@b.example\n\nhi")); err != nil {
 		t.Errorf("got %v", err)
 	}
-	if !strings.Contains(log.String(), "report not kept") {
+	if !strings.Contains(log.String(), "report: cannot keep mail") {
 		t.Errorf("got the log %q", log.String())
 	}
 }
@@ -143,7 +143,7 @@ func TestIntakeTellsTheTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := time.Now()
-	if now := in.c.Now(); now.Before(before) || now.After(time.Now()) {
+	if now := in.cfg.Now(); now.Before(before) || now.After(time.Now()) {
 		t.Errorf("got %s, want the time of day", now)
 	}
 	if in.kept != nil {

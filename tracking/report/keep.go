@@ -9,24 +9,25 @@ import (
 	"time"
 )
 
-// Bounds on the folder of kept reports.
+// Limits on the directory of kept mail.
 const (
 	maxKeptFiles = 1000
 	maxKeptBytes = 64 << 20
 )
 
-// keeper holds mail that was not understood, one .eml file each, the oldest
-// going where there is too much. A name begins with the time, so that names
-// sort by age.
+// keeper stores mail that was not understood, each in a file of its own. The oldest
+// is removed if there is too much. File names begin with the time, so that they sort
+// by age.
 type keeper struct {
 	dir      string
 	maxFiles int
 	maxBytes int64
 
 	mu sync.Mutex
-	n  int // of this process, to part names of one instant
+	n  int // makes names different that have the same time
 }
 
+// newKeeper returns a keeper and creates its directory.
 func newKeeper(dir string) (*keeper, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -35,13 +36,15 @@ func newKeeper(dir string) (*keeper, error) {
 	return &keeper{dir: dir, maxFiles: maxKeptFiles, maxBytes: maxKeptBytes}, nil
 }
 
+// add stores a mail.
 func (k *keeper) add(msg []byte, now time.Time) error {
 	if int64(len(msg)) > k.maxBytes {
-		return fmt.Errorf("%d bytes are more than the folder may hold", len(msg))
+		return fmt.Errorf("%d bytes are more than the directory may hold", len(msg))
 	}
 
 	k.mu.Lock()
 	defer k.mu.Unlock()
+
 	if err := k.room(int64(len(msg))); err != nil {
 		return err
 	}
@@ -52,7 +55,7 @@ func (k *keeper) add(msg []byte, now time.Time) error {
 	return os.WriteFile(filepath.Join(k.dir, name), msg, 0o600)
 }
 
-// room makes place for n more bytes and one more file.
+// room removes the oldest files until there is room for one more of n bytes.
 func (k *keeper) room(n int64) error {
 	names, err := filepath.Glob(filepath.Join(k.dir, "*.eml"))
 	if err != nil {
@@ -60,7 +63,8 @@ func (k *keeper) room(n int64) error {
 	}
 	slices.Sort(names)
 
-	sizes, total := make([]int64, len(names)), n
+	sizes := make([]int64, len(names))
+	total := n
 	for i, name := range names {
 		if info, err := os.Stat(name); err == nil {
 			sizes[i] = info.Size()

@@ -15,15 +15,16 @@ var failureFile string
 //go:embed words/delay.txt
 var delayFile string
 
-// failureWords are how mail systems say that a message came back, delayWords
-// that it may still arrive.
 var (
+	// failureWords are how mail systems say that a message was returned.
 	failureWords = newPhrases(failureFile)
-	delayWords   = newPhrases(delayFile)
+
+	// delayWords are how mail systems say that a message may still be delivered.
+	delayWords = newPhrases(delayFile)
 )
 
-// permanentWords are said of a message that is not tried again, whatever is
-// said of delays.
+// permanentWords say that delivery of a message is not tried again. They count more
+// than delayWords.
 var permanentWords = []string{
 	"this is a permanent error",
 	"will be deleted from queue",
@@ -31,86 +32,124 @@ var permanentWords = []string{
 	"giving up",
 }
 
+// noticeText is the text of what may be a notice, and who says it.
+type noticeText struct {
+	shown    string // the system's own words, without the returned message
+	byDaemon bool   // the sender is a mail system
+	failed   bool   // mail failed, in known words
+	delayed  bool   // mail may still be delivered, in known words
+}
+
 // notice reads a bounce in the words of a mail system.
 func (r *Report) notice(m *structure) bool {
+	n, ok := r.readNotice(m)
+	if !ok {
+		return false
+	}
+	if !n.isAboutFailure(m) {
+		return n.byDaemon && r.nested()
+	}
+	if !n.isBelievable(m) {
+		return false
+	}
+
+	kind := n.kind()
+	found := failedOnly(noticeRecipients(n.shown), m.get("X-Failed-Recipients"))
+	if len(found) == 0 && r.nested() {
+		return true
+	}
+	if len(found) == 0 {
+		found = r.otherRecipients(m, n.shown)
+	}
+
+	// Without a recipient known words are not enough: people write such words, too.
+	if len(found) == 0 {
+		if !n.failed || !strongReply.MatchString(n.shown) && !m.from().isMailer() {
+			return false
+		}
+
+		r.Kind = kind
+		r.unnamed = Recipient{Kind: kind, Diagnostic: noticeReply(n.shown)}
+
+		return true
+	}
+
+	r.addNoticed(found, kind, n.shown)
+
+	return true
+}
+
+// readNotice reads the text of a mail. It returns false if the sender is not a
+// mail system or a gateway. What follows the notice is the returned message,
+// unless the mail has that in a part of its own.
+func (r *Report) readNotice(m *structure) (noticeText, bool) {
 	byDaemon := fromMailSystem(m) || strings.Contains(strings.ToLower(m.get("Subject")), "loop alert")
 	if !byDaemon && !m.fromGateway() {
-		return false
+		return noticeText{}, false
 	}
 
 	shown, behind := cutReturned(m.text())
 	if r.returned == nil && behind != "" {
 		r.setReturned([]byte(behind))
 	}
+
 	shown = r.ownWords(shown)
 	subject := folded(r.cutSubject(m.get("Subject")))
 	low := folded(shown)
 
-	failed := failureWords.in(subject) || failureWords.in(low)
-	delayed := delayWords.in(subject) || delayWords.in(low)
-	if !failed && !delayed && !m.header.Has("X-Failed-Recipients") && !smtpDialogue.MatchString(shown) {
-		return byDaemon && r.nested()
-	}
-	quotesServer := smtpDialogue.MatchString(shown) || strongReply.MatchString(shown)
-	if !byDaemon && !quotesServer && !gatewayNames.MatchString(m.from().local) {
-		return false // a person could write such words
+	return noticeText{
+		shown:    shown,
+		byDaemon: byDaemon,
+		failed:   failureWords.in(subject) || failureWords.in(low),
+		delayed:  delayWords.in(subject) || delayWords.in(low),
+	}, true
+}
+
+// isAboutFailure reports whether the notice is about mail that was not delivered.
+func (n noticeText) isAboutFailure(m *structure) bool {
+	return n.failed || n.delayed || m.header.Has("X-Failed-Recipients") || smtpDialogue.MatchString(n.shown)
+}
+
+// isBelievable reports whether the notice could not be the words of a person: it
+// is from a mail system or a gateway, or quotes a server.
+func (n noticeText) isBelievable(m *structure) bool {
+	return n.byDaemon || smtpDialogue.MatchString(n.shown) || strongReply.MatchString(n.shown) ||
+		gatewayNames.MatchString(m.from().local)
+}
+
+// kind returns whether the notice is about a bounce or a delay.
+func (n noticeText) kind() Kind {
+	if n.delayed && !containsAny(folded(n.shown), permanentWords) {
+		return Delay
 	}
 
-	kind := Bounce
-	if delayed && !containsAny(low, permanentWords) {
-		kind = Delay
-	}
+	return Bounce
+}
 
-	found := failedOnly(noticeRecipients(shown), m.get("X-Failed-Recipients"))
-	if len(found) == 0 && r.nested() {
-		return true
-	}
-	if len(found) == 0 {
-		found = r.otherRecipients(m, shown)
-	}
-	if len(found) == 0 {
-		return failed && (strongReply.MatchString(shown) || m.from().isMailer()) && r.nameless(kind, shown)
-	}
-
-	reply, labelled := noticeReply(shown), labelledReason(shown)
+// addNoticed adds the recipients that a notice names. Those of which it says
+// nothing get the reason or the reply that it gives for all.
+func (r *Report) addNoticed(found []Recipient, kind Kind, shown string) {
+	reply := noticeReply(shown)
+	labelled := labelledReason(shown)
 	for _, c := range found {
 		c.Kind = kind
 		if labelled != "" && reply == "" && (c.Diagnostic == "" || c.isContext) {
-			c.Diagnostic, c.isContext = labelled, false
+			c.Diagnostic = labelled
+			c.isContext = false
 		}
+
 		codeless := replyCode(c.Diagnostic) == "" && cleanStatus(c.Diagnostic) == ""
 		if reply != "" && (c.Diagnostic == "" || codeless && len(found) == 1) {
 			c.Diagnostic = strings.TrimSpace(c.Diagnostic + " " + reply)
 		}
 		r.add(c)
 	}
+
 	r.Kind = kind
-
-	return true
 }
 
-// reasonLabel is how mail systems introduce why they could not deliver.
-var reasonLabel = regexp.MustCompile(`(?im)^[\s*>\-]*(?:the )?` + anyOf(
-	"error(?: message| text| type)?", "reason(?: code)?", "cause", "diagnosis", "diagnostic(?: code| information)?",
-	"problem", "explanation", "grund", "ursache", "fehler(?:meldung)?", "motif", "raison", "erreur", "motivo", "causa",
-	"raz[oó]n", "errore", "erro", "reden", "oorzaak", "fout", "pow[oó]d", "przyczyna", "b[lł][aą]d",
-	"причина", "ошибка", "(?:退信)?原因", "错误", "エラー(?:内容)?", "理由",
-) + `[ \t]*[:：=][ \t]*(\S.*)$`)
-
-// labelledReason returns the reason that a notice gives, if it is one that is
-// known.
-func labelledReason(shown string) string {
-	for _, m := range reasonLabel.FindAllStringSubmatch(event.Clip(shown, maxDiagnostic), 4) {
-		if bounce.Words(m[1], "").Found {
-			return strings.TrimSpace(m[1])
-		}
-	}
-
-	return ""
-}
-
-// failedOnly leaves out addresses that a notice names beside those that its
-// header says have failed, such as the sender's. Without that field all stay.
+// failedOnly returns the recipients that are in the field X-Failed-Recipients, or all
+// if there is no such field. Notices name other addresses, too, such as the sender's.
 func failedOnly(found []Recipient, failed string) []Recipient {
 	known := map[string]bool{}
 	for _, a := range addressIn.FindAllString(failed, maxRecipients) {
@@ -131,16 +170,17 @@ func failedOnly(found []Recipient, failed string) []Recipient {
 	return out
 }
 
-// nested reads a report that a gateway wrapped in a notice of its own, which
-// names nobody.
+// nested reads a report that a gateway attached to a notice without recipients.
 func (r *Report) nested() bool {
 	if len(r.returned) == 0 {
 		return false
 	}
+
 	m := readStructure(r.returned)
 	if !m.hasStatus() || !r.statusParts(m) {
 		return false
 	}
+
 	if inner := m.returned(); inner != nil {
 		r.setReturned(inner)
 	}
@@ -148,17 +188,8 @@ func (r *Report) nested() bool {
 	return true
 }
 
-// nameless takes a notice without a recipient for a bounce. Words alone are not
-// enough for that: people write such words, too.
-func (r *Report) nameless(kind Kind, shown string) bool {
-	r.Kind = kind
-	r.unnamed = Recipient{Kind: kind, Diagnostic: noticeReply(shown)}
-
-	return true
-}
-
-// strongReply is a reply that is no number of something else: with a status
-// code, at the beginning of a line or behind what introduces one.
+// strongReply matches the code of a reply that cannot be another number: it has a
+// status code, begins a line or follows a word that introduces replies.
 var strongReply = regexp.MustCompile(`(?im)` + anyOf(
 	`[45]\d\d[ \-]#?\(?[45]\.\d{1,3}\.\d{1,3}\b`,
 	`\(#[45]\.\d{1,3}\.\d{1,3}\)`,
@@ -166,12 +197,13 @@ var strongReply = regexp.MustCompile(`(?im)` + anyOf(
 	`\b(?:said|error|code|response|reply|replied|returned|status|smtp)\b[^\n]{0,20}\b[45][0-5]\d\b`,
 ))
 
-// otherRecipients looks where the text names nobody: X-Failed-Recipients, what
-// stands in replies, and at last whom the returned message was for.
+// otherRecipients returns the recipients of a notice whose text does not name any:
+// those of X-Failed-Recipients, or else the one of the returned message.
 func (r *Report) otherRecipients(m *structure, shown string) (out []Recipient) {
 	c := Recipient{Diagnostic: noticeReply(shown)}
 	if c.Diagnostic == "" {
-		c.Diagnostic, c.isContext = event.Clip(shown, maxDiagnostic), true
+		c.Diagnostic = event.Clip(shown, maxDiagnostic)
+		c.isContext = true
 	}
 
 	if v := m.get("X-Failed-Recipients"); v != "" {
@@ -190,7 +222,8 @@ func (r *Report) otherRecipients(m *structure, shown string) (out []Recipient) {
 		if as := addressIn.FindAllString(v, 2); len(as) == 1 {
 			c.Final = as[0]
 			if line := lineAbout(shown, c.Final); line != "" && c.isContext {
-				c.Diagnostic, c.isContext = line, false
+				c.Diagnostic = line
+				c.isContext = false
 			}
 
 			return []Recipient{c}
@@ -200,8 +233,8 @@ func (r *Report) otherRecipients(m *structure, shown string) (out []Recipient) {
 	return nil
 }
 
-// lineAbout returns the line that begins with the local part of an address and
-// says something that is known: bob (user not found).
+// lineAbout returns the first line that begins with the local part of an address and
+// has known words, such as "bob (user not found)", or "".
 func lineAbout(shown, address string) string {
 	local, _, _ := strings.Cut(address, "@")
 	for line := range strings.Lines(shown) {
@@ -210,6 +243,7 @@ func lineAbout(shown, address string) string {
 		if !ok || rest == "" || !strings.ContainsAny(rest[:1], " :(\t-") || len(line) > maxNoticeLine {
 			continue
 		}
+
 		if bounce.Words(rest, address).Found {
 			return line
 		}
@@ -218,6 +252,7 @@ func lineAbout(shown, address string) string {
 	return ""
 }
 
+// containsAny reports whether s contains any of words.
 func containsAny(s string, words []string) bool {
 	for _, w := range words {
 		if strings.Contains(s, w) {
@@ -228,14 +263,15 @@ func containsAny(s string, words []string) bool {
 	return false
 }
 
-// noticeReply is the first SMTP reply that stands in a notice, with the lines
-// that go on with it.
+// noticeReply returns the first line with an SMTP reply in a notice and up to five
+// lines that follow, joined, or "".
 func noticeReply(shown string) string {
 	lines := strings.Split(shown, "\n")
 	for i, line := range lines {
 		if len(line) > maxNoticeLine || replyCode(line) == "" && cleanStatus(line) == "" {
 			continue
 		}
+
 		end := i + 1
 		for end < len(lines) && end < i+6 && strings.TrimSpace(lines[end]) != "" {
 			end++

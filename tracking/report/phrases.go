@@ -9,19 +9,20 @@ import (
 // keyLength is the least length of a phrase in bytes.
 const keyLength = 3
 
-// phrases is a set of phrases that are found anywhere in a text, in one pass.
+// phrases is a set of phrases that can be searched for in one pass over a text.
 type phrases struct {
-	maybe [1 << 16]bool // a place for each hash of the first bytes of a phrase
+	maybe [1 << 16]bool // whether a phrase begins with bytes of this hash
 	byKey map[[keyLength]byte][]string
 }
 
-// newPhrases reads an embedded list.
+// newPhrases returns the phrases of an embedded file.
 func newPhrases(file string) *phrases {
 	p := &phrases{byKey: map[[keyLength]byte][]string{}}
 	for _, s := range wordList(file) {
 		if len(s) < keyLength {
 			continue
 		}
+
 		key := [keyLength]byte{s[0], s[1], s[2]}
 		p.byKey[key] = append(p.byKey[key], s)
 		p.maybe[hashKey(s)] = true
@@ -30,14 +31,16 @@ func newPhrases(file string) *phrases {
 	return p
 }
 
+// hashKey returns a hash of the first keyLength bytes of s.
 func hashKey(s string) uint16 { return uint16(s[0])<<8 ^ uint16(s[1])<<4 ^ uint16(s[2]) }
 
-// in reports whether one of the phrases is in a text that was folded.
+// in reports whether a folded text contains any of the phrases.
 func (p *phrases) in(text string) bool {
 	for i := 0; i+keyLength <= len(text); i++ {
 		if !p.maybe[hashKey(text[i:])] {
 			continue
 		}
+
 		for _, s := range p.byKey[[keyLength]byte{text[i], text[i+1], text[i+2]}] {
 			if strings.HasPrefix(text[i:], s) {
 				return true
@@ -48,5 +51,5 @@ func (p *phrases) in(text string) bool {
 	return false
 }
 
-// folded is a text in lower case without accents, as lists of words are.
+// folded returns a text in lower case and without accents, like the word lists.
 func folded(text string) string { return bounce.Fold(strings.ToLower(text)) }

@@ -1,19 +1,20 @@
 package report
 
 import (
+	"bytes"
 	"regexp"
 	"strings"
 )
 
-// anyOf joins patterns into one that matches any of them.
+// anyOf returns a pattern that matches what any of several patterns matches.
 func anyOf(patterns ...string) string { return "(?:" + strings.Join(patterns, "|") + ")" }
 
-// minSubject is the least length in bytes of a subject that is looked for in a
-// notice; shorter ones are part of anything.
+// minSubject is the least length in bytes of a subject that is removed from notices.
+// Shorter ones could be part of any word.
 const minSubject = 6
 
-// cutSubject takes the returned message's subject out of a text: it is the
-// sender's, not the mail system's.
+// cutSubject removes the subject of the returned message from a text, because it was
+// written by the sender and not by the mail system.
 func (r *Report) cutSubject(text string) string {
 	own := r.returnedSubject
 	if len(own) < minSubject {
@@ -23,21 +24,21 @@ func (r *Report) cutSubject(text string) string {
 	return strings.ReplaceAll(text, own, "")
 }
 
-// subjectLine is a line of a notice that says which message it is about.
+// subjectLine matches a line of a notice with the subject of the message.
 var subjectLine = regexp.MustCompile(`(?i)^[\s>*|]*(?:the )?(?:original |message |mail |e-?mail )*` + anyOf(
 	"subject", "betreff", "objet", "sujet", "asunto", "oggetto", "onderwerp", "assunto", "temat",
 	"тема", "件名", "主题", "主旨", "제목") + `\s*[:：=]`)
 
-// quotedLine reports whether a line quotes a mail as people's programs do, and
-// not an SMTP dialogue (>>> RCPT).
+// quotedLine reports whether a line quotes a mail as mail programs do. Lines of an
+// SMTP session (>>> RCPT) do not.
 func quotedLine(line string) bool {
 	rest, ok := strings.CutPrefix(line, "> ")
 
 	return ok && !strings.HasPrefix(rest, ">") && !isAddress(strings.Trim(rest, " \t\r\n<>"))
 }
 
-// ownWords is what of a notice the mail system wrote: without lines that quote
-// the message, and without its subject.
+// ownWords returns what the mail system wrote of a notice: all of it but lines that
+// quote the message, and its subject.
 func (r *Report) ownWords(shown string) string {
 	var out strings.Builder
 	inSubject := false
@@ -56,13 +57,12 @@ func (r *Report) ownWords(shown string) string {
 	return out.String()
 }
 
-// continuesSubject reports whether a line is the rest of a subject that was too
-// long for one.
+// continuesSubject reports whether a line continues a subject.
 func continuesSubject(line string) bool {
 	return (line[0] == ' ' || line[0] == '\t') && strings.TrimSpace(line) != "" && !strings.ContainsAny(line, "@:")
 }
 
-// separators begin the returned message inside of a text.
+// separators match lines with which the returned message begins within a text.
 var separators = regexp.MustCompile(`(?i)^[\s>*|]*` + anyOf(
 	`-{2,}.*\b(?:original|copy|unsent|enclosed|message follows|header of|failed message|your message)\b.*`,
 	`-{2,}.*\b(?:returned (?:message|mail)|header and top \d+ lines)\b.*`,
@@ -80,14 +80,15 @@ var separators = regexp.MustCompile(`(?i)^[\s>*|]*` + anyOf(
 	`reported-mta:.*`,
 ) + `\s*$`)
 
+// headerLine matches the beginning of common header fields.
 var headerLine = regexp.MustCompile(`^` + anyOf(
 	"Received", "Return-Path", "From", "To", "Subject", "Message-ID", "Date", "DKIM-Signature", "Delivered-To",
 	"MIME-Version", "X-[A-Za-z-]+", "Content-[A-Za-z-]+") + `: ?(?:\S|$)`)
 
-// cutReturned parts the notice from the message that it returns.
+// cutReturned splits a text into a notice and the message that it returns.
 func cutReturned(text string) (notice, returned string) {
 	at := 0            // where the line begins
-	run, runAt := 0, 0 // fields in a row, and where they begin
+	run, runAt := 0, 0 // header fields in a row, and where they begin
 	for line := range strings.Lines(text) {
 		trimmed := strings.TrimRight(line, "\r\n")
 		if separators.MatchString(trimmed) && at > 0 {
@@ -111,4 +112,25 @@ func cutReturned(text string) (notice, returned string) {
 	}
 
 	return text, ""
+}
+
+// dedent removes the indentation of the first line of a message from all its lines.
+func dedent(message []byte) []byte {
+	first := bytes.TrimLeft(message, " \t")
+	indent := message[:len(message)-len(first)]
+	if len(indent) == 0 {
+		return message
+	}
+
+	line, _ := cutLine(first)
+	if !headerLine.Match(line) && !bytes.HasPrefix(line, []byte("From ")) {
+		return message
+	}
+
+	var out []byte
+	for line := range bytes.Lines(message) {
+		out = append(out, bytes.TrimPrefix(line, indent)...)
+	}
+
+	return out
 }

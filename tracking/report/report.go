@@ -1,70 +1,67 @@
-// Package report reads what comes back by mail: delivery status notifications
-// (RFC 3464) and the older formats of many mail systems, feedback reports (ARF,
-// RFC 5965), and what merely looks like them: automatic replies and plain mail.
+// Package report parses mail that comes back: delivery status notifications (RFC
+// 3464) and the older formats of many mail systems, feedback reports (ARF, RFC
+// 5965), and what looks like them, which is automatic replies and plain mail.
 //
-// Parse looks at one message and remembers nothing: safe for concurrent use.
-// Rules are about formats, never about one provider's single message; what the
-// structure does not tell is read from the text, leniently, and only where the
-// mail comes from a mail system. A Finder, beside it, finds the message that a
-// report is about; only ids and tokens that verify under our keys count.
+// Parse reads one mail. Its rules are about formats, not about single messages of
+// one provider. What the structure of a mail does not say is read leniently from
+// its text, but only if the mail was written by a mail system.
+//
+// A Finder finds the copy that a report is about. It trusts only message ids and
+// tokens that verify. An Intake records what reports say as events.
+//
+// All of them are safe for concurrent use.
 package report
 
 import (
-	"bytes"
-	"regexp"
 	"strings"
-	"sync"
 	"time"
-
-	"postern/tracking/bounce"
-	"postern/tracking/event"
 )
 
 // Kind is what a report, or a recipient of it, is about.
 type Kind string
 
-// The kinds, as `postern report` prints them.
+// Kinds of reports.
 const (
-	Bounce    Kind = "bounce"     // given up
-	Delay     Kind = "delay"      // tried again later
+	Bounce    Kind = "bounce"     // delivery failed for good
+	Delay     Kind = "delay"      // delivery will be retried
 	Delivered Kind = "delivered"  // delivered, relayed or expanded
-	Complaint Kind = "complaint"  // a feedback report
-	AutoReply Kind = "auto-reply" // vacation, challenge, acknowledgement
-	Other     Kind = "other"
+	Complaint Kind = "complaint"  // feedback report
+	AutoReply Kind = "auto-reply" // vacation notice, challenge, acknowledgement, receipt
+	Other     Kind = "other"      // anything else
 )
 
-// Limits on what one mail can cost.
+// Limits on what is read of one mail.
 const (
-	maxDepth      = 10
-	maxParts      = 500
-	maxText       = 256 << 10 // bytes of text in which ids and tokens are looked for
-	maxNotice     = 128 << 10 // bytes of a notice that are read
-	maxLooked     = 8 << 20   // bytes of a mail, and of what its parts decode to
-	maxRecipients = 1000
-	maxReason     = 1000 // bytes of a reason
+	maxDepth      = 10        // nesting of parts
+	maxParts      = 500       // parts
+	maxText       = 256 << 10 // bytes of text that are searched for ids and tokens
+	maxNotice     = 128 << 10 // bytes of the text of a notice
+	maxLooked     = 8 << 20   // bytes of the body, and of its parts when decoded
+	maxRecipients = 1000      // recipients
+	maxReason     = 1000      // bytes of a reason
 )
 
 // Report is what one mail says.
 type Report struct {
 	Kind       Kind
 	Recipients []Recipient
-	Date       time.Time // of its header; zero: none that can be read
+	Date       time.Time // of its header; zero if there is no valid one
 
-	OriginalEnvelopeID string
+	OriginalEnvelopeID string // ENVID (RFC 3461)
 
-	// Of a feedback report (RFC 5965).
+	// Fields of a feedback report (RFC 5965).
 	FeedbackType string
 	UserAgent    string
 	ReportingMTA string
 	SourceIP     string
-	ReportedTo   string // Reported-Domain, or whom the report was sent to
+	ReportedTo   string // Reported-Domain, or the recipient of the report
 
-	unnamed  Recipient // what a notice says that names nobody
-	subject  string
-	returned []byte // the message, or its header, that the report is about
-	text     []byte // all text parts, where the returned message may be too
+	unnamed Recipient // of a notice that does not name a recipient
+	subject string
+	text    []byte // all text parts, which may include the returned message
 
-	returnedSubject string // of returned, decoded
+	returned        []byte // the message or header that the report is about
+	returnedSubject string // its subject, decoded
 }
 
 // Recipient is what a report says of one recipient.
@@ -72,26 +69,28 @@ type Recipient struct {
 	Kind       Kind
 	Original   string // Original-Recipient
 	Final      string // Final-Recipient, or as the text names it
-	Status     string // enhanced status code (RFC 3463); empty: none is told
-	ReplyCode  string
-	Diagnostic string // as the report has it, on one line
+	Status     string // enhanced status code (RFC 3463), or empty
+	ReplyCode  string // SMTP reply code, or empty
+	Diagnostic string // what the report says, on one line
 	Class      int    // SparkPost's bounce class
-	Hard       bool   // the address or its domain is gone
+	Hard       bool   // the address or its domain does not exist any more
 
-	isContext bool // Diagnostic is the notice as a whole, not a server's words
-	doubted   bool // its words would be hard elsewhere
+	isContext bool // Diagnostic is the whole notice, not the words of a server
+	doubted   bool // its words would mean a hard bounce elsewhere
 }
 
-// Address is the recipient as the sender knew it: the original where it is told.
-func (r Recipient) Address() string {
-	if r.Original != "" {
-		return r.Original
+// Address returns the address to which the sender wrote, as far as it is known: the
+// original one, or else the final one.
+func (c Recipient) Address() string {
+	if c.Original != "" {
+		return c.Original
 	}
 
-	return r.Final
+	return c.Final
 }
 
-// Nameless is what a report says that names nobody: at least its kind.
+// Nameless returns what a report without recipients says, which is at least its
+// kind.
 func (r *Report) Nameless() Recipient {
 	c := r.unnamed
 	c.Kind = r.Kind
@@ -99,12 +98,19 @@ func (r *Report) Nameless() Recipient {
 	return c
 }
 
-// Parse reads a mail. It never fails: what it does not understand is Other.
+// Parse parses a mail. It never fails: a mail that it does not understand is of
+// kind Other.
 func Parse(msg []byte) *Report {
 	m := readStructure(msg)
-	r := &Report{Kind: Other, Date: m.date(), subject: m.get("Subject"), text: m.allText()}
+	r := &Report{
+		Kind:    Other,
+		Date:    m.date(),
+		subject: m.get("Subject"),
+		text:    m.allText(),
+	}
 	r.setReturned(m.returned())
 
+	// Each of these sets the kind and the recipients if it understands the mail.
 	switch {
 	case m.isReceipt():
 		r.Kind = AutoReply
@@ -122,302 +128,16 @@ func Parse(msg []byte) *Report {
 	return r
 }
 
-// setReturned sets what the report is about.
+// setReturned sets the message that the report is about.
 func (r *Report) setReturned(message []byte) {
-	message = dedent(message)
-	r.returned, r.returnedSubject = message, returnedSubject(message)
+	r.returned = dedent(message)
+	r.returnedSubject = returnedSubject(r.returned)
 }
 
-// dedent takes off each line of a message that a notice shows indented what
-// stands in front of its first one.
-func dedent(message []byte) []byte {
-	first := bytes.TrimLeft(message, " \t")
-	indent := message[:len(message)-len(first)]
-	if line, _ := cutLine(first); len(indent) == 0 || !headerLine.Match(line) && !bytes.HasPrefix(line, []byte("From ")) {
-		return message
-	}
-
-	var out []byte
-	for line := range bytes.Lines(message) {
-		out = append(out, bytes.TrimPrefix(line, indent)...)
-	}
-
-	return out
-}
-
-// judge gives each recipient its class. What the notice says around is asked
-// where there is one recipient alone: of several, it could be about any.
-func (r *Report) judge(m *structure) {
-	if r.Kind != Bounce && r.Kind != Delay {
-		for i := range r.Recipients {
-			r.Recipients[i].Diagnostic = reason(r.Recipients[i].Diagnostic)
-		}
-
-		return
-	}
-
-	text := m.text()
-	shown, _ := cutReturned(text)
-	shown = quotes.ReplaceAllString(r.ownWords(shown), " ")
-	at := sync.OnceValue(func() command { return refusedAt(text) })
-	for i := range r.Recipients {
-		r.Recipients[i].judge(r.ownWords(r.Recipients[i].Diagnostic), at)
-	}
-	if r.unnamed.Kind != "" {
-		r.unnamed.judge(r.ownWords(r.unnamed.Diagnostic), at)
-	}
-
-	if len(r.Recipients) == 1 {
-		r.Recipients[0].lookAround(shown)
-	}
-}
-
-// lookAround asks the notice where the diagnostic says nothing that is known:
-// first the server's reply that it quotes, then its own words, which never make
-// a hard bounce.
-func (c *Recipient) lookAround(shown string) {
-	v := bounce.Verdict{Class: c.Class, Hard: c.Hard}
-	if c.Kind != Bounce && c.Kind != Delay || !v.Vague() || c.doubted {
-		return
-	}
-
-	if reply := noticeReply(shown); strongReply.MatchString(reply) {
-		if said := bounce.Words(event.Clip(reply, maxDiagnostic), c.Address()); said.Found && !said.Vague() {
-			c.Class, c.Hard = said.Class, said.Hard && c.Kind == Bounce && !strings.HasPrefix(c.Status, "4")
-			return
-		}
-	}
-
-	if around := soft(bounce.Words(event.Clip(shown, maxDiagnostic), c.Address())); !around.Vague() {
-		c.Class = around.Class
-	}
-}
-
-// reason is a diagnostic as an event has it: on one line, and no longer than is
-// of use.
-func reason(diagnostic string) string { return event.Clip(oneLine(diagnostic), maxReason) }
-
-// afterData is how notices say that a message was refused once it had been
-// sent, and atRcpt that the recipient was.
-var (
-	afterData = regexp.MustCompile(`(?i)` + anyOf(
-		"in reply to end of DATA", `>>> DATA\s+<<< 5`, "after I sent the message", "after end of data", "TEXT command",
-	))
-	atRcpt = regexp.MustCompile(`(?i)in reply to RCPT|after RCPT TO|>>> RCPT To:\S+\s+<<< [45]`)
-)
-
-// beforeRcpt is how notices say that no recipient was named yet when the server
-// refused: whatever it says is about the sender or its host.
-var beforeRcpt = regexp.MustCompile(`(?i)` + anyOf(
-	"in reply to (?:MAIL FROM|EHLO|HELO)", "after (?:MAIL FROM|EHLO|HELO|initial connection)", `\[MAIL_FROM\]`,
-	`did not like our (?:MAIL|EHLO|HELO)`, `>>> (?:MAIL From|EHLO|HELO)[^\n]*\s+<<< [45]`,
-	"while sending (?:MAIL FROM|EHLO|HELO)", "but (?:my name|sender) was rejected",
-))
-
-// command is the SMTP command that a refusal answered, as far as a notice tells.
-type command int
-
-const (
-	commandUnknown command = iota
-	commandMail            // or what comes before it
-	commandRcpt
-	commandData
-)
-
-// rcptNamed is how notices mention RCPT beside a refusal.
-var rcptNamed = regexp.MustCompile(`(?i)\bRCPT[ _](?:TO\b|command)|\bSMTP:RCPT\b`)
-
-// refusedAt returns the command that was refused, as far as a text tells.
-func refusedAt(text string) command {
-	switch {
-	case atRcpt.MatchString(text):
-		return commandRcpt
-	case afterData.MatchString(text):
-		return commandData
-	case beforeRcpt.MatchString(text):
-		return commandMail
-	case rcptNamed.MatchString(text):
-		return commandRcpt
-	}
-
-	return commandUnknown
-}
-
-// bareRefusal names the recipient, and no reason.
-var bareRefusal = regexp.MustCompile(`(?i)^(?:reason: )?5\d\d (?:5\.\d+\.\d+ )?` +
-	`<?(?:` + addr + `)>?:? (?:recipient )?(?:address )?rejected\.?$`)
-
-var unknownUser = regexp.MustCompile(`(?i)user unknown|unknown user`)
-
-// judge fills in what follows from status and words. said is the diagnostic
-// without what the sender wrote; refused returns the command that was.
-func (c *Recipient) judge(said string, refused func() command) {
-	c.Diagnostic = reason(c.Diagnostic)
-	if c.Kind != Bounce && c.Kind != Delay {
-		return
-	}
-
-	if c.ReplyCode == "" {
-		c.ReplyCode = replyCode(c.Diagnostic)
-	}
-	c.Status = bestStatus(c.Status, c.Diagnostic)
-	said = quotes.ReplaceAllString(said, " ")
-
-	server := serverText(said)
-	v := bounce.Classify(bounce.Refusal{Status: c.Status, Text: server, Recipient: c.Address()})
-	words := bounce.Words(said, c.Address())
-	codeless := c.Status == "" && c.ReplyCode == ""
-	if c.isContext && c.Status == "" || codeless && words.Loose {
-		v = soft(words)
-	}
-	if v.Vague() && bareRefusal.MatchString(c.Diagnostic) {
-		v = bounce.Verdict{Class: bounce.InvalidRecipient, Hard: true}
-	}
-
-	if codeless && v.Hard && v.Class == bounce.InvalidRecipient && !namesReason(said) {
-		v = bounce.Verdict{Class: bounce.SoftBounce}
-	}
-	if v.Hard || c.Status == otherAddress {
-		at := refusedAt(event.Clip(said, maxReason))
-		if at == commandUnknown {
-			at = refused()
-		}
-		hard := v.Hard
-		v = c.doubt(v, server, at)
-		c.doubted = hard && !v.Hard
-	}
-	c.Class, c.Hard = v.Class, v.Hard && c.Kind == Bounce
-}
-
-// otherAddress is the status of an address that is wrong, the server does not
-// say how (RFC 3463, section 3.2): the recipient's, where RCPT was refused.
-const otherAddress = "5.1.0"
-
-// namesReason reports whether words without a code are a mail system's own.
-func namesReason(said string) bool {
-	return reasonLabel.MatchString(said) || ownDirectory.MatchString(folded(said))
-}
-
-// ownDirectory is how mail systems older than codes say that a name is not in the
-// directory of their own: Exchange 5.5, Domino, vpopmail, IMail. What else is said
-// without a code may be a filter's word or a gateway's guess.
-var ownDirectory = regexp.MustCompile(anyOf(
-	`unknown (?:(?:local|virtual) )?(?:user|recipient|mailbox|local[ -]part)`, "recipient name is not recognized",
-	"not listed in", "(?:mailbox|user|account) here by that name", "by that name here",
-	"invalid final delivery", "no valid recipient", `\(user not found\)`, "宛先の.{1,30}見つかりませ",
-))
-
-// doubt returns what a verdict comes to at the command that was refused. Before
-// RCPT no recipient is refused. "User unknown" may not mean that: in answer to
-// the message, the recipient having been accepted, filters of the
-// recipient's own refuse so; those of mobile providers do so in words of their
-// own. Beside a status by which the mailbox exists (RFC 3463, section 3.3) it
-// needs a refused RCPT to count.
-func (c *Recipient) doubt(v bounce.Verdict, server string, at command) bounce.Verdict {
-	vague := c.Status == "" || vagueness(c.Status) > 0
-
-	switch {
-	case v.Hard && at == commandMail:
-		return bounce.Verdict{Class: bounce.MailBlock}
-	case !v.Hard:
-		if at == commandRcpt && v.Vague() {
-			return bounce.Verdict{Class: bounce.InvalidRecipient, Hard: true}
-		}
-
-		return v
-	case !unknownUser.MatchString(server):
-		return v
-	case at == commandData && vague,
-		strings.Contains(c.Diagnostic, "550 : User unknown"),
-		at == commandUnknown && vague && filterReply.MatchString(server):
-		return bounce.Verdict{Class: bounce.MailBlock}
-	case at != commandRcpt && (c.Status == "5.2.0" || c.Status == "5.2.1"):
-		return bounce.Verdict{Class: bounce.SoftBounce}
-	}
-
-	return v
-}
-
-// filterReply is how filters of mobile providers refuse without an enhanced
-// status, the recipient's address last.
-var filterReply = regexp.MustCompile(`(?i)^550 (?:unknown user (?:` + addr + `)|: user unknown)\s*$`)
-
-// serverText is the part of a diagnostic that the refusing server wrote, where
-// what is known of it says something: the mail system in front has labels of its
-// own (5.1.0 - Unknown address error 550-'5.7.1 ... Access denied').
-func serverText(diagnostic string) string {
-	if own := transcribed(diagnostic); own != "" {
-		if said := bounce.Words(own, ""); said.Found && !said.Vague() {
-			return own
-		}
-	}
-
-	at := replyWithStatus.FindStringSubmatchIndex(diagnostic)
-	if at == nil {
-		return diagnostic
-	}
-
-	own := diagnostic[at[2]:]
-	if said := bounce.Words(own, ""); said.Found && !said.Vague() {
-		return own
-	}
-
-	return diagnostic
-}
-
-// transcript is how Sendmail and its kin quote the server's reply; what they add
-// to it is their own guess: "550 5.1.1 ... User unknown" to any refusal of RCPT,
-// "554 5.0.0 Service unavailable" to one of DATA.
-var transcript = regexp.MustCompile(`(?m)^\s*\(reason: ([45]\d\d[ -][^\n]*)\)\s*$|^\s*<<<[ \t]*([45]\d\d[ -][^\n]*)$`)
-
-// transcribed returns the first reply that a transcript quotes, its lines joined,
-// or "".
-func transcribed(diagnostic string) string {
-	if !strings.Contains(diagnostic, "<<<") && !strings.Contains(diagnostic, "(reason:") {
-		return ""
-	}
-
-	reply := ""
-	for _, m := range transcript.FindAllStringSubmatch(diagnostic, maxReplyLines) {
-		line := m[1] + m[2]
-		code, text := line[:3], strings.TrimSpace(line[4:])
-		if reply == "" {
-			reply = code
-		}
-		reply += " " + text
-
-		if m[1] != "" || line[3] == ' ' {
-			break
-		}
-	}
-
-	return reply
-}
-
-// maxReplyLines is how many lines of a reply are read.
-const maxReplyLines = 32
-
-// quotes are words in quotation marks behind what names a message: its subject.
-var quotes = regexp.MustCompile(`(?i)\b` + anyOf(
-	"message", "e-?mail", "mail", "letter", "subject", "titled", "entitled", "regarding",
-	"nachricht", "courriel", "mensaje", "correo", "messaggio", "mensagem", "bericht", `wiadomo\S*`,
-) + `\s*[:,]?\s*` + anyOf(
-	`"[^"\n]{1,400}"`, `'[^'\n]{1,400}'`, `“[^”\n]{1,400}”`, `„[^“”\n]{1,400}[“”]`, `«[^»\n]{1,400}»`,
-) + `|「[^」\n]{1,400}」|『[^』\n]{1,400}』|《[^》\n]{1,400}》`)
-
-// soft is what words come to that may be anybody's: a hard bounce never.
-func soft(said bounce.Said) bounce.Verdict {
-	if !said.Found || said.Hard {
-		return bounce.Verdict{Class: bounce.Undetermined}
-	}
-
-	return said.Verdict
-}
-
-// setKind: the gravest recipient decides for the whole.
+// setKind sets the kind of the report to that of its recipients. If they are of
+// several, a bounce counts more than a delay, and that more than a delivery.
 func (r *Report) setKind() {
-	order := []Kind{Bounce, Delay, Delivered}
-	for _, k := range order {
+	for _, k := range []Kind{Bounce, Delay, Delivered} {
 		for _, c := range r.Recipients {
 			if c.Kind == k {
 				r.Kind = k
@@ -427,14 +147,15 @@ func (r *Report) setKind() {
 	}
 }
 
+// add adds a recipient unless there are too many.
 func (r *Report) add(c Recipient) {
 	if len(r.Recipients) < maxRecipients {
 		r.Recipients = append(r.Recipients, c)
 	}
 }
 
-// Addressees are those of a mail's own header (To, Delivered-To), for whom its
-// envelope is gone.
+// Addressees returns the addresses of the header fields Delivered-To, X-Original-To
+// and To of a mail, for callers that do not have its envelope.
 func Addressees(msg []byte) []string {
 	head, _ := splitMessage(msg)
 	h := returnedHeader(head)
@@ -442,7 +163,7 @@ func Addressees(msg []byte) []string {
 	return addressIn.FindAllString(h["delivered-to"]+" "+h["x-original-to"]+" "+h["to"], 16)
 }
 
-// oneLine joins lines, and puts a mark where bytes are no text.
+// oneLine joins lines, and replaces bytes that are not UTF-8.
 func oneLine(s string) string {
 	return strings.Join(strings.Fields(strings.ToValidUTF8(s, "\uFFFD")), " ")
 }

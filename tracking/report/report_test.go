@@ -367,7 +367,7 @@ func TestFeedback(t *testing.T) {
 		{"abuse", arf("Feedback-Type: abuse\nUser-Agent: X/1\nVersion: 1\nOriginal-Rcpt-To: <a@b.example>", "To: other@b.example\n\nhi"), "abuse", "a@b.example", true},
 		{"fraud, whom the message went to", arf("Feedback-Type: fraud\nVersion: 1", "To: Ann <a@b.example>\n\nhi"), "fraud", "a@b.example", true},
 		{"opt-out with a removal recipient", arf("Feedback-Type: opt-out\nRemoval-Recipient: a@b.example", "To: x@b.example\n\nhi"), "opt-out", "a@b.example", true},
-		{"not-spam is no complaint", arf("Feedback-Type: not-spam", "To: a@b.example\n\nhi"), "not-spam", "a@b.example", false},
+		{"not-spam is not a complaint", arf("Feedback-Type: not-spam", "To: a@b.example\n\nhi"), "not-spam", "a@b.example", false},
 		{"auth-failure is none either", arf("Feedback-Type: auth-failure\nAuth-Failure: dmarc", "To: a@b.example\n\nhi"), "auth-failure", "a@b.example", false},
 		{"no type", arf("User-Agent: X/1", "To: a@b.example\n\nhi"), "abuse", "a@b.example", true},
 		{"JMRP: the message bare", "From: staff@hotmail.com\nSubject: complaint about message from 192.0.2.1\nX-HmXmrOriginalRecipient: a@hotmail.example\nContent-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: message/rfc822\n\nTo: hidden@x.example\n\nhi\n--b--\n", "abuse", "a@hotmail.example", true},

@@ -8,18 +8,17 @@ import (
 	"postern/tracking/bounce"
 )
 
-// sender is who a mail says it is from.
+// sender is who a mail says it is from, in lower case.
 type sender struct {
-	name  string // lower case
-	local string // lower case
+	name  string
+	local string
 	host  string
-	none  bool // no address at all, or the null path
+	none  bool // there is no address, or an empty one
 }
 
-// from reads the From field, leniently.
+// from parses the From field leniently.
 func (m *structure) from() sender {
 	v := m.get("From")
-	v = strings.TrimSpace(v)
 	if v == "" || strings.HasSuffix(v, "<>") {
 		return sender{none: true}
 	}
@@ -34,6 +33,7 @@ func (m *structure) from() sender {
 	if address == "" && !strings.ContainsAny(name, " @") { // From: mailer-daemon
 		address = name
 	}
+
 	local, host := address, ""
 	if i := strings.LastIndexByte(address, '@'); i >= 0 {
 		local, host = address[:i], address[i+1:]
@@ -46,11 +46,11 @@ func (m *structure) from() sender {
 	}
 }
 
-// decoded decodes encoded words in a display name.
+// decoded decodes the encoded words in a display name (RFC 2047).
 func (m *structure) decoded(name string) string {
 	h := m.header.Copy()
 	h.Set("X-Name", name)
-	v, _ := h.Text("X-Name") // as it stands, where it cannot be
+	v, _ := h.Text("X-Name") // with an error, the name as it is
 
 	return v
 }
@@ -75,9 +75,8 @@ var daemonLocals = map[string]bool{
 	"returnedmail":       true,
 }
 
-// daemonNames begin the display names of mail systems; exactNames are names
-// that people could begin theirs with.
 var (
+	// daemonNames begin the display names of mail systems.
 	daemonNames = []string{
 		"mailer-daemon", "mailer daemon", "mailerdaemon", "mail-daemon", "mail daemon",
 		"mail delivery", "mail deliver", "maildelivery", "internet mail delivery", "message delivery",
@@ -85,6 +84,9 @@ var (
 		"courier mail server", "microsoft exchange", "sistema de entrega", "systeme de distribution",
 		"mail-zustellsystem", "mailzustellung",
 	}
+
+	// exactNames are display names of mail systems with which the name of a person
+	// could begin.
 	exactNames = []string{
 		"postmaster", "post master", "the post office", "post office", "mail administrator", "mail system",
 		"system administrator", "systemadministrator", "system-administrator", "systemadministratoren",
@@ -115,10 +117,19 @@ func (s sender) isDaemon() bool {
 	return false
 }
 
-// isMailer reports whether the address is one that nothing but a mail system
-// writes from. Postmasters may be people.
+// mailerPrefixes begin the local parts that only mail systems have.
+var mailerPrefixes = []string{
+	"mailer-daemon",
+	"mailerdaemon",
+	"mailer_daemon",
+	"mail-daemon",
+	"microsoftexchange",
+}
+
+// isMailer reports whether the address is used by mail systems only. A postmaster may
+// be a person.
 func (s sender) isMailer() bool {
-	for _, prefix := range []string{"mailer-daemon", "mailerdaemon", "mailer_daemon", "mail-daemon", "microsoftexchange"} {
+	for _, prefix := range mailerPrefixes {
 		if strings.HasPrefix(s.local, prefix) {
 			return true
 		}
@@ -127,10 +138,10 @@ func (s sender) isMailer() bool {
 	return s.none
 }
 
-// fromMailSystem tells a machine's notice from a person's mail: the null
-// return path (RFC 5321, section 4.5.5), a daemon's name, a report's structure
-// (RFC 6522) or a field that only mail systems write, and no sign of a person
-// who passes it on.
+// fromMailSystem reports whether a mail was written by a mail system: it has the null
+// return path (RFC 5321, section 4.5.5), the name of a daemon, the structure of a
+// report (RFC 6522) or a field that only mail systems write, and no sign of a person
+// who forwarded it.
 func fromMailSystem(m *structure) bool {
 	if m.passedOn() {
 		return false
@@ -139,135 +150,34 @@ func fromMailSystem(m *structure) bool {
 	return m.from().isDaemon() || m.hasNullPath() || m.header.Has("X-Failed-Recipients") || m.isReport()
 }
 
-// fromGateway reports whether a mail looks like the notice of a program that has
-// the address of its own kind: virus walls, gateways and web mailers.
+// fromGateway reports whether a mail looks like the notice of a program with an
+// address of a different kind: virus scanners, gateways and web mailers.
 func (m *structure) fromGateway() bool {
-	subject := folded(m.get("Subject"))
-
 	if !m.from().isRobot() || m.isForward() || m.header.Has("In-Reply-To") {
 		return false
 	}
 
+	subject := folded(m.get("Subject"))
+
 	return noticeSubject.MatchString(subject) || failureWords.in(subject)
 }
 
-// isReport reports whether a mail is a multipart/report (RFC 6522).
-func (m *structure) isReport() bool {
-	t, _, _ := m.header.ContentType()
-
-	return strings.EqualFold(t, "multipart/report")
-}
-
-// reportType is the parameter that says what a multipart/report reports.
-func (m *structure) reportType() string {
-	if !m.isReport() {
-		return ""
-	}
-	_, params, _ := m.header.ContentType()
-
-	return strings.ToLower(params["report-type"])
-}
-
-// forwardedSubject begins the subject of what a person passes on or answers.
-var forwardedSubject = regexp.MustCompile(`(?i)^\s*` + anyOf(
-	"fwd?", "wg", "tr", "rv", "enc", "i", "doorst", "pd", "转发", "轉寄", "转寄", "転送",
-	"re", "aw", "antw", "sv", "vs", "rif", "r", "res", "odp", "回复", "回覆", "答复", "返信",
-) + `\s*[:：]`)
-
-// passedOn reports whether a person sends on or answers what a mail system
-// wrote: such a mail speaks of nothing that was sent back here.
-func (m *structure) passedOn() bool {
-	return m.isForward() || !m.from().isDaemon() && !m.isAutomatic() && !m.from().isRobot()
-}
-
-// isForward reports whether a mail says that it is passed on or an answer.
-func (m *structure) isForward() bool {
-	if m.from().isDaemon() {
-		return false
-	}
-
-	for _, name := range []string{"Resent-From", "Resent-Sender", "Resent-To", "Resent-Date", "X-Forwarded-Message-Id"} {
-		if m.header.Has(name) {
-			return true
-		}
-	}
-
-	return forwardedSubject.MatchString(m.get("Subject"))
-}
-
-// isAutomatic reports whether a program says that it made the mail (RFC 3834,
-// section 5), or the null return path does (RFC 5321, section 4.5.5).
-func (m *structure) isAutomatic() bool {
-	auto := keyword(m.get("Auto-Submitted"))
-
-	return auto != "" && auto != "no" || m.hasNullPath() || m.header.Has("X-Failed-Recipients")
-}
-
+// hasNullPath reports whether the return path is the null path.
 func (m *structure) hasNullPath() bool {
 	return strings.ReplaceAll(m.header.Get("Return-Path"), " ", "") == "<>"
 }
 
-// robotNames are parts of local parts that people do not have.
+// robotNames are parts of local parts that those of people do not have.
 var robotNames = regexp.MustCompile(anyOf(
-	"noreply", "no-reply", "no_reply", "donotreply", "bounce", "mail", "daemon", "system", "admin", "notif", "robot", "smtp",
-	"report", "return", "abuse", "feedback", "fbl", "complaint", "filter", `^\d+$`, "^root$", "^nobody$",
+	"noreply", "no-reply", "no_reply", "donotreply", "bounce", "mail", "daemon", "system", "admin", "notif",
+	"robot", "smtp", "report", "return", "abuse", "feedback", "fbl", "complaint", "filter",
+	`^\d+$`, "^root$", "^nobody$",
 ))
 
-// gatewayNames are parts of the local parts of gateways and virus walls.
+// gatewayNames are parts of the local parts of gateways and virus scanners.
 var gatewayNames = regexp.MustCompile(`daemon|antivirus|virus|gateway|imss|scanner|smtp|inetgw|mailscan`)
 
-// isRobot reports whether the address looks like a program's.
+// isRobot reports whether the address looks like that of a program.
 func (s sender) isRobot() bool {
 	return robotNames.MatchString(s.local) || gatewayNames.MatchString(s.local)
-}
-
-// hasStatus reports whether a part for machines says what became of a message
-// (RFC 3464).
-func (m *structure) hasStatus() bool {
-	for _, p := range m.parts {
-		if p.isStatus() {
-			return true
-		}
-	}
-
-	return false
-}
-
-// isRefusal reports whether a message disposition notification says that a
-// program refused the message, as the filter of a mailbox does (RFC 5429,
-// section 2.1).
-func (m *structure) isRefusal() bool {
-	_, why, _ := strings.Cut(m.get("Auto-Submitted"), "(")
-	if keyword(m.get("Auto-Submitted")) != "auto-replied" || !strings.HasPrefix(strings.ToLower(why), "rejected") {
-		return false
-	}
-
-	for _, p := range m.parts {
-		if p.isDisposition() && automaticDeletion.Match(p.body) {
-			return true
-		}
-	}
-
-	return false
-}
-
-var automaticDeletion = regexp.MustCompile(`(?im)^Disposition:\s*automatic-action/MDN-sent-automatically;\s*deleted\b`)
-
-// isReceipt reports whether a mail is a message disposition notification (RFC
-// 8098): a receipt for a message that was delivered.
-func (m *structure) isReceipt() bool {
-	if m.isRefusal() {
-		return false
-	}
-	if m.reportType() == "disposition-notification" {
-		return true
-	}
-
-	for _, p := range m.parts {
-		if p.isDisposition() {
-			return true
-		}
-	}
-
-	return false
 }

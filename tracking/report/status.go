@@ -7,15 +7,16 @@ import (
 	"postern/tracking/event"
 )
 
-// fields is one group of header-like lines, names in lower case; the first of
-// a name counts.
+// fields is a group of fields with names in lower case. Of several fields with one
+// name it has the first.
 type fields map[string]string
 
-// maxFieldValue bounds what continuation lines make of a field, in bytes.
+// maxFieldValue is the length in bytes from which a field gets no more continuation
+// lines.
 const maxFieldValue = 8 << 10
 
-// groups reads blocks of fields that blank lines part (RFC 3464 section 2.1).
-// A line that is neither field nor continuation goes.
+// groups parses groups of fields, separated by blank lines (RFC 3464, section 2.1).
+// Lines that are neither a field nor a continuation are ignored.
 func groups(text string) []fields {
 	var out []fields
 	cur, last := fields{}, ""
@@ -32,10 +33,12 @@ func groups(text string) []fields {
 			flush()
 			continue
 		}
+
 		if line[0] == ' ' || line[0] == '\t' {
 			if last != "" && len(cur[last]) < maxFieldValue {
 				cur[last] += " " + strings.TrimSpace(line)
 			}
+
 			continue
 		}
 
@@ -49,9 +52,10 @@ func groups(text string) []fields {
 		if name == "final-recipient" && cur[name] != "" { // a blank line is missing
 			flush()
 		}
+
 		last = name
 		if _, twice := cur[name]; twice {
-			last = "" // and its continuations go too
+			last = "" // ignore its continuations, too
 			continue
 		}
 		cur[name] = strings.TrimSpace(value)
@@ -61,8 +65,8 @@ func groups(text string) []fields {
 	return out
 }
 
-// statusParts reads the machine-readable part of a DSN; one that a person passes
-// on speaks of nothing that was sent back here.
+// statusParts reads the machine-readable parts of a delivery status notification
+// (RFC 3464), unless a person forwarded it.
 func (r *Report) statusParts(m *structure) bool {
 	if !fromMailSystem(m) {
 		return false
@@ -74,6 +78,7 @@ func (r *Report) statusParts(m *structure) bool {
 			found = r.statusGroups(groups(string(p.body))) || found
 		}
 	}
+
 	if found {
 		r.enrich(m.text())
 	}
@@ -81,8 +86,8 @@ func (r *Report) statusParts(m *structure) bool {
 	return found
 }
 
-// refusal reads a message disposition notification that says that the message
-// was refused.
+// refusal reads a message disposition notification which says that the message was
+// refused (RFC 5429).
 func (r *Report) refusal(m *structure) bool {
 	if !m.isRefusal() {
 		return false
@@ -92,20 +97,27 @@ func (r *Report) refusal(m *structure) bool {
 		if !p.isDisposition() {
 			continue
 		}
+
 		for _, g := range groups(string(p.body)) {
 			if a := addressOf(g["final-recipient"]); strings.Contains(a, "@") {
-				c := Recipient{Kind: Bounce, Final: a, Original: addressOf(g["original-recipient"])}
-				c.Diagnostic, c.isContext = event.Clip(m.text(), maxDiagnostic), true
-				r.add(c)
+				r.add(Recipient{
+					Kind:       Bounce,
+					Original:   addressOf(g["original-recipient"]),
+					Final:      a,
+					Diagnostic: event.Clip(m.text(), maxDiagnostic),
+					isContext:  true,
+				})
 			}
 		}
 	}
+
 	r.setKind()
 
 	return r.Kind == Bounce
 }
 
-// statusInText reads DSN fields where no MIME part holds them.
+// statusInText reads the fields of a delivery status notification from the text of
+// a mail.
 func (r *Report) statusInText(m *structure) bool {
 	text := m.text()
 	low := strings.ToLower(text)
@@ -116,12 +128,12 @@ func (r *Report) statusInText(m *structure) bool {
 	return r.statusGroups(groups(text))
 }
 
-// statusGroups adds the recipients that blocks of fields tell of, and reports
-// whether there is any.
+// statusGroups adds the recipients of groups of fields, and reports whether there are
+// any. Some systems write a group twice, or quote the report within itself.
 func (r *Report) statusGroups(gs []fields) bool {
 	before := len(r.Recipients)
-	named := map[string]bool{} // some systems write a group twice, or quote the report in itself
-	var open *fields           // the group of the recipient that lacks its status
+	named := map[string]bool{}
+	var open *fields // group of the last recipient, which may continue
 
 	for _, g := range gs {
 		if id := g["original-envelope-id"]; id != "" && r.OriginalEnvelopeID == "" {
@@ -131,7 +143,7 @@ func (r *Report) statusGroups(gs []fields) bool {
 		_, final := g["final-recipient"]
 		_, original := g["original-recipient"]
 		if !final && !original {
-			// A blank line inside a recipient's group.
+			// The group of a recipient goes on behind a blank line.
 			if open != nil && len(r.Recipients) > before && (g["status"] != "" || g["diagnostic-code"] != "") {
 				for k, v := range g {
 					if (*open)[k] == "" {
@@ -140,8 +152,10 @@ func (r *Report) statusGroups(gs []fields) bool {
 				}
 				r.Recipients[len(r.Recipients)-1] = recipientOf(*open)
 			}
+
 			continue
 		}
+
 		if g["action"] == "" && g["status"] == "" && g["diagnostic-code"] == "" && !final {
 			continue
 		}
@@ -159,6 +173,7 @@ func (r *Report) statusGroups(gs []fields) bool {
 	return len(r.Recipients) > before
 }
 
+// recipientOf returns the recipient of a group of fields.
 func recipientOf(g fields) Recipient {
 	c := Recipient{
 		Final:      addressOf(g["final-recipient"]),
@@ -197,11 +212,11 @@ func recipientOf(g fields) Recipient {
 	return c
 }
 
-// fewWords is the most bytes of a diagnostic that says next to nothing.
+// fewWords is the length in bytes up to which a diagnostic says next to nothing.
 const fewWords = 12
 
-// enrich gives recipients what the text for people says of them, where the
-// fields are short of words.
+// enrich adds what the text for people says of recipients of which the fields say
+// next to nothing.
 func (r *Report) enrich(text string) {
 	var said []Recipient
 	for i := range r.Recipients {
@@ -216,6 +231,7 @@ func (r *Report) enrich(text string) {
 				said = []Recipient{}
 			}
 		}
+
 		for _, s := range said {
 			named := strings.EqualFold(s.Final, c.Final) || strings.EqualFold(s.Final, c.Original)
 			if named || len(said) == 1 && len(r.Recipients) == 1 {
@@ -230,7 +246,7 @@ func (r *Report) enrich(text string) {
 	}
 }
 
-// statusIn is a status code (RFC 3463) that is no part of a longer number.
+// statusIn matches a status code (RFC 3463) that is not part of a longer number.
 var statusIn = regexp.MustCompile(`(?:^|[^\d.])([245]\.\d{1,3}\.\d{1,3})(?:$|[^\d.]|\.$|\.[^\d])`)
 
 // cleanStatus returns the first status code in a text.
@@ -242,12 +258,12 @@ func cleanStatus(s string) string {
 	return ""
 }
 
-// replyWithStatus is a reply code with a status code behind it.
+// replyWithStatus matches a reply code followed by a status code.
 var replyWithStatus = regexp.MustCompile(`(?:^|[^\d.])([45]\d\d)[ \-:'"]{1,3}(?:SMTP; )?[#(]{0,2}` +
 	`([45]\.\d{1,3}\.\d{1,3})(?:$|[^\d.]|\.$|\.[^\d])`)
 
-// bestStatus takes the more particular of the status field and the status
-// that the reply's text holds.
+// bestStatus returns the status of the field or that of the text of the reply,
+// whichever says more.
 func bestStatus(field, text string) string {
 	said := ""
 	if m := replyWithStatus.FindStringSubmatch(text); m != nil {
@@ -268,8 +284,8 @@ func bestStatus(field, text string) string {
 	return field
 }
 
-// vagueness: 2 for codes that say "something", 1 for those that name no more
-// than a subject (RFC 3463 section 3), else 0.
+// vagueness returns 2 for status codes that say nothing, 1 for those that only name
+// a subject (RFC 3463, section 3), and 0 for all others.
 func vagueness(status string) int {
 	_, rest, _ := strings.Cut(status, ".")
 	switch rest {
@@ -282,10 +298,10 @@ func vagueness(status string) int {
 	return 0
 }
 
-// replyIn is a reply code where replies stand.
+// replyIn matches a reply code at a place where replies begin.
 var replyIn = regexp.MustCompile(`(?:^|said:? |returned:? |[\s:;'"(>\[#]|\.\.\. ?)([245][0-5]\d)(?:[ \-:\]]|$)`)
 
-// replyCode is the first SMTP reply code in a text.
+// replyCode returns the first negative SMTP reply code in a text, or "".
 func replyCode(text string) string {
 	if m := replyWithStatus.FindStringSubmatch(text); m != nil {
 		return m[1]

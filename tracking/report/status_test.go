@@ -7,7 +7,7 @@ import (
 )
 
 // TestGroups reads blocks of fields. A continuation belongs to the field in front
-// of it, and to nothing where a line that is no field stands there.
+// of it, and to nothing where a line that is not a field stands there.
 func TestGroups(t *testing.T) {
 	for _, c := range []struct {
 		name, text string
@@ -63,7 +63,7 @@ func TestRecipientOfAGroup(t *testing.T) {
 			Recipient{Kind: Bounce, Final: "a@b.example", Diagnostic: "no"}},
 		{"the actual recipient alone", fields{"x-actual-recipient": "rfc822; a@b.example"},
 			Recipient{Kind: Bounce, Final: "a@b.example"}},
-		{"an actual recipient that is no address", fields{"x-actual-recipient": "rfc822; a"}, Recipient{Kind: Bounce}},
+		{"an actual recipient that is not an address", fields{"x-actual-recipient": "rfc822; a"}, Recipient{Kind: Bounce}},
 		{"an actual recipient beside the final one", fields{"final-recipient": "x; /G=Bob/", "x-actual-recipient": "a@b.example"},
 			Recipient{Kind: Bounce, Final: "/G=Bob/"}},
 		{"delivered by its status", fields{"final-recipient": "a@b.example", "status": "2.1.5"},
@@ -255,7 +255,7 @@ func TestEnrich(t *testing.T) {
 	}
 }
 
-// TestReplyCodeBehindOthers: replies that do not refuse are passed over, some of
+// TestReplyCodeBehindOthers: replies that do not refuse are skipped, some of
 // them.
 func TestReplyCodeBehindOthers(t *testing.T) {
 	for n, want := range map[int]string{0: "550", 7: "550", 8: ""} {

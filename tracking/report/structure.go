@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/mail"
 	"strings"
@@ -17,17 +18,19 @@ import (
 // structure is a mail as far as it can be read.
 type structure struct {
 	header message.Header
-	parts  []part // leaves, in order
+	parts  []part // leaves of the tree of parts, in order
 	broken bool   // the MIME structure could not be read to its end
-	raw    []byte // the body as it stands
+	raw    []byte // the body as it is
 	left   int64  // bytes of parts that may still be read
 }
 
+// part is a part of a mail that has no parts itself.
 type part struct {
-	mediaType string
+	mediaType string // in lower case
 	body      []byte // decoded; text in UTF-8
 }
 
+// is reports whether the part has one of several media types.
 func (p part) is(types ...string) bool {
 	for _, t := range types {
 		if p.mediaType == t {
@@ -38,21 +41,25 @@ func (p part) is(types ...string) bool {
 	return false
 }
 
+// isReturned reports whether the part is the returned message or its header.
 func (p part) isReturned() bool {
 	return p.is("message/rfc822", "text/rfc822-headers", "message/rfc822-headers", "text/rfc822-header",
 		"message/global", "message/global-headers", "message/partial")
 }
 
+// isStatus reports whether the part is a delivery status (RFC 3464, RFC 6533).
 func (p part) isStatus() bool {
 	return p.is("message/delivery-status", "message/global-delivery-status", "message/x-delivery-status")
 }
 
+// isDisposition reports whether the part is a message disposition (RFC 8098, RFC
+// 6533).
 func (p part) isDisposition() bool {
 	return p.is("message/disposition-notification", "message/global-disposition-notification")
 }
 
-// readStructure reads with go-message. A header that the library would refuse
-// is cleaned first; what it cannot read of the body is taken as one text.
+// readStructure parses a mail with go-message. Header lines that the package would
+// refuse are removed first. A body that it cannot parse is read as one text.
 func readStructure(msg []byte) *structure {
 	head, body := splitMessage(msg)
 	m := &structure{raw: body[:min(len(body), maxLooked)], left: maxLooked}
@@ -60,20 +67,24 @@ func readStructure(msg []byte) *structure {
 
 	e, err := message.Read(io.MultiReader(bytes.NewReader(cleanHeader(head)), bytes.NewReader(body)))
 	if e == nil {
-		m.broken, m.parts = err != nil, []part{{"text/plain", body}}
+		m.broken = err != nil
+		m.parts = []part{{mediaType: "text/plain", body: body}}
+
 		return m
 	}
 
 	m.header = e.Header
 	m.walk(e, 0)
 	if len(m.parts) == 0 {
-		m.broken, m.parts = true, []part{{"text/plain", body}}
+		m.broken = true
+		m.parts = []part{{mediaType: "text/plain", body: body}}
 	}
 
 	return m
 }
 
-// splitMessage cuts behind the header; a leading mbox line goes.
+// splitMessage splits a message into header and body. A first line of the mbox
+// format is removed.
 func splitMessage(msg []byte) (head, body []byte) {
 	if bytes.HasPrefix(msg, []byte("From ")) {
 		if i := bytes.IndexByte(msg, '\n'); i >= 0 {
@@ -93,7 +104,8 @@ func splitMessage(msg []byte) (head, body []byte) {
 	}
 }
 
-// cleanHeader keeps fields and their continuations, and ends with an empty line.
+// cleanHeader returns the fields of a header and their continuations, without other
+// lines and with an empty line at the end.
 func cleanHeader(head []byte) []byte {
 	var out bytes.Buffer
 	kept := false
@@ -104,6 +116,7 @@ func cleanHeader(head []byte) []byte {
 				out.Write(line)
 				out.WriteString("\r\n")
 			}
+
 			continue
 		}
 
@@ -127,6 +140,7 @@ func cleanHeader(head []byte) []byte {
 	return out.Bytes()
 }
 
+// walk adds the leaves of an entity to parts.
 func (m *structure) walk(e *message.Entity, depth int) {
 	if len(m.parts) >= maxParts || depth > maxDepth {
 		m.broken = true
@@ -137,9 +151,10 @@ func (m *structure) walk(e *message.Entity, depth int) {
 		for {
 			p, err := mr.NextPart()
 			if p == nil || (err != nil && !message.IsUnknownCharset(err) && !message.IsUnknownEncoding(err)) {
-				m.broken = m.broken || err != io.EOF
+				m.broken = m.broken || !errors.Is(err, io.EOF)
 				return
 			}
+
 			m.walk(p, depth+1)
 			if len(m.parts) >= maxParts {
 				return
@@ -155,23 +170,24 @@ func (m *structure) walk(e *message.Entity, depth int) {
 	b, err := io.ReadAll(io.LimitReader(e.Body, m.left))
 	m.left -= int64(len(b))
 	m.broken = m.broken || err != nil
-	m.parts = append(m.parts, part{strings.ToLower(t), b})
+	m.parts = append(m.parts, part{mediaType: strings.ToLower(t), body: b})
 }
 
-// get is a header field, decoded where it can be.
+// get returns the value of a header field, decoded if possible.
 func (m *structure) get(name string) string {
-	v, _ := m.header.Text(name) // as it stands, where it cannot
+	v, _ := m.header.Text(name) // with an error, the value as it is
 
 	return strings.TrimSpace(v)
 }
 
+// date returns the date of the mail, or the zero time.
 func (m *structure) date() time.Time {
 	t, _ := mail.ParseDate(m.header.Get("Date"))
 
 	return t
 }
 
-// returned is the first returned message or header.
+// returned returns the first returned message or header, or nil.
 func (m *structure) returned() []byte {
 	for _, p := range m.parts {
 		if p.isReturned() {
@@ -182,7 +198,7 @@ func (m *structure) returned() []byte {
 	return nil
 }
 
-// text is what a reader of the mail sees, without the returned message.
+// text returns what a reader of the mail sees, without the returned message.
 func (m *structure) text() string {
 	var plain, rich strings.Builder
 	for _, p := range m.parts {
@@ -194,8 +210,9 @@ func (m *structure) text() string {
 			plain.Write(p.body)
 			plain.WriteByte('\n')
 		}
+
 		if p.isReturned() && plain.Len()+rich.Len() > 0 {
-			break // what stands behind it belongs to it, mostly
+			break // most parts that follow belong to it
 		}
 	}
 
@@ -210,7 +227,7 @@ func (m *structure) text() string {
 	return event.Clip(strings.ReplaceAll(s, "\r\n", "\n"), maxNotice)
 }
 
-// allText is every text part one after the other.
+// allText returns all text parts, concatenated.
 func (m *structure) allText() []byte {
 	var b bytes.Buffer
 	for _, p := range m.parts {
@@ -223,7 +240,7 @@ func (m *structure) allText() []byte {
 	return b.Bytes()
 }
 
-// htmlText is the text of an HTML body, a line a block.
+// htmlText returns the text of HTML, with a line for each block.
 func htmlText(body []byte) string {
 	var out strings.Builder
 	z := html.NewTokenizer(bytes.NewReader(body))

@@ -24,7 +24,7 @@ func TestNamesOfMailSystems(t *testing.T) {
 	}
 	for _, local := range append(locals, "postmaster-2", "microsoftexchange329e", "mail-daemon2") {
 		if from := headed("From: X <" + strings.ToUpper(local) + "@a.example>").from(); !from.isDaemon() {
-			t.Errorf("%s: %+v is no mail system", local, from)
+			t.Errorf("%s: %+v is not a mail system", local, from)
 		}
 	}
 
@@ -46,12 +46,12 @@ func TestNamesOfMailSystems(t *testing.T) {
 	}
 	for _, name := range append(begin, "Système de distribution") {
 		if !(sender{name: strings.ToLower(name) + " of x", local: "bob"}).isDaemon() {
-			t.Errorf("%q in front is no mail system", name)
+			t.Errorf("%q in front is not a mail system", name)
 		}
 	}
 	for _, name := range append(exact, "administrateur système") {
 		if !(sender{name: name, local: "bob"}).isDaemon() {
-			t.Errorf("%q is no mail system", name)
+			t.Errorf("%q is not a mail system", name)
 		}
 		if (sender{name: name + " x", local: "bob"}).isDaemon() {
 			t.Errorf("%q and more is a mail system", name)
@@ -67,7 +67,7 @@ func TestNamesOfMailSystems(t *testing.T) {
 		}
 	}
 	if !(sender{none: true}).isMailer() || !(sender{none: true}).isDaemon() {
-		t.Error("the null path is no mail system")
+		t.Error("the null path is not a mail system")
 	}
 }
 
@@ -84,7 +84,7 @@ func TestNamesOfPrograms(t *testing.T) {
 	}
 	for _, local := range []string{"daemon", "antivirus", "virus", "gateway", "imss", "scanner", "smtp", "inetgw", "mailscan"} {
 		if !gatewayNames.MatchString("x" + local + "x") {
-			t.Errorf("%s is no gateway", local)
+			t.Errorf("%s is not a gateway", local)
 		}
 	}
 	for _, local := range []string{"", "bob", "ann.smith", "1234a", "roots", "xroot", "nobody2", "info"} {

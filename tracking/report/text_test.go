@@ -213,7 +213,7 @@ func TestNoticeRecipients(t *testing.T) {
 
 	for _, local := range []string{"postmaster", "mailer-daemon", "abuse", "support", "help", "helpdesk", "noreply", "No-Reply"} {
 		if !helpDesk.MatchString(local + "@b.example") {
-			t.Errorf("%s is no place to ask", local)
+			t.Errorf("%s is not a place to ask", local)
 		}
 	}
 	for _, word := range []string{"sent by", "Message from:", "mail from", "sender :", "from", "von", "expediteur", "remitente", "mittente"} {

@@ -207,7 +207,7 @@ func TestOpenSegmentGoesOnWhereThereIsNoRoomForAnother(t *testing.T) {
 			if got := s.Tail(); got != c.want {
 				t.Errorf("the next record is in segment %d, want %d", got, c.want)
 			}
-			s.do(func() { s.began = s.began.Add(-time.Hour) })
+			s.do(func() { s.w.began = s.w.began.Add(-time.Hour) })
 			s.do(func() {})
 			if got := s.Tail(); got != c.want {
 				t.Errorf("by age: the next record is in segment %d, want %d", got, c.want)
@@ -305,7 +305,7 @@ func TestSlackMakesRoomForANewSegment(t *testing.T) {
 			var log strings.Builder
 			fsys := &faultFS{}
 			s := slack(t, fsys)
-			s.c.Log = slog.New(slog.NewTextHandler(&log, nil))
+			s.log = slog.New(slog.NewTextHandler(&log, nil))
 			s.Hold(100)
 			freed := 0
 			fsys.set(func(_ int, call, name string) error {
@@ -324,7 +324,7 @@ func TestSlackMakesRoomForANewSegment(t *testing.T) {
 			if freed != 2 {
 				t.Errorf("%d segments were trimmed, want 2", freed)
 			}
-			if !strings.Contains(log.String(), "segment not trimmed") {
+			if !strings.Contains(log.String(), "cannot trim segment") {
 				t.Errorf("the failure is not logged:\n%s", log.String())
 			}
 		})

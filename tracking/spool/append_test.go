@@ -33,7 +33,7 @@ func TestAppendGroups(t *testing.T) {
 	}
 	got, _, _ := rest(t, s)
 	want(t, got, "first", "0 a", "0 b", "1 a", "1 b", "3 a", "3 b", "4 a", "4 b")
-	if n := count(t, s.appended); n != 9 {
+	if n := count(t, s.metrics.appended); n != 9 {
 		t.Errorf("%v records are counted, want 9", n)
 	}
 }
@@ -59,7 +59,7 @@ func TestAppendGroupsTellsEachItsError(t *testing.T) {
 	if !errors.Is(errs[0], ErrNoSpace) || errs[1] != nil || errs[2] != nil || errs[3] != nil {
 		t.Errorf("got %v, want ErrNoSpace for the first alone", errs)
 	}
-	if n := count(t, s.refused); n != 1 {
+	if n := count(t, s.metrics.refused); n != 1 {
 		t.Errorf("%v records are counted as refused, want 1", n)
 	}
 
@@ -275,7 +275,7 @@ func TestNumberOfACursorThatNobodyWrote(t *testing.T) {
 	}
 }
 
-// TestHighestNumberIsRead, and one above it is no segment.
+// TestHighestNumberIsRead, and one above it is not a segment.
 func TestHighestNumberIsRead(t *testing.T) {
 	c := config(t.TempDir())
 	for name, text := range map[string]string{"4000000000000000.seg": "the highest", "4000000000000001.seg": "one above"} {
@@ -346,7 +346,7 @@ func TestReadInto(t *testing.T) {
 			if !c.ok && !errors.Is(err, ErrCorrupt) {
 				t.Errorf("got %q, %v, want ErrCorrupt", got, err)
 			}
-			if n := count(t, s.corrupt); n != 0 == c.ok {
+			if n := count(t, s.metrics.corrupt); n != 0 == c.ok {
 				t.Errorf("%v counted as corrupt", n)
 			}
 		})
@@ -374,7 +374,7 @@ func TestReadAtTellsWhatIsForGood(t *testing.T) {
 		if !errors.Is(err, syscall.EIO) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrGone) {
 			t.Errorf("%s fails: got %v, want EIO", failed, err)
 		}
-		if n := count(t, s.readErrors); n != float64(i+1) {
+		if n := count(t, s.metrics.readErrors); n != float64(i+1) {
 			t.Errorf("%v errors are counted, want %d", n, i+1)
 		}
 	}
@@ -385,7 +385,7 @@ func TestReadAtTellsWhatIsForGood(t *testing.T) {
 	if _, err := s.ReadAt(at[0], 1); !errors.Is(err, ErrGone) {
 		t.Errorf("removed: got %v, want ErrGone", err)
 	}
-	if n := count(t, s.corrupt); n != 0 {
+	if n := count(t, s.metrics.corrupt); n != 0 {
 		t.Errorf("%v counted as corrupt", n)
 	}
 }

@@ -5,19 +5,20 @@ import (
 	"sync"
 )
 
-// Backlog is what waits for a reader: what is durable behind its cursor.
+// Backlog is what a reader has still to read: the durable records behind its
+// cursor.
 type Backlog struct {
 	Records int64
 	Bytes   int64
-	Oldest  []byte // the first of the records, nil where none waits
+	Oldest  []byte // the first of the records; nil if there is none
 }
 
-// backlogs counts records as they are asked for. Each byte of the spool is read
-// once for its segment's count, and once more as a cursor passes it.
+// backlogs counts records when they are asked for. Each byte of the spool is
+// read once to count its segment, and once more when a cursor passes it.
 type backlogs struct {
 	mu      sync.Mutex
-	counted map[uint64]tally // records of whole segments
-	passed  map[string]tally // records in front of a cursor, in its segment
+	counted map[uint64]tally // by segment: its records
+	passed  map[string]tally // by reader: records of the cursor's segment before the cursor
 }
 
 // tally is how many records of a segment begin before an offset.
@@ -27,95 +28,124 @@ type tally struct {
 	records int64
 }
 
-// to counts on up to an offset.
-func (c *tally) to(s *Spool, offset int64) error {
-	if c.offset >= offset {
+// advance counts the records up to an offset.
+func (t *tally) advance(s *Spool, offset int64) error {
+	if t.offset >= offset {
 		return nil
 	}
 
-	_, err := readFile(s.path(c.segment), Position{Segment: c.segment, Offset: c.offset}, func(r Record) bool {
+	from := Position{Segment: t.segment, Offset: t.offset}
+	_, err := readFile(s.path(t.segment), from, func(r Record) bool {
 		if r.Next.Offset > offset {
 			return false
 		}
-		c.records++
-		c.offset = r.Next.Offset
-		return c.offset < offset
+
+		t.records++
+		t.offset = r.Next.Offset
+
+		return t.offset < offset
 	})
 
 	return err
 }
 
-// Backlog returns what waits for a reader. The first call after Open reads all
-// of it.
+// Backlog returns what a reader has still to read. The first call after Open
+// reads all of it, later ones what was added or passed since.
 func (s *Spool) Backlog(reader string) (Backlog, error) {
 	b := &s.backlogs
 	b.mu.Lock()
 	defer b.mu.Unlock()
 
-	at, segs, err := s.waiting(reader)
+	at, ends, err := s.waiting(reader)
 	if err != nil {
 		return Backlog{}, err
 	}
 
 	if b.counted == nil {
-		b.counted, b.passed = map[uint64]tally{}, map[string]tally{}
+		b.counted = map[uint64]tally{}
+		b.passed = map[string]tally{}
 	}
 
 	var out Backlog
-	known := map[uint64]tally{}
-	for _, seg := range segs {
-		c := b.counted[seg.Segment]
-		c.segment = seg.Segment
-		if err := c.to(s, seg.Offset); err != nil {
+	counted := map[uint64]tally{}
+	for _, end := range ends {
+		t := b.counted[end.Segment]
+		t.segment = end.Segment
+		if err := t.advance(s, end.Offset); err != nil {
 			return Backlog{}, err
 		}
-		known[seg.Segment] = c
-		out.Records += c.records
-		out.Bytes += seg.Offset
 
-		from := Position{Segment: seg.Segment}
-		if seg.Segment == at.Segment {
+		counted[end.Segment] = t
+		out.Records += t.records
+		out.Bytes += end.Offset
+
+		from := Position{Segment: end.Segment}
+		if end.Segment == at.Segment {
 			from = at
-			p := b.passed[reader]
-			if p.segment != at.Segment || p.offset > at.Offset {
-				p = tally{segment: at.Segment}
-			}
-			if err := p.to(s, at.Offset); err != nil {
+			passed, err := b.before(s, reader, at)
+			if err != nil {
 				return Backlog{}, err
 			}
-			b.passed[reader] = p
-			out.Records -= p.records
+
+			out.Records -= passed
 			out.Bytes -= at.Offset
 		}
-		if out.Oldest == nil && from.Offset < seg.Offset {
-			_, err := readFile(s.path(seg.Segment), from, func(r Record) bool {
-				out.Oldest = r.Data
-				return false
-			})
+
+		if out.Oldest == nil && from.Offset < end.Offset {
+			out.Oldest, err = firstRecord(s.path(end.Segment), from)
 			if err != nil {
 				return Backlog{}, err
 			}
 		}
 	}
-	for seq, c := range b.counted { // of other readers
-		if _, again := known[seq]; !again && s.exists(seq) {
-			known[seq] = c
+
+	// Keep what was counted for other readers.
+	for seq, t := range b.counted {
+		if _, again := counted[seq]; !again && s.exists(seq) {
+			counted[seq] = t
 		}
 	}
-	b.counted = known
+	b.counted = counted
 
 	return out, nil
 }
 
-// waiting returns a reader's cursor, and the durable end of each segment that
-// it has not passed.
+// before returns how many records of a cursor's segment are before the cursor.
+func (b *backlogs) before(s *Spool, reader string, at Position) (int64, error) {
+	t := b.passed[reader]
+	if t.segment != at.Segment || t.offset > at.Offset {
+		t = tally{segment: at.Segment}
+	}
+
+	if err := t.advance(s, at.Offset); err != nil {
+		return 0, err
+	}
+	b.passed[reader] = t
+
+	return t.records, nil
+}
+
+// firstRecord returns the first valid record of a segment from a position on, or
+// nil.
+func firstRecord(name string, from Position) ([]byte, error) {
+	var first []byte
+	_, err := readFile(name, from, func(r Record) bool {
+		first = r.Data
+		return false
+	})
+
+	return first, err
+}
+
+// waiting returns the cursor of a reader, and the durable end of each segment
+// that it has not passed.
 func (s *Spool) waiting(reader string) (at Position, ends []Position, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
 	at, ok := s.cursors[reader]
 	if !ok {
-		return at, nil, fmt.Errorf("spool: no reader %q configured", reader)
+		return at, nil, errNoReader(reader)
 	}
 
 	for _, seg := range s.segs {
@@ -127,9 +157,7 @@ func (s *Spool) waiting(reader string) (at Position, ends []Position, err error)
 	return at, ends, nil
 }
 
-func (s *Spool) exists(seq uint64) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-
-	return s.segment(seq) != nil
+// errNoReader is the error for a reader that is not among Config.Readers.
+func errNoReader(name string) error {
+	return fmt.Errorf("spool: reader %q is not configured", name)
 }

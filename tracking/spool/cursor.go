@@ -5,54 +5,53 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"sync"
 )
 
-// A cursor file holds two slots, each a line of the form of a record, padded
-// with spaces. A commit overwrites the older slot in place and fsyncs it: a
-// crash in between leaves the other, and a full disk is no obstacle. The slots
-// lie in different blocks, so that a block that cannot be written takes one.
+// A cursor file has two slots, each of them a line like that of a record, padded
+// with spaces. A commit overwrites the older slot in place and fsyncs it, so that
+// a crash leaves the other one, and a full disk does not matter. The slots are in
+// different blocks, so that a bad block damages only one.
 const (
 	slotBytes   = 4 << 10
 	cursorBytes = 2 * slotBytes
 )
 
-// slot is the content of a cursor's slot. A file of one line without a number
-// is of an older version.
+// slot is the content of a slot; the higher number is the newer one. Files of
+// older versions have one line without a number.
 type slot struct {
 	Number uint64 `json:"n"`
 	Position
 }
 
-// cursor is the file that says how far a reader is.
+// cursor is the file of one reader's position.
 type cursor struct {
 	fs   FS
 	name string // of the file
 
 	mu     sync.Mutex
-	file   File // nil: to be opened
-	number uint64
-	at     int // index of the slot that holds the newest position
+	file   File   // nil if it must be opened first
+	number uint64 // of the newest slot
+	at     int    // index of the newest slot
 }
 
+// cursorFile returns the name of a reader's cursor file.
 func (s *Spool) cursorFile(reader string) string {
-	return filepath.Join(s.c.Dir, "cursor-"+reader)
+	return filepath.Join(s.cfg.Dir, "cursor-"+reader)
 }
 
-// openCursor reads a reader's cursor and prepares its file. Reading starts at
-// the beginning where the file is missing or damaged: records may then go
-// twice, none is lost.
+// openCursor reads the cursor of a reader and prepares its file. If there is no
+// valid cursor, the reader starts at the beginning of the log: it may see records
+// twice, but misses none.
 func (s *Spool) openCursor(reader string) (Position, error) {
-	c := &cursor{fs: s.c.FS, name: s.cursorFile(reader)}
+	c := &cursor{fs: s.fs, name: s.cursorFile(reader)}
 	s.cursorFiles[reader] = c
 
 	var data []byte
-	err := patiently(func() (err error) {
-		data, err = readSmall(c.fs, c.name)
+	err := retryBriefly(func() (err error) {
+		data, err = c.read()
 		return err
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -61,7 +60,7 @@ func (s *Spool) openCursor(reader string) (Position, error) {
 
 	newest, at, damaged := newestSlot(data)
 	if damaged {
-		s.c.Log.Error("spool: damaged cursor", "file", c.name, "segment", newest.Segment, "offset", newest.Offset)
+		s.log.Error("spool: damaged cursor", "file", c.name, "segment", newest.Segment, "offset", newest.Offset)
 	}
 
 	if at < 0 && len(bytes.Trim(data, " \x00")) > 0 {
@@ -69,35 +68,36 @@ func (s *Spool) openCursor(reader string) (Position, error) {
 		if err != nil {
 			return Position{}, err
 		}
-		s.c.Log.Error("spool: cursor quarantined, reading from the start", "file", kept)
+		s.log.Error("spool: cursor quarantined, reading from the start", "quarantine", kept)
 	}
 
-	c.number, c.at = newest.Number, max(at, 0)
+	c.number = newest.Number
+	c.at = max(at, 0)
 
-	// Room and descriptor are there from now on, whatever becomes of the disk
-	// and the process later. Where they are not, the first commit tries again.
-	whole := len(data) == cursorBytes && at >= 0
-	if err := c.prepare(newest.Position, whole); err != nil {
-		s.c.Log.Warn("spool: cursor not prepared", "file", c.name, "err", err)
+	// From now on the file has its blocks and its descriptor, even if the disk
+	// becomes full or descriptors run out. If this fails, Commit tries again.
+	if len(data) == cursorBytes && at >= 0 {
+		err = c.reopen()
+	} else {
+		err = c.commit(newest.Position)
+	}
+	if err != nil {
+		s.log.Warn("spool: cannot prepare cursor", "file", c.name, "err", err)
 	}
 
 	return newest.Position, nil
 }
 
-// prepare opens the file and gives it its full size, with the position in a
-// slot, where it is not whole.
-func (c *cursor) prepare(p Position, whole bool) error {
+// reopen opens the file if it is not open.
+func (c *cursor) reopen() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-
-	if !whole {
-		return c.write(p)
-	}
 
 	return c.open()
 }
 
-// commit makes a position durable.
+// commit makes a position durable. After an error the file is opened anew by the
+// next commit.
 func (c *cursor) commit(p Position) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,16 +110,14 @@ func (c *cursor) commit(p Position) error {
 	return err
 }
 
-// write overwrites the older slot; under mu.
+// write overwrites the older slot. The caller holds mu.
 func (c *cursor) write(p Position) error {
-	if c.file == nil {
-		if err := c.open(); err != nil {
-			return err
-		}
+	if err := c.open(); err != nil {
+		return err
 	}
 
 	next := 1 - c.at
-	line := encodeSlot(slot{c.number + 1, p})
+	line := encodeSlot(slot{Number: c.number + 1, Position: p})
 	if _, err := c.file.WriteAt(line, int64(next)*slotBytes); err != nil {
 		return fmt.Errorf("spool: cursor: %w", err)
 	}
@@ -134,8 +132,13 @@ func (c *cursor) write(p Position) error {
 	return nil
 }
 
-// open opens the file, or makes it with its room allocated; under mu.
+// open opens the file if it is not open, and creates it with its full size if it
+// does not exist. The caller holds mu.
 func (c *cursor) open() error {
+	if c.file != nil {
+		return nil
+	}
+
 	f, err := c.fs.Open(c.name)
 	if err == nil {
 		c.file = f
@@ -150,7 +153,7 @@ func (c *cursor) open() error {
 		return fmt.Errorf("spool: cursor: %w", err)
 	}
 
-	// Appended, so that the file has its whole size before it is a cursor.
+	// Spaces are not a position: a crash here leaves a cursor without one.
 	_, err = f.Write(bytes.Repeat([]byte{' '}, cursorBytes))
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
@@ -170,7 +173,7 @@ func (c *cursor) open() error {
 	return nil
 }
 
-// drop closes the file, so that the next write opens it anew; under mu.
+// drop closes the file. The caller holds mu.
 func (c *cursor) drop() {
 	if c.file != nil {
 		c.file.Close()
@@ -178,22 +181,26 @@ func (c *cursor) drop() {
 	}
 }
 
+// close closes the file; a later commit opens it again.
 func (c *cursor) close() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
+
 	c.drop()
-	c.mu.Unlock()
 }
 
+// encodeSlot returns the bytes of a slot.
 func encodeSlot(s slot) []byte {
-	data, _ := json.Marshal(s) // numbers alone, which cannot fail
+	data, _ := json.Marshal(s) // cannot fail: all fields are numbers
+
 	padded := bytes.Repeat([]byte{' '}, slotBytes)
 	copy(padded, appendLine(nil, data))
 
 	return padded
 }
 
-// newestSlot reads a cursor file. It returns the newest slot and its index, -1
-// where there is none, and whether a slot holds what is not a position.
+// newestSlot parses a cursor file. It returns the newest slot and its index, or
+// -1 if there is no valid one, and whether a slot is damaged.
 func newestSlot(data []byte) (newest slot, at int, damaged bool) {
 	at = -1
 	for i := range 2 {
@@ -221,69 +228,13 @@ func newestSlot(data []byte) (newest slot, at int, damaged bool) {
 	return newest, at, damaged
 }
 
-// readSmall reads a cursor file.
-func readSmall(fsys FS, name string) ([]byte, error) {
-	f, err := fsys.Open(name)
+// read returns the content of the file, as far as a cursor goes.
+func (c *cursor) read() ([]byte, error) {
+	f, err := c.fs.Open(c.name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 
-	buf := make([]byte, cursorBytes)
-	n, err := f.ReadAt(buf, 0)
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-
-	return buf[:n], err
-}
-
-// Commit makes it durable that everything before p has been dealt with. It
-// needs no room on the disk.
-func (r *Reader) Commit(p Position) error { return r.s.commit(r.name, p) }
-
-func (s *Spool) commit(reader string, p Position) error {
-	if err := s.cursorFiles[reader].commit(p); err != nil {
-		return err
-	}
-
-	s.mu.Lock()
-	s.cursors[reader] = p
-	s.mu.Unlock()
-
-	return nil
-}
-
-// Free commits a reader's position for an owner that reads with ReadAt: what
-// is before it is not needed any more. It writes only where that lets a whole
-// segment go, and removes that segment.
-func (s *Spool) Free(reader string, p Position) error {
-	s.mu.Lock()
-	at, known := s.cursors[reader]
-	s.mu.Unlock()
-	if !known {
-		return fmt.Errorf("spool: no reader %q configured", reader)
-	}
-	if p.Segment <= at.Segment {
-		return nil
-	}
-
-	if err := s.commit(reader, Position{Segment: p.Segment}); err != nil {
-		return err
-	}
-	s.do(s.sweep)
-
-	return nil
-}
-
-// Cursor reads how far a reader of a spool's directory is, without its lock.
-func Cursor(dir, name string) Position {
-	data, err := os.ReadFile(filepath.Join(dir, "cursor-"+name))
-	if err != nil {
-		return Position{}
-	}
-
-	newest, _, _ := newestSlot(data)
-
-	return newest.Position
+	return readUpTo(f, make([]byte, cursorBytes), 0)
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // TestCursor: a slot that is torn or damaged leaves the other, an older
-// version's file is read, and what is no cursor is quarantined.
+// version's file is read, and what is not a cursor is quarantined.
 func TestCursor(t *testing.T) {
 	for _, tc := range []struct {
 		name    string
@@ -274,7 +274,7 @@ func TestCursorThatCannotBeMade(t *testing.T) {
 			})
 			s := open(t, cfg)
 			fsys.set(nil)
-			if !strings.Contains(log.String(), "cursor not prepared") {
+			if !strings.Contains(log.String(), "cannot prepare cursor") {
 				t.Errorf("the log says\n%s", log)
 			}
 			if got := files(t, cfg.Dir, "cursor-*"); len(got) != 0 {
@@ -331,7 +331,7 @@ func TestNewestSlot(t *testing.T) {
 		{"numbers count, not positions", two(line(5, 1, 1), line(4, 8, 8)), Position{1, 1}, 0, false},
 		{"numbers of older versions", two(line(0, 1, 1), line(0, 8, 8)), Position{1, 1}, 0, false},
 		{"the first is text", two(text, line(1, 2, 3)), Position{2, 3}, 1, true},
-		{"the second is no position", two(line(1, 2, 3), noPosition), Position{2, 3}, 0, true},
+		{"the second is not a position", two(line(1, 2, 3), noPosition), Position{2, 3}, 0, true},
 		{"both are text", two(text, text), Position{}, -1, true},
 		{"what stands behind the two", two(two(empty, line(1, 2, 3)), line(9, 9, 9)), Position{2, 3}, 1, false},
 		{"one slot alone", line(1, 2, 3), Position{2, 3}, 0, false},

@@ -5,64 +5,65 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// defaultHeadroom is what stays free on a disk for records that must be
-// written, where nothing else is configured.
+// defaultHeadroom is the default headroom of a Disk in bytes.
 const defaultHeadroom = 1 << 20
 
-// relieveEvery is how often a full disk's spools are asked what they can free.
-const relieveEvery = 100 * time.Millisecond
+// relieveInterval is how often the spools of a full disk are asked to remove
+// segments.
+const relieveInterval = 100 * time.Millisecond
 
-// Disk counts the room of one file system for all that write there: what is
-// reserved, what is about to be written, what is set apart. Several spools on
-// one file system share one, so that no byte is given away twice.
+// Disk accounts for the free space of one file system: what is reserved, what is
+// about to be written, and what is set apart for essential records. All spools
+// on a file system share its Disk, so that no byte is promised twice.
 //
 // A Disk is safe for concurrent use.
 type Disk struct {
 	fs   FS
 	dir  string
-	keep uint64 // bytes that Reserve and ordinary appends leave free
+	keep uint64 // headroom: bytes that reservations and ordinary appends leave free
 
 	mu       sync.Mutex
-	reserved int64            // by all
-	writing  int64            // admitted and not yet seen by the file system
-	apart    map[*Spool]int64 // set apart for essential records and not allocated yet
+	reserved int64            // by all spools
+	writing  int64            // admitted, and not yet counted by the file system
+	apart    map[*Spool]int64 // for essential records, and not yet allocated
 	spools   []*Spool
-	relieved time.Time
+	relieved time.Time // when spools were last asked to remove segments
 }
 
-// NewDisk returns the Disk of the file system that holds dir. Of its free
-// bytes keep are given to nobody but records that must be written; 0 is 1 MiB.
-func NewDisk(fs FS, dir string, keep uint64) *Disk {
-	if fs == nil {
-		fs = OS{}
+// NewDisk returns the Disk of the file system that holds dir. It keeps a
+// headroom of keep bytes (0: 1 MiB) for records that must be written. If fsys is
+// nil it uses OS.
+func NewDisk(fsys FS, dir string, keep uint64) *Disk {
+	if fsys == nil {
+		fsys = OS{}
 	}
-
 	if keep == 0 {
 		keep = defaultHeadroom
 	}
 
 	return &Disk{
-		fs:    fs,
+		fs:    fsys,
 		dir:   dir,
 		keep:  keep,
 		apart: map[*Spool]int64{},
 	}
 }
 
-// Disks hands out one Disk for each file system. Its zero value is ready; it
-// is safe for concurrent use.
+// Disks is a set of Disks, one for each file system. The zero value is empty and
+// ready to use. It is safe for concurrent use.
 type Disks struct {
 	mu    sync.Mutex
 	byDev map[uint64]*Disk
 }
 
-// Of returns the Disk of the file system that holds dir, which need not exist
-// yet: then its nearest parent that does decides.
+// Of returns the Disk of the file system that holds dir. If dir does not exist,
+// that of its nearest parent that does.
 func (d *Disks) Of(dir string) (*Disk, error) {
 	info, err := os.Stat(dir)
 	for errors.Is(err, os.ErrNotExist) && filepath.Dir(dir) != dir {
@@ -73,7 +74,7 @@ func (d *Disks) Of(dir string) (*Disk, error) {
 		return nil, fmt.Errorf("spool: %w", err)
 	}
 
-	dev := uint64(info.Sys().(*syscall.Stat_t).Dev) //nolint:unconvert // 32 bits on some machines
+	dev := uint64(info.Sys().(*syscall.Stat_t).Dev) //nolint:unconvert // 32 bits on some platforms
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -81,7 +82,6 @@ func (d *Disks) Of(dir string) (*Disk, error) {
 	if d.byDev == nil {
 		d.byDev = map[uint64]*Disk{}
 	}
-
 	if d.byDev[dev] == nil {
 		d.byDev[dev] = NewDisk(OS{}, dir, 0)
 	}
@@ -89,13 +89,8 @@ func (d *Disks) Of(dir string) (*Disk, error) {
 	return d.byDev[dev], nil
 }
 
-// essentialFloor is what internal appends leave free for essential ones.
-func (d *Disk) essentialFloor() int64 { return int64(d.keep / 4) }
-
-// Free returns the bytes that are free on the file system.
-func (d *Disk) Free() (int64, error) { return d.free() }
-
-func (d *Disk) free() (int64, error) {
+// Free returns the free bytes of the file system, whatever is promised.
+func (d *Disk) Free() (int64, error) {
 	free, err := d.fs.Free(d.dir)
 	if err != nil {
 		return 0, fmt.Errorf("spool: %w", err)
@@ -104,7 +99,8 @@ func (d *Disk) free() (int64, error) {
 	return int64(min(free, 1<<62)), nil
 }
 
-// promised is what is free and belongs to somebody; under mu.
+// promised returns how many of the free bytes belong to somebody. The caller
+// holds mu.
 func (d *Disk) promised() int64 {
 	sum := d.reserved + d.writing
 	for _, n := range d.apart {
@@ -114,12 +110,15 @@ func (d *Disk) promised() int64 {
 	return sum
 }
 
-// floor is what ordinary appends of a spool leave free.
-func (d *Disk) floor(s *Spool) int64 { return int64(max(d.keep, s.c.MinFree)) }
+// floor returns how many bytes the ordinary appends of a spool leave free.
+func (d *Disk) floor(s *Spool) int64 { return int64(max(d.keep, s.cfg.MinFree)) }
 
-// reserve holds n bytes for a spool, or fails with ErrNoSpace.
+// essentialFloor returns how many bytes internal appends leave free.
+func (d *Disk) essentialFloor() int64 { return int64(d.keep / 4) }
+
+// reserve reserves n bytes for a spool, or returns ErrNoSpace.
 func (d *Disk) reserve(s *Spool, n int64) error {
-	free, err := d.free()
+	free, err := d.Free()
 	if err != nil {
 		return err
 	}
@@ -137,22 +136,25 @@ func (d *Disk) reserve(s *Spool, n int64) error {
 	return nil
 }
 
+// release gives n reserved bytes back.
 func (d *Disk) release(s *Spool, n int64) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
+
 	d.reserved -= n
 	s.reserved -= n
-	d.mu.Unlock()
 }
 
-// estimate allows for reservations that are estimates: what is written under
-// them may be a part in so many longer, and so many lines.
-const estimate = 16
+// estimateSlack allows for reservations being estimates: what is written under
+// them may be longer by one part in estimateSlack, and by the framing of as many
+// lines.
+const estimateSlack = 16
 
-// room returns how many bytes a spool may append now: ordinary ones, as far
-// as the disk has more than it must keep or the spool has reservations; and
-// internal ones, which may use what is kept. What others reserved is theirs.
+// room returns how many bytes a spool may append now. Ordinary appends may use
+// what is free above the floor, or what the spool has reserved; internal ones
+// also most of the headroom. What other spools reserved is theirs.
 func (d *Disk) room(s *Spool) (ordinary, internal int64, err error) {
-	free, err := d.free()
+	free, err := d.Free()
 	if err != nil {
 		return 0, 0, err
 	}
@@ -162,9 +164,10 @@ func (d *Disk) room(s *Spool) (ordinary, internal int64, err error) {
 
 	others := d.promised() - s.reserved - d.apart[s]
 	internal = free - others - d.essentialFloor()
-	reserved := min(s.reserved+s.reserved/estimate+estimate*lineExtra, internal)
-	if s.reserved == 0 {
-		reserved = 0
+
+	reserved := int64(0)
+	if s.reserved != 0 {
+		reserved = min(s.reserved+s.reserved/estimateSlack+estimateSlack*lineExtra, internal)
 	}
 
 	ordinary = max(free-d.promised()-d.floor(s), reserved)
@@ -172,7 +175,7 @@ func (d *Disk) room(s *Spool) (ordinary, internal int64, err error) {
 	return ordinary, internal - reserved, nil
 }
 
-// admit counts bytes that are about to be written, until written is called.
+// admit counts n bytes that are about to be written, until written is called.
 func (d *Disk) admit(n int64) (written func()) {
 	d.mu.Lock()
 	d.writing += n
@@ -185,45 +188,46 @@ func (d *Disk) admit(n int64) (written func()) {
 	}
 }
 
-// setApart notes what of a spool's room for essential records is not
-// allocated on the disk.
+// setApart notes how many bytes a spool needs for essential records beyond what
+// it has allocated.
 func (d *Disk) setApart(s *Spool, n int64) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
+
 	d.apart[s] = n
-	d.mu.Unlock()
 }
 
+// join adds a spool that was opened.
 func (d *Disk) join(s *Spool) {
 	d.mu.Lock()
+	defer d.mu.Unlock()
+
 	d.spools = append(d.spools, s)
-	d.mu.Unlock()
 }
 
+// leave removes a spool that was closed.
 func (d *Disk) leave(s *Spool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 
 	delete(d.apart, s)
-	for i, other := range d.spools {
-		if other == s {
-			d.spools = append(d.spools[:i:i], d.spools[i+1:]...)
-			return
-		}
+	if i := slices.Index(d.spools, s); i >= 0 {
+		d.spools = append(d.spools[:i:i], d.spools[i+1:]...)
 	}
 }
 
-// relieve has every spool of the disk free what nobody waits for, until there
-// is room for n bytes. It reports whether anything was asked: a full disk is
-// not asked again at once.
+// relieve makes the spools of the disk remove segments that every reader has
+// passed, until there is room for n bytes. It reports whether it did: a disk that
+// stays full is not asked again at once.
 func (d *Disk) relieve(n int64) bool {
 	d.mu.Lock()
-	if time.Since(d.relieved) < relieveEvery {
+	if time.Since(d.relieved) < relieveInterval {
 		d.mu.Unlock()
 		return false
 	}
 
 	d.relieved = time.Now()
-	spools := append([]*Spool(nil), d.spools...)
+	spools := slices.Clone(d.spools)
 	d.mu.Unlock()
 
 	for _, s := range spools {
@@ -233,66 +237,8 @@ func (d *Disk) relieve(n int64) bool {
 	return true
 }
 
-// Reservation is room for a transaction's records, held until Release.
-type Reservation struct {
-	s *Spool
-	n int64
-}
-
-// Reserve holds room for n bytes of records, or fails with ErrNoSpace. It
-// never waits for room.
-func (s *Spool) Reserve(n int64) (*Reservation, error) {
-	err := s.disk.reserve(s, n)
-	if errors.Is(err, ErrNoSpace) && s.disk.relieve(n) {
-		err = s.disk.reserve(s, n)
-	}
-	if err != nil {
-		return nil, err
-	}
-
-	return &Reservation{s, n}, nil
-}
-
-// Release gives the room back; calling it twice does nothing more.
-func (r *Reservation) Release() {
-	r.s.mu.Lock()
-	n := r.n
-	r.n = 0
-	r.s.mu.Unlock()
-
-	r.s.disk.release(r.s, n)
-}
-
-// Err returns nil while ordinary records are accepted, and ErrNoSpace while
-// the disk has less free than must stay so.
-func (s *Spool) Err() error {
-	free, err := s.disk.free()
-	if err != nil {
-		return err
-	}
-
-	s.disk.mu.Lock()
-	defer s.disk.mu.Unlock()
-
-	if free-s.disk.promised() <= s.disk.floor(s) {
-		return ErrNoSpace
-	}
-
-	return nil
-}
-
-// InternalRoom returns how many bytes may be appended now with Internal.
-func (s *Spool) InternalRoom() int64 {
-	_, internal, err := s.disk.room(s)
-	if err != nil {
-		return 0
-	}
-
-	return max(0, internal)
-}
-
-// noSpace reports whether a file call failed since the disk, or the user's
-// share of it, is full.
+// noSpace reports whether an error means that the disk, or the quota of the
+// user, is full.
 func noSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, ErrNoSpace)
 }

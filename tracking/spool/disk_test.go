@@ -127,7 +127,7 @@ func minFree(t *testing.T, readers ...string) (*Spool, *faultFS) {
 // look has the writer look at the free space as it does by itself.
 func look(s *Spool) {
 	s.do(func() {
-		s.guarded, s.removed = time.Time{}, time.Time{}
+		s.w.guarded, s.w.removed = time.Time{}, time.Time{}
 		s.guard()
 	})
 }
@@ -157,7 +157,7 @@ func TestMinFreeTakesWhatWasReadFirst(t *testing.T) {
 	if got := segments(s); len(got) != 2 || got[0] != 3 {
 		t.Errorf("segments %v are left, want 3 and 4", got)
 	}
-	if n := count(t, s.sacrificed); n != 0 {
+	if n := count(t, s.metrics.sacrificed); n != 0 {
 		t.Errorf("%v unread segments were removed", n)
 	}
 }
@@ -214,8 +214,8 @@ func TestLateFreeSpaceCostsNoMoreSegments(t *testing.T) {
 	s, fs := minFree(t, "r")
 	fs.free.Store(2<<20 - 500)
 	look(s)
-	s.do(func() { s.guarded = time.Time{}; s.guard() })
-	s.do(func() { s.guarded = time.Time{}; s.guard() })
+	s.do(func() { s.w.guarded = time.Time{}; s.guard() })
+	s.do(func() { s.w.guarded = time.Time{}; s.guard() })
 	if got := segments(s); len(got) != 3 {
 		t.Errorf("segments %v are left, want 3 of 4", got)
 	}
@@ -263,7 +263,7 @@ func TestRecordsWithoutReadersGoForRoom(t *testing.T) {
 	if n := len(segments(s)); n != 1 {
 		t.Errorf("%d segments are left of a new one", n)
 	}
-	s.do(func() { s.began = s.began.Add(-unreadAge) })
+	s.do(func() { s.w.began = s.w.began.Add(-minUnreadAge) })
 	look(s)
 	if got := segments(s); len(got) != 0 {
 		t.Errorf("segments %v are left", got)
@@ -309,7 +309,7 @@ func TestEssentialRecordsFitOnAFullDisk(t *testing.T) {
 	dir := smallDisk(t, "4m")
 	c := config(filepath.Join(dir, "spool"))
 	c.Disk = NewDisk(nil, dir, 1<<20)
-	c.SegmentBytes = 16 << 10 // an end of a segment is no end of its room
+	c.SegmentBytes = 16 << 10 // an end of a segment is not the end of its room
 	s := open(t, c)
 	record := make([]byte, 1000-lineExtra)
 	for i := range record {

@@ -149,7 +149,7 @@ func TestReaderWaitsWhileASegmentCannotBeRead(t *testing.T) {
 			if err := <-ended; !errors.Is(err, context.Canceled) {
 				t.Errorf("got %v, want the context's end", err)
 			}
-			if n := count(t, s.readErrors); n < 3 {
+			if n := count(t, s.metrics.readErrors); n < 3 {
 				t.Errorf("%v errors counted, want 3 and more", n)
 			}
 
@@ -203,7 +203,7 @@ func TestSegmentThatIsGoneIsPassedOver(t *testing.T) {
 			}
 			got, _, _ := rest(t, s)
 			want(t, got, "a", "c")
-			if n := count(t, s.gone); n != 1 {
+			if n := count(t, s.metrics.gone); n != 1 {
 				t.Errorf("%v counted as gone, want 1", n)
 			}
 		})
@@ -313,7 +313,7 @@ func TestRemovedOpenSegmentIsLeft(t *testing.T) {
 	if err := os.Remove(s.path(1)); err != nil {
 		t.Fatal(err)
 	}
-	s.do(func() { s.guarded = time.Time{} }) // as if some time had passed
+	s.do(func() { s.w.guarded = time.Time{} }) // as if some time had passed
 
 	put(t, s, "later")
 	s.Close()

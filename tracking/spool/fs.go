@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// File is what the spool needs of an open file.
+// File is an open file of an FS.
 type File interface {
 	io.Writer
 	io.ReaderAt
@@ -17,25 +17,35 @@ type File interface {
 	Sync() error
 	Truncate(size int64) error
 
-	// Allocate has the disk hold n bytes from an offset on without making the
-	// file longer, so that they can be written whatever else fills the disk. An
-	// error that is errors.ErrUnsupported says that the file system cannot.
+	// Allocate allocates n bytes from an offset on without changing the size of
+	// the file, so that they can be written even if the disk becomes full. It
+	// returns errors.ErrUnsupported if the file system cannot do that.
 	Allocate(offset, n int64) error
 }
 
-// FS is what the spool needs of a file system, so that a test can fail or cut
-// every call in turn.
+// FS is the file system of a spool. Tests use it to let each call fail in turn, or
+// to lose what was not synced.
 type FS interface {
-	Create(name string) (File, error) // must not exist
-	Open(name string) (File, error)   // for reading, WriteAt and truncating
+	// Create creates a file for appending. It fails if the file exists.
+	Create(name string) (File, error)
+
+	// Open opens an existing file for reading, WriteAt and Truncate.
+	Open(name string) (File, error)
+
 	Rename(from, to string) error
 	Remove(name string) error
+
+	// List returns the regular files of a directory, sorted by name.
 	List(dir string) ([]os.FileInfo, error)
+
+	// SyncDir makes the entries of a directory durable.
 	SyncDir(dir string) error
-	Free(dir string) (uint64, error) // bytes free for users other than root
+
+	// Free returns the bytes that are free for users other than root.
+	Free(dir string) (uint64, error)
 }
 
-// OS is the machine's own file system.
+// OS is the file system of the operating system.
 type OS struct{}
 
 type osFile struct{ *os.File }
@@ -43,7 +53,7 @@ type osFile struct{ *os.File }
 // keepSize is FALLOC_FL_KEEP_SIZE of fallocate(2).
 const keepSize = 1
 
-// Allocate is fallocate(2).
+// Allocate calls fallocate(2).
 func (f osFile) Allocate(offset, n int64) error {
 	for {
 		err := syscall.Fallocate(int(f.Fd()), keepSize, offset, n)
@@ -53,8 +63,8 @@ func (f osFile) Allocate(offset, n int64) error {
 	}
 }
 
-// Create makes a new file that only its owner reads. It appends, so that after
-// a truncation the next write lands at the new end and leaves no hole.
+// Create creates a file with mode 0600. It is opened with O_APPEND, so that after
+// Truncate the next write continues at the new end and leaves no hole.
 func (OS) Create(name string) (File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL|os.O_APPEND, 0o600)
 	if err != nil {
@@ -64,7 +74,7 @@ func (OS) Create(name string) (File, error) {
 	return osFile{f}, nil
 }
 
-// Open opens an existing file.
+// Open opens an existing file for reading and writing.
 func (OS) Open(name string) (File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR, 0)
 	if err != nil {
@@ -74,13 +84,13 @@ func (OS) Open(name string) (File, error) {
 	return osFile{f}, nil
 }
 
-// Rename is os.Rename.
+// Rename calls os.Rename.
 func (OS) Rename(from, to string) error { return os.Rename(from, to) }
 
-// Remove is os.Remove.
+// Remove calls os.Remove.
 func (OS) Remove(name string) error { return os.Remove(name) }
 
-// List returns the regular files of dir, by name.
+// List returns the regular files of dir, sorted by name.
 func (OS) List(dir string) ([]os.FileInfo, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -90,17 +100,19 @@ func (OS) List(dir string) ([]os.FileInfo, error) {
 	return regularFiles(entries)
 }
 
-// regularFiles returns those of a folder's entries that are.
+// regularFiles returns the entries of a directory that are regular files, without
+// those that were removed meanwhile.
 func regularFiles(entries []os.DirEntry) ([]os.FileInfo, error) {
 	var infos []os.FileInfo
 	for _, e := range entries {
 		i, err := e.Info()
-		if errors.Is(err, os.ErrNotExist) { // removed meanwhile
+		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
+
 		if i.Mode().IsRegular() {
 			infos = append(infos, i)
 		}
@@ -109,7 +121,7 @@ func regularFiles(entries []os.DirEntry) ([]os.FileInfo, error) {
 	return infos, nil
 }
 
-// SyncDir makes the entries of dir durable.
+// SyncDir calls fsync(2) on dir.
 func (OS) SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -119,18 +131,18 @@ func (OS) SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Free asks statfs.
+// Free calls statfs(2).
 func (OS) Free(dir string) (uint64, error) {
-	var s syscall.Statfs_t
-	if err := syscall.Statfs(dir, &s); err != nil {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
 		return 0, err
 	}
 
-	return s.Bavail * uint64(s.Bsize), nil
+	return st.Bavail * uint64(st.Bsize), nil
 }
 
-// makeDir makes dir and the parents that are missing, and makes their entries
-// durable: what is fsynced in a folder is gone with the folder's own name.
+// makeDir creates dir and its missing parents, and makes their entries durable:
+// a crash that loses the name of a directory loses the files in it.
 func makeDir(fsys FS, dir string) error {
 	var missing []string
 	for d := dir; isMissing(d); d = filepath.Dir(d) {
@@ -142,14 +154,14 @@ func makeDir(fsys FS, dir string) error {
 	}
 
 	for _, d := range missing {
-		err := patiently(func() error { return fsys.SyncDir(filepath.Dir(d)) })
+		err := retryBriefly(func() error { return fsys.SyncDir(filepath.Dir(d)) })
 		if err != nil {
 			return err
 		}
 	}
 
-	// A previous run may have ended between the two; whoever may only look at
-	// the folder has nothing in it to lose.
+	// A previous run may have been killed between the two steps above. A process
+	// that may not open the parent did not create dir, so the error is ignored.
 	if len(missing) == 0 {
 		_ = fsys.SyncDir(filepath.Dir(dir))
 	}
@@ -157,13 +169,15 @@ func makeDir(fsys FS, dir string) error {
 	return nil
 }
 
+// isMissing reports whether a file does not exist.
 func isMissing(name string) bool {
 	_, err := os.Stat(name)
 
 	return errors.Is(err, os.ErrNotExist)
 }
 
-// lockDir takes the directory for this process until the file is closed.
+// lockDir locks dir for this process, until the file that it returns is closed.
+// It returns ErrLocked if another process has it.
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

@@ -281,7 +281,7 @@ func TestOpenFailsWhereTheFolderCannotBeDurable(t *testing.T) {
 		name  string
 		times int
 		ok    bool
-	}{{"for a moment", len(startPauses), true}, {"for good", len(startPauses) + 1, false}} {
+	}{{"for a moment", len(briefPauses), true}, {"for good", len(briefPauses) + 1, false}} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { // no pause takes its time
 				cfg := config(filepath.Join(t.TempDir(), "new"))
@@ -370,8 +370,8 @@ func TestOpenThatFailsLeavesNothing(t *testing.T) {
 				if n := fsys.opened(cfg.Dir); n != 0 {
 					t.Errorf("%d files are open", n)
 				}
-				if tries = fsys.calls - tries; tries < len(startPauses)+1 {
-					t.Errorf("%d calls, want it tried %d times", tries, len(startPauses)+1)
+				if tries = fsys.calls - tries; tries < len(briefPauses)+1 {
+					t.Errorf("%d calls, want it tried %d times", tries, len(briefPauses)+1)
 				}
 
 				fsys.set(nil)
@@ -399,7 +399,7 @@ func TestPatiently(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				began, tries := time.Now(), 0
-				err := patiently(func() error {
+				err := retryBriefly(func() error {
 					if tries++; tries > c.fails {
 						return nil
 					}

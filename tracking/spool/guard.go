@@ -3,62 +3,59 @@ package spool
 import (
 	"errors"
 	"io/fs"
-	"path/filepath"
 	"time"
 )
 
 const (
-	// guardEvery is how often the free space is looked at while records come.
-	guardEvery = 100 * time.Millisecond
+	// guardInterval is how often the free space is checked while records arrive.
+	guardInterval = 100 * time.Millisecond
 
-	// settle is how long the file system has to free what was removed before
-	// unread segments are removed once more.
-	settle = 5 * time.Second
+	// settleTime is how long the file system gets to free removed segments before
+	// more unread ones are removed.
+	settleTime = 5 * time.Second
 
-	// unreadAge is how old a segment is at least that goes for room though
-	// there is no reader who could have read it.
-	unreadAge = 2 * time.Second
+	// minUnreadAge is the least age of a segment that is removed for room though
+	// no reader is configured that could have read it.
+	minUnreadAge = 2 * time.Second
 
-	// warnEvery is how often it is said that segments go early.
-	warnEvery = 10 * time.Second
-
-	// sweepPause follows a segment that could not be removed.
-	sweepPause = time.Second
+	// warnInterval is how often the log says that segments are removed early.
+	warnInterval = 10 * time.Second
 )
 
-// guard keeps MinFree and the headroom of the disk free: first without what
-// every reader has passed, then, for MinFree alone, without the oldest unread
-// segments.
+// guard keeps MinFree and the headroom of the Disk free: first by removing
+// segments that every reader has passed, then, for MinFree only, by removing the
+// oldest unread ones.
 func (s *Spool) guard() {
-	if time.Since(s.guarded) < guardEvery {
+	if time.Since(s.w.guarded) < guardInterval {
 		return
 	}
+	s.w.guarded = time.Now()
 
-	s.guarded = time.Now()
 	s.endUnlinked()
 	s.relieve(0)
-	s.noteFull()
+	s.logFull()
 
-	if s.c.MinFree == 0 || time.Since(s.removed) < settle {
+	if s.cfg.MinFree == 0 || time.Since(s.w.removed) < settleTime {
 		return
 	}
 
-	free, err := s.disk.free()
-	if err != nil || free >= int64(s.c.MinFree) {
+	free, err := s.disk.Free()
+	if err != nil || free >= int64(s.cfg.MinFree) {
 		return
 	}
-	s.sacrifice(int64(s.c.MinFree)-free, free)
+
+	s.sacrifice(int64(s.cfg.MinFree)-free, free)
 }
 
-// endUnlinked ends the open segment where somebody removed its file: what is
-// written there is in no folder, and cannot be read by its name.
+// endUnlinked ends the open segment if another program removed its file: what is
+// written to it cannot be read by anybody.
 func (s *Spool) endUnlinked() {
-	if s.file == nil {
+	if s.w.file == nil {
 		return
 	}
 
 	path := s.path(s.segs[len(s.segs)-1].seq)
-	f, err := s.c.FS.Open(path)
+	f, err := s.fs.Open(path)
 	if err == nil {
 		f.Close()
 	}
@@ -66,33 +63,31 @@ func (s *Spool) endUnlinked() {
 		return
 	}
 
-	s.c.Log.Error("spool: the open segment was removed by another program, its records are lost", "file", path)
+	s.log.Error("spool: open segment was removed by another program, its records are lost", "file", path)
 	s.endSegment()
 }
 
-// noteFull says in the log when records begin to be refused, and when they are
-// accepted again.
-func (s *Spool) noteFull() {
+// logFull logs when records begin to be refused, and when they are accepted
+// again.
+func (s *Spool) logFull() {
 	full := errors.Is(s.Err(), ErrNoSpace)
-	if full == s.full {
+	if full == s.w.full {
 		return
 	}
-
-	s.full = full
+	s.w.full = full
 
 	if full {
-		s.c.Log.Error("spool: the disk is too full, records are refused", "dir", s.c.Dir,
-			"must_stay_free", s.disk.floor(s))
+		s.log.Error("spool: disk too full, records are refused", "dir", s.cfg.Dir, "must_stay_free", s.disk.floor(s))
 	} else {
-		s.c.Log.Info("spool: records are accepted again", "dir", s.c.Dir)
+		s.log.Info("spool: records are accepted again", "dir", s.cfg.Dir)
 	}
 }
 
-// relieve removes segments that every reader has passed until there is room
-// for n more bytes, whether their time is over or not. An open segment in which
-// nothing waits is ended for it.
+// relieve removes segments that every reader has passed, even before Config.Keep
+// is over, until there is room for n more bytes. The open segment is ended for
+// this if every reader has passed its records.
 func (s *Spool) relieve(n int64) {
-	free, err := s.disk.free()
+	free, err := s.disk.Free()
 	if err != nil {
 		return
 	}
@@ -100,6 +95,7 @@ func (s *Spool) relieve(n int64) {
 	s.disk.mu.Lock()
 	missing := s.disk.floor(s) + s.disk.promised() + n - free
 	s.disk.mu.Unlock()
+
 	if missing <= 0 {
 		return
 	}
@@ -108,33 +104,34 @@ func (s *Spool) relieve(n int64) {
 		s.endSegment()
 	}
 
-	var gone []*segment
+	var old []*segment
 	s.mu.Lock()
 	for missing > 0 && len(s.segs) > 0 && s.passed(s.segs[0]) {
-		gone = append(gone, s.segs[0])
+		old = append(old, s.segs[0])
 		missing -= s.segs[0].size
 		s.segs = s.segs[1:]
 	}
 	s.mu.Unlock()
-	if len(gone) == 0 {
+
+	if len(old) == 0 {
 		return
 	}
 
-	if time.Since(s.warned) >= warnEvery {
-		s.warned = time.Now()
-		s.c.Log.Warn("spool: the disk is nearly full, segments that were read are removed early",
-			"dir", s.c.Dir, "segments", len(gone), "free", free)
+	if time.Since(s.w.warned) >= warnInterval {
+		s.w.warned = time.Now()
+		s.log.Warn("spool: disk nearly full, removing read segments early",
+			"dir", s.cfg.Dir, "segments", len(old), "free", free)
 	}
-	s.remove(gone)
+	s.remove(old)
 }
 
-// openIsPassed reports whether all readers have passed what is in the open
-// segment. Where there are none, it has to be of some age.
+// openIsPassed reports whether the open segment has records and every reader has
+// passed them. Without readers the segment must be of some age.
 func (s *Spool) openIsPassed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	if s.file == nil || len(s.cursors) == 0 && time.Since(s.began) < unreadAge {
+	if s.w.file == nil || len(s.cursors) == 0 && time.Since(s.w.began) < minUnreadAge {
 		return false
 	}
 
@@ -143,9 +140,9 @@ func (s *Spool) openIsPassed() bool {
 	return seg.size > 0 && s.behindAll(seg)
 }
 
-// sacrifice removes the oldest segments, read or not, where that frees enough.
-// The open one stays: what was just acknowledged is not destroyed for room that
-// the next record takes.
+// sacrifice removes the oldest segments, read or not, if that frees enough. The
+// open segment stays: records that were just acknowledged are not removed to
+// make room for the next ones.
 func (s *Spool) sacrifice(missing, free int64) {
 	s.mu.Lock()
 	sum, n := int64(0), 0
@@ -153,104 +150,20 @@ func (s *Spool) sacrifice(missing, free int64) {
 		sum += s.segs[n].size
 		n++
 	}
+
 	if sum < missing {
 		s.mu.Unlock()
 		return
 	}
 
-	gone := s.segs[:n:n]
+	old := s.segs[:n:n]
 	s.segs = s.segs[n:]
 	s.mu.Unlock()
 
-	for _, seg := range gone {
-		s.sacrificed.Inc()
-		s.c.Log.Error("spool: less than min_free_space is free, the oldest segment was removed and its events are lost",
-			"file", filepath.Base(s.path(seg.seq)), "bytes", seg.size, "free", free)
+	for _, seg := range old {
+		s.metrics.sacrificed.Inc()
+		s.log.Error("spool: free space below min_free_space, oldest segment removed and its events are lost",
+			"file", segmentName(seg.seq), "bytes", seg.size, "free", free)
 	}
-	s.remove(gone)
-}
-
-// passed reports whether nobody needs a segment any more; under mu.
-func (s *Spool) passed(seg *segment) bool { return seg.closed && s.behindAll(seg) }
-
-// behindAll reports whether every reader is past a segment's end; under mu.
-func (s *Spool) behindAll(seg *segment) bool {
-	for _, p := range s.cursors {
-		if p.Segment < seg.seq || p.Segment == seg.seq && p.Offset < seg.size {
-			return false
-		}
-	}
-
-	return true
-}
-
-// sweep removes segments that every reader has passed and whose time is over.
-func (s *Spool) sweep() {
-	if time.Now().Before(s.sweepAfter) {
-		return
-	}
-
-	var gone []*segment
-	s.mu.Lock()
-	for len(s.segs) > 0 && s.passed(s.segs[0]) && time.Since(s.segs[0].last) >= s.c.Keep {
-		gone = append(gone, s.segs[0])
-		s.segs = s.segs[1:]
-	}
-	s.mu.Unlock()
-
-	if len(gone) > 0 {
-		s.remove(gone)
-	}
-}
-
-// remove removes the files of segments that were taken out of segs. Those that
-// cannot be removed now come back into it.
-func (s *Spool) remove(gone []*segment) {
-	s.removed = time.Now()
-	for i, seg := range gone {
-		s.releaseReaders(seg.seq)
-		if err := s.removeFile(seg); err != nil {
-			s.c.Log.Error("spool: segment not removed", "file", filepath.Base(s.path(seg.seq)), "err", err)
-			s.sweepAfter = time.Now().Add(sweepPause)
-			s.mu.Lock()
-			s.segs = append(gone[i:len(gone):len(gone)], s.segs...)
-			s.mu.Unlock()
-			return
-		}
-	}
-}
-
-// removeFile removes a segment's file, or renames it where it holds damaged
-// records that are nowhere else.
-func (s *Spool) removeFile(seg *segment) error {
-	if seg.damaged {
-		kept, err := s.quarantineFile(s.path(seg.seq))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		s.c.Log.Error("spool: segment with damaged records kept", "file", kept)
-		_ = s.c.FS.Remove(s.path(seg.seq) + keepSuffix) // one that stays says nothing
-		return nil
-	}
-
-	err := s.c.FS.Remove(s.path(seg.seq))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-
-	return err
-}
-
-// releaseReaders has readers close a segment that goes: an open file keeps its
-// room.
-func (s *Spool) releaseReaders(seq uint64) {
-	s.mu.Lock()
-	readers := s.readers
-	s.mu.Unlock()
-	for _, r := range readers {
-		r.releaseSegment(seq)
-	}
+	s.remove(old)
 }

@@ -53,7 +53,7 @@ func TestFullDiskIsSaidOnce(t *testing.T) {
 	s := open(t, c)
 	for _, free := range []int64{0, 0, 1, 1, 0, 0, 1} {
 		fsys.free.Store(free)
-		s.do(s.noteFull)
+		s.do(s.logFull)
 	}
 	if full, again := strings.Count(log.String(), "records are refused"), strings.Count(log.String(), "accepted again"); full != 2 || again != 1 {
 		t.Errorf("said %d and %d times, want 2 and 1:\n%s", full, again, log)
@@ -201,7 +201,7 @@ func TestSegmentThatCannotBeRemoved(t *testing.T) {
 		if tries.Load() != 1 {
 			t.Errorf("tried %d times at once", tries.Load())
 		}
-		if !strings.Contains(log.String(), "segment not removed") {
+		if !strings.Contains(log.String(), "cannot remove segment") {
 			t.Errorf("the log says\n%s", log)
 		}
 		time.Sleep(time.Second - time.Millisecond)
@@ -301,7 +301,7 @@ func TestRelieveFreesNoMoreThanIsMissing(t *testing.T) {
 			if got := segments(s); len(got) != step.left {
 				t.Errorf("%s: segments %v are left, want %d", step.name, got, step.left)
 			}
-			if got := strings.Count(log.String(), "are removed early"); got != step.said {
+			if got := strings.Count(log.String(), "removing read segments early"); got != step.said {
 				t.Errorf("%s: said %d times, want %d", step.name, got, step.said)
 			}
 		}
@@ -311,7 +311,7 @@ func TestRelieveFreesNoMoreThanIsMissing(t *testing.T) {
 		}
 		time.Sleep(10*time.Second - time.Millisecond)
 		s.do(func() { s.relieve(0) })
-		if got := strings.Count(log.String(), "are removed early"); got != 1 {
+		if got := strings.Count(log.String(), "removing read segments early"); got != 1 {
 			t.Errorf("said %d times before ten seconds are over", got)
 		}
 		fsys.free.Store(0)
@@ -322,7 +322,7 @@ func TestRelieveFreesNoMoreThanIsMissing(t *testing.T) {
 		time.Sleep(time.Millisecond)
 		fsys.free.Store(1)
 		s.do(func() { s.relieve(0) })
-		if got := strings.Count(log.String(), "are removed early"); got != 2 {
+		if got := strings.Count(log.String(), "removing read segments early"); got != 2 {
 			t.Errorf("said %d times after ten seconds, want 2", got)
 		}
 	})
@@ -443,7 +443,7 @@ func TestUnreadSegmentsAreSacrificed(t *testing.T) {
 				t.Errorf("segments %v are left, want %v", got, c.left)
 			}
 			removed := 4 - len(c.left)
-			if n := count(t, s.sacrificed); n != float64(removed) || strings.Count(log.String(), "its events are lost") != removed {
+			if n := count(t, s.metrics.sacrificed); n != float64(removed) || strings.Count(log.String(), "its events are lost") != removed {
 				t.Errorf("%v are counted, want %d, and each said:\n%s", n, removed, log)
 			}
 			if list := files(t, cfg.Dir, "*.seg"); len(list) != len(c.left) {
@@ -468,7 +468,7 @@ func TestMinFreeIsKept(t *testing.T) {
 			time.Sleep(after)
 			fsys.free.Store(free)
 			s.do(func() {
-				s.guarded = time.Time{}
+				s.w.guarded = time.Time{}
 				s.guard()
 			})
 			if got := segments(s); len(got) != left {
@@ -496,7 +496,7 @@ func TestFreeSpaceThatCannotBeTold(t *testing.T) {
 	}
 	s.do(func() {
 		fsys.err = syscall.EIO
-		s.c.MinFree, s.guarded = 1000, time.Time{}
+		s.cfg.MinFree, s.w.guarded = 1000, time.Time{}
 		s.guard()
 		s.relieve(1000)
 	})
@@ -528,7 +528,7 @@ func TestHealthyLifeSaysNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.do(func() {
-				s.guarded = time.Time{}
+				s.w.guarded = time.Time{}
 				s.guard()
 			})
 		}

@@ -5,6 +5,13 @@ import (
 	"strconv"
 )
 
+// lineExtra is how many bytes a line has besides its record: checksum, space and
+// line end.
+const lineExtra = 8 + 1 + 1
+
+var table = crc32.MakeTable(crc32.Castagnoli)
+
+// appendLine appends the line of a record to dst.
 func appendLine(dst, record []byte) []byte {
 	const hex = "0123456789abcdef"
 	sum := crc32.Checksum(record, table)
@@ -16,7 +23,8 @@ func appendLine(dst, record []byte) []byte {
 	return append(append(dst, record...), '\n')
 }
 
-// parseLine undoes appendLine; line is without its newline.
+// parseLine returns the record of a line without its line end, and whether its
+// checksum is right.
 func parseLine(line []byte) ([]byte, bool) {
 	if len(line) < lineExtra-1 || line[8] != ' ' {
 		return nil, false
@@ -30,11 +38,12 @@ func parseLine(line []byte) ([]byte, bool) {
 	return line[9:], true
 }
 
-// takeLine returns the record of a line, which is given without its end, and
-// the bytes of the line with its end. Where the end of a whole record is damaged
-// and the next line seems to belong to this one, it is that record.
+// takeLine returns the record of a line without its line end, and the length of
+// the line including it. If a line end within line is damaged, so that the next
+// record seems to be part of it, takeLine returns the first record alone.
 func takeLine(line []byte) (record []byte, n int, ok bool) {
-	if record, ok = parseLine(line); ok {
+	record, ok = parseLine(line)
+	if ok {
 		return record, len(line) + 1, true
 	}
 
@@ -46,7 +55,7 @@ func takeLine(line []byte) (record []byte, n int, ok bool) {
 	return nil, len(line) + 1, false
 }
 
-// takeTail is takeLine for what is at the end of a segment without a line end.
+// takeTail is takeLine for text at the end of a segment that has no line end.
 func takeTail(text []byte) (record []byte, n int, ok bool) {
 	if end := recordEnd(text); end > 0 {
 		return text[lineExtra-1 : end], min(end+1, len(text)), true
@@ -55,10 +64,10 @@ func takeTail(text []byte) (record []byte, n int, ok bool) {
 	return nil, len(text), false
 }
 
-// recordEnd finds where a record ends that text begins with and whose line end
-// is missing or another byte; 0: nowhere. Only the record's own checksum tells:
-// a record may hold a stranger's text, which may look like a line. What follows
-// has to be the beginning of a line, or nothing.
+// recordEnd returns where the record at the beginning of text ends if its line
+// end is missing or damaged, or 0 if there is no whole record. Only the checksum
+// decides, because a record may contain the text of a stranger that looks like a
+// line. The record must be followed by the beginning of a line, or by nothing.
 func recordEnd(text []byte) int {
 	const prefix = lineExtra - 1
 	if len(text) < prefix || text[prefix-1] != ' ' {
@@ -70,7 +79,7 @@ func recordEnd(text []byte) int {
 		return 0
 	}
 
-	sum := ^uint32(0) // as crc32.Update counts, a byte at a time
+	sum := ^uint32(0) // the CRC-32C of the bytes so far, inverted
 	for end := prefix; ; end++ {
 		if ^sum == uint32(stated) && beginsLine(text[min(end+1, len(text)):]) {
 			return end
@@ -82,13 +91,14 @@ func recordEnd(text []byte) int {
 	}
 }
 
-// beginsLine reports whether text may be the beginning of a line, which may be
-// torn.
+// beginsLine reports whether text may begin with a line, or is the beginning of
+// one.
 func beginsLine(text []byte) bool {
 	for i, b := range text[:min(len(text), lineExtra-1)] {
 		if i == lineExtra-2 {
 			return b == ' '
 		}
+
 		if (b < '0' || b > '9') && (b < 'a' || b > 'f') {
 			return false
 		}

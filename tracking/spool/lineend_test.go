@@ -96,7 +96,7 @@ func openInMemory(t *testing.T, dir string, segment []byte) *Spool {
 // openOn opens a spool whose first segment a previous run left with a content.
 func openOn(t *testing.T, c Config, segment []byte) *Spool {
 	t.Helper()
-	name := (&Spool{c: c}).path(1)
+	name := (&Spool{cfg: c}).path(1)
 	if err := os.WriteFile(name, segment, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -9,22 +9,26 @@ import (
 	"path/filepath"
 )
 
-// brokenSuffix is what the names of quarantined files end in.
+// brokenSuffix ends the names of quarantined files.
 const brokenSuffix = ".broken"
 
-// maxQuarantined is how many records of one segment get a file each; where
-// more are damaged, the segment itself is kept.
+// keepSuffix ends the names of files that mark a segment to be quarantined, so
+// that the next run knows as well.
+const keepSuffix = ".keep"
+
+// maxQuarantined is how many records of one segment get a file each. If more are
+// damaged the segment itself is quarantined.
 const maxQuarantined = 16
 
-// maxNames is how many names are tried for a file.
+// maxNames is how many names are tried for a quarantined file.
 const maxNames = 100
 
-// SetAside copies what stands where a record of n bytes should be to a file of
-// its own, NAME.broken beside the segments, and returns the file. It is
-// durable then. Where it cannot be written, the segment is not removed when its
-// time has come but renamed, and the file returned is what it will be called.
-// An error is returned only where the bytes cannot be read now.
-func (s *Spool) SetAside(p Position, n int, name string) (string, error) {
+// Quarantine copies the bytes where a record of n bytes should be to the file
+// NAME.broken in the directory of the spool, and returns the path of the file
+// once it is durable. If it cannot be written the whole segment is quarantined
+// instead, when it would be removed; the path of that file is returned then.
+// There is an error only if the bytes cannot be read now.
+func (s *Spool) Quarantine(p Position, n int, name string) (string, error) {
 	raw, err := s.readRaw(p, n+lineExtra)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("%w: %x", ErrGone, p.Segment)
@@ -33,60 +37,62 @@ func (s *Spool) SetAside(p Position, n int, name string) (string, error) {
 		return "", fmt.Errorf("spool: %w", err)
 	}
 
-	return s.quarantine(p, raw, filepath.Base(name)), nil
+	return s.quarantineBytes(p, raw, filepath.Base(name)), nil
 }
 
-// readRaw reads at most n bytes at a position.
+// QuarantineSegment makes the spool rename a segment to NAME.seg.broken when it
+// would be removed.
+func (s *Spool) QuarantineSegment(seq uint64) { s.markDamaged(seq) }
+
+// readRaw reads up to n bytes at a position.
 func (s *Spool) readRaw(p Position, n int) ([]byte, error) {
-	f, err := s.c.FS.Open(s.path(p.Segment))
+	f, err := s.fs.Open(s.path(p.Segment))
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 
-	raw := make([]byte, n)
-	got, err := f.ReadAt(raw, p.Offset)
-	if errors.Is(err, io.EOF) {
-		err = nil
-	}
-
-	return raw[:got], err
+	return readUpTo(f, make([]byte, n), p.Offset)
 }
 
-// quarantineLine keeps a damaged record of a segment and says so in the log.
+// quarantineLine quarantines a damaged record that a reader found, and logs it. Of
+// a segment that is quarantined itself this was logged before.
 func (s *Spool) quarantineLine(p Position, raw []byte, why error) {
-	s.corrupt.Inc()
-	if s.isDamaged(p.Segment) { // said before
+	s.metrics.corrupt.Inc()
+	if s.isDamaged(p.Segment) {
 		return
 	}
-	kept := s.quarantine(p, raw, fmt.Sprintf("%016x-%016x", p.Segment, p.Offset))
-	s.c.Log.Error("spool: damaged record quarantined", "file", kept, "segment", p.Segment, "offset", p.Offset,
-		"bytes", len(raw), "err", why)
+
+	kept := s.quarantineBytes(p, raw, fmt.Sprintf("%016x-%016x", p.Segment, p.Offset))
+	s.log.Error("spool: damaged record quarantined", "quarantine", kept,
+		"segment", p.Segment, "offset", p.Offset, "bytes", len(raw), "err", why)
 }
 
-// quarantine writes raw to NAME.broken, or has its segment kept.
-func (s *Spool) quarantine(p Position, raw []byte, name string) string {
+// quarantineBytes writes raw to NAME.broken. If that fails, or if its segment has
+// too many damaged records, the segment is quarantined instead.
+func (s *Spool) quarantineBytes(p Position, raw []byte, name string) string {
 	if s.isDamaged(p.Segment) {
 		return s.path(p.Segment) + brokenSuffix
 	}
 
-	kept, err := s.keepBytes(filepath.Join(s.c.Dir, name), raw)
+	kept, err := s.keepBytes(filepath.Join(s.cfg.Dir, name), raw)
 	if err == nil && s.countQuarantined(p) {
-		s.quarantined.Inc()
+		s.metrics.quarantined.Inc()
 		return kept
 	}
 	if err != nil {
-		s.c.Log.Error("spool: damaged record not copied, its segment will be kept", "segment", p.Segment, "err", err)
+		s.log.Error("spool: cannot copy damaged record, its segment will be quarantined",
+			"segment", p.Segment, "err", err)
 	}
 
 	s.markDamaged(p.Segment)
-	s.quarantined.Inc()
+	s.metrics.quarantined.Inc()
 
 	return s.path(p.Segment) + brokenSuffix
 }
 
-// keepBytes writes data to PATH.broken. What is there already with the same
-// content is left; other content gets another name.
+// keepBytes writes data to PATH.broken, or to PATH-N.broken if there is a file of
+// that name with other content, and returns the name.
 func (s *Spool) keepBytes(path string, data []byte) (string, error) {
 	for i := range maxNames {
 		name := path + brokenSuffix
@@ -106,12 +112,18 @@ func (s *Spool) keepBytes(path string, data []byte) (string, error) {
 		}
 	}
 
-	return "", fmt.Errorf("spool: %s: %d quarantined files of one name", path, maxNames)
+	return "", errManyNames(path)
 }
 
-// createWith makes a new file durable, or leaves none.
+// errManyNames is the error for a file whose names are all in use.
+func errManyNames(path string) error {
+	return fmt.Errorf("spool: %s: there are %d quarantined files of this name", path, maxNames)
+}
+
+// createWith creates a file with a content and makes it durable. After an error
+// there is no such file.
 func (s *Spool) createWith(name string, data []byte) error {
-	f, err := s.c.FS.Create(name)
+	f, err := s.fs.Create(name)
 	if err != nil {
 		return fmt.Errorf("spool: %w", err)
 	}
@@ -123,18 +135,19 @@ func (s *Spool) createWith(name string, data []byte) error {
 
 	err = errors.Join(err, f.Close())
 	if err == nil {
-		err = s.c.FS.SyncDir(s.c.Dir)
+		err = s.fs.SyncDir(s.cfg.Dir)
 	}
 	if err != nil {
-		_ = s.c.FS.Remove(name)
+		_ = s.fs.Remove(name)
 		return fmt.Errorf("spool: %w", err)
 	}
 
 	return nil
 }
 
+// sameContent reports whether a file has a content.
 func (s *Spool) sameContent(name string, data []byte) bool {
-	f, err := s.c.FS.Open(name)
+	f, err := s.fs.Open(name)
 	if err != nil {
 		return false
 	}
@@ -146,37 +159,35 @@ func (s *Spool) sameContent(name string, data []byte) bool {
 	return errors.Is(err, io.EOF) && bytes.Equal(have[:n], data)
 }
 
-// quarantineFile renames a file to NAME.broken, or to a name like it that is
-// not taken.
+// quarantineFile renames a file to NAME.broken, or to NAME-N.broken if that
+// exists, and returns the new name.
 func (s *Spool) quarantineFile(name string) (string, error) {
 	for i := range maxNames {
 		kept := name + brokenSuffix
 		if i > 0 {
 			kept = fmt.Sprintf("%s-%d%s", name, i, brokenSuffix)
 		}
-		if f, err := s.c.FS.Open(kept); err == nil {
+
+		if f, err := s.fs.Open(kept); err == nil {
 			f.Close()
 			continue
 		}
 
-		if err := s.c.FS.Rename(name, kept); err != nil {
+		if err := s.fs.Rename(name, kept); err != nil {
 			return "", fmt.Errorf("spool: %w", err)
 		}
-		if err := s.c.FS.SyncDir(s.c.Dir); err != nil {
+		if err := s.fs.SyncDir(s.cfg.Dir); err != nil {
 			return "", fmt.Errorf("spool: %w", err)
 		}
-		s.quarantined.Inc()
+		s.metrics.quarantined.Inc()
 
 		return kept, nil
 	}
 
-	return "", fmt.Errorf("spool: %s: %d quarantined files of one name", name, maxNames)
+	return "", errManyNames(name)
 }
 
-// Keep has a segment renamed to NAME.seg.broken instead of removed when its time
-// has come.
-func (s *Spool) Keep(segment uint64) { s.markDamaged(segment) }
-
+// isDamaged reports whether a segment is to be quarantined.
 func (s *Spool) isDamaged(seq uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,11 +197,8 @@ func (s *Spool) isDamaged(seq uint64) bool {
 	return seg != nil && seg.damaged
 }
 
-// keepSuffix is what the name of a file ends in that says, over a restart, that
-// a segment is to be kept.
-const keepSuffix = ".keep"
-
-// markDamaged has a segment kept, by this run and the next.
+// markDamaged notes that a segment is to be quarantined, for this run and the
+// next.
 func (s *Spool) markDamaged(seq uint64) {
 	s.mu.Lock()
 	seg := s.segment(seq)
@@ -199,18 +207,20 @@ func (s *Spool) markDamaged(seq uint64) {
 		seg.damaged = true
 	}
 	s.mu.Unlock()
+
 	if !mark {
 		return
 	}
 
 	err := s.createWith(s.path(seq)+keepSuffix, nil)
 	if err != nil && !errors.Is(err, fs.ErrExist) {
-		s.c.Log.Error("spool: a restart will not know that the segment is to be kept", "segment", seq, "err", err)
+		s.log.Error("spool: cannot mark segment, a restart will not know that it is to be quarantined",
+			"segment", seq, "err", err)
 	}
 }
 
-// countQuarantined counts a record of a segment that got a file, and reports
-// whether the next one may have one too.
+// countQuarantined notes that a record got a file of its own, and reports whether
+// its segment has no more of them than it may have.
 func (s *Spool) countQuarantined(p Position) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -226,15 +236,4 @@ func (s *Spool) countQuarantined(p Position) bool {
 	seg.quarantined[p.Offset] = struct{}{}
 
 	return len(seg.quarantined) <= maxQuarantined
-}
-
-// segment returns the segment of a number, nil where it is gone; under mu.
-func (s *Spool) segment(seq uint64) *segment {
-	for _, seg := range s.segs {
-		if seg.seq == seq {
-			return seg
-		}
-	}
-
-	return nil
 }

@@ -106,10 +106,10 @@ func quarantineAt(t *testing.T, c Config, records ...string) (*Spool, []Position
 	return s, at
 }
 
-func TestSetAside(t *testing.T) {
+func TestQuarantine(t *testing.T) {
 	c := config(t.TempDir())
 	s, at := quarantineAt(t, c, "first", "second")
-	kept, err := s.SetAside(at[1], len("second"), "../elsewhere/m1") // a name that others chose
+	kept, err := s.Quarantine(at[1], len("second"), "../elsewhere/m1") // a name that others chose
 	if want := filepath.Join(c.Dir, "m1.broken"); err != nil || kept != want {
 		t.Fatalf("got %q, %v, want %q", kept, err, want)
 	}
@@ -117,19 +117,19 @@ func TestSetAside(t *testing.T) {
 	if data, err := os.ReadFile(kept); err != nil || string(data) != line {
 		t.Errorf("%s holds %q, %v, want %q", kept, data, err, line)
 	}
-	if n := count(t, s.quarantined); n != 1 {
+	if n := count(t, s.metrics.quarantined); n != 1 {
 		t.Errorf("%v counted, want 1", n)
 	}
 
-	again, err := s.SetAside(at[1], len("second"), "m1")
+	again, err := s.Quarantine(at[1], len("second"), "m1")
 	if err != nil || again != kept {
 		t.Errorf("the same once more: got %q, %v, want %q", again, err, kept)
 	}
-	other, err := s.SetAside(at[0], len("first"), "m1")
+	other, err := s.Quarantine(at[0], len("first"), "m1")
 	if want := filepath.Join(c.Dir, "m1-1.broken"); err != nil || other != want {
 		t.Errorf("another of that name: got %q, %v, want %q", other, err, want)
 	}
-	short, err := s.SetAside(at[1], 1000, "m2") // more than there is
+	short, err := s.Quarantine(at[1], 1000, "m2") // more than there is
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestSetAside(t *testing.T) {
 	}
 }
 
-func TestSetAsideFailsOnlyWhereTheBytesCannotBeRead(t *testing.T) {
+func TestQuarantineFailsOnlyWhereTheBytesCannotBeRead(t *testing.T) {
 	fsys := &faultFS{}
 	c := config(t.TempDir())
 	c.FS = fsys
@@ -150,19 +150,19 @@ func TestSetAsideFailsOnlyWhereTheBytesCannotBeRead(t *testing.T) {
 			}
 			return nil
 		})
-		if _, err := s.SetAside(at[0], 5, "m"); !errors.Is(err, syscall.EIO) || errors.Is(err, ErrGone) {
+		if _, err := s.Quarantine(at[0], 5, "m"); !errors.Is(err, syscall.EIO) || errors.Is(err, ErrGone) {
 			t.Errorf("%s fails: got %v, want EIO", failed, err)
 		}
 	}
 	fsys.set(nil)
-	if _, err := s.SetAside(Position{Segment: 9}, 5, "m"); !errors.Is(err, ErrGone) {
+	if _, err := s.Quarantine(Position{Segment: 9}, 5, "m"); !errors.Is(err, ErrGone) {
 		t.Errorf("a segment that is gone: got %v, want ErrGone", err)
 	}
 }
 
-// TestSetAsideThatCannotWriteKeepsTheSegment, whichever call fails, over a
+// TestQuarantineThatCannotWriteKeepsTheSegment, whichever call fails, over a
 // restart, and leaves no part of a file.
-func TestSetAsideThatCannotWriteKeepsTheSegment(t *testing.T) {
+func TestQuarantineThatCannotWriteKeepsTheSegment(t *testing.T) {
 	for _, failed := range []string{"create", "write", "sync", "syncdir"} {
 		t.Run(failed, func(t *testing.T) {
 			fsys := &faultFS{}
@@ -177,12 +177,12 @@ func TestSetAsideThatCannotWriteKeepsTheSegment(t *testing.T) {
 			})
 			want := filepath.Join(c.Dir, "0000000000000001.seg.broken")
 			for range 2 {
-				kept, err := s.SetAside(at[0], 5, "m")
+				kept, err := s.Quarantine(at[0], 5, "m")
 				if err != nil || kept != want {
 					t.Errorf("got %q, %v, want %q", kept, err, want)
 				}
 			}
-			if n := count(t, s.quarantined); n != 1 {
+			if n := count(t, s.metrics.quarantined); n != 1 {
 				t.Errorf("%v counted, want 1", n)
 			}
 			if left := files(t, c.Dir, "m*"); len(left) > 0 {
@@ -208,9 +208,9 @@ func TestKeptSegmentIsKeptAfterARestart(t *testing.T) {
 	c.FS = fsys
 	s, _ := quarantineAt(t, c, "first")
 	fsys.note()
-	s.Keep(1)
-	s.Keep(1)
-	s.Keep(77) // which is not there
+	s.QuarantineSegment(1)
+	s.QuarantineSegment(1)
+	s.QuarantineSegment(77) // which is not there
 	const want = "create 0000000000000001.seg.keep, sync 0000000000000001.seg.keep, syncdir"
 	if calls := strings.Join(fsys.noted(), ", "); !strings.HasPrefix(strings.Replace(calls, "write 0000000000000001.seg.keep, ", "", 1), want) || strings.Count(calls, "create") != 1 {
 		t.Errorf("calls %s, want %s, once", calls, want)
@@ -226,7 +226,7 @@ func TestKeptSegmentIsKeptAfterARestart(t *testing.T) {
 }
 
 // TestMarkThatCannotBeWrittenIsSaid: a restart would not know. One that is there
-// already is no failure.
+// already is not a failure.
 func TestMarkThatCannotBeWrittenIsSaid(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -245,7 +245,7 @@ func TestMarkThatCannotBeWrittenIsSaid(t *testing.T) {
 				}
 				return nil
 			})
-			s.Keep(1)
+			s.QuarantineSegment(1)
 			if got := strings.Contains(log.String(), "a restart will not know"); got != c.logged {
 				t.Errorf("the log says\n%s", log.String())
 			}
@@ -269,10 +269,10 @@ func TestNumberOfQuarantinedFilesIsBounded(t *testing.T) {
 	if n := strings.Count(log.String(), "damaged record quarantined"); n != 33 { // of a kept segment no more
 		t.Errorf("%d records are logged, want 33", n)
 	}
-	if n := count(t, s.corrupt); n != 34 {
+	if n := count(t, s.metrics.corrupt); n != 34 {
 		t.Errorf("%v counted as corrupt, want each that was met, 34", n)
 	}
-	if got := s.quarantine(Position{Segment: 99}, []byte("x"), "of no segment"); got != filepath.Join(c.Dir, "of no segment.broken") {
+	if got := s.quarantineBytes(Position{Segment: 99}, []byte("x"), "of no segment"); got != filepath.Join(c.Dir, "of no segment.broken") {
 		t.Errorf("a record whose segment is gone: got %s", got)
 	}
 }
@@ -315,11 +315,11 @@ func TestNamesOfQuarantinedFiles(t *testing.T) {
 	if err := os.Remove(name + "-99.broken"); err != nil {
 		t.Fatal(err)
 	}
-	before := count(t, s.quarantined)
+	before := count(t, s.metrics.quarantined)
 	if got, err := s.quarantineFile(name); err != nil || got != name+"-99.broken" {
 		t.Errorf("got %s, %v, want the one name that is free", got, err)
 	}
-	if n := count(t, s.quarantined) - before; n != 1 {
+	if n := count(t, s.metrics.quarantined) - before; n != 1 {
 		t.Errorf("%v counted, want 1", n)
 	}
 }
@@ -362,8 +362,8 @@ func TestSegmentThatCannotBeKeptStays(t *testing.T) {
 		left   int
 		logged string
 	}{
-		{"not renamed", "rename", syscall.EIO, 1, "segment not removed"},
-		{"not durable", "syncdir", syscall.EIO, 1, "segment not removed"},
+		{"not renamed", "rename", syscall.EIO, 1, "cannot remove segment"},
+		{"not durable", "syncdir", syscall.EIO, 1, "cannot remove segment"},
 		{"gone", "rename", fs.ErrNotExist, 0, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -372,7 +372,7 @@ func TestSegmentThatCannotBeKeptStays(t *testing.T) {
 			cfg := config(t.TempDir())
 			cfg.FS, cfg.Log = fsys, slog.New(slog.NewTextHandler(&log, nil))
 			s, _ := quarantineAt(t, cfg, "first")
-			s.Keep(1)
+			s.QuarantineSegment(1)
 			s.Rotate()
 			log.Reset()
 			fsys.set(func(_ int, call, _ string) error {

@@ -154,7 +154,7 @@ func TestReaderPausesBetweenTries(t *testing.T) {
 				if took := time.Since(began); took != c.pauses {
 					t.Errorf("took %s, want %s", took, c.pauses)
 				}
-				if n := strings.Count(log.String(), "not readable"); n != c.errors {
+				if n := strings.Count(log.String(), "cannot read segment"); n != c.errors {
 					t.Errorf("%d errors are logged, want %d", n, c.errors)
 				}
 				if n := strings.Count(log.String(), "readable again"); n != c.again {
@@ -212,7 +212,7 @@ func TestSegmentRemovedForRoomWhileItIsRead(t *testing.T) {
 		})
 		got, _, _ := rest(t, s)
 		want(t, got, "b")
-		if gone, bad := count(t, s.gone), count(t, s.corrupt); gone != 0 || bad != 0 {
+		if gone, bad := count(t, s.metrics.gone), count(t, s.metrics.corrupt); gone != 0 || bad != 0 {
 			t.Errorf("%v gone, %v corrupt; want none", gone, bad)
 		}
 	})
@@ -231,7 +231,7 @@ func TestSegmentRemovedForRoomWhileItIsRead(t *testing.T) {
 		if rec := next(t, r); string(rec.Data) != "b" {
 			t.Errorf("got %d bytes, want b", len(rec.Data))
 		}
-		if gone, bad := count(t, s.gone), count(t, s.corrupt); gone != 0 || bad != 0 {
+		if gone, bad := count(t, s.metrics.gone), count(t, s.metrics.corrupt); gone != 0 || bad != 0 {
 			t.Errorf("%v gone, %v corrupt; want none", gone, bad)
 		}
 		if kept := files(t, c.Dir, "*.broken"); len(kept) > 0 {
@@ -257,7 +257,7 @@ func TestSegmentCutInARecord(t *testing.T) {
 			t.Errorf("got %d bytes, want %s", len(rec.Data), want)
 		}
 	}
-	if gone, bad := count(t, s.gone), count(t, s.corrupt); gone != 1 || bad != 1 {
+	if gone, bad := count(t, s.metrics.gone), count(t, s.metrics.corrupt); gone != 1 || bad != 1 {
 		t.Errorf("%v gone, %v corrupt; want one each", gone, bad)
 	}
 	kept := files(t, c.Dir, "*.broken")
@@ -344,7 +344,7 @@ func TestReaderClosesWhatIsGone(t *testing.T) {
 	if n := fsys.opened(c.Dir); n != 2 {
 		t.Errorf("%d files are open, want the cursor and the writer's segment", n)
 	}
-	if n := count(t, s.gone); n != 1 {
+	if n := count(t, s.metrics.gone); n != 1 {
 		t.Errorf("%v counted as gone, want 1", n)
 	}
 }

@@ -25,7 +25,7 @@ func TestTornTailIsCutOff(t *testing.T) {
 				if got, err := os.ReadFile(s.path(1)); err != nil || !bytes.Equal(got, before) {
 					t.Errorf("%d bytes are left, %v, want %d", len(got), err, len(before))
 				}
-				if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "torn last record cut off") {
+				if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "torn last record quarantined") {
 					t.Errorf("the log says\n%s", got)
 				}
 				if got := s.SegmentSize(1); got != int64(len(before)) {
@@ -85,12 +85,12 @@ func TestRepairThatFails(t *testing.T) {
 		broken     int
 		logged     string
 	}{
-		{"line end not written", "writeat", 1, damagedEnd, []string{"first", "last"}, 0, "last line not ended"},
-		{"line end not synced", "sync", 1, damagedEnd, []string{"first", "last"}, 0, "last line not ended"},
-		{"not opened to end it", "open", 2, damagedEnd, []string{"first", "last"}, 0, "last line not ended"},
-		{"torn, not opened to cut it", "open", 2, []byte("torn"), []string{"first"}, 1, "segment not truncated"},
-		{"torn, not cut", "truncate", 1, []byte("torn"), []string{"first"}, 1, "segment not truncated"},
-		{"never read at the start", "read", 1, []byte("torn"), []string{"first"}, 1, "segment not checked"},
+		{"line end not written", "writeat", 1, damagedEnd, []string{"first", "last"}, 0, "cannot complete last line"},
+		{"line end not synced", "sync", 1, damagedEnd, []string{"first", "last"}, 0, "cannot complete last line"},
+		{"not opened to end it", "open", 2, damagedEnd, []string{"first", "last"}, 0, "cannot complete last line"},
+		{"torn, not opened to cut it", "open", 2, []byte("torn"), []string{"first"}, 1, "cannot truncate segment"},
+		{"torn, not cut", "truncate", 1, []byte("torn"), []string{"first"}, 1, "cannot truncate segment"},
+		{"never read at the start", "read", 1, []byte("torn"), []string{"first"}, 1, "cannot check segment"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var log strings.Builder
@@ -138,7 +138,7 @@ func TestTornTailThatCannotBeKeptIsCutOffNevertheless(t *testing.T) {
 			if kept := files(t, cfg.Dir, "*.broken"); len(kept) != 0 {
 				t.Errorf("%v was left, want nothing that may be a part", kept)
 			}
-			if got := s.SegmentSize(1); got != lineExtra+5 || !strings.Contains(log.String(), "torn last record not copied") {
+			if got := s.SegmentSize(1); got != lineExtra+5 || !strings.Contains(log.String(), "cannot quarantine torn last record") {
 				t.Errorf("%d bytes; the log says\n%s", got, log.String())
 			}
 		})

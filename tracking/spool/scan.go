@@ -1,66 +1,55 @@
 package spool
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 )
 
-// Index is what an owner that keeps an index of a spool's records gives to
-// Scan.
+// Index builds an index of a spool's records, for an owner that does not read
+// them with a Reader.
 type Index struct {
-	// Head is how much of a record is read at first.
+	// Head is how many bytes of a record are read at first.
 	Head int
 
-	// Length returns from the beginning of a record how long it is in all, 0
-	// where that cannot be told.
+	// Length returns the length of a record from its first bytes, or 0 if it
+	// cannot be known.
 	Length func(beginning []byte) int
 
-	// Load gets the beginning of each record and the length of it. Where that
-	// is not enough it returns false and is called again with the whole.
+	// Load is called with the first bytes of each record and its length. If they
+	// are not enough it returns false, and is called again with the whole record.
 	Load func(at Position, beginning []byte, n int) bool
 
-	// Unread is told where a segment could not be read on, before Scan goes to
-	// the next. An error of the machine says nothing of the records: they are
-	// read later, with ScanSegment.
+	// Unread is called with the position from which a segment could not be read.
+	// Its records may be readable later, with ScanSegment.
 	Unread func(at Position)
 }
 
-// Scan goes over the records from a reader's cursor on without reading all of
-// the large ones. Checksums are those of whole records: what the index saw only
-// the beginning of is checked when ReadAt reads it. Damaged records are
-// quarantined and passed over.
+// Scan indexes the records behind a reader's cursor without reading all of the
+// large ones. A record of which only the first bytes were read is verified when
+// ReadAt reads it. Damaged records are quarantined and skipped.
 func (s *Spool) Scan(reader string, index Index) error {
-	s.mu.Lock()
-	from, ok := s.cursors[reader]
-	var starts []Position
-	for _, seg := range s.segs {
-		if seg.seq > from.Segment {
-			starts = append(starts, Position{Segment: seg.seq})
-		}
-		if seg.seq == from.Segment {
-			starts = append(starts, from)
-		}
-	}
-	s.mu.Unlock()
-	if !ok {
-		return fmt.Errorf("spool: no reader %q configured", reader)
+	from, ends, err := s.waiting(reader)
+	if err != nil {
+		return err
 	}
 
-	for _, at := range starts {
-		err := patiently(func() (err error) {
+	for _, end := range ends {
+		at := Position{Segment: end.Segment}
+		if end.Segment == from.Segment {
+			at = from
+		}
+
+		err := retryBriefly(func() (err error) {
 			at, err = s.ScanSegment(at, index)
 			return err
 		})
 		if err != nil {
-			s.c.Log.Error("spool: segment not readable, trying again later", "segment", at.Segment,
-				"offset", at.Offset, "err", err)
+			s.log.Error("spool: cannot read segment, retrying later",
+				"segment", at.Segment, "offset", at.Offset, "err", err)
 			index.Unread(at)
 		}
 	}
@@ -68,8 +57,8 @@ func (s *Spool) Scan(reader string, index Index) error {
 	return nil
 }
 
-// Check goes over all records and quarantines the damaged ones, for an owner
-// that has no reader to find them.
+// Check reads all records and quarantines the damaged ones, for an owner that has
+// no reader that would find them.
 func (s *Spool) Check() error {
 	s.mu.Lock()
 	segs := slices.Clone(s.segs)
@@ -80,6 +69,7 @@ func (s *Spool) Check() error {
 		Length: func([]byte) int { return 0 },
 		Load:   func(Position, []byte, int) bool { return true },
 	}
+
 	for _, seg := range segs {
 		if _, err := s.ScanSegment(Position{Segment: seg.seq}, all); err != nil {
 			return fmt.Errorf("spool: segment %x: %w", seg.seq, err)
@@ -89,18 +79,20 @@ func (s *Spool) Check() error {
 	return nil
 }
 
-// ScanSegment is Scan for the rest of a segment. Where that cannot be read it
-// returns how far it came. A segment that is gone has no rest.
+// ScanSegment is like Scan, for one segment from a position on. With an error it
+// returns the position of the first record that was not indexed. A segment that
+// does not exist is skipped.
 func (s *Spool) ScanSegment(at Position, index Index) (Position, error) {
 	size := s.SegmentSize(at.Segment)
-	file, err := s.c.FS.Open(s.path(at.Segment))
+	file, err := s.fs.Open(s.path(at.Segment))
 	if errors.Is(err, fs.ErrNotExist) {
-		s.gone.Inc()
-		s.c.Log.Error("spool: segment is gone, passed over", "segment", at.Segment)
+		s.metrics.gone.Inc()
+		s.log.Error("spool: segment missing, skipped", "segment", at.Segment)
+
 		return at, nil
 	}
 	if err != nil {
-		s.readErrors.Inc()
+		s.metrics.readErrors.Inc()
 		return at, err
 	}
 	defer file.Close()
@@ -109,25 +101,28 @@ func (s *Spool) ScanSegment(at Position, index Index) (Position, error) {
 	for at.Offset < size {
 		n, err := s.scanRecord(file, at, size, buf, index)
 		if err != nil {
-			s.readErrors.Inc()
+			s.metrics.readErrors.Inc()
 			return at, err
 		}
+
 		at.Offset += n
 	}
 
 	return at, nil
 }
 
-// scanRecord takes the record at a position into the index and returns the
-// bytes of its line.
+// scanRecord indexes the record at a position and returns the length of its
+// line. size is that of the segment; buf is for the beginning of the record.
 func (s *Spool) scanRecord(file File, at Position, size int64, buf []byte, index Index) (int64, error) {
 	b, err := readUpTo(file, buf[:min(int64(len(buf)), size-at.Offset)], at.Offset)
 	if err != nil {
 		return 0, err
 	}
 	if len(b) == 0 {
-		s.gone.Inc()
-		s.c.Log.Error("spool: segment is cut, its end is passed over", "segment", at.Segment, "from", at.Offset, "to", size)
+		s.metrics.gone.Inc()
+		s.log.Error("spool: segment truncated, its end is skipped",
+			"segment", at.Segment, "from", at.Offset, "to", size)
+
 		return size - at.Offset, nil
 	}
 
@@ -138,6 +133,7 @@ func (s *Spool) scanRecord(file File, at Position, size int64, buf []byte, index
 		if err != nil {
 			return 0, err
 		}
+
 		if ends && index.Load(at, b[lineExtra-1:], n) {
 			return int64(n + lineExtra), nil
 		}
@@ -145,7 +141,8 @@ func (s *Spool) scanRecord(file File, at Position, size int64, buf []byte, index
 
 	line := b
 	if end < 0 {
-		if line, end, err = longLine(file, at.Offset, size); err != nil {
+		line, end, err = longLine(file, at.Offset, size)
+		if err != nil {
 			return 0, err
 		}
 	}
@@ -163,7 +160,8 @@ func (s *Spool) scanRecord(file File, at Position, size int64, buf []byte, index
 	return int64(n), nil
 }
 
-// endsAt reports whether a record of n bytes at an offset ends in a newline.
+// endsAt reports whether the line of a record of n bytes at an offset ends with a
+// newline.
 func endsAt(file File, offset int64, n int, size int64) (bool, error) {
 	end := offset + int64(n+lineExtra)
 	if n <= 0 || end > size {
@@ -175,7 +173,8 @@ func endsAt(file File, offset int64, n int, size int64) (bool, error) {
 	return string(last) == "\n", err
 }
 
-// readUpTo fills b from an offset on, as far as the file goes.
+// readUpTo reads into b from an offset on, up to the end of the file, and returns
+// what it read.
 func readUpTo(file File, b []byte, offset int64) ([]byte, error) {
 	n, err := file.ReadAt(b, offset)
 	if errors.Is(err, io.EOF) {
@@ -185,8 +184,8 @@ func readUpTo(file File, b []byte, offset int64) ([]byte, error) {
 	return b[:n], err
 }
 
-// longLine reads from an offset to the end of the line. A durable segment ends
-// with one; where the file is shorter than it was, what is left is the line.
+// longLine reads the line at an offset and returns it with the index of its line
+// end. If the file was truncated, the rest of it is the line.
 func longLine(file File, offset, size int64) (line []byte, end int64, err error) {
 	for n := int64(64 << 10); ; n *= 4 {
 		want := min(n, size-offset)
@@ -194,80 +193,12 @@ func longLine(file File, offset, size int64) (line []byte, end int64, err error)
 		if err != nil {
 			return nil, 0, err
 		}
+
 		if i := bytes.IndexByte(line, '\n'); i >= 0 {
 			return line, int64(i), nil
 		}
 		if int64(len(line)) < want || want == size-offset {
 			return line, int64(len(line)), nil
-		}
-	}
-}
-
-// ReadDir reads the whole records of a spool's directory in order, without its
-// lock, until f returns false: for who looks on while another process writes.
-func ReadDir(dir string, f func(Record) bool) error {
-	return ReadFrom(dir, Position{}, f)
-}
-
-// ReadFrom is ReadDir from a position on.
-func ReadFrom(dir string, from Position, f func(Record) bool) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("spool: %w", err)
-	}
-
-	for _, e := range entries {
-		seq, ok := segmentNumber(e.Name())
-		if !ok || seq < from.Segment || !e.Type().IsRegular() {
-			continue
-		}
-		at := Position{Segment: seq}
-		if seq == from.Segment {
-			at = from
-		}
-		if more, err := readFile(filepath.Join(dir, e.Name()), at, f); err != nil || !more {
-			return err
-		}
-	}
-
-	return nil
-}
-
-func readFile(name string, at Position, f func(Record) bool) (more bool, err error) {
-	file, err := os.Open(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return true, nil // freed meanwhile
-	}
-	if err != nil {
-		return false, fmt.Errorf("spool: %w", err)
-	}
-	defer file.Close()
-
-	if _, err := file.Seek(at.Offset, io.SeekStart); err != nil {
-		return false, fmt.Errorf("spool: %w", err)
-	}
-
-	r := bufio.NewReaderSize(file, readAhead)
-	for {
-		line, err := r.ReadBytes('\n')
-		if err == io.EOF { // a line that is being written is none yet
-			return true, nil
-		}
-		if err != nil {
-			return false, fmt.Errorf("spool: %w", err)
-		}
-		for len(line) > 0 {
-			data, n, ok := takeLine(line[:len(line)-1])
-			rec := Record{Data: data, At: at}
-			line = line[n:]
-			at.Offset += int64(n)
-			rec.Next = at
-			if ok && !f(rec) {
-				return false, nil
-			}
 		}
 	}
 }

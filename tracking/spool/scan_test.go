@@ -90,7 +90,7 @@ func TestScanReadsBeginnings(t *testing.T) {
 				t.Fatal(err)
 			}
 			want(t, c.x.loaded, c.want...)
-			if n := count(t, s.corrupt); n != 0 || len(c.x.unread) != 0 {
+			if n := count(t, s.metrics.corrupt); n != 0 || len(c.x.unread) != 0 {
 				t.Errorf("%v counted as corrupt, %v as unread", n, c.x.unread)
 			}
 		})
@@ -210,8 +210,8 @@ func TestScanGoesOnBehindWhatCannotBeRead(t *testing.T) {
 				if !slices.Equal(x.unread, []Position{c.unread}) {
 					t.Errorf("unread: %v, want %v", x.unread, c.unread)
 				}
-				tries := len(startPauses) + 1
-				if n := count(t, s.readErrors); n != float64(tries) {
+				tries := len(briefPauses) + 1
+				if n := count(t, s.metrics.readErrors); n != float64(tries) {
 					t.Errorf("%v errors are counted, want %d", n, tries)
 				}
 
@@ -264,7 +264,7 @@ func TestScanOfSegmentsThatAreGoneOrCut(t *testing.T) {
 				t.Fatal(err)
 			}
 			want(t, x.loaded, c.want...)
-			if gone, bad := count(t, s.gone), count(t, s.corrupt); gone != c.gone || bad != c.bad || len(x.unread) > 0 {
+			if gone, bad := count(t, s.metrics.gone), count(t, s.metrics.corrupt); gone != c.gone || bad != c.bad || len(x.unread) > 0 {
 				t.Errorf("%v gone, %v corrupt, unread %v; want %v, %v, none", gone, bad, x.unread, c.gone, c.bad)
 			}
 		})
@@ -281,7 +281,7 @@ func TestScanQuarantinesDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	want(t, x.loaded, "1/0 aa 2", "1/24 cc 2")
-	if kept := files(t, s.c.Dir, "*.broken"); len(kept) != 1 || kept[0] != "0000000000000001-000000000000000c.broken" {
+	if kept := files(t, s.cfg.Dir, "*.broken"); len(kept) != 1 || kept[0] != "0000000000000001-000000000000000c.broken" {
 		t.Errorf("quarantined %v", kept)
 	}
 }

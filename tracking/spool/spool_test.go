@@ -44,8 +44,8 @@ func open(t testing.TB, c Config) *Spool {
 // files, and its place on the disk.
 func leavesNothing(t testing.TB, s *Spool) {
 	t.Helper()
-	if fs, ok := s.c.FS.(*faultFS); ok {
-		if n := fs.opened(s.c.Dir); n != 0 {
+	if fs, ok := s.fs.(*faultFS); ok {
+		if n := fs.opened(s.cfg.Dir); n != 0 {
 			t.Errorf("%d files of the spool are still open", n)
 		}
 	}

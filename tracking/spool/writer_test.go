@@ -59,7 +59,7 @@ func TestBatchIsSyncedOnce(t *testing.T) {
 			t.Errorf("request %d is at %v, want %d", i, at, want)
 		}
 	}
-	if n := count(t, s.syncs); n != 2 {
+	if n := count(t, s.metrics.syncs); n != 2 {
 		t.Errorf("%v fsyncs are counted, want 2", n)
 	}
 }
@@ -189,7 +189,7 @@ func TestWhatIsDoneWithGoesAloneOnAFullDisk(t *testing.T) {
 			if writes != c.writes {
 				t.Errorf("%d writes, want %d", writes, c.writes)
 			}
-			if n := count(t, s.refused); n != refused {
+			if n := count(t, s.metrics.refused); n != refused {
 				t.Errorf("%v are counted as refused, want %v", n, refused)
 			}
 			if got := segments(s); len(got) != 1 {
@@ -259,7 +259,7 @@ func TestBatchOnANearlyFullDisk(t *testing.T) {
 	}
 }
 
-// TestWithoutADiskNothingIsRefused before the write: a spool of its own goes as
+// TestWithoutADiskNothingIsRefused before the write: a separate spool goes as
 // far as the file system does. Nor where the free space cannot be told.
 func TestWithoutADiskNothingIsRefused(t *testing.T) {
 	fsys := &noFree{}
@@ -310,10 +310,10 @@ func TestSecondFailureIsTold(t *testing.T) {
 			if calls != 2 {
 				t.Errorf("%d calls failed, want 2", calls)
 			}
-			if n := strings.Count(log.String(), "trying a new segment"); n != 1 || strings.Contains(log.String(), "not removed") {
+			if n := strings.Count(log.String(), "trying a new segment"); n != 1 || strings.Contains(log.String(), "cannot remove") {
 				t.Errorf("the log says\n%s", log)
 			}
-			if n := count(t, s.appended) + count(t, s.refused); n != 0 {
+			if n := count(t, s.metrics.appended) + count(t, s.metrics.refused); n != 0 {
 				t.Errorf("%v records are counted", n)
 			}
 			fsys.set(nil)
@@ -481,7 +481,7 @@ func TestEmptySegmentThatStays(t *testing.T) {
 		return nil
 	})
 	put(t, s, "a")
-	if !strings.Contains(log.String(), "empty segment not removed") {
+	if !strings.Contains(log.String(), "cannot remove empty segment") {
 		t.Errorf("the log says\n%s", log)
 	}
 }

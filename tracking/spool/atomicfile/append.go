@@ -12,7 +12,7 @@ import (
 	"sync"
 )
 
-// AppendFile is what Appender needs of an open file.
+// AppendFile is an open file of an AppendFS.
 type AppendFile interface {
 	io.Writer
 	io.ReaderAt
@@ -22,30 +22,37 @@ type AppendFile interface {
 	Sync() error
 }
 
-// AppendFS is what Appender needs of a file system, so that a test can fail
-// each call.
+// AppendFS is the file system of an Appender. Tests use it to let each call fail
+// in turn.
 type AppendFS interface {
+	// MkdirAll creates a directory and its missing parents with mode 0700.
 	MkdirAll(dir string) error
-	OpenAppend(name string) (AppendFile, error) // made where it is missing, mode 0600
+
+	// OpenAppend opens a file for appending. It is created with mode 0600 if it
+	// does not exist.
+	OpenAppend(name string) (AppendFile, error)
+
+	// SyncDir makes the entries of a directory durable.
 	SyncDir(dir string) error
 }
 
 // Appender appends whole lines to files, each time in one durable step.
 //
-// A line that a crash left without its end is cut off, and a failed write is
-// truncated away. After a failed fsync the file is left alone, since the kernel
-// may have dropped its pages, and the lines go to NAME-2.EXT, and so on. It is
-// safe for concurrent use; a file must have one Appender.
+// A last line that a crash left incomplete is truncated away first, and so is
+// what a failed write left. After a failed fsync a file is not used again, because
+// the kernel may have dropped its dirty pages: lines are appended to NAME-2.EXT,
+// and so on.
+//
+// An Appender is safe for concurrent use. No two Appenders may use one file.
 type Appender struct {
 	fs AppendFS
 
 	mu     sync.Mutex
-	linked map[string]bool // files whose names are durable
+	linked map[string]bool // files whose directory entries are durable
 	failed map[string]bool // files whose fsync failed
 }
 
-// NewAppender returns an Appender. Where fsys is nil it uses the machine's own
-// file system.
+// NewAppender returns an Appender. If fsys is nil it uses OS.
 func NewAppender(fsys AppendFS) *Appender {
 	if fsys == nil {
 		fsys = OS{}
@@ -58,10 +65,10 @@ func NewAppender(fsys AppendFS) *Appender {
 	}
 }
 
-// Append makes lines durable at the end of the file name, and makes the file
-// and its folder where they are missing. The text ends with a line end. After
-// an error it may be called again with the same text, which may then be there
-// twice, but never in parts.
+// Append appends text, which must end with a line end, to the named file and makes
+// it durable. It creates the file and its directory if they do not exist. After
+// an error Append may be called again with the same text, which may then be in
+// the file twice, but never in part.
 func (a *Appender) Append(name string, text []byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -77,8 +84,8 @@ func (a *Appender) Append(name string, text []byte) error {
 		return fmt.Errorf("append to %s: %w", name, err)
 	}
 
-	err = a.write(f, name, text)
-	if err := errors.Join(err, f.Close()); err != nil {
+	err = errors.Join(a.write(f, name, text), f.Close())
+	if err != nil {
 		return fmt.Errorf("append to %s: %w", name, err)
 	}
 
@@ -86,7 +93,8 @@ func (a *Appender) Append(name string, text []byte) error {
 		return nil
 	}
 
-	if err := errors.Join(a.fs.SyncDir(dir), a.fs.SyncDir(filepath.Dir(dir))); err != nil {
+	err = errors.Join(a.fs.SyncDir(dir), a.fs.SyncDir(filepath.Dir(dir)))
+	if err != nil {
 		return fmt.Errorf("append to %s: %w", name, err)
 	}
 	a.linked[name] = true
@@ -94,7 +102,8 @@ func (a *Appender) Append(name string, text []byte) error {
 	return nil
 }
 
-// usable returns the first of name, NAME-2.EXT, ... whose fsync has not failed.
+// usable returns the first of name, NAME-2.EXT, NAME-3.EXT and so on that had no
+// failed fsync.
 func (a *Appender) usable(name string) string {
 	ext := filepath.Ext(name)
 	stem := strings.TrimSuffix(name, ext)
@@ -106,7 +115,7 @@ func (a *Appender) usable(name string) string {
 	return name
 }
 
-// write appends text behind the last whole line of f, and syncs it.
+// write appends text behind the last whole line of f and fsyncs it.
 func (a *Appender) write(f AppendFile, name string, text []byte) error {
 	end, err := wholeLines(f)
 	if err != nil {
@@ -125,7 +134,7 @@ func (a *Appender) write(f AppendFile, name string, text []byte) error {
 	return nil
 }
 
-// wholeLines cuts off a line without an end, and returns the size of f then.
+// wholeLines truncates f behind its last whole line and returns its size.
 func wholeLines(f AppendFile) (int64, error) {
 	size, err := f.Size()
 	if err != nil {
@@ -153,10 +162,11 @@ func wholeLines(f AppendFile) (int64, error) {
 	return whole, f.Truncate(whole)
 }
 
-// MkdirAll makes a folder, and those above it, that only their owner reads.
+// MkdirAll creates dir and its missing parents with mode 0700.
 func (OS) MkdirAll(dir string) error { return os.MkdirAll(dir, 0o700) }
 
-// OpenAppend opens a file to append to it. It is made where it is missing.
+// OpenAppend opens a file with O_APPEND, and creates it with mode 0600 if it does
+// not exist.
 func (OS) OpenAppend(name string) (AppendFile, error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|os.O_APPEND, 0o600)
 	if err != nil {

@@ -1,8 +1,10 @@
-// Package atomicfile replaces small files in one durable step.
+// Package atomicfile replaces small files, and appends lines to files, in one
+// durable step.
 //
-// A reader of the file sees the old content or the new one, never a part, and
-// a crash at any instant leaves one of the two: the content is written to
-// NAME.new, fsynced, renamed over NAME, and the folder is fsynced.
+// Write replaces a file: readers see the old content or the new one, never a part
+// of it, and so does the next run after a crash. The content is written to
+// NAME.new and fsynced, the file is renamed to NAME, and the directory is
+// fsynced. An Appender appends whole lines.
 package atomicfile
 
 import (
@@ -15,43 +17,48 @@ import (
 	"syscall"
 )
 
-// File is what Write needs of an open file.
+// File is an open file of an FS.
 type File interface {
 	io.Writer
 	io.Closer
 	Sync() error
 }
 
-// FS is what Write needs of a file system, so that a test can fail each call.
+// FS is the file system of Write. Tests use it to let each call fail in turn.
 type FS interface {
-	Create(name string) (File, error) // must not exist; mode 0600
+	// Create creates a file with mode 0600. It fails if the file exists.
+	Create(name string) (File, error)
+
 	Rename(from, to string) error
 	Remove(name string) error
+
+	// SyncDir makes the entries of a directory durable.
 	SyncDir(dir string) error
 }
 
-// Options say how a file is replaced. The zero value is good for most files.
+// Options are the options of Write. The zero value is right for most files.
 type Options struct {
-	FS FS // nil: the machine's own
+	// FS is the file system to use (default OS).
+	FS FS
 
-	// Perm is the mode of a file that does not exist yet: 0600. A file that
-	// exists keeps its mode and, where the process may set it, its owner.
+	// Perm is the mode of a file that does not exist yet (default 0600). A file
+	// that exists keeps its mode and, if the process may change owners, its owner.
 	Perm fs.FileMode
 
-	// OwnerLost, where set, is told that the file now belongs to the process's
-	// user, for its owner could not be kept.
+	// OwnerLost, if set, is called if the owner of the file could not be kept, so
+	// that the file now belongs to the user of the process.
 	OwnerLost func(uid, gid int, err error)
 }
 
-// pending is the name under which new content waits for its rename.
+// pending is appended to the name of a file while its new content is written.
 const pending = ".new"
 
-// Write replaces the content of the file name. A symbolic link stays, and the
-// file that it leads to is replaced. The new content is durable when Write
-// returns nil; on an error the old content is there, unless the error is that
-// of the last step (the fsync of the folder), after which it may be either.
+// Write replaces the content of the named file. If name is a symbolic link, the
+// file that it points to is replaced. The new content is durable once Write
+// returns nil. After an error the file has its old content, unless it was the
+// last step that failed, the fsync of the directory: then it may have either.
 //
-// Two writers of one file must hold Lock.
+// If a file has more than one writer, they must use Lock.
 func Write(name string, data []byte, o Options) error {
 	target, err := Resolve(name)
 	if err != nil {
@@ -73,7 +80,8 @@ func Write(name string, data []byte, o Options) error {
 		err = fsys.Rename(next, target)
 	}
 	if err != nil {
-		fsys.Remove(next) //nolint:errcheck // the next Write removes it
+		_ = fsys.Remove(next) // or the next Write does
+
 		return fmt.Errorf("replace %s: %w", name, err)
 	}
 
@@ -84,7 +92,8 @@ func Write(name string, data []byte, o Options) error {
 	return nil
 }
 
-// writeFile makes the file next durable, with the owner and mode of target.
+// writeFile creates the file next, with the owner and mode of target, and makes
+// its content durable.
 func writeFile(fsys FS, next, target string, data []byte, o Options) error {
 	f, err := fsys.Create(next)
 	if err != nil {
@@ -103,8 +112,9 @@ func writeFile(fsys FS, next, target string, data []byte, o Options) error {
 	return errors.Join(err, f.Close())
 }
 
-// keepOwner gives f the mode and owner of target, or the mode of a new file.
-// A file that is no file of the machine's has neither.
+// keepOwner sets the mode and owner of f to those of target, or to those of a new
+// file if there is no target. Files that are not of the operating system have
+// neither.
 func keepOwner(f File, target string, o Options) error {
 	of, ok := f.(*os.File)
 	if !ok {
@@ -126,31 +136,35 @@ func keepOwner(f File, target string, o Options) error {
 
 	st := info.Sys().(*syscall.Stat_t)
 	uid, gid := int(st.Uid), int(st.Gid)
+
 	if err := of.Chown(uid, gid); err != nil && o.OwnerLost != nil {
 		o.OwnerLost(uid, gid, err)
 	}
 
+	// After Chown, which may clear bits of the mode.
 	return of.Chmod(info.Mode().Perm())
 }
 
-// Resolve returns the file that name leads to through symbolic links. A file
-// that does not exist is itself; a link to one that does not is an error.
+// Resolve returns the name of the file that name points to through symbolic
+// links, or name itself if there is no such file. A link to a file that does not
+// exist is an error.
 func Resolve(name string) (string, error) {
 	target, err := filepath.EvalSymlinks(name)
 	if err == nil {
 		return target, nil
 	}
 
-	if _, lerr := os.Lstat(name); errors.Is(err, fs.ErrNotExist) && errors.Is(lerr, fs.ErrNotExist) {
+	_, lstatErr := os.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) && errors.Is(lstatErr, fs.ErrNotExist) {
 		return name, nil
 	}
 
 	return "", fmt.Errorf("resolve %s: %w", name, err)
 }
 
-// Lock waits until no other process holds the folder of the file name, and
-// holds it until unlock is called. Reading, changing and replacing a file
-// under it loses nobody's change.
+// Lock locks the directory of the named file with flock(2), and waits for that if
+// another process has it locked. A process that reads, changes and replaces a file
+// between Lock and unlock does not lose the changes of others.
 func Lock(name string) (unlock func(), err error) {
 	target, err := Resolve(name)
 	if err != nil {
@@ -176,21 +190,21 @@ func Lock(name string) (unlock func(), err error) {
 	return func() { dir.Close() }, nil
 }
 
-// OS is the machine's own file system.
+// OS is the file system of the operating system.
 type OS struct{}
 
-// Create makes a new file that only its owner reads.
+// Create creates a file with mode 0600.
 func (OS) Create(name string) (File, error) {
 	return os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 }
 
-// Rename is os.Rename.
+// Rename calls os.Rename.
 func (OS) Rename(from, to string) error { return os.Rename(from, to) }
 
-// Remove is os.Remove.
+// Remove calls os.Remove.
 func (OS) Remove(name string) error { return os.Remove(name) }
 
-// SyncDir makes the entries of dir durable.
+// SyncDir calls fsync(2) on dir.
 func (OS) SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -191,7 +191,7 @@ func TestWriteTellsOwnerLost(t *testing.T) {
 		t.Errorf("got %v, %v, want 1234:2345 and that the mode cannot be kept either", got, err)
 	}
 	if err := keepOwner(f, name, Options{}); err == nil {
-		t.Error("a mode that cannot be kept is no error")
+		t.Error("a mode that cannot be kept is not an error")
 	}
 }
 
