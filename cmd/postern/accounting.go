@@ -5,10 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 
 	"postern/cmd/postern/config"
 	"postern/cmd/postern/localsocket"
@@ -107,17 +105,6 @@ func fileFromGateway(ctx context.Context, socket string) (*os.File, error) {
 	defer c.Close()
 
 	return accounting.Receive(c)
-}
-
-func pipeDir(c *config.Config) string { return filepath.Join(c.StateDir, "accounting", "pipe") }
-
-// servePipe is [accounting] pipe = true: this process's standard input.
-func (g *gateway) servePipe(ctx context.Context, in io.Reader) error {
-	err := accounting.Pipe(ctx, in, accounting.PipeTarget{Dir: pipeDir(g.c.Config)}, g.log)
-	if err == nil && ctx.Err() == nil {
-		g.log.Warn("accounting.pipe: standard input has ended, no more records come that way")
-	}
-	return err
 }
 
 // settings are those of the configuration, whatever else is wrong in it; where

@@ -1,18 +1,13 @@
 package main
 
 import (
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
-	"time"
 
 	"postern/cmd/postern/config"
 	"postern/cmd/postern/health"
-	"postern/tracking/web"
 )
 
 // binding is an address of the configuration, and where its listeners go.
@@ -145,41 +140,6 @@ func literal(addr string) (ip netip.Addr, port string, ok bool) {
 
 	ip, err = netip.ParseAddr(host)
 	return ip.Unmap(), port, err == nil
-}
-
-func (g *gateway) trackerListener(l net.Listener) net.Listener {
-	if from := prefixes(g.c.Tracking.Web.TrustedProxies); len(from) > 0 {
-		l = web.Proxied(l, from)
-	}
-
-	if g.c.Tracking.Web.TLS {
-		return tls.NewListener(l, g.certs.Config(true))
-	}
-	return l
-}
-
-// serveHTTP serves until ctx ends, then lets requests finish for as long as
-// grace says at that time.
-func serveHTTP(ctx context.Context, s *http.Server, l net.Listener, grace func() time.Duration) error {
-	stopped := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(stopped)
-		c, cancel := context.WithTimeout(context.Background(), grace())
-		defer cancel()
-		if s.Shutdown(c) != nil {
-			s.Close()
-		}
-	})
-
-	err := s.Serve(l)
-	if !stop() {
-		<-stopped
-	}
-
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return err
 }
 
 func addrs(ls []net.Listener) []string {

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"runtime"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"postern/dkim"
 	"postern/relay/queue"
 	"postern/tracking/event"
 	"postern/tracking/spool"
@@ -63,24 +61,6 @@ func (m *backlogMetrics) Collect(out chan<- prometheus.Metric) {
 		gauge(m.bytes, float64(b.Bytes))
 		gauge(m.oldest, age)
 	}
-}
-
-// newBuildInfo is 1, with what this program was built from as its labels.
-func newBuildInfo() prometheus.Collector {
-	b := readBuild()
-	g := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "postern_build_info",
-		Help: "1; the labels say what the program was built from.",
-		ConstLabels: prometheus.Labels{
-			"version":   b.version,
-			"commit":    b.commit,
-			"goversion": runtime.Version(),
-			"rsa":       dkim.RSAImplementation(dkim.RSAAuto),
-		},
-	})
-	g.Set(1)
-
-	return g
 }
 
 // durationBuckets are those of all histograms of durations, in seconds: from

@@ -192,3 +192,15 @@ func addTo(now, old *dto.Metric) {
 }
 
 func pointer[T any](v T) *T { return &v }
+
+// collected takes metrics that are exported once their owner goes live.
+type collected struct{ list []prometheus.Collector }
+
+func (c *collected) Register(m prometheus.Collector) error {
+	c.list = append(c.list, m)
+	return nil
+}
+
+func (c *collected) MustRegister(ms ...prometheus.Collector) { c.list = append(c.list, ms...) }
+
+func (c *collected) Unregister(prometheus.Collector) bool { return false }

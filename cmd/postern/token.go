@@ -3,32 +3,12 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/url"
-	"runtime"
-	"runtime/debug"
 	"strings"
 	"time"
 
-	"github.com/alecthomas/kong"
-
-	"postern/dkim"
-	"postern/relay"
 	"postern/tracking/token"
 )
-
-type jobidCmd struct {
-	Text []string `arg:"" help:"Names to make safe."`
-}
-
-func (c *jobidCmd) Help() string { return `Example: postern jobid "Spring sale" 'été'` }
-
-func (c *jobidCmd) Run(e *env) error {
-	for _, t := range c.Text {
-		fmt.Fprintln(e.stdout, relay.JobID(t))
-	}
-	return nil
-}
 
 type tokenCmd struct {
 	Keygen tokenKeygenCmd `cmd:"" help:"Make a key file, or add a newer key to it."`
@@ -105,49 +85,4 @@ func (c *tokenDecodeCmd) Run(e *env) error {
 		"target":     t.Target,
 		"link_name":  t.LinkName,
 	})
-}
-
-type versionCmd struct{}
-
-func (versionCmd) Run(e *env) error {
-	printVersion(e.stdout)
-	return nil
-}
-
-// versionFlag is --version, which prints what `postern version` does.
-type versionFlag bool
-
-// BeforeReset runs where the flag is present, whatever else is missing.
-func (versionFlag) BeforeReset(app *kong.Kong) error {
-	printVersion(app.Stdout)
-	app.Exit(0)
-	return nil
-}
-
-// build is what this program was built from.
-type build struct{ version, commit string }
-
-func readBuild() build {
-	out := build{version: "devel", commit: "unknown"}
-	b, ok := debug.ReadBuildInfo()
-	if !ok {
-		return out
-	}
-
-	if b.Main.Version != "" && b.Main.Version != "(devel)" {
-		out.version = b.Main.Version
-	}
-	for _, s := range b.Settings {
-		if s.Key == "vcs.revision" {
-			out.commit = s.Value
-		}
-	}
-
-	return out
-}
-
-func printVersion(out io.Writer) {
-	b := readBuild()
-	fmt.Fprintf(out, "postern %s\ncommit %s\n%s %s/%s\nRSA: %s\n",
-		b.version, b.commit, runtime.Version(), runtime.GOOS, runtime.GOARCH, dkim.RSAImplementation(dkim.RSAAuto))
 }
