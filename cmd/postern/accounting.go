@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/gateway"
 	"postern/cmd/postern/localsocket"
 	"postern/cmd/postern/logging"
 	"postern/tracking/accounting"
@@ -85,7 +86,7 @@ func (c *accountingCmd) target(e *env) (accounting.PipeTarget, error) {
 
 	to := accounting.PipeTarget{Dir: l.Accounting.PipeDir}
 	if to.Dir == "" {
-		to.Dir = pipeDir(l.Config)
+		to.Dir = gateway.PipeDir(l.Config)
 	}
 	if l.Accounting.PipeSocket != "" {
 		to.Gateway = func() (*os.File, error) {

@@ -12,6 +12,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"postern/cmd/postern/gateway"
+	"postern/cmd/postern/systemd"
 )
 
 // fakeSocket is an inherited socket that is not open.
@@ -24,9 +27,9 @@ func (f fakeSocket) Addr() net.Addr { return f.addr }
 func (f fakeSocket) Close() error   { return nil }
 
 // inherit makes sockets of addresses; one that ends in "!" takes no IPv4.
-func inherit(t *testing.T, addrs ...string) *inherited {
+func inherit(t *testing.T, addrs ...string) *systemd.Inherited {
 	t.Helper()
-	in := &inherited{resolve: func(_ context.Context, host string) ([]netip.Addr, error) {
+	in := &systemd.Inherited{Resolve: func(_ context.Context, host string) ([]netip.Addr, error) {
 		if host == "localhost" {
 			return []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.MustParseAddr("::1")}, nil
 		}
@@ -34,8 +37,8 @@ func inherit(t *testing.T, addrs ...string) *inherited {
 	}}
 	for _, a := range addrs {
 		text, only := strings.CutSuffix(a, "!")
-		in.add(fakeSocket{addr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(text))})
-		in.sockets[len(in.sockets)-1].v6only = only
+		in.Add(fakeSocket{addr: net.TCPAddrFromAddrPort(netip.MustParseAddrPort(text))})
+		in.Sockets[len(in.Sockets)-1].V6only = only
 	}
 	return in
 }
@@ -73,12 +76,12 @@ func TestInheritedSocketsServeAddresses(t *testing.T) {
 			var got []string
 			var failed error
 			for _, a := range c.asks {
-				taken, served, err := in.take(a.key, a.addr)
+				taken, served, err := in.Take(a.key, a.addr)
 				if err != nil {
 					failed = err
 					break
 				}
-				text := strings.Join(addrs(taken), " ")
+				text := strings.Join(gateway.Addrs(taken), " ")
 				if text == "" && served {
 					text = "-"
 				}
@@ -94,7 +97,7 @@ func TestInheritedSocketsServeAddresses(t *testing.T) {
 			if failed != nil || !slices.Equal(got, c.taken) {
 				t.Errorf("got %q, %v, want %q", got, failed, c.taken)
 			}
-			if rest := in.closeRest(); !slices.Equal(rest, c.rest) {
+			if rest := in.CloseRest(); !slices.Equal(rest, c.rest) {
 				t.Errorf("got %q closed, want %q", rest, c.rest)
 			}
 		})
@@ -121,13 +124,13 @@ func TestNetworkOfAnAddress(t *testing.T) {
 		{"localhost:25", nil, "tcp"},
 	} {
 		t.Run(c.addr+strings.Join(c.others, " "), func(t *testing.T) {
-			b := binding{addr: c.addr}
-			all := []binding{b}
+			b := gateway.Binding{Addr: c.addr}
+			all := []gateway.Binding{b}
 			for _, o := range c.others {
-				all = append(all, binding{addr: o})
+				all = append(all, gateway.Binding{Addr: o})
 			}
 
-			if got := b.network(all, &inherited{}); got != c.want {
+			if got := b.Network(all, &systemd.Inherited{}); got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
 		})

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"postern/cmd/postern/admin"
 )
 
 func TestHealthFollowsTheParts(t *testing.T) {
@@ -35,11 +37,11 @@ func TestHealthFollowsTheParts(t *testing.T) {
 		{"ready, with a note", "/readyz", none, none, true, "mail is queued", http.StatusOK, "ready: mail is queued\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			a := newAdmin(prometheus.NewRegistry(), func(context.Context) (string, error) { return c.note, c.mail() }, c.alive)
-			a.ready.Store(c.ready)
+			a := admin.New(prometheus.NewRegistry(), func(context.Context) (string, error) { return c.note, c.mail() }, c.alive)
+			a.Ready.Store(c.ready)
 			w := httptest.NewRecorder()
 
-			a.mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, c.path, nil))
+			a.Mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, c.path, nil))
 
 			if w.Code != c.status || !strings.Contains(w.Body.String(), c.body) {
 				t.Errorf("got %d %q, want %d with %q", w.Code, w.Body.String(), c.status, c.body)
@@ -64,18 +66,18 @@ func TestReadyMeansThatMailIsTaken(t *testing.T) {
 			g, _ := startGateway(t, file)
 			ask := func() *httptest.ResponseRecorder {
 				w := httptest.NewRecorder()
-				g.admin.open.ServeHTTP(w, httptest.NewRequest(http.MethodGet, readyPath, nil))
+				g.Admin.Open.ServeHTTP(w, httptest.NewRequest(http.MethodGet, admin.ReadyPath, nil))
 				return w
 			}
 
 			if w := ask(); w.Code != http.StatusServiceUnavailable {
 				t.Errorf("before the start: got %d %q, want 503", w.Code, w.Body)
 			}
-			g.admin.ready.Store(true)
+			g.Admin.Ready.Store(true)
 			if w := ask(); w.Code != c.status || !strings.Contains(w.Body.String(), c.body) {
 				t.Errorf("got %d %q, want %d with %q", w.Code, w.Body, c.status, c.body)
 			}
-			g.health.Watch("a stuck part", stuckPart{}, time.Minute)
+			g.Health.Watch("a stuck part", stuckPart{}, time.Minute)
 			if w := ask(); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "a stuck part") {
 				t.Errorf("with a stuck part: got %d %q, want 503 and its name", w.Code, w.Body)
 			}
@@ -90,11 +92,11 @@ func (stuckPart) Alive() time.Time { return time.Now().Add(-time.Hour) }
 // TestRoutesOfTheOperators: the socket has profiles, the listener has not, and
 // neither takes anything but GET.
 func TestRoutesOfTheOperators(t *testing.T) {
-	a := newAdmin(prometheus.NewRegistry(), nil, nil)
+	a := admin.New(prometheus.NewRegistry(), nil, nil)
 	for path, open := range map[string]bool{
 		"/metrics":             true,
-		healthPath:             true,
-		readyPath:              true,
+		admin.HealthPath:       true,
+		admin.ReadyPath:        true,
 		"/debug/pprof/":        false,
 		"/debug/pprof/heap":    false,
 		"/debug/pprof/profile": false,
@@ -104,28 +106,28 @@ func TestRoutesOfTheOperators(t *testing.T) {
 		if path == "/debug/pprof/heap" {
 			want = "GET /debug/pprof/"
 		}
-		if _, got := a.mux.Handler(httptest.NewRequest(http.MethodGet, path, nil)); got != want {
+		if _, got := a.Mux.Handler(httptest.NewRequest(http.MethodGet, path, nil)); got != want {
 			t.Errorf("%s by the socket: got %q, want %q", path, got, want)
 		}
-		if _, got := a.open.Handler(httptest.NewRequest(http.MethodGet, path, nil)); (got != "") != open {
+		if _, got := a.Open.Handler(httptest.NewRequest(http.MethodGet, path, nil)); (got != "") != open {
 			t.Errorf("%s by the listener: got %q, want it there: %v", path, got, open)
 		}
-		if _, got := a.mux.Handler(httptest.NewRequest(http.MethodPost, path, nil)); got != "" {
+		if _, got := a.Mux.Handler(httptest.NewRequest(http.MethodPost, path, nil)); got != "" {
 			t.Errorf("POST %s: got %q, want nothing", path, got)
 		}
 	}
-	if a.ready.Load() {
+	if a.Ready.Load() {
 		t.Error("ready before the start")
 	}
-	if readyTimeout != 5*time.Second || commandTimeout != time.Minute {
-		t.Errorf("got %v and %v, want 5 seconds and a minute", readyTimeout, commandTimeout)
+	if admin.ReadyTimeout != 5*time.Second || admin.CommandTimeout != time.Minute {
+		t.Errorf("got %v and %v, want 5 seconds and a minute", admin.ReadyTimeout, admin.CommandTimeout)
 	}
 }
 
 // TestReadinessIsBounded: the check gets a deadline.
 func TestReadinessIsBounded(t *testing.T) {
 	var left time.Duration
-	a := newAdmin(prometheus.NewRegistry(), func(ctx context.Context) (string, error) {
+	a := admin.New(prometheus.NewRegistry(), func(ctx context.Context) (string, error) {
 		by, ok := ctx.Deadline()
 		if !ok {
 			return "", errors.New("no deadline")
@@ -133,10 +135,10 @@ func TestReadinessIsBounded(t *testing.T) {
 		left = time.Until(by)
 		return "", nil
 	}, func() error { return nil })
-	a.ready.Store(true)
+	a.Ready.Store(true)
 	w := httptest.NewRecorder()
-	a.mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, readyPath, nil))
-	if w.Code != http.StatusOK || w.Body.String() != "ready\n" || left > readyTimeout {
+	a.Mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, admin.ReadyPath, nil))
+	if w.Code != http.StatusOK || w.Body.String() != "ready\n" || left > admin.ReadyTimeout {
 		t.Errorf("got %d %q with %v left, want ready", w.Code, w.Body, left)
 	}
 }

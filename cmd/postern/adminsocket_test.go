@@ -14,7 +14,9 @@ import (
 	"syscall"
 	"testing"
 
+	"postern/cmd/postern/admin"
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/gateway"
 	"postern/cmd/postern/localsocket"
 )
 
@@ -47,7 +49,7 @@ func TestCommandsTalkOverTheSocket(t *testing.T) {
 			}
 			l, _ := config.Load(p.config, config.Role(role))
 			for _, path := range []string{"/debug/pprof/", "/metrics", "/healthz"} {
-				body, err := askGateway(t.Context(), l.Config, http.MethodGet, path, nil)
+				body, err := admin.Ask(t.Context(), l.Config, http.MethodGet, path, nil)
 				if err != nil {
 					t.Errorf("%s of the socket: %v", path, err)
 					continue
@@ -92,12 +94,12 @@ func TestServeRefusesTheSocketOfALivingGateway(t *testing.T) {
 	first, _ := startGateway(t, file)
 
 	other := loadConfig(t, writeConfig(t, "", fmt.Sprintf("[admin]\nlisten = \"127.0.0.1:0\"\nsocket = %q\n", shared)))
-	_, err := newGateway(other, slog.New(slog.DiscardHandler), new(slog.LevelVar))
+	_, err := gateway.New(other, slog.New(slog.DiscardHandler), new(slog.LevelVar))
 
 	if err == nil || !strings.Contains(err.Error(), shared) || !strings.Contains(err.Error(), "another process listens on it") {
 		t.Errorf("got %v, want that another process listens on %s", err, shared)
 	}
-	conn, err := localsocket.Dial(t.Context(), first.c.Admin.Socket)
+	conn, err := localsocket.Dial(t.Context(), first.C.Admin.Socket)
 	if err != nil {
 		t.Fatalf("the first gateway no longer listens: %v", err)
 	}
@@ -116,7 +118,7 @@ func TestSocketGroupMayPassThroughStateDir(t *testing.T) {
 		"accounting": 0o700,
 		"certs":      0o700,
 	} {
-		info, err := os.Stat(filepath.Join(g.c.StateDir, name))
+		info, err := os.Stat(filepath.Join(g.C.StateDir, name))
 		if err != nil {
 			t.Error(err)
 			continue
@@ -145,7 +147,7 @@ func TestSocketErrorsSayWhatToDo(t *testing.T) {
 		{"something else", c, io.ErrUnexpectedEOF, "admin.socket: unexpected EOF"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			got := explainSocket(tc.c, tc.err).Error()
+			got := admin.ExplainSocket(tc.c, tc.err).Error()
 			if !strings.Contains(got, tc.want) {
 				t.Errorf("got %q, want it to hold %q", got, tc.want)
 			}
@@ -153,7 +155,7 @@ func TestSocketErrorsSayWhatToDo(t *testing.T) {
 	}
 
 	c.Admin.Socket = ""
-	if _, err := askGateway(context.Background(), c, http.MethodGet, "/queue", nil); !errors.Is(err, errNoGateway) {
+	if _, err := admin.Ask(context.Background(), c, http.MethodGet, "/queue", nil); !errors.Is(err, admin.ErrNoGateway) {
 		t.Errorf("without a socket: got %v, want errNoGateway", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"postern/cmd/postern/demo"
 	"postern/dkim"
 	"postern/smtpd"
 	"postern/tracking/token"
@@ -224,7 +225,7 @@ func TestDKIMSignWritesTheMessageBehindItsSignature(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := newDemoPage(newMailbox(), record).verify([]byte(stdout)); got != "pass" {
+	if got := demo.NewDemoPage(demo.NewMailbox(), record).Verify([]byte(stdout)); got != "pass" {
 		t.Errorf("the signature: got %s, want pass", got)
 	}
 	if tags := regexp.MustCompile(`[; \t]t=(\d+)`).FindStringSubmatch(stdout); tags == nil {
@@ -489,7 +490,7 @@ func TestPasswdTakesTheLineAsItIs(t *testing.T) {
 		t.Fatal(ok)
 	}
 	g, _ := startGateway(t, file)
-	if _, err := g.users.Authenticate(t.Context(), smtpd.Login{Name: "app", Password: " a b "}); err != nil {
+	if _, err := g.Users.Authenticate(t.Context(), smtpd.Login{Name: "app", Password: " a b "}); err != nil {
 		t.Errorf("the line without its end: got %v, want that it is the password", err)
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/demo"
+	"postern/cmd/postern/gateway"
 	"postern/cmd/postern/logging"
 )
 
@@ -37,11 +39,11 @@ func (c *demoCmd) Run(e *env) error {
 	ctx, stop := signal.NotifyContext(e.ctx, syscall.SIGHUP)
 	defer stop()
 
-	d, err := startDemo(ctx, dir)
+	d, err := demo.Start(ctx, dir)
 	if err != nil {
 		return err
 	}
-	defer d.stop()
+	defer d.Stop()
 
 	logTo := e.stderr
 	if !c.Verbose {
@@ -53,7 +55,7 @@ func (c *demoCmd) Run(e *env) error {
 		logTo = f
 	}
 
-	loaded, problems := config.Load(d.configFile, config.All)
+	loaded, problems := config.Load(d.ConfigFile, config.All)
 	if f := problems.Fatal(); len(f) > 0 {
 		return f
 	}
@@ -63,13 +65,13 @@ func (c *demoCmd) Run(e *env) error {
 	lc.Writer = logTo
 	out := logging.New(lc)
 	defer out.Close(flushWithin) //nolint:errcheck // there is nobody left to tell
-	g, err := newGateway(loaded, out.Logger(), level)
+	g, err := gateway.New(loaded, out.Logger(), level)
 	if err != nil {
 		return err
 	}
 
-	newDemoPage(d.box, d.record).register(g.admin.open)
-	d.announce(e, g)
+	demo.NewDemoPage(d.Box, d.Record).Register(g.Admin.Open)
+	d.Announce(e.stdout, g)
 	err = g.Serve(ctx)
 	fmt.Fprintln(e.stdout, "\nStopped.")
 	return err

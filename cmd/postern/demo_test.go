@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/cmd/postern/demo"
 	"postern/cmd/postern/demo/ingestd"
 	"postern/cmd/postern/demo/sink"
 	"postern/smtpd"
@@ -22,45 +23,45 @@ import (
 )
 
 func TestMailboxKeepsTheNewest(t *testing.T) {
-	b := newMailbox()
-	changed := b.changed
+	b := demo.NewMailbox()
+	changed := b.Changed
 	at := time.Unix(1795500000, 0)
-	b.deliver(&sink.Message{From: "a@example.com", To: "b@example.net", At: at, Data: []byte("x")})
+	b.Deliver(&sink.Message{From: "a@example.com", To: "b@example.net", At: at, Data: []byte("x")})
 
 	select {
 	case <-changed:
 	default:
 		t.Error("whoever waits was not told")
 	}
-	if got := b.messages[0]; got.N != 1 || got.From != "a@example.com" || got.To != "b@example.net" || !got.At.Equal(at) || string(got.Data) != "x" {
+	if got := b.Messages[0]; got.N != 1 || got.From != "a@example.com" || got.To != "b@example.net" || !got.At.Equal(at) || string(got.Data) != "x" {
 		t.Errorf("got %+v", got)
 	}
 
 	click := storedEvent(t, event.Click, "m1")
-	changed = b.changed
-	b.event(ingestd.Stored{At: at, Line: click})
+	changed = b.Changed
+	b.Event(ingestd.Stored{At: at, Line: click})
 	select {
 	case <-changed:
 	default:
 		t.Error("whoever waits was not told of an event")
 	}
-	if got := b.events[0]; got.N != 2 || got.Name != "click" || string(got.Event) != string(click) || !got.At.Equal(at) {
+	if got := b.Events[0]; got.N != 2 || got.Name != "click" || string(got.Event) != string(click) || !got.At.Equal(at) {
 		t.Errorf("got %+v", got)
 	}
-	b.event(ingestd.Stored{Line: []byte("{}")})
-	if got := b.events[1]; got.N != 3 || got.Name != "" {
+	b.Event(ingestd.Stored{Line: []byte("{}")})
+	if got := b.Events[1]; got.N != 3 || got.Name != "" {
 		t.Errorf("what is no event: got %+v, want it without a name", got)
 	}
 
-	for range maxShown {
-		b.deliver(&sink.Message{})
-		b.event(ingestd.Stored{Line: []byte("{}")})
+	for range demo.MaxShown {
+		b.Deliver(&sink.Message{})
+		b.Event(ingestd.Stored{Line: []byte("{}")})
 	}
-	if len(b.messages) != 200 || len(b.events) != 200 || b.messages[0].N != 4 || b.events[199].N != 403 {
-		t.Errorf("got %d messages from %d on, %d events up to %d, want the newest 200 of each", len(b.messages), b.messages[0].N, len(b.events), b.events[199].N)
+	if len(b.Messages) != 200 || len(b.Events) != 200 || b.Messages[0].N != 4 || b.Events[199].N != 403 {
+		t.Errorf("got %d messages from %d on, %d events up to %d, want the newest 200 of each", len(b.Messages), b.Messages[0].N, len(b.Events), b.Events[199].N)
 	}
-	b.deliver(&sink.Message{Data: make([]byte, 10<<20+1)})
-	if got := len(b.messages[199].Data); got != 10<<20 {
+	b.Deliver(&sink.Message{Data: make([]byte, 10<<20+1)})
+	if got := len(b.Messages[199].Data); got != 10<<20 {
 		t.Errorf("a large message: got %d bytes, want 10 MiB", got)
 	}
 }
@@ -70,19 +71,19 @@ const demoMail = "From: a@example.com\r\nSubject: =?utf-8?q?gr=C3=BC=C3=9Fe?=\r\
 	"--x\r\nContent-Type: TEXT/html; charset=iso-8859-1\r\n\r\n<p>\xfc</p>\r\n--x\r\nContent-Type: text/html\r\n\r\nsecond\r\n--x--\r\n"
 
 // demoServer is the page on a listener of its own.
-func demoServer(t *testing.T, b *mailbox) *httptest.Server {
+func demoServer(t *testing.T, b *demo.Mailbox) *httptest.Server {
 	t.Helper()
 	mux := http.NewServeMux()
-	newDemoPage(b, "no record").register(mux)
+	demo.NewDemoPage(b, "no record").Register(mux)
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s
 }
 
 func TestDemoPageServesMessages(t *testing.T) {
-	b := newMailbox()
-	b.deliver(&sink.Message{Data: []byte(demoMail)})
-	b.deliver(&sink.Message{Data: []byte("From: a@example.com\r\n\r\nplain\r\n")})
+	b := demo.NewMailbox()
+	b.Deliver(&sink.Message{Data: []byte(demoMail)})
+	b.Deliver(&sink.Message{Data: []byte("From: a@example.com\r\n\r\nplain\r\n")})
 	s := demoServer(t, b)
 	const page = "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-src 'self'; frame-ancestors 'none'"
 	const preview = "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; img-src *; style-src 'unsafe-inline' *; font-src *"
@@ -95,7 +96,7 @@ func TestDemoPageServesMessages(t *testing.T) {
 		nosniff string
 		body    string
 	}{
-		{"/", http.StatusOK, "text/html; charset=utf-8", page, "", string(demoHTML)},
+		{"/", http.StatusOK, "text/html; charset=utf-8", page, "", string(demo.DemoHTML)},
 		{"/other", http.StatusNotFound, "", "", "", ""},
 		{"/demo/messages/1/source", http.StatusOK, "text/plain; charset=utf-8", "", "nosniff", demoMail},
 		{"/demo/messages/1/html", http.StatusOK, "text/html; charset=utf-8", preview, "nosniff", "<base target=\"_blank\"><p>ü</p>"},
@@ -129,8 +130,8 @@ func TestDemoPageServesMessages(t *testing.T) {
 			}
 		})
 	}
-	if len(demoHTML) < 1000 {
-		t.Errorf("got a page of %d bytes", len(demoHTML))
+	if len(demo.DemoHTML) < 1000 {
+		t.Errorf("got a page of %d bytes", len(demo.DemoHTML))
 	}
 }
 
@@ -145,7 +146,7 @@ func TestFirstHTMLOfMessages(t *testing.T) {
 		{"an empty part", "Content-Type: text/html\r\n\r\n", "", true},
 		{"no header", "\x00", "", false},
 	} {
-		body, ok := firstHTML([]byte(c.data))
+		body, ok := demo.FirstHTML([]byte(c.data))
 		if string(body) != c.want || ok != c.ok {
 			t.Errorf("%s: got %q, %v, want %q, %v", c.name, body, ok, c.want, c.ok)
 		}
@@ -153,17 +154,17 @@ func TestFirstHTMLOfMessages(t *testing.T) {
 }
 
 func TestDemoPageListsMessages(t *testing.T) {
-	p := newDemoPage(newMailbox(), "")
+	p := demo.NewDemoPage(demo.NewMailbox(), "")
 	at := time.Unix(1795500000, 0)
-	got := p.list(&shownMessage{N: 3, From: "f", To: "t", At: at, Data: []byte(demoMail)})
-	want := listedMessage{N: 3, From: "f", To: "t", At: at, Subject: "grüße", MessageID: "id1", Job: "job1", DKIM: "none", Size: len(demoMail)}
+	got := p.List(&demo.ShownMessage{N: 3, From: "f", To: "t", At: at, Data: []byte(demoMail)})
+	want := demo.ListedMessage{N: 3, From: "f", To: "t", At: at, Subject: "grüße", MessageID: "id1", Job: "job1", DKIM: "none", Size: len(demoMail)}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if got := p.list(&shownMessage{Data: []byte("Subject: x\r\nX-Job: j\r\nContent-Type: text/plain; charset=x-none\r\n\r\n\xff")}); got.Subject != "x" || got.Job != "j" {
+	if got := p.List(&demo.ShownMessage{Data: []byte("Subject: x\r\nX-Job: j\r\nContent-Type: text/plain; charset=x-none\r\n\r\n\xff")}); got.Subject != "x" || got.Job != "j" {
 		t.Errorf("an unknown charset: got %+v, want its subject and job", got)
 	}
-	if got := p.list(&shownMessage{Data: []byte("\x00")}); got.Subject != "" || got.Size != 1 {
+	if got := p.List(&demo.ShownMessage{Data: []byte("\x00")}); got.Subject != "" || got.Size != 1 {
 		t.Errorf("no message: got %+v", got)
 	}
 }
@@ -187,7 +188,7 @@ func TestDemoPageVerifiesSignatures(t *testing.T) {
 		{"another key", "v=DKIM1; k=rsa; p=", signed, "key"},
 		{"no message", record, "\x00", "header"},
 	} {
-		got := newDemoPage(newMailbox(), c.record).verify([]byte(c.data))
+		got := demo.NewDemoPage(demo.NewMailbox(), c.record).Verify([]byte(c.data))
 		if got != c.want && (c.want == "pass" || c.want == "none" || !strings.Contains(got, c.want)) {
 			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
 		}
@@ -196,8 +197,8 @@ func TestDemoPageVerifiesSignatures(t *testing.T) {
 
 // TestDemoStreamSendsEveryChange, the lists at once and then anew.
 func TestDemoStreamSendsEveryChange(t *testing.T) {
-	b := newMailbox()
-	b.deliver(&sink.Message{From: "a@example.com", Data: []byte(demoMail)})
+	b := demo.NewMailbox()
+	b.Deliver(&sink.Message{From: "a@example.com", Data: []byte(demoMail)})
 	s := demoServer(t, b)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -224,8 +225,8 @@ func TestDemoStreamSendsEveryChange(t *testing.T) {
 		}
 		data, ok := strings.CutPrefix(line, "data: ")
 		var got struct {
-			Messages []listedMessage `json:"messages"`
-			Events   []shownEvent    `json:"events"`
+			Messages []demo.ListedMessage `json:"messages"`
+			Events   []demo.ShownEvent    `json:"events"`
 		}
 		if err := json.Unmarshal([]byte(data), &got); err != nil || !ok {
 			t.Fatalf("got %q: %v", line, err)
@@ -241,11 +242,11 @@ func TestDemoStreamSendsEveryChange(t *testing.T) {
 	if m, e := next(); m != 1 || e != 0 {
 		t.Errorf("at once: got %d messages and %d events, want 1 and 0", m, e)
 	}
-	b.event(ingestd.Stored{Line: []byte("{}")})
+	b.Event(ingestd.Stored{Line: []byte("{}")})
 	if m, e := next(); m != 1 || e != 1 {
 		t.Errorf("after an event: got %d messages and %d events, want 1 and 1", m, e)
 	}
-	b.deliver(&sink.Message{})
+	b.Deliver(&sink.Message{})
 	if m, e := next(); m != 2 || e != 1 {
 		t.Errorf("after a message: got %d messages and %d events, want 2 and 1", m, e)
 	}
@@ -259,7 +260,7 @@ func TestFreeAddrIsAnotherWhereOneIsTaken(t *testing.T) {
 	defer l.Close()
 	taken := l.Addr().String()
 
-	got := freeAddr(taken)
+	got := demo.FreeAddr(taken)
 	if got == taken || !strings.HasPrefix(got, "127.0.0.1:") || strings.HasSuffix(got, ":0") {
 		t.Errorf("got %s, want another port than %s", got, taken)
 	}
@@ -274,19 +275,19 @@ func TestFreeAddrIsAnotherWhereOneIsTaken(t *testing.T) {
 // configuration.
 func TestDemoFilesAreMadeOnce(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
-	d, err := startDemo(t.Context(), dir)
+	d, err := demo.Start(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.stop()
+	d.Stop()
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("got %v, %v, want mode 700", info, err)
 	}
 
-	l := loadConfig(t, d.configFile)
+	l := loadConfig(t, d.ConfigFile)
 	if l.Hostname != "postern.localhost" || l.StateDir != filepath.Join(dir, "state") || l.ShutdownGrace.Std() != 5*time.Second ||
 		l.Certs.Mode != "self-signed" || len(l.Relay.Upstream) != 1 || l.Signals.BatchAge.Std() != time.Second || !l.Signals.Enabled ||
-		string(l.Signals.APIKey) != demoAPIKey || !strings.HasSuffix(string(l.Signals.UploadURL), "/api/v1/ingest/events") ||
+		string(l.Signals.APIKey) != demo.DemoAPIKey || !strings.HasSuffix(string(l.Signals.UploadURL), "/api/v1/ingest/events") ||
 		!strings.HasPrefix(string(l.Submission.Listen[0]), "127.0.0.1:") || string(l.Tracking.URL) != "http://"+string(l.Tracking.Web.Listen[0]) ||
 		l.DKIM.Keys[0].Domain != "example.com" || l.DKIM.Keys[0].Selector != "demo" {
 		t.Errorf("got %+v", l.Config)
@@ -294,8 +295,8 @@ func TestDemoFilesAreMadeOnce(t *testing.T) {
 	if len(l.Users) != 1 || l.Users[0].Name != "demo" || smtpd.CheckHash(l.Users[0].Password) != nil {
 		t.Errorf("got users %+v, want demo", l.Users)
 	}
-	if !strings.HasPrefix(d.record, "v=DKIM1; ") {
-		t.Errorf("got record %q", d.record)
+	if !strings.HasPrefix(d.Record, "v=DKIM1; ") {
+		t.Errorf("got record %q", d.Record)
 	}
 	before := map[string]string{}
 	for _, name := range []string{"token.keys", "dkim.pem", "users.toml", "sample.eml", "postern.toml"} {
@@ -312,15 +313,15 @@ func TestDemoFilesAreMadeOnce(t *testing.T) {
 		}
 		before[name] = string(b)
 	}
-	if before["sample.eml"] != demoSample {
+	if before["sample.eml"] != demo.DemoSample {
 		t.Errorf("got sample %q", before["sample.eml"])
 	}
 
-	again, err := startDemo(t.Context(), dir)
+	again, err := demo.Start(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	again.stop()
+	again.Stop()
 	for _, name := range []string{"token.keys", "dkim.pem", "users.toml"} {
 		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != before[name] {
 			t.Errorf("%s: changed, %v", name, err)
@@ -338,9 +339,9 @@ func TestDemoSaysWhatItCannotMake(t *testing.T) {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		d, err := startDemo(t.Context(), dir)
+		d, err := demo.Start(t.Context(), dir)
 		if err == nil {
-			d.stop()
+			d.Stop()
 		}
 		// A folder that is there counts as what it should be, where it is not made.
 		if made := name == "token.keys" || name == "users.toml"; !made && err == nil {
@@ -348,7 +349,7 @@ func TestDemoSaysWhatItCannotMake(t *testing.T) {
 		}
 	}
 	file := writeFile(t, t.TempDir(), "file", "")
-	if _, err := startDemo(t.Context(), file); err == nil {
+	if _, err := demo.Start(t.Context(), file); err == nil {
 		t.Error("a folder that is a file: got no error")
 	}
 	code, stdout, stderr := execute(t, "", "demo", "--state-dir", file)

@@ -33,9 +33,9 @@ func TestDurationsSurviveReload(t *testing.T) {
 	replaceIn(t, file, "127.0.0.1:1\"", l.Addr().String()+"\"")
 	g, log := startGateway(t, file)
 	use := func() {
-		n := g.live.Load()
-		n.web.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-		out := n.pool.Send(ctx, &upstream.Transaction{
+		n := g.Live.Load()
+		n.Web.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		out := n.Pool.Send(ctx, &upstream.Transaction{
 			From:      envelope.Address{Local: "a", Domain: "example.com"},
 			Recipient: envelope.Recipient{Address: envelope.Address{Local: "r", Domain: "example.net"}},
 			Message:   [][]byte{[]byte("From: a@example.com\r\n\r\nx\r\n")},
@@ -46,10 +46,10 @@ func TestDurationsSurviveReload(t *testing.T) {
 	}
 
 	use()
-	g.reload()
+	g.Reload()
 	use()
 
-	got := values(t, g.reg)
+	got := values(t, g.Reg)
 	for _, name := range []string{
 		`postern_web_duration_seconds{kind="other_path"}`,
 		`postern_upstream_duration_seconds{upstream="` + l.Addr().String() + `"}`,

@@ -20,7 +20,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
+	"postern/cmd/postern/admin"
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/gateway"
+	"postern/cmd/postern/systemd"
 	"postern/relay"
 	"postern/relay/envelope"
 	"postern/relay/queue"
@@ -33,10 +36,10 @@ func TestStandardInputBringsRecords(t *testing.T) {
 	log.take()
 	const ended = "level=WARN msg=\"accounting.pipe: standard input has ended, no more records come that way\""
 
-	if err := g.servePipe(t.Context(), strings.NewReader(pipedRecords)); err != nil {
+	if err := g.ServePipe(t.Context(), strings.NewReader(pipedRecords)); err != nil {
 		t.Fatal(err)
 	}
-	if got := left(t, pipeDir(g.c.Config)); got != pipedRecords {
+	if got := left(t, gateway.PipeDir(g.C.Config)); got != pipedRecords {
 		t.Errorf("got %q, want the records", got)
 	}
 	if text := log.take(); strings.Count(text, ended) != 1 {
@@ -47,7 +50,7 @@ func TestStandardInputBringsRecords(t *testing.T) {
 	cancel()
 	r, w := io.Pipe()
 	defer w.Close()
-	if err := g.servePipe(ctx, r); err != nil {
+	if err := g.ServePipe(ctx, r); err != nil {
 		t.Errorf("at the end: got %v, want nil", err)
 	}
 	r.Close()
@@ -74,7 +77,7 @@ func TestPipeFolderIsTheGroups(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := preparePipeDir(dir, c.group); err != nil {
+		if err := gateway.PreparePipeDir(dir, c.group); err != nil {
 			t.Fatal(err)
 		}
 		info, err := os.Stat(dir)
@@ -82,19 +85,19 @@ func TestPipeFolderIsTheGroups(t *testing.T) {
 			t.Errorf("%s: got %v, %v, want mode %v", c.name, info, err, c.want)
 		}
 	}
-	if err := preparePipeDir("", group); err != nil {
+	if err := gateway.PreparePipeDir("", group); err != nil {
 		t.Errorf("no folder: got %v, want nil", err)
 	}
 }
 
 func TestWatchdogHearsTwiceInItsTime(t *testing.T) {
 	name, read := manager(t)
-	n := &notifier{socket: name, watchdog: 2 * time.Millisecond}
+	n := &systemd.Notifier{Socket: name, Watchdog: 2 * time.Millisecond}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		n.serveWatchdog(ctx, func() error { return nil }, slog.New(slog.DiscardHandler))
+		n.ServeWatchdog(ctx, func() error { return nil }, slog.New(slog.DiscardHandler))
 	}()
 	for range 2 {
 		if got := read(); got != "WATCHDOG=1" {
@@ -107,21 +110,21 @@ func TestWatchdogHearsTwiceInItsTime(t *testing.T) {
 
 // TestWithoutAServiceManagerNothingIsSent.
 func TestWithoutAServiceManagerNothingIsSent(t *testing.T) {
-	var none *notifier
-	none.send("READY=1") // would panic
-	(&notifier{}).send("READY=1")
-	(&notifier{socket: filepath.Join(t.TempDir(), "nowhere")}).send("READY=1")
+	var none *systemd.Notifier
+	none.Send("READY=1") // would panic
+	(&systemd.Notifier{}).Send("READY=1")
+	(&systemd.Notifier{Socket: filepath.Join(t.TempDir(), "nowhere")}).Send("READY=1")
 
 	// Where no watchdog is set, what is stuck is logged all the same.
 	var log bytes.Buffer
-	n := &notifier{}
-	if !n.beat(errors.New("stuck"), false, slog.New(slog.NewTextHandler(&log, nil))) || !strings.Contains(log.String(), "stuck") {
+	n := &systemd.Notifier{}
+	if !n.Beat(errors.New("stuck"), false, slog.New(slog.NewTextHandler(&log, nil))) || !strings.Contains(log.String(), "stuck") {
 		t.Errorf("got %q, want what is stuck", log.String())
 	}
 	name, read := manager(t)
-	n.socket = name
-	n.beat(nil, false, slog.New(slog.DiscardHandler))
-	n.send("MARK=1")
+	n.Socket = name
+	n.Beat(nil, false, slog.New(slog.DiscardHandler))
+	n.Send("MARK=1")
 	if got := read(); got != "MARK=1" {
 		t.Errorf("got %q, want no sign of life without a watchdog", got)
 	}
@@ -132,16 +135,16 @@ func TestOwnersMemoryLimitComesFirst(t *testing.T) {
 	defer debug.SetMemoryLimit(before)
 
 	t.Setenv("GOMEMLIMIT", "1GiB")
-	boundHeap(100)
+	gateway.BoundHeap(100)
 	if got := debug.SetMemoryLimit(-1); got != before {
 		t.Errorf("with GOMEMLIMIT: got %d, want %d as before", got, before)
 	}
 	t.Setenv("GOMEMLIMIT", "")
-	boundHeap(0)
+	gateway.BoundHeap(0)
 	if got := debug.SetMemoryLimit(-1); got != before {
 		t.Errorf("without a budget: got %d, want %d as before", got, before)
 	}
-	boundHeap(1)
+	gateway.BoundHeap(1)
 	if got, want := debug.SetMemoryLimit(-1), int64(1+256<<20); got != want {
 		t.Errorf("got %d, want %d, the budget and 256 MiB", got, want)
 	}
@@ -152,15 +155,15 @@ func TestAUsersFileThatChangesWhileItIsReadIsReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	a := config.StampFile(writeFile(t, dir, "a", "x"))
 	b := config.StampFile(writeFile(t, dir, "b", "xx"))
-	w := &usersWatch{}
-	look := func() bool { return w.look("users.toml", a, b) }
+	w := &gateway.UsersWatch{}
+	look := func() bool { return w.Look("users.toml", a, b) }
 	if look() || !look() {
 		t.Fatal("want it read at the second look")
 	}
 	if look() {
 		t.Error("read again though nothing changed")
 	}
-	w.again()
+	w.Again()
 	if look() || !look() {
 		t.Error("want it read once more, when it has stood still")
 	}
@@ -169,17 +172,17 @@ func TestAUsersFileThatChangesWhileItIsReadIsReadAgain(t *testing.T) {
 func TestUsersThatCannotBeTakenAreNot(t *testing.T) {
 	file := writeConfig(t, "", "")
 	g, _ := startGateway(t, file)
-	l := g.live.Load().c
-	n, err := g.takeUsers(l)
-	if err != nil || n == nil || n == l || g.live.Load().c != n {
+	l := g.Live.Load().C
+	n, err := g.TakeUsers(l)
+	if err != nil || n == nil || n == l || g.Live.Load().C != n {
 		t.Fatalf("got %v, %v, want the users read anew and in use", n, err)
 	}
-	if n, err := g.takeUsers(l); n != nil || err != nil {
+	if n, err := g.TakeUsers(l); n != nil || err != nil {
 		t.Errorf("of a configuration that is not in use: got %v, %v, want nothing", n, err)
 	}
 
-	tracker := &gateway{}
-	tracker.lookAtUsers(&usersWatch{}) // has no users, and would panic
+	tracker := &gateway.Gateway{}
+	tracker.LookAtUsers(&gateway.UsersWatch{}) // has no users, and would panic
 }
 
 func TestQueueIsMeasured(t *testing.T) {
@@ -189,7 +192,7 @@ func TestQueueIsMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	reg := prometheus.NewRegistry()
-	registerQueueAge(reg, q)
+	admin.RegisterQueueAge(reg, q)
 	if got := values(t, reg); got["postern_queue_oldest_seconds"] != 0 || got["postern_queue_waiting_bytes"] != 0 || len(got) != 2 {
 		t.Errorf("empty: got %v, want 0", got)
 	}
@@ -204,7 +207,7 @@ func TestQueueIsMeasured(t *testing.T) {
 	}
 	defer q.Close()
 	reg = prometheus.NewRegistry()
-	registerQueueAge(reg, q)
+	admin.RegisterQueueAge(reg, q)
 	got := values(t, reg)
 	if age := got["postern_queue_oldest_seconds"]; age < 90 || age > 90+patience.Seconds() {
 		t.Errorf("got an age of %v, want 90 seconds", age)
@@ -216,51 +219,51 @@ func TestQueueIsMeasured(t *testing.T) {
 
 // TestTotalsAddHistogramsAndCounters of both sides, whichever is there.
 func TestTotalsAddHistogramsAndCounters(t *testing.T) {
-	count := func(v float64) *dto.Metric { return &dto.Metric{Counter: &dto.Counter{Value: pointer(v)}} }
+	count := func(v float64) *dto.Metric { return &dto.Metric{Counter: &dto.Counter{Value: admin.Pointer(v)}} }
 	now := count(3)
-	addTo(now, count(4))
+	admin.AddTo(now, count(4))
 	if got := now.Counter.GetValue(); got != 7 {
 		t.Errorf("counters: got %v, want 7", got)
 	}
-	addTo(now, &dto.Metric{})
-	addTo(&dto.Metric{}, count(1))
+	admin.AddTo(now, &dto.Metric{})
+	admin.AddTo(&dto.Metric{}, count(1))
 	if got := now.Counter.GetValue(); got != 7 {
 		t.Errorf("nothing added: got %v, want 7", got)
 	}
 
 	histogram := func(n uint64, sum float64, buckets ...uint64) *dto.Metric {
-		h := &dto.Histogram{SampleCount: pointer(n), SampleSum: pointer(sum)}
+		h := &dto.Histogram{SampleCount: admin.Pointer(n), SampleSum: admin.Pointer(sum)}
 		for _, b := range buckets {
-			h.Bucket = append(h.Bucket, &dto.Bucket{CumulativeCount: pointer(b)})
+			h.Bucket = append(h.Bucket, &dto.Bucket{CumulativeCount: admin.Pointer(b)})
 		}
 		return &dto.Metric{Histogram: h}
 	}
 	h := histogram(3, 1.5, 1, 3)
-	addTo(h, histogram(4, 2.5, 2))
+	admin.AddTo(h, histogram(4, 2.5, 2))
 	if got := h.Histogram; got.GetSampleCount() != 7 || got.GetSampleSum() != 4 || got.Bucket[0].GetCumulativeCount() != 3 || got.Bucket[1].GetCumulativeCount() != 3 {
 		t.Errorf("histograms: got %v", got)
 	}
-	addTo(h, &dto.Metric{})
+	admin.AddTo(h, &dto.Metric{})
 	if got := h.Histogram.GetSampleCount(); got != 7 {
 		t.Errorf("nothing added: got %v, want 7", got)
 	}
 
 	var m dto.Metric
 	full := &dto.Metric{Label: []*dto.LabelPair{{}}, Counter: &dto.Counter{}, Gauge: &dto.Gauge{}, Histogram: &dto.Histogram{}, Summary: &dto.Summary{}, Untyped: &dto.Untyped{}}
-	if err := (total{value: full}).Write(&m); err != nil || m.Counter == nil || m.Gauge == nil || m.Histogram == nil || m.Summary == nil || m.Untyped == nil || len(m.Label) != 1 {
+	if err := (admin.Total{Value: full}).Write(&m); err != nil || m.Counter == nil || m.Gauge == nil || m.Histogram == nil || m.Summary == nil || m.Untyped == nil || len(m.Label) != 1 {
 		t.Errorf("got %v, %v, want every part of it", &m, err)
 	}
 }
 
 func TestCollectedTakesMetrics(t *testing.T) {
-	c := &collected{}
+	c := &admin.Collected{}
 	a, b := prometheus.NewCounter(prometheus.CounterOpts{Name: "a"}), prometheus.NewCounter(prometheus.CounterOpts{Name: "b"})
 	if err := c.Register(a); err != nil {
 		t.Fatal(err)
 	}
 	c.MustRegister(b)
-	if c.Unregister(a) || !slices.Equal(c.list, []prometheus.Collector{a, b}) {
-		t.Errorf("got %v, want both, in order", c.list)
+	if c.Unregister(a) || !slices.Equal(c.List, []prometheus.Collector{a, b}) {
+		t.Errorf("got %v, want both, in order", c.List)
 	}
 }
 
@@ -272,7 +275,7 @@ func TestTheRelayOfTheConfigurationInUseAnswers(t *testing.T) {
 		Created: time.Now(),
 		From:    envelope.Address{Local: "s", Domain: "example.com"},
 		Copies: []queue.Copy{{
-			MessageID: g.live.Load().keys.NewID(time.Now()).String(),
+			MessageID: g.Live.Load().Keys.NewID(time.Now()).String(),
 			From:      envelope.Address{Local: "s", Domain: "example.com"},
 			Recipient: envelope.Recipient{Address: envelope.Address{Local: "a", Domain: "example.net"}},
 			Own:       [][]byte{nil, nil},
@@ -288,7 +291,7 @@ func TestTheRelayOfTheConfigurationInUseAnswers(t *testing.T) {
 	if r := g.Submit(t.Context(), &relay.Submission{}); r.Code < 400 {
 		t.Errorf("an empty submission: got %+v, want it refused", r)
 	}
-	if got := values(t, g.reg)["postern_submission_duration_seconds"]; got != 1 {
+	if got := values(t, g.Reg)["postern_submission_duration_seconds"]; got != 1 {
 		t.Errorf("got %v durations, want 1", got)
 	}
 	if err := g.Reachable(t.Context()); err == nil {
@@ -306,9 +309,9 @@ func TestInheritedSocketsOfAnotherProcessAreNotTaken(t *testing.T) {
 		t.Setenv("LISTEN_PID", env[0])
 		t.Setenv("LISTEN_FDS", env[1])
 		t.Setenv("LISTEN_FDNAMES", "x")
-		in := inheritListeners()
-		if len(in.sockets) != 0 || in.resolve == nil {
-			t.Errorf("%s: got %v, want none", name, in.sockets)
+		in := systemd.InheritListeners()
+		if len(in.Sockets) != 0 || in.Resolve == nil {
+			t.Errorf("%s: got %v, want none", name, in.Sockets)
 		}
 		for _, key := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 			if _, ok := os.LookupEnv(key); ok {
@@ -316,7 +319,7 @@ func TestInheritedSocketsOfAnotherProcessAreNotTaken(t *testing.T) {
 			}
 		}
 	}
-	if ips, err := lookup(t.Context(), "127.0.0.1"); err != nil || len(ips) != 1 {
+	if ips, err := systemd.Lookup(t.Context(), "127.0.0.1"); err != nil || len(ips) != 1 {
 		t.Errorf("got %v, %v, want the address", ips, err)
 	}
 }
@@ -324,25 +327,25 @@ func TestInheritedSocketsOfAnotherProcessAreNotTaken(t *testing.T) {
 func TestAddressesThatInheritedSocketsCannotServe(t *testing.T) {
 	in := inherit(t, "127.0.0.1:25")
 	for _, addr := range []string{"127.0.0.1", "127.0.0.1:smtp", "127.0.0.1:65536"} {
-		if taken, served, err := in.take("a", addr); err == nil || served || len(taken) != 0 {
+		if taken, served, err := in.Take("a", addr); err == nil || served || len(taken) != 0 {
 			t.Errorf("%s: got %v, %v, %v, want an error", addr, taken, served, err)
 		}
 	}
-	if in.takesIPv4("25") {
+	if in.TakesIPv4("25") {
 		t.Error("got that port 25 is taken, want not before a key has it")
 	}
-	if _, _, err := in.take("a", "127.0.0.1:25"); err != nil {
+	if _, _, err := in.Take("a", "127.0.0.1:25"); err != nil {
 		t.Fatal(err)
 	}
-	if !in.takesIPv4("25") || in.takesIPv4("26") {
+	if !in.TakesIPv4("25") || in.TakesIPv4("26") {
 		t.Error("want port 25 taken, and 26 not")
 	}
 	six := inherit(t, "[::1]:25")
-	if _, _, err := six.take("a", "[::1]:25"); err != nil || six.takesIPv4("25") {
+	if _, _, err := six.Take("a", "[::1]:25"); err != nil || six.TakesIPv4("25") {
 		t.Errorf("got %v, want an IPv6 socket not to be an IPv4 one", err)
 	}
-	b := binding{addr: "[::]:25"}
-	if got := b.network([]binding{b}, in); got != "tcp6" {
+	b := gateway.Binding{Addr: "[::]:25"}
+	if got := b.Network([]gateway.Binding{b}, in); got != "tcp6" {
 		t.Errorf("beside an inherited IPv4 socket: got %s, want tcp6", got)
 	}
 }
@@ -357,22 +360,22 @@ func TestV6OnlyIsReadOfTheSocket(t *testing.T) {
 		if err != nil {
 			t.Skip("no IPv6 here:", err)
 		}
-		in := &inherited{}
-		in.add(l)
-		if got := in.sockets[0].v6only; got != want {
+		in := &systemd.Inherited{}
+		in.Add(l)
+		if got := in.Sockets[0].V6only; got != want {
 			t.Errorf("%s: got %v, want %v", network, got, want)
 		}
-		if got := in.sockets[0].at.Port(); int(got) != l.Addr().(*net.TCPAddr).Port {
+		if got := in.Sockets[0].At.Port(); int(got) != l.Addr().(*net.TCPAddr).Port {
 			t.Errorf("%s: got port %d", network, got)
 		}
-		if got := in.closeRest(); len(got) != 1 {
+		if got := in.CloseRest(); len(got) != 1 {
 			t.Errorf("%s: got %v closed, want it", network, got)
 		}
 		if _, err := l.Accept(); err == nil {
 			t.Errorf("%s: still open", network)
 		}
 	}
-	if isV6Only(fakeSocket{}) {
+	if systemd.IsV6Only(fakeSocket{}) {
 		t.Error("a fake socket is IPv6 alone")
 	}
 }

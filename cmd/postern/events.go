@@ -13,7 +13,9 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"postern/cmd/postern/admin"
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/gateway"
 	"postern/tracking/event"
 	"postern/tracking/ingest"
 	"postern/tracking/spool"
@@ -68,7 +70,7 @@ func (c *eventsTailCmd) Run(e *env) error {
 		return usageError{fmt.Sprintf("--type: %v; write one of %s", err, eventNames())}
 	}
 
-	dir := eventsDir(l.Config)
+	dir := gateway.EventsDir(l.Config)
 	var at spool.Position
 	ofMessage := newMessageFilter(c.Message)
 	show := c.All || !c.Follow
@@ -181,8 +183,8 @@ func (c *eventsStatsCmd) Run(e *env) error {
 		return err
 	}
 
-	dir := eventsDir(l.Config)
-	cursor := spool.Cursor(dir, ingestReader)
+	dir := gateway.EventsDir(l.Config)
+	cursor := spool.Cursor(dir, gateway.IngestReader)
 	counts, waiting := map[string]int{}, map[string]int{}
 	total, bytes := 0, 0
 	var first, last time.Time
@@ -244,7 +246,7 @@ func (c *eventsBatchesCmd) Run(e *env) error {
 		return err
 	}
 
-	list, err := ingest.Batches(eventsDir(l.Config))
+	list, err := ingest.Batches(gateway.EventsDir(l.Config))
 	if err != nil {
 		return err
 	}
@@ -299,7 +301,7 @@ func (c *eventsReplayCmd) Run(e *env) error {
 		in = f
 	}
 
-	lines, err := replayLines(in)
+	lines, err := admin.ReplayLines(in)
 	if err != nil {
 		return fmt.Errorf("%s:%w", c.File, err)
 	}
@@ -316,22 +318,22 @@ func (c *eventsReplayCmd) Run(e *env) error {
 // put appends events to the spool, by way of the gateway where one runs, and
 // returns how many.
 func (c *eventsReplayCmd) put(ctx context.Context, l *config.Loaded, lines [][]byte) (int, error) {
-	n, noGateway := inChunks(lines, func(chunk [][]byte) error { return postEvents(ctx, l.Config, chunk) })
-	if n > 0 || !errors.Is(noGateway, errNoGateway) {
+	n, noGateway := admin.InChunks(lines, func(chunk [][]byte) error { return admin.PostEvents(ctx, l.Config, chunk) })
+	if n > 0 || !errors.Is(noGateway, admin.ErrNoGateway) {
 		return n, noGateway
 	}
 
 	s, err := spool.Open(spool.Config{
-		Dir:     eventsDir(l.Config),
+		Dir:     gateway.EventsDir(l.Config),
 		Keep:    l.Events.Keep.Std(),
-		Readers: []string{ingestReader},
+		Readers: []string{gateway.IngestReader},
 		Log:     slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
-		return 0, lockedOut(noGateway, err)
+		return 0, admin.LockedOut(noGateway, err)
 	}
 
-	n, err = inChunks(lines, func(chunk [][]byte) error { return s.Append(ctx, chunk...) })
+	n, err = admin.InChunks(lines, func(chunk [][]byte) error { return s.Append(ctx, chunk...) })
 
 	return n, errors.Join(err, s.Close())
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/cmd/postern/admin"
 	"postern/tracking/event"
 )
 
@@ -197,13 +198,13 @@ func TestReplayReadsEveryForm(t *testing.T) {
 		"of a seg":    "01234567 " + string(stored),
 		"quarantined": `{"reason":"refused","event":` + string(stored) + `}`,
 	} {
-		got, err := replayLines(strings.NewReader("\n" + text + "\n"))
+		got, err := admin.ReplayLines(strings.NewReader("\n" + text + "\n"))
 		if err != nil || len(got) != 1 || string(got[0]) != string(stored) {
 			t.Errorf("%s: got %q, %v, want %s", name, got, err, stored)
 		}
 	}
 
-	if _, err := replayLines(strings.NewReader("\n{}\n")); err == nil || !strings.HasPrefix(err.Error(), "2: ") {
+	if _, err := admin.ReplayLines(strings.NewReader("\n{}\n")); err == nil || !strings.HasPrefix(err.Error(), "2: ") {
 		t.Errorf("a line that is no event: %v", err)
 	}
 }

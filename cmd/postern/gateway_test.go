@@ -26,7 +26,10 @@ import (
 	"postern/cmd/postern/health"
 	"postern/cmd/postern/localsocket"
 
+	"postern/cmd/postern/admin"
+	"postern/cmd/postern/demo"
 	"postern/cmd/postern/demo/sink"
+	"postern/cmd/postern/gateway"
 	"postern/relay/queue"
 	"postern/tracking/event"
 	"postern/tracking/ingest"
@@ -35,9 +38,9 @@ import (
 
 // buildGateway starts a gateway of a configuration that a test has changed after it
 // was checked.
-func buildGateway(t *testing.T, l *config.Loaded) (*gateway, error) {
+func buildGateway(t *testing.T, l *config.Loaded) (*gateway.Gateway, error) {
 	t.Helper()
-	return newGateway(l, slog.New(slog.DiscardHandler), new(slog.LevelVar))
+	return gateway.New(l, slog.New(slog.DiscardHandler), new(slog.LevelVar))
 }
 
 // TestAStartThatFailsHoldsNothing breaks one thing after the other. Each time
@@ -142,13 +145,13 @@ func TestAStartThatFailsHoldsNothing(t *testing.T) {
 
 			g, err := buildGateway(t, l)
 			if err == nil {
-				g.close()
+				g.Close()
 				t.Fatal("got no error")
 			}
 			if !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want %q in it", err, c.want)
 			}
-			for _, listener := range g.listeners {
+			for _, listener := range g.Listeners {
 				if _, err := listener.Accept(); err == nil {
 					t.Errorf("%s still listens", listener.Addr())
 				}
@@ -159,7 +162,7 @@ func TestAStartThatFailsHoldsNothing(t *testing.T) {
 			if err != nil {
 				t.Fatalf("mended: %v", err)
 			}
-			g.close()
+			g.Close()
 		})
 	}
 }
@@ -218,7 +221,7 @@ func TestBothAddressesThatAreTakenAreNamed(t *testing.T) {
 func everything(t *testing.T) string {
 	t.Helper()
 	file := writeConfig(t, "", "[reports]\nlisten = [\"127.0.0.1:0\"]\nbounce_domains = [\"b.example\"]\n"+
-		"[signals]\nenabled = true\napi_key = \""+demoAPIKey+"\"\nupload_url = \"http://127.0.0.1:1/upload\"\n")
+		"[signals]\nenabled = true\napi_key = \""+demo.DemoAPIKey+"\"\nupload_url = \"http://127.0.0.1:1/upload\"\n")
 	replaceIn(t, file, "[submission]\n", "[submission]\nlisten_tls = [\"127.0.0.1:0\"]\n")
 	return file
 }
@@ -255,12 +258,12 @@ func TestServeServesEveryListener(t *testing.T) {
 		}
 		return c
 	}
-	for what, l := range map[string]net.Listener{"submission": g.submission[0], "reports": g.port25[0]} {
+	for what, l := range map[string]net.Listener{"submission": g.Submission[0], "reports": g.Port25[0]} {
 		if got := firstLine(t, dial(l)); !strings.HasPrefix(got, "220 postern.localhost") {
 			t.Errorf("%s: got %q, want the greeting", what, got)
 		}
 	}
-	implicit := tls.Client(dial(g.submissionTLS[0]), &tls.Config{InsecureSkipVerify: true})
+	implicit := tls.Client(dial(g.SubmissionTLS[0]), &tls.Config{InsecureSkipVerify: true})
 	if got := firstLine(t, implicit); !strings.HasPrefix(got, "220 postern.localhost") {
 		t.Errorf("submission with TLS: got %q, want the greeting", got)
 	}
@@ -281,31 +284,31 @@ func TestServeServesEveryListener(t *testing.T) {
 	socket := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return localsocket.Dial(ctx, filepath.Join(state, "admin.sock"))
 	}}}
-	admin := "http://" + g.adminListeners[0].Addr().String()
-	if status, _ := get(plain, "http://"+g.web[0].Addr().String()+"/nothing"); status != http.StatusNotFound {
+	adm := "http://" + g.AdminListeners[0].Addr().String()
+	if status, _ := get(plain, "http://"+g.Web[0].Addr().String()+"/nothing"); status != http.StatusNotFound {
 		t.Errorf("tracker: got %d, want 404", status)
 	}
 	for _, client := range []*http.Client{plain, socket} {
-		if status, body := get(client, admin+healthPath); status != http.StatusOK || body != "ok\n" {
+		if status, body := get(client, adm+admin.HealthPath); status != http.StatusOK || body != "ok\n" {
 			t.Errorf("health: got %d %q", status, body)
 		}
-		if status, body := get(client, admin+"/metrics"); status != http.StatusOK || !strings.Contains(body, "\npostern_build_info{") ||
+		if status, body := get(client, adm+"/metrics"); status != http.StatusOK || !strings.Contains(body, "\npostern_build_info{") ||
 			!strings.Contains(body, "\npostern_queue_oldest_seconds 0\n") || !strings.Contains(body, "\npostern_connections_limit{listener=\"reports\"}") ||
 			!strings.Contains(body, "\npostern_memory_budget_used_bytes 0\n") || !strings.Contains(body, "\npostern_reports_memory_budget_used_bytes 0\n") ||
 			!strings.Contains(body, "\ngo_goroutines ") || !strings.Contains(body, "\npostern_spool_waiting_events{reader=\"ingest\"} 0\n") {
 			t.Errorf("metrics: got %d\n%s", status, body)
 		}
 	}
-	if status, _ := get(plain, admin+"/queue"); status != http.StatusNotFound {
+	if status, _ := get(plain, adm+"/queue"); status != http.StatusNotFound {
 		t.Errorf("the queue by the listener: got %d, want 404", status)
 	}
-	if status, _ := get(socket, admin+"/queue"); status != http.StatusOK {
+	if status, _ := get(socket, adm+"/queue"); status != http.StatusOK {
 		t.Errorf("the queue by the socket: got %d, want 200", status)
 	}
-	if status, _ := get(socket, admin+"/debug/pprof/"); status != http.StatusOK {
+	if status, _ := get(socket, adm+"/debug/pprof/"); status != http.StatusOK {
 		t.Errorf("profiles by the socket: got %d, want 200", status)
 	}
-	if status, _ := get(plain, admin+"/debug/pprof/"); status != http.StatusNotFound {
+	if status, _ := get(plain, adm+"/debug/pprof/"); status != http.StatusNotFound {
 		t.Errorf("profiles by the listener: got %d, want 404", status)
 	}
 
@@ -315,10 +318,10 @@ func TestServeServesEveryListener(t *testing.T) {
 	if got := read(); got != "STOPPING=1" {
 		t.Errorf("the service manager hears %q, want STOPPING=1", got)
 	}
-	if g.admin.ready.Load() {
+	if g.Admin.Ready.Load() {
 		t.Error("ready after the end")
 	}
-	for _, l := range g.listeners {
+	for _, l := range g.Listeners {
 		if _, err := l.Accept(); err == nil {
 			t.Errorf("%s still listens", l.Addr())
 		}
@@ -331,7 +334,7 @@ func TestServeServesEveryListener(t *testing.T) {
 
 	text := log.take()
 	up := fmt.Sprintf("msg=\"postern is up\" submission=[%s] submission_tls=[%s] tracker=[%s] reports=[%s] admin=[%s] admin_socket=[%s/admin.sock]\n",
-		g.submission[0].Addr(), g.submissionTLS[0].Addr(), g.web[0].Addr(), g.port25[0].Addr(), g.adminListeners[0].Addr(), state)
+		g.Submission[0].Addr(), g.SubmissionTLS[0].Addr(), g.Web[0].Addr(), g.Port25[0].Addr(), g.AdminListeners[0].Addr(), state)
 	if !strings.Contains(text, up) || !strings.HasSuffix(text, "msg=stopped\n") || strings.Count(text, "msg=stopping\n") != 1 {
 		t.Errorf("got\n%s\nwant %s, stopping, and stopped as the last line", text, up)
 	}
@@ -339,20 +342,20 @@ func TestServeServesEveryListener(t *testing.T) {
 
 // TestAPartThatFailsEndsTheGateway closes each listener from outside.
 func TestAPartThatFailsEndsTheGateway(t *testing.T) {
-	for what, of := range map[string]func(g *gateway) net.Listener{
-		"submission":             func(g *gateway) net.Listener { return g.submission[0] },
-		"tracker":                func(g *gateway) net.Listener { return g.web[0] },
-		"reports":                func(g *gateway) net.Listener { return g.port25[0] },
-		"admin":                  func(g *gateway) net.Listener { return g.adminListeners[0] },
-		"admin.socket":           func(g *gateway) net.Listener { return g.adminSockets[0] },
-		"accounting.pipe_socket": func(g *gateway) net.Listener { return g.pipeSockets[0] },
+	for what, of := range map[string]func(g *gateway.Gateway) net.Listener{
+		"submission":             func(g *gateway.Gateway) net.Listener { return g.Submission[0] },
+		"tracker":                func(g *gateway.Gateway) net.Listener { return g.Web[0] },
+		"reports":                func(g *gateway.Gateway) net.Listener { return g.Port25[0] },
+		"admin":                  func(g *gateway.Gateway) net.Listener { return g.AdminListeners[0] },
+		"admin.socket":           func(g *gateway.Gateway) net.Listener { return g.AdminSockets[0] },
+		"accounting.pipe_socket": func(g *gateway.Gateway) net.Listener { return g.PipeSockets[0] },
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			g, log := startGateway(t, everything(t))
 			ended := make(chan error, 1)
 			go func() { ended <- g.Serve(t.Context()) }()
-			eventually(t, "the gateway to be up", g.admin.ready.Load)
+			eventually(t, "the gateway to be up", g.Admin.Ready.Load)
 
 			of(g).Close()
 
@@ -370,19 +373,19 @@ func TestAPartThatFailsEndsTheGateway(t *testing.T) {
 // TestAnUploaderWithoutItsCursorEndsTheStart: nothing that was started goes on.
 func TestAnUploaderWithoutItsCursorEndsTheStart(t *testing.T) {
 	g, _ := startGateway(t, everything(t))
-	if err := g.spool.Close(); err != nil {
+	if err := g.Spool.Close(); err != nil {
 		t.Fatal(err)
 	}
 	var err error
-	if g.spool, err = spool.Open(spool.Config{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}); err != nil {
+	if g.Spool, err = spool.Open(spool.Config{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}); err != nil {
 		t.Fatal(err)
 	}
 
 	err = g.Serve(t.Context())
-	if err == nil || g.admin.ready.Load() {
-		t.Errorf("got %v, ready %v, want an error before it is ready", err, g.admin.ready.Load())
+	if err == nil || g.Admin.Ready.Load() {
+		t.Errorf("got %v, ready %v, want an error before it is ready", err, g.Admin.Ready.Load())
 	}
-	for _, l := range g.listeners {
+	for _, l := range g.Listeners {
 		if _, err := l.Accept(); err == nil {
 			t.Errorf("%s still listens", l.Addr())
 		}
@@ -396,15 +399,15 @@ func TestBindingsHaveTheirRoom(t *testing.T) {
 	replaceIn(t, file, "mode = \"self-signed\"\n", "mode = \"acme\"\nacme_directory = \"https://127.0.0.1:1/\"\n"+
 		"acme_http_listen = \"127.0.0.3:0\"\nacme_tls_listen = \"127.0.0.2:0\"\n")
 	g, _ := startGateway(t, file)
-	g.connections.Tracker = 9
+	g.Connections.Tracker = 9
 
 	var got []string
-	for _, b := range g.bindings() {
+	for _, b := range g.Bindings() {
 		room := 0
-		if b.room != nil {
-			room = cap(b.room.free)
+		if b.Room != nil {
+			room = cap(b.Room.Free)
 		}
-		got = append(got, fmt.Sprintf("%s %s %d", b.key, b.addr, room))
+		got = append(got, fmt.Sprintf("%s %s %d", b.Key, b.Addr, room))
 	}
 	want := []string{
 		"submission.listen 127.0.0.1:0 0",
@@ -418,14 +421,14 @@ func TestBindingsHaveTheirRoom(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if len(g.listeners) != len(want)+2 {
-		t.Errorf("got %d listeners, want these and two sockets", len(g.listeners))
+	if len(g.Listeners) != len(want)+2 {
+		t.Errorf("got %d listeners, want these and two sockets", len(g.Listeners))
 	}
 
-	g.c.Certs.ACMEHTTPListen = ""
-	g.c.Certs.ACMETLSListen = "127.0.0.1:0" // the tracker's
-	g.c.Admin.Listen = ""
-	if got := len(g.bindings()); got != 4 {
+	g.C.Certs.ACMEHTTPListen = ""
+	g.C.Certs.ACMETLSListen = "127.0.0.1:0" // the tracker's
+	g.C.Admin.Listen = ""
+	if got := len(g.Bindings()); got != 4 {
 		t.Errorf("got %d bindings, want those of mail and of the tracker alone", got)
 	}
 }
@@ -435,7 +438,7 @@ func TestLeastVersionOfTLS(t *testing.T) {
 		file := writeConfig(t, "", "")
 		replaceIn(t, file, "[certs]\n", "[certs]\nmin_version = \""+version+"\"\n")
 		g, _ := startGateway(t, file)
-		if got := g.certs.Config(false).MinVersion; got != want {
+		if got := g.Certs.Config(false).MinVersion; got != want {
 			t.Errorf("%s: got %x, want %x", version, got, want)
 		}
 	}
@@ -481,11 +484,11 @@ func TestPartsThatAreStarted(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer g.close()
+			defer g.Close()
 
 			var front, back []string
-			g.serveFront(t.Context(), func(what string, _ func() error) { front = append(front, what) })
-			if err := g.serveBack(t.Context(), func(what string, _ func() error) { back = append(back, what) }); err != nil {
+			g.ServeFront(t.Context(), func(what string, _ func() error) { front = append(front, what) })
+			if err := g.ServeBack(t.Context(), func(what string, _ func() error) { back = append(back, what) }); err != nil {
 				t.Fatal(err)
 			}
 			if got := strings.Join(front, ", "); got != c.front {
@@ -494,11 +497,11 @@ func TestPartsThatAreStarted(t *testing.T) {
 			if got := strings.Join(back, ", "); got != c.back {
 				t.Errorf("back: got  %s\nwant %s", got, c.back)
 			}
-			if got := g.adminServer(http.NotFoundHandler()).WriteTimeout; got != 0 {
+			if got := g.AdminServer(http.NotFoundHandler()).WriteTimeout; got != 0 {
 				t.Errorf("got %v for an answer of the operators' side, want no bound", got)
 			}
-			for listener, want := range map[string]int{"submission": g.connections.Submission, "reports": g.connections.Reports, "tracker": g.connections.Tracker} {
-				if got := values(t, g.reg)["postern_connections_limit{listener=\""+listener+"\"}"]; got != float64(want) {
+			for listener, want := range map[string]int{"submission": g.Connections.Submission, "reports": g.Connections.Reports, "tracker": g.Connections.Tracker} {
+				if got := values(t, g.Reg)["postern_connections_limit{listener=\""+listener+"\"}"]; got != float64(want) {
 					t.Errorf("%s: got a limit of %v connections, want %d", listener, got, want)
 				}
 			}
@@ -515,7 +518,7 @@ func TestMailGoesThrough(t *testing.T) {
 	replaceIn(t, file, "127.0.0.1:1\"", addr+"\"")
 	g, _, stop := serving(t, file)
 
-	c, err := smtp.Dial(g.submission[0].Addr().String())
+	c, err := smtp.Dial(g.Submission[0].Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -545,7 +548,7 @@ func TestMailGoesThrough(t *testing.T) {
 	if m.From != "news@example.com" || m.To != "a@example.net" || !bytes.Contains(m.Data, []byte("Subject: x\r\n")) {
 		t.Errorf("got %s to %s:\n%s", m.From, m.To, m.Data)
 	}
-	if got := values(t, g.reg)["postern_submission_duration_seconds"]; got != 1 {
+	if got := values(t, g.Reg)["postern_submission_duration_seconds"]; got != 1 {
 		t.Errorf("got %v durations of submissions, want 1", got)
 	}
 	if err := stop(); err != nil {
@@ -571,7 +574,7 @@ func TestServeReloadsOnEachSignal(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	hup := make(chan os.Signal)
 	ended := make(chan error, 1)
-	go func() { ended <- g.serveWithReload(ctx, hup) }()
+	go func() { ended <- g.ServeWithReload(ctx, hup) }()
 	if got := read(); got != "READY=1" {
 		t.Errorf("got %q, want READY=1", got)
 	}
@@ -619,11 +622,11 @@ func TestReloadIsAllOrNothing(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			file := writeConfig(t, "", "")
 			g, log := startGateway(t, file)
-			before, expiry := g.live.Load(), g.certs.Expiry()
+			before, expiry := g.Live.Load(), g.Certs.Expiry()
 			log.take()
 			c.change(t, file)
 
-			g.reload()
+			g.Reload()
 
 			text := log.take()
 			if got := strings.Count(text, "level=ERROR msg=\"reload refused, the old configuration goes on\""); got != len(c.want) {
@@ -634,7 +637,7 @@ func TestReloadIsAllOrNothing(t *testing.T) {
 					t.Errorf("got\n%s\nwant %q in it", text, want)
 				}
 			}
-			if strings.Contains(text, "configuration reloaded") || g.live.Load() != before || !g.certs.Expiry().Equal(expiry) {
+			if strings.Contains(text, "configuration reloaded") || g.Live.Load() != before || !g.Certs.Expiry().Equal(expiry) {
 				t.Errorf("got another configuration in use:\n%s", text)
 			}
 		})
@@ -647,10 +650,10 @@ func TestReloadWarns(t *testing.T) {
 	file := writeConfig(t, "", "")
 	g, log := startGateway(t, file)
 	log.take()
-	g.connections.Tracker++ // more than the limit allows now
+	g.Connections.Tracker++ // more than the limit allows now
 	replaceIn(t, file, "[relay]\n", "[dkim]\nexpire = \"1d\"\n[log]\nformat = \"json\"\n[relay]\n")
 
-	g.reload()
+	g.Reload()
 
 	text := log.take()
 	for _, want := range []string{
@@ -664,8 +667,8 @@ func TestReloadWarns(t *testing.T) {
 		}
 	}
 
-	g.connections.Tracker--
-	g.reload()
+	g.Connections.Tracker--
+	g.Reload()
 	if text := log.take(); strings.Contains(text, "descriptors") {
 		t.Errorf("got\n%s\nwant no word of descriptors", text)
 	}
@@ -673,10 +676,10 @@ func TestReloadWarns(t *testing.T) {
 		func(c *config.Connections) { c.Submission++ },
 		func(c *config.Connections) { c.Reports++ },
 	} {
-		was := g.connections
-		more(&g.connections)
-		g.checkDescriptors(g.c)
-		g.connections = was
+		was := g.Connections
+		more(&g.Connections)
+		g.CheckDescriptors(g.C)
+		g.Connections = was
 		if text := log.take(); strings.Count(text, "descriptors") != 1 {
 			t.Errorf("got %q, want a word of descriptors", text)
 		}
@@ -690,18 +693,18 @@ func TestReloadRetiresThePool(t *testing.T) {
 	file := writeConfig(t, "", "")
 	replaceIn(t, file, "127.0.0.1:1\"", addr+"\"")
 	g, _ := startGateway(t, file)
-	old := g.live.Load()
+	old := g.Live.Load()
 	if err := g.Reachable(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 
-	g.reload()
+	g.Reload()
 
-	if g.live.Load() == old || g.live.Load().pool == old.pool {
+	if g.Live.Load() == old || g.Live.Load().Pool == old.Pool {
 		t.Error("got the old pool, want a new one")
 	}
 	replaceIn(t, file, addr, "127.0.0.1:1")
-	g.reload()
+	g.Reload()
 	if err := g.Reachable(t.Context()); err == nil {
 		t.Error("reachable: got no error, want that the new upstream is not there")
 	}
@@ -718,8 +721,8 @@ func TestReloadChangesTheLevel(t *testing.T) {
 		_, now, _ := strings.Cut(string(text), "[log]\nlevel = ")
 		now, _, _ = strings.Cut(now, "\n")
 		replaceIn(t, file, "[log]\nlevel = "+now, "[log]\nlevel = \""+level+"\"")
-		g.reload()
-		if got := g.level.Level(); got != want {
+		g.Reload()
+		if got := g.Level.Level(); got != want {
 			t.Errorf("%s: got %v", level, got)
 		}
 	}
@@ -734,7 +737,7 @@ func TestCertificatesChangeWithAReload(t *testing.T) {
 		t.Errorf("got\n%s\nwant the file of the local CA", text)
 	}
 	serial := func() string {
-		c, err := g.certs.Config(false).GetConfigForClient(&tls.ClientHelloInfo{ServerName: "postern.localhost"})
+		c, err := g.Certs.Config(false).GetConfigForClient(&tls.ClientHelloInfo{ServerName: "postern.localhost"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -753,7 +756,7 @@ func TestCertificatesChangeWithAReload(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(dir, "state", "certs")); err != nil {
 		t.Fatal(err)
 	}
-	g.reload()
+	g.Reload()
 	second := serial()
 	if second == first {
 		t.Error("got the old certificate, want one of a new local CA")
@@ -762,14 +765,14 @@ func TestCertificatesChangeWithAReload(t *testing.T) {
 	writeFile(t, dir, "crt.pem", string(crt))
 	writeFile(t, dir, "key.pem", string(key))
 	replaceIn(t, file, "mode = \"self-signed\"\n", "mode = \"files\"\ncert_file = \"crt.pem\"\nkey_file = \"key.pem\"\n")
-	g.reload()
+	g.Reload()
 	if got := serial(); got != first {
 		t.Errorf("got another certificate than that of the files:\n%s", log.take())
 	}
 
 	// The local CA is looked at once a day, and not where files are in use.
-	w := filesWatch{renewed: time.Now()}
-	g.lookAtFiles(&w, w.renewed.Add(renewEvery+time.Second))
+	w := gateway.FilesWatch{Renewed: time.Now()}
+	g.LookAtFiles(&w, w.Renewed.Add(gateway.RenewEvery+time.Second))
 	if got := serial(); got != first {
 		t.Error("got a certificate of the local CA, want that of the files")
 	}
@@ -784,32 +787,32 @@ func TestTheLocalCAIsLookedAtOnceADay(t *testing.T) {
 	if err := os.RemoveAll(certsDir); err != nil {
 		t.Fatal(err)
 	}
-	expiry := g.certs.Expiry()
+	expiry := g.Certs.Expiry()
 	begin := time.Now()
-	w := filesWatch{renewed: begin}
+	w := gateway.FilesWatch{Renewed: begin}
 
-	g.lookAtFiles(&w, begin.Add(renewEvery))
-	if _, err := os.Stat(certsDir); err == nil || !w.renewed.Equal(begin) {
+	g.LookAtFiles(&w, begin.Add(gateway.RenewEvery))
+	if _, err := os.Stat(certsDir); err == nil || !w.Renewed.Equal(begin) {
 		t.Error("looked at it within a day")
 	}
-	later := begin.Add(renewEvery + time.Second)
-	g.lookAtFiles(&w, later)
-	if _, err := os.Stat(certsDir); err != nil || !w.renewed.Equal(later) {
+	later := begin.Add(gateway.RenewEvery + time.Second)
+	g.LookAtFiles(&w, later)
+	if _, err := os.Stat(certsDir); err != nil || !w.Renewed.Equal(later) {
 		t.Errorf("not looked at after a day: %v", err)
 	}
-	if g.certs.Expiry().Before(expiry) {
-		t.Errorf("got %v, want a new certificate in use", g.certs.Expiry())
+	if g.Certs.Expiry().Before(expiry) {
+		t.Errorf("got %v, want a new certificate in use", g.Certs.Expiry())
 	}
 
 	if err := os.RemoveAll(certsDir); err != nil {
 		t.Fatal(err)
 	}
 	blocked(t, certsDir)
-	g.renewLocal()
+	g.RenewLocal()
 	if text := log.take(); strings.Count(text, "level=ERROR msg=\"certificate of the local CA not renewed\"") != 1 {
 		t.Errorf("got\n%s\nwant that it was not renewed", text)
 	}
-	if err := g.health.Check(); err != nil {
+	if err := g.Health.Check(); err != nil {
 		t.Errorf("after the rounds: %v, want all alive", err)
 	}
 }
@@ -819,11 +822,11 @@ func TestFilesAreTakenWhenTheyChange(t *testing.T) {
 	file := writeConfig(t, "", "")
 	g, _ := startGateway(t, file)
 	writeFile(t, filepath.Dir(file), "users.toml", fmt.Sprintf("[[user]]\nname = \"new\"\npassword = %q\n", testHash))
-	w := filesWatch{renewed: time.Now()}
+	w := gateway.FilesWatch{Renewed: time.Now()}
 	for range 2 {
-		g.lookAtFiles(&w, time.Now())
+		g.LookAtFiles(&w, time.Now())
 	}
-	if _, ok := g.users.Lookup("new"); !ok {
+	if _, ok := g.Users.Lookup("new"); !ok {
 		t.Error("the new user is not there")
 	}
 }
@@ -846,7 +849,7 @@ func TestUpstreamsThatWereAwayAreLookedAt(t *testing.T) {
 	}
 
 	away.Store(false)
-	g.probeUpstreams(t.Context())
+	g.ProbeUpstreams(t.Context())
 
 	if err := g.Reachable(t.Context()); err != nil {
 		t.Errorf("after a look: %v, want it reachable", err)
@@ -854,7 +857,7 @@ func TestUpstreamsThatWereAwayAreLookedAt(t *testing.T) {
 }
 
 func TestATrackerHandlesNoMail(t *testing.T) {
-	file := writeConfig(t, "", "[signals]\nenabled = true\napi_key = \""+demoAPIKey+"\"\n")
+	file := writeConfig(t, "", "[signals]\nenabled = true\napi_key = \""+demo.DemoAPIKey+"\"\n")
 	l, problems := config.Load(file, config.Tracker)
 	if f := problems.Fatal(); len(f) > 0 {
 		t.Fatal(f)
@@ -863,30 +866,30 @@ func TestATrackerHandlesNoMail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer g.close()
+	defer g.Close()
 
-	if g.smtp != nil || g.reports != nil || g.users != nil || g.certs != nil || g.queue != nil || g.accounting != nil ||
-		len(g.submission)+len(g.submissionTLS)+len(g.port25)+len(g.pipeSockets) != 0 {
+	if g.Smtp != nil || g.Reports != nil || g.Users != nil || g.Certs != nil || g.Queue != nil || g.Accounting != nil ||
+		len(g.Submission)+len(g.SubmissionTLS)+len(g.Port25)+len(g.PipeSockets) != 0 {
 		t.Errorf("got parts that handle mail: %+v", g)
 	}
-	if n := g.live.Load(); n.relay != nil || n.pool != nil || n.intake != nil || n.web == nil {
+	if n := g.Live.Load(); n.Relay != nil || n.Pool != nil || n.Intake != nil || n.Web == nil {
 		t.Errorf("got %+v, want the tracker alone", n)
 	}
-	if g.uploader == nil || len(g.web) != 1 || len(g.adminSockets) != 1 {
+	if g.Uploader == nil || len(g.Web) != 1 || len(g.AdminSockets) != 1 {
 		t.Error("got no uploader, tracker or socket")
 	}
 	if err := g.Reachable(t.Context()); err != nil {
 		t.Errorf("reachable: got %v, want nil, for it needs no upstream", err)
 	}
-	if note, err := g.acceptsMail(t.Context()); note != "" || err != nil {
+	if note, err := g.AcceptsMail(t.Context()); note != "" || err != nil {
 		t.Errorf("ready: got %q, %v", note, err)
 	}
-	before := g.live.Load()
-	g.reload()
-	if g.live.Load() == before {
+	before := g.Live.Load()
+	g.Reload()
+	if g.Live.Load() == before {
 		t.Error("a reload is refused")
 	}
-	g.lookAtFiles(&filesWatch{}, time.Now())
+	g.LookAtFiles(&gateway.FilesWatch{}, time.Now())
 
 	l.Tracking.Web.TLS = true
 	l.StateDir = filepath.Join(t.TempDir(), "other")
@@ -895,8 +898,8 @@ func TestATrackerHandlesNoMail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer secure.close()
-	if secure.certs == nil {
+	defer secure.Close()
+	if secure.Certs == nil {
 		t.Error("with TLS: got no certificates")
 	}
 }
@@ -904,7 +907,7 @@ func TestATrackerHandlesNoMail(t *testing.T) {
 // TestReadyNamesASpoolWithoutRoom: mail is not taken, whatever the upstream says.
 func TestReadyNamesASpoolWithoutRoom(t *testing.T) {
 	g, _ := startGateway(t, writeConfig(t, "", "[signals]\nmin_free_space = \"900TiB\"\n"))
-	if _, err := g.acceptsMail(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "event spool: ") {
+	if _, err := g.AcceptsMail(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "event spool: ") {
 		t.Errorf("got %v, want the event spool named", err)
 	}
 
@@ -913,19 +916,19 @@ func TestReadyNamesASpoolWithoutRoom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	events := g.spool
+	events := g.Spool
 	defer events.Close()
-	g.spool = other
+	g.Spool = other
 	for n := int64(1) << 60; n > 0; n /= 2 { // all the room that there is
 		for {
-			release, err := g.queue.Reserve(n)
+			release, err := g.Queue.Reserve(n)
 			if err != nil {
 				break
 			}
 			defer release()
 		}
 	}
-	if _, err := g.acceptsMail(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "retry spool: ") {
+	if _, err := g.AcceptsMail(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "retry spool: ") {
 		t.Errorf("got %v, want the retry spool named", err)
 	}
 }
@@ -947,7 +950,7 @@ func TestReportsAreTakenForTheirDomains(t *testing.T) {
 // TestPartsShowSignsOfLife: each of those that can hang is watched.
 func TestPartsShowSignsOfLife(t *testing.T) {
 	g, _ := startGateway(t, everything(t))
-	if err := g.health.Check(); err != nil {
+	if err := g.Health.Check(); err != nil {
 		t.Fatalf("got %v, want all alive", err)
 	}
 	type part struct {
@@ -955,15 +958,15 @@ func TestPartsShowSignsOfLife(t *testing.T) {
 		begin func() func()
 	}
 	for _, p := range []part{
-		{"event spool", g.appends.Begin},
-		{"retry spool", g.puts.Begin},
-		{"cursor of uploads", g.commits.Begin},
-		{"files and upstreams", g.rounds.Begin},
+		{"event spool", g.Appends.Begin},
+		{"retry spool", g.Puts.Begin},
+		{"cursor of uploads", g.Commits.Begin},
+		{"files and upstreams", g.Rounds.Begin},
 	} {
 		end := p.begin()
 		defer end()
 	}
-	for name, bound := range map[string]time.Duration{"disk": diskBound, "accept": acceptBound, "round": roundBound} {
+	for name, bound := range map[string]time.Duration{"disk": gateway.DiskBound, "accept": gateway.AcceptBound, "round": gateway.RoundBound} {
 		if want := map[string]time.Duration{"disk": 2 * time.Minute, "accept": time.Minute, "round": 5 * time.Minute}[name]; bound != want {
 			t.Errorf("%s: got %v, want %v", name, bound, want)
 		}
@@ -986,38 +989,38 @@ func TestWorkIsShownWhileItLasts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := g.recorder().Record(t.Context(), ev, ev); err != nil {
+	if err := g.Recorder().Record(t.Context(), ev, ev); err != nil {
 		t.Fatal(err)
 	}
 	mark = time.Now()
-	idle("appends", g.appends.Alive())
-	release, err := g.recorder().Reserve(1000)
+	idle("appends", g.Appends.Alive())
+	release, err := g.Recorder().Reserve(1000)
 	if err != nil {
 		t.Fatal(err)
 	}
 	release()
-	if _, err := g.recorder().Reserve(1 << 62); err == nil {
+	if _, err := g.Recorder().Reserve(1 << 62); err == nil {
 		t.Error("more room than there is: got no error")
 	}
 
-	if err := (watchedQueue{g.queue, &g.puts}).Put(t.Context(), &queue.Transaction{ID: "x", Created: time.Now()}); err != nil {
+	if err := (gateway.WatchedQueue{Queue: g.Queue, Work: &g.Puts}).Put(t.Context(), &queue.Transaction{ID: "x", Created: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	mark = time.Now()
-	idle("puts", g.puts.Alive())
-	s := &seenSource{work: &g.commits}
+	idle("puts", g.Puts.Alive())
+	s := &seenSource{work: &g.Commits}
 	at := spool.Position{Segment: 1, Offset: 2}
-	if err := (watchedSource{s, &g.commits}).Commit(at); !errors.Is(err, errSeen) || s.at != at || !s.alive.Before(time.Now()) {
+	if err := (gateway.WatchedSource{Source: s, Work: &g.Commits}).Commit(at); !errors.Is(err, errSeen) || s.at != at || !s.alive.Before(time.Now()) {
 		t.Errorf("got %v at %v", err, s.at)
 	}
 	mark = time.Now()
-	idle("commits", g.commits.Alive())
+	idle("commits", g.Commits.Alive())
 
 	count := 0
-	if err := spool.ReadDir(g.eventsDir(), func(spool.Record) bool { count++; return true }); err != nil || count != 2 {
+	if err := spool.ReadDir(g.EventsDir(), func(spool.Record) bool { count++; return true }); err != nil || count != 2 {
 		t.Errorf("got %d events, %v, want both", count, err)
 	}
-	if err := (recorder{spool: g.spool}).Record(t.Context(), ev); err != nil {
+	if err := (gateway.Recorder{Spool: g.Spool}).Record(t.Context(), ev); err != nil {
 		t.Errorf("without a watch: %v", err)
 	}
 }
@@ -1041,11 +1044,11 @@ func (s *seenSource) Commit(at spool.Position) error {
 // TestMessageIDsAreOursWithTheKeysInUse.
 func TestMessageIDsAreOursWithTheKeysInUse(t *testing.T) {
 	g, _ := startGateway(t, writeConfig(t, "", ""))
-	id := g.live.Load().keys.NewID(time.Now()).String()
-	if !g.ourID(id) || g.ourID("another") || g.ourID("") {
+	id := g.Live.Load().Keys.NewID(time.Now()).String()
+	if !g.OurID(id) || g.OurID("another") || g.OurID("") {
 		t.Error("want our own id, and no other")
 	}
-	if got := g.messageIDHeader(); got != "X-Sp-Message-Id" {
+	if got := g.MessageIDHeader(); got != "X-Sp-Message-Id" {
 		t.Errorf("got %s", got)
 	}
 }
@@ -1059,17 +1062,17 @@ func TestACMEConfiguration(t *testing.T) {
 	writeFile(t, filepath.Dir(file), "ca.pem", testCA)
 	g, _ := startGateway(t, file)
 
-	c, err := g.acmeConfig(g.c)
+	c, err := g.AcmeConfig(g.C)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Dir != filepath.Join(g.c.StateDir, "certs", "acme") || !slices.Equal(c.Domains, []string{"a.example", "b.example"}) || c.Email != "a@example.com" ||
+	if c.Dir != filepath.Join(g.C.StateDir, "certs", "acme") || !slices.Equal(c.Domains, []string{"a.example", "b.example"}) || c.Email != "a@example.com" ||
 		c.Directory != "https://127.0.0.1:1/" || c.Roots == nil || c.HTTPListen != "127.0.0.3:0" || c.TLSListen != "127.0.0.2:0" ||
 		len(c.Interim.Certificate) == 0 || c.Log == nil {
 		t.Errorf("got %+v", c)
 	}
-	if len(g.acmeHTTP) != 1 || len(g.acmeTLS) != 1 {
-		t.Errorf("got %d and %d listeners for challenges, want one each", len(g.acmeHTTP), len(g.acmeTLS))
+	if len(g.AcmeHTTP) != 1 || len(g.AcmeTLS) != 1 {
+		t.Errorf("got %d and %d listeners for challenges, want one each", len(g.AcmeHTTP), len(g.AcmeTLS))
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -1077,7 +1080,7 @@ func TestACMEConfiguration(t *testing.T) {
 		cancel()
 		wg.Wait()
 	}()
-	g.serveACME(ctx, func(what string, f func() error) {
+	g.ServeACME(ctx, func(what string, f func() error) {
 		if what == "acme" {
 			return // which would ask the service
 		}
@@ -1088,7 +1091,7 @@ func TestACMEConfiguration(t *testing.T) {
 		})
 	})
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
-	for _, url := range []string{"http://" + g.acmeHTTP[0].Addr().String(), "https://" + g.acmeTLS[0].Addr().String()} {
+	for _, url := range []string{"http://" + g.AcmeHTTP[0].Addr().String(), "https://" + g.AcmeTLS[0].Addr().String()} {
 		r, err := client.Get(url + "/metrics")
 		if err != nil {
 			t.Fatal(err)
@@ -1099,24 +1102,24 @@ func TestACMEConfiguration(t *testing.T) {
 		}
 	}
 
-	g.c.Tracking.Web.Listen = []config.Addr{"127.0.0.1:80"}
+	g.C.Tracking.Web.Listen = []config.Addr{"127.0.0.1:80"}
 	for addr, want := range map[config.OptAddr]bool{"": false, "127.0.0.1:80": false, "127.0.0.1:81": true} {
-		if got := g.ownACME(addr); got != want {
+		if got := g.OwnACME(addr); got != want {
 			t.Errorf("%q: got %v, want %v", addr, got, want)
 		}
 	}
 	w := httptest.NewRecorder()
-	g.trackerHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/nothing", nil))
+	g.TrackerHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/nothing", nil))
 	if w.Code != http.StatusNotFound {
 		t.Errorf("the tracker behind ACME: got %d, want 404", w.Code)
 	}
-	before := g.certs.Expiry()
-	g.renewLocal()
-	if g.certs.Expiry().Before(before) {
+	before := g.Certs.Expiry()
+	g.RenewLocal()
+	if g.Certs.Expiry().Before(before) {
 		t.Error("the interim certificate is older than before")
 	}
-	g.reload()
-	if g.live.Load().useCerts != nil {
+	g.Reload()
+	if g.Live.Load().UseCerts != nil {
 		t.Error("a reload prepared certificates, which ACME has")
 	}
 }
@@ -1127,16 +1130,16 @@ func TestSourcesOfLoginsUpstream(t *testing.T) {
 	replaceIn(t, file, "127.0.0.1:1\"", addr+"\"")
 	replaceIn(t, file, "[submission]\n", "[submission]\nauth = \"upstream\"\n")
 	g, _ := startGateway(t, file)
-	if got := g.authenticator(); got == nil || any(got) == any(g.users) {
+	if got := g.Authenticator(); got == nil || any(got) == any(g.Users) {
 		t.Error("got the users file, want the upstream asked")
 	}
 
-	sender, end, _, err := g.loginUpstream(t.Context(), "u", "p")
+	sender, end, _, err := g.LoginUpstream(t.Context(), "u", "p")
 	if err != nil || sender == nil || end == nil {
 		t.Fatalf("got %v, %v, want a login", sender, err)
 	}
 	end()
-	sender, end, reply, _ := g.loginUpstream(t.Context(), "u", "wrong")
+	sender, end, reply, _ := g.LoginUpstream(t.Context(), "u", "wrong")
 	if sender != nil || end != nil || reply.Code < 400 {
 		t.Errorf("a wrong password: got %v, %+v, want the refusal and no sender", sender, reply)
 	}
@@ -1150,16 +1153,16 @@ func TestTheTrackersListener(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if got := g.trackerListener(l); got != l {
+	if got := g.TrackerListener(l); got != l {
 		t.Errorf("got %T, want the listener itself", got)
 	}
-	g.c.Tracking.Web.TLS = true
-	if got := g.trackerListener(l); fmt.Sprintf("%T", got) != "*tls.listener" {
+	g.C.Tracking.Web.TLS = true
+	if got := g.TrackerListener(l); fmt.Sprintf("%T", got) != "*tls.listener" {
 		t.Errorf("with TLS: got %T", got)
 	}
-	g.c.Tracking.Web.TLS = false
-	g.c.Tracking.Web.TrustedProxies = loadConfig(t, writeEveryKey(t)).Tracking.Web.TrustedProxies
-	if got := g.trackerListener(l); got == l || fmt.Sprintf("%T", got) == "*tls.listener" {
+	g.C.Tracking.Web.TLS = false
+	g.C.Tracking.Web.TrustedProxies = loadConfig(t, writeEveryKey(t)).Tracking.Web.TrustedProxies
+	if got := g.TrackerListener(l); got == l || fmt.Sprintf("%T", got) == "*tls.listener" {
 		t.Errorf("with proxies: got %T", got)
 	}
 }
@@ -1189,7 +1192,7 @@ func TestServeHTTPDrains(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error, 1)
-			go func() { ended <- serveHTTP(ctx, s, l, func() time.Duration { return c.grace }) }()
+			go func() { ended <- gateway.ServeHTTP(ctx, s, l, func() time.Duration { return c.grace }) }()
 			answered := make(chan error, 1)
 			go func() {
 				client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
@@ -1222,7 +1225,7 @@ func TestAddrsOfListeners(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	if got := addrs([]net.Listener{l, nil, l}); !slices.Equal(got, []string{l.Addr().String(), l.Addr().String()}) {
+	if got := gateway.Addrs([]net.Listener{l, nil, l}); !slices.Equal(got, []string{l.Addr().String(), l.Addr().String()}) {
 		t.Errorf("got %v", got)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/gateway"
 )
 
 // buffer is a log that a test reads.
@@ -35,15 +36,15 @@ func (b *buffer) take() string {
 }
 
 // startGateway builds a gateway in this process, which does not serve yet.
-func startGateway(t *testing.T, file string) (*gateway, *buffer) {
+func startGateway(t *testing.T, file string) (*gateway.Gateway, *buffer) {
 	t.Helper()
 	log := &buffer{}
 	level := new(slog.LevelVar)
-	g, err := newGateway(loadConfig(t, file), slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})), level)
+	g, err := gateway.New(loadConfig(t, file), slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})), level)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(g.close)
+	t.Cleanup(g.Close)
 	return g, log
 }
 
@@ -69,10 +70,10 @@ func TestReloadKeepsWhatTakesEffectAtTheStart(t *testing.T) {
 	replaceIn(t, file, "[relay]\n", "[relay]\njob_header = \"X-Other-Job\"\n")
 	replaceIn(t, file, "[tracking.web]\n", "[signals]\nsubaccount = 7\n[dkim]\nexpire = \"30d\"\n"+
 		"[log]\nlevel = \"debug\"\n[events]\nkeep = \"1h\"\n[tracking.web]\n")
-	g.reload()
+	g.Reload()
 	text := log.take()
 
-	l := g.live.Load().c
+	l := g.Live.Load().C
 	if got := string(l.Hostname); got != "postern.localhost" {
 		t.Errorf("got hostname %s in use, want that of the start", got)
 	}
@@ -92,36 +93,36 @@ func TestReloadKeepsWhatTakesEffectAtTheStart(t *testing.T) {
 func TestPrepareThatFailsChangesNothing(t *testing.T) {
 	file := writeConfig(t, "", "")
 	g, _ := startGateway(t, file)
-	before, expiry := g.live.Load(), g.certs.Expiry()
+	before, expiry := g.Live.Load(), g.Certs.Expiry()
 
 	l := loadConfig(t, file)
 	l.Tracking.KeyFile = filepath.Join(t.TempDir(), "missing")
-	if _, err := g.prepare(l); err == nil {
+	if _, err := g.Prepare(l); err == nil {
 		t.Error("missing token keys: got no error")
 	}
 	l = loadConfig(t, file)
 	l.Certs.Mode = "files"
 	l.Certs.CertFile = "missing"
-	if _, err := g.prepare(l); err == nil {
+	if _, err := g.Prepare(l); err == nil {
 		t.Error("missing certificate: got no error")
 	}
 
 	l = loadConfig(t, file)
-	n, err := g.prepare(l)
+	n, err := g.Prepare(l)
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.c.Users = []config.User{{Name: "bad", Password: "no hash"}}
-	n.useCerts = func() { t.Error("certificates are in use though the users were refused") }
-	if err := g.swap(n); err == nil {
+	n.C.Users = []config.User{{Name: "bad", Password: "no hash"}}
+	n.UseCerts = func() { t.Error("certificates are in use though the users were refused") }
+	if err := g.Swap(n); err == nil {
 		t.Error("a user without a hash: got no error")
 	}
-	n.discard()
+	n.Discard()
 
-	if g.live.Load() != before || !g.certs.Expiry().Equal(expiry) {
+	if g.Live.Load() != before || !g.Certs.Expiry().Equal(expiry) {
 		t.Error("got another configuration in use, want the old one")
 	}
-	if _, ok := g.users.Lookup("app"); !ok {
+	if _, ok := g.Users.Lookup("app"); !ok {
 		t.Error("the old user is gone")
 	}
 }
@@ -129,16 +130,16 @@ func TestPrepareThatFailsChangesNothing(t *testing.T) {
 func TestReloadKeepsMetrics(t *testing.T) {
 	file := writeConfig(t, "", "")
 	g, log := startGateway(t, file)
-	before := values(t, g.reg)
+	before := values(t, g.Reg)
 
 	for range 3 {
-		g.reload()
+		g.Reload()
 	}
 
 	if text := log.take(); strings.Contains(text, "refused") {
 		t.Fatal(text)
 	}
-	after := values(t, g.reg)
+	after := values(t, g.Reg)
 	for name := range before {
 		if _, ok := after[name]; !ok {
 			t.Errorf("%s is gone after a reload", name)
@@ -170,9 +171,9 @@ func TestUsersWatchWaitsUntilTheFileStandsStill(t *testing.T) {
 		{"read by a reload", []step{{a, b, false}, {b, b, false}, {b, b, false}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := &usersWatch{}
+			w := &gateway.UsersWatch{}
 			for i, s := range test.steps {
-				if got := w.look("users.toml", s.inUse, s.now); got != s.want {
+				if got := w.Look("users.toml", s.inUse, s.now); got != s.want {
 					t.Errorf("look %d: got %v, want %v", i, got, s.want)
 				}
 			}
@@ -204,16 +205,16 @@ func TestTakeUsers(t *testing.T) {
 			log.take()
 
 			writeFile(t, dir, "users.toml", c.text)
-			w := &usersWatch{}
+			w := &gateway.UsersWatch{}
 			for range 3 {
-				g.lookAtUsers(w)
+				g.LookAtUsers(w)
 			}
 
 			text := log.take()
 			if strings.Count(text, "msg=") != 1 || !strings.Contains(text, c.want) {
 				t.Errorf("got log\n%s\nwant one line with %q", text, c.want)
 			}
-			if _, ok := g.users.Lookup(c.user); !ok {
+			if _, ok := g.Users.Lookup(c.user); !ok {
 				t.Errorf("user %s is not there", c.user)
 			}
 		})
@@ -226,9 +227,9 @@ func TestReloadTakesAnEmptyUsersFile(t *testing.T) {
 	g, _ := startGateway(t, file)
 	writeFile(t, filepath.Dir(file), "users.toml", "")
 
-	g.reload()
+	g.Reload()
 
-	if _, ok := g.users.Lookup("app"); ok {
+	if _, ok := g.Users.Lookup("app"); ok {
 		t.Error("the user is still there after a reload")
 	}
 }
@@ -236,16 +237,16 @@ func TestReloadTakesAnEmptyUsersFile(t *testing.T) {
 func TestTakeUsersLeavesAReloadAlone(t *testing.T) {
 	file := writeConfig(t, "", "")
 	g, _ := startGateway(t, file)
-	old := g.live.Load().c
+	old := g.Live.Load().C
 	writeFile(t, filepath.Dir(file), "others.toml", fmt.Sprintf("[[user]]\nname = \"new\"\npassword = %q\n", testHash))
 	replaceIn(t, file, "[submission]\n", "[submission]\nusers_file = \"others.toml\"\n")
-	g.reload()
+	g.Reload()
 
-	if n, err := g.takeUsers(old); n != nil || err != nil {
+	if n, err := g.TakeUsers(old); n != nil || err != nil {
 		t.Errorf("got %v, %v, want nothing taken", n, err)
 	}
 
-	if _, ok := g.users.Lookup("new"); !ok {
+	if _, ok := g.Users.Lookup("new"); !ok {
 		t.Error("the new file's user is gone")
 	}
 }
@@ -264,14 +265,14 @@ func TestGraceIsSpentOnce(t *testing.T) {
 		{name: "nothing is left", stopBy: now.Add(-time.Hour)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := &gateway{}
+			g := &gateway.Gateway{}
 			if !c.stopBy.IsZero() {
-				g.stopBy.Store(&c.stopBy)
+				g.StopBy.Store(&c.stopBy)
 			}
-			if got := g.graceLeft(); got.Round(time.Hour) != c.grace {
+			if got := g.GraceLeft(); got.Round(time.Hour) != c.grace {
 				t.Errorf("%v left for uploads, want %v", got, c.grace)
 			}
-			if got := g.lastGrace(); got != c.last {
+			if got := g.LastGrace(); got != c.last {
 				t.Errorf("%v left for administration, want %v", got, c.last)
 			}
 		})

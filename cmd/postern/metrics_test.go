@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"postern/cmd/postern/admin"
 	"postern/tracking/spool"
 )
 
@@ -18,8 +19,8 @@ func TestWaitingEventsAreMeasured(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	m := newBacklogMetrics(s, []string{"ingest"})
-	m.now = func() time.Time { return time.Unix(1795500060, 0) }
+	m := admin.NewBacklogMetrics(s, []string{"ingest"})
+	m.Now = func() time.Time { return time.Unix(1795500060, 0) }
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(m)
 	check := func(events, size, oldest float64) {

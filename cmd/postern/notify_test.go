@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"postern/cmd/postern/systemd"
 )
 
 // manager is a service manager's socket.
@@ -56,9 +58,9 @@ func TestNotifierReadsItsEnvironment(t *testing.T) {
 		{"negative", map[string]string{"WATCHDOG_USEC": "-1"}, "", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			n := newNotifier(func(k string) string { return c.env[k] })
-			if n.socket != c.socket || n.watchdog != c.watchdog {
-				t.Errorf("got %q and %v, want %q and %v", n.socket, n.watchdog, c.socket, c.watchdog)
+			n := systemd.NewNotifier(func(k string) string { return c.env[k] })
+			if n.Socket != c.socket || n.Watchdog != c.watchdog {
+				t.Errorf("got %q and %v, want %q and %v", n.Socket, n.Watchdog, c.socket, c.watchdog)
 			}
 		})
 	}
@@ -66,10 +68,10 @@ func TestNotifierReadsItsEnvironment(t *testing.T) {
 
 func TestReloadingCarriesTheMonotonicTime(t *testing.T) {
 	name, read := manager(t)
-	n := &notifier{socket: name}
+	n := &systemd.Notifier{Socket: name}
 
-	n.reloading()
-	n.send("READY=1")
+	n.Reloading()
+	n.Send("READY=1")
 
 	if got := read(); !regexp.MustCompile(`^RELOADING=1\nMONOTONIC_USEC=[1-9][0-9]*$`).MatchString(got) {
 		t.Errorf("got %q, want RELOADING=1 with MONOTONIC_USEC", got)
@@ -81,16 +83,16 @@ func TestReloadingCarriesTheMonotonicTime(t *testing.T) {
 
 func TestWatchdogIsSilentWhileAPartIsStuck(t *testing.T) {
 	name, read := manager(t)
-	n := &notifier{socket: name, watchdog: time.Second}
+	n := &systemd.Notifier{Socket: name, Watchdog: time.Second}
 	var logged bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&logged, nil))
 
-	stuck := n.beat(errors.New("event spool: no sign of life"), false, log)
-	stuck = n.beat(errors.New("event spool: no sign of life"), stuck, log)
+	stuck := n.Beat(errors.New("event spool: no sign of life"), false, log)
+	stuck = n.Beat(errors.New("event spool: no sign of life"), stuck, log)
 	if !stuck {
 		t.Error("got not stuck, want stuck")
 	}
-	n.send("MARK=1")
+	n.Send("MARK=1")
 	if got := read(); got != "MARK=1" {
 		t.Errorf("got %q, want no word to the watchdog", got)
 	}
@@ -98,7 +100,7 @@ func TestWatchdogIsSilentWhileAPartIsStuck(t *testing.T) {
 		t.Errorf("got %d lines about it, want one:\n%s", got, logged.String())
 	}
 
-	if stuck = n.beat(nil, stuck, log); stuck {
+	if stuck = n.Beat(nil, stuck, log); stuck {
 		t.Error("got stuck, want that it goes on")
 	}
 	if got := read(); got != "WATCHDOG=1" {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/gateway"
 	"postern/dkim"
 	"postern/relay/envelope"
 	"postern/relay/upstream"
@@ -66,7 +67,7 @@ func (o *online) note(format string, args ...any) {
 
 // upstreams opens a session with each, up to the login.
 func (o *online) upstreams() {
-	c, err := upstreamConfig(o.l)
+	c, err := gateway.UpstreamConfig(o.l)
 	if err != nil {
 		o.fail("upstreams: %v", err)
 		return

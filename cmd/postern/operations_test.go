@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"postern/cmd/postern/admin"
+	"postern/cmd/postern/gateway"
 	"postern/cmd/postern/localsocket"
 	"postern/relay/envelope"
 	"postern/relay/queue"
@@ -57,7 +59,7 @@ func waitingCopies(t *testing.T, dir string) {
 
 // serving runs a gateway in this process. stop ends it, and returns what Serve
 // returned; the test's end does as well.
-func serving(t *testing.T, file string) (g *gateway, log *buffer, stop func() error) {
+func serving(t *testing.T, file string) (g *gateway.Gateway, log *buffer, stop func() error) {
 	t.Helper()
 	g, log = startGateway(t, file)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -74,7 +76,7 @@ func serving(t *testing.T, file string) (g *gateway, log *buffer, stop func() er
 		return err
 	}
 	t.Cleanup(func() { _ = stop() })
-	eventually(t, "the gateway to be up", g.admin.ready.Load)
+	eventually(t, "the gateway to be up", g.Admin.Ready.Load)
 	return g, log, stop
 }
 
@@ -96,14 +98,14 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 // TestQueueCommands asks the spool itself, and a gateway that runs.
 func TestQueueCommands(t *testing.T) {
-	for _, gateway := range []bool{false, true} {
-		t.Run(fmt.Sprintf("gateway %v", gateway), func(t *testing.T) {
+	for _, gw := range []bool{false, true} {
+		t.Run(fmt.Sprintf("gateway %v", gw), func(t *testing.T) {
 			file := writeConfig(t, "", "")
 			waitingCopies(t, filepath.Join(filepath.Dir(file), "state", "queue"))
-			if gateway { // whose upstream is away, so that what waits goes on to wait
+			if gw { // whose upstream is away, so that what waits goes on to wait
 				g, _, _ := serving(t, file)
 				eventually(t, "the first attempts", func() bool {
-					return !slices.ContainsFunc(g.queue.List(9), func(w queue.Waiting) bool { return w.Tries == 0 })
+					return !slices.ContainsFunc(g.Queue.List(9), func(w queue.Waiting) bool { return w.Tries == 0 })
 				})
 			}
 			queueCmd := func(args ...string) (int, string, string) {
@@ -140,7 +142,7 @@ func TestQueueCommands(t *testing.T) {
 			if code, stdout, _ := queueCmd("drop", "id/b"); code != 0 || stdout != "id/b dropped\n" {
 				t.Errorf("drop: got %d %q", code, stdout)
 			}
-			if gateway {
+			if gw {
 				return // which is trying what is due
 			}
 			if code, stdout, _ := queueCmd("retry", "id/c"); code != 0 || stdout != "1 due now\n" {
@@ -192,7 +194,7 @@ func TestQueueListShowsWhatIsKnownOfACopy(t *testing.T) {
 	now := time.Now()
 	asked := ""
 	answering(t, file, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = r.Method + " " + r.URL.String() + " " + r.Header.Get(adminHeader)
+		asked = r.Method + " " + r.URL.String() + " " + r.Header.Get(admin.Header)
 		_ = json.NewEncoder(w).Encode([]queue.Waiting{
 			{MessageID: "a", From: "s@example.com", Recipient: "a@example.net", Created: now.Add(-time.Hour), Tries: 3, Next: now.Add(-time.Minute),
 				Reply: "451 \"later\" " + strings.Repeat("x", 120)},
@@ -275,16 +277,16 @@ func TestRoutesOfTheQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer q.Close()
-	a := &admin{mux: http.NewServeMux()}
-	a.queueRoutes(q)
+	a := &admin.Server{Mux: http.NewServeMux()}
+	a.QueueRoutes(q)
 
 	ask := func(method, path string, header bool) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(method, path, nil)
 		if header {
-			r.Header.Set(adminHeader, "x")
+			r.Header.Set(admin.Header, "x")
 		}
 		w := httptest.NewRecorder()
-		a.mux.ServeHTTP(w, r)
+		a.Mux.ServeHTTP(w, r)
 		return w
 	}
 	for _, path := range []string{"/queue", "/queue?n=x", "/queue?n=0", "/queue?n=-1", "/queue?n=1000"} {
@@ -304,7 +306,7 @@ func TestRoutesOfTheQueue(t *testing.T) {
 		t.Errorf("a copy: got %d %v, want text that is taken for nothing else", w.Code, w.Header())
 	}
 	for _, path := range []string{"/queue/retry", "/queue/id%2Fa/retry", "/queue/id%2Fa/drop"} {
-		if w := ask(http.MethodPost, path, false); w.Code != http.StatusForbidden || w.Body.String() != adminHeader+" is missing\n" {
+		if w := ask(http.MethodPost, path, false); w.Code != http.StatusForbidden || w.Body.String() != admin.Header+" is missing\n" {
 			t.Errorf("%s without the header: got %d %q, want 403", path, w.Code, w.Body)
 		}
 	}
@@ -331,7 +333,7 @@ func TestQueueErrorsHaveTheirStatus(t *testing.T) {
 		errors.New("disk full"): http.StatusInternalServerError,
 	} {
 		w := httptest.NewRecorder()
-		queueError(w, fmt.Errorf("x: %w", err))
+		admin.QueueError(w, fmt.Errorf("x: %w", err))
 		if w.Code != want || w.Body.String() != "x: "+err.Error()+"\n" {
 			t.Errorf("%v: got %d %q, want %d", err, w.Code, w.Body, want)
 		}
@@ -343,8 +345,8 @@ func TestQueueErrorsHaveTheirStatus(t *testing.T) {
 func eventSpool(t *testing.T, file string, read int, records ...string) {
 	t.Helper()
 	s, err := spool.Open(spool.Config{
-		Dir:     eventsDir(loadConfig(t, file).Config),
-		Readers: []string{ingestReader},
+		Dir:     gateway.EventsDir(loadConfig(t, file).Config),
+		Readers: []string{gateway.IngestReader},
 		Log:     slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -355,7 +357,7 @@ func eventSpool(t *testing.T, file string, read int, records ...string) {
 			t.Fatal(err)
 		}
 	}
-	reader, err := s.Reader(ingestReader)
+	reader, err := s.Reader(gateway.IngestReader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -454,7 +456,7 @@ func TestEventsTailFollows(t *testing.T) {
 	for _, all := range []bool{false, true} {
 		t.Run(fmt.Sprintf("all %v", all), func(t *testing.T) {
 			file := writeConfig(t, "", "")
-			s, err := spool.Open(spool.Config{Dir: eventsDir(loadConfig(t, file).Config), Log: slog.New(slog.DiscardHandler)})
+			s, err := spool.Open(spool.Config{Dir: gateway.EventsDir(loadConfig(t, file).Config), Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -507,7 +509,7 @@ func TestEventsBatches(t *testing.T) {
 		t.Errorf("no ledger: got %d %q, want nothing", code, stdout)
 	}
 
-	s, err := spool.Open(spool.Config{Dir: filepath.Join(eventsDir(loadConfig(t, file).Config), "ledger"), Log: slog.New(slog.DiscardHandler)})
+	s, err := spool.Open(spool.Config{Dir: filepath.Join(gateway.EventsDir(loadConfig(t, file).Config), "ledger"), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -547,11 +549,11 @@ func TestEventsBatches(t *testing.T) {
 func TestEventsReplay(t *testing.T) {
 	click := string(storedEvent(t, event.Click, "m1"))
 	bounce := string(storedEvent(t, event.Bounce, "m2"))
-	for _, gateway := range []bool{false, true} {
-		t.Run(fmt.Sprintf("gateway %v", gateway), func(t *testing.T) {
+	for _, gw := range []bool{false, true} {
+		t.Run(fmt.Sprintf("gateway %v", gw), func(t *testing.T) {
 			file := writeConfig(t, "", "")
-			dir := eventsDir(loadConfig(t, file).Config)
-			if gateway {
+			dir := gateway.EventsDir(loadConfig(t, file).Config)
+			if gw {
 				serving(t, file)
 			}
 			records := func() (out []string) {
@@ -593,7 +595,7 @@ func TestEventsReplay(t *testing.T) {
 func TestEventsReplayWithoutASpool(t *testing.T) {
 	click := string(storedEvent(t, event.Click, "m1"))
 	file := writeConfig(t, "", "")
-	s, err := spool.Open(spool.Config{Dir: eventsDir(loadConfig(t, file).Config), Log: slog.New(slog.DiscardHandler)})
+	s, err := spool.Open(spool.Config{Dir: gateway.EventsDir(loadConfig(t, file).Config), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -611,20 +613,20 @@ func TestRouteOfEventsRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := &admin{mux: http.NewServeMux()}
-	a.eventRoutes(s)
+	a := &admin.Server{Mux: http.NewServeMux()}
+	a.EventRoutes(s)
 	post := func(header, body string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(http.MethodPost, "/events", strings.NewReader(body))
 		if header != "" {
-			r.Header.Set(adminHeader, header)
+			r.Header.Set(admin.Header, header)
 		}
 		w := httptest.NewRecorder()
-		a.mux.ServeHTTP(w, r)
+		a.Mux.ServeHTTP(w, r)
 		return w
 	}
 
 	click := string(storedEvent(t, event.Click, "m1"))
-	if w := post("", click); w.Code != http.StatusForbidden || w.Body.String() != adminHeader+" is missing\n" {
+	if w := post("", click); w.Code != http.StatusForbidden || w.Body.String() != admin.Header+" is missing\n" {
 		t.Errorf("without the header: got %d %q, want 403", w.Code, w.Body)
 	}
 	if w := post("x", "{}"); w.Code != http.StatusBadRequest || !strings.HasPrefix(w.Body.String(), "1: ") {
@@ -646,13 +648,13 @@ func TestRouteOfEventsRefuses(t *testing.T) {
 func TestReplayReadsLongLines(t *testing.T) {
 	click := string(storedEvent(t, event.Click, "m1"))
 	long := strings.Replace(click, "https://example.com/", "https://example.com/"+strings.Repeat("x", 1<<20), 1)
-	if got, err := replayLines(strings.NewReader(long)); err != nil || len(got) != 1 {
+	if got, err := admin.ReplayLines(strings.NewReader(long)); err != nil || len(got) != 1 {
 		t.Errorf("got %d lines, %v, want one", len(got), err)
 	}
-	if _, err := replayLines(strings.NewReader(strings.Repeat("x", 9<<20))); err == nil {
+	if _, err := admin.ReplayLines(strings.NewReader(strings.Repeat("x", 9<<20))); err == nil {
 		t.Error("a line of 9 MiB: got no error")
 	}
-	if got, err := replayLines(strings.NewReader("")); err != nil || got != nil {
+	if got, err := admin.ReplayLines(strings.NewReader("")); err != nil || got != nil {
 		t.Errorf("nothing: got %v, %v", got, err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/gateway"
 	"postern/dkim"
 	"postern/smtpd"
 )
@@ -275,28 +276,28 @@ IGrX2KQ5iA8T9gIhALao3CoQKS3RypcgZabMF6s7YpXUXu7gEJibq0egJ8WA
 // that gives every key a value of its own.
 func TestEveryKeyReachesItsPart(t *testing.T) {
 	g, _ := startGateway(t, writeEveryKey(t))
-	n := g.live.Load()
-	dir := filepath.Dir(g.c.File)
-	g.connections.Reports = 13 // which follows submission.max_connections
+	n := g.Live.Load()
+	dir := filepath.Dir(g.C.File)
+	g.Connections.Reports = 13 // which follows submission.max_connections
 
-	relayConfig := g.relayConfig(n, g.recorder(), dkim.NewSigner(nil))
-	webConfig, err := g.webConfig(n, g.recorder())
+	relayConfig := g.RelayConfig(n, g.Recorder(), dkim.NewSigner(nil))
+	webConfig, err := g.WebConfig(n, g.Recorder())
 	if err != nil {
 		t.Fatal(err)
 	}
-	ingestConfig, err := g.ingestConfig()
+	ingestConfig, err := g.IngestConfig()
 	if err != nil {
 		t.Fatal(err)
 	}
-	queueConfig, err := g.queueConfig()
+	queueConfig, err := g.QueueConfig()
 	if err != nil {
 		t.Fatal(err)
 	}
-	spoolConfig, err := g.eventSpoolConfig()
+	spoolConfig, err := g.EventSpoolConfig()
 	if err != nil {
 		t.Fatal(err)
 	}
-	upstreamConfig, err := upstreamConfig(g.c)
+	upstreamConfig, err := gateway.UpstreamConfig(g.C)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,32 +307,32 @@ func TestEveryKeyReachesItsPart(t *testing.T) {
 		name   string
 		config any
 	}{
-		{"submission", g.submissionConfig()},
-		{"reports", g.reportsConfig()},
+		{"submission", g.SubmissionConfig()},
+		{"reports", g.ReportsConfig()},
 		{"relay", relayConfig},
 		{"upstream", upstreamConfig},
 		{"web", webConfig},
 		{"ingest", ingestConfig},
 		{"ingest.Sink", reflect.ValueOf(ingestConfig.Sink).Elem().Interface()},
-		{"accounting", g.accountingConfig()},
+		{"accounting", g.AccountingConfig()},
 		{"queue", queueConfig},
 		{"spool", spoolConfig},
-		{"users", userEntries([]config.User{{Name: "n", Password: "p", VirtualMTA: "v", Job: "j", JobPrefix: "jp", Subaccount: 3,
+		{"users", gateway.UserEntries([]config.User{{Name: "n", Password: "p", VirtualMTA: "v", Job: "j", JobPrefix: "jp", Subaccount: 3,
 			FromDomains: []string{"f"}, Tracking: true, DKIMKey: "k"}, {Name: "m"}})},
-		{"connections", g.connections},
+		{"connections", g.Connections},
 	} {
 		describe(&b, part.name, reflect.ValueOf(part.config))
 		b.WriteString("\n")
 	}
 	compareGolden(t, "parts.golden", strings.ReplaceAll(b.String(), dir+"/", ""))
 
-	if got := g.heldBy(t); got != "" {
+	if got := heldBy(t, g); got != "" {
 		t.Error(got)
 	}
 }
 
 // heldBy says what of the parts that are shared is another than it should be.
-func (g *gateway) heldBy(t *testing.T) string {
+func heldBy(t *testing.T, g *gateway.Gateway) string {
 	t.Helper()
 	var out []string
 	note := func(ok bool, what string) {
@@ -339,13 +340,13 @@ func (g *gateway) heldBy(t *testing.T) string {
 			out = append(out, what)
 		}
 	}
-	s, r := g.submissionConfig(), g.reportsConfig()
-	note(s.Budget == g.budget, "submission has another budget than what is retried")
-	note(r.Budget != g.budget, "reports have the budget of submission")
-	q, err := g.queueConfig()
-	note(err == nil && q.Budget == g.budget, "the retry spool has another budget than submission")
-	note(s.Auth == smtpd.Authenticator(g.users), "submission asks others than the users file")
-	i, err := g.ingestConfig()
+	s, r := g.SubmissionConfig(), g.ReportsConfig()
+	note(s.Budget == g.Budget, "submission has another budget than what is retried")
+	note(r.Budget != g.Budget, "reports have the budget of submission")
+	q, err := g.QueueConfig()
+	note(err == nil && q.Budget == g.Budget, "the retry spool has another budget than submission")
+	note(s.Auth == smtpd.Authenticator(g.Users), "submission asks others than the users file")
+	i, err := g.IngestConfig()
 	note(err == nil && i.Disk == q.Disk, "two spools of one file system count its room apart")
 
 	return strings.Join(out, "\n")
@@ -355,28 +356,28 @@ func (g *gateway) heldBy(t *testing.T) string {
 func TestOtherKeysReachTheirPart(t *testing.T) {
 	file := writeConfig(t, "", "")
 	g, _ := startGateway(t, file)
-	n := g.live.Load()
-	relayConfig := g.relayConfig(n, g.recorder(), dkim.NewSigner(nil))
+	n := g.Live.Load()
+	relayConfig := g.RelayConfig(n, g.Recorder(), dkim.NewSigner(nil))
 
-	if c := g.submissionConfig(); c.NormaliseLF || !c.RequireTLS || len(c.Sources) != 0 || len(c.ProxyFrom) != 0 {
+	if c := g.SubmissionConfig(); c.NormaliseLF || !c.RequireTLS || len(c.Sources) != 0 || len(c.ProxyFrom) != 0 {
 		t.Errorf("submission: got %+v", c)
 	}
 	if !relayConfig.PowerMTA || relayConfig.QueueAlways || !relayConfig.MsysAPI || relayConfig.UnsubscribeBy != "" || relayConfig.RequireSignature {
 		t.Errorf("relay: got %+v", relayConfig)
 	}
-	if w, err := g.webConfig(n, g.recorder()); err != nil || w.TruncateIP || len(w.WellKnown) != 0 || w.Geo != nil {
+	if w, err := g.WebConfig(n, g.Recorder()); err != nil || w.TruncateIP || len(w.WellKnown) != 0 || w.Geo != nil {
 		t.Errorf("web: got %+v, %v", w, err)
 	}
-	if c, err := g.ingestConfig(); err != nil || c.HashRcpt {
+	if c, err := g.IngestConfig(); err != nil || c.HashRcpt {
 		t.Errorf("ingest: got %+v, %v", c, err)
 	}
-	if c, err := g.eventSpoolConfig(); err != nil || len(c.Readers) != 0 {
+	if c, err := g.EventSpoolConfig(); err != nil || len(c.Readers) != 0 {
 		t.Errorf("spool: got readers %v, %v, want none without uploads", c.Readers, err)
 	}
-	if g.reports != nil || g.uploader != nil || g.acme != nil {
+	if g.Reports != nil || g.Uploader != nil || g.Acme != nil {
 		t.Error("got reports, an uploader or ACME, want none of them")
 	}
-	if c, err := upstreamConfig(g.c); err != nil || c.RootCAs != nil {
+	if c, err := gateway.UpstreamConfig(g.C); err != nil || c.RootCAs != nil {
 		t.Errorf("upstream: got %+v, %v", c, err)
 	}
 }
@@ -386,7 +387,7 @@ func TestOtherKeysReachTheirPart(t *testing.T) {
 func TestSigningKeysHaveTheirTimes(t *testing.T) {
 	g, log := startGateway(t, writeEveryKey(t))
 
-	keys, err := g.signingKeys(g.c)
+	keys, err := g.SigningKeys(g.C)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -405,9 +406,9 @@ func TestSigningKeysHaveTheirTimes(t *testing.T) {
 		t.Errorf("got %s, want no word of RSA", text)
 	}
 
-	l := loadConfig(t, g.c.File)
+	l := loadConfig(t, g.C.File)
 	l.DKIM.Keys[1].KeyFile = "/nowhere"
-	if _, err := g.signingKeys(l); err == nil {
+	if _, err := g.SigningKeys(l); err == nil {
 		t.Error("a key that is missing: got no error")
 	}
 }
@@ -430,7 +431,7 @@ func TestMailboxForUnsubscribing(t *testing.T) {
 			conf.Relay.VERPDomain = c.verp
 			conf.Reports.BounceDomains = c.bounce
 			conf.Reports.FBLDomains = c.fbl
-			if got := unsubscribeMailbox(conf); got != c.want {
+			if got := gateway.UnsubscribeMailbox(conf); got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
@@ -455,7 +456,7 @@ func TestHeapBudget(t *testing.T) {
 		if c.on {
 			conf.Reports.FBLDomains = []string{"f.example"}
 		}
-		if got := heapBudget(conf); got != c.want {
+		if got := gateway.HeapBudget(conf); got != c.want {
 			t.Errorf("%+v: got %d, want %d", c, got, c.want)
 		}
 	}
@@ -463,7 +464,7 @@ func TestHeapBudget(t *testing.T) {
 
 func TestPrefixesKeepTheirOrder(t *testing.T) {
 	a, b := netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.0/24")
-	if got := prefixes([]config.Prefix{config.Prefix(a), config.Prefix(b)}); !slices.Equal(got, []netip.Prefix{a, b}) {
+	if got := gateway.Prefixes([]config.Prefix{config.Prefix(a), config.Prefix(b)}); !slices.Equal(got, []netip.Prefix{a, b}) {
 		t.Errorf("got %v", got)
 	}
 }

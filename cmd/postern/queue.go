@@ -15,6 +15,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"postern/cmd/postern/admin"
 	"postern/relay/queue"
 )
 
@@ -35,25 +36,25 @@ func (c queueAt) ask(method, path string, out io.Writer) error {
 		return err
 	}
 
-	answer, noGateway := askGateway(context.Background(), l.Config, method, path, nil)
+	answer, noGateway := admin.Ask(context.Background(), l.Config, method, path, nil)
 	if noGateway == nil {
 		defer answer.Close()
 		_, err := io.Copy(out, answer)
 		return err
 	}
-	if !errors.Is(noGateway, errNoGateway) {
+	if !errors.Is(noGateway, admin.ErrNoGateway) {
 		return noGateway
 	}
 
 	q, err := queue.Open(queue.Config{Dir: filepath.Join(l.StateDir, "queue"), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
-		return lockedOut(noGateway, err)
+		return admin.LockedOut(noGateway, err)
 	}
 	defer q.Close()
-	a := &admin{mux: http.NewServeMux()}
-	a.queueRoutes(q)
+	a := &admin.Server{Mux: http.NewServeMux()}
+	a.QueueRoutes(q)
 
-	return offline(a.mux, q, method, path, out)
+	return offline(a.Mux, q, method, path, out)
 }
 
 // offline answers from a spool that no gateway has open.
@@ -63,7 +64,7 @@ func offline(h http.Handler, q *queue.Queue, method, path string, out io.Writer)
 		return err
 	}
 
-	req.Header.Set(adminHeader, "queue")
+	req.Header.Set(admin.Header, "queue")
 	w := &memoryResponse{header: http.Header{}, status: http.StatusOK, out: out}
 
 	h.ServeHTTP(w, req)

@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/gateway"
 )
 
 type serveCmd struct {
@@ -33,12 +34,12 @@ func (c *serveCmd) Run(e *env) error {
 	}
 
 	slog.SetDefault(out.Logger()) // libraries that know no other log must not block either
-	g, err := newGateway(l, out.Logger(), level)
+	g, err := gateway.New(l, out.Logger(), level)
 	if err != nil {
 		return err
 	}
-	out.Register(g.reg)
+	out.Register(g.Reg)
 
-	boundHeap(heapBudget(l.Config))
-	return g.serveWithReload(e.ctx, hup)
+	gateway.BoundHeap(gateway.HeapBudget(l.Config))
+	return g.ServeWithReload(e.ctx, hup)
 }

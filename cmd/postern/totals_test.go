@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"postern/cmd/postern/admin"
 )
 
 // part is what a reload replaces: a counter, a vector, a histogram, a gauge.
@@ -16,14 +18,14 @@ type part struct {
 	gauge     prometheus.Gauge
 }
 
-func newPart() (*part, *collected) {
+func newPart() (*part, *admin.Collected) {
 	p := &part{
 		counter:   prometheus.NewCounter(prometheus.CounterOpts{Name: "c_total", Help: "C."}),
 		vector:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "v_total", Help: "V."}, []string{"result"}),
 		histogram: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "h", Help: "H.", Buckets: []float64{1, 10}}),
 		gauge:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "g", Help: "G."}),
 	}
-	c := &collected{}
+	c := &admin.Collected{}
 	c.MustRegister(p.counter, p.vector, p.histogram, p.gauge)
 	return p, c
 }
@@ -66,25 +68,25 @@ func values(t *testing.T, reg *prometheus.Registry) map[string]float64 {
 }
 
 func TestCountersSurviveReloads(t *testing.T) {
-	sums := &totals{}
+	sums := &admin.Totals{}
 	reg := prometheus.NewPedanticRegistry()
 	reg.MustRegister(sums)
 	now := time.Now()
 
 	first, c := newPart()
-	sums.use(c, now)
+	sums.Use(c, now)
 	first.count("accepted")
 	first.gauge.Set(7)
 
 	second, c := newPart()
-	sums.use(c, now.Add(time.Minute))
+	sums.Use(c, now.Add(time.Minute))
 	second.count("accepted")
 	second.count("refused")
 	second.gauge.Set(3)
 	first.count("accepted") // by a message that began before the reload
 
 	third, c := newPart()
-	sums.use(c, now.Add(2*time.Minute))
+	sums.Use(c, now.Add(2*time.Minute))
 	third.count("accepted")
 	first.count("accepted") // and one that takes long
 
@@ -101,8 +103,8 @@ func TestCountersSurviveReloads(t *testing.T) {
 
 	// Long after, what was replaced is a sum and no more.
 	_, c = newPart()
-	sums.use(c, now.Add(2*time.Minute+countsFor))
-	if got := len(sums.retired); got != 1 {
+	sums.Use(c, now.Add(2*time.Minute+admin.CountsFor))
+	if got := len(sums.Retired); got != 1 {
 		t.Errorf("got %d generations that still count, want the last alone", got)
 	}
 	compare(t, values(t, reg), want)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"postern/cmd/postern/admin"
 	"postern/dkim"
 )
 
@@ -28,7 +29,7 @@ func (versionFlag) BeforeReset(app *kong.Kong) error {
 }
 
 func printVersion(out io.Writer) {
-	b := readBuild()
+	b := admin.ReadBuild()
 	fmt.Fprintf(out, "postern %s\ncommit %s\n%s %s/%s\nRSA: %s\n",
-		b.version, b.commit, runtime.Version(), runtime.GOOS, runtime.GOARCH, dkim.RSAImplementation(dkim.RSAAuto))
+		b.Version, b.Commit, runtime.Version(), runtime.GOOS, runtime.GOARCH, dkim.RSAImplementation(dkim.RSAAuto))
 }
