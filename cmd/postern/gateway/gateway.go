@@ -275,13 +275,13 @@ type runner func(what string, f func() error)
 // serveFront starts what takes things in, and ends first.
 func (g *Gateway) ServeFront(ctx context.Context, run runner) {
 	for _, l := range g.Submission {
-		run("submission", func() error { return g.Smtp.Serve(ctx, l, false) })
+		run("submission", func() error { return g.Smtp.Serve(ctx, l) })
 	}
 	for _, l := range g.SubmissionTLS {
-		run("submission", func() error { return g.Smtp.Serve(ctx, l, true) })
+		run("submission", func() error { return g.Smtp.ServeTLS(ctx, l) })
 	}
 	for _, l := range g.Port25 {
-		run("reports", func() error { return g.Reports.Serve(ctx, l, false) })
+		run("reports", func() error { return g.Reports.Serve(ctx, l) })
 	}
 	for _, l := range g.Web {
 		run("tracker", func() error { return ServeHTTP(ctx, g.tracker, g.TrackerListener(l), g.C.ShutdownGrace.Std) })
