@@ -38,7 +38,7 @@ func (c *serveCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	out.Register(g.Reg)
+	out.Register(g.Registry())
 
 	gateway.BoundHeap(gateway.HeapBudget(l.Config))
 	return g.ServeWithReload(e.ctx, hup)

@@ -29,7 +29,7 @@ type Server struct {
 // same, "" where nothing is.
 type mailCheck func(context.Context) (note string, err error)
 
-const ReadyTimeout = 5 * time.Second
+const readyTimeout = 5 * time.Second
 
 // New returns a Server without the routes of queue and events. check and alive
 // are asked by the health pages.
@@ -42,8 +42,8 @@ func New(reg *prometheus.Registry, check mailCheck, alive func() error) *Server 
 	}
 	for _, mux := range []*http.ServeMux{a.Mux, a.Open} {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
-		mux.HandleFunc("GET "+HealthPath, a.healthz)
-		mux.HandleFunc("GET "+ReadyPath, a.readyz)
+		mux.HandleFunc("GET "+healthPath, a.healthz)
+		mux.HandleFunc("GET "+readyPath, a.readyz)
 	}
 	a.Mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	a.Mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
@@ -73,7 +73,7 @@ func (a *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	ctx, cancel := context.WithTimeout(r.Context(), ReadyTimeout)
+	ctx, cancel := context.WithTimeout(r.Context(), readyTimeout)
 	defer cancel()
 	note, err := a.check(ctx)
 	if err != nil {

@@ -27,12 +27,15 @@ func NewBuildInfo() prometheus.Collector {
 	return g
 }
 
-// build is what this program was built from.
-type build struct{ Version, Commit string }
+// Build is what a program was built from: its version and the commit.
+type Build struct {
+	Version string
+	Commit  string
+}
 
 // ReadBuild returns what this program was built from.
-func ReadBuild() build {
-	out := build{Version: "devel", Commit: "unknown"}
+func ReadBuild() Build {
+	out := Build{Version: "devel", Commit: "unknown"}
 	b, ok := debug.ReadBuildInfo()
 	if !ok {
 		return out

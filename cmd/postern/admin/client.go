@@ -18,7 +18,7 @@ import (
 var ErrNoGateway = errors.New("no gateway answers on admin.socket")
 
 // commandTimeout is how long a gateway may take to answer a command.
-const CommandTimeout = time.Minute
+const commandTimeout = time.Minute
 
 // Ask sends a command's request to the gateway that runs, and returns
 // the body of its answer. The error is ErrNoGateway where none runs.
@@ -39,9 +39,9 @@ func Ask(ctx context.Context, c *config.Config, method, path string, body io.Rea
 			return localsocket.Dial(ctx, c.Admin.Socket)
 		},
 	}
-	res, err := (&http.Client{Transport: transport, Timeout: CommandTimeout}).Do(req)
+	res, err := (&http.Client{Transport: transport, Timeout: commandTimeout}).Do(req)
 	if err != nil {
-		return nil, ExplainSocket(c, err)
+		return nil, explainSocket(c, err)
 	}
 
 	if res.StatusCode != http.StatusOK {
@@ -54,7 +54,7 @@ func Ask(ctx context.Context, c *config.Config, method, path string, body io.Rea
 }
 
 // explainSocket says what to do about an error of the socket.
-func ExplainSocket(c *config.Config, err error) error {
+func explainSocket(c *config.Config, err error) error {
 	switch {
 	case localsocket.NobodyListens(err):
 		return fmt.Errorf("%w: %s", ErrNoGateway, c.Admin.Socket)
@@ -63,7 +63,8 @@ func ExplainSocket(c *config.Config, err error) error {
 			"[admin] socket_group names a group that may use it too", c.Admin.Socket)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("permission denied: %s is for the gateway's user, root and members of group %s "+
-			"(usermod -aG %s USER)", c.Admin.Socket, c.Admin.SocketGroup, c.Admin.SocketGroup)
+			"(usermod -aG %s USER)",
+			c.Admin.Socket, c.Admin.SocketGroup, c.Admin.SocketGroup)
 	}
 
 	return fmt.Errorf("admin.socket: %w", err)

@@ -16,14 +16,14 @@ import (
 
 // replayChunk is how many bytes of events are appended at once: other appends
 // wait for no more than that.
-const ReplayChunk = 1 << 20
+const replayChunk = 1 << 20
 
 // InChunks gives lines to f, a chunk at a time, and returns how many it took.
 func InChunks(lines [][]byte, f func([][]byte) error) (int, error) {
 	done := 0
 	for done < len(lines) {
 		end, size := done, 0
-		for end < len(lines) && (end == done || size+len(lines[end]) <= ReplayChunk) {
+		for end < len(lines) && (end == done || size+len(lines[end]) <= replayChunk) {
 			size += len(lines[end])
 			end++
 		}

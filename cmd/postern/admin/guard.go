@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	HealthPath = "/healthz"
-	ReadyPath  = "/readyz"
+	healthPath = "/healthz"
+	readyPath  = "/readyz"
 )
 
 // hostGuard passes on the requests to the admin listener that name it by a
@@ -26,7 +26,7 @@ type hostGuard struct {
 
 // NewHostGuard returns a handler that passes on requests for a host of the
 // configuration.
-func NewHostGuard(next http.Handler, c *config.Config) *hostGuard {
+func NewHostGuard(next http.Handler, c *config.Config) http.Handler {
 	g := &hostGuard{next: next, hosts: map[string]bool{"localhost": true}}
 	g.hosts[plainHost(string(c.Hostname))] = true
 	for _, h := range c.Admin.Hosts {
@@ -40,7 +40,7 @@ func NewHostGuard(next http.Handler, c *config.Config) *hostGuard {
 // section 15.5.20), 403 for an Origin that is another. Probes of load balancers
 // send any Host or none, and learn nothing but whether this runs.
 func (g *hostGuard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	probe := r.URL.Path == HealthPath || r.URL.Path == ReadyPath
+	probe := r.URL.Path == healthPath || r.URL.Path == readyPath
 	if !probe && !g.knows(r.Host) {
 		http.Error(w, fmt.Sprintf("%q is not a name of this listener; [admin] hosts takes more of them", r.Host),
 			http.StatusMisdirectedRequest)

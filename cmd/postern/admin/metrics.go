@@ -14,13 +14,13 @@ import (
 type backlogMetrics struct {
 	spool   *spool.Spool
 	readers []string
-	Now     func() time.Time
+	now     func() time.Time
 
 	events, bytes, oldest *prometheus.Desc
 }
 
 // NewBacklogMetrics returns metrics of what waits for readers of a spool.
-func NewBacklogMetrics(s *spool.Spool, readers []string) *backlogMetrics {
+func NewBacklogMetrics(s *spool.Spool, readers []string) prometheus.Collector {
 	desc := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("postern_spool_"+name, help, []string{"reader"}, nil)
 	}
@@ -28,7 +28,7 @@ func NewBacklogMetrics(s *spool.Spool, readers []string) *backlogMetrics {
 	return &backlogMetrics{
 		spool:   s,
 		readers: readers,
-		Now:     time.Now,
+		now:     time.Now,
 		events:  desc("waiting_events", "Events that the reader has not passed yet."),
 		bytes:   desc("waiting_bytes", "Bytes of the events that the reader has not passed yet."),
 		oldest:  desc("waiting_oldest_seconds", "Age of the oldest event that the reader has not passed yet; 0: none waits."),
@@ -53,7 +53,7 @@ func (m *backlogMetrics) Collect(out chan<- prometheus.Metric) {
 
 		age := 0.0
 		if ev, err := event.Decode(b.Oldest); err == nil && b.Oldest != nil {
-			age = max(0, m.Now().Sub(ev.Timestamp.Time).Seconds())
+			age = max(0, m.now().Sub(ev.Timestamp.Time).Seconds())
 		}
 		gauge := func(d *prometheus.Desc, v float64) {
 			out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, reader)

@@ -24,7 +24,7 @@ func (a *Server) QueueRoutes(q *queue.Queue) {
 	a.Mux.HandleFunc("GET /queue/{id}", func(w http.ResponseWriter, r *http.Request) {
 		msg, err := q.Show(r.PathValue("id"))
 		if err != nil {
-			QueueError(w, err)
+			queueError(w, err)
 			return
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -39,7 +39,7 @@ func (a *Server) QueueRoutes(q *queue.Queue) {
 			}
 			said, err := f(r.PathValue("id"))
 			if err != nil {
-				QueueError(w, err)
+				queueError(w, err)
 				return
 			}
 			fmt.Fprintln(w, said)
@@ -51,15 +51,16 @@ func (a *Server) QueueRoutes(q *queue.Queue) {
 	}
 	a.Mux.HandleFunc("POST /queue/retry", change(retry))
 	a.Mux.HandleFunc("POST /queue/{id}/retry", change(retry))
-	drop := func(id string) (string, error) { return id + " dropped", q.Drop(id) }
-	a.Mux.HandleFunc("POST /queue/{id}/drop", change(drop))
+	a.Mux.HandleFunc("POST /queue/{id}/drop", change(func(id string) (string, error) {
+		return id + " dropped", q.Drop(id)
+	}))
 }
 
 // Header has to be in requests that change something. A web page of another
 // origin cannot send it.
 const Header = "X-Postern-Admin"
 
-func QueueError(w http.ResponseWriter, err error) {
+func queueError(w http.ResponseWriter, err error) {
 	status := http.StatusInternalServerError
 	switch {
 	case errors.Is(err, queue.ErrUnknown):

@@ -20,7 +20,7 @@ import (
 type Totals struct {
 	mu      sync.Mutex
 	current *Collected
-	Retired []generation   // what messages may still be under way in
+	retired []generation   // what messages may still be under way in
 	sums    map[string]sum // of all before
 }
 
@@ -32,12 +32,12 @@ type generation struct {
 
 // countsFor is how long something counts after it was replaced: longer than
 // any message takes.
-const CountsFor = time.Hour
+const countsFor = time.Hour
 
 // sum is a metric with its values so far.
 type sum struct {
 	desc  *prometheus.Desc
-	Value *dto.Metric
+	value *dto.Metric
 }
 
 // Describe implements prometheus.Collector. Which metrics there are changes
@@ -51,11 +51,11 @@ func (t *Totals) Collect(out chan<- prometheus.Metric) {
 
 	all := t.past()
 	if t.current != nil {
-		addAll(all, t.current.List, false)
+		addAll(all, t.current.list, false)
 	}
 
 	for _, key := range slices.Sorted(maps.Keys(all)) {
-		out <- Total(all[key])
+		out <- total(all[key])
 	}
 }
 
@@ -64,7 +64,7 @@ func (t *Totals) Collect(out chan<- prometheus.Metric) {
 func (t *Totals) past() map[string]sum {
 	all := make(map[string]sum, len(t.sums))
 	maps.Copy(all, t.sums)
-	for _, g := range t.Retired {
+	for _, g := range t.retired {
 		addAll(all, g.list, true)
 	}
 
@@ -77,8 +77,8 @@ func (t *Totals) Use(next *Collected, now time.Time) {
 	defer t.mu.Unlock()
 
 	var counting []generation
-	for _, g := range t.Retired {
-		if now.Sub(g.ended) < CountsFor {
+	for _, g := range t.retired {
+		if now.Sub(g.ended) < countsFor {
 			counting = append(counting, g)
 			continue
 		}
@@ -91,22 +91,22 @@ func (t *Totals) Use(next *Collected, now time.Time) {
 	if t.current != nil {
 		counting = append(counting, generation{
 			ended: now,
-			list:  slices.DeleteFunc(slices.Clone(t.current.List), isGauge),
+			list:  slices.DeleteFunc(slices.Clone(t.current.list), isGauge),
 		})
 	}
-	t.Retired = counting
+	t.retired = counting
 	t.current = next
 }
 
 // total is a sum as a metric.
-type Total sum
+type total sum
 
 // Desc implements prometheus.Metric.
-func (t Total) Desc() *prometheus.Desc { return t.desc }
+func (t total) Desc() *prometheus.Desc { return t.desc }
 
 // Write implements prometheus.Metric.
-func (t Total) Write(m *dto.Metric) error {
-	v := t.Value
+func (t total) Write(m *dto.Metric) error {
+	v := t.value
 	m.Label = v.Label
 	m.Counter = v.Counter
 	m.Gauge = v.Gauge
@@ -130,9 +130,9 @@ func addAll(sums map[string]sum, list []prometheus.Collector, counters bool) {
 
 		key := keyOf(m.Desc(), &value)
 		if old, ok := sums[key]; ok {
-			AddTo(&value, old.Value)
+			addTo(&value, old.value)
 		}
-		sums[key] = sum{desc: m.Desc(), Value: &value}
+		sums[key] = sum{desc: m.Desc(), value: &value}
 	}
 }
 
@@ -173,37 +173,37 @@ func keyOf(d *prometheus.Desc, m *dto.Metric) string {
 
 // addTo adds an older value of a counter or a histogram to a newer one. The
 // buckets of a histogram do not change while the process runs.
-func AddTo(now, old *dto.Metric) {
+func addTo(now, old *dto.Metric) {
 	if now.Counter != nil && old.Counter != nil {
-		now.Counter.Value = Pointer(now.Counter.GetValue() + old.Counter.GetValue())
+		now.Counter.Value = pointer(now.Counter.GetValue() + old.Counter.GetValue())
 	}
 
 	h, o := now.Histogram, old.Histogram
 	if h == nil || o == nil {
 		return
 	}
-	h.SampleCount = Pointer(h.GetSampleCount() + o.GetSampleCount())
-	h.SampleSum = Pointer(h.GetSampleSum() + o.GetSampleSum())
+	h.SampleCount = pointer(h.GetSampleCount() + o.GetSampleCount())
+	h.SampleSum = pointer(h.GetSampleSum() + o.GetSampleSum())
 	for i, b := range h.Bucket {
 		if i < len(o.Bucket) {
-			b.CumulativeCount = Pointer(b.GetCumulativeCount() + o.Bucket[i].GetCumulativeCount())
+			b.CumulativeCount = pointer(b.GetCumulativeCount() + o.Bucket[i].GetCumulativeCount())
 		}
 	}
 }
 
-func Pointer[T any](v T) *T { return &v }
+func pointer[T any](v T) *T { return &v }
 
 // Collected takes metrics that are exported once their owner goes live.
-type Collected struct{ List []prometheus.Collector }
+type Collected struct{ list []prometheus.Collector }
 
 // Register implements prometheus.Registerer.
 func (c *Collected) Register(m prometheus.Collector) error {
-	c.List = append(c.List, m)
+	c.list = append(c.list, m)
 	return nil
 }
 
 // MustRegister implements prometheus.Registerer.
-func (c *Collected) MustRegister(ms ...prometheus.Collector) { c.List = append(c.List, ms...) }
+func (c *Collected) MustRegister(ms ...prometheus.Collector) { c.list = append(c.list, ms...) }
 
 // Unregister implements prometheus.Registerer. It does nothing.
 func (c *Collected) Unregister(prometheus.Collector) bool { return false }

@@ -14,14 +14,14 @@ func (g *Gateway) limitConnections() error {
 		return err
 	}
 
-	c, problems := g.C.Connections(limit)
+	c, problems := g.cfg.Connections(limit)
 	if fatal := problems.Fatal(); len(fatal) > 0 {
 		return fatal
 	}
 	for _, p := range problems {
 		g.log.Warn("fewer connections than configured", "problem", p.Error())
 	}
-	g.Connections = c
+	g.connections = c
 
 	limits := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "postern_connections_limit",
@@ -30,20 +30,20 @@ func (g *Gateway) limitConnections() error {
 	limits.WithLabelValues("submission").Set(float64(c.Submission))
 	limits.WithLabelValues("reports").Set(float64(c.Reports))
 	limits.WithLabelValues("tracker").Set(float64(c.Tracker))
-	g.Reg.MustRegister(limits)
+	g.reg.MustRegister(limits)
 	return nil
 }
 
 // checkDescriptors warns where a reload wants more connections upstream than
 // were left for them at the start.
-func (g *Gateway) CheckDescriptors(l *config.Loaded) {
+func (g *Gateway) checkDescriptors(l *config.Loaded) {
 	limit, err := config.DescriptorLimit()
 	if err != nil {
 		return
 	}
 
 	c, _ := l.Connections(limit)
-	if c.Submission < g.Connections.Submission || c.Reports < g.Connections.Reports || c.Tracker < g.Connections.Tracker {
+	if c.Submission < g.connections.Submission || c.Reports < g.connections.Reports || c.Tracker < g.connections.Tracker {
 		g.log.Warn("relay.max_connections leaves too few descriptors for the connections of clients, "+
 			"whose limits change at the next start", "open_files", limit)
 	}

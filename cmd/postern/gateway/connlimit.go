@@ -7,14 +7,14 @@ import (
 
 // connectionLimit bounds the connections of several listeners together. What
 // is beyond waits in the kernel's queue, where it costs no descriptor.
-type connectionLimit struct{ Free chan struct{} }
+type connectionLimit struct{ free chan struct{} }
 
-func NewConnectionLimit(n int) *connectionLimit {
-	return &connectionLimit{Free: make(chan struct{}, n)}
+func newConnectionLimit(n int) *connectionLimit {
+	return &connectionLimit{free: make(chan struct{}, n)}
 }
 
 // listener returns l with the limit.
-func (c *connectionLimit) Listener(l net.Listener) net.Listener {
+func (c *connectionLimit) listener(l net.Listener) net.Listener {
 	return &limitedListener{
 		Listener: l,
 		limit:    c,
@@ -32,14 +32,14 @@ type limitedListener struct {
 // Accept implements net.Listener.
 func (l *limitedListener) Accept() (net.Conn, error) {
 	select {
-	case l.limit.Free <- struct{}{}:
+	case l.limit.free <- struct{}{}:
 	case <-l.closed:
 		return nil, net.ErrClosed
 	}
 
 	c, err := l.Listener.Accept()
 	if err != nil {
-		<-l.limit.Free
+		<-l.limit.free
 		return nil, err
 	}
 
@@ -61,6 +61,6 @@ type limitedConn struct {
 // Close implements net.Conn.
 func (c *limitedConn) Close() error {
 	err := c.Conn.Close()
-	c.once.Do(func() { <-c.limit.Free })
+	c.once.Do(func() { <-c.limit.free })
 	return err
 }

@@ -1,68 +1,45 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
+	"time"
 
-	"postern/cmd/postern/config"
 	"postern/cmd/postern/health"
 	"postern/cmd/postern/systemd"
 )
 
-// binding is an address of the configuration, and where its listeners go.
-type Binding struct {
-	Key  string
-	Addr string
-	into *[]net.Listener
-	Room *connectionLimit // nil: what accepts limits by itself
+// binding is an address of the configuration, and what serves it.
+type binding struct {
+	key   string // of the configuration
+	addr  string
+	name  string // of the component
+	stage stage
+	room  *connectionLimit // nil: what serves limits connections by itself
+	serve func(ctx context.Context, l net.Listener) error
 }
 
-// bindings are all addresses that this gateway listens on.
-func (g *Gateway) Bindings() []Binding {
-	var out []Binding
-	add := func(key string, into *[]net.Listener, room *connectionLimit, addrs ...config.Addr) {
-		for _, a := range addrs {
-			out = append(out, Binding{Key: key, Addr: string(a), into: into, Room: room})
-		}
-	}
+// bind adds an address to listen on.
+func (g *Gateway) bind(b binding) { g.bindings = append(g.bindings, b) }
 
-	if g.Smtp != nil {
-		add("submission.listen", &g.Submission, nil, g.C.Submission.Listen...)
-		add("submission.listen_tls", &g.SubmissionTLS, nil, g.C.Submission.ListenTLS...)
-	}
-	if g.Reports != nil {
-		add("reports.listen", &g.Port25, nil, g.C.Reports.Listen...)
-	}
-	add("tracking.web.listen", &g.Web, NewConnectionLimit(g.Connections.Tracker), g.C.Tracking.Web.Listen...)
-	if a := g.C.Certs.ACMEHTTPListen; g.Acme != nil && g.OwnACME(a) {
-		add("certs.acme_http_listen", &g.AcmeHTTP, NewConnectionLimit(config.ACMEConnections), config.Addr(a))
-	}
-	if a := g.C.Certs.ACMETLSListen; g.Acme != nil && g.OwnACME(a) {
-		add("certs.acme_tls_listen", &g.AcmeTLS, NewConnectionLimit(config.ACMEConnections), config.Addr(a))
-	}
-	if a := g.C.Admin.Listen; a != "" {
-		add("admin.listen", &g.AdminListeners, NewConnectionLimit(config.AdminConnections), config.Addr(a))
-	}
-
-	return out
-}
-
-// listen opens every listener, or none.
+// listen opens every listener, or none: inherited ones first, then Unix
+// sockets, then all others.
 func (g *Gateway) listen() error {
 	given := systemd.InheritListeners()
-	all := g.Bindings()
 
-	var open []Binding
+	var open []binding
 	var errs []error
-	for _, b := range all {
-		taken, served, err := given.Take(b.Key, b.Addr)
+	for _, b := range g.bindings {
+		taken, served, err := given.Take(b.key, b.addr)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", b.Key, err))
+			errs = append(errs, named(b.key, err))
 		}
 		for _, l := range taken {
-			g.use(b, l)
+			g.serveOn(b, l)
 		}
 		if err == nil && !served {
 			open = append(open, b)
@@ -78,34 +55,36 @@ func (g *Gateway) listen() error {
 		errs = append(errs, err)
 	}
 	for _, b := range open {
-		l, err := net.Listen(b.Network(all, given), b.Addr)
+		l, err := net.Listen(b.network(g.bindings, given), b.addr)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", b.Key, err))
+			errs = append(errs, fmt.Errorf("%s: %w", b.key, err))
 			continue
 		}
-		g.use(b, l)
+		g.serveOn(b, l)
 	}
 
 	return errors.Join(errs...)
 }
 
-// use notes a listener that is open, and watches whether it is served.
-func (g *Gateway) use(b Binding, l net.Listener) {
-	g.Listeners = append(g.Listeners, l)
-	if b.Room != nil {
-		l = b.Room.Listener(l)
+// serveOn adds the component that serves an open listener, and watches whether
+// it does.
+func (g *Gateway) serveOn(b binding, l net.Listener) {
+	g.listeners = append(g.listeners, l)
+	g.addrs[b.key] = append(g.addrs[b.key], l.Addr())
+	if b.room != nil {
+		l = b.room.listener(l)
 	}
 
 	watched := health.NewListener(l)
-	g.Health.Watch(b.Key+" "+l.Addr().String(), watched, AcceptBound)
-	*b.into = append(*b.into, watched)
+	g.health.Watch(b.key+" "+l.Addr().String(), watched, acceptBound)
+	g.add(b.stage, b.name, func(ctx context.Context) error { return b.serve(ctx, watched) })
 }
 
 // network returns what to listen on for an address: the family of a literal
 // one, so that 0.0.0.0 is IPv4 alone. [::] is both families, or IPv6 alone
 // where an IPv4 address of the same port is listened on by itself.
-func (b Binding) Network(all []Binding, given *systemd.Inherited) string {
-	ip, port, ok := literal(b.Addr)
+func (b binding) network(all []binding, given *systemd.Inherited) string {
+	ip, port, ok := literal(b.addr)
 	switch {
 	case !ok:
 		return "tcp"
@@ -119,7 +98,7 @@ func (b Binding) Network(all []Binding, given *systemd.Inherited) string {
 		return "tcp6"
 	}
 	for _, o := range all {
-		other, otherPort, ok := literal(o.Addr)
+		other, otherPort, ok := literal(o.addr)
 		if ok && other.Is4() && otherPort == port && port != "0" {
 			return "tcp6"
 		}
@@ -143,12 +122,27 @@ func literal(addr string) (ip netip.Addr, port string, ok bool) {
 	return ip.Unmap(), port, err == nil
 }
 
-func Addrs(ls []net.Listener) []string {
-	var out []string
-	for _, l := range ls {
-		if l != nil {
-			out = append(out, l.Addr().String())
+// serveHTTP serves until ctx ends, then lets requests finish for as long as
+// grace says at that time.
+func serveHTTP(ctx context.Context, s *http.Server, l net.Listener, grace func() time.Duration) error {
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+
+		bounded, cancel := context.WithTimeout(context.Background(), grace())
+		defer cancel()
+		if s.Shutdown(bounded) != nil {
+			s.Close()
 		}
+	})
+
+	err := s.Serve(l)
+	if !stop() {
+		<-stopped
 	}
-	return out
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+
+	return err
 }

@@ -2,8 +2,6 @@ package gateway
 
 import (
 	"context"
-	"fmt"
-	"reflect"
 	"time"
 
 	"postern/cmd/postern/health"
@@ -11,47 +9,62 @@ import (
 
 // How old the last sign of life of a part may be.
 const (
-	DiskBound   = 2 * time.Minute // an append, with its fsync
-	AcceptBound = time.Minute     // from one connection to the next Accept
-	RoundBound  = 5 * time.Minute // a round of what looks after things now and then
+	diskBound   = 2 * time.Minute // an append, with its fsync
+	acceptBound = time.Minute     // from one connection to the next Accept
+	roundBound  = 5 * time.Minute // a round of what looks after things now and then
 )
 
-// watchHealth names the parts that have to show signs of life; the listeners
-// are added when they are opened. Parts that say so themselves are asked.
-func (g *Gateway) watchHealth() {
-	g.Health.Watch("event spool", &g.Appends, DiskBound)
-	g.Health.Watch("retry spool", &g.Puts, DiskBound)
-	g.Health.Watch("cursor of uploads", &g.Commits, DiskBound)
-	g.Health.Watch("files and upstreams", &g.Rounds, RoundBound)
+// readiness returns an error where a part cannot take mail now, and a note of
+// what is wrong where it can all the same.
+type readiness func(ctx context.Context) (note string, err error)
 
-	own := map[string]any{
-		"event spool writer":  g.Spool,
-		"retry spool's queue": g.Queue,
-		"uploader":            g.Uploader,
-	}
-	for name, part := range own {
-		if p, ok := part.(health.Part); ok && !reflect.ValueOf(part).IsNil() {
-			g.Health.Watch(name, p, RoundBound)
+// acceptsMail asks every part whether mail can be taken.
+func (g *Gateway) acceptsMail(ctx context.Context) (note string, err error) {
+	for _, r := range g.readiness {
+		n, err := r(ctx)
+		if err != nil {
+			return "", err
+		}
+		if n != "" {
+			note = n
 		}
 	}
+
+	return note, nil
 }
 
-// acceptsMail implements mailCheck: there is room for mail on the disk, and an
-// upstream, or the queue that takes all mail in its place.
-func (g *Gateway) AcceptsMail(ctx context.Context) (note string, err error) {
-	if err := g.Spool.Err(); err != nil {
-		return "", fmt.Errorf("event spool: %w", err)
-	}
-	if g.Queue != nil {
-		if err := g.Queue.Err(); err != nil {
-			return "", fmt.Errorf("retry spool: %w", err)
+// watchEvery is how often files and upstreams are looked at.
+const watchEvery = 5 * time.Second
+
+// everyRound adds what is done in every round of looking after things.
+func (g *Gateway) everyRound(f func(ctx context.Context)) { g.rounds = append(g.rounds, f) }
+
+// addRounds adds the component that looks after files in rounds.
+func (g *Gateway) addRounds() {
+	g.add(carryOn, "files", g.newRounds(g.rounds...))
+}
+
+// newRounds returns a Serve function that calls each f now and then.
+func (g *Gateway) newRounds(fs ...func(ctx context.Context)) func(ctx context.Context) error {
+	work := &health.Work{}
+	g.health.Watch("files and upstreams", work, roundBound)
+
+	return func(ctx context.Context) error {
+		tick := time.NewTicker(watchEvery)
+		defer tick.Stop()
+
+		for {
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+				return nil
+			}
+
+			end := work.Begin()
+			for _, f := range fs {
+				f(ctx)
+			}
+			end()
 		}
 	}
-
-	err = g.Reachable(ctx)
-	if err != nil && g.Live.Load().C.Relay.Queue == "always" {
-		return "mail is queued, and cannot be handed on: " + err.Error(), nil
-	}
-
-	return "", err
 }

@@ -1,98 +1,160 @@
 package gateway
 
 import (
+	"context"
 	"crypto/tls"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 
 	"postern/cmd/postern/admin"
 	"postern/cmd/postern/config"
 	"postern/tracking/web"
 )
 
-// trackerHandler serves the tracker of the configuration in use, and answers
-// ACME's challenges.
-func (g *Gateway) TrackerHandler() http.Handler {
-	tracker := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		g.Live.Load().Web.ServeHTTP(w, r)
-	})
-	if g.Acme != nil {
-		return g.Acme.HTTPHandler(tracker)
-	}
+// tracker serves the tracked links.
+type tracker struct {
+	events *events
+	state  *web.State
+	log    *slog.Logger
 
-	return tracker
+	live atomic.Pointer[trackerGeneration]
 }
 
-// newWeb makes the tracker's side of a configuration.
-func (g *Gateway) newWeb(n *live, rec Recorder) (http.Handler, error) {
-	c, err := g.WebConfig(n, rec)
+// trackerGeneration is the tracker's side of a configuration.
+type trackerGeneration struct {
+	handler http.Handler
+	geo     *web.Geo // nil: without places
+}
+
+// addTracker adds the tracker and its listeners.
+func (g *Gateway) addTracker(ev *events, certs *certificates) error {
+	t := &tracker{
+		events: ev,
+		state:  web.NewState(),
+		log:    g.log,
+	}
+	g.reloadables = append(g.reloadables, t)
+	g.everyRound(t.refreshGeo)
+	g.add(carryOn, "tracker's state", func(ctx context.Context) error { return t.state.Serve(ctx, g.log) })
+
+	var handler http.Handler = t
+	if certs != nil {
+		handler = certs.answerChallenges(handler)
+	}
+	server := web.NewServer(handler, g.log)
+	room := newConnectionLimit(g.connections.Tracker)
+	for _, a := range g.cfg.Tracking.Web.Listen {
+		g.bind(binding{
+			key:  "tracking.web.listen",
+			addr: string(a),
+			name: "tracker",
+			room: room,
+			serve: func(ctx context.Context, l net.Listener) error {
+				return serveHTTP(ctx, server, g.trackerListener(l, certs), g.cfg.ShutdownGrace.Std)
+			},
+		})
+	}
+
+	return nil
+}
+
+// trackerListener adds PROXY headers and TLS to a listener, where they are
+// configured.
+func (g *Gateway) trackerListener(l net.Listener, certs *certificates) net.Listener {
+	if from := prefixes(g.cfg.Tracking.Web.TrustedProxies); len(from) > 0 {
+		l = web.Proxied(l, from)
+	}
+	if g.cfg.Tracking.Web.TLS {
+		l = tls.NewListener(l, certs.store.Config(true))
+	}
+
+	return l
+}
+
+// ServeHTTP implements http.Handler with the configuration in use.
+func (t *tracker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	t.live.Load().handler.ServeHTTP(w, r)
+}
+
+// refreshGeo reads the MaxMind database again where it has changed.
+func (t *tracker) refreshGeo(context.Context) {
+	if n := t.live.Load(); n.geo != nil {
+		n.geo.Refresh()
+	}
+}
+
+// prepare implements reloadable.
+func (t *tracker) prepare(next *generation) (change, error) {
+	cfg, err := t.webConfig(next)
 	if err != nil {
-		return nil, err
+		return change{}, err
 	}
 
-	n.geo = c.Geo
-	return web.New(c), nil
+	n := &trackerGeneration{handler: web.New(cfg), geo: cfg.Geo}
+	return change{use: func() { t.live.Store(n) }}, nil
 }
 
-// webConfig is [tracking] for the tracker.
-func (g *Gateway) WebConfig(n *live, rec Recorder) (web.Config, error) {
-	t := n.C.Tracking
-	c := web.Config{
-		Keys:           n.Keys,
-		Events:         rec,
-		IDs:            g.ids,
-		Expiry:         t.LinkExpiry.Std(),
-		ExpiredURL:     string(t.Web.ExpiredURL),
-		Sites:          t.Sites(),
-		TrustedProxies: Prefixes(t.Web.TrustedProxies),
-		State:          g.webState,
-		TruncateIP:     t.Web.IPPrivacy == "truncate",
-		WellKnown:      map[string][]byte{},
-		Log:            g.log,
-		Metrics:        n.metrics,
+func (t *tracker) webConfig(next *generation) (web.Config, error) {
+	c := next.cfg.Tracking
+	wellKnown, err := readWellKnown(c.Web)
+	if err != nil {
+		return web.Config{}, err
+	}
 
+	var geo *web.Geo
+	if c.Web.GeoIPDB != "" {
+		if geo, err = web.OpenGeo(c.Web.GeoIPDB, t.log); err != nil {
+			return web.Config{}, err
+		}
+	}
+
+	return web.Config{
+		Keys:            next.keys,
+		Events:          t.events.log,
+		IDs:             t.events.ids,
+		Expiry:          c.LinkExpiry.Std(),
+		ExpiredURL:      string(c.Web.ExpiredURL),
+		Sites:           c.Sites(),
+		TrustedProxies:  prefixes(c.Web.TrustedProxies),
+		State:           t.state,
+		Geo:             geo,
+		TruncateIP:      c.Web.IPPrivacy == "truncate",
+		WellKnown:       wellKnown,
+		Log:             t.log,
+		Metrics:         next.metrics,
 		DurationBuckets: admin.DurationBuckets,
-	}
+	}, nil
+}
 
-	wellKnown := map[string]string{
-		web.AppleAppSitePath: t.Web.AppleAppSite,
-		web.AssetLinksPath:   t.Web.AssetLinks,
-	}
-	for path, file := range wellKnown {
+// readWellKnown reads the files by which apps claim links.
+func readWellKnown(c config.Web) (map[string][]byte, error) {
+	out := map[string][]byte{}
+	for path, file := range map[string]string{
+		web.AppleAppSitePath: c.AppleAppSite,
+		web.AssetLinksPath:   c.AssetLinks,
+	} {
 		if file == "" {
 			continue
 		}
+
 		body, err := web.ReadWellKnown(file)
 		if err != nil {
-			return c, err
+			return nil, err
 		}
-		c.WellKnown[path] = body
+		out[path] = body
 	}
 
-	if t.Web.GeoIPDB == "" {
-		return c, nil
-	}
-	geo, err := web.OpenGeo(t.Web.GeoIPDB, g.log)
-	c.Geo = geo
-	return c, err
+	return out, nil
 }
 
-func Prefixes(ps []config.Prefix) []netip.Prefix {
-	out := make([]netip.Prefix, len(ps))
-	for i, p := range ps {
+func prefixes(list []config.Prefix) []netip.Prefix {
+	out := make([]netip.Prefix, len(list))
+	for i, p := range list {
 		out[i] = netip.Prefix(p)
 	}
+
 	return out
-}
-
-func (g *Gateway) TrackerListener(l net.Listener) net.Listener {
-	if from := Prefixes(g.C.Tracking.Web.TrustedProxies); len(from) > 0 {
-		l = web.Proxied(l, from)
-	}
-
-	if g.C.Tracking.Web.TLS {
-		return tls.NewListener(l, g.Certs.Config(true))
-	}
-	return l
 }

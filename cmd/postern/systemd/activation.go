@@ -18,8 +18,8 @@ import (
 // socket is a listener that the service manager opened.
 type socket struct {
 	net.Listener
-	At     netip.AddrPort
-	V6only bool // an IPv6 wildcard that takes no IPv4
+	at     netip.AddrPort
+	v6only bool // an IPv6 wildcard that takes no IPv4
 	key    string
 }
 
@@ -27,8 +27,8 @@ type socket struct {
 // (sd_listen_fds(3)): LISTEN_FDS of them from descriptor 3 on, if LISTEN_PID is
 // us.
 type Inherited struct {
-	Sockets []*socket
-	Resolve func(ctx context.Context, host string) ([]netip.Addr, error)
+	sockets []*socket
+	resolve func(ctx context.Context, host string) ([]netip.Addr, error)
 }
 
 const (
@@ -38,7 +38,7 @@ const (
 
 // InheritListeners takes them, once: programs that we start must not.
 func InheritListeners() *Inherited {
-	in := &Inherited{Resolve: Lookup}
+	in := &Inherited{resolve: lookup}
 	pid, fds := os.Getenv("LISTEN_PID"), os.Getenv("LISTEN_FDS")
 	for _, name := range []string{"LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"} {
 		os.Unsetenv(name)
@@ -51,29 +51,29 @@ func InheritListeners() *Inherited {
 	for fd := firstInherited; fd < firstInherited+n; fd++ {
 		f := os.NewFile(uintptr(fd), "inherited "+strconv.Itoa(fd))
 		if l, err := net.FileListener(f); err == nil { // a copy of the descriptor
-			in.Add(l)
+			in.add(l)
 		}
 		f.Close()
 	}
 	return in
 }
 
-func Lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 	return net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 }
 
-func (in *Inherited) Add(l net.Listener) {
+func (in *Inherited) add(l net.Listener) {
 	s := &socket{Listener: l}
 	if t, ok := l.Addr().(*net.TCPAddr); ok {
 		at := t.AddrPort()
-		s.At = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-		s.V6only = IsV6Only(l)
+		s.at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+		s.v6only = isV6Only(l)
 	}
-	in.Sockets = append(in.Sockets, s)
+	in.sockets = append(in.sockets, s)
 }
 
 // isV6Only reports whether a socket is an IPv6 one that takes no IPv4.
-func IsV6Only(l net.Listener) bool {
+func isV6Only(l net.Listener) bool {
 	t, ok := l.(*net.TCPListener)
 	if !ok {
 		return false
@@ -95,7 +95,7 @@ func IsV6Only(l net.Listener) bool {
 // among those that key has taken before: a wildcard serves every address of
 // its port. A socket that another key has taken is an error.
 func (in *Inherited) Take(key, addr string) (taken []net.Listener, served bool, err error) {
-	if len(in.Sockets) == 0 {
+	if len(in.sockets) == 0 {
 		return nil, false, nil
 	}
 	fits, err := in.fitting(addr)
@@ -110,7 +110,7 @@ func (in *Inherited) Take(key, addr string) (taken []net.Listener, served bool, 
 			taken = append(taken, s.Listener)
 		case key:
 		default:
-			return taken, false, fmt.Errorf("%s is served by the inherited socket %s, which %s has taken", addr, s.At, s.key)
+			return taken, false, fmt.Errorf("%s is served by the inherited socket %s, which %s has taken", addr, s.at, s.key)
 		}
 	}
 	return taken, len(fits) > 0, nil
@@ -128,8 +128,8 @@ func (in *Inherited) fitting(addr string) ([]*socket, error) {
 		return nil, err
 	}
 
-	samePort := slices.DeleteFunc(slices.Clone(in.Sockets), func(s *socket) bool {
-		return !s.At.IsValid() || s.At.Port() != uint16(port)
+	samePort := slices.DeleteFunc(slices.Clone(in.sockets), func(s *socket) bool {
+		return !s.at.IsValid() || s.at.Port() != uint16(port)
 	})
 	if len(samePort) == 0 {
 		return nil, nil
@@ -166,7 +166,7 @@ func (in *Inherited) addrsOf(host string) ([]netip.Addr, error) {
 
 	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
 	defer cancel()
-	ips, err := in.Resolve(ctx, host)
+	ips, err := in.resolve(ctx, host)
 	if err != nil {
 		return nil, err
 	}
@@ -179,19 +179,19 @@ func (in *Inherited) addrsOf(host string) ([]netip.Addr, error) {
 // within reports whether the socket is bound to ip, or to one of the addresses
 // that ip, a wildcard, stands for.
 func (s *socket) within(ip netip.Addr) bool {
-	return s.At.Addr() == ip || ip.IsUnspecified() && ip.Is4() == s.At.Addr().Is4()
+	return s.at.Addr() == ip || ip.IsUnspecified() && ip.Is4() == s.at.Addr().Is4()
 }
 
 // covers reports whether the socket is a wildcard that takes connections to ip.
 func (s *socket) covers(ip netip.Addr) bool {
-	have := s.At.Addr()
-	return have.IsUnspecified() && (have.Is4() == ip.Is4() || have.Is6() && !s.V6only)
+	have := s.at.Addr()
+	return have.IsUnspecified() && (have.Is4() == ip.Is4() || have.Is6() && !s.v6only)
 }
 
 // CloseRest closes what no key has taken, and returns its addresses.
 func (in *Inherited) CloseRest() []string {
 	var out []string
-	for _, s := range in.Sockets {
+	for _, s := range in.sockets {
 		if s.key == "" {
 			out = append(out, s.Addr().String())
 			s.Close()
@@ -203,7 +203,7 @@ func (in *Inherited) CloseRest() []string {
 // TakesIPv4 reports whether a socket that a key has taken is an IPv4 one of
 // that port.
 func (in *Inherited) TakesIPv4(port string) bool {
-	return slices.ContainsFunc(in.Sockets, func(s *socket) bool {
-		return s.key != "" && s.At.Addr().Is4() && strconv.Itoa(int(s.At.Port())) == port
+	return slices.ContainsFunc(in.sockets, func(s *socket) bool {
+		return s.key != "" && s.at.Addr().Is4() && strconv.Itoa(int(s.at.Port())) == port
 	})
 }

@@ -16,8 +16,8 @@ import (
 // READY=1, RELOADING=1, STOPPING=1, WATCHDOG=1. Where there is none, it does
 // nothing.
 type Notifier struct {
-	Socket   string        // empty: nobody listens
-	Watchdog time.Duration // within which a sign of life is expected; 0: none is
+	socket   string        // empty: nobody listens
+	watchdog time.Duration // within which a sign of life is expected; 0: none is
 }
 
 // notifyTimeout bounds the wait for a service manager that does not read.
@@ -26,15 +26,15 @@ const notifyTimeout = time.Second
 // NewNotifier reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID. A watchdog
 // that is meant for another process is none, as in sd_watchdog_enabled(3).
 func NewNotifier(getenv func(string) string) *Notifier {
-	n := &Notifier{Socket: getenv("NOTIFY_SOCKET")}
-	if n.Socket != "" && n.Socket[0] == '@' { // an abstract name
-		n.Socket = "\x00" + n.Socket[1:]
+	n := &Notifier{socket: getenv("NOTIFY_SOCKET")}
+	if n.socket != "" && n.socket[0] == '@' { // an abstract name
+		n.socket = "\x00" + n.socket[1:]
 	}
 
 	usec, err := strconv.ParseInt(getenv("WATCHDOG_USEC"), 10, 64)
 	pid := getenv("WATCHDOG_PID")
 	if err == nil && usec > 0 && (pid == "" || pid == strconv.Itoa(os.Getpid())) {
-		n.Watchdog = time.Duration(usec) * time.Microsecond
+		n.watchdog = time.Duration(usec) * time.Microsecond
 	}
 
 	return n
@@ -43,11 +43,11 @@ func NewNotifier(getenv func(string) string) *Notifier {
 // Send sends one message. Errors are nobody's concern: the service manager
 // notices what it does not hear.
 func (n *Notifier) Send(state string) {
-	if n == nil || n.Socket == "" {
+	if n == nil || n.socket == "" {
 		return
 	}
 
-	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: n.Socket, Net: "unixgram"})
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: n.socket, Net: "unixgram"})
 	if err != nil {
 		return
 	}
@@ -74,8 +74,8 @@ func (n *Notifier) Reloading() {
 // of is logged when it begins and when it ends.
 func (n *Notifier) ServeWatchdog(ctx context.Context, alive func() error, log *slog.Logger) {
 	every := healthEvery
-	if n.Watchdog > 0 {
-		every = min(every, n.Watchdog/2)
+	if n.watchdog > 0 {
+		every = min(every, n.watchdog/2)
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -88,7 +88,7 @@ func (n *Notifier) ServeWatchdog(ctx context.Context, alive func() error, log *s
 			return
 		}
 
-		stuck = n.Beat(alive(), stuck, log)
+		stuck = n.beat(alive(), stuck, log)
 	}
 }
 
@@ -96,7 +96,7 @@ func (n *Notifier) ServeWatchdog(ctx context.Context, alive func() error, log *s
 const healthEvery = 10 * time.Second
 
 // beat is one round of serveWatchdog; it returns whether a part is stuck.
-func (n *Notifier) Beat(err error, wasStuck bool, log *slog.Logger) bool {
+func (n *Notifier) beat(err error, wasStuck bool, log *slog.Logger) bool {
 	switch {
 	case err != nil && !wasStuck:
 		log.Error("a part of the gateway is stuck, the watchdog is not told that all is well", "err", err)
@@ -104,7 +104,7 @@ func (n *Notifier) Beat(err error, wasStuck bool, log *slog.Logger) bool {
 		log.Info("all parts of the gateway go on again")
 	}
 
-	if err == nil && n.Watchdog > 0 {
+	if err == nil && n.watchdog > 0 {
 		n.Send("WATCHDOG=1")
 	}
 
