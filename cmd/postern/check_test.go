@@ -16,8 +16,9 @@ import (
 
 	"postern/cmd/postern/config"
 	"postern/integration/dnsd"
+	"postern/tracking/token"
+	"postern/tracking/web"
 
-	"postern/cmd/postern/demo"
 	"postern/cmd/postern/demo/ingestd"
 	"postern/cmd/postern/demo/sink"
 )
@@ -128,16 +129,31 @@ func startWorld(t *testing.T, s sink.Config, ingest http.Handler, relay, more st
 	w.ingest = httptest.NewServer(ingest)
 	t.Cleanup(w.ingest.Close)
 
-	w.file = writeConfig(t, "", more+fmt.Sprintf("[signals]\nenabled = true\napi_key = %q\nupload_url = %q\n", demo.DemoAPIKey, w.ingest.URL+"/upload"))
+	w.file = writeConfig(t, "", more+fmt.Sprintf("[signals]\nenabled = true\napi_key = %q\nupload_url = %q\n", testAPIKey, w.ingest.URL+"/upload"))
 	w.dir = filepath.Dir(w.file)
 	replaceIn(t, w.file, "127.0.0.1:1\"", w.upstream+"\"")
 	replaceIn(t, w.file, "[relay]\n", "[relay]\n"+relay)
 	replaceIn(t, w.file, "http://localhost", w.tracker.URL)
 	signingKey(t, w.dir)
-	g, _ := startGateway(t, w.file)
-	live.Handle("/", g.TrackerHandler())
+	live.Handle("/", trackerOf(t, w.file))
 	return w
 }
+
+// trackerOf returns the tracker of a configuration.
+func trackerOf(t *testing.T, file string) http.Handler {
+	t.Helper()
+
+	l := loadConfig(t, file)
+	keys, err := token.ReadKeys(l.Tracking.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return web.New(web.Config{Keys: keys, Sites: l.Tracking.Sites()})
+}
+
+// testAPIKey is that of an ingest service.
+const testAPIKey = "0123456789abcdef0123456789abcdef01234567"
 
 func (w *world) check(t *testing.T, dns map[string][]string, args ...string) (int, string, string) {
 	t.Helper()
@@ -158,7 +174,7 @@ func onlinePart(t *testing.T, stdout string) string {
 
 // TestCheckOnlineSaysWhatItFound where all is well.
 func TestCheckOnlineSaysWhatItFound(t *testing.T) {
-	w := startWorld(t, sink.Config{}, &ingestd.Server{Key: demo.DemoAPIKey}, "verp_domain = \"b.example\"\n", onlineKeys)
+	w := startWorld(t, sink.Config{}, &ingestd.Server{Key: testAPIKey}, "verp_domain = \"b.example\"\n", onlineKeys)
 	record, err := recordOf(filepath.Join(w.dir, "dkim.pem"))
 	if err != nil {
 		t.Fatal(err)
@@ -219,7 +235,7 @@ func TestCheckOnlineCountsWhatFailed(t *testing.T) {
 
 // TestCheckOnlineOfATracker asks neither upstreams nor the DNS for mail.
 func TestCheckOnlineOfATracker(t *testing.T) {
-	w := startWorld(t, sink.Config{}, &ingestd.Server{Key: demo.DemoAPIKey}, "", onlineKeys)
+	w := startWorld(t, sink.Config{}, &ingestd.Server{Key: testAPIKey}, "", onlineKeys)
 	code, stdout, stderr := w.check(t, nil, "--role", "tracker")
 	want := "  ok      ingest: " + w.ingest.URL + "/upload takes the API key\n" + w.tracker.URL + ": ok, this tracker answers\n"
 	if got := onlinePart(t, stdout); code != 0 || got != want {
@@ -355,7 +371,7 @@ func TestOnlineIngest(t *testing.T) {
 			}
 			l := loadConfig(t, writeConfig(t, "", ""))
 			l.Signals.Enabled = true
-			l.Signals.APIKey = demo.DemoAPIKey
+			l.Signals.APIKey = testAPIKey
 			l.Signals.UploadURL = config.URL(s.URL)
 			var out strings.Builder
 			o := &online{ctx: t.Context(), out: &out, l: l}
@@ -366,7 +382,7 @@ func TestOnlineIngest(t *testing.T) {
 			if got := out.String(); o.failed != c.failed || !strings.HasPrefix(got, want) || strings.Count(got, "\n") != 1 {
 				t.Errorf("got %d failed, %q, want %d, %q", o.failed, got, c.failed, want)
 			}
-			if c.status != 0 && (!strings.HasPrefix(asked, demo.DemoAPIKey+" ") || !strings.Contains(asked, "00000000-0000-0000-0000-000000000000")) {
+			if c.status != 0 && (!strings.HasPrefix(asked, testAPIKey+" ") || !strings.Contains(asked, "00000000-0000-0000-0000-000000000000")) {
 				t.Errorf("got a request %q, want the key and a batch that is not there", asked)
 			}
 		})
@@ -559,7 +575,7 @@ func TestAccountingPipeKeepsRecords(t *testing.T) {
 func TestAccountingPipeGivesRecordsToTheGateway(t *testing.T) {
 	file := writeConfig(t, "", "")
 	state := filepath.Join(filepath.Dir(file), "state")
-	g, _, _ := serving(t, file)
+	g, _ := serving(t, file)
 	socket := filepath.Join(state, "pipe.sock")
 
 	code, _, stderr := execute(t, pipedRecords, "accounting", "--pipe", "--socket", socket)
@@ -573,7 +589,7 @@ func TestAccountingPipeGivesRecordsToTheGateway(t *testing.T) {
 	// A record whose message id is not ours makes no event, and is counted.
 	eventually(t, "both records", func() bool {
 		n := 0.0
-		for name, v := range values(t, g.Reg) {
+		for name, v := range values(t, g.Registry()) {
 			if strings.HasPrefix(name, "postern_accounting_") && strings.Contains(name, "records") {
 				n += v
 			}

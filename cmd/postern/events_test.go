@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"postern/cmd/postern/admin"
 	"postern/tracking/event"
 )
 
@@ -178,33 +177,5 @@ func TestTailFindsCopiesBySession(t *testing.T) {
 	}
 	if want := "bounce m2, click m1, click m2"; strings.Join(got, ", ") != want {
 		t.Errorf("got %s, want %s", strings.Join(got, ", "), want)
-	}
-}
-
-func TestReplayReadsEveryForm(t *testing.T) {
-	stored := storedEvent(t, event.Click, "m2")
-	ev, err := event.Decode(stored)
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := ev.EncodePublic()
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	for name, text := range map[string]string{
-		"stored":      string(stored),
-		"of tail":     string(public),
-		"of a seg":    "01234567 " + string(stored),
-		"quarantined": `{"reason":"refused","event":` + string(stored) + `}`,
-	} {
-		got, err := admin.ReplayLines(strings.NewReader("\n" + text + "\n"))
-		if err != nil || len(got) != 1 || string(got[0]) != string(stored) {
-			t.Errorf("%s: got %q, %v, want %s", name, got, err, stored)
-		}
-	}
-
-	if _, err := admin.ReplayLines(strings.NewReader("\n{}\n")); err == nil || !strings.HasPrefix(err.Error(), "2: ") {
-		t.Errorf("a line that is no event: %v", err)
 	}
 }

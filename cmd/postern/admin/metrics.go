@@ -21,6 +21,10 @@ type backlogMetrics struct {
 
 // NewBacklogMetrics returns metrics of what waits for readers of a spool.
 func NewBacklogMetrics(s *spool.Spool, readers []string) prometheus.Collector {
+	return newBacklogMetrics(s, readers)
+}
+
+func newBacklogMetrics(s *spool.Spool, readers []string) *backlogMetrics {
 	desc := func(name, help string) *prometheus.Desc {
 		return prometheus.NewDesc("postern_spool_"+name, help, []string{"reader"}, nil)
 	}

@@ -1,4 +1,4 @@
-package main
+package admin
 
 import (
 	"fmt"
@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"postern/cmd/postern/admin"
 )
 
 // part is what a reload replaces: a counter, a vector, a histogram, a gauge.
@@ -18,14 +16,14 @@ type part struct {
 	gauge     prometheus.Gauge
 }
 
-func newPart() (*part, *admin.Collected) {
+func newPart() (*part, *Collected) {
 	p := &part{
 		counter:   prometheus.NewCounter(prometheus.CounterOpts{Name: "c_total", Help: "C."}),
 		vector:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "v_total", Help: "V."}, []string{"result"}),
 		histogram: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "h", Help: "H.", Buckets: []float64{1, 10}}),
 		gauge:     prometheus.NewGauge(prometheus.GaugeOpts{Name: "g", Help: "G."}),
 	}
-	c := &admin.Collected{}
+	c := &Collected{}
 	c.MustRegister(p.counter, p.vector, p.histogram, p.gauge)
 	return p, c
 }
@@ -68,7 +66,7 @@ func values(t *testing.T, reg *prometheus.Registry) map[string]float64 {
 }
 
 func TestCountersSurviveReloads(t *testing.T) {
-	sums := &admin.Totals{}
+	sums := &Totals{}
 	reg := prometheus.NewPedanticRegistry()
 	reg.MustRegister(sums)
 	now := time.Now()
@@ -103,8 +101,8 @@ func TestCountersSurviveReloads(t *testing.T) {
 
 	// Long after, what was replaced is a sum and no more.
 	_, c = newPart()
-	sums.Use(c, now.Add(2*time.Minute+admin.CountsFor))
-	if got := len(sums.Retired); got != 1 {
+	sums.Use(c, now.Add(2*time.Minute+countsFor))
+	if got := len(sums.retired); got != 1 {
 		t.Errorf("got %d generations that still count, want the last alone", got)
 	}
 	compare(t, values(t, reg), want)

@@ -1,11 +1,10 @@
-package main
+package admin
 
 import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
 
-	"postern/cmd/postern/admin"
 	"postern/cmd/postern/config"
 )
 
@@ -14,7 +13,7 @@ func TestAdminListenerAnswersToItsOwnNames(t *testing.T) {
 	c.Hostname = "mail.example.com"
 	c.Admin.Hosts = []config.Host{"Metrics.example.com"}
 	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
-	guard := admin.NewHostGuard(ok, c)
+	guard := NewHostGuard(ok, c)
 
 	const metrics = "/metrics"
 	for _, c := range []struct {
@@ -37,10 +36,10 @@ func TestAdminListenerAnswersToItsOwnNames(t *testing.T) {
 		{"no Host", metrics, "", nil, http.StatusMisdirectedRequest},
 		{"a port alone", metrics, ":8025", nil, http.StatusMisdirectedRequest},
 		{"another name on the page", "/", "evil.example.net", nil, http.StatusMisdirectedRequest},
-		{"another name asks for health", admin.HealthPath, "evil.example.net", nil, http.StatusOK},
-		{"another name asks for readiness", admin.ReadyPath, "10-0-0-7.pods.cluster.local", nil, http.StatusOK},
-		{"no Host asks for health", admin.HealthPath, "", nil, http.StatusOK},
-		{"below health", admin.HealthPath + "/x", "evil.example.net", nil, http.StatusMisdirectedRequest},
+		{"another name asks for health", healthPath, "evil.example.net", nil, http.StatusOK},
+		{"another name asks for readiness", readyPath, "10-0-0-7.pods.cluster.local", nil, http.StatusOK},
+		{"no Host asks for health", healthPath, "", nil, http.StatusOK},
+		{"below health", healthPath + "/x", "evil.example.net", nil, http.StatusMisdirectedRequest},
 		{"own origin", metrics, "localhost:8025", []string{"http://localhost:8025"}, http.StatusOK},
 		{"own origin behind TLS", metrics, "localhost:8025", []string{"https://localhost:8025"}, http.StatusOK},
 		{"foreign origin", metrics, "localhost:8025", []string{"http://evil.example"}, http.StatusForbidden},
@@ -48,7 +47,7 @@ func TestAdminListenerAnswersToItsOwnNames(t *testing.T) {
 		{"null origin", metrics, "localhost:8025", []string{"null"}, http.StatusForbidden},
 		{"empty origin", metrics, "localhost:8025", []string{""}, http.StatusForbidden},
 		{"two origins", metrics, "localhost:8025", []string{"http://localhost:8025", "http://evil.example"}, http.StatusForbidden},
-		{"foreign origin asks for health", admin.HealthPath, "localhost", []string{"http://evil.example"}, http.StatusForbidden},
+		{"foreign origin asks for health", healthPath, "localhost", []string{"http://evil.example"}, http.StatusForbidden},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := httptest.NewRequest(http.MethodGet, c.path, nil)

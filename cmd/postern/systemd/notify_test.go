@@ -1,4 +1,4 @@
-package main
+package systemd
 
 import (
 	"bytes"
@@ -12,9 +12,10 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"postern/cmd/postern/systemd"
 )
+
+// patience is more than anything here takes.
+const patience = time.Minute
 
 // manager is a service manager's socket.
 func manager(t *testing.T) (name string, read func() string) {
@@ -58,9 +59,9 @@ func TestNotifierReadsItsEnvironment(t *testing.T) {
 		{"negative", map[string]string{"WATCHDOG_USEC": "-1"}, "", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			n := systemd.NewNotifier(func(k string) string { return c.env[k] })
-			if n.Socket != c.socket || n.Watchdog != c.watchdog {
-				t.Errorf("got %q and %v, want %q and %v", n.Socket, n.Watchdog, c.socket, c.watchdog)
+			n := NewNotifier(func(k string) string { return c.env[k] })
+			if n.socket != c.socket || n.watchdog != c.watchdog {
+				t.Errorf("got %q and %v, want %q and %v", n.socket, n.watchdog, c.socket, c.watchdog)
 			}
 		})
 	}
@@ -68,7 +69,7 @@ func TestNotifierReadsItsEnvironment(t *testing.T) {
 
 func TestReloadingCarriesTheMonotonicTime(t *testing.T) {
 	name, read := manager(t)
-	n := &systemd.Notifier{Socket: name}
+	n := &Notifier{socket: name}
 
 	n.Reloading()
 	n.Send("READY=1")
@@ -83,12 +84,12 @@ func TestReloadingCarriesTheMonotonicTime(t *testing.T) {
 
 func TestWatchdogIsSilentWhileAPartIsStuck(t *testing.T) {
 	name, read := manager(t)
-	n := &systemd.Notifier{Socket: name, Watchdog: time.Second}
+	n := &Notifier{socket: name, watchdog: time.Second}
 	var logged bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&logged, nil))
 
-	stuck := n.Beat(errors.New("event spool: no sign of life"), false, log)
-	stuck = n.Beat(errors.New("event spool: no sign of life"), stuck, log)
+	stuck := n.beat(errors.New("event spool: no sign of life"), false, log)
+	stuck = n.beat(errors.New("event spool: no sign of life"), stuck, log)
 	if !stuck {
 		t.Error("got not stuck, want stuck")
 	}
@@ -100,7 +101,7 @@ func TestWatchdogIsSilentWhileAPartIsStuck(t *testing.T) {
 		t.Errorf("got %d lines about it, want one:\n%s", got, logged.String())
 	}
 
-	if stuck = n.Beat(nil, stuck, log); stuck {
+	if stuck = n.beat(nil, stuck, log); stuck {
 		t.Error("got stuck, want that it goes on")
 	}
 	if got := read(); got != "WATCHDOG=1" {

@@ -1,12 +1,10 @@
-package main
+package admin
 
 import (
 	"bytes"
 	"errors"
 	"fmt"
 	"testing"
-
-	"postern/cmd/postern/admin"
 )
 
 func TestReplayInChunks(t *testing.T) {
@@ -16,9 +14,9 @@ func TestReplayInChunks(t *testing.T) {
 	}{
 		{0, 0, 0},
 		{1, 10, 1},
-		{10, admin.ReplayChunk / 2, 5},
-		{3, admin.ReplayChunk + 1, 3},
-		{3, admin.ReplayChunk/2 + 1, 3},
+		{10, replayChunk / 2, 5},
+		{3, replayChunk + 1, 3},
+		{3, replayChunk/2 + 1, 3},
 	} {
 		t.Run(fmt.Sprintf("%d of %d bytes", c.lines, c.size), func(t *testing.T) {
 			var lines [][]byte
@@ -28,7 +26,7 @@ func TestReplayInChunks(t *testing.T) {
 
 			var got [][]byte
 			chunks := 0
-			n, err := admin.InChunks(lines, func(chunk [][]byte) error {
+			n, err := InChunks(lines, func(chunk [][]byte) error {
 				chunks++
 				got = append(got, chunk...)
 				return nil
@@ -46,7 +44,7 @@ func TestReplayInChunks(t *testing.T) {
 
 	full := errors.New("disk full")
 	calls := 0
-	n, err := admin.InChunks([][]byte{make([]byte, admin.ReplayChunk), make([]byte, admin.ReplayChunk)}, func([][]byte) error {
+	n, err := InChunks([][]byte{make([]byte, replayChunk), make([]byte, replayChunk)}, func([][]byte) error {
 		if calls++; calls > 1 {
 			return full
 		}

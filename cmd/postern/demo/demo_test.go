@@ -1,7 +1,8 @@
-package main
+package demo
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -12,56 +13,75 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
-	"postern/cmd/postern/demo"
+	msgdkim "github.com/emersion/go-msgauth/dkim"
+	"go.uber.org/goleak"
+
+	"postern/cmd/postern/config"
 	"postern/cmd/postern/demo/ingestd"
 	"postern/cmd/postern/demo/sink"
+	"postern/dkim"
 	"postern/smtpd"
 	"postern/tracking/event"
 )
 
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
 func TestMailboxKeepsTheNewest(t *testing.T) {
-	b := demo.NewMailbox()
-	changed := b.Changed
+	b := newMailbox()
+	changed := b.changed
 	at := time.Unix(1795500000, 0)
-	b.Deliver(&sink.Message{From: "a@example.com", To: "b@example.net", At: at, Data: []byte("x")})
+	b.deliver(&sink.Message{From: "a@example.com", To: "b@example.net", At: at, Data: []byte("x")})
 
 	select {
 	case <-changed:
 	default:
 		t.Error("whoever waits was not told")
 	}
-	if got := b.Messages[0]; got.N != 1 || got.From != "a@example.com" || got.To != "b@example.net" || !got.At.Equal(at) || string(got.Data) != "x" {
+	if got := b.messages[0]; got.N != 1 || got.From != "a@example.com" || got.To != "b@example.net" || !got.At.Equal(at) || string(got.Data) != "x" {
 		t.Errorf("got %+v", got)
 	}
 
-	click := storedEvent(t, event.Click, "m1")
-	changed = b.Changed
-	b.Event(ingestd.Stored{At: at, Line: click})
+	click, err := (&event.Event{
+		Type:           event.Click,
+		ID:             "1",
+		MessageID:      "m1",
+		Timestamp:      event.Timestamp{Time: at},
+		DelvMethod:     "esmtp",
+		RcptTo:         "a@example.net",
+		TargetLinkURL:  "https://example.com/",
+		TargetLinkName: "x",
+	}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed = b.changed
+	b.event(ingestd.Stored{At: at, Line: click})
 	select {
 	case <-changed:
 	default:
 		t.Error("whoever waits was not told of an event")
 	}
-	if got := b.Events[0]; got.N != 2 || got.Name != "click" || string(got.Event) != string(click) || !got.At.Equal(at) {
+	if got := b.events[0]; got.N != 2 || got.Name != "click" || string(got.Event) != string(click) || !got.At.Equal(at) {
 		t.Errorf("got %+v", got)
 	}
-	b.Event(ingestd.Stored{Line: []byte("{}")})
-	if got := b.Events[1]; got.N != 3 || got.Name != "" {
+	b.event(ingestd.Stored{Line: []byte("{}")})
+	if got := b.events[1]; got.N != 3 || got.Name != "" {
 		t.Errorf("what is no event: got %+v, want it without a name", got)
 	}
 
-	for range demo.MaxShown {
-		b.Deliver(&sink.Message{})
-		b.Event(ingestd.Stored{Line: []byte("{}")})
+	for range maxShown {
+		b.deliver(&sink.Message{})
+		b.event(ingestd.Stored{Line: []byte("{}")})
 	}
-	if len(b.Messages) != 200 || len(b.Events) != 200 || b.Messages[0].N != 4 || b.Events[199].N != 403 {
-		t.Errorf("got %d messages from %d on, %d events up to %d, want the newest 200 of each", len(b.Messages), b.Messages[0].N, len(b.Events), b.Events[199].N)
+	if len(b.messages) != 200 || len(b.events) != 200 || b.messages[0].N != 4 || b.events[199].N != 403 {
+		t.Errorf("got %d messages from %d on, %d events up to %d, want the newest 200 of each", len(b.messages), b.messages[0].N, len(b.events), b.events[199].N)
 	}
-	b.Deliver(&sink.Message{Data: make([]byte, 10<<20+1)})
-	if got := len(b.Messages[199].Data); got != 10<<20 {
+	b.deliver(&sink.Message{Data: make([]byte, 10<<20+1)})
+	if got := len(b.messages[199].Data); got != 10<<20 {
 		t.Errorf("a large message: got %d bytes, want 10 MiB", got)
 	}
 }
@@ -71,19 +91,19 @@ const demoMail = "From: a@example.com\r\nSubject: =?utf-8?q?gr=C3=BC=C3=9Fe?=\r\
 	"--x\r\nContent-Type: TEXT/html; charset=iso-8859-1\r\n\r\n<p>\xfc</p>\r\n--x\r\nContent-Type: text/html\r\n\r\nsecond\r\n--x--\r\n"
 
 // demoServer is the page on a listener of its own.
-func demoServer(t *testing.T, b *demo.Mailbox) *httptest.Server {
+func demoServer(t *testing.T, b *mailbox) *httptest.Server {
 	t.Helper()
 	mux := http.NewServeMux()
-	demo.NewDemoPage(b, "no record").Register(mux)
+	newPage(b, "no record").register(mux)
 	s := httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s
 }
 
 func TestDemoPageServesMessages(t *testing.T) {
-	b := demo.NewMailbox()
-	b.Deliver(&sink.Message{Data: []byte(demoMail)})
-	b.Deliver(&sink.Message{Data: []byte("From: a@example.com\r\n\r\nplain\r\n")})
+	b := newMailbox()
+	b.deliver(&sink.Message{Data: []byte(demoMail)})
+	b.deliver(&sink.Message{Data: []byte("From: a@example.com\r\n\r\nplain\r\n")})
 	s := demoServer(t, b)
 	const page = "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; frame-src 'self'; frame-ancestors 'none'"
 	const preview = "sandbox allow-popups allow-popups-to-escape-sandbox; default-src 'none'; img-src *; style-src 'unsafe-inline' *; font-src *"
@@ -96,7 +116,7 @@ func TestDemoPageServesMessages(t *testing.T) {
 		nosniff string
 		body    string
 	}{
-		{"/", http.StatusOK, "text/html; charset=utf-8", page, "", string(demo.DemoHTML)},
+		{"/", http.StatusOK, "text/html; charset=utf-8", page, "", string(pageHTML)},
 		{"/other", http.StatusNotFound, "", "", "", ""},
 		{"/demo/messages/1/source", http.StatusOK, "text/plain; charset=utf-8", "", "nosniff", demoMail},
 		{"/demo/messages/1/html", http.StatusOK, "text/html; charset=utf-8", preview, "nosniff", "<base target=\"_blank\"><p>ü</p>"},
@@ -130,8 +150,8 @@ func TestDemoPageServesMessages(t *testing.T) {
 			}
 		})
 	}
-	if len(demo.DemoHTML) < 1000 {
-		t.Errorf("got a page of %d bytes", len(demo.DemoHTML))
+	if len(pageHTML) < 1000 {
+		t.Errorf("got a page of %d bytes", len(pageHTML))
 	}
 }
 
@@ -146,7 +166,7 @@ func TestFirstHTMLOfMessages(t *testing.T) {
 		{"an empty part", "Content-Type: text/html\r\n\r\n", "", true},
 		{"no header", "\x00", "", false},
 	} {
-		body, ok := demo.FirstHTML([]byte(c.data))
+		body, ok := firstHTML([]byte(c.data))
 		if string(body) != c.want || ok != c.ok {
 			t.Errorf("%s: got %q, %v, want %q, %v", c.name, body, ok, c.want, c.ok)
 		}
@@ -154,33 +174,50 @@ func TestFirstHTMLOfMessages(t *testing.T) {
 }
 
 func TestDemoPageListsMessages(t *testing.T) {
-	p := demo.NewDemoPage(demo.NewMailbox(), "")
+	p := newPage(newMailbox(), "")
 	at := time.Unix(1795500000, 0)
-	got := p.List(&demo.ShownMessage{N: 3, From: "f", To: "t", At: at, Data: []byte(demoMail)})
-	want := demo.ListedMessage{N: 3, From: "f", To: "t", At: at, Subject: "grüße", MessageID: "id1", Job: "job1", DKIM: "none", Size: len(demoMail)}
+	got := p.list(&shownMessage{N: 3, From: "f", To: "t", At: at, Data: []byte(demoMail)})
+	want := listedMessage{N: 3, From: "f", To: "t", At: at, Subject: "grüße", MessageID: "id1", Job: "job1", DKIM: "none", Size: len(demoMail)}
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if got := p.List(&demo.ShownMessage{Data: []byte("Subject: x\r\nX-Job: j\r\nContent-Type: text/plain; charset=x-none\r\n\r\n\xff")}); got.Subject != "x" || got.Job != "j" {
+	if got := p.list(&shownMessage{Data: []byte("Subject: x\r\nX-Job: j\r\nContent-Type: text/plain; charset=x-none\r\n\r\n\xff")}); got.Subject != "x" || got.Job != "j" {
 		t.Errorf("an unknown charset: got %+v, want its subject and job", got)
 	}
-	if got := p.List(&demo.ShownMessage{Data: []byte("\x00")}); got.Subject != "" || got.Size != 1 {
+	if got := p.list(&shownMessage{Data: []byte("\x00")}); got.Subject != "" || got.Size != 1 {
 		t.Errorf("no message: got %+v", got)
 	}
 }
 
-func TestDemoPageVerifiesSignatures(t *testing.T) {
-	dir := t.TempDir()
-	key := signingKey(t, dir)
-	record, err := recordOf(key)
+// sign puts a signature by the key of a file in front of a message.
+func sign(t *testing.T, file, msg string) string {
+	t.Helper()
+
+	key, err := dkim.ReadKey("example.com", "s", file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	message := writeFile(t, dir, "m.eml", "From: a@example.com\r\n\r\nx\r\n")
-	code, signed, stderr := execute(t, "", "dkim", "sign", "--domain", "example.com", "--selector", "s", "--key", key, message)
-	if code != 0 {
-		t.Fatal(stderr)
+	var out bytes.Buffer
+	err = msgdkim.Sign(&out, strings.NewReader(msg), &msgdkim.SignOptions{
+		Domain:   key.Domain,
+		Selector: key.Selector,
+		Signer:   key.Private,
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
+
+	return out.String()
+}
+
+func TestDemoPageVerifiesSignatures(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "dkim.pem")
+	record, err := makeDKIMKey(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := sign(t, file, "From: a@example.com\r\n\r\nx\r\n")
 	for _, c := range []struct{ name, record, data, want string }{
 		{"signed", record, signed, "pass"},
 		{"not signed", record, "From: a@example.com\r\n\r\nx\r\n", "none"},
@@ -188,7 +225,7 @@ func TestDemoPageVerifiesSignatures(t *testing.T) {
 		{"another key", "v=DKIM1; k=rsa; p=", signed, "key"},
 		{"no message", record, "\x00", "header"},
 	} {
-		got := demo.NewDemoPage(demo.NewMailbox(), c.record).Verify([]byte(c.data))
+		got := newPage(newMailbox(), c.record).verify([]byte(c.data))
 		if got != c.want && (c.want == "pass" || c.want == "none" || !strings.Contains(got, c.want)) {
 			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
 		}
@@ -197,8 +234,8 @@ func TestDemoPageVerifiesSignatures(t *testing.T) {
 
 // TestDemoStreamSendsEveryChange, the lists at once and then anew.
 func TestDemoStreamSendsEveryChange(t *testing.T) {
-	b := demo.NewMailbox()
-	b.Deliver(&sink.Message{From: "a@example.com", Data: []byte(demoMail)})
+	b := newMailbox()
+	b.deliver(&sink.Message{From: "a@example.com", Data: []byte(demoMail)})
 	s := demoServer(t, b)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -225,8 +262,8 @@ func TestDemoStreamSendsEveryChange(t *testing.T) {
 		}
 		data, ok := strings.CutPrefix(line, "data: ")
 		var got struct {
-			Messages []demo.ListedMessage `json:"messages"`
-			Events   []demo.ShownEvent    `json:"events"`
+			Messages []listedMessage `json:"messages"`
+			Events   []shownEvent    `json:"events"`
 		}
 		if err := json.Unmarshal([]byte(data), &got); err != nil || !ok {
 			t.Fatalf("got %q: %v", line, err)
@@ -242,11 +279,11 @@ func TestDemoStreamSendsEveryChange(t *testing.T) {
 	if m, e := next(); m != 1 || e != 0 {
 		t.Errorf("at once: got %d messages and %d events, want 1 and 0", m, e)
 	}
-	b.Event(ingestd.Stored{Line: []byte("{}")})
+	b.event(ingestd.Stored{Line: []byte("{}")})
 	if m, e := next(); m != 1 || e != 1 {
 		t.Errorf("after an event: got %d messages and %d events, want 1 and 1", m, e)
 	}
-	b.Deliver(&sink.Message{})
+	b.deliver(&sink.Message{})
 	if m, e := next(); m != 2 || e != 1 {
 		t.Errorf("after a message: got %d messages and %d events, want 2 and 1", m, e)
 	}
@@ -260,7 +297,7 @@ func TestFreeAddrIsAnotherWhereOneIsTaken(t *testing.T) {
 	defer l.Close()
 	taken := l.Addr().String()
 
-	got := demo.FreeAddr(taken)
+	got := freeAddr(taken)
 	if got == taken || !strings.HasPrefix(got, "127.0.0.1:") || strings.HasSuffix(got, ":0") {
 		t.Errorf("got %s, want another port than %s", got, taken)
 	}
@@ -271,23 +308,47 @@ func TestFreeAddrIsAnotherWhereOneIsTaken(t *testing.T) {
 	}
 }
 
+// startOnce makes a demo's files, and returns them.
+func startOnce(t *testing.T, dir string) files {
+	t.Helper()
+
+	dir, _, err := stateDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := startSurroundings(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.stop()
+
+	return s.files
+}
+
+func loaded(t *testing.T, file string) *config.Loaded {
+	t.Helper()
+
+	l, problems := config.Load(file, config.All)
+	if fatal := problems.Fatal(); len(fatal) > 0 {
+		t.Fatal(fatal)
+	}
+
+	return l
+}
+
 // TestDemoFilesAreMadeOnce: what a person has there stays, but for the
 // configuration.
 func TestDemoFilesAreMadeOnce(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
-	d, err := demo.Start(t.Context(), dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.Stop()
+	d := startOnce(t, dir)
 	if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != 0o700 {
 		t.Errorf("got %v, %v, want mode 700", info, err)
 	}
 
-	l := loadConfig(t, d.ConfigFile)
+	l := loaded(t, d.config)
 	if l.Hostname != "postern.localhost" || l.StateDir != filepath.Join(dir, "state") || l.ShutdownGrace.Std() != 5*time.Second ||
 		l.Certs.Mode != "self-signed" || len(l.Relay.Upstream) != 1 || l.Signals.BatchAge.Std() != time.Second || !l.Signals.Enabled ||
-		string(l.Signals.APIKey) != demo.DemoAPIKey || !strings.HasSuffix(string(l.Signals.UploadURL), "/api/v1/ingest/events") ||
+		string(l.Signals.APIKey) != apiKey || !strings.HasSuffix(string(l.Signals.UploadURL), "/api/v1/ingest/events") ||
 		!strings.HasPrefix(string(l.Submission.Listen[0]), "127.0.0.1:") || string(l.Tracking.URL) != "http://"+string(l.Tracking.Web.Listen[0]) ||
 		l.DKIM.Keys[0].Domain != "example.com" || l.DKIM.Keys[0].Selector != "demo" {
 		t.Errorf("got %+v", l.Config)
@@ -295,8 +356,8 @@ func TestDemoFilesAreMadeOnce(t *testing.T) {
 	if len(l.Users) != 1 || l.Users[0].Name != "demo" || smtpd.CheckHash(l.Users[0].Password) != nil {
 		t.Errorf("got users %+v, want demo", l.Users)
 	}
-	if !strings.HasPrefix(d.Record, "v=DKIM1; ") {
-		t.Errorf("got record %q", d.Record)
+	if !strings.HasPrefix(d.record, "v=DKIM1; ") {
+		t.Errorf("got record %q", d.record)
 	}
 	before := map[string]string{}
 	for _, name := range []string{"token.keys", "dkim.pem", "users.toml", "sample.eml", "postern.toml"} {
@@ -313,15 +374,11 @@ func TestDemoFilesAreMadeOnce(t *testing.T) {
 		}
 		before[name] = string(b)
 	}
-	if before["sample.eml"] != demo.DemoSample {
+	if before["sample.eml"] != string(sampleText) {
 		t.Errorf("got sample %q", before["sample.eml"])
 	}
 
-	again, err := demo.Start(t.Context(), dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	again.Stop()
+	startOnce(t, dir)
 	for _, name := range []string{"token.keys", "dkim.pem", "users.toml"} {
 		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || string(b) != before[name] {
 			t.Errorf("%s: changed, %v", name, err)
@@ -334,27 +391,30 @@ func TestDemoSaysWhatItCannotMake(t *testing.T) {
 	for _, name := range []string{"token.keys", "dkim.pem", "users.toml", "postern.toml", "sample.eml"} {
 		dir := t.TempDir()
 		if name != "dkim.pem" {
-			signingKey(t, dir) // one that is made takes its time
+			if _, err := makeDKIMKey(filepath.Join(dir, "dkim.pem")); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		d, err := demo.Start(t.Context(), dir)
+		s, err := startSurroundings(t.Context(), dir)
 		if err == nil {
-			d.Stop()
+			s.stop()
 		}
 		// A folder that is there counts as what it should be, where it is not made.
 		if made := name == "token.keys" || name == "users.toml"; !made && err == nil {
 			t.Errorf("%s is a folder: got no error", name)
 		}
 	}
-	file := writeFile(t, t.TempDir(), "file", "")
-	if _, err := demo.Start(t.Context(), file); err == nil {
-		t.Error("a folder that is a file: got no error")
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	code, stdout, stderr := execute(t, "", "demo", "--state-dir", file)
-	if code != exitFailed || stdout != "" || !strings.Contains(stderr, "not a directory") {
-		t.Errorf("got %d %q %q, want that it is no folder", code, stdout, stderr)
+	var out bytes.Buffer
+	err := Run(t.Context(), Config{StateDir: file, Out: &out})
+	if err == nil || !strings.Contains(err.Error(), "not a directory") || out.Len() > 0 {
+		t.Errorf("a folder that is a file: got %v and %q, want that it is no folder", err, out.String())
 	}
 }
 
@@ -363,22 +423,12 @@ func TestDemoRuns(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "demo")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	out := &buffer{}
-	stderr := &buffer{}
-	ended := make(chan int, 1)
-	go func() { ended <- run(ctx, []string{"demo", "--state-dir", dir}, strings.NewReader(""), out, stderr) }()
-	text := ""
-	eventually(t, "the demo to be up", func() bool {
-		text += out.take()
-		select {
-		case code := <-ended:
-			t.Fatalf("got %d: %s", code, stderr.take())
-		default:
-		}
-		return strings.Contains(text, "Ctrl-C ends it.\n")
-	})
+	out := newUntil("Ctrl-C ends it.\n")
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, Config{StateDir: dir, Out: out}) }()
+	text := out.wait(t, ended)
 
-	submission := string(loadConfig(t, filepath.Join(dir, "postern.toml")).Submission.Listen[0])
+	submission := string(loaded(t, filepath.Join(dir, "postern.toml")).Submission.Listen[0])
 	page := regexp.MustCompile(`(?m)^  page        (http://127\.0\.0\.1:\d+)/$`).FindStringSubmatch(text)
 	for _, want := range []string{
 		"Postern demo is up.\n",
@@ -410,15 +460,15 @@ func TestDemoRuns(t *testing.T) {
 	}
 
 	cancel()
-	if code := <-ended; code != 0 {
-		t.Errorf("got %d at the end: %s", code, stderr.take())
+	if err := <-ended; err != nil {
+		t.Errorf("got %v at the end", err)
 	}
-	if got := out.take(); got != "\nStopped.\n" {
+	if got := strings.TrimPrefix(out.String(), text); got != "\nStopped.\n" {
 		t.Errorf("got %q at the end", got)
 	}
 	log, err := os.ReadFile(filepath.Join(dir, "postern.log"))
-	if err != nil || !strings.Contains(string(log), "postern is up") || stderr.take() != "" {
-		t.Errorf("got log %q, %v, want it in the file alone", log, err)
+	if err != nil || !strings.Contains(string(log), "postern is up") {
+		t.Errorf("got log %q, %v, want it in the file", log, err)
 	}
 }
 
@@ -428,25 +478,67 @@ func TestDemoRemovesItsFolder(t *testing.T) {
 	t.Setenv("TMPDIR", tmp)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	out, stderr := &buffer{}, &buffer{}
-	ended := make(chan int, 1)
-	go func() { ended <- run(ctx, []string{"demo", "-v"}, strings.NewReader(""), out, stderr) }()
-	text := ""
-	eventually(t, "the demo to be up", func() bool {
-		text += out.take()
-		select {
-		case code := <-ended:
-			t.Fatalf("got %d: %s", code, stderr.take())
-		default:
-		}
-		return strings.Contains(text, "Ctrl-C ends it.\n")
-	})
+	out := newUntil("Ctrl-C ends it.\n")
+	log := newUntil("")
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, Config{Out: out, Log: log}) }()
+	out.wait(t, ended)
+
 	cancel()
-	code := <-ended
-	if log := stderr.take(); code != 0 || !strings.Contains(log, "postern is up") {
-		t.Errorf("got %d and log %q, want it on standard error", code, log)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if got := log.String(); !strings.Contains(got, "postern is up") {
+		t.Errorf("got log %q, want it where it was asked for", got)
 	}
 	if left, err := os.ReadDir(tmp); err != nil || len(left) != 0 {
 		t.Errorf("got %v, %v left, want nothing", left, err)
 	}
+}
+
+// until collects what is written, and tells when a text was.
+type until struct {
+	mu   sync.Mutex
+	text string
+	want string
+	seen chan struct{}
+}
+
+func newUntil(want string) *until {
+	return &until{want: want, seen: make(chan struct{})}
+}
+
+// Write implements io.Writer.
+func (u *until) Write(b []byte) (int, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+
+	before := strings.Contains(u.text, u.want)
+	u.text += string(b)
+	if !before && strings.Contains(u.text, u.want) {
+		close(u.seen)
+	}
+
+	return len(b), nil
+}
+
+func (u *until) String() string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+
+	return u.text
+}
+
+// wait returns what was written up to then, or fails where whoever writes has
+// ended.
+func (u *until) wait(t *testing.T, ended <-chan error) string {
+	t.Helper()
+
+	select {
+	case <-u.seen:
+	case err := <-ended:
+		t.Fatalf("ended: %v", err)
+	}
+
+	return u.String()
 }
