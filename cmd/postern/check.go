@@ -10,10 +10,10 @@ import (
 
 type checkCmd struct {
 	configFile
-	Role   string `enum:"all,tracker" default:"all" help:"Role to check: all, tracker."`
-	Strict bool   `help:"Take warnings for errors."`
-	Online bool   `help:"Also ask the world: the upstreams, the DNS, every tracking host, the ingest service."`
-	DNS    string `name:"dns" help:"With --online: ask this server instead of the system's." placeholder:"HOST:PORT"`
+	Role   string `enum:"all,tracker" default:"all" help:"Role to check: all or tracker."`
+	Strict bool   `help:"Treat warnings as errors."`
+	Online bool   `help:"Also check upstreams, DNS, tracking hosts and the ingest service."`
+	DNS    string `name:"dns" help:"With --online: DNS server to ask." placeholder:"HOST:PORT"`
 }
 
 func (c *checkCmd) Help() string {

@@ -565,7 +565,7 @@ func TestAccountingPipeKeepsRecords(t *testing.T) {
 	}
 
 	code, _, stderr := execute(t, pipedRecords, "accounting", "--pipe", "--config", filepath.Join(dir, "nowhere.toml"))
-	if code != exitFailed || !strings.Contains(stderr, "no such file") || !strings.Contains(stderr, "the configuration does not say where records go; --socket and --dir do, too") {
+	if code != exitFailed || !strings.Contains(stderr, "no such file") || !strings.Contains(stderr, "the configuration does not say where records go; give --socket or --dir") {
 		t.Errorf("no configuration: got %d %q, want what to do", code, stderr)
 	}
 }

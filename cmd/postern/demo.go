@@ -8,12 +8,13 @@ import (
 )
 
 type demoCmd struct {
-	StateDir string `type:"path" help:"Where keys, spool and configuration stay; a temporary folder otherwise." placeholder:"DIR"`
-	Verbose  bool   `short:"v" help:"Show the gateway's log."`
+	StateDir string `type:"path" help:"Keep keys, spool and configuration here." placeholder:"DIR"`
+	Verbose  bool   `short:"v" help:"Print the gateway's log."`
 }
 
 func (c *demoCmd) Help() string {
-	return "Starts a submission listener, a sink in the place of PowerMTA, the tracker, an ingest endpoint and a page that shows what arrives. Ctrl-C ends it."
+	return "Starts a gateway, an SMTP sink in PowerMTA's place, an ingest endpoint and a page that shows what arrives.\n" +
+		"Without --state-dir everything is kept in a temporary folder. Ctrl-C ends it."
 }
 
 func (c *demoCmd) Run(e *env) error {

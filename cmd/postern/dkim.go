@@ -16,17 +16,17 @@ import (
 )
 
 type dkimCmd struct {
-	Keygen dkimKeygenCmd `cmd:"" help:"Make a key and print the DNS record to publish."`
+	Keygen dkimKeygenCmd `cmd:"" help:"Generate a key and print the DNS record to publish."`
 	Record dkimRecordCmd `cmd:"" help:"Print the DNS record of a key."`
-	Verify dkimVerifyCmd `cmd:"" help:"Ask the DNS whether the published key is the one on disk; look for SPF and DMARC."`
-	Sign   dkimSignCmd   `cmd:"" help:"Sign a message from a file, to standard output."`
+	Verify dkimVerifyCmd `cmd:"" help:"Compare the published key with the one on disk; look for SPF and DMARC."`
+	Sign   dkimSignCmd   `cmd:"" help:"Sign a message and print it."`
 }
 
 type dkimKeygenCmd struct {
-	Domain   string `required:"" help:"The domain that signs (d=)."`
-	Selector string `required:"" help:"The selector (s=)."`
-	Out      string `required:"" type:"path" help:"Where the private key goes; must not exist." placeholder:"FILE"`
-	Type     string `default:"rsa2048" enum:"rsa2048,rsa3072,rsa4096,ed25519" help:"rsa2048, rsa3072, rsa4096 or ed25519."`
+	Domain   string `required:"" help:"Signing domain (d=)."`
+	Selector string `required:"" help:"Selector (s=)."`
+	Out      string `required:"" type:"path" help:"File for the private key; it must not exist." placeholder:"FILE"`
+	Type     string `default:"rsa2048" enum:"rsa2048,rsa3072,rsa4096,ed25519" help:"Type: rsa2048, rsa3072, rsa4096 or ed25519."`
 }
 
 func (c *dkimKeygenCmd) Help() string {
@@ -78,16 +78,16 @@ func writeNewFile(fsys atomicfile.FS, name string, data []byte) error {
 
 // keyArgs name a key on disk.
 type keyArgs struct {
-	Domain   string `required:"" help:"The domain that signs (d=)."`
-	Selector string `required:"" help:"The selector (s=)."`
-	Key      string `required:"" type:"path" help:"The private key's file." placeholder:"FILE"`
+	Domain   string `required:"" help:"Signing domain (d=)."`
+	Selector string `required:"" help:"Selector (s=)."`
+	Key      string `required:"" type:"path" help:"Private key." placeholder:"FILE"`
 }
 
 func (k keyArgs) read() (dkim.Key, error) { return dkim.ReadKey(k.Domain, k.Selector, k.Key) }
 
 type dkimRecordCmd struct {
 	keyArgs
-	Plain bool `help:"The record's value alone, without name and quotes."`
+	Plain bool `help:"Print the record's value alone, without name and quotes."`
 }
 
 func (c *dkimRecordCmd) Help() string {
@@ -118,11 +118,12 @@ func printRecord(e *env, k dkim.Key, plain bool) error {
 
 type dkimVerifyCmd struct {
 	keyArgs
-	DNS string `name:"dns" help:"Ask this server instead of the system's." placeholder:"HOST:PORT"`
+	DNS string `name:"dns" help:"DNS server to ask." placeholder:"HOST:PORT"`
 }
 
 func (c *dkimVerifyCmd) Help() string {
-	return "Example: postern dkim verify --domain example.com --selector s2026 --key s2026.example.com.pem --dns 192.0.2.53:53"
+	return "Example: postern dkim verify --domain example.com --selector s2026 " +
+		"--key s2026.example.com.pem --dns 192.0.2.53:53"
 }
 
 const dnsTimeout = 15 * time.Second
@@ -204,7 +205,7 @@ func resolver(server string) *net.Resolver {
 
 type dkimSignCmd struct {
 	keyArgs
-	File string `arg:"" type:"existingfile" help:"The message; lines may end with LF."`
+	File string `arg:"" type:"existingfile" help:"Message; lines may end with LF."`
 }
 
 func (c *dkimSignCmd) Help() string {

@@ -22,10 +22,10 @@ import (
 )
 
 type eventsCmd struct {
-	Tail    eventsTailCmd    `cmd:"" help:"Print events as they come, as JSON lines."`
-	Stats   eventsStatsCmd   `cmd:"" help:"What is in the spool: events by type, bytes, how much waits."`
-	Batches eventsBatchesCmd `cmd:"" help:"What became of the batches."`
-	Replay  eventsReplayCmd  `cmd:"" help:"Put events of a file into the spool again, with their ids."`
+	Tail    eventsTailCmd    `cmd:"" help:"Print events as they arrive, as JSON lines."`
+	Stats   eventsStatsCmd   `cmd:"" help:"Count the events in the spool by type."`
+	Batches eventsBatchesCmd `cmd:"" help:"List uploaded batches."`
+	Replay  eventsReplayCmd  `cmd:"" help:"Put the events of a file back into the spool, with their ids."`
 }
 
 // spoolAt is of the commands that look at a spool.
@@ -45,11 +45,11 @@ func (c spoolAt) load() (*config.Loaded, error) {
 
 type eventsTailCmd struct {
 	spoolAt
-	Type    []string `help:"Only events of these types or classes, by either of their names." placeholder:"TYPE"`
-	Message string   `help:"Only events of this message id, or of all copies of the message that was queued as this." placeholder:"ID"`
-	Follow  bool     `default:"true" negatable:"" help:"Wait for more."`
-	All     bool     `help:"From the beginning of what is kept, not only what comes now."`
-	Raw     bool     `help:"As they are stored: the Ingest API's JSON, with its names."`
+	Type    []string `help:"Only events of these types or classes." placeholder:"TYPE"`
+	Message string   `help:"Only events of this message id or queue id." placeholder:"ID"`
+	Follow  bool     `default:"true" negatable:"" help:"Wait for more events."`
+	All     bool     `help:"Begin with the oldest event that is kept."`
+	Raw     bool     `help:"Print the Ingest API's JSON, as stored."`
 }
 
 func (c *eventsTailCmd) Help() string {
@@ -236,8 +236,8 @@ func (c *eventsStatsCmd) Run(e *env) error {
 
 type eventsBatchesCmd struct {
 	spoolAt
-	JSON bool `help:"As JSON lines."`
-	N    int  `short:"n" default:"50" help:"The newest so many."`
+	JSON bool `help:"Print JSON lines."`
+	N    int  `short:"n" default:"50" help:"Show the N newest batches."`
 }
 
 func (c *eventsBatchesCmd) Run(e *env) error {
@@ -277,7 +277,7 @@ func (c *eventsBatchesCmd) Run(e *env) error {
 
 type eventsReplayCmd struct {
 	spoolAt
-	File string `arg:"" help:"NDJSON of events, a file of rejected/, or a segment; - for standard input."`
+	File string `arg:"" help:"NDJSON, a file of rejected/ or a segment; - for standard input."`
 }
 
 func (c *eventsReplayCmd) Help() string {

@@ -7,7 +7,7 @@ import (
 )
 
 type jobidCmd struct {
-	Text []string `arg:"" help:"Names to make safe."`
+	Text []string `arg:"" help:"Names to sanitise."`
 }
 
 func (c *jobidCmd) Help() string { return `Example: postern jobid "Spring sale" 'été'` }

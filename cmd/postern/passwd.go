@@ -16,7 +16,7 @@ import (
 
 type passwdCmd struct {
 	configFile
-	User   string `arg:"" optional:"" help:"The user to add or change."`
+	User   string `arg:"" optional:"" help:"User to add or change."`
 	Delete bool   `help:"Remove the user."`
 	List   bool   `help:"List the users."`
 }

@@ -20,10 +20,10 @@ import (
 )
 
 type queueCmd struct {
-	List  queueListCmd  `cmd:"" help:"Copies that wait, those due first first."`
-	Show  queueShowCmd  `cmd:"" help:"Print a waiting copy; list them where the id is that of several."`
-	Retry queueRetryCmd `cmd:"" help:"Make a copy due now; without an id, all."`
-	Drop  queueDropCmd  `cmd:"" help:"Forget a copy for good; its sender is not told."`
+	List  queueListCmd  `cmd:"" help:"List waiting copies, those due first at the top."`
+	Show  queueShowCmd  `cmd:"" help:"Print a waiting copy, or list them if the id names several."`
+	Retry queueRetryCmd `cmd:"" help:"Retry a copy now; without an id, all of them."`
+	Drop  queueDropCmd  `cmd:"" help:"Drop a copy for good, without telling its sender."`
 }
 
 type queueAt struct{ spoolAt }
@@ -97,8 +97,8 @@ func (m *memoryResponse) Write(b []byte) (int, error) {
 
 type queueListCmd struct {
 	queueAt
-	JSON bool `help:"As JSON."`
-	N    int  `short:"n" default:"1000" help:"At most so many."`
+	JSON bool `help:"Print JSON."`
+	N    int  `short:"n" default:"1000" help:"Show at most N copies."`
 }
 
 func (c *queueListCmd) Help() string { return "Example: postern queue list" }
@@ -141,7 +141,7 @@ func (c *queueListCmd) Run(e *env) error {
 
 type queueShowCmd struct {
 	queueAt
-	ID string `arg:"" help:"The copy's message id, or the id that the client got for the message."`
+	ID string `arg:"" help:"Message id of a copy, or the queue id that the client was given."`
 }
 
 func (c *queueShowCmd) Run(e *env) error {
@@ -150,7 +150,7 @@ func (c *queueShowCmd) Run(e *env) error {
 
 type queueRetryCmd struct {
 	queueAt
-	ID string `arg:"" optional:"" help:"The copy's message id, or the id that the client got for the message."`
+	ID string `arg:"" optional:"" help:"Message id of a copy, or the queue id that the client was given."`
 }
 
 func (c *queueRetryCmd) Run(e *env) error {
@@ -163,7 +163,7 @@ func (c *queueRetryCmd) Run(e *env) error {
 
 type queueDropCmd struct {
 	queueAt
-	ID string `arg:"" help:"The copy's message id, or the id that the client got for the message."`
+	ID string `arg:"" help:"Message id of a copy, or the queue id that the client was given."`
 }
 
 func (c *queueDropCmd) Run(e *env) error {

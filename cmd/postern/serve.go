@@ -13,7 +13,7 @@ import (
 
 type serveCmd struct {
 	configFile
-	Role string `enum:"all,tracker" default:"all" help:"tracker: the links alone, with the key file and a spool; many may run behind a balancer."`
+	Role string `enum:"all,tracker" default:"all" help:"Role: all or tracker (serves links only)."`
 }
 
 func (c *serveCmd) Help() string { return "Example: postern serve --config ./postern.toml" }

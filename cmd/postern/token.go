@@ -11,12 +11,12 @@ import (
 )
 
 type tokenCmd struct {
-	Keygen tokenKeygenCmd `cmd:"" help:"Make a key file, or add a newer key to it."`
-	Decode tokenDecodeCmd `cmd:"" help:"Print what a tracked link holds, as JSON."`
+	Keygen tokenKeygenCmd `cmd:"" help:"Create a key file, or add a newer key to one."`
+	Decode tokenDecodeCmd `cmd:"" help:"Print the contents of a tracked link as JSON."`
 }
 
 type tokenKeygenCmd struct {
-	File string `arg:"" type:"path" help:"The key file (tracking.key_file)."`
+	File string `arg:"" type:"path" help:"Key file (tracking.key_file)."`
 }
 
 func (c *tokenKeygenCmd) Help() string {
@@ -39,9 +39,9 @@ func (c *tokenKeygenCmd) Run(e *env) error {
 }
 
 type tokenDecodeCmd struct {
-	Keys string   `required:"" type:"path" help:"The key file." placeholder:"FILE"`
-	Host []string `help:"With a token alone: the tracking host that it is sealed for, where it is not one of a mail." placeholder:"HOST"`
-	URL  string   `arg:"" help:"A tracked link, or its token alone."`
+	Keys string   `required:"" type:"path" help:"Key file." placeholder:"FILE"`
+	Host []string `help:"Tracking host of a bare token." placeholder:"HOST"`
+	URL  string   `arg:"" help:"Tracked link, or a bare token."`
 }
 
 func (c *tokenDecodeCmd) Help() string {

@@ -292,7 +292,16 @@ func (ss *session) data(line string) error {
 	if err != nil {
 		return err
 	}
-	m := &Message{From: path(ss.from), To: path(ss.rcpts[0]), Mail: ss.from, Rcpts: ss.rcpts, Data: msg, At: time.Now(), TLS: ss.tls, Conn: ss.n}
+	m := &Message{
+		From:  path(ss.from),
+		To:    path(ss.rcpts[0]),
+		Mail:  ss.from,
+		Rcpts: ss.rcpts,
+		Data:  msg,
+		At:    time.Now(),
+		TLS:   ss.tls,
+		Conn:  ss.n,
+	}
 	usual := "250 2.0.0 Ok: taken"
 	var a Action
 	if ss.s.c.Script != nil {
