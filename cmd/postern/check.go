@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/online"
 )
 
 type checkCmd struct {
@@ -40,7 +41,7 @@ func (c *checkCmd) Run(e *env) error {
 	}
 	printSummary(e.stdout, l)
 	if c.Online {
-		if err := runOnline(e, l, c.DNS); err != nil {
+		if err := online.Check(e.ctx, e.stdout, l, c.DNS); err != nil {
 			return err
 		}
 	}

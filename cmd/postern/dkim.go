@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
 
+	"postern/cmd/postern/online"
 	"postern/dkim"
-
 	"postern/relay/message"
 	"postern/tracking/spool/atomicfile"
 )
@@ -139,7 +138,7 @@ func (c *dkimVerifyCmd) Run(e *env) error {
 
 	failed := 0
 	unanswered := 0
-	findings := dkim.Check(ctx, txtResolver(c.DNS), k)
+	findings := dkim.Check(ctx, online.TXTResolver(c.DNS), k)
 	for _, f := range findings {
 		switch f.Result {
 		case dkim.Good:
@@ -160,47 +159,6 @@ func (c *dkimVerifyCmd) Run(e *env) error {
 	}
 
 	return errors.Join(errs...)
-}
-
-// txtResolver is resolver for TXT records, whose errors name the server that
-// was asked.
-func txtResolver(server string) dkim.Resolver {
-	if server == "" {
-		return net.DefaultResolver
-	}
-
-	return &namedResolver{resolver(server), server}
-}
-
-// namedResolver puts the server that was asked into the errors of a resolver,
-// which names one of the system's there, whatever its Dial does.
-type namedResolver struct {
-	*net.Resolver
-	server string
-}
-
-// LookupTXT implements dkim.Resolver.
-func (r *namedResolver) LookupTXT(ctx context.Context, name string) ([]string, error) {
-	txt, err := r.Resolver.LookupTXT(ctx, name)
-	var e *net.DNSError
-	if errors.As(err, &e) {
-		named := *e
-		named.Server = r.server
-		err = &named
-	}
-
-	return txt, err
-}
-
-// resolver asks one server, or as the system does.
-func resolver(server string) *net.Resolver {
-	if server == "" {
-		return net.DefaultResolver
-	}
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, network, server)
-	}}
 }
 
 type dkimSignCmd struct {

@@ -1,4 +1,6 @@
-package main
+// Package online asks the world whether a configuration can work: its
+// upstreams, the DNS, its tracking hosts and the ingest service.
+package online
 
 import (
 	"context"
@@ -31,11 +33,18 @@ type online struct {
 	failed int
 }
 
-// runOnline makes every check of `check --online`, and returns an error where
-// any of them failed.
-func runOnline(e *env, l *config.Loaded, dns string) error {
-	o := &online{ctx: e.ctx, out: e.stdout, l: l, dns: txtResolver(dns), mx: resolver(dns)}
-	fmt.Fprintln(e.stdout, "Online")
+// Check asks everything that a configuration names, and prints a line for each
+// answer. dns is the address of the DNS server to ask; empty: the system's. It
+// returns an error if any check failed.
+func Check(ctx context.Context, out io.Writer, l *config.Loaded, dns string) error {
+	o := &online{
+		ctx: ctx,
+		out: out,
+		l:   l,
+		dns: TXTResolver(dns),
+		mx:  resolver(dns),
+	}
+	fmt.Fprintln(out, "Online")
 	if l.Role == config.All {
 		o.upstreams()
 		o.keys()
@@ -46,10 +55,18 @@ func runOnline(e *env, l *config.Loaded, dns string) error {
 
 	var errs []error
 	if o.failed > 0 {
-		errs = append(errs, fmt.Errorf("%s failed", count(o.failed, "online check")))
+		errs = append(errs, failedChecks(o.failed))
 	}
 
-	return errors.Join(append(errs, checkOnline(e, l, dns))...)
+	return errors.Join(append(errs, o.tracking())...)
+}
+
+func failedChecks(n int) error {
+	if n == 1 {
+		return errors.New("1 online check failed")
+	}
+
+	return fmt.Errorf("%d online checks failed", n)
 }
 
 func (o *online) ok(format string, args ...any) {

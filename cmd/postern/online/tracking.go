@@ -1,27 +1,26 @@
-package main
+package online
 
 import (
 	"errors"
 	"fmt"
 	"slices"
 
-	"postern/cmd/postern/config"
 	"postern/tracking/token"
 	"postern/tracking/web"
 )
 
-// checkOnline asks every tracking domain of a configuration for its tracker,
+// tracking asks every tracking domain of a configuration for its tracker,
 // and says for each what a recipient would meet.
-func checkOnline(e *env, l *config.Loaded, dns string) error {
-	keys, err := token.ReadKeys(l.Tracking.KeyFile)
+func (o *online) tracking() error {
+	keys, err := token.ReadKeys(o.l.Tracking.KeyFile)
 	if err != nil {
 		return err
 	}
 
-	p := &web.Prober{Keys: keys, Resolver: resolver(dns)}
+	p := &web.Prober{Keys: keys, Resolver: o.mx}
 
-	urls := []string{string(l.Tracking.URL)}
-	for _, r := range l.Tracking.Rules {
+	urls := []string{string(o.l.Tracking.URL)}
+	for _, r := range o.l.Tracking.Rules {
 		if r.URL != "" && !slices.Contains(urls, string(r.URL)) {
 			urls = append(urls, string(r.URL))
 		}
@@ -30,16 +29,16 @@ func checkOnline(e *env, l *config.Loaded, dns string) error {
 
 	failed := 0
 	for _, u := range urls {
-		err := p.Probe(e.ctx, u)
+		err := p.Probe(o.ctx, u)
 		var host *web.HostError
 		switch {
 		case err == nil:
-			fmt.Fprintf(e.stdout, "%s: ok, this tracker answers\n", u)
+			fmt.Fprintf(o.out, "%s: ok, this tracker answers\n", u)
 		case errors.As(err, &host) && host.Opens:
-			fmt.Fprintf(e.stdout, "%s: ok, with a warning: %v\n", u, err)
+			fmt.Fprintf(o.out, "%s: ok, with a warning: %v\n", u, err)
 		default:
 			failed++
-			fmt.Fprintf(e.stdout, "%s: %v\n", u, err)
+			fmt.Fprintf(o.out, "%s: %v\n", u, err)
 		}
 	}
 
