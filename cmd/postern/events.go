@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -57,109 +56,25 @@ func (c *eventsTailCmd) Help() string {
 Example: postern events tail --type click --type open`
 }
 
-const tailEvery = 200 * time.Millisecond
-
 func (c *eventsTailCmd) Run(e *env) error {
 	l, err := c.load()
 	if err != nil {
 		return err
 	}
-
 	types, err := event.Select(c.Type)
 	if err != nil {
 		return usageError{fmt.Sprintf("--type: %v; write one of %s", err, eventNames())}
 	}
 
-	dir := gateway.EventsDir(l.Config)
-	var at spool.Position
-	ofMessage := newMessageFilter(c.Message)
-	show := c.All || !c.Follow
-	out := bufio.NewWriter(e.stdout)
-	read := func() error {
-		err := spool.ReadFrom(dir, at, func(r spool.Record) bool {
-			at = r.Next
-			if show {
-				c.print(out, types, ofMessage, r.Data)
-			} else {
-				ofMessage.note(r.Data)
-			}
-			return true
-		})
-		return errors.Join(err, out.Flush())
+	tail := &admin.Tail{
+		Dir:     gateway.EventsDir(l.Config),
+		Types:   types,
+		Message: c.Message,
+		All:     c.All,
+		Follow:  c.Follow,
+		Raw:     c.Raw,
 	}
-
-	if err := read(); err != nil || !c.Follow {
-		return err
-	}
-
-	show = true
-	tick := time.NewTicker(tailEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-e.ctx.Done():
-			return nil
-		}
-
-		if err := read(); err != nil {
-			return err
-		}
-	}
-}
-
-// messageFilter selects the events of a message id, or of all copies of the
-// message whose client was answered with an id. An event that comes after the
-// gateway's own has no more than the copy's message id, so that the filter has
-// to see those from before.
-type messageFilter struct {
-	id     string // empty: every event
-	copies map[string]bool
-}
-
-func newMessageFilter(id string) *messageFilter {
-	return &messageFilter{id: id, copies: map[string]bool{id: true}}
-}
-
-func (f *messageFilter) matches(e *event.Event) bool {
-	if f.id == "" {
-		return true
-	}
-	if e.Local.Session == f.id {
-		f.copies[e.MessageID] = true
-	}
-	return f.copies[e.MessageID]
-}
-
-// note takes notice of an event that is not shown.
-func (f *messageFilter) note(stored []byte) {
-	if f.id == "" {
-		return
-	}
-	if ev, err := event.Decode(stored); err == nil {
-		f.matches(ev)
-	}
-}
-
-// print writes a stored event where it is asked for. One that cannot be read
-// is written as it is, where no filter asks what it is.
-func (c *eventsTailCmd) print(out *bufio.Writer, types map[event.Type]bool, of *messageFilter, stored []byte) {
-	line := stored
-	ev, err := event.Decode(stored)
-	switch {
-	case err != nil && (len(types) > 0 || of.id != ""):
-		return
-	case err != nil:
-	case !of.matches(ev), len(types) > 0 && !types[ev.Type]:
-		return
-	case !c.Raw:
-		if public, err := ev.EncodePublic(); err == nil {
-			line = public
-		}
-	}
-
-	out.Write(line)
-	out.WriteByte('\n')
+	return tail.Run(e.ctx, e.stdout)
 }
 
 // eventNames lists the public names of events and their classes.
@@ -183,55 +98,12 @@ func (c *eventsStatsCmd) Run(e *env) error {
 		return err
 	}
 
-	dir := gateway.EventsDir(l.Config)
-	cursor := spool.Cursor(dir, gateway.IngestReader)
-	counts, waiting := map[string]int{}, map[string]int{}
-	total, bytes := 0, 0
-	var first, last time.Time
-
-	err = spool.ReadDir(dir, func(r spool.Record) bool {
-		ev, err := event.Decode(r.Data)
-		name := "unreadable"
-		if err == nil {
-			name = ev.Type.PublicName()
-			if first.IsZero() {
-				first = ev.Timestamp.Time
-			}
-			last = ev.Timestamp.Time
-		}
-
-		counts[name]++
-		total++
-		bytes += len(r.Data)
-		if r.At.Segment > cursor.Segment || r.At.Segment == cursor.Segment && r.At.Offset >= cursor.Offset {
-			waiting[name]++
-		}
-		return true
-	})
+	stats, err := admin.ReadSpoolStats(gateway.EventsDir(l.Config), gateway.IngestReader)
 	if err != nil {
 		return err
 	}
 
-	var names []string
-	for n := range counts {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-
-	t := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "TYPE\tKEPT\tWAITING\t")
-	for _, n := range names {
-		fmt.Fprintf(t, "%s\t%d\t%d\t\n", n, counts[n], waiting[n])
-	}
-	t.Flush()
-
-	fmt.Fprintf(e.stdout, "%d events, %d bytes", total, bytes)
-	if !first.IsZero() {
-		fmt.Fprintf(e.stdout, ", from %s to %s", first.Format(time.DateTime), last.Format(time.DateTime))
-	}
-
-	fmt.Fprintln(e.stdout)
-	return nil
+	return stats.Print(e.stdout)
 }
 
 type eventsBatchesCmd struct {

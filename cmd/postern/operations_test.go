@@ -395,7 +395,7 @@ func TestEventsTailFollows(t *testing.T) {
 				select {
 				case line := <-lines:
 					got = append(got, line)
-				case <-time.After(tailEvery / 4):
+				case <-time.After(50 * time.Millisecond):
 					continue
 				}
 				break

@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -36,63 +33,7 @@ func (c queueAt) ask(method, path string, out io.Writer) error {
 		return err
 	}
 
-	answer, noGateway := admin.Ask(context.Background(), l.Config, method, path, nil)
-	if noGateway == nil {
-		defer answer.Close()
-		_, err := io.Copy(out, answer)
-		return err
-	}
-	if !errors.Is(noGateway, admin.ErrNoGateway) {
-		return noGateway
-	}
-
-	q, err := queue.Open(queue.Config{Dir: filepath.Join(l.StateDir, "queue"), Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return admin.LockedOut(noGateway, err)
-	}
-	defer q.Close()
-	a := &admin.Server{Mux: http.NewServeMux()}
-	a.QueueRoutes(q)
-
-	return offline(a.Mux, q, method, path, out)
-}
-
-// offline answers from a spool that no gateway has open.
-func offline(h http.Handler, q *queue.Queue, method, path string, out io.Writer) error {
-	req, err := http.NewRequest(method, path, nil)
-	if err != nil {
-		return err
-	}
-
-	req.Header.Set(admin.Header, "queue")
-	w := &memoryResponse{header: http.Header{}, status: http.StatusOK, out: out}
-
-	h.ServeHTTP(w, req)
-	if err := q.Flush(); err != nil {
-		return err
-	}
-	if w.status != http.StatusOK {
-		return errors.New(string(w.failure))
-	}
-	return nil
-}
-
-// memoryResponse is a http.ResponseWriter into a file.
-type memoryResponse struct {
-	header  http.Header
-	status  int
-	out     io.Writer
-	failure []byte
-}
-
-func (m *memoryResponse) Header() http.Header { return m.header }
-func (m *memoryResponse) WriteHeader(s int)   { m.status = s }
-func (m *memoryResponse) Write(b []byte) (int, error) {
-	if m.status != http.StatusOK {
-		m.failure = append(m.failure, b...)
-		return len(b), nil
-	}
-	return m.out.Write(b)
+	return admin.AskQueue(context.Background(), l.Config, method, path, out)
 }
 
 type queueListCmd struct {
