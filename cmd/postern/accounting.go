@@ -20,7 +20,7 @@ type accountingCmd struct {
 	Print bool `xor:"what" help:"Print the events of files as JSON lines. Changes nothing."`
 	Pipe  bool `xor:"what" help:"Read records from standard input, for PowerMTA's pipe."`
 	configFile
-	Socket string   `type:"path" help:"With --pipe: the gateway's socket ([accounting] pipe_socket)." placeholder:"PATH"`
+	Socket string   `type:"path" help:"With --pipe: the gateway's socket (pipe_socket)." placeholder:"PATH"`
 	Dir    string   `type:"path" help:"With --pipe: a folder for records while no gateway runs." placeholder:"PATH"`
 	Files  []string `arg:"" optional:"" type:"existingfile" help:"With --print: PowerMTA accounting files."`
 }

@@ -65,7 +65,8 @@ func writeNewFile(fsys atomicfile.FS, name string, data []byte) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err == nil {
+	err = errors.Join(err, f.Close())
+	if err == nil {
 		err = fsys.SyncDir(filepath.Dir(name))
 	}
 	if err != nil {

@@ -40,11 +40,13 @@ func New(reg *prometheus.Registry, check mailCheck, alive func() error) *Server 
 		check: check,
 		alive: alive,
 	}
+
 	for _, mux := range []*http.ServeMux{a.Mux, a.Open} {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 		mux.HandleFunc("GET "+healthPath, a.healthz)
 		mux.HandleFunc("GET "+readyPath, a.readyz)
 	}
+
 	a.Mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	a.Mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	a.Mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)

@@ -100,7 +100,9 @@ func (a *Server) EventRoutes(s *spool.Spool) {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
-		if _, err := InChunks(lines, func(chunk [][]byte) error { return s.Append(r.Context(), chunk...) }); err != nil {
+
+		add := func(chunk [][]byte) error { return s.Append(r.Context(), chunk...) }
+		if _, err := InChunks(lines, add); err != nil {
 			http.Error(w, err.Error(), http.StatusInsufficientStorage)
 		}
 	})

@@ -35,7 +35,8 @@ func newBacklogMetrics(s *spool.Spool, readers []string) *backlogMetrics {
 		now:     time.Now,
 		events:  desc("waiting_events", "Events that the reader has not passed yet."),
 		bytes:   desc("waiting_bytes", "Bytes of the events that the reader has not passed yet."),
-		oldest:  desc("waiting_oldest_seconds", "Age of the oldest event that the reader has not passed yet; 0: none waits."),
+		oldest: desc("waiting_oldest_seconds", "Age of the oldest event that the reader has not passed yet; "+
+			"0: none waits."),
 	}
 }
 
@@ -84,23 +85,24 @@ func NewSubmissionDuration() prometheus.Histogram {
 
 // RegisterQueueAge adds what the retry spool does not measure by itself.
 func RegisterQueueAge(reg prometheus.Registerer, q *queue.Queue) {
-	reg.MustRegister(
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "postern_queue_oldest_seconds",
-			Help: "Age of the oldest copy in the retry spool; 0: none waits.",
-		}, func() float64 {
-			oldest, _ := q.Backlog()
-			if oldest.IsZero() {
-				return 0
-			}
-			return max(0, time.Since(oldest).Seconds())
-		}),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-			Name: "postern_queue_waiting_bytes",
-			Help: "Bytes of the messages that wait in the retry spool.",
-		}, func() float64 {
-			_, bytes := q.Backlog()
-			return float64(bytes)
-		}),
-	)
+	age := func() float64 {
+		oldest, _ := q.Backlog()
+		if oldest.IsZero() {
+			return 0
+		}
+		return max(0, time.Since(oldest).Seconds())
+	}
+	size := func() float64 {
+		_, bytes := q.Backlog()
+		return float64(bytes)
+	}
+
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "postern_queue_oldest_seconds",
+		Help: "Age of the oldest copy in the retry spool; 0: none waits.",
+	}, age))
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "postern_queue_waiting_bytes",
+		Help: "Bytes of the messages that wait in the retry spool.",
+	}, size))
 }

@@ -10,50 +10,68 @@ import (
 	"postern/relay/queue"
 )
 
-// QueueRoutes lets `postern queue` reach a running gateway's retry spool. What
-// changes it wants a header that no web page of another origin can send.
+// QueueRoutes lets `postern queue` reach a running gateway's retry spool.
+// Requests that change it need Header.
 func (a *Server) QueueRoutes(q *queue.Queue) {
-	a.Mux.HandleFunc("GET /queue", func(w http.ResponseWriter, r *http.Request) {
-		n, err := strconv.Atoi(r.URL.Query().Get("n"))
-		if err != nil || n < 1 {
-			n = 1000
+	r := queueRoutes{q}
+	a.Mux.HandleFunc("GET /queue", r.list)
+	a.Mux.HandleFunc("GET /queue/{id}", r.show)
+	a.Mux.HandleFunc("POST /queue/retry", change(r.retry))
+	a.Mux.HandleFunc("POST /queue/{id}/retry", change(r.retry))
+	a.Mux.HandleFunc("POST /queue/{id}/drop", change(r.drop))
+}
+
+type queueRoutes struct{ queue *queue.Queue }
+
+// mostListed is how many copies are listed where the request does not say.
+const mostListed = 1000
+
+func (r queueRoutes) list(w http.ResponseWriter, req *http.Request) {
+	n, err := strconv.Atoi(req.URL.Query().Get("n"))
+	if err != nil || n < 1 {
+		n = mostListed
+	}
+
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(r.queue.List(n)) // the client may have gone
+}
+
+func (r queueRoutes) show(w http.ResponseWriter, req *http.Request) {
+	msg, err := r.queue.Show(req.PathValue("id"))
+	if err != nil {
+		queueError(w, err)
+		return
+	}
+
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	_, _ = w.Write(msg)
+}
+
+func (r queueRoutes) retry(id string) (string, error) {
+	n, err := r.queue.Retry(id)
+	return fmt.Sprintf("%d due now", n), err
+}
+
+func (r queueRoutes) drop(id string) (string, error) {
+	return id + " dropped", r.queue.Drop(id)
+}
+
+// change handles a request that changes something.
+func change(f func(id string) (done string, err error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		if req.Header.Get(Header) == "" {
+			http.Error(w, Header+" is missing", http.StatusForbidden)
+			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(q.List(n))
-	})
-	a.Mux.HandleFunc("GET /queue/{id}", func(w http.ResponseWriter, r *http.Request) {
-		msg, err := q.Show(r.PathValue("id"))
+
+		done, err := f(req.PathValue("id"))
 		if err != nil {
 			queueError(w, err)
 			return
 		}
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Write(msg)
-	})
-	change := func(f func(id string) (string, error)) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			if r.Header.Get(Header) == "" {
-				http.Error(w, Header+" is missing", http.StatusForbidden)
-				return
-			}
-			said, err := f(r.PathValue("id"))
-			if err != nil {
-				queueError(w, err)
-				return
-			}
-			fmt.Fprintln(w, said)
-		}
+		fmt.Fprintln(w, done)
 	}
-	retry := func(id string) (string, error) {
-		n, err := q.Retry(id)
-		return fmt.Sprintf("%d due now", n), err
-	}
-	a.Mux.HandleFunc("POST /queue/retry", change(retry))
-	a.Mux.HandleFunc("POST /queue/{id}/retry", change(retry))
-	a.Mux.HandleFunc("POST /queue/{id}/drop", change(func(id string) (string, error) {
-		return id + " dropped", q.Drop(id)
-	}))
 }
 
 // Header has to be in requests that change something. A web page of another

@@ -132,7 +132,7 @@ complete -c postern -n "__postern_at '/accounting'" -l version -d 'Print version
 complete -c postern -n "__postern_at '/accounting'" -l print -d 'Print the events of files as JSON lines'
 complete -c postern -n "__postern_at '/accounting'" -l pipe -d 'Read records from standard input, for PowerMTA'"'"'s pipe'
 complete -c postern -n "__postern_at '/accounting'" -l config -r -d 'Configuration file'
-complete -c postern -n "__postern_at '/accounting'" -l socket -r -d 'With --pipe: the gateway'"'"'s socket ([accounting] pipe_socket)'
+complete -c postern -n "__postern_at '/accounting'" -l socket -r -d 'With --pipe: the gateway'"'"'s socket (pipe_socket)'
 complete -c postern -n "__postern_at '/accounting'" -l dir -r -d 'With --pipe: a folder for records while no gateway runs'
 complete -c postern -n "__postern_at '/report'" -l help -d 'Show context-sensitive help'
 complete -c postern -n "__postern_at '/report'" -l version -d 'Print version, commit and Go version'
