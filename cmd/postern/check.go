@@ -14,13 +14,13 @@ type checkCmd struct {
 	Role   string `enum:"all,tracker" default:"all" help:"Role to check: all or tracker."`
 	Strict bool   `help:"Treat warnings as errors."`
 	Online bool   `help:"Also check upstreams, DNS, tracking hosts and the ingest service."`
-	DNS    string `name:"dns" help:"With --online: DNS server to ask." placeholder:"HOST:PORT"`
+	DNS    string `name:"dns" help:"DNS server for --online. Default: the system's." placeholder:"HOST:PORT"`
 }
 
 func (c *checkCmd) Help() string {
-	return `Errors are what cannot work, warnings what is dangerous; both are printed as
-file:line: key: reason. Then comes what the configuration makes of a gateway.
-Exit status 1 where there are errors, or warnings with --strict.
+	return `Prints errors (what cannot work) and warnings (what is dangerous) as
+file:line: key: reason, then a summary of the configuration.
+Exit status 1 if there are errors, or warnings with --strict.
 Example: postern check --online`
 }
 

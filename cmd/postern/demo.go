@@ -8,7 +8,7 @@ import (
 )
 
 type demoCmd struct {
-	StateDir string `type:"path" help:"Keep keys, spool and configuration here." placeholder:"DIR"`
+	StateDir string `type:"path" help:"Folder for keys, spools and configuration. Default: a temporary one." placeholder:"DIR"`
 	Verbose  bool   `short:"v" help:"Print the gateway's log."`
 }
 

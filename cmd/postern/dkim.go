@@ -118,7 +118,7 @@ func printRecord(e *env, k dkim.Key, plain bool) error {
 
 type dkimVerifyCmd struct {
 	keyArgs
-	DNS string `name:"dns" help:"DNS server to ask." placeholder:"HOST:PORT"`
+	DNS string `name:"dns" help:"DNS server. Default: the system's." placeholder:"HOST:PORT"`
 }
 
 func (c *dkimVerifyCmd) Help() string {
@@ -156,7 +156,7 @@ func (c *dkimVerifyCmd) Run(e *env) error {
 		errs = append(errs, fmt.Errorf("%d of %d DNS checks failed", failed, len(findings)))
 	}
 	if unanswered > 0 {
-		errs = append(errs, fmt.Errorf("%d of %d could not be made: the DNS did not answer", unanswered, len(findings)))
+		errs = append(errs, fmt.Errorf("%d of %d DNS checks got no answer", unanswered, len(findings)))
 	}
 
 	return errors.Join(errs...)

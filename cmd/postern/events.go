@@ -22,9 +22,9 @@ import (
 
 type eventsCmd struct {
 	Tail    eventsTailCmd    `cmd:"" help:"Print events as they arrive, as JSON lines."`
-	Stats   eventsStatsCmd   `cmd:"" help:"Count the events in the spool by type."`
-	Batches eventsBatchesCmd `cmd:"" help:"List uploaded batches."`
-	Replay  eventsReplayCmd  `cmd:"" help:"Put the events of a file back into the spool, with their ids."`
+	Stats   eventsStatsCmd   `cmd:"" help:"Count the events in the spool, and those that wait, by type."`
+	Batches eventsBatchesCmd `cmd:"" help:"Show what became of batches."`
+	Replay  eventsReplayCmd  `cmd:"" help:"Return events from a file to the spool, with their ids."`
 }
 
 // spoolAt is of the commands that look at a spool.
@@ -135,7 +135,7 @@ func (c *eventsBatchesCmd) Run(e *env) error {
 	}
 
 	t := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "BATCH\tTIME\tSTATUS\tEVENTS\tASIDE\tBYTES\tGZIP\tTRIES\tID\tERROR")
+	fmt.Fprintln(t, "BATCH\tTIME\tSTATUS\tEVENTS\tQUARANTINED\tBYTES\tGZIP\tTRIES\tID\tERROR")
 	for _, b := range list {
 		id := ""
 		if len(b.IDs) > 0 {

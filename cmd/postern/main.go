@@ -25,19 +25,19 @@ import (
 type cli struct {
 	Demo       demoCmd       `cmd:"" help:"Run everything on loopback, to try it out."`
 	Serve      serveCmd      `cmd:"" help:"Run the gateway; SIGHUP reloads, SIGTERM drains."`
-	Check      checkCmd      `cmd:"" help:"Check a configuration."`
+	Check      checkCmd      `cmd:"" help:"Check a configuration and summarise it."`
 	Passwd     passwdCmd     `cmd:"" help:"Add, change, remove or list users."`
 	DKIM       dkimCmd       `cmd:"" name:"dkim" help:"Manage signing keys and their DNS records."`
 	Token      tokenCmd      `cmd:"" help:"Manage the keys of tracked links; decode a link."`
 	Queue      queueCmd      `cmd:"" help:"List, show, retry or drop copies in the retry spool."`
-	Events     eventsCmd     `cmd:"" help:"Inspect and replay the event spool."`
+	Events     eventsCmd     `cmd:"" help:"Show and replay the event spool."`
 	Accounting accountingCmd `cmd:"" help:"Convert PowerMTA's accounting records to events."`
 	Report     reportCmd     `cmd:"" help:"Parse bounces and complaints to JSON lines."`
 	Jobid      jobidCmd      `cmd:"" help:"Sanitise names for X-Job, one a line."`
 	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
-	Version    versionCmd    `cmd:"" help:"Print version, commit and Go version."`
+	Version    versionCmd    `cmd:"" help:"Print version, commit, Go version and RSA implementation."`
 
-	ShowVersion versionFlag `name:"version" help:"Print version, commit and Go version."`
+	ShowVersion versionFlag `name:"version" help:"Print version, commit, Go version and RSA implementation."`
 }
 
 // env is what a command gets of the world.

@@ -440,7 +440,7 @@ func TestEventsBatches(t *testing.T) {
 	}
 	got := rows()
 	when := time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC).Local().Format(time.DateTime)
-	if len(got) != 4 || got[0] != "BATCH  TIME                 STATUS   EVENTS  ASIDE  BYTES  GZIP  TRIES  ID  ERROR" ||
+	if len(got) != 4 || got[0] != "BATCH  TIME                 STATUS   EVENTS  QUARANTINED  BYTES  GZIP  TRIES  ID  ERROR" ||
 		!strings.HasPrefix(got[1], "1      "+when+"  planned  10 ") || !strings.HasPrefix(got[3], "3 ") {
 		t.Errorf("got %q, want a heading and three batches", got)
 	}

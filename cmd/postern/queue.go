@@ -82,7 +82,7 @@ func (c *queueListCmd) Run(e *env) error {
 
 type queueShowCmd struct {
 	queueAt
-	ID string `arg:"" help:"Message id of a copy, or the queue id that the client was given."`
+	ID string `arg:"" help:"Message id of a copy, or the queue id in the client's 250 reply."`
 }
 
 func (c *queueShowCmd) Run(e *env) error {
@@ -91,7 +91,7 @@ func (c *queueShowCmd) Run(e *env) error {
 
 type queueRetryCmd struct {
 	queueAt
-	ID string `arg:"" optional:"" help:"Message id of a copy, or the queue id that the client was given."`
+	ID string `arg:"" optional:"" help:"Message id of a copy, or the queue id in the client's 250 reply."`
 }
 
 func (c *queueRetryCmd) Run(e *env) error {
@@ -104,7 +104,7 @@ func (c *queueRetryCmd) Run(e *env) error {
 
 type queueDropCmd struct {
 	queueAt
-	ID string `arg:"" help:"Message id of a copy, or the queue id that the client was given."`
+	ID string `arg:"" help:"Message id of a copy, or the queue id in the client's 250 reply."`
 }
 
 func (c *queueDropCmd) Run(e *env) error {

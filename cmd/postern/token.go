@@ -12,7 +12,7 @@ import (
 
 type tokenCmd struct {
 	Keygen tokenKeygenCmd `cmd:"" help:"Create a key file, or add a newer key to one."`
-	Decode tokenDecodeCmd `cmd:"" help:"Print the contents of a tracked link as JSON."`
+	Decode tokenDecodeCmd `cmd:"" help:"Print what a tracked link contains, as JSON."`
 }
 
 type tokenKeygenCmd struct {
@@ -20,10 +20,10 @@ type tokenKeygenCmd struct {
 }
 
 func (c *tokenKeygenCmd) Help() string {
-	return `The newest key seals, all keys open, from the next SIGHUP or start on. Where
-trackers have key files of their own, copy the new file to them first and reload
-them, then reload the gateway: a link opens only where its key is known.
-Keep a copy: who loses the file orphans every link already sent.
+	return `The newest key seals and every key opens, after the next reload or start.
+Where trackers have key files of their own, copy the new file to them and reload
+them first, then reload the gateway: a link opens only where its key is known.
+Back the file up: without it, links that were already sent stop working.
 Example: postern token keygen /etc/postern/token.keys`
 }
 
@@ -40,8 +40,8 @@ func (c *tokenKeygenCmd) Run(e *env) error {
 
 type tokenDecodeCmd struct {
 	Keys string   `required:"" type:"path" help:"Key file." placeholder:"FILE"`
-	Host []string `help:"Tracking host of a bare token." placeholder:"HOST"`
-	URL  string   `arg:"" help:"Tracked link, or a bare token."`
+	Host []string `help:"Tracking host of a token that is given without its URL." placeholder:"HOST"`
+	URL  string   `arg:"" help:"Tracked link, or its token."`
 }
 
 func (c *tokenDecodeCmd) Help() string {
