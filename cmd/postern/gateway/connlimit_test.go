@@ -1,11 +1,9 @@
-package main
+package gateway
 
 import (
 	"errors"
 	"net"
 	"testing"
-
-	"postern/cmd/postern/gateway"
 )
 
 // waiting is a listener whose connections a test makes.
@@ -24,7 +22,7 @@ func (q waiting) Accept() (net.Conn, error) {
 func (q waiting) Close() error { return nil }
 
 func TestConnectionLimitHoldsListenersTogether(t *testing.T) {
-	limit := gateway.NewConnectionLimit(2)
+	limit := newConnectionLimit(2)
 	ready := func() waiting { // with connections that wait
 		q := waiting{conns: make(chan net.Conn, 10)}
 		for range cap(q.conns) {
@@ -34,7 +32,7 @@ func TestConnectionLimitHoldsListenersTogether(t *testing.T) {
 		}
 		return q
 	}
-	first, second := limit.Listener(ready()), limit.Listener(ready())
+	first, second := limit.listener(ready()), limit.listener(ready())
 
 	a, err := first.Accept()
 	if err != nil {
@@ -43,7 +41,7 @@ func TestConnectionLimitHoldsListenersTogether(t *testing.T) {
 	if _, err := second.Accept(); err != nil {
 		t.Fatal(err)
 	}
-	if got := len(limit.Free); got != 2 {
+	if got := len(limit.free); got != 2 {
 		t.Fatalf("got %d connections counted, want 2", got)
 	}
 
@@ -57,7 +55,7 @@ func TestConnectionLimitHoldsListenersTogether(t *testing.T) {
 	if err := <-next; err != nil {
 		t.Errorf("a place is free: got %v", err)
 	}
-	if got := len(limit.Free); got != 2 {
+	if got := len(limit.free); got != 2 {
 		t.Errorf("got %d connections counted, want 2", got)
 	}
 
@@ -72,17 +70,17 @@ func TestConnectionLimitHoldsListenersTogether(t *testing.T) {
 }
 
 func TestConnectionLimitIsNotTakenByAFailedAccept(t *testing.T) {
-	limit := gateway.NewConnectionLimit(1)
+	limit := newConnectionLimit(1)
 	q := waiting{conns: make(chan net.Conn)}
 	close(q.conns)
-	l := limit.Listener(q)
+	l := limit.listener(q)
 
 	for range 3 {
 		if _, err := l.Accept(); err == nil {
 			t.Fatal("got no error")
 		}
 	}
-	if got := len(limit.Free); got != 0 {
+	if got := len(limit.free); got != 0 {
 		t.Errorf("got %d connections counted, want none", got)
 	}
 }

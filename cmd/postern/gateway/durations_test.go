@@ -1,8 +1,6 @@
-package main
+package gateway
 
 import (
-	"context"
-	"net"
 	"net/http/httptest"
 	"testing"
 
@@ -14,28 +12,13 @@ import (
 // TestDurationsSurviveReload: the answers of upstream and tracker before a
 // reload and after it are in one histogram.
 func TestDurationsSurviveReload(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		sink.New(sink.Config{}).Serve(ctx, l)
-	}()
-	defer func() {
-		cancel()
-		<-done
-	}()
-
-	file := writeConfig(t, "", "")
-	replaceIn(t, file, "127.0.0.1:1\"", l.Addr().String()+"\"")
+	addr := startSink(t, sink.Config{})
+	file := writeConfig(t, "")
+	useUpstream(t, file, addr)
 	g, log := startGateway(t, file)
 	use := func() {
-		n := g.Live.Load()
-		n.Web.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
-		out := n.Pool.Send(ctx, &upstream.Transaction{
+		partOf[*tracker](t, g).ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil))
+		out := partOf[*mail](t, g).live.Load().pool.Send(t.Context(), &upstream.Transaction{
 			From:      envelope.Address{Local: "a", Domain: "example.com"},
 			Recipient: envelope.Recipient{Address: envelope.Address{Local: "r", Domain: "example.net"}},
 			Message:   [][]byte{[]byte("From: a@example.com\r\n\r\nx\r\n")},
@@ -46,13 +29,13 @@ func TestDurationsSurviveReload(t *testing.T) {
 	}
 
 	use()
-	g.Reload()
+	g.reload()
 	use()
 
-	got := values(t, g.Reg)
+	got := values(t, g.reg)
 	for _, name := range []string{
 		`postern_web_duration_seconds{kind="other_path"}`,
-		`postern_upstream_duration_seconds{upstream="` + l.Addr().String() + `"}`,
+		`postern_upstream_duration_seconds{upstream="` + addr + `"}`,
 	} {
 		if got[name] != 2 {
 			t.Errorf("%s: got %v, want 2\n%s", name, got[name], log.take())

@@ -1,4 +1,4 @@
-package main
+package gateway
 
 import (
 	"fmt"
@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"postern/cmd/postern/config"
-	"postern/cmd/postern/gateway"
 	"postern/dkim"
 	"postern/smtpd"
 )
@@ -244,7 +243,7 @@ listen = "127.0.0.1:0"
 // writeEveryKey makes a folder for everyKey and returns the configuration file.
 func writeEveryKey(t *testing.T) string {
 	t.Helper()
-	file := writeConfig(t, "", "")
+	file := writeConfig(t, "")
 	dir := filepath.Dir(file)
 	key, pem, err := dkim.Generate("ed25519")
 	if err != nil || key == nil {
@@ -276,28 +275,29 @@ IGrX2KQ5iA8T9gIhALao3CoQKS3RypcgZabMF6s7YpXUXu7gEJibq0egJ8WA
 // that gives every key a value of its own.
 func TestEveryKeyReachesItsPart(t *testing.T) {
 	g, _ := startGateway(t, writeEveryKey(t))
-	n := g.Live.Load()
-	dir := filepath.Dir(g.C.File)
-	g.Connections.Reports = 13 // which follows submission.max_connections
+	n := g.current.Load()
+	m, tr := partOf[*mail](t, g), partOf[*tracker](t, g)
+	dir := filepath.Dir(g.cfg.File)
+	g.connections.Reports = 13 // which follows submission.max_connections
 
-	relayConfig := g.RelayConfig(n, g.Recorder(), dkim.NewSigner(nil))
-	webConfig, err := g.WebConfig(n, g.Recorder())
+	relayConfig := m.relayConfig(n, m.live.Load().pool, dkim.NewSigner(nil))
+	webConfig, err := tr.webConfig(n)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ingestConfig, err := g.IngestConfig()
+	ingestConfig, err := g.ingestConfig()
 	if err != nil {
 		t.Fatal(err)
 	}
-	queueConfig, err := g.QueueConfig()
+	queueConfig, err := m.queueConfig()
 	if err != nil {
 		t.Fatal(err)
 	}
-	spoolConfig, err := g.EventSpoolConfig()
+	spoolConfig, err := g.spoolConfig()
 	if err != nil {
 		t.Fatal(err)
 	}
-	upstreamConfig, err := gateway.UpstreamConfig(g.C)
+	upstreamConfig, err := UpstreamConfig(g.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,46 +307,45 @@ func TestEveryKeyReachesItsPart(t *testing.T) {
 		name   string
 		config any
 	}{
-		{"submission", g.SubmissionConfig()},
-		{"reports", g.ReportsConfig()},
+		{"submission", m.submissionConfig()},
+		{"reports", m.reportsConfig()},
 		{"relay", relayConfig},
 		{"upstream", upstreamConfig},
 		{"web", webConfig},
 		{"ingest", ingestConfig},
 		{"ingest.Sink", reflect.ValueOf(ingestConfig.Sink).Elem().Interface()},
-		{"accounting", g.AccountingConfig()},
+		{"accounting", g.accountingConfig(m.events)},
 		{"queue", queueConfig},
 		{"spool", spoolConfig},
-		{"users", gateway.UserEntries([]config.User{{Name: "n", Password: "p", VirtualMTA: "v", Job: "j", JobPrefix: "jp", Subaccount: 3,
+		{"users", userEntries([]config.User{{Name: "n", Password: "p", VirtualMTA: "v", Job: "j", JobPrefix: "jp", Subaccount: 3,
 			FromDomains: []string{"f"}, Tracking: true, DKIMKey: "k"}, {Name: "m"}})},
-		{"connections", g.Connections},
+		{"connections", g.connections},
 	} {
 		describe(&b, part.name, reflect.ValueOf(part.config))
 		b.WriteString("\n")
 	}
 	compareGolden(t, "parts.golden", strings.ReplaceAll(b.String(), dir+"/", ""))
 
-	if got := heldBy(t, g); got != "" {
+	if got := heldBy(g, m); got != "" {
 		t.Error(got)
 	}
 }
 
 // heldBy says what of the parts that are shared is another than it should be.
-func heldBy(t *testing.T, g *gateway.Gateway) string {
-	t.Helper()
+func heldBy(g *Gateway, m *mail) string {
 	var out []string
 	note := func(ok bool, what string) {
 		if !ok {
 			out = append(out, what)
 		}
 	}
-	s, r := g.SubmissionConfig(), g.ReportsConfig()
-	note(s.Budget == g.Budget, "submission has another budget than what is retried")
-	note(r.Budget != g.Budget, "reports have the budget of submission")
-	q, err := g.QueueConfig()
-	note(err == nil && q.Budget == g.Budget, "the retry spool has another budget than submission")
-	note(s.Auth == smtpd.Authenticator(g.Users), "submission asks others than the users file")
-	i, err := g.IngestConfig()
+	s, r := m.submissionConfig(), m.reportsConfig()
+	note(s.Budget == m.budget, "submission has another budget than what is retried")
+	note(r.Budget != m.budget, "reports have the budget of submission")
+	q, err := m.queueConfig()
+	note(err == nil && q.Budget == m.budget, "the retry spool has another budget than submission")
+	note(s.Auth == smtpd.Authenticator(m.users), "submission asks others than the users file")
+	i, err := g.ingestConfig()
 	note(err == nil && i.Disk == q.Disk, "two spools of one file system count its room apart")
 
 	return strings.Join(out, "\n")
@@ -354,30 +353,34 @@ func heldBy(t *testing.T, g *gateway.Gateway) string {
 
 // TestOtherKeysReachTheirPart: the other word of each choice.
 func TestOtherKeysReachTheirPart(t *testing.T) {
-	file := writeConfig(t, "", "")
+	file := writeConfig(t, "")
 	g, _ := startGateway(t, file)
-	n := g.Live.Load()
-	relayConfig := g.RelayConfig(n, g.Recorder(), dkim.NewSigner(nil))
+	n := g.current.Load()
+	m, tr := partOf[*mail](t, g), partOf[*tracker](t, g)
+	relayConfig := m.relayConfig(n, m.live.Load().pool, dkim.NewSigner(nil))
 
-	if c := g.SubmissionConfig(); c.NormaliseLF || !c.RequireTLS || len(c.Sources) != 0 || len(c.ProxyFrom) != 0 {
+	if c := m.submissionConfig(); c.NormaliseLF || !c.RequireTLS || len(c.Sources) != 0 || len(c.ProxyFrom) != 0 {
 		t.Errorf("submission: got %+v", c)
 	}
 	if !relayConfig.PowerMTA || relayConfig.QueueAlways || !relayConfig.MsysAPI || relayConfig.UnsubscribeBy != "" || relayConfig.RequireSignature {
 		t.Errorf("relay: got %+v", relayConfig)
 	}
-	if w, err := g.WebConfig(n, g.Recorder()); err != nil || w.TruncateIP || len(w.WellKnown) != 0 || w.Geo != nil {
+	if w, err := tr.webConfig(n); err != nil || w.TruncateIP || len(w.WellKnown) != 0 || w.Geo != nil {
 		t.Errorf("web: got %+v, %v", w, err)
 	}
-	if c, err := g.IngestConfig(); err != nil || c.HashRcpt {
+	if c, err := g.ingestConfig(); err != nil || c.HashRcpt {
 		t.Errorf("ingest: got %+v, %v", c, err)
 	}
-	if c, err := g.EventSpoolConfig(); err != nil || len(c.Readers) != 0 {
+	if c, err := g.spoolConfig(); err != nil || len(c.Readers) != 0 {
 		t.Errorf("spool: got readers %v, %v, want none without uploads", c.Readers, err)
 	}
-	if g.Reports != nil || g.Uploader != nil || g.Acme != nil {
-		t.Error("got reports, an uploader or ACME, want none of them")
+	names := slices.Concat(g.names(intake), g.names(carryOn))
+	for name, want := range map[string]bool{"submission": true, "reports": false, "ingest": false, "acme": false} {
+		if got := slices.Contains(names, name); got != want {
+			t.Errorf("%s: got it served: %v, want %v", name, got, want)
+		}
 	}
-	if c, err := gateway.UpstreamConfig(g.C); err != nil || c.RootCAs != nil {
+	if c, err := UpstreamConfig(g.cfg); err != nil || c.RootCAs != nil {
 		t.Errorf("upstream: got %+v, %v", c, err)
 	}
 }
@@ -387,7 +390,7 @@ func TestOtherKeysReachTheirPart(t *testing.T) {
 func TestSigningKeysHaveTheirTimes(t *testing.T) {
 	g, log := startGateway(t, writeEveryKey(t))
 
-	keys, err := g.SigningKeys(g.C)
+	keys, err := partOf[*mail](t, g).signingKeys(g.cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -406,9 +409,9 @@ func TestSigningKeysHaveTheirTimes(t *testing.T) {
 		t.Errorf("got %s, want no word of RSA", text)
 	}
 
-	l := loadConfig(t, g.C.File)
+	l := loadConfig(t, g.cfg.File)
 	l.DKIM.Keys[1].KeyFile = "/nowhere"
-	if _, err := g.SigningKeys(l); err == nil {
+	if _, err := partOf[*mail](t, g).signingKeys(l); err == nil {
 		t.Error("a key that is missing: got no error")
 	}
 }
@@ -431,40 +434,16 @@ func TestMailboxForUnsubscribing(t *testing.T) {
 			conf.Relay.VERPDomain = c.verp
 			conf.Reports.BounceDomains = c.bounce
 			conf.Reports.FBLDomains = c.fbl
-			if got := gateway.UnsubscribeMailbox(conf); got != c.want {
+			if got := unsubscribeMailbox(conf); got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
 		})
 	}
 }
 
-func TestHeapBudget(t *testing.T) {
-	for _, c := range []struct {
-		memory, reports config.Size
-		on              bool
-		want            int64
-	}{
-		{100, 20, false, 100},
-		{100, 20, true, 120},
-		{0, 20, true, 0},
-		{1, 0, true, 1},
-		{0, 0, false, 0},
-	} {
-		conf := config.Default()
-		conf.MemoryBudget = c.memory
-		conf.Reports.MemoryBudget = c.reports
-		if c.on {
-			conf.Reports.FBLDomains = []string{"f.example"}
-		}
-		if got := gateway.HeapBudget(conf); got != c.want {
-			t.Errorf("%+v: got %d, want %d", c, got, c.want)
-		}
-	}
-}
-
 func TestPrefixesKeepTheirOrder(t *testing.T) {
 	a, b := netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.0/24")
-	if got := gateway.Prefixes([]config.Prefix{config.Prefix(a), config.Prefix(b)}); !slices.Equal(got, []netip.Prefix{a, b}) {
+	if got := prefixes([]config.Prefix{config.Prefix(a), config.Prefix(b)}); !slices.Equal(got, []netip.Prefix{a, b}) {
 		t.Errorf("got %v", got)
 	}
 }

@@ -1,68 +1,21 @@
-package main
+package gateway
 
 import (
-	"bytes"
-	"fmt"
+	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"postern/cmd/postern/config"
-	"postern/cmd/postern/gateway"
+	"postern/cmd/postern/demo/sink"
 )
 
-// buffer is a log that a test reads.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-// take returns what was logged since the last call.
-func (b *buffer) take() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	defer b.b.Reset()
-	return b.b.String()
-}
-
-// startGateway builds a gateway in this process, which does not serve yet.
-func startGateway(t *testing.T, file string) (*gateway.Gateway, *buffer) {
-	t.Helper()
-	log := &buffer{}
-	level := new(slog.LevelVar)
-	g, err := gateway.New(loadConfig(t, file), slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})), level)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(g.Close)
-	return g, log
-}
-
-// replaceIn replaces a part of a file.
-func replaceIn(t *testing.T, file, old, with string) {
-	t.Helper()
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(string(b), old) {
-		t.Fatalf("%s does not hold %q", file, old)
-	}
-	writeFile(t, filepath.Dir(file), filepath.Base(file), strings.Replace(string(b), old, with, 1))
-}
-
 func TestReloadKeepsWhatTakesEffectAtTheStart(t *testing.T) {
-	file := writeConfig(t, "", "")
+	file := writeConfig(t, "")
 	g, log := startGateway(t, file)
 	log.take()
 
@@ -70,10 +23,10 @@ func TestReloadKeepsWhatTakesEffectAtTheStart(t *testing.T) {
 	replaceIn(t, file, "[relay]\n", "[relay]\njob_header = \"X-Other-Job\"\n")
 	replaceIn(t, file, "[tracking.web]\n", "[signals]\nsubaccount = 7\n[dkim]\nexpire = \"30d\"\n"+
 		"[log]\nlevel = \"debug\"\n[events]\nkeep = \"1h\"\n[tracking.web]\n")
-	g.Reload()
+	g.reload()
 	text := log.take()
 
-	l := g.Live.Load().C
+	l := g.current.Load().cfg
 	if got := string(l.Hostname); got != "postern.localhost" {
 		t.Errorf("got hostname %s in use, want that of the start", got)
 	}
@@ -91,55 +44,110 @@ func TestReloadKeepsWhatTakesEffectAtTheStart(t *testing.T) {
 }
 
 func TestPrepareThatFailsChangesNothing(t *testing.T) {
-	file := writeConfig(t, "", "")
+	file := writeConfig(t, "")
 	g, _ := startGateway(t, file)
-	before, expiry := g.Live.Load(), g.Certs.Expiry()
+	store := partOf[*certificates](t, g).store
+	before, expiry := g.inUse(t), store.Expiry()
 
 	l := loadConfig(t, file)
 	l.Tracking.KeyFile = filepath.Join(t.TempDir(), "missing")
-	if _, err := g.Prepare(l); err == nil {
+	if _, err := g.prepare(l); err == nil {
 		t.Error("missing token keys: got no error")
 	}
 	l = loadConfig(t, file)
 	l.Certs.Mode = "files"
 	l.Certs.CertFile = "missing"
-	if _, err := g.Prepare(l); err == nil {
+	if _, err := g.prepare(l); err == nil {
 		t.Error("missing certificate: got no error")
 	}
 
 	l = loadConfig(t, file)
-	n, err := g.Prepare(l)
-	if err != nil {
-		t.Fatal(err)
-	}
-	n.C.Users = []config.User{{Name: "bad", Password: "no hash"}}
-	n.UseCerts = func() { t.Error("certificates are in use though the users were refused") }
-	if err := g.Swap(n); err == nil {
+	l.Users = []config.User{{Name: "bad", Password: "no hash"}}
+	if _, err := g.prepare(l); err == nil {
 		t.Error("a user without a hash: got no error")
 	}
-	n.Discard()
 
-	if g.Live.Load() != before || !g.Certs.Expiry().Equal(expiry) {
+	if g.inUse(t) != before || !store.Expiry().Equal(expiry) {
 		t.Error("got another configuration in use, want the old one")
 	}
-	if _, ok := g.Users.Lookup("app"); !ok {
+	if _, ok := partOf[*userList](t, g).users.Lookup("app"); !ok {
 		t.Error("the old user is gone")
 	}
 }
 
+// fakePart is a part that a reload changes, which notes what becomes of it.
+type fakePart struct {
+	err  error
+	said *[]string
+	name string
+}
+
+func (f fakePart) prepare(*generation) (change, error) {
+	*f.said = append(*f.said, f.name+" prepared")
+	return change{
+		use:     func() { *f.said = append(*f.said, f.name+" used") },
+		discard: func() { *f.said = append(*f.said, f.name+" discarded") },
+	}, f.err
+}
+
+// TestWhatAFailedPartLeavesIsGivenBack: all that was prepared before it, once,
+// and nothing that comes behind it.
+func TestWhatAFailedPartLeavesIsGivenBack(t *testing.T) {
+	g, _ := startGateway(t, writeConfig(t, ""))
+	before := g.inUse(t)
+	var said []string
+	g.reloadables = append(g.reloadables,
+		fakePart{said: &said, name: "a"},
+		fakePart{said: &said, name: "b", err: errors.New("no")},
+		fakePart{said: &said, name: "c"})
+
+	g.reload()
+
+	if want := []string{"a prepared", "b prepared", "a discarded"}; !slices.Equal(said, want) {
+		t.Errorf("got %q, want %q", said, want)
+	}
+	if g.inUse(t) != before {
+		t.Error("got another configuration in use, want the old one")
+	}
+
+	said = nil
+	g.reloadables[len(g.reloadables)-2] = fakePart{said: &said, name: "b"}
+	g.reload()
+	want := []string{"a prepared", "b prepared", "c prepared", "a used", "b used", "c used"}
+	if !slices.Equal(said, want) {
+		t.Errorf("got %q, want %q", said, want)
+	}
+}
+
+// inUse is what a reload replaces, of all parts that handle mail and links.
+type inUse struct {
+	generation *generation
+	mail       *mailGeneration
+	tracker    *trackerGeneration
+}
+
+func (g *Gateway) inUse(t *testing.T) inUse {
+	t.Helper()
+	return inUse{
+		generation: g.current.Load(),
+		mail:       partOf[*mail](t, g).live.Load(),
+		tracker:    partOf[*tracker](t, g).live.Load(),
+	}
+}
+
 func TestReloadKeepsMetrics(t *testing.T) {
-	file := writeConfig(t, "", "")
+	file := writeConfig(t, "")
 	g, log := startGateway(t, file)
-	before := values(t, g.Reg)
+	before := values(t, g.reg)
 
 	for range 3 {
-		g.Reload()
+		g.reload()
 	}
 
 	if text := log.take(); strings.Contains(text, "refused") {
 		t.Fatal(text)
 	}
-	after := values(t, g.Reg)
+	after := values(t, g.reg)
 	for name := range before {
 		if _, ok := after[name]; !ok {
 			t.Errorf("%s is gone after a reload", name)
@@ -147,134 +155,166 @@ func TestReloadKeepsMetrics(t *testing.T) {
 	}
 }
 
-func TestUsersWatchWaitsUntilTheFileStandsStill(t *testing.T) {
-	dir := t.TempDir()
-	state := func(n int) config.FileStamp {
-		return config.StampFile(writeFile(t, dir, fmt.Sprint(n), strings.Repeat("x", n)))
+// TestServeReloadsOnEachSignal, and tells the service manager.
+func TestServeReloadsOnEachSignal(t *testing.T) {
+	name, read := manager(t)
+	t.Setenv("NOTIFY_SOCKET", name)
+	file := writeConfig(t, "")
+	g, log := startGateway(t, file)
+	ctx, cancel := context.WithCancel(t.Context())
+	hup := make(chan os.Signal)
+	ended := make(chan error, 1)
+	go func() { ended <- g.ServeWithReload(ctx, hup) }()
+	if got := read(); got != "READY=1" {
+		t.Errorf("got %q, want READY=1", got)
 	}
-	a, b, c, none := state(1), state(2), state(3), config.FileStamp{}
+	log.take()
 
-	type step struct {
-		inUse, now config.FileStamp
-		want       bool
+	for range 2 {
+		hup <- os.Interrupt
+		if got := read(); !strings.HasPrefix(got, "RELOADING=1\n") {
+			t.Errorf("got %q, want RELOADING=1", got)
+		}
+		if got := read(); got != "READY=1" {
+			t.Errorf("got %q, want READY=1", got)
+		}
 	}
-	for _, test := range []struct {
-		name  string
-		steps []step
-	}{
-		{"nothing new", []step{{a, a, false}, {a, a, false}}},
-		{"changed during the start", []step{{a, b, false}, {a, b, true}, {a, b, false}}},
-		{"being written", []step{{a, none, false}, {a, b, false}, {a, c, false}, {a, c, true}, {c, c, false}}},
-		{"refused, once", []step{{a, b, false}, {a, b, true}, {a, b, false}, {a, b, false}}},
-		{"back again", []step{{a, b, false}, {a, a, false}, {a, b, false}, {a, b, true}}},
-		{"removed", []step{{a, none, false}, {a, none, true}, {a, none, false}}},
-		{"read by a reload", []step{{a, b, false}, {b, b, false}, {b, b, false}}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			w := &gateway.UsersWatch{}
-			for i, s := range test.steps {
-				if got := w.Look("users.toml", s.inUse, s.now); got != s.want {
-					t.Errorf("look %d: got %v, want %v", i, got, s.want)
-				}
-			}
-		})
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("got %v, want nil", err)
+	}
+	if text := log.take(); strings.Count(text, "msg=\"configuration reloaded\" file="+file+"\n") != 2 {
+		t.Errorf("got\n%s\nwant two reloads", text)
 	}
 }
 
-func TestTakeUsers(t *testing.T) {
-	entry := func(name string) string {
-		return fmt.Sprintf("[[user]]\nname = %q\npassword = %q\n", name, testHash)
-	}
+// TestReloadIsAllOrNothing refuses what is wrong, whether the check says so or
+// a part does, and says what it was.
+func TestReloadIsAllOrNothing(t *testing.T) {
 	for _, c := range []struct {
-		name, text string
-		want       string // in the log
-		user       string // who is there afterwards
+		name   string
+		change func(t *testing.T, file string)
+		want   []string
 	}{
-		{"another user", entry("local") + entry("new"), "users file taken", "new"},
-		{"empty", "", "it holds no user", "app"},
-		{"a comment alone", "# soon\n", "it holds no user", "app"},
-		{"half a table", entry("local") + "[[user]]\nname = \"ne", "unterminated", "app"},
-		{"without the user of a source", entry("new"), `no user \"local\" in the users file`, "app"},
-		{"a name that may not be", entry("local") + entry("a\nb"), "control characters", "app"},
+		{"two mistakes", func(t *testing.T, file string) {
+			replaceIn(t, file, "[relay]\n", "[relay]\ntls = \"x\"\nqueue = \"x\"\n")
+		}, []string{"relay.tls: want one of", "relay.queue: want one of"}},
+		{"not TOML", func(t *testing.T, file string) { replaceIn(t, file, "[relay]\n", "[relay\n") }, []string{":11: "}},
+		{"no file", func(t *testing.T, file string) {
+			if err := os.Remove(file); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"no such file"}},
+		{"a folder for reports that cannot be made", func(t *testing.T, file string) {
+			replaceIn(t, file, "[relay]\n", "[reports]\nkeep = \"users.toml\"\n[relay]\n")
+		}, []string{"users.toml"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			file := writeConfig(t, "", "[[submission.source]]\nnetwork = \"127.0.0.1\"\nrequire_auth = false\nuser = \"local\"\n")
-			dir := filepath.Dir(file)
-			writeFile(t, dir, "users.toml", entry("app")+entry("local"))
+			file := writeConfig(t, "")
 			g, log := startGateway(t, file)
+			store := partOf[*certificates](t, g).store
+			before, expiry := g.inUse(t), store.Expiry()
 			log.take()
+			c.change(t, file)
 
-			writeFile(t, dir, "users.toml", c.text)
-			w := &gateway.UsersWatch{}
-			for range 3 {
-				g.LookAtUsers(w)
-			}
+			g.reload()
 
 			text := log.take()
-			if strings.Count(text, "msg=") != 1 || !strings.Contains(text, c.want) {
-				t.Errorf("got log\n%s\nwant one line with %q", text, c.want)
+			if got := strings.Count(text, "level=ERROR msg=\"reload refused, the old configuration goes on\""); got != len(c.want) {
+				t.Errorf("got\n%s\nwant %d refusals", text, len(c.want))
 			}
-			if _, ok := g.Users.Lookup(c.user); !ok {
-				t.Errorf("user %s is not there", c.user)
+			for _, want := range c.want {
+				if !strings.Contains(text, want) {
+					t.Errorf("got\n%s\nwant %q in it", text, want)
+				}
+			}
+			if strings.Contains(text, "configuration reloaded") || g.inUse(t) != before || !store.Expiry().Equal(expiry) {
+				t.Errorf("got another configuration in use:\n%s", text)
 			}
 		})
 	}
 }
 
-// TestReloadTakesAnEmptyUsersFile: what an operator asks for is done.
-func TestReloadTakesAnEmptyUsersFile(t *testing.T) {
-	file := writeConfig(t, "", "")
-	g, _ := startGateway(t, file)
-	writeFile(t, filepath.Dir(file), "users.toml", "")
+// TestReloadWarns of what is dangerous, of what takes effect at the next start,
+// and of too few descriptors.
+func TestReloadWarns(t *testing.T) {
+	file := writeConfig(t, "")
+	g, log := startGateway(t, file)
+	log.take()
+	g.connections.Tracker++ // more than the limit allows now
+	replaceIn(t, file, "[relay]\n", "[dkim]\nexpire = \"1d\"\n[log]\nformat = \"json\"\n[relay]\n")
 
-	g.Reload()
+	g.reload()
 
-	if _, ok := g.Users.Lookup("app"); ok {
-		t.Error("the user is still there after a reload")
-	}
-}
-
-func TestTakeUsersLeavesAReloadAlone(t *testing.T) {
-	file := writeConfig(t, "", "")
-	g, _ := startGateway(t, file)
-	old := g.Live.Load().C
-	writeFile(t, filepath.Dir(file), "others.toml", fmt.Sprintf("[[user]]\nname = \"new\"\npassword = %q\n", testHash))
-	replaceIn(t, file, "[submission]\n", "[submission]\nusers_file = \"others.toml\"\n")
-	g.Reload()
-
-	if n, err := g.TakeUsers(old); n != nil || err != nil {
-		t.Errorf("got %v, %v, want nothing taken", n, err)
-	}
-
-	if _, ok := g.Users.Lookup("new"); !ok {
-		t.Error("the new file's user is gone")
-	}
-}
-
-// TestGraceIsSpentOnce: what ends last has what is left of shutdown_grace, not
-// another one.
-func TestGraceIsSpentOnce(t *testing.T) {
-	now := time.Now()
-	for _, c := range []struct {
-		name        string
-		stopBy      time.Time // zero: not stopping
-		grace, last time.Duration
-	}{
-		{name: "not stopping"},
-		{name: "much is left", stopBy: now.Add(time.Hour), grace: time.Hour, last: time.Second},
-		{name: "nothing is left", stopBy: now.Add(-time.Hour)},
+	text := log.take()
+	for _, want := range []string{
+		"level=WARN msg=\"in the configuration\" problem=\"" + file + ":12: dkim.expire: warning: shorter than",
+		"level=WARN msg=\"this change takes effect at the next start\" key=log.format\n",
+		"level=WARN msg=\"relay.max_connections leaves too few descriptors for the connections of clients, whose limits change at the next start\" open_files=",
+		"level=INFO msg=\"configuration reloaded\"",
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			g := &gateway.Gateway{}
-			if !c.stopBy.IsZero() {
-				g.StopBy.Store(&c.stopBy)
-			}
-			if got := g.GraceLeft(); got.Round(time.Hour) != c.grace {
-				t.Errorf("%v left for uploads, want %v", got, c.grace)
-			}
-			if got := g.LastGrace(); got != c.last {
-				t.Errorf("%v left for administration, want %v", got, c.last)
-			}
-		})
+		if !strings.Contains(text, want) {
+			t.Errorf("got\n%s\nwant %q in it", text, want)
+		}
+	}
+
+	g.connections.Tracker--
+	g.reload()
+	if text := log.take(); strings.Contains(text, "descriptors") {
+		t.Errorf("got\n%s\nwant no word of descriptors", text)
+	}
+	for _, more := range []func(*config.Connections){
+		func(c *config.Connections) { c.Submission++ },
+		func(c *config.Connections) { c.Reports++ },
+	} {
+		was := g.connections
+		more(&g.connections)
+		g.checkDescriptors(g.cfg)
+		g.connections = was
+		if text := log.take(); strings.Count(text, "descriptors") != 1 {
+			t.Errorf("got %q, want a word of descriptors", text)
+		}
+	}
+}
+
+// TestReloadRetiresThePool: connections to the old upstream are closed.
+func TestReloadRetiresThePool(t *testing.T) {
+	addr := startSink(t, sink.Config{})
+	file := writeConfig(t, "")
+	useUpstream(t, file, addr)
+	g, _ := startGateway(t, file)
+	m := partOf[*mail](t, g)
+	old := m.live.Load()
+	if err := m.Reachable(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	g.reload()
+
+	if m.live.Load() == old || m.live.Load().pool == old.pool {
+		t.Error("got the old pool, want a new one")
+	}
+	replaceIn(t, file, addr, "127.0.0.1:1")
+	g.reload()
+	if err := m.Reachable(t.Context()); err == nil {
+		t.Error("reachable: got no error, want that the new upstream is not there")
+	}
+}
+
+func TestReloadChangesTheLevel(t *testing.T) {
+	file := writeConfig(t, "[log]\nlevel = \"warn\"\n")
+	g, _ := startGateway(t, file)
+	for level, want := range map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "error": slog.LevelError, "warn": slog.LevelWarn} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, now, _ := strings.Cut(string(text), "[log]\nlevel = ")
+		now, _, _ = strings.Cut(now, "\n")
+		replaceIn(t, file, "[log]\nlevel = "+now, "[log]\nlevel = \""+level+"\"")
+		g.reload()
+		if got := g.level.Level(); got != want {
+			t.Errorf("%s: got %v", level, got)
+		}
 	}
 }

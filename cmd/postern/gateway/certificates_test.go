@@ -1,0 +1,198 @@
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"postern/cmd/postern/config"
+)
+
+func TestLeastVersionOfTLS(t *testing.T) {
+	for version, want := range map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13} {
+		file := writeConfig(t, "")
+		replaceIn(t, file, "[certs]\n", "[certs]\nmin_version = \""+version+"\"\n")
+		g, _ := startGateway(t, file)
+		if got := partOf[*certificates](t, g).store.Config(false).MinVersion; got != want {
+			t.Errorf("%s: got %x, want %x", version, got, want)
+		}
+	}
+}
+
+// TestCertificatesChangeWithAReload: those of a file, and back to the local CA.
+func TestCertificatesChangeWithAReload(t *testing.T) {
+	file := writeConfig(t, "")
+	dir := filepath.Dir(file)
+	g, log := startGateway(t, file)
+	if text := log.take(); !strings.Contains(text, "ca_file="+filepath.Join(dir, "state", "certs")) {
+		t.Errorf("got\n%s\nwant the file of the local CA", text)
+	}
+	parts := partOf[*certificates](t, g)
+	serial := func() string {
+		c, err := parts.store.Config(false).GetConfigForClient(&tls.ClientHelloInfo{ServerName: "postern.localhost"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(c.Certificates[0].Certificate[0])
+	}
+	first := serial()
+
+	crt, err := os.ReadFile(filepath.Join(dir, "state", "certs", "self-signed.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := os.ReadFile(filepath.Join(dir, "state", "certs", "self-signed.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "state", "certs")); err != nil {
+		t.Fatal(err)
+	}
+	g.reload()
+	second := serial()
+	if second == first {
+		t.Error("got the old certificate, want one of a new local CA")
+	}
+
+	writeFile(t, dir, "crt.pem", string(crt))
+	writeFile(t, dir, "key.pem", string(key))
+	replaceIn(t, file, "mode = \"self-signed\"\n", "mode = \"files\"\ncert_file = \"crt.pem\"\nkey_file = \"key.pem\"\n")
+	g.reload()
+	if got := serial(); got != first {
+		t.Errorf("got another certificate than that of the files:\n%s", log.take())
+	}
+
+	// The local CA is looked at once a day, and not where files are in use.
+	later := parts.renewed.Add(renewEvery + time.Second)
+	parts.now = func() time.Time { return later }
+	g.round(t.Context())
+	if got := serial(); got != first || !parts.renewed.Equal(later) {
+		t.Error("got a certificate of the local CA, want that of the files")
+	}
+
+	// Back at the local CA, it is renewed again.
+	replaceIn(t, file, "mode = \"files\"\n", "mode = \"self-signed\"\n")
+	g.reload()
+	third := serial()
+	if third == first || third != second {
+		t.Error("got another certificate than that of the local CA")
+	}
+	if err := os.RemoveAll(filepath.Join(dir, "state", "certs")); err != nil {
+		t.Fatal(err)
+	}
+	later = later.Add(renewEvery + time.Second)
+	g.round(t.Context())
+	if got := serial(); got == third {
+		t.Error("got the old certificate of the local CA, want a new one")
+	}
+}
+
+// TestTheLocalCAIsLookedAtOnceADay.
+func TestTheLocalCAIsLookedAtOnceADay(t *testing.T) {
+	file := writeConfig(t, "")
+	g, log := startGateway(t, file)
+	log.take()
+	certsDir := filepath.Join(filepath.Dir(file), "state", "certs")
+	if err := os.RemoveAll(certsDir); err != nil {
+		t.Fatal(err)
+	}
+	c := partOf[*certificates](t, g)
+	expiry := c.store.Expiry()
+	begin := time.Now()
+	now := begin.Add(renewEvery)
+	c.renewed = begin
+	c.now = func() time.Time { return now }
+
+	g.round(t.Context())
+	if _, err := os.Stat(certsDir); err == nil || !c.renewed.Equal(begin) {
+		t.Error("looked at it within a day")
+	}
+	now = begin.Add(renewEvery + time.Second)
+	g.round(t.Context())
+	if _, err := os.Stat(certsDir); err != nil || !c.renewed.Equal(now) {
+		t.Errorf("not looked at after a day: %v", err)
+	}
+	if c.store.Expiry().Before(expiry) {
+		t.Errorf("got %v, want a new certificate in use", c.store.Expiry())
+	}
+
+	if err := os.RemoveAll(certsDir); err != nil {
+		t.Fatal(err)
+	}
+	blocked(t, certsDir)
+	c.renewLocal()
+	if text := log.take(); strings.Count(text, "level=ERROR msg=\"certificate of the local CA not renewed\"") != 1 {
+		t.Errorf("got\n%s\nwant that it was not renewed", text)
+	}
+	if err := g.health.Check(); err != nil {
+		t.Errorf("after the rounds: %v, want all alive", err)
+	}
+}
+
+// TestACMEConfiguration: what the service is asked for, and who answers its
+// challenges.
+func TestACMEConfiguration(t *testing.T) {
+	file := writeConfig(t, "")
+	useACME(t, file, "acme_email = \"a@example.com\"\nacme_domains = [\"a.example\", \"b.example\"]\nacme_ca_file = \"ca.pem\"\n")
+	writeFile(t, filepath.Dir(file), "ca.pem", testCA)
+	g, _ := startGateway(t, file)
+
+	parts := partOf[*certificates](t, g)
+	c, err := parts.acmeConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Dir != filepath.Join(g.cfg.StateDir, "certs", "acme") || !slices.Equal(c.Domains, []string{"a.example", "b.example"}) || c.Email != "a@example.com" ||
+		c.Directory != "https://127.0.0.1:1/" || c.Roots == nil || c.HTTPListen != "127.0.0.3:0" || c.TLSListen != "127.0.0.2:0" ||
+		len(c.Interim.Certificate) == 0 || c.Log == nil {
+		t.Errorf("got %+v", c)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	listeners := newGroup(ctx, func() { t.Error("a listener failed") })
+	for _, part := range g.components { // but for "acme", which would ask the service
+		if strings.HasPrefix(part.name, "certs.acme_") {
+			listeners.run(part)
+		}
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	for key, scheme := range map[string]string{"certs.acme_http_listen": "http://", "certs.acme_tls_listen": "https://"} {
+		if n := len(g.addrs[key]); n != 1 {
+			t.Fatalf("%s: got %d listeners for challenges, want one", key, n)
+		}
+		if status, _ := get(t, client, scheme+g.Addr(key).String()+"/metrics"); status != http.StatusNotFound {
+			t.Errorf("%s: got %d, want 404 for all but challenges", key, status)
+		}
+	}
+	cancel()
+	if err := listeners.wait(); err != nil {
+		t.Error(err)
+	}
+
+	g.cfg.Tracking.Web.Listen = []config.Addr{"127.0.0.1:80"}
+	for addr, want := range map[config.OptAddr]bool{"": false, "127.0.0.1:80": false, "127.0.0.1:81": true} {
+		if got := parts.needsListener(addr); got != want {
+			t.Errorf("%q: got %v, want %v", addr, got, want)
+		}
+	}
+	w := httptest.NewRecorder()
+	partOf[*tracker](t, g).handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/nothing", nil))
+	if w.Code != http.StatusNotFound {
+		t.Errorf("the tracker behind ACME: got %d, want 404", w.Code)
+	}
+	before := parts.store.Expiry()
+	parts.renewLocal()
+	if parts.store.Expiry().Before(before) {
+		t.Error("the interim certificate is older than before")
+	}
+	if ch, err := parts.prepare(g.current.Load()); ch.use != nil || ch.discard != nil || err != nil {
+		t.Error("a reload prepared certificates, which ACME has")
+	}
+}
