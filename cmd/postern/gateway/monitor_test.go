@@ -3,8 +3,9 @@ package gateway
 import (
 	"context"
 	"errors"
-	"slices"
+	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,16 +61,15 @@ func TestPartsShowSignsOfLife(t *testing.T) {
 func TestRoundsGoRound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := &Gateway{}
-		var done []string
-		hangs := time.Duration(0)
-		note := func(what string) func(context.Context) {
-			return func(context.Context) {
-				time.Sleep(hangs)
-				done = append(done, what)
+		var done buffer
+		var hangs atomic.Bool
+		g.everyRound(func(context.Context) { io.WriteString(&done, "a") })
+		g.everyRound(func(context.Context) {
+			if hangs.Load() {
+				time.Sleep(roundBound + time.Minute)
 			}
-		}
-		g.everyRound(note("a"))
-		g.everyRound(note("b"))
+			io.WriteString(&done, "b")
+		})
 		g.addRounds()
 		ctx, cancel := context.WithCancel(t.Context())
 		files := newGroup(ctx, func() { t.Error("rounds failed") })
@@ -77,16 +77,16 @@ func TestRoundsGoRound(t *testing.T) {
 
 		time.Sleep(watchEvery - time.Second)
 		synctest.Wait()
-		if len(done) != 0 {
-			t.Errorf("got %q before the first round", done)
+		if got := done.take(); got != "" {
+			t.Errorf("got %q before the first round", got)
 		}
 		time.Sleep(watchEvery + time.Second)
 		synctest.Wait()
-		if want := []string{"a", "b", "a", "b"}; watchEvery != 5*time.Second || !slices.Equal(done, want) {
-			t.Errorf("got %q in two rounds of %v, want %q, and 5 seconds", done, watchEvery, want)
+		if got := done.take(); watchEvery != 5*time.Second || got != "abab" {
+			t.Errorf("got %q in two rounds of %v, want each twice, and 5 seconds", got, watchEvery)
 		}
 
-		hangs = roundBound
+		hangs.Store(true)
 		time.Sleep(watchEvery + roundBound + time.Second)
 		synctest.Wait()
 		if err := g.health.Check(); err == nil || !strings.HasPrefix(err.Error(), "files and upstreams: no sign of life") {
