@@ -11,7 +11,6 @@ import (
 	"time"
 )
 
-// TestMessageIDsAreOursWithTheKeysInUse.
 func TestMessageIDsAreOursWithTheKeysInUse(t *testing.T) {
 	g, _ := startGateway(t, writeConfig(t, ""))
 	id := g.current.Load().keys.NewID(time.Now()).String()
@@ -23,7 +22,9 @@ func TestMessageIDsAreOursWithTheKeysInUse(t *testing.T) {
 	}
 }
 
-const pipedRecords = "type,timeLogged,rcpt,dsnStatus,dsnDiag,header_X-Sp-Message-Id\nd,1795500000,a@example.net,2.0.0,smtp;250 ok,id1\n"
+// pipedRecords are what PowerMTA writes to a pipe.
+const pipedRecords = "type,timeLogged,rcpt,dsnStatus,dsnDiag,header_X-Sp-Message-Id\n" +
+	"d,1795500000,a@example.net,2.0.0,smtp;250 ok,id1\n"
 
 // TestStandardInputBringsRecords with [accounting] pipe = true; its end while
 // the gateway runs is worth a line.

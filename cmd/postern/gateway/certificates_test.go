@@ -94,7 +94,7 @@ func TestCertificatesChangeWithAReload(t *testing.T) {
 	}
 }
 
-// TestTheLocalCAIsLookedAtOnceADay.
+// TestTheLocalCAIsLookedAtOnceADay: not before a day has passed.
 func TestTheLocalCAIsLookedAtOnceADay(t *testing.T) {
 	file := writeConfig(t, "")
 	g, log := startGateway(t, file)
@@ -136,38 +136,70 @@ func TestTheLocalCAIsLookedAtOnceADay(t *testing.T) {
 	}
 }
 
-// TestACMEConfiguration: what the service is asked for, and who answers its
-// challenges.
-func TestACMEConfiguration(t *testing.T) {
+// withACME starts a gateway that asks an ACME service.
+func withACME(t *testing.T) (*Gateway, *certificates) {
+	t.Helper()
 	file := writeConfig(t, "")
-	useACME(t, file, "acme_email = \"a@example.com\"\nacme_domains = [\"a.example\", \"b.example\"]\nacme_ca_file = \"ca.pem\"\n")
+	useACME(t, file, "acme_email = \"a@example.com\"\n"+
+		"acme_domains = [\"a.example\", \"b.example\"]\nacme_ca_file = \"ca.pem\"\n")
 	writeFile(t, filepath.Dir(file), "ca.pem", testCA)
 	g, _ := startGateway(t, file)
 
-	parts := partOf[*certificates](t, g)
+	return g, partOf[*certificates](t, g)
+}
+
+// TestACMEConfiguration: what the service is asked for.
+func TestACMEConfiguration(t *testing.T) {
+	g, parts := withACME(t)
+
 	c, err := parts.acmeConfig()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Dir != filepath.Join(g.cfg.StateDir, "certs", "acme") || !slices.Equal(c.Domains, []string{"a.example", "b.example"}) || c.Email != "a@example.com" ||
-		c.Directory != "https://127.0.0.1:1/" || c.Roots == nil || c.HTTPListen != "127.0.0.3:0" || c.TLSListen != "127.0.0.2:0" ||
+	if c.Dir != filepath.Join(g.cfg.StateDir, "certs", "acme") || c.Email != "a@example.com" ||
+		!slices.Equal(c.Domains, []string{"a.example", "b.example"}) ||
+		c.Directory != "https://127.0.0.1:1/" || c.Roots == nil ||
+		c.HTTPListen != "127.0.0.3:0" || c.TLSListen != "127.0.0.2:0" ||
 		len(c.Interim.Certificate) == 0 || c.Log == nil {
 		t.Errorf("got %+v", c)
 	}
+
+	before := parts.store.Expiry()
+	parts.renewLocal()
+	if parts.store.Expiry().Before(before) {
+		t.Error("the interim certificate is older than before")
+	}
+
+	use := g.inUse(t)
+	g.reload()
+	next := g.inUse(t)
+	if next == use {
+		t.Error("a reload is refused")
+	}
+	if c, err := parts.prepare(next.generation); c.use != nil || c.discard != nil || err != nil {
+		t.Error("a reload prepared certificates, which ACME has")
+	}
+}
+
+// TestChallengesAreAnswered where the tracker does not answer them, and nothing
+// else is.
+func TestChallengesAreAnswered(t *testing.T) {
+	g, parts := withACME(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	listeners := newGroup(ctx, func() { t.Error("a listener failed") })
-	for _, part := range g.components { // but for "acme", which would ask the service
-		if strings.HasPrefix(part.name, "certs.acme_") {
-			listeners.run(part)
+	for _, c := range g.components { // but for "acme", which would ask the service
+		if strings.HasPrefix(c.name, "certs.acme_") {
+			listeners.run(c)
 		}
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+
 	for key, scheme := range map[string]string{"certs.acme_http_listen": "http://", "certs.acme_tls_listen": "https://"} {
 		if n := len(g.addrs[key]); n != 1 {
 			t.Fatalf("%s: got %d listeners for challenges, want one", key, n)
 		}
-		if status, _ := get(t, client, scheme+g.Addr(key).String()+"/metrics"); status != http.StatusNotFound {
+		url := scheme + g.Addr(key).String() + "/metrics"
+		if status, _ := get(t, newClient(nil), url); status != http.StatusNotFound {
 			t.Errorf("%s: got %d, want 404 for all but challenges", key, status)
 		}
 	}
@@ -176,23 +208,16 @@ func TestACMEConfiguration(t *testing.T) {
 		t.Error(err)
 	}
 
-	g.cfg.Tracking.Web.Listen = []config.Addr{"127.0.0.1:80"}
-	for addr, want := range map[config.OptAddr]bool{"": false, "127.0.0.1:80": false, "127.0.0.1:81": true} {
-		if got := parts.needsListener(addr); got != want {
-			t.Errorf("%q: got %v, want %v", addr, got, want)
-		}
-	}
 	w := httptest.NewRecorder()
 	partOf[*tracker](t, g).handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/nothing", nil))
 	if w.Code != http.StatusNotFound {
 		t.Errorf("the tracker behind ACME: got %d, want 404", w.Code)
 	}
-	before := parts.store.Expiry()
-	parts.renewLocal()
-	if parts.store.Expiry().Before(before) {
-		t.Error("the interim certificate is older than before")
-	}
-	if ch, err := parts.prepare(g.current.Load()); ch.use != nil || ch.discard != nil || err != nil {
-		t.Error("a reload prepared certificates, which ACME has")
+
+	g.cfg.Tracking.Web.Listen = []config.Addr{"127.0.0.1:80"}
+	for addr, want := range map[config.OptAddr]bool{"": false, "127.0.0.1:80": false, "127.0.0.1:81": true} {
+		if got := parts.needsListener(addr); got != want {
+			t.Errorf("%q: got %v, want %v", addr, got, want)
+		}
 	}
 }

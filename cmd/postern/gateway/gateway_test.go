@@ -46,37 +46,11 @@ func TestServeServesEveryListener(t *testing.T) {
 		t.Errorf("submission with TLS: got %q, want the greeting", got)
 	}
 
-	plain := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	socket := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return localsocket.Dial(ctx, filepath.Join(state, "admin.sock"))
-	}}}
-	adm := "http://" + g.Addr("admin.listen").String()
-	if status, _ := get(t, plain, "http://"+g.Addr("tracking.web.listen").String()+"/nothing"); status != http.StatusNotFound {
+	url := "http://" + g.Addr("tracking.web.listen").String() + "/nothing"
+	if status, _ := get(t, newClient(nil), url); status != http.StatusNotFound {
 		t.Errorf("tracker: got %d, want 404", status)
 	}
-	for _, client := range []*http.Client{plain, socket} {
-		if status, body := get(t, client, adm+"/healthz"); status != http.StatusOK || body != "ok\n" {
-			t.Errorf("health: got %d %q", status, body)
-		}
-		if status, body := get(t, client, adm+"/metrics"); status != http.StatusOK || !strings.Contains(body, "\npostern_build_info{") ||
-			!strings.Contains(body, "\npostern_queue_oldest_seconds 0\n") || !strings.Contains(body, "\npostern_connections_limit{listener=\"reports\"}") ||
-			!strings.Contains(body, "\npostern_memory_budget_used_bytes 0\n") || !strings.Contains(body, "\npostern_reports_memory_budget_used_bytes 0\n") ||
-			!strings.Contains(body, "\ngo_goroutines ") || !strings.Contains(body, "\npostern_spool_waiting_events{reader=\"ingest\"} 0\n") {
-			t.Errorf("metrics: got %d\n%s", status, body)
-		}
-	}
-	if status, _ := get(t, plain, adm+"/queue"); status != http.StatusNotFound {
-		t.Errorf("the queue by the listener: got %d, want 404", status)
-	}
-	if status, _ := get(t, socket, adm+"/queue"); status != http.StatusOK {
-		t.Errorf("the queue by the socket: got %d, want 200", status)
-	}
-	if status, _ := get(t, socket, adm+"/debug/pprof/"); status != http.StatusOK {
-		t.Errorf("profiles by the socket: got %d, want 200", status)
-	}
-	if status, _ := get(t, plain, adm+"/debug/pprof/"); status != http.StatusNotFound {
-		t.Errorf("profiles by the listener: got %d, want 404", status)
-	}
+	checkOperatorsSide(t, g, state)
 
 	if err := stop(); err != nil {
 		t.Errorf("got %v at the end, want nil", err)
@@ -84,7 +58,7 @@ func TestServeServesEveryListener(t *testing.T) {
 	if got := read(); got != "STOPPING=1" {
 		t.Errorf("the service manager hears %q, want STOPPING=1", got)
 	}
-	if g.admin.Ready.Load() {
+	if g.Admin().Ready.Load() {
 		t.Error("ready after the end")
 	}
 	g.checkClosed(t)
@@ -95,10 +69,56 @@ func TestServeServesEveryListener(t *testing.T) {
 	}
 
 	text := log.take()
-	up := fmt.Sprintf("msg=\"postern is up\" submission=[%s] submission_tls=[%s] tracker=[%s] reports=[%s] admin=[%s] admin_socket=[%s/admin.sock]\n",
-		g.Addr("submission.listen"), g.Addr("submission.listen_tls"), g.Addr("tracking.web.listen"), g.Addr("reports.listen"), g.Addr("admin.listen"), state)
+	up := fmt.Sprintf("msg=\"postern is up\" submission=[%s] submission_tls=[%s] tracker=[%s] reports=[%s] admin=[%s] ",
+		g.Addr("submission.listen"),
+		g.Addr("submission.listen_tls"),
+		g.Addr("tracking.web.listen"),
+		g.Addr("reports.listen"),
+		g.Addr("admin.listen")) + "admin_socket=[" + state + "/admin.sock]\n"
 	if !strings.Contains(text, up) || !strings.HasSuffix(text, "msg=stopped\n") || strings.Count(text, "msg=stopping\n") != 1 {
 		t.Errorf("got\n%s\nwant %s, stopping, and stopped as the last line", text, up)
+	}
+}
+
+// checkOperatorsSide asks the listener and the socket of the operators.
+func checkOperatorsSide(t *testing.T, g *Gateway, state string) {
+	t.Helper()
+	url := "http://" + g.Addr("admin.listen").String()
+	plain := newClient(nil)
+	socket := newClient(func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return localsocket.Dial(ctx, filepath.Join(state, "admin.sock"))
+	})
+
+	for _, client := range []*http.Client{plain, socket} {
+		if status, body := get(t, client, url+"/healthz"); status != http.StatusOK || body != "ok\n" {
+			t.Errorf("health: got %d %q", status, body)
+		}
+		status, body := get(t, client, url+"/metrics")
+		if status != http.StatusOK {
+			t.Errorf("metrics: got %d, want 200", status)
+		}
+		for _, want := range []string{
+			"\npostern_build_info{",
+			"\npostern_queue_oldest_seconds 0\n",
+			"\npostern_connections_limit{listener=\"reports\"}",
+			"\npostern_memory_budget_used_bytes 0\n",
+			"\npostern_reports_memory_budget_used_bytes 0\n",
+			"\ngo_goroutines ",
+			"\npostern_spool_waiting_events{reader=\"ingest\"} 0\n",
+		} {
+			if !strings.Contains(body, want) {
+				t.Errorf("metrics: got\n%s\nwant %q in it", body, want)
+			}
+		}
+	}
+
+	for _, path := range []string{"/queue", "/debug/pprof/"} {
+		if status, _ := get(t, plain, url+path); status != http.StatusNotFound {
+			t.Errorf("%s of the listener: got %d, want 404", path, status)
+		}
+		if status, _ := get(t, socket, url+path); status != http.StatusOK {
+			t.Errorf("%s of the socket: got %d, want 200", path, status)
+		}
 	}
 }
 
@@ -175,7 +195,11 @@ func TestPartsThatAreStarted(t *testing.T) {
 			if got := g.adminServer(http.NotFoundHandler()).WriteTimeout; got != 0 {
 				t.Errorf("got %v for an answer of the operators' side, want no bound", got)
 			}
-			for listener, want := range map[string]int{"submission": g.connections.Submission, "reports": g.connections.Reports, "tracker": g.connections.Tracker} {
+			for listener, want := range map[string]int{
+				"submission": g.connections.Submission,
+				"reports":    g.connections.Reports,
+				"tracker":    g.connections.Tracker,
+			} {
 				if got := values(t, g.reg)["postern_connections_limit{listener=\""+listener+"\"}"]; got != float64(want) {
 					t.Errorf("%s: got a limit of %v connections, want %d", listener, got, want)
 				}
@@ -223,19 +247,20 @@ func TestMailGoesThrough(t *testing.T) {
 	if m.From != "news@example.com" || m.To != "a@example.net" || !bytes.Contains(m.Data, []byte("Subject: x\r\n")) {
 		t.Errorf("got %s to %s:\n%s", m.From, m.To, m.Data)
 	}
-	if got := values(t, g.reg)["postern_submission_duration_seconds"]; got != 1 {
+	if got := values(t, g.Registry())["postern_submission_duration_seconds"]; got != 1 {
 		t.Errorf("got %v durations of submissions, want 1", got)
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
 	}
 	injections := 0
-	if err := spool.ReadDir(filepath.Join(filepath.Dir(file), "state", "events"), func(r spool.Record) bool {
+	err = spool.ReadDir(EventsDir(g.cfg.Config), func(r spool.Record) bool {
 		if ev, err := event.Decode(r.Data); err == nil && ev.Type.PublicName() == "injection" {
 			injections++
 		}
 		return true
-	}); err != nil || injections != 1 {
+	})
+	if err != nil || injections != 1 {
 		t.Errorf("got %d events of injection, %v, want 1", injections, err)
 	}
 }

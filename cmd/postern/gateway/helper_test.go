@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -206,8 +207,8 @@ func (b *buffer) take() string {
 	return b.b.String()
 }
 
-// buildGateway starts a gateway of a configuration that a test has changed after it
-// was checked.
+// buildGateway builds a gateway of a configuration that a test may have changed
+// after it was checked.
 func buildGateway(cfg *config.Loaded) (*Gateway, error) {
 	return New(cfg, slog.New(slog.DiscardHandler), new(slog.LevelVar))
 }
@@ -322,7 +323,7 @@ func (g *Gateway) listenersOf(key string) []net.Listener {
 	var out []net.Listener
 	for _, l := range g.listeners {
 		for _, a := range g.addrs[key] {
-			if l.Addr() == a || l.Addr().String() == a.String() {
+			if l.Addr().String() == a.String() {
 				out = append(out, l)
 			}
 		}
@@ -426,6 +427,7 @@ func dial(t *testing.T, addr net.Addr) net.Conn {
 	return c
 }
 
+// firstLine is what a server says first on a connection, which it closes.
 func firstLine(t *testing.T, c net.Conn) string {
 	t.Helper()
 	defer c.Close()
@@ -438,6 +440,16 @@ func firstLine(t *testing.T, c net.Conn) string {
 	}
 
 	return line
+}
+
+// newClient returns a client that keeps no connection open, and believes any
+// certificate. dial may be nil.
+func newClient(dial func(ctx context.Context, network, addr string) (net.Conn, error)) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialContext:       dial,
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true},
+	}}
 }
 
 func get(t *testing.T, client *http.Client, url string) (status int, body string) {
@@ -475,8 +487,7 @@ type process struct {
 
 // healthy reports whether the process answers its health check.
 func (p *process) healthy() bool {
-	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	r, err := c.Get("http://" + p.admin + "/healthz")
+	r, err := newClient(nil).Get("http://" + p.admin + "/healthz")
 	if err != nil {
 		return false
 	}

@@ -55,7 +55,7 @@ func TestBindingsHaveTheirRoom(t *testing.T) {
 	}
 }
 
-// TestTheTrackerBelievesItsProxies: PROXY comes before TLS.
+// TestTheTrackersListener: PROXY comes before TLS.
 func TestTheTrackersListener(t *testing.T) {
 	g, _ := startGateway(t, writeConfig(t, ""))
 	tr := partOf[*tracker](t, g)
@@ -76,6 +76,10 @@ func TestTheTrackersListener(t *testing.T) {
 	g.cfg.Tracking.Web.TrustedProxies = loadConfig(t, writeEveryKey(t)).Tracking.Web.TrustedProxies
 	if got := tr.listener(l); got == l || fmt.Sprintf("%T", got) == "*tls.listener" {
 		t.Errorf("with proxies: got %T", got)
+	}
+	g.cfg.Tracking.Web.TLS = true
+	if got := tr.listener(l); fmt.Sprintf("%T", got) != "*tls.listener" {
+		t.Errorf("with both: got %T", got)
 	}
 }
 
@@ -107,8 +111,7 @@ func TestServeHTTPDrains(t *testing.T) {
 			go func() { ended <- serveHTTP(ctx, s, l, func() time.Duration { return c.grace }) }()
 			answered := make(chan error, 1)
 			go func() {
-				client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-				r, err := client.Get("http://" + l.Addr().String())
+				r, err := newClient(nil).Get("http://" + l.Addr().String())
 				if err == nil {
 					r.Body.Close()
 				}

@@ -238,10 +238,20 @@ func (m *mail) addSubmission() {
 	g := m.g
 	server := smtpd.New(m.submissionConfig())
 	for _, a := range g.cfg.Submission.Listen {
-		g.bind(binding{key: "submission.listen", addr: string(a), name: "submission", serve: server.Serve})
+		g.bind(binding{
+			key:   "submission.listen",
+			addr:  string(a),
+			name:  "submission",
+			serve: server.Serve,
+		})
 	}
 	for _, a := range g.cfg.Submission.ListenTLS {
-		g.bind(binding{key: "submission.listen_tls", addr: string(a), name: "submission", serve: server.ServeTLS})
+		g.bind(binding{
+			key:   "submission.listen_tls",
+			addr:  string(a),
+			name:  "submission",
+			serve: server.ServeTLS,
+		})
 	}
 }
 
@@ -257,7 +267,12 @@ func (m *mail) addReports() {
 		"Of reports.memory_budget, reserved by messages in flight.")
 	server := smtpd.New(cfg)
 	for _, a := range m.g.cfg.Reports.Listen {
-		m.g.bind(binding{key: "reports.listen", addr: string(a), name: "reports", serve: server.Serve})
+		m.g.bind(binding{
+			key:   "reports.listen",
+			addr:  string(a),
+			name:  "reports",
+			serve: server.Serve,
+		})
 	}
 }
 

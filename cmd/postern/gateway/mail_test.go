@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -66,10 +67,18 @@ func TestReadyNamesASpoolWithoutRoom(t *testing.T) {
 
 // TestReportsAreTakenForTheirDomains of the configuration in use.
 func TestReportsAreTakenForTheirDomains(t *testing.T) {
-	file := writeConfig(t, "[reports]\nlisten = [\"127.0.0.1:0\"]\nbounce_domains = [\"b.example\", \"*.w.example\"]\nfbl_domains = [\"f.example\"]\n")
+	file := writeConfig(t, "[reports]\nlisten = [\"127.0.0.1:0\"]\n"+
+		"bounce_domains = [\"b.example\", \"*.w.example\"]\nfbl_domains = [\"f.example\"]\n")
 	g, _ := startGateway(t, file)
 	m := partOf[*mail](t, g)
-	for domain, want := range map[string]bool{"b.example": true, "B.EXAMPLE": true, "x.w.example": true, "w.example": false, "f.example": true, "other.example": false} {
+	for domain, want := range map[string]bool{
+		"b.example":     true,
+		"B.EXAMPLE":     true,
+		"x.w.example":   true,
+		"w.example":     false,
+		"f.example":     true,
+		"other.example": false,
+	} {
 		if got := m.Takes(domain); got != want {
 			t.Errorf("%s: got %v, want %v", domain, got, want)
 		}
@@ -125,6 +134,9 @@ func TestTheRelayOfTheConfigurationInUseAnswers(t *testing.T) {
 	}
 	if r := m.Submit(t.Context(), &relay.Submission{}); r.Code < 400 {
 		t.Errorf("an empty submission: got %+v, want it refused", r)
+	}
+	if r := m.Reject(t.Context(), &relay.Submission{}, errors.New("no header")); r.Code < 400 {
+		t.Errorf("a message that is none: got %+v, want it refused", r)
 	}
 	if got := values(t, g.reg)["postern_submission_duration_seconds"]; got != 1 {
 		t.Errorf("got %v durations, want 1", got)

@@ -20,9 +20,16 @@ import (
 // TestPartsShowSignsOfLife: each of those that can hang is watched, and is named
 // once its last sign of life is older than its bound.
 func TestPartsShowSignsOfLife(t *testing.T) {
-	for name, bound := range map[string]time.Duration{"disk": diskBound, "accept": acceptBound, "round": roundBound} {
-		if want := map[string]time.Duration{"disk": 2 * time.Minute, "accept": time.Minute, "round": 5 * time.Minute}[name]; bound != want {
-			t.Errorf("%s: got %v, want %v", name, bound, want)
+	for _, c := range []struct {
+		name      string
+		got, want time.Duration
+	}{
+		{"disk", diskBound, 2 * time.Minute},
+		{"accept", acceptBound, time.Minute},
+		{"round", roundBound, 5 * time.Minute},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: got %v, want %v", c.name, c.got, c.want)
 		}
 	}
 
@@ -130,7 +137,8 @@ func TestWorkIsShownWhileItLasts(t *testing.T) {
 		t.Error("more room than there is: got no error")
 	}
 
-	if err := (&watchedQueue{Queue: m.queue, puts: &m.puts}).Put(t.Context(), &queue.Transaction{ID: "x", Created: time.Now()}); err != nil {
+	q := &watchedQueue{Queue: m.queue, puts: &m.puts}
+	if err := q.Put(t.Context(), &queue.Transaction{ID: "x", Created: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	mark = time.Now()

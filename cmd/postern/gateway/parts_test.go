@@ -94,6 +94,10 @@ func describe(b *strings.Builder, name string, v reflect.Value) {
 // everyKey is a configuration that gives every key that a part is told of a
 // value of its own, none of them a default.
 const everyKey = `
+hostname = "gw.example"
+memory_budget = "77MiB"
+shutdown_grace = "2s"
+
 [submission]
 listen = ["127.0.0.1:0"]
 listen_tls = ["127.0.0.1:0"]
@@ -254,8 +258,7 @@ func writeEveryKey(t *testing.T) string {
 	writeFile(t, dir, "apple.json", `{"applinks":{}}`)
 	writeFile(t, dir, "links.json", `[]`)
 
-	return writeFile(t, dir, "postern.toml", fmt.Sprintf("hostname = \"gw.example\"\nstate_dir = %q\nmemory_budget = \"77MiB\"\nshutdown_grace = \"2s\"\n%s",
-		filepath.Join(dir, "state"), everyKey))
+	return writeFile(t, dir, "postern.toml", fmt.Sprintf("state_dir = %q\n%s", filepath.Join(dir, "state"), everyKey))
 }
 
 // testCA is a certificate, made for this test and used nowhere.
@@ -317,8 +320,19 @@ func TestEveryKeyReachesItsPart(t *testing.T) {
 		{"accounting", g.accountingConfig(m.events)},
 		{"queue", queueConfig},
 		{"spool", spoolConfig},
-		{"users", userEntries([]config.User{{Name: "n", Password: "p", VirtualMTA: "v", Job: "j", JobPrefix: "jp", Subaccount: 3,
-			FromDomains: []string{"f"}, Tracking: true, DKIMKey: "k"}, {Name: "m"}})},
+		{"users", userEntries([]config.User{{
+			Name:        "n",
+			Password:    "p",
+			VirtualMTA:  "v",
+			Job:         "j",
+			JobPrefix:   "jp",
+			Subaccount:  3,
+			FromDomains: []string{"f"},
+			Tracking:    true,
+			DKIMKey:     "k",
+		}, {
+			Name: "m",
+		}})},
 		{"connections", g.connections},
 	} {
 		describe(&b, part.name, reflect.ValueOf(part.config))

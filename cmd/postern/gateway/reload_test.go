@@ -304,7 +304,12 @@ func TestReloadRetiresThePool(t *testing.T) {
 func TestReloadChangesTheLevel(t *testing.T) {
 	file := writeConfig(t, "[log]\nlevel = \"warn\"\n")
 	g, _ := startGateway(t, file)
-	for level, want := range map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "error": slog.LevelError, "warn": slog.LevelWarn} {
+	for level, want := range map[string]slog.Level{
+		"debug": slog.LevelDebug,
+		"info":  slog.LevelInfo,
+		"error": slog.LevelError,
+		"warn":  slog.LevelWarn,
+	} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

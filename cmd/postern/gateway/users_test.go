@@ -122,7 +122,7 @@ func TestTakeUsersLeavesAReloadAlone(t *testing.T) {
 	}
 }
 
-// TestAUsersFileThatChangesWhileItIsReadIsReadAgain.
+// TestAUsersFileThatChangesWhileItIsReadIsReadAgain, once it has stood still.
 func TestAUsersFileThatChangesWhileItIsReadIsReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	a := config.StampFile(writeFile(t, dir, "a", "x"))
