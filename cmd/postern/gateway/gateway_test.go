@@ -75,7 +75,8 @@ func TestServeServesEveryListener(t *testing.T) {
 		g.Addr("tracking.web.listen"),
 		g.Addr("reports.listen"),
 		g.Addr("admin.listen")) + "admin_socket=[" + state + "/admin.sock]\n"
-	if !strings.Contains(text, up) || !strings.HasSuffix(text, "msg=stopped\n") || strings.Count(text, "msg=stopping\n") != 1 {
+	stopping := strings.Count(text, "msg=stopping\n")
+	if !strings.Contains(text, up) || stopping != 1 || !strings.HasSuffix(text, "msg=stopped\n") {
 		t.Errorf("got\n%s\nwant %s, stopping, and stopped as the last line", text, up)
 	}
 }
@@ -167,14 +168,17 @@ func TestPartsThatAreStarted(t *testing.T) {
 			"submission, submission, reports, tracker, upstream, retry spool, accounting, accounting.pipe_socket",
 			"certificates, files, tracker's state, admin, admin.socket, ingest"},
 		{"a tracker", everything, config.Tracker, "tracker", "files, tracker's state, admin, admin.socket, ingest"},
-		{"records by standard input", func(t *testing.T) string { return writeConfig(t, "[accounting]\npipe = true\n") }, config.All,
+		{"records by standard input", func(t *testing.T) string {
+			return writeConfig(t, "[accounting]\npipe = true\n")
+		}, config.All,
 			"submission, tracker, upstream, retry spool, accounting, accounting.pipe_socket, accounting.pipe",
 			"certificates, files, tracker's state, admin, admin.socket"},
 		{"logins upstream, no admin", func(t *testing.T) string {
 			file := writeConfig(t, "[admin]\nlisten = \"\"\nsocket = \"\"\n")
 			replaceIn(t, file, "[submission]\n", "[submission]\nauth = \"upstream\"\n")
 			return file
-		}, config.All, "submission, tracker, upstream, retry spool, accounting, accounting.pipe_socket", "certificates, files, tracker's state, logins upstream"},
+		}, config.All, "submission, tracker, upstream, retry spool, accounting, accounting.pipe_socket",
+			"certificates, files, tracker's state, logins upstream"},
 		{"ACME", func(t *testing.T) string {
 			file := writeConfig(t, "")
 			useACME(t, file, "")

@@ -188,7 +188,10 @@ func (stuckPart) Alive() time.Time { return time.Now().Add(-time.Hour) }
 
 // bounceMail is what a mail system says of a message that it could not deliver.
 const bounceMail = "From: MAILER-DAEMON@mx.example.net\r\nTo: b@b.example\r\nSubject: failed\r\nMIME-Version: 1.0\r\n" +
-	"Content-Type: multipart/report; report-type=delivery-status; boundary=x\r\n\r\n--x\r\nContent-Type: text/plain\r\n\r\nsorry\r\n" +
+	"Content-Type: multipart/report; report-type=delivery-status; boundary=x\r\n\r\n" +
+	"--x\r\nContent-Type: text/plain\r\n\r\nsorry\r\n" +
 	"--x\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example.net\r\n\r\n" +
-	"Final-Recipient: rfc822; one@example.net\r\nAction: failed\r\nStatus: 5.1.1\r\nDiagnostic-Code: smtp; 550 5.1.1 <no> such user\r\n\r\n" +
-	"Final-Recipient: rfc822; two@example.net\r\nAction: failed\r\nStatus: 4.2.2\r\nDiagnostic-Code: smtp; 452 4.2.2 mailbox full\r\n\r\n--x--\r\n"
+	"Final-Recipient: rfc822; one@example.net\r\nAction: failed\r\nStatus: 5.1.1\r\n" +
+	"Diagnostic-Code: smtp; 550 5.1.1 <no> such user\r\n\r\n" +
+	"Final-Recipient: rfc822; two@example.net\r\nAction: failed\r\nStatus: 4.2.2\r\n" +
+	"Diagnostic-Code: smtp; 452 4.2.2 mailbox full\r\n\r\n--x--\r\n"

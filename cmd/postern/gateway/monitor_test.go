@@ -154,7 +154,11 @@ func TestWorkIsShownWhileItLasts(t *testing.T) {
 	idle("commits", watched.commits.Alive())
 
 	count := 0
-	if err := spool.ReadDir(EventsDir(g.cfg.Config), func(spool.Record) bool { count++; return true }); err != nil || count != 2 {
+	err = spool.ReadDir(EventsDir(g.cfg.Config), func(spool.Record) bool {
+		count++
+		return true
+	})
+	if err != nil || count != 2 {
 		t.Errorf("got %d events, %v, want both", count, err)
 	}
 	if err := event.NewLog(m.events.spool, nil).Record(t.Context(), ev); err != nil {
@@ -179,5 +183,6 @@ func (s *seenSource) Commit(at spool.Position) error {
 }
 
 // storedClick is an event as it is stored.
-const storedClick = `{"msys":{"track_event":{"type":"click","event_id":"1","message_id":"m1","timestamp":"1795500000",` +
-	`"delv_method":"esmtp","rcpt_to":"a@example.net","target_link_url":"https://example.com/","target_link_name":"x"}}}`
+const storedClick = `{"msys":{"track_event":{"type":"click","event_id":"1","message_id":"m1",` +
+	`"timestamp":"1795500000","delv_method":"esmtp","rcpt_to":"a@example.net",` +
+	`"target_link_url":"https://example.com/","target_link_name":"x"}}}`

@@ -376,7 +376,8 @@ func TestOtherKeysReachTheirPart(t *testing.T) {
 	if c := m.submissionConfig(); c.NormaliseLF || !c.RequireTLS || len(c.Sources) != 0 || len(c.ProxyFrom) != 0 {
 		t.Errorf("submission: got %+v", c)
 	}
-	if !relayConfig.PowerMTA || relayConfig.QueueAlways || !relayConfig.MsysAPI || relayConfig.UnsubscribeBy != "" || relayConfig.RequireSignature {
+	if !relayConfig.PowerMTA || !relayConfig.MsysAPI ||
+		relayConfig.QueueAlways || relayConfig.RequireSignature || relayConfig.UnsubscribeBy != "" {
 		t.Errorf("relay: got %+v", relayConfig)
 	}
 	if w, err := tr.webConfig(n); err != nil || w.TruncateIP || len(w.WellKnown) != 0 || w.Geo != nil {
@@ -413,7 +414,8 @@ func TestSigningKeysHaveTheirTimes(t *testing.T) {
 	}
 	k := keys[0]
 	if k.Domain != "example.com" || k.Selector != "s1" || k.Successor != "s2" || k.Private == nil ||
-		!k.NotBefore.Equal(time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)) || !k.NotAfter.Equal(time.Date(2099, 1, 3, 0, 0, 0, 0, time.UTC)) {
+		!k.NotBefore.Equal(time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC)) ||
+		!k.NotAfter.Equal(time.Date(2099, 1, 3, 0, 0, 0, 0, time.UTC)) {
 		t.Errorf("got %+v", k)
 	}
 	if k := keys[1]; k.Selector != "s2" || k.Successor != "" || !k.NotBefore.IsZero() || !k.NotAfter.IsZero() {

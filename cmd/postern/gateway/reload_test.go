@@ -220,7 +220,8 @@ func TestReloadIsAllOrNothing(t *testing.T) {
 			g.reload()
 
 			text := log.take()
-			if got := strings.Count(text, "level=ERROR msg=\"reload refused, the old configuration goes on\""); got != len(c.want) {
+			const refused = "level=ERROR msg=\"reload refused, the old configuration goes on\""
+			if got := strings.Count(text, refused); got != len(c.want) {
 				t.Errorf("got\n%s\nwant %d refusals", text, len(c.want))
 			}
 			for _, want := range c.want {
@@ -250,7 +251,8 @@ func TestReloadWarns(t *testing.T) {
 	for _, want := range []string{
 		"level=WARN msg=\"in the configuration\" problem=\"" + file + ":12: dkim.expire: warning: shorter than",
 		"level=WARN msg=\"this change takes effect at the next start\" key=log.format\n",
-		"level=WARN msg=\"relay.max_connections leaves too few descriptors for the connections of clients, whose limits change at the next start\" open_files=",
+		"level=WARN msg=\"relay.max_connections leaves too few descriptors for the connections of clients, " +
+			"whose limits change at the next start\" open_files=",
 		"level=INFO msg=\"configuration reloaded\"",
 	} {
 		if !strings.Contains(text, want) {

@@ -220,7 +220,8 @@ func TestServeRefusesTheSocketOfALivingGateway(t *testing.T) {
 	other := loadConfig(t, writeConfig(t, fmt.Sprintf("[admin]\nlisten = \"127.0.0.1:0\"\nsocket = %q\n", shared)))
 	_, err := buildGateway(other)
 
-	if err == nil || !strings.Contains(err.Error(), shared) || !strings.Contains(err.Error(), "another process listens on it") {
+	if err == nil || !strings.Contains(err.Error(), shared) ||
+		!strings.Contains(err.Error(), "another process listens on it") {
 		t.Errorf("got %v, want that another process listens on %s", err, shared)
 	}
 	conn, err := localsocket.Dial(t.Context(), first.cfg.Admin.Socket)
@@ -231,7 +232,8 @@ func TestServeRefusesTheSocketOfALivingGateway(t *testing.T) {
 }
 
 func TestSocketGroupMayPassThroughStateDir(t *testing.T) {
-	file := writeConfig(t, fmt.Sprintf("[admin]\nlisten = \"127.0.0.1:0\"\nsocket_group = %q\n", strconv.Itoa(os.Getgid())))
+	group := strconv.Itoa(os.Getgid())
+	file := writeConfig(t, fmt.Sprintf("[admin]\nlisten = \"127.0.0.1:0\"\nsocket_group = %q\n", group))
 	g, _ := startGateway(t, file)
 
 	for name, want := range map[string]os.FileMode{
