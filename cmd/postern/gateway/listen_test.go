@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -80,6 +81,25 @@ func TestTheTrackersListener(t *testing.T) {
 	g.cfg.Tracking.Web.TLS = true
 	if got := tr.listener(l); fmt.Sprintf("%T", got) != "*tls.listener" {
 		t.Errorf("with both: got %T", got)
+	}
+}
+
+// TestTheTrackerSpeaksTLS with the protocols of HTTP.
+func TestTheTrackerSpeaksTLS(t *testing.T) {
+	file := writeConfig(t, "")
+	replaceIn(t, file, "[tracking.web]\n", "[tracking.web]\ntls = true\n")
+	g, _, _ := serving(t, file)
+
+	c := tls.Client(dial(t, g.Addr("tracking.web.listen")), &tls.Config{
+		InsecureSkipVerify: true,
+		NextProtos:         []string{"h2"},
+	})
+	defer c.Close()
+	if err := c.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.ConnectionState().NegotiatedProtocol; got != "h2" {
+		t.Errorf("got protocol %q, want h2", got)
 	}
 }
 

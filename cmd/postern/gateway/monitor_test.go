@@ -17,9 +17,7 @@ import (
 	"postern/tracking/spool"
 )
 
-// TestPartsShowSignsOfLife: each of those that can hang is watched, and is named
-// once its last sign of life is older than its bound.
-func TestPartsShowSignsOfLife(t *testing.T) {
+func TestBounds(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		got, want time.Duration
@@ -27,11 +25,18 @@ func TestPartsShowSignsOfLife(t *testing.T) {
 		{"disk", diskBound, 2 * time.Minute},
 		{"accept", acceptBound, time.Minute},
 		{"round", roundBound, 5 * time.Minute},
+		{"upstreams that were away", checkTimeout, 30 * time.Second},
+		{"the local CA", renewEvery, 24 * time.Hour},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: got %v, want %v", c.name, c.got, c.want)
 		}
 	}
+}
+
+// TestPartsShowSignsOfLife: each of those that can hang is watched, and is named
+// once its last sign of life is older than its bound.
+func TestPartsShowSignsOfLife(t *testing.T) {
 
 	for _, c := range []struct {
 		name  string

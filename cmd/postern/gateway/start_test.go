@@ -49,7 +49,7 @@ func TestAStartThatFailsHoldsNothing(t *testing.T) {
 			l.Certs.Mode = "acme"
 			l.Certs.ACMECAFile = "/nowhere"
 		}, "/nowhere"},
-		{"a rate that is none", func(_ *testing.T, l *config.Loaded) {
+		{"a hash that is none", func(_ *testing.T, l *config.Loaded) {
 			l.Users[0].Password = "no hash"
 		}, "hash"},
 		{"token keys that are missing", func(_ *testing.T, l *config.Loaded) {
@@ -94,6 +94,9 @@ func TestAStartThatFailsHoldsNothing(t *testing.T) {
 			l.Accounting.PipeDir = filepath.Join(t.TempDir(), "x")
 			l.Accounting.PipeGroup = "no-such-group-here"
 		}, "no-such-group-here"},
+		{"a group for the pipe's socket that is none", func(_ *testing.T, l *config.Loaded) {
+			l.Accounting.PipeGroup = "no-such-group-here"
+		}, "accounting.pipe_socket: "},
 		{"a group for a socket that is none", func(_ *testing.T, l *config.Loaded) {
 			l.Admin.SocketGroup = "no-such-group-here"
 		}, "admin.socket: "},
