@@ -43,6 +43,14 @@ func TestStandardInputBringsRecords(t *testing.T) {
 		t.Errorf("got\n%s\nwant %s", text, ended)
 	}
 
+	below := filepath.Join(g.cfg.File, "x")
+	if err := servePipe(t.Context(), strings.NewReader(pipedRecords), below, g.log); err == nil {
+		t.Error("a folder that cannot be made: got no error")
+	}
+	if text := log.take(); strings.Contains(text, ended) {
+		t.Errorf("where it failed: got\n%s\nwant no word of its end", text)
+	}
+
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	r, w := io.Pipe()

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"net/http"
@@ -10,8 +11,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"postern/certs"
 	"postern/cmd/postern/config"
 )
 
@@ -92,6 +95,54 @@ func TestCertificatesChangeWithAReload(t *testing.T) {
 	if got := serial(); got == third {
 		t.Error("got the old certificate of the local CA, want a new one")
 	}
+}
+
+// TestChangedCertificatesAreTaken once their files have stood still.
+func TestChangedCertificatesAreTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := writeConfig(t, "")
+		dir := filepath.Dir(file)
+		pair := func() []byte { // from a CA of its own each time
+			from := t.TempDir()
+			made, err := certs.SelfSigned(from, "postern.localhost", time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{"self-signed.crt", "self-signed.key"} {
+				if err := os.Rename(filepath.Join(from, name), filepath.Join(dir, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return made.Certificate[0]
+		}
+		pair()
+		replaceIn(t, file, "mode = \"self-signed\"\n",
+			"mode = \"files\"\ncert_file = \"self-signed.crt\"\nkey_file = \"self-signed.key\"\n")
+		g, _ := startGateway(t, file)
+		ctx, cancel := context.WithCancel(t.Context())
+		watch := newGroup(ctx, func() { t.Error("certificates failed") })
+		for _, c := range g.components {
+			if c.name == "certificates" {
+				watch.run(c)
+			}
+		}
+
+		want := pair()
+		time.Sleep(3 * watchEvery)
+		synctest.Wait()
+
+		config, err := partOf[*certificates](t, g).store.Config(false).GetConfigForClient(&tls.ClientHelloInfo{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(config.Certificates[0].Certificate[0], want) {
+			t.Error("got the old certificate, want that of the changed files")
+		}
+		cancel()
+		if err := watch.wait(); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestTheLocalCAIsLookedAtOnceADay: not before a day has passed.
