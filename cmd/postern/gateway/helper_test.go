@@ -513,6 +513,17 @@ func (p *process) stop(t *testing.T) error {
 	}
 }
 
+// serveCommand serves a configuration file in a process of its own, which
+// inherits sockets.
+func serveCommand(file string, sockets ...*os.File) *exec.Cmd {
+	// LISTEN_PID is the process's own, which the shell still is.
+	c := exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0"`, os.Args[0])
+	c.Env = append(os.Environ(), asGateway+"="+file, fmt.Sprint("LISTEN_FDS=", len(sockets)))
+	c.ExtraFiles = sockets
+
+	return c
+}
+
 // startListening starts a process with these addresses for submission, and
 // inherited sockets.
 func startListening(t *testing.T, listen string, sockets ...*os.File) *process {
@@ -521,11 +532,8 @@ func startListening(t *testing.T, listen string, sockets ...*os.File) *process {
 	file := writeConfig(t, fmt.Sprintf("[admin]\nlisten = %q\n", p.admin))
 	replaceIn(t, file, "[submission]\nlisten = [\"127.0.0.1:0\"]", "[submission]\nlisten = "+listen)
 
-	// LISTEN_PID is the process's own, which the shell still is.
-	p.cmd = exec.Command("sh", "-c", `LISTEN_PID=$$ exec "$0"`, os.Args[0])
-	p.cmd.Env = append(os.Environ(), asGateway+"="+file, fmt.Sprint("LISTEN_FDS=", len(sockets)))
+	p.cmd = serveCommand(file, sockets...)
 	p.cmd.Stderr = os.Stderr
-	p.cmd.ExtraFiles = sockets
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

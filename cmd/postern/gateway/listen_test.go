@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -225,20 +226,28 @@ func greeting(addr string) (string, error) {
 	return string(b), err
 }
 
-func TestServeTakesAnInheritedWildcard(t *testing.T) {
+// inheritable opens an IPv4 wildcard that a process can inherit.
+func inheritable(t *testing.T) (f *os.File, port string) {
+	t.Helper()
 	l, err := net.Listen("tcp4", "0.0.0.0:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, port, err := net.SplitHostPort(l.Addr().String())
+	defer l.Close()
+	_, port, err = net.SplitHostPort(l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := l.(*net.TCPListener).File()
-	if err != nil {
+	if f, err = l.(*net.TCPListener).File(); err != nil {
 		t.Fatal(err)
 	}
-	l.Close()
+	t.Cleanup(func() { f.Close() })
+
+	return f, port
+}
+
+func TestServeTakesAnInheritedWildcard(t *testing.T) {
+	f, port := inheritable(t)
 
 	p := startListening(t, fmt.Sprintf(`["127.0.0.1:%[1]s", "127.0.0.2:%[1]s"]`, port), f)
 	f.Close()
@@ -250,6 +259,23 @@ func TestServeTakesAnInheritedWildcard(t *testing.T) {
 	}
 	if err := p.stop(t); err != nil {
 		t.Errorf("got %v, want status 0", err)
+	}
+}
+
+// TestAnInheritedSocketIsOneKeys: the start fails where two keys want it.
+func TestAnInheritedSocketIsOneKeys(t *testing.T) {
+	f, port := inheritable(t)
+	file := writeConfig(t, "")
+	for table, host := range map[string]string{"submission": "127.0.0.1", "tracking.web": "127.0.0.2"} {
+		replaceIn(t, file, "["+table+"]\nlisten = [\"127.0.0.1:0\"]",
+			fmt.Sprintf("[%s]\nlisten = [%q]", table, net.JoinHostPort(host, port)))
+	}
+
+	out, err := serveCommand(file, f).CombinedOutput()
+
+	if want := "tracking.web.listen: "; err == nil || !strings.HasPrefix(string(out), want) ||
+		!strings.Contains(string(out), "which submission.listen has taken") {
+		t.Errorf("got %v and\n%s\nwant %s that submission.listen has taken it", err, out, want)
 	}
 }
 
