@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"net"
+	"net/http"
 
 	"postern/cmd/postern/admin"
 	"postern/cmd/postern/config"
@@ -12,8 +13,7 @@ import (
 // addAdmin adds the operators' listener and socket.
 func (g *Gateway) addAdmin() {
 	if a := g.cfg.Admin.Listen; a != "" {
-		server := web.NewServer(admin.NewHostGuard(g.admin.Open, g.cfg.Config), g.log)
-		server.WriteTimeout = 0 // the demo's stream takes its time
+		server := g.adminServer(admin.NewHostGuard(g.admin.Open, g.cfg.Config))
 		g.bind(binding{
 			key:   "admin.listen",
 			addr:  string(a),
@@ -26,8 +26,7 @@ func (g *Gateway) addAdmin() {
 		})
 	}
 
-	server := web.NewServer(g.admin.Mux, g.log)
-	server.WriteTimeout = 0 // profiles take their time
+	server := g.adminServer(g.admin.Mux)
 	g.bindSocket(socket{
 		key:   "admin.socket",
 		path:  g.cfg.Admin.Socket,
@@ -38,4 +37,13 @@ func (g *Gateway) addAdmin() {
 			return serveHTTP(ctx, server, l, g.lastGrace)
 		},
 	})
+}
+
+// adminServer returns a server without a bound on the time of an answer:
+// profiles and the demo's stream take theirs.
+func (g *Gateway) adminServer(h http.Handler) *http.Server {
+	s := web.NewServer(h, g.log)
+	s.WriteTimeout = 0
+
+	return s
 }

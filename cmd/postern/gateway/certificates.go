@@ -18,15 +18,10 @@ import (
 type certificates struct {
 	g     *Gateway
 	store *certs.Store
+	acme  *certs.ACME // nil: certs.mode is another
 
-	// answerChallenges answers an ACME service's challenges in front of a
-	// handler; without ACME it returns the handler as it is.
-	answerChallenges func(next http.Handler) http.Handler
-	// useLocal puts a renewed certificate of the local CA to use; nil where
-	// the certificates come from files.
-	useLocal func(tls.Certificate)
-
-	renewed time.Time
+	now     func() time.Time
+	renewed time.Time // when those of the local CA were looked at
 }
 
 // CertsDir is the folder of certificates that the gateway makes or fetches.
@@ -39,10 +34,10 @@ func (g *Gateway) addCertificates() (*certificates, error) {
 		version = tls.VersionTLS13
 	}
 	c := &certificates{
-		g:                g,
-		store:            certs.NewStore(version, g.log),
-		answerChallenges: func(next http.Handler) http.Handler { return next },
-		renewed:          time.Now(),
+		g:       g,
+		store:   certs.NewStore(version, g.log),
+		now:     time.Now,
+		renewed: time.Now(),
 	}
 	c.store.Register(g.reg)
 
@@ -51,16 +46,12 @@ func (g *Gateway) addCertificates() (*certificates, error) {
 		if err := c.addACME(); err != nil {
 			return nil, err
 		}
-		g.everyRound(c.renewLocal)
 	case "self-signed":
 		g.log.Info("certificate of a local CA, which clients have to be told of",
 			"ca_file", certs.CAFile(CertsDir(g.cfg.Config)))
-		c.useLocal = func(cert tls.Certificate) { c.store.Use(cert) }
-		g.reloadables = append(g.reloadables, c)
-		g.everyRound(c.renewLocal)
-	default:
-		g.reloadables = append(g.reloadables, c)
 	}
+	g.reloadables = append(g.reloadables, c)
+	g.everyRound(c.renew)
 	g.add(carryOn, "certificates", func(ctx context.Context) error {
 		c.store.Watch(ctx, watchEvery)
 		return nil
@@ -69,10 +60,13 @@ func (g *Gateway) addCertificates() (*certificates, error) {
 	return c, nil
 }
 
-// prepare implements reloadable, for certificates that are not an ACME
-// service's.
+// prepare implements reloadable. Files and the local CA change places freely;
+// an ACME service's certificates stay.
 func (c *certificates) prepare(next *generation) (change, error) {
-	if next.cfg.Certs.Mode == "self-signed" {
+	switch next.cfg.Certs.Mode {
+	case "acme":
+		return change{}, nil
+	case "self-signed":
 		cert, err := localCert(next.cfg)
 		return change{use: func() { c.store.Use(cert) }}, err
 	}
@@ -94,22 +88,47 @@ func localCert(cfg *config.Loaded) (tls.Certificate, error) {
 // renewEvery is how often certificates of the local CA are looked at.
 const renewEvery = 24 * time.Hour
 
-// renewLocal renews what the local CA has signed, where it runs out soon.
-func (c *certificates) renewLocal(context.Context) {
-	if time.Since(c.renewed) < renewEvery {
+// renew looks at the certificates of the local CA once a day.
+func (c *certificates) renew(context.Context) {
+	now := c.now()
+	if now.Sub(c.renewed) <= renewEvery {
 		return
 	}
-	c.renewed = time.Now()
 
+	c.renewed = now
+	c.renewLocal()
+}
+
+// renewLocal renews what the local CA has signed, where it runs out soon. With
+// ACME, that is what serves until there is a certificate of the service.
+func (c *certificates) renewLocal() {
 	c.g.reloading.Lock()
 	defer c.g.reloading.Unlock()
 
-	cert, err := localCert(c.g.current.Load().cfg)
-	if err != nil {
-		c.g.log.Error("certificate of the local CA not renewed", "err", err)
+	cfg := c.g.current.Load().cfg
+	if cfg.Certs.Mode == "files" {
 		return
 	}
-	c.useLocal(cert)
+
+	cert, err := localCert(cfg)
+	switch {
+	case err != nil:
+		c.g.log.Error("certificate of the local CA not renewed", "err", err)
+	case c.acme != nil:
+		c.acme.UseInterim(cert)
+	default:
+		c.store.Use(cert)
+	}
+}
+
+// answerChallenges answers an ACME service's challenges in front of a handler.
+// Without ACME it returns the handler as it is.
+func (c *certificates) answerChallenges(next http.Handler) http.Handler {
+	if c.acme == nil {
+		return next
+	}
+
+	return c.acme.HTTPHandler(next)
 }
 
 // addACME adds what fetches certificates from an ACME service. Until they are
@@ -119,17 +138,15 @@ func (c *certificates) addACME() error {
 	if err != nil {
 		return err
 	}
-	client := certs.NewACME(cfg)
-	c.store.UseACME(client)
-	c.answerChallenges = client.HTTPHandler
-	c.useLocal = client.UseInterim
+	c.acme = certs.NewACME(cfg)
+	c.store.UseACME(c.acme)
 
 	g := c.g
-	g.onClose(client.Close)
-	g.add(carryOn, "acme", client.Serve)
+	g.onClose(c.acme.Close)
+	g.add(carryOn, "acme", c.acme.Serve)
 	nothing := http.NotFoundHandler()
 	c.bindACME("certs.acme_http_listen", g.cfg.Certs.ACMEHTTPListen, func(ctx context.Context, l net.Listener) error {
-		return serveHTTP(ctx, web.NewServer(client.HTTPHandler(nothing), g.log), l, g.lastGrace)
+		return serveHTTP(ctx, web.NewServer(c.answerChallenges(nothing), g.log), l, g.lastGrace)
 	})
 	c.bindACME("certs.acme_tls_listen", g.cfg.Certs.ACMETLSListen, func(ctx context.Context, l net.Listener) error {
 		return serveHTTP(ctx, web.NewServer(nothing, g.log), tls.NewListener(l, c.store.Config(true)), g.lastGrace)
@@ -166,10 +183,16 @@ func (c *certificates) acmeConfig() (certs.ACMEConfig, error) {
 	return out, nil
 }
 
+// needsListener reports whether an address needs a listener of its own to
+// answer challenges: the tracker does not do so there.
+func (c *certificates) needsListener(addr config.OptAddr) bool {
+	return addr != "" && !slices.Contains(c.g.cfg.Tracking.Web.Listen, config.Addr(addr))
+}
+
 // bindACME adds a listener that answers challenges and nothing else, unless
 // the tracker answers them at that address.
 func (c *certificates) bindACME(key string, addr config.OptAddr, serve func(context.Context, net.Listener) error) {
-	if addr == "" || slices.Contains(c.g.cfg.Tracking.Web.Listen, config.Addr(addr)) {
+	if !c.needsListener(addr) {
 		return
 	}
 

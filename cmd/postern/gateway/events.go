@@ -24,6 +24,9 @@ type events struct {
 	spool *spool.Spool
 	log   *event.Log
 	ids   *event.IDs
+
+	appends health.Work // to the spool
+	commits health.Work // of the uploader's cursor
 }
 
 // addEvents opens the event spool.
@@ -38,8 +41,10 @@ func (g *Gateway) addEvents() (*events, error) {
 	}
 	g.onClose(func() { s.Close() })
 
-	appends := &health.Work{}
-	g.health.Watch("event spool", appends, diskBound)
+	ev := &events{spool: s, ids: event.NewIDs()}
+	ev.log = event.NewLog(s, ev.appends.Begin)
+
+	g.health.Watch("event spool", &ev.appends, diskBound)
 	g.health.Watch("event spool writer", s, roundBound)
 	g.reg.MustRegister(admin.NewBacklogMetrics(s, cfg.Readers))
 	g.admin.EventRoutes(s)
@@ -47,11 +52,7 @@ func (g *Gateway) addEvents() (*events, error) {
 		return "", named("event spool", s.Err())
 	})
 
-	return &events{
-		spool: s,
-		log:   event.NewLog(s, appends.Begin),
-		ids:   event.NewIDs(),
-	}, nil
+	return ev, nil
 }
 
 func (g *Gateway) spoolConfig() (spool.Config, error) {
@@ -97,8 +98,8 @@ func (g *Gateway) addUploader(ev *events) error {
 		return err
 	}
 
-	source := &watchedSource{Source: reader}
-	g.health.Watch("cursor of uploads", &source.commits, diskBound)
+	source := &watchedSource{Source: reader, commits: &ev.commits}
+	g.health.Watch("cursor of uploads", &ev.commits, diskBound)
 	g.add(carryOn, "ingest", func(ctx context.Context) error { return uploader.Serve(ctx, source) })
 
 	return nil
@@ -144,7 +145,7 @@ func (g *Gateway) ingestConfig() (ingest.Config, error) {
 // watchedSource shows how long cursors take to become durable.
 type watchedSource struct {
 	ingest.Source
-	commits health.Work
+	commits *health.Work
 }
 
 // Commit implements ingest.Source.

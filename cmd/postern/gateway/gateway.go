@@ -69,6 +69,16 @@ type Gateway struct {
 // served before Serve is called. Where it returns an error, everything that was
 // opened is closed again.
 func New(cfg *config.Loaded, log *slog.Logger, level *slog.LevelVar) (*Gateway, error) {
+	g := newGateway(cfg, log, level)
+	if err := g.start(); err != nil {
+		return nil, err
+	}
+
+	return g, nil
+}
+
+// newGateway returns a gateway without parts.
+func newGateway(cfg *config.Loaded, log *slog.Logger, level *slog.LevelVar) *Gateway {
 	g := &Gateway{
 		cfg:      cfg,
 		log:      log,
@@ -79,17 +89,19 @@ func New(cfg *config.Loaded, log *slog.Logger, level *slog.LevelVar) (*Gateway, 
 	}
 	g.admin = admin.New(g.reg, g.acceptsMail, g.health.Check)
 
-	if err := g.start(); err != nil {
-		g.close()
-		return nil, err
-	}
-
-	return g, nil
+	return g
 }
 
-// start wires the parts, in the order in which they need each other, and puts
-// the first generation of what a reload changes to use.
-func (g *Gateway) start() error {
+// start wires the parts, in the order in which they need each other, puts the
+// first generation of what a reload changes to use, and opens the listeners.
+// Where it fails, nothing stays open.
+func (g *Gateway) start() (err error) {
+	defer func() {
+		if err != nil {
+			g.close()
+		}
+	}()
+
 	setLevel(g.level, g.cfg.Config)
 	g.reg.MustRegister(
 		collectors.NewGoCollector(),
@@ -268,9 +280,7 @@ func (g *Gateway) wire() error {
 			return err
 		}
 	}
-	if err := g.addTracker(events, tls); err != nil {
-		return err
-	}
+	g.addTracker(events, tls)
 	if err := g.addUploader(events); err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func (g *Gateway) listen() error {
 		errs = append(errs, err)
 	}
 	for _, b := range open {
-		l, err := net.Listen(b.network(g.bindings, given), b.addr)
+		l, err := net.Listen(b.network(g.bindings, given.TakesIPv4), b.addr)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", b.key, err))
 			continue
@@ -82,8 +82,9 @@ func (g *Gateway) serveOn(b binding, l net.Listener) {
 
 // network returns what to listen on for an address: the family of a literal
 // one, so that 0.0.0.0 is IPv4 alone. [::] is both families, or IPv6 alone
-// where an IPv4 address of the same port is listened on by itself.
-func (b binding) network(all []binding, given *systemd.Inherited) string {
+// where an IPv4 address of the same port is listened on by itself: by another
+// binding, or by an inherited listener, as takesIPv4 says.
+func (b binding) network(all []binding, takesIPv4 func(port string) bool) string {
 	ip, port, ok := literal(b.addr)
 	switch {
 	case !ok:
@@ -94,7 +95,7 @@ func (b binding) network(all []binding, given *systemd.Inherited) string {
 		return "tcp6"
 	}
 
-	if given.TakesIPv4(port) {
+	if takesIPv4(port) {
 		return "tcp6"
 	}
 	for _, o := range all {

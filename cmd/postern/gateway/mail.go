@@ -30,6 +30,7 @@ import (
 type mail struct {
 	g         *Gateway
 	events    *events
+	certs     *certificates
 	users     *smtpd.Users
 	budget    *smtpd.Budget // of submissions, and of what is retried
 	queue     *queue.Queue
@@ -56,6 +57,7 @@ func (g *Gateway) addMail(ev *events, certs *certificates) error {
 	m := &mail{
 		g:         g,
 		events:    ev,
+		certs:     certs,
 		users:     users,
 		budget:    smtpd.NewBudget(int64(g.cfg.MemoryBudget)),
 		submitted: admin.NewSubmissionDuration(),
@@ -71,8 +73,8 @@ func (g *Gateway) addMail(ev *events, certs *certificates) error {
 	g.onClose(m.closePool)
 	g.readiness = append(g.readiness, m.ready)
 
-	m.addSubmission(certs)
-	m.addReports(certs)
+	m.addSubmission()
+	m.addReports()
 	if g.cfg.Submission.Auth == "upstream" { // to know what it offers
 		g.add(carryOn, "logins upstream", func(ctx context.Context) error {
 			_ = m.Reachable(ctx)
@@ -232,36 +234,54 @@ func (m *mail) signingKeys(cfg *config.Loaded) ([]dkim.Key, error) {
 }
 
 // addSubmission adds the server for authenticated clients.
-func (m *mail) addSubmission(certs *certificates) {
+func (m *mail) addSubmission() {
 	g := m.g
-	server := smtpd.New(m.submissionConfig(certs))
+	server := smtpd.New(m.submissionConfig())
 	for _, a := range g.cfg.Submission.Listen {
-		g.bind(binding{key: "submission.listen", addr: string(a), name: "submission", serve: server.Serve})
+		g.bind(binding{
+			key:   "submission.listen",
+			addr:  string(a),
+			name:  "submission",
+			serve: server.Serve,
+		})
 	}
 	for _, a := range g.cfg.Submission.ListenTLS {
-		g.bind(binding{key: "submission.listen_tls", addr: string(a), name: "submission", serve: server.ServeTLS})
+		g.bind(binding{
+			key:   "submission.listen_tls",
+			addr:  string(a),
+			name:  "submission",
+			serve: server.ServeTLS,
+		})
 	}
 }
 
 // addReports adds the server for bounces and complaints, where there are
 // domains for them.
-func (m *mail) addReports(certs *certificates) {
+func (m *mail) addReports() {
 	if !m.g.cfg.Reports.On() {
 		return
 	}
 
-	server := smtpd.New(m.reportsConfig(certs))
+	cfg := m.reportsConfig()
+	cfg.Budget.Register(m.g.reg, "postern_reports_memory_budget_used_bytes",
+		"Of reports.memory_budget, reserved by messages in flight.")
+	server := smtpd.New(cfg)
 	for _, a := range m.g.cfg.Reports.Listen {
-		m.g.bind(binding{key: "reports.listen", addr: string(a), name: "reports", serve: server.Serve})
+		m.g.bind(binding{
+			key:   "reports.listen",
+			addr:  string(a),
+			name:  "reports",
+			serve: server.Serve,
+		})
 	}
 }
 
 // serverConfig is what both servers have in common.
-func (m *mail) serverConfig(certs *certificates) smtpd.Config {
+func (m *mail) serverConfig() smtpd.Config {
 	c := m.g.cfg.Submission
 	return smtpd.Config{
 		Hostname:                string(m.g.cfg.Hostname),
-		TLS:                     certs.store.Config(false),
+		TLS:                     m.certs.store.Config(false),
 		RequireTLS:              c.RequireTLS,
 		ProxyFrom:               prefixes(c.ProxyProtocolFrom),
 		MaxRecipients:           c.MaxRecipients,
@@ -274,9 +294,9 @@ func (m *mail) serverConfig(certs *certificates) smtpd.Config {
 	}
 }
 
-func (m *mail) submissionConfig(certs *certificates) smtpd.Config {
+func (m *mail) submissionConfig() smtpd.Config {
 	c := m.g.cfg.Submission
-	out := m.serverConfig(certs)
+	out := m.serverConfig()
 	out.Auth = m.authenticator()
 	out.Submit = m
 	out.Directory = m.users
@@ -298,16 +318,12 @@ func (m *mail) submissionConfig(certs *certificates) smtpd.Config {
 // reportsConfig is the server of bounces and complaints. Mail systems of all
 // kinds report; what they send is passed to nobody, so that a bare LF can do no
 // harm.
-func (m *mail) reportsConfig(certs *certificates) smtpd.Config {
+func (m *mail) reportsConfig() smtpd.Config {
 	c := m.g.cfg.Reports
-	budget := smtpd.NewBudget(int64(c.MemoryBudget))
-	budget.Register(m.g.reg, "postern_reports_memory_budget_used_bytes",
-		"Of reports.memory_budget, reserved by messages in flight.")
-
-	out := m.serverConfig(certs)
+	out := m.serverConfig()
 	out.Reports = m
 	out.NormaliseLF = true
-	out.Budget = budget
+	out.Budget = smtpd.NewBudget(int64(c.MemoryBudget))
 	out.MaxMessageSize = int64(c.MaxMessageSize)
 	out.MaxConnections = m.g.connections.Reports
 

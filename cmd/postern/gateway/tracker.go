@@ -16,7 +16,9 @@ import (
 
 // tracker serves the tracked links.
 type tracker struct {
+	cfg    *config.Loaded // as at the start
 	events *events
+	certs  *certificates // nil: without TLS
 	state  *web.State
 	log    *slog.Logger
 
@@ -30,9 +32,11 @@ type trackerGeneration struct {
 }
 
 // addTracker adds the tracker and its listeners.
-func (g *Gateway) addTracker(ev *events, certs *certificates) error {
+func (g *Gateway) addTracker(ev *events, certs *certificates) {
 	t := &tracker{
+		cfg:    g.cfg,
 		events: ev,
+		certs:  certs,
 		state:  web.NewState(),
 		log:    g.log,
 	}
@@ -40,11 +44,7 @@ func (g *Gateway) addTracker(ev *events, certs *certificates) error {
 	g.everyRound(t.refreshGeo)
 	g.add(carryOn, "tracker's state", func(ctx context.Context) error { return t.state.Serve(ctx, g.log) })
 
-	var handler http.Handler = t
-	if certs != nil {
-		handler = certs.answerChallenges(handler)
-	}
-	server := web.NewServer(handler, g.log)
+	server := web.NewServer(t.handler(), g.log)
 	room := newConnectionLimit(g.connections.Tracker)
 	for _, a := range g.cfg.Tracking.Web.Listen {
 		g.bind(binding{
@@ -53,22 +53,29 @@ func (g *Gateway) addTracker(ev *events, certs *certificates) error {
 			name: "tracker",
 			room: room,
 			serve: func(ctx context.Context, l net.Listener) error {
-				return serveHTTP(ctx, server, g.trackerListener(l, certs), g.cfg.ShutdownGrace.Std)
+				return serveHTTP(ctx, server, t.listener(l), g.cfg.ShutdownGrace.Std)
 			},
 		})
 	}
-
-	return nil
 }
 
-// trackerListener adds PROXY headers and TLS to a listener, where they are
-// configured.
-func (g *Gateway) trackerListener(l net.Listener, certs *certificates) net.Listener {
-	if from := prefixes(g.cfg.Tracking.Web.TrustedProxies); len(from) > 0 {
+// handler returns the tracker, with an ACME service's challenges answered in
+// front of it, where there is one.
+func (t *tracker) handler() http.Handler {
+	if t.certs == nil {
+		return t
+	}
+
+	return t.certs.answerChallenges(t)
+}
+
+// listener adds PROXY headers and TLS to a listener, where they are configured.
+func (t *tracker) listener(l net.Listener) net.Listener {
+	if from := prefixes(t.cfg.Tracking.Web.TrustedProxies); len(from) > 0 {
 		l = web.Proxied(l, from)
 	}
-	if g.cfg.Tracking.Web.TLS {
-		l = tls.NewListener(l, certs.store.Config(true))
+	if t.cfg.Tracking.Web.TLS {
+		l = tls.NewListener(l, t.certs.store.Config(true))
 	}
 
 	return l
