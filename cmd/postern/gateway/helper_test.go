@@ -483,6 +483,7 @@ func unusedAddr(t *testing.T) string {
 type process struct {
 	cmd   *exec.Cmd
 	admin string
+	ended chan error // what Wait returned
 }
 
 // healthy reports whether the process answers its health check.
@@ -503,13 +504,11 @@ func (p *process) stop(t *testing.T) error {
 		t.Fatal(err)
 	}
 
-	ended := make(chan error, 1)
-	go func() { ended <- p.cmd.Wait() }()
 	select {
-	case err := <-ended:
+	case err := <-p.ended:
 		return err
 	case <-time.After(patience):
-		return errors.Join(errors.New("still there after SIGTERM"), p.cmd.Process.Kill(), <-ended)
+		return errors.Join(errors.New("still there after SIGTERM"), p.cmd.Process.Kill(), <-p.ended)
 	}
 }
 
@@ -528,7 +527,21 @@ func serveCommand(file string, sockets ...*os.File) *exec.Cmd {
 // inherited sockets.
 func startListening(t *testing.T, listen string, sockets ...*os.File) *process {
 	t.Helper()
-	p := &process{admin: unusedAddr(t)}
+
+	p, err := tryListening(t, listen, sockets...)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return p
+}
+
+// tryListening is startListening that returns an error where the process ends
+// at once: an address may have been taken since it was looked for.
+func tryListening(t *testing.T, listen string, sockets ...*os.File) (*process, error) {
+	t.Helper()
+
+	p := &process{admin: unusedAddr(t), ended: make(chan error, 1)}
 	file := writeConfig(t, fmt.Sprintf("[admin]\nlisten = %q\n", p.admin))
 	replaceIn(t, file, "[submission]\nlisten = [\"127.0.0.1:0\"]", "[submission]\nlisten = "+listen)
 
@@ -537,8 +550,19 @@ func startListening(t *testing.T, listen string, sockets ...*os.File) *process {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	go func() { p.ended <- p.cmd.Wait() }()
 	t.Cleanup(func() { _ = p.cmd.Process.Kill() })
-	eventually(t, "the health check", p.healthy)
 
-	return p
+	var err error
+	eventually(t, "the health check", func() bool {
+		select {
+		case err = <-p.ended:
+			err = fmt.Errorf("the gateway has ended: %v", err)
+			return true
+		default:
+			return p.healthy()
+		}
+	})
+
+	return p, err
 }

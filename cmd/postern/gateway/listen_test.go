@@ -285,12 +285,20 @@ func TestServeListensOnBothFamilies(t *testing.T) {
 		t.Skip("no IPv6 here:", err)
 	}
 	probe.Close()
-	_, port, err := net.SplitHostPort(unusedAddr(t))
+
+	var p *process
+	var port string
+	for range 10 {
+		if _, port, err = net.SplitHostPort(unusedAddr(t)); err != nil {
+			t.Fatal(err)
+		}
+		if p, err = tryListening(t, fmt.Sprintf(`["0.0.0.0:%[1]s", "[::]:%[1]s"]`, port)); err == nil {
+			break
+		}
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-
-	p := startListening(t, fmt.Sprintf(`["0.0.0.0:%[1]s", "[::]:%[1]s"]`, port))
 
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		if got, err := greeting(net.JoinHostPort(host, port)); got != "220" {
