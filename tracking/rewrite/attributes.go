@@ -16,10 +16,6 @@ type attr struct {
 	end                int // behind the closing quote
 }
 
-func isSpace(c byte) bool {
-	return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f'
-}
-
 // value reads the value that begins at or after i and returns where it ends.
 func (a *attr) value(tag []byte, i int) int {
 	for i < len(tag) && isSpace(tag[i]) {

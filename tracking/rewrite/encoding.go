@@ -73,7 +73,7 @@ type qpLine struct {
 func readQPLine(raw []byte, at int) qpLine {
 	l := qpLine{start: at, end: lineEnd(raw, at, len(raw))}
 	n := l.end
-	for n > at && (isSpace(raw[n-1]) && raw[n-1] != '\f') {
+	for n > at && isBlank(raw[n-1]) {
 		n--
 	}
 	if n > at && raw[n-1] == '=' {
@@ -85,6 +85,8 @@ func readQPLine(raw []byte, at int) qpLine {
 
 	return l
 }
+
+func isBlank(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
 
 // decodedLen is how many bytes the line decodes to, where all its escapes are
 // whole.

@@ -54,7 +54,7 @@ func appendFolded(out, line []byte, method foldMethod) []byte {
 		switch {
 		case method == foldSoft:
 			out = append(out, "=\r\n"...)
-		case method == foldHeader && isSpace(line[0]):
+		case method == foldHeader && isBlank(line[0]):
 			out = append(out, crlf...)
 		default:
 			out = append(out, "\r\n "...)

@@ -128,8 +128,8 @@ func (s *htmlScan) run(from, to int, content contentKind) {
 		}
 
 		if !ok || s.out.overflow {
-			if shown && z.cut != nowhere {
-				s.places.cut(z.cut)
+			if cut, ok := z.cutOff(); ok && shown {
+				s.places.cut(cut)
 			}
 			if shown && s.templates > 0 {
 				s.places.cut(s.places.template)
@@ -140,7 +140,7 @@ func (s *htmlScan) run(from, to int, content contentKind) {
 
 		switch t.kind {
 		case startTag:
-			s.startTag(t, z.raw, content)
+			s.startTag(t, z.rawText(), content)
 		case endTag:
 			s.endTag(t, content)
 		case comment:
@@ -181,40 +181,6 @@ func (s *htmlScan) comment(t htmlToken, content contentKind) {
 	templates, foreign := s.templates, s.foreign
 	s.run(t.start+from, t.start+to, wordContent)
 	s.templates, s.foreign = templates, foreign
-}
-
-// conditionalContent finds what Outlook reads of a downlevel-hidden comment,
-// <!--[if EXPR]> ... <![endif]-->.
-func conditionalContent(c []byte) (from, to int, ok bool) {
-	const open = "<!--[if"
-	if len(c) < len(open) || !asciiFold(c[:len(open)], open) {
-		return 0, 0, false
-	}
-
-	i := bytes.Index(c, []byte("]>"))
-	j := bytes.LastIndex(c, []byte("<![")) // of <![endif]
-	if i < 0 || j < i+2 {
-		return 0, 0, false
-	}
-
-	return i + 2, j, true
-}
-
-func asciiFold(b []byte, lower string) bool {
-	if len(b) != len(lower) {
-		return false
-	}
-
-	for i, c := range b {
-		if c >= 'A' && c <= 'Z' {
-			c |= 0x20
-		}
-		if c != lower[i] {
-			return false
-		}
-	}
-
-	return true
 }
 
 func (s *htmlScan) endTag(t htmlToken, content contentKind) {
@@ -275,8 +241,7 @@ func (s *htmlScan) closesItself(t htmlToken) bool {
 		return false
 	}
 
-	s.attrs = s.attrs[:0]
-	walkAttributes(s.data[:t.end], t.nameTo, &s.attrs)
+	s.attrs = appendAttributes(s.attrs[:0], s.data[:t.end], t.nameTo)
 
 	return len(s.attrs) == 0 || s.attrs[len(s.attrs)-1].end <= slash
 }
@@ -312,8 +277,7 @@ func (s *htmlScan) startTag(t htmlToken, raw string, content contentKind) {
 		return
 	}
 
-	s.attrs = s.attrs[:0]
-	walkAttributes(s.data[:t.end], t.nameTo, &s.attrs)
+	s.attrs = appendAttributes(s.attrs[:0], s.data[:t.end], t.nameTo)
 	if len(s.attrs) > maxAttributes {
 		return
 	}

@@ -57,9 +57,13 @@ func otherReading(data []byte, ts targets) (found []string) {
 // conditional comments and CDATA sections.
 var incomparable = regexp.MustCompile(`(?i)<!--\[if|<!\[CDATA|\x00`)
 
+// nestedScript matches scripts in which x/net/html leaves a comment behind a <
+// that begins no tag. The HTML standard (section 13.2.5.23) does not.
+var nestedScript = regexp.MustCompile(`(?is)<script.*<!--.*<[^a-z/]`)
+
 func compareLinks(t *testing.T, data []byte) {
 	t.Helper()
-	if incomparable.Match(data) || scriptQuirk.Match(data) {
+	if incomparable.Match(data) || nestedScript.Match(data) {
 		return
 	}
 

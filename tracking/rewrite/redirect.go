@@ -187,6 +187,8 @@ func asciiHost(host string) (string, bool) {
 
 func isHostByte(c byte) bool { return isAlnum(c) || c == '-' || c == '.' || c == '_' }
 
+func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
+
 func isAlnum(c byte) bool { return isLetter(c) || c >= '0' && c <= '9' }
 
 func isASCIIString(s string) bool {

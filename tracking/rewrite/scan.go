@@ -1,6 +1,8 @@
 package rewrite
 
-import "bytes"
+import (
+	"bytes"
+)
 
 // tokenKind says what a token of HTML is. Text is what lies between tokens.
 type tokenKind byte
@@ -28,14 +30,19 @@ type scanner struct {
 	raw  string // the name of the element whose raw text comes next; empty: none
 
 	lastStart int // of the tag that was given last
-	// cut is where a tag, a comment or an element with raw text begins that the
-	// document's end cuts off: what is put behind it would be inside it. nowhere: none.
-	cut int
+	cut       int // see cutOff; negative: none
 }
 
-func newScanner(data []byte, pos int) *scanner { return &scanner{data: data, pos: pos, cut: nowhere} }
+func newScanner(data []byte, pos int) *scanner { return &scanner{data: data, pos: pos, cut: -1} }
 
-func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
+// rawText returns the name of the element, in lower case, whose raw text
+// follows the tag that next returned last; it is empty where none does.
+func (z *scanner) rawText() string { return z.raw }
+
+// cutOff returns where the tag, the comment or the element with raw text begins
+// that the end of the document cuts off. What is put behind it would be inside
+// it. ok is false where there is none.
+func (z *scanner) cutOff() (at int, ok bool) { return z.cut, z.cut >= 0 }
 
 // next returns the next tag or comment; ok is false at the end. A tag that the
 // end of the document cuts off is none.
@@ -59,7 +66,7 @@ func (z *scanner) next() (t htmlToken, ok bool) {
 		}
 
 		switch c := d[t.start+1]; {
-		case isLetter(c):
+		case isASCIILetter(c):
 			t.kind, t.nameFrom = startTag, t.start+1
 			if !z.tag(&t) {
 				return t, false
@@ -75,7 +82,7 @@ func (z *scanner) next() (t htmlToken, ok bool) {
 				z.pos, z.cut = len(d), t.start
 				return t, false
 			}
-			if isLetter(d[t.start+2]) {
+			if isASCIILetter(d[t.start+2]) {
 				t.kind, t.nameFrom = endTag, t.start+2
 				return t, z.tag(&t)
 			}
@@ -173,6 +180,14 @@ func (z *scanner) tag(t *htmlToken) bool {
 // maxAttributes is how many attributes of a tag are looked at: a tag with more
 // is left alone.
 const maxAttributes = 500
+
+// appendAttributes appends the attributes of a tag that ends with d, by their
+// offsets in d, to list. nameEnd is where the tag's name ends. Of more than
+// maxAttributes, one more is appended.
+func appendAttributes(list []attr, d []byte, nameEnd int) []attr {
+	walkAttributes(d, nameEnd, &list)
+	return list
+}
 
 // walkAttributes goes over a tag's attributes from i on, behind its name, and
 // returns where the tag ends; ok is false where the document ends first. It

@@ -345,9 +345,7 @@ func textAttributes(d []byte, at int, l *Link, track *bool) (after int, ok bool)
 	}
 
 	inner := append(append([]byte("<a "), window[2:n]...), '>')
-	var attrs []attr
-	walkAttributes(inner, 2, &attrs)
-	for _, a := range attrs {
+	for _, a := range appendAttributes(nil, inner, len("<a")) {
 		key := inner[a.nameStart:a.nameEnd]
 		if len(key) < len(msysPrefix) || !asciiFold(key[:len(msysPrefix)], string(msysPrefix)) {
 			continue
