@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"sort"
 	"strings"
+
+	"postern/tracking/rewrite/htmledit"
 )
 
 // edit replaces data[start:end] of a part's decoded content by a slot, or by
@@ -77,7 +79,7 @@ type htmlScan struct {
 	charset textCharset
 	targets targets
 	msys    bool // data-msys- occurs somewhere
-	attrs   []attr
+	attrs   []htmledit.Attribute
 	out     edits
 
 	templates int // depth of template elements
@@ -113,22 +115,22 @@ const (
 
 // run looks at data[from:to].
 func (s *htmlScan) run(from, to int, content contentKind) {
-	z := newScanner(s.data[:to], from)
+	z := htmledit.NewScanner(s.data[:to], from)
 
 	shown := content == shownContent
 	at := from
 	for {
-		t, ok := z.next()
+		t, ok := z.Next()
 		textEnd := to
 		if ok {
-			textEnd = t.start
+			textEnd = t.Start
 		}
 		if shown && s.templates == 0 && s.places.wantsText() {
 			s.places.text(s.data, at, textEnd)
 		}
 
 		if !ok || s.out.overflow {
-			if cut, ok := z.cutOff(); ok && shown {
+			if cut, ok := z.CutOff(); ok && shown {
 				s.places.cut(cut)
 			}
 			if shown && s.templates > 0 {
@@ -136,14 +138,14 @@ func (s *htmlScan) run(from, to int, content contentKind) {
 			}
 			return
 		}
-		at = t.end
+		at = t.End
 
-		switch t.kind {
-		case startTag:
-			s.startTag(t, z.rawText(), content)
-		case endTag:
+		switch t.Kind {
+		case htmledit.StartTag:
+			s.startTag(t, z.RawText(), content)
+		case htmledit.EndTag:
 			s.endTag(t, content)
-		case comment:
+		case htmledit.Comment:
 			s.comment(t, content)
 		}
 	}
@@ -151,7 +153,7 @@ func (s *htmlScan) run(from, to int, content contentKind) {
 
 func hasText(b []byte) bool {
 	for _, c := range b {
-		if !isSpace(c) {
+		if !htmledit.IsSpace(c) {
 			return true
 		}
 	}
@@ -159,12 +161,12 @@ func hasText(b []byte) bool {
 	return false
 }
 
-func (s *htmlScan) comment(t htmlToken, content contentKind) {
-	text := s.data[t.start:t.end]
-	if s.foreign > 0 && bytes.HasPrefix(text, []byte("<![CDATA[")) && t.start >= s.cdataEnd {
+func (s *htmlScan) comment(t htmledit.Token, content contentKind) {
+	text := s.data[t.Start:t.End]
+	if s.foreign > 0 && bytes.HasPrefix(text, []byte("<![CDATA[")) && t.Start >= s.cdataEnd {
 		s.cdataEnd = len(s.data)
-		if i := bytes.Index(s.data[t.start:], []byte("]]>")); i >= 0 {
-			s.cdataEnd = t.start + i
+		if i := bytes.Index(s.data[t.Start:], []byte("]]>")); i >= 0 {
+			s.cdataEnd = t.Start + i
 		}
 	}
 
@@ -173,21 +175,21 @@ func (s *htmlScan) comment(t htmlToken, content contentKind) {
 	}
 	s.places.comment()
 
-	from, to, ok := conditionalContent(text)
+	from, to, ok := htmledit.ConditionalContent(text)
 	if !ok {
 		return
 	}
 
 	templates, foreign := s.templates, s.foreign
-	s.run(t.start+from, t.start+to, wordContent)
+	s.run(t.Start+from, t.Start+to, wordContent)
 	s.templates, s.foreign = templates, foreign
 }
 
-func (s *htmlScan) endTag(t htmlToken, content contentKind) {
-	name := s.data[t.nameFrom:t.nameTo]
+func (s *htmlScan) endTag(t htmledit.Token, content contentKind) {
+	name := s.data[t.NameStart:t.NameEnd]
 	s.leave(nestingOf(name), content)
 
-	if content == shownContent && s.templates == 0 && t.start >= s.cdataEnd {
+	if content == shownContent && s.templates == 0 && t.Start >= s.cdataEnd {
 		s.places.endTag(t, name)
 	}
 }
@@ -201,7 +203,7 @@ const (
 	foreignNesting // svg and math
 )
 
-func (s *htmlScan) enter(n nesting, t htmlToken, content contentKind) {
+func (s *htmlScan) enter(n nesting, t htmledit.Token, content contentKind) {
 	switch n {
 	case templateNesting:
 		if s.templates == 0 && content == shownContent {
@@ -235,22 +237,22 @@ func (s *htmlScan) leave(n nesting, content contentKind) {
 
 // closesItself reports whether a start tag of a foreign element ends with a
 // slash that belongs to no value.
-func (s *htmlScan) closesItself(t htmlToken) bool {
-	slash := t.end - len("/>")
+func (s *htmlScan) closesItself(t htmledit.Token) bool {
+	slash := t.End - len("/>")
 	if s.data[slash] != '/' {
 		return false
 	}
 
-	s.attrs = appendAttributes(s.attrs[:0], s.data[:t.end], t.nameTo)
+	s.attrs = htmledit.AppendAttributes(s.attrs[:0], s.data[:t.End], t.NameEnd)
 
-	return len(s.attrs) == 0 || s.attrs[len(s.attrs)-1].end <= slash
+	return len(s.attrs) == 0 || s.attrs[len(s.attrs)-1].End <= slash
 }
 
 func nestingOf(name []byte) nesting {
 	switch {
-	case asciiFold(name, "svg"), asciiFold(name, "math"):
+	case htmledit.EqualFold(name, "svg"), htmledit.EqualFold(name, "math"):
 		return foreignNesting
-	case asciiFold(name, "template"):
+	case htmledit.EqualFold(name, "template"):
 		return templateNesting
 	}
 
@@ -260,25 +262,25 @@ func nestingOf(name []byte) nesting {
 // isLink reports whether an element is a link: <a>, <area>, and Outlook's VML
 // shapes, v:*.
 func isLink(name []byte) bool {
-	return asciiFold(name, "a") || asciiFold(name, "area") || len(name) > 2 && asciiFold(name[:2], "v:")
+	return htmledit.EqualFold(name, "a") || htmledit.EqualFold(name, "area") || len(name) > 2 && htmledit.EqualFold(name[:2], "v:")
 }
 
 // startTag looks at a start tag; raw is the element's name where raw text
 // follows.
-func (s *htmlScan) startTag(t htmlToken, raw string, content contentKind) {
-	name := s.data[t.nameFrom:t.nameTo]
+func (s *htmlScan) startTag(t htmledit.Token, raw string, content contentKind) {
+	name := s.data[t.NameStart:t.NameEnd]
 	s.enter(nestingOf(name), t, content)
-	if content == shownContent && s.templates == 0 && t.start >= s.cdataEnd {
+	if content == shownContent && s.templates == 0 && t.Start >= s.cdataEnd {
 		s.places.startTag(s.data, t, name, raw)
 	}
 
-	link := isLink(name) && s.templates == 0 && t.start >= s.cdataEnd && s.opts.Click
-	if !link && !(s.msys && hasMsys(s.data[t.start:t.end])) {
+	link := isLink(name) && s.templates == 0 && t.Start >= s.cdataEnd && s.opts.Click
+	if !link && !(s.msys && hasMsys(s.data[t.Start:t.End])) {
 		return
 	}
 
-	s.attrs = appendAttributes(s.attrs[:0], s.data[:t.end], t.nameTo)
-	if len(s.attrs) > maxAttributes {
+	s.attrs = htmledit.AppendAttributes(s.attrs[:0], s.data[:t.End], t.NameEnd)
+	if len(s.attrs) > htmledit.MaxAttributes {
 		return
 	}
 
@@ -290,8 +292,8 @@ func (s *htmlScan) startTag(t htmlToken, raw string, content contentKind) {
 
 // link wraps the href of a link, which stands behind the attributes that are
 // removed from its tag or between them.
-func (s *htmlScan) link(href attr, l Link) {
-	target, ok, why := s.targets.fromHref(s.data[href.valStart:href.valEnd])
+func (s *htmlScan) link(href htmledit.Attribute, l Link) {
+	target, ok, why := s.targets.fromHref(s.data[href.ValueStart:href.ValueEnd])
 	if ok {
 		l.Target, l.AMP = target, s.amp
 		if s.opts.MaxLinkLength > 0 && s.opts.MaxURL(l) > s.opts.MaxLinkLength {
@@ -306,10 +308,10 @@ func (s *htmlScan) link(href attr, l Link) {
 	}
 
 	i := len(s.out.list)
-	for i > 0 && s.out.list[i-1].start >= href.valEnd {
+	for i > 0 && s.out.list[i-1].start >= href.ValueEnd {
 		i--
 	}
-	s.out.insert(i, edit{start: href.valStart, end: href.valEnd, kind: slotLink, link: l})
+	s.out.insert(i, edit{start: href.ValueStart, end: href.ValueEnd, kind: slotLink, link: l})
 }
 
 // skip notes that a link was left alone, unless the list is full.
@@ -344,31 +346,31 @@ type linkTag struct {
 
 // readLink reads the attributes of a tag, the first of each name counting, and
 // takes the data-msys-* ones out.
-func (s *htmlScan) readLink(t htmlToken) linkTag {
+func (s *htmlScan) readLink(t htmledit.Token) linkTag {
 	r := linkTag{href: nowhere, track: true}
 	var seen [len(linkAttributes)]bool
-	tag := s.data[:t.end]
-	prevEnd := t.nameTo
+	tag := s.data[:t.End]
+	prevEnd := t.NameEnd
 	for i := range s.attrs {
 		a := &s.attrs[i]
-		key := tag[a.nameStart:a.nameEnd]
-		if r.href == nowhere && asciiFold(key, "href") {
+		key := tag[a.NameStart:a.NameEnd]
+		if r.href == nowhere && htmledit.EqualFold(key, "href") {
 			r.href = i
 		}
 		r.bound = r.bound || s.amp && bindsHref(key)
 
 		if len(key) >= len(msysPrefix) && bytes.EqualFold(key[:len(msysPrefix)], msysPrefix) {
-			from, to := a.removal(tag, prevEnd)
+			from, to := a.Removal(tag, prevEnd)
 			s.out.insert(len(s.out.list), edit{start: from, end: to})
 
 			which := linkAttributeNamed(key[len(msysPrefix):])
 			if which >= 0 && !seen[which] {
 				seen[which] = true
-				value := s.charset.text(attrValue(tag[a.valStart:a.valEnd]))
+				value := s.charset.text(htmledit.Unescape(tag[a.ValueStart:a.ValueEnd]))
 				r.link, r.track = applyMsys(r.link, r.track, linkAttribute(which), strings.TrimSpace(value))
 			}
 		}
-		prevEnd = a.end
+		prevEnd = a.End
 	}
 
 	return r
@@ -378,7 +380,7 @@ func (s *htmlScan) readLink(t htmlToken) linkTag {
 // it is shown: amp-bind, and substitution of variables in links.
 func bindsHref(key []byte) bool {
 	for _, name := range []string{"[href]", "data-amp-bind-href", "data-amp-replace", "data-amp-addparams"} {
-		if asciiFold(key, name) {
+		if htmledit.EqualFold(key, name) {
 			return true
 		}
 	}
@@ -405,7 +407,7 @@ var linkAttributes = [...]string{
 
 func linkAttributeNamed(name []byte) int {
 	for i, n := range linkAttributes {
-		if asciiFold(name, n) {
+		if htmledit.EqualFold(name, n) {
 			return i
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/html"
+
+	"postern/tracking/rewrite/htmledit"
 )
 
 // otherReading finds the links of a document with the tokenizer of
@@ -46,7 +48,7 @@ func otherReading(data []byte, ts targets) (found []string) {
 				count++
 			}
 			link := n == "a" || n == "area" || len(n) > 2 && n[:2] == "v:"
-			if target, ok, _ := ts.check(href); link && ok && templates == 0 && count <= maxAttributes {
+			if target, ok, _ := ts.check(href); link && ok && templates == 0 && count <= htmledit.MaxAttributes {
 				found = append(found, target)
 			}
 		}

@@ -1,6 +1,9 @@
 package rewrite
 
 import "bytes"
+import (
+	"postern/tracking/rewrite/htmledit"
+)
 
 // maxDetour is how far behind the start of the body the first pixel may be put,
 // in bytes: Gmail cuts messages at 102 KB.
@@ -161,15 +164,15 @@ func (p *places) text(data []byte, from, to int) {
 func (p *places) comment() { p.leafState = noLeaf }
 
 // enterTemplate notes where a template element begins.
-func (p *places) enterTemplate(t htmlToken) {
+func (p *places) enterTemplate(t htmledit.Token) {
 	p.leafState = noLeaf
-	p.template = t.start
+	p.template = t.Start
 }
 
 // enterForeign notes where an outermost svg or math element begins.
-func (p *places) enterForeign(t htmlToken) {
+func (p *places) enterForeign(t htmledit.Token) {
 	if p.isGood() {
-		p.lastGood = t.start
+		p.lastGood = t.Start
 	}
 	p.foreign = true
 }
@@ -184,7 +187,7 @@ var headTags = []string{
 
 func oneOf(name []byte, list []string) bool {
 	for _, n := range list {
-		if asciiFold(name, n) {
+		if htmledit.EqualFold(name, n) {
 			return true
 		}
 	}
@@ -192,10 +195,10 @@ func oneOf(name []byte, list []string) bool {
 	return false
 }
 
-func (p *places) startTag(data []byte, t htmlToken, name []byte, raw string) {
+func (p *places) startTag(data []byte, t htmledit.Token, name []byte, raw string) {
 	p.raw = raw
 	if p.leafState == leafWithText && closesItself(p.leafName, name) {
-		p.addLeaf(t.start)
+		p.addLeaf(t.Start)
 	}
 	p.leafState = noLeaf
 	if p.content == nowhere || p.afterBody == nowhere {
@@ -203,50 +206,50 @@ func (p *places) startTag(data []byte, t htmlToken, name []byte, raw string) {
 	}
 
 	switch {
-	case asciiFold(name, "a"):
+	case htmledit.EqualFold(name, "a"):
 		p.link = true
-	case asciiFold(name, "body"):
-		p.crowded = p.crowded || hasLayout(bytes.ToLower(data[t.start:t.end]))
-	case asciiFold(name, "select"):
+	case htmledit.EqualFold(name, "body"):
+		p.crowded = p.crowded || hasLayout(bytes.ToLower(data[t.Start:t.End]))
+	case htmledit.EqualFold(name, "select"):
 		if p.isGood() {
-			p.lastGood = t.start
+			p.lastGood = t.Start
 		}
 		p.inSelect = true
 	default:
 		p.startTableTag(t, name)
 	}
 
-	if p.crowded && isLeafTag(name) && !isHidden(data[t.start:t.end]) {
+	if p.crowded && isLeafTag(name) && !isHidden(data[t.Start:t.End]) {
 		p.leafName = name
 		p.leafState = leafOpen
 	}
 }
 
 // opening notes where the body begins.
-func (p *places) opening(t htmlToken, name []byte) {
+func (p *places) opening(t htmledit.Token, name []byte) {
 	switch {
-	case asciiFold(name, "body"):
+	case htmledit.EqualFold(name, "body"):
 		if p.afterBody == nowhere {
-			p.afterBody = p.good(t.end)
+			p.afterBody = p.good(t.End)
 		}
 	case p.content != nowhere || oneOf(name, headTags):
-	case asciiFold(name, "frameset") && p.afterBody == nowhere:
+	case htmledit.EqualFold(name, "frameset") && p.afterBody == nowhere:
 		p.frames = true
 	default:
-		p.content = t.start
+		p.content = t.Start
 	}
 }
 
 // startTableTag follows the insertion modes "in table" and its kin: only in a
 // cell or a caption does content stay where it is.
-func (p *places) startTableTag(t htmlToken, name []byte) {
+func (p *places) startTableTag(t htmledit.Token, name []byte) {
 	switch {
-	case asciiFold(name, "table"):
+	case htmledit.EqualFold(name, "table"):
 		if !p.isGood() { // it ends the table whose gap it stands in
 			return
 		}
 
-		p.lastGood = t.start
+		p.lastGood = t.Start
 		p.tables = append(p.tables, false)
 	case len(p.tables) == 0:
 	case oneOf(name, cellTags):
@@ -262,37 +265,37 @@ var (
 )
 
 // leaveCell notes that a tag closes the open cell of the innermost table.
-func (p *places) leaveCell(t htmlToken) {
+func (p *places) leaveCell(t htmledit.Token) {
 	if p.isGood() {
-		p.lastGood = t.start
+		p.lastGood = t.Start
 	}
 	p.tables[len(p.tables)-1] = false
 }
 
-func (p *places) endTag(t htmlToken, name []byte) {
+func (p *places) endTag(t htmledit.Token, name []byte) {
 	p.raw = ""
 	if p.leafState == leafWithText && (bytes.EqualFold(name, p.leafName) || endsDocument(name)) {
-		p.addLeaf(t.start)
+		p.addLeaf(t.Start)
 	}
 	p.leafState = noLeaf
 
 	switch {
-	case asciiFold(name, "a"):
+	case htmledit.EqualFold(name, "a"):
 		p.link = false
-	case asciiFold(name, "body"):
-		p.beforeBodyEnd = p.good(t.start)
-	case asciiFold(name, "html"):
-		p.beforeHTMLEnd = p.good(t.start)
-	case asciiFold(name, "select"):
+	case htmledit.EqualFold(name, "body"):
+		p.beforeBodyEnd = p.good(t.Start)
+	case htmledit.EqualFold(name, "html"):
+		p.beforeHTMLEnd = p.good(t.Start)
+	case htmledit.EqualFold(name, "select"):
 		p.inSelect = false
 	case len(p.tables) > 0:
 		p.endTableTag(t, name)
 	}
 }
 
-func (p *places) endTableTag(t htmlToken, name []byte) {
+func (p *places) endTableTag(t htmledit.Token, name []byte) {
 	switch {
-	case asciiFold(name, "table"):
+	case htmledit.EqualFold(name, "table"):
 		p.tables = p.tables[:len(p.tables)-1]
 	case oneOf(name, cellTags), oneOf(name, gapTags):
 		p.leaveCell(t)
@@ -316,7 +319,9 @@ func closesItself(open, name []byte) bool {
 	return bytes.EqualFold(open, name) && oneOf(name, []string{"p", "li", "td", "th"})
 }
 
-func endsDocument(name []byte) bool { return asciiFold(name, "body") || asciiFold(name, "html") }
+func endsDocument(name []byte) bool {
+	return htmledit.EqualFold(name, "body") || htmledit.EqualFold(name, "html")
+}
 
 // The elements that may hold a pixel behind their text.
 var (

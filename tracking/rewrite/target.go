@@ -3,6 +3,8 @@ package rewrite
 import (
 	"strings"
 	"unicode/utf8"
+
+	"postern/tracking/rewrite/htmledit"
 )
 
 // maxTarget is the longest target that is wrapped, in bytes.
@@ -24,7 +26,7 @@ func (ts targets) fromHref(raw []byte) (target string, ok bool, why Reason) {
 		return "", false, "" // a browser would read these bytes in the document's charset
 	}
 
-	return ts.check(attrValue(raw))
+	return ts.check(htmledit.Unescape(raw))
 }
 
 // check returns a target without what a browser drops. ok is false for links

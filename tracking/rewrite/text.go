@@ -5,6 +5,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"postern/tracking/rewrite/htmledit"
 )
 
 // editText finds the URLs of a text/plain part as mail programs do: from
@@ -87,7 +89,7 @@ func indexURL(b []byte) int {
 		i += at
 
 		for _, scheme := range []string{"https", "http"} {
-			if i >= len(scheme) && asciiFold(b[i-len(scheme):i], scheme) {
+			if i >= len(scheme) && htmledit.EqualFold(b[i-len(scheme):i], scheme) {
 				return i - len(scheme)
 			}
 		}
@@ -345,13 +347,13 @@ func textAttributes(d []byte, at int, l *Link, track *bool) (after int, ok bool)
 	}
 
 	inner := append(append([]byte("<a "), window[2:n]...), '>')
-	for _, a := range appendAttributes(nil, inner, len("<a")) {
-		key := inner[a.nameStart:a.nameEnd]
-		if len(key) < len(msysPrefix) || !asciiFold(key[:len(msysPrefix)], string(msysPrefix)) {
+	for _, a := range htmledit.AppendAttributes(nil, inner, len("<a")) {
+		key := inner[a.NameStart:a.NameEnd]
+		if len(key) < len(msysPrefix) || !htmledit.EqualFold(key[:len(msysPrefix)], string(msysPrefix)) {
 			continue
 		}
 		if which := linkAttributeNamed(key[len(msysPrefix):]); which >= 0 && which != int(linkName) {
-			value := strings.TrimSpace(string(inner[a.valStart:a.valEnd]))
+			value := strings.TrimSpace(string(inner[a.ValueStart:a.ValueEnd]))
 			*l, *track = applyMsys(*l, *track, linkAttribute(which), value)
 		}
 	}

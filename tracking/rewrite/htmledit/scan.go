@@ -1,30 +1,30 @@
-package rewrite
+package htmledit
 
 import (
 	"bytes"
 )
 
-// tokenKind says what a token of HTML is. Text is what lies between tokens.
-type tokenKind byte
+// Kind says what a token of HTML is. Text is what lies between tokens.
+type Kind byte
 
 const (
-	startTag tokenKind = iota
-	endTag
-	comment // and doctypes, processing instructions, bogus comments
+	StartTag Kind = iota
+	EndTag
+	Comment // and doctypes, processing instructions, bogus comments
 )
 
-// htmlToken is a tag or a comment by its offsets.
-type htmlToken struct {
-	kind             tokenKind
-	start, end       int
-	nameFrom, nameTo int
+// Token is a tag or a comment by its offsets.
+type Token struct {
+	Kind               Kind
+	Start, End         int
+	NameStart, NameEnd int
 }
 
-// scanner finds the tags and comments of an HTML document as the HTML
+// Scanner finds the tags and comments of an HTML document as the HTML
 // standard's tokenizer does, and no more than that: it makes no copies and no
 // names. Its tokens are compared with those of golang.org/x/net/html over the
 // corpus and by fuzzing (scan_test.go).
-type scanner struct {
+type Scanner struct {
 	data []byte
 	pos  int
 	raw  string // the name of the element whose raw text comes next; empty: none
@@ -33,20 +33,20 @@ type scanner struct {
 	cut       int // see cutOff; negative: none
 }
 
-func newScanner(data []byte, pos int) *scanner { return &scanner{data: data, pos: pos, cut: -1} }
+func NewScanner(data []byte, pos int) *Scanner { return &Scanner{data: data, pos: pos, cut: -1} }
 
 // rawText returns the name of the element, in lower case, whose raw text
 // follows the tag that next returned last; it is empty where none does.
-func (z *scanner) rawText() string { return z.raw }
+func (z *Scanner) RawText() string { return z.raw }
 
 // cutOff returns where the tag, the comment or the element with raw text begins
 // that the end of the document cuts off. What is put behind it would be inside
 // it. ok is false where there is none.
-func (z *scanner) cutOff() (at int, ok bool) { return z.cut, z.cut >= 0 }
+func (z *Scanner) CutOff() (at int, ok bool) { return z.cut, z.cut >= 0 }
 
 // next returns the next tag or comment; ok is false at the end. A tag that the
 // end of the document cuts off is none.
-func (z *scanner) next() (t htmlToken, ok bool) {
+func (z *Scanner) Next() (t Token, ok bool) {
 	if z.raw != "" {
 		z.skipRaw()
 	}
@@ -59,67 +59,67 @@ func (z *scanner) next() (t htmlToken, ok bool) {
 			return t, false
 		}
 
-		t.start = z.pos + i
-		if t.start+1 >= len(d) { // what follows could make a tag of it
-			z.pos, z.cut = len(d), t.start
+		t.Start = z.pos + i
+		if t.Start+1 >= len(d) { // what follows could make a tag of it
+			z.pos, z.cut = len(d), t.Start
 			return t, false
 		}
 
-		switch c := d[t.start+1]; {
-		case isASCIILetter(c):
-			t.kind, t.nameFrom = startTag, t.start+1
+		switch c := d[t.Start+1]; {
+		case isLetter(c):
+			t.Kind, t.NameStart = StartTag, t.Start+1
 			if !z.tag(&t) {
 				return t, false
 			}
 
-			z.lastStart = t.start
-			z.raw = rawName(d[t.nameFrom:t.nameTo])
+			z.lastStart = t.Start
+			z.raw = rawName(d[t.NameStart:t.NameEnd])
 
 			return t, true
 
 		case c == '/':
-			if t.start+2 >= len(d) {
-				z.pos, z.cut = len(d), t.start
+			if t.Start+2 >= len(d) {
+				z.pos, z.cut = len(d), t.Start
 				return t, false
 			}
-			if isASCIILetter(d[t.start+2]) {
-				t.kind, t.nameFrom = endTag, t.start+2
+			if isLetter(d[t.Start+2]) {
+				t.Kind, t.NameStart = EndTag, t.Start+2
 				return t, z.tag(&t)
 			}
 
-			return z.bogusComment(t, t.start+2), true
+			return z.bogusComment(t, t.Start+2), true
 
 		case c == '!':
-			if !bytes.HasPrefix(d[t.start+2:], []byte("--")) {
-				return z.bogusComment(t, t.start+2), true
+			if !bytes.HasPrefix(d[t.Start+2:], []byte("--")) {
+				return z.bogusComment(t, t.Start+2), true
 			}
-			end, closed := commentEnd(d, t.start+4)
+			end, closed := commentEnd(d, t.Start+4)
 
 			return z.comment(t, end, closed), true
 
 		case c == '?':
-			return z.bogusComment(t, t.start+1), true
+			return z.bogusComment(t, t.Start+1), true
 		default:
-			z.pos = t.start + 1
+			z.pos = t.Start + 1
 		}
 	}
 }
 
 // comment returns a comment that ends at an offset. One that is not closed ends
 // with the document, whatever its last character is.
-func (z *scanner) comment(t htmlToken, end int, closed bool) htmlToken {
-	t.kind = comment
-	t.end = end
+func (z *Scanner) comment(t Token, end int, closed bool) Token {
+	t.Kind = Comment
+	t.End = end
 	z.pos = end
 	if !closed {
-		z.cut = t.start
+		z.cut = t.Start
 	}
 
 	return t
 }
 
 // bogusComment returns what a browser takes for a comment up to the next >.
-func (z *scanner) bogusComment(t htmlToken, from int) htmlToken {
+func (z *Scanner) bogusComment(t Token, from int) Token {
 	if i := bytes.IndexByte(z.data[from:], '>'); i >= 0 {
 		return z.comment(t, from+i+1, true)
 	}
@@ -161,17 +161,17 @@ func commentEnd(d []byte, i int) (end int, closed bool) {
 }
 
 // tag finds the ends of a tag's name and of the tag.
-func (z *scanner) tag(t *htmlToken) bool {
-	d, i := z.data, t.nameFrom
-	for i < len(d) && !isSpace(d[i]) && d[i] != '/' && d[i] != '>' {
+func (z *Scanner) tag(t *Token) bool {
+	d, i := z.data, t.NameStart
+	for i < len(d) && !IsSpace(d[i]) && d[i] != '/' && d[i] != '>' {
 		i++
 	}
-	t.nameTo = i
+	t.NameEnd = i
 
 	end, ok := walkAttributes(d, i, nil)
-	z.pos, t.end = end, end
+	z.pos, t.End = end, end
 	if !ok {
-		z.cut = t.start
+		z.cut = t.Start
 	}
 
 	return ok
@@ -179,12 +179,12 @@ func (z *scanner) tag(t *htmlToken) bool {
 
 // maxAttributes is how many attributes of a tag are looked at: a tag with more
 // is left alone.
-const maxAttributes = 500
+const MaxAttributes = 500
 
 // appendAttributes appends the attributes of a tag that ends with d, by their
 // offsets in d, to list. nameEnd is where the tag's name ends. Of more than
 // maxAttributes, one more is appended.
-func appendAttributes(list []attr, d []byte, nameEnd int) []attr {
+func AppendAttributes(list []Attribute, d []byte, nameEnd int) []Attribute {
 	walkAttributes(d, nameEnd, &list)
 	return list
 }
@@ -193,9 +193,9 @@ func appendAttributes(list []attr, d []byte, nameEnd int) []attr {
 // returns where the tag ends; ok is false where the document ends first. It
 // appends the attributes to list, where that is not nil, by offsets into d, and
 // stops appending behind maxAttributes.
-func walkAttributes(d []byte, i int, list *[]attr) (end int, ok bool) {
+func walkAttributes(d []byte, i int, list *[]Attribute) (end int, ok bool) {
 	for {
-		for i < len(d) && (isSpace(d[i]) || d[i] == '/') {
+		for i < len(d) && (IsSpace(d[i]) || d[i] == '/') {
 			i++
 		}
 		if i >= len(d) {
@@ -205,25 +205,25 @@ func walkAttributes(d []byte, i int, list *[]attr) (end int, ok bool) {
 			return i + 1, true
 		}
 
-		a := attr{nameStart: i}
+		a := Attribute{NameStart: i}
 		if d[i] == '=' { // a name may begin with one
 			i++
 		}
-		for i < len(d) && !isSpace(d[i]) && d[i] != '/' && d[i] != '>' && d[i] != '=' {
+		for i < len(d) && !IsSpace(d[i]) && d[i] != '/' && d[i] != '>' && d[i] != '=' {
 			i++
 		}
-		a.nameEnd, a.end = i, i
-		a.valStart, a.valEnd = i, i
+		a.NameEnd, a.End = i, i
+		a.ValueStart, a.ValueEnd = i, i
 
 		j := i
-		for j < len(d) && isSpace(d[j]) {
+		for j < len(d) && IsSpace(d[j]) {
 			j++
 		}
 		if j < len(d) && d[j] == '=' {
 			i = a.value(d, j+1)
 		}
 
-		if list != nil && len(*list) <= maxAttributes {
+		if list != nil && len(*list) <= MaxAttributes {
 			*list = append(*list, a)
 		}
 	}
@@ -237,7 +237,7 @@ var rawNames = []string{
 
 func rawName(name []byte) string {
 	for _, n := range rawNames {
-		if asciiFold(name, n) {
+		if EqualFold(name, n) {
 			return n
 		}
 	}
@@ -246,7 +246,7 @@ func rawName(name []byte) string {
 }
 
 // skipRaw goes to the end tag of an element with raw text, or to the end.
-func (z *scanner) skipRaw() {
+func (z *Scanner) skipRaw() {
 	name := z.raw
 	z.raw = ""
 	d := z.data
@@ -277,14 +277,14 @@ func (z *scanner) skipRaw() {
 			return
 		}
 
-		if c := rest[len(name)]; asciiFold(rest[:len(name)], name) && (isSpace(c) || c == '/' || c == '>') {
+		if c := rest[len(name)]; EqualFold(rest[:len(name)], name) && (IsSpace(c) || c == '/' || c == '>') {
 			return
 		}
 		z.pos += 2
 	}
 }
 
-func (z *scanner) rawToEnd() { z.pos, z.cut = len(z.data), z.lastStart }
+func (z *Scanner) rawToEnd() { z.pos, z.cut = len(z.data), z.lastStart }
 
 // scriptState is a group of the tokenizer's states for scripts (HTML standard,
 // sections 13.2.5.4 and 13.2.5.15 to 13.2.5.31).
@@ -337,10 +337,10 @@ func scriptLength(d []byte) int {
 
 // hasTag reports whether d begins with a tag of that name.
 func hasTag(d []byte, tag string) bool {
-	if len(d) <= len(tag) || !asciiFold(d[:len(tag)], tag) {
+	if len(d) <= len(tag) || !EqualFold(d[:len(tag)], tag) {
 		return false
 	}
 
 	c := d[len(tag)]
-	return isSpace(c) || c == '/' || c == '>'
+	return IsSpace(c) || c == '/' || c == '>'
 }

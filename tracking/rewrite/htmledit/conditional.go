@@ -1,12 +1,12 @@
-package rewrite
+package htmledit
 
 import "bytes"
 
 // conditionalContent finds what Outlook reads of a downlevel-hidden comment,
 // <!--[if EXPR]> ... <![endif]-->.
-func conditionalContent(c []byte) (from, to int, ok bool) {
+func ConditionalContent(c []byte) (from, to int, ok bool) {
 	const open = "<!--[if"
-	if len(c) < len(open) || !asciiFold(c[:len(open)], open) {
+	if len(c) < len(open) || !EqualFold(c[:len(open)], open) {
 		return 0, 0, false
 	}
 

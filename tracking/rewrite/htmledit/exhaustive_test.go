@@ -1,4 +1,4 @@
-package rewrite
+package htmledit
 
 import (
 	"regexp"
@@ -66,11 +66,11 @@ func TestCommentEnds(t *testing.T) {
 		if closed {
 			doc += "y<b>"
 		}
-		z := newScanner([]byte(doc), 0)
-		got, ok := z.next()
-		cut, cutOff := z.cutOff()
-		if !ok || got.kind != comment || got.start != 0 || got.end != len(text) || cutOff == closed {
-			t.Errorf("%s: ends at %d, cut at %d, want %d, closed %v", doc, got.end, cut, len(text), closed)
+		z := NewScanner([]byte(doc), 0)
+		got, ok := z.Next()
+		cut, cutOff := z.CutOff()
+		if !ok || got.Kind != Comment || got.Start != 0 || got.End != len(text) || cutOff == closed {
+			t.Errorf("%s: ends at %d, cut at %d, want %d, closed %v", doc, got.End, cut, len(text), closed)
 		}
 	}
 }
@@ -79,12 +79,12 @@ func TestASCIIFold(t *testing.T) {
 	for c := range 256 {
 		for _, lower := range []byte("az{`@[0-") {
 			want := byte(c) == lower || c >= 'A' && c <= 'Z' && byte(c)+32 == lower
-			if got := asciiFold([]byte{byte(c)}, string([]byte{lower})); got != want {
+			if got := EqualFold([]byte{byte(c)}, string([]byte{lower})); got != want {
 				t.Errorf("%q is %q: %v, want %v", byte(c), lower, got, want)
 			}
 		}
 	}
-	if asciiFold([]byte("ab"), "a") || asciiFold([]byte("a"), "ab") || !asciiFold(nil, "") {
+	if EqualFold([]byte("ab"), "a") || EqualFold([]byte("a"), "ab") || !EqualFold(nil, "") {
 		t.Error("a word is taken for another length of it")
 	}
 }
@@ -104,7 +104,7 @@ func TestConditionalContent(t *testing.T) {
 		"<!-- [if mso]>x<![endif]-->":       "none",
 		"<!--x[if mso]>x<![endif]-->":       "none",
 	} {
-		from, to, ok := conditionalContent([]byte(in))
+		from, to, ok := ConditionalContent([]byte(in))
 		got := "none"
 		if ok {
 			got = in[from:to]
@@ -120,7 +120,7 @@ func TestAttributeValues(t *testing.T) {
 	words := []string{"&", "&amp;", "amp;", "&lt", "&copy=", "\"", "x", "&#38;", "\r\n", "\r"}
 	sentences(words, 4, func(s string) {
 		if strings.Contains(s, "\"") {
-			if got := attrValue([]byte(s)); strings.Count(got, "\"") != strings.Count(s, "\"") {
+			if got := Unescape([]byte(s)); strings.Count(got, "\"") != strings.Count(s, "\"") {
 				t.Fatalf("%q is read as %q", s, got)
 			}
 			return
@@ -144,7 +144,7 @@ func TestRawTextEnds(t *testing.T) {
 
 func TestIsSpace(t *testing.T) {
 	for c := range 256 {
-		if got, want := isSpace(byte(c)), strings.IndexByte(" \t\n\r\f", byte(c)) >= 0; got != want {
+		if got, want := IsSpace(byte(c)), strings.IndexByte(" \t\n\r\f", byte(c)) >= 0; got != want {
 			t.Errorf("%q is white space: %v, want %v", byte(c), got, want)
 		}
 	}

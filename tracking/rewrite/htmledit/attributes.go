@@ -1,4 +1,4 @@
-package rewrite
+package htmledit
 
 import (
 	"bytes"
@@ -10,15 +10,15 @@ import (
 // attr is one attribute by its offsets in a tag. A value without quotes spans
 // itself, a quoted one what is between the quotes; without a value both ends
 // stand behind the name.
-type attr struct {
-	nameStart, nameEnd int
-	valStart, valEnd   int
-	end                int // behind the closing quote
+type Attribute struct {
+	NameStart, NameEnd   int
+	ValueStart, ValueEnd int
+	End                  int // behind the closing quote
 }
 
 // value reads the value that begins at or after i and returns where it ends.
-func (a *attr) value(tag []byte, i int) int {
-	for i < len(tag) && isSpace(tag[i]) {
+func (a *Attribute) value(tag []byte, i int) int {
+	for i < len(tag) && IsSpace(tag[i]) {
 		i++
 	}
 
@@ -27,17 +27,17 @@ func (a *attr) value(tag []byte, i int) int {
 		if n < 0 {
 			n = len(tag) - i - 1
 		}
-		a.valStart, a.valEnd = i+1, i+1+n
-		a.end = min(a.valEnd+1, len(tag))
+		a.ValueStart, a.ValueEnd = i+1, i+1+n
+		a.End = min(a.ValueEnd+1, len(tag))
 
-		return a.end
+		return a.End
 	}
 
-	a.valStart = i
-	for i < len(tag) && !isSpace(tag[i]) && tag[i] != '>' {
+	a.ValueStart = i
+	for i < len(tag) && !IsSpace(tag[i]) && tag[i] != '>' {
 		i++
 	}
-	a.valEnd, a.end = i, i
+	a.ValueEnd, a.End = i, i
 
 	return i
 }
@@ -46,18 +46,18 @@ func (a *attr) value(tag []byte, i int) int {
 // divides it from the attribute before, which ends at prevEnd, unless that is
 // needed to divide its neighbours. In front of a slash white space stays, for
 // the slash would become part of an unquoted value.
-func (a *attr) removal(tag []byte, prevEnd int) (from, to int) {
-	if next := a.end; next < len(tag) && !isSpace(tag[next]) && tag[next] != '>' {
-		return a.nameStart, next
+func (a *Attribute) Removal(tag []byte, prevEnd int) (from, to int) {
+	if next := a.End; next < len(tag) && !IsSpace(tag[next]) && tag[next] != '>' {
+		return a.NameStart, next
 	}
 
-	return prevEnd, a.end
+	return prevEnd, a.End
 }
 
-// attrValue undoes the character references of an attribute's value by the
+// Unescape undoes the character references of an attribute's value by the
 // rule for attributes, where &copy=1 stays as it is. The rule is the
 // tokenizer's: it is given a tag that holds nothing else.
-func attrValue(raw []byte) string {
+func Unescape(raw []byte) string {
 	if plain, ok := onlyAmp(raw); ok { // as nearly every link that has any
 		return plain
 	}
