@@ -1,5 +1,7 @@
 package htmledit
 
+// EqualFold reports whether b equals lower, which is in lower case, when the
+// case of ASCII letters in b is ignored. Names in HTML are compared that way.
 func EqualFold(b []byte, lower string) bool {
 	if len(b) != len(lower) {
 		return false
@@ -17,6 +19,7 @@ func EqualFold(b []byte, lower string) bool {
 	return true
 }
 
+// IsSpace reports whether c is ASCII whitespace as the HTML standard has it.
 func IsSpace(c byte) bool {
 	return c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == '\f'
 }

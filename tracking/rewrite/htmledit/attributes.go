@@ -2,22 +2,26 @@ package htmledit
 
 import (
 	"bytes"
-	"strings"
-
-	"golang.org/x/net/html"
 )
 
-// attr is one attribute by its offsets in a tag. A value without quotes spans
-// itself, a quoted one what is between the quotes; without a value both ends
-// stand behind the name.
+// Attribute is an attribute of a tag, as offsets into the document. A quoted
+// value is what is between the quotes. Where there is no value, it is empty and
+// begins where the name ends.
 type Attribute struct {
 	NameStart, NameEnd   int
 	ValueStart, ValueEnd int
-	End                  int // behind the closing quote
+	End                  int // of the value, with its closing quote
 }
 
-// value reads the value that begins at or after i and returns where it ends.
-func (a *Attribute) value(tag []byte, i int) int {
+// Name returns the name of the attribute as it is written in doc.
+func (a *Attribute) Name(doc []byte) []byte { return doc[a.NameStart:a.NameEnd] }
+
+// Value returns the value of the attribute as it is written in doc, with its
+// character references (see Unescape).
+func (a *Attribute) Value(doc []byte) []byte { return doc[a.ValueStart:a.ValueEnd] }
+
+// readValue reads the value that begins at or behind i and returns its end.
+func (a *Attribute) readValue(tag []byte, i int) int {
 	for i < len(tag) && IsSpace(tag[i]) {
 		i++
 	}
@@ -42,10 +46,10 @@ func (a *Attribute) value(tag []byte, i int) int {
 	return i
 }
 
-// removal is the range that takes an attribute out of its tag: with what
-// divides it from the attribute before, which ends at prevEnd, unless that is
-// needed to divide its neighbours. In front of a slash white space stays, for
-// the slash would become part of an unquoted value.
+// Removal returns the range of tag to delete in order to remove the attribute.
+// prevEnd is the end of the previous attribute, or of the tag's name. The white
+// space in front of the attribute is deleted as well, unless it has to keep the
+// neighbours apart: a slash that follows would become part of an unquoted value.
 func (a *Attribute) Removal(tag []byte, prevEnd int) (from, to int) {
 	if next := a.End; next < len(tag) && !IsSpace(tag[next]) && tag[next] != '>' {
 		return a.NameStart, next
@@ -54,29 +58,54 @@ func (a *Attribute) Removal(tag []byte, prevEnd int) (from, to int) {
 	return prevEnd, a.End
 }
 
-// Unescape undoes the character references of an attribute's value by the
-// rule for attributes, where &copy=1 stays as it is. The rule is the
-// tokenizer's: it is given a tag that holds nothing else.
-func Unescape(raw []byte) string {
-	if plain, ok := onlyAmp(raw); ok { // as nearly every link that has any
-		return plain
-	}
+// MaxAttributes bounds the attributes of one tag that are worth an edit. No tag
+// that people write has as many.
+const MaxAttributes = 500
 
-	// A quote ends a reference as the ampersand of &quot; does.
-	raw = bytes.ReplaceAll(raw, []byte(`"`), []byte("&quot;"))
-	z := html.NewTokenizer(strings.NewReader(`<a b="` + string(raw) + `">`))
-	z.Next()
-	_, v, _ := z.TagAttr()
-
-	return string(v)
+// AppendAttributes appends the attributes of a tag to list and returns it. The
+// tag ends with doc, and its name at offset nameEnd (Token.NameEnd). At most
+// MaxAttributes+1 attributes are appended, so that the caller notices a tag that
+// has more than MaxAttributes.
+func AppendAttributes(list []Attribute, doc []byte, nameEnd int) []Attribute {
+	walkAttributes(doc, nameEnd, &list)
+	return list
 }
 
-// onlyAmp undoes the references of a value that has no other than &amp;.
-func onlyAmp(raw []byte) (string, bool) {
-	const amp = "&amp;"
-	if bytes.Count(raw, []byte("&")) != bytes.Count(raw, []byte(amp)) || bytes.IndexByte(raw, '\r') >= 0 {
-		return "", false
-	}
+// walkAttributes reads the attributes of a tag from i, behind its name, and
+// returns the end of the tag; ok is false if the document ends first. The
+// attributes are appended to list unless it is nil (see AppendAttributes).
+func walkAttributes(d []byte, i int, list *[]Attribute) (end int, ok bool) {
+	for {
+		for i < len(d) && (IsSpace(d[i]) || d[i] == '/') {
+			i++
+		}
+		if i >= len(d) {
+			return len(d), false
+		}
+		if d[i] == '>' {
+			return i + 1, true
+		}
 
-	return strings.ReplaceAll(string(raw), amp, "&"), true
+		a := Attribute{NameStart: i}
+		if d[i] == '=' { // a name may begin with one
+			i++
+		}
+		for i < len(d) && !IsSpace(d[i]) && d[i] != '/' && d[i] != '>' && d[i] != '=' {
+			i++
+		}
+		a.NameEnd, a.End = i, i
+		a.ValueStart, a.ValueEnd = i, i
+
+		j := i
+		for j < len(d) && IsSpace(d[j]) {
+			j++
+		}
+		if j < len(d) && d[j] == '=' {
+			i = a.readValue(d, j+1)
+		}
+
+		if list != nil && len(*list) <= MaxAttributes {
+			*list = append(*list, a)
+		}
+	}
 }

@@ -2,8 +2,12 @@ package htmledit
 
 import "bytes"
 
-// conditionalContent finds what Outlook reads of a downlevel-hidden comment,
-// <!--[if EXPR]> ... <![endif]-->.
+// ConditionalContent returns the range of a comment that Outlook reads as HTML,
+// where the comment is a downlevel-hidden conditional one:
+//
+//	<!--[if EXPR]> HTML <![endif]-->
+//
+// ok is false for all other comments.
 func ConditionalContent(c []byte) (from, to int, ok bool) {
 	const open = "<!--[if"
 	if len(c) < len(open) || !EqualFold(c[:len(open)], open) {

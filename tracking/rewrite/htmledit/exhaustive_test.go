@@ -135,7 +135,7 @@ func TestAttributeValues(t *testing.T) {
 
 // TestRawTextEnds: of every element with raw text, in either case.
 func TestRawTextEnds(t *testing.T) {
-	for _, name := range rawNames {
+	for _, name := range rawTextElements {
 		for _, spelt := range []string{name, strings.ToUpper(name)} {
 			compareTokens(t, []byte("<"+spelt+"><a href=http://x.example/></"+spelt+"x></"+spelt+"><b>"))
 		}

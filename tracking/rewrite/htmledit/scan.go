@@ -4,48 +4,65 @@ import (
 	"bytes"
 )
 
-// Kind says what a token of HTML is. Text is what lies between tokens.
+// Kind is the kind of a Token.
 type Kind byte
 
+// The kinds of tokens. Text is what lies between two tokens.
 const (
 	StartTag Kind = iota
 	EndTag
-	Comment // and doctypes, processing instructions, bogus comments
+	Comment // also a doctype, a processing instruction, a CDATA section
 )
 
-// Token is a tag or a comment by its offsets.
+// Token is a tag or a comment, as offsets into the document. A comment has no
+// name.
 type Token struct {
 	Kind               Kind
 	Start, End         int
 	NameStart, NameEnd int
 }
 
-// Scanner finds the tags and comments of an HTML document as the HTML
-// standard's tokenizer does, and no more than that: it makes no copies and no
-// names. Its tokens are compared with those of golang.org/x/net/html over the
-// corpus and by fuzzing (scan_test.go).
+// Name returns the name of a tag as it is written in doc, which is the document
+// that was scanned.
+func (t Token) Name(doc []byte) []byte { return doc[t.NameStart:t.NameEnd] }
+
+// Scanner finds the tags and comments of an HTML document. It allocates nothing
+// per token. It is not safe for concurrent use.
+//
+// Tests compare its tokens with those of golang.org/x/net/html, over a corpus
+// of mail and by fuzzing.
 type Scanner struct {
 	data []byte
 	pos  int
 	raw  string // the name of the element whose raw text comes next; empty: none
 
-	lastStart int // of the tag that was given last
-	cut       int // see cutOff; negative: none
+	lastStart int // of the last start tag
+	cut       int // where the unfinished construct begins; negative: none
 }
 
-func NewScanner(data []byte, pos int) *Scanner { return &Scanner{data: data, pos: pos, cut: -1} }
+// NewScanner returns a Scanner that reads data from offset pos on. Offsets of
+// its tokens are relative to data.
+func NewScanner(data []byte, pos int) *Scanner {
+	return &Scanner{
+		data: data,
+		pos:  pos,
+		cut:  -1,
+	}
+}
 
-// rawText returns the name of the element, in lower case, whose raw text
-// follows the tag that next returned last; it is empty where none does.
+// RawText returns the lower-case name of the element whose raw text follows the
+// tag that Next returned last, such as "style". It is empty if ordinary content
+// follows.
 func (z *Scanner) RawText() string { return z.raw }
 
-// cutOff returns where the tag, the comment or the element with raw text begins
-// that the end of the document cuts off. What is put behind it would be inside
-// it. ok is false where there is none.
+// CutOff returns the offset of the tag, comment or element with raw text that
+// the document ends in, once Next has returned false. Whatever is appended to
+// the document, or inserted behind that offset, would become a part of it. ok is
+// false if the document ends outside of such constructs.
 func (z *Scanner) CutOff() (at int, ok bool) { return z.cut, z.cut >= 0 }
 
-// next returns the next tag or comment; ok is false at the end. A tag that the
-// end of the document cuts off is none.
+// Next returns the next tag or comment; ok is false at the end of the document.
+// A tag that the document ends in is not returned, a comment is.
 func (z *Scanner) Next() (t Token, ok bool) {
 	if z.raw != "" {
 		z.skipRaw()
@@ -60,7 +77,7 @@ func (z *Scanner) Next() (t Token, ok bool) {
 		}
 
 		t.Start = z.pos + i
-		if t.Start+1 >= len(d) { // what follows could make a tag of it
+		if t.Start+1 >= len(d) { // whatever follows could turn it into a tag
 			z.pos, z.cut = len(d), t.Start
 			return t, false
 		}
@@ -73,7 +90,7 @@ func (z *Scanner) Next() (t Token, ok bool) {
 			}
 
 			z.lastStart = t.Start
-			z.raw = rawName(d[t.NameStart:t.NameEnd])
+			z.raw = rawTextElement(t.Name(d))
 
 			return t, true
 
@@ -105,8 +122,8 @@ func (z *Scanner) Next() (t Token, ok bool) {
 	}
 }
 
-// comment returns a comment that ends at an offset. One that is not closed ends
-// with the document, whatever its last character is.
+// comment returns t as a comment that ends at an offset. If it is not closed,
+// the document ends in it, whatever the last character is.
 func (z *Scanner) comment(t Token, end int, closed bool) Token {
 	t.Kind = Comment
 	t.End = end
@@ -118,7 +135,7 @@ func (z *Scanner) comment(t Token, end int, closed bool) Token {
 	return t
 }
 
-// bogusComment returns what a browser takes for a comment up to the next >.
+// bogusComment returns t as a bogus comment, which ends at the next >.
 func (z *Scanner) bogusComment(t Token, from int) Token {
 	if i := bytes.IndexByte(z.data[from:], '>'); i >= 0 {
 		return z.comment(t, from+i+1, true)
@@ -127,8 +144,8 @@ func (z *Scanner) bogusComment(t Token, from int) Token {
 	return z.comment(t, len(z.data), false)
 }
 
-// commentEnd finds the end of a comment whose text begins at i (HTML standard,
-// section 13.2.5.43 and on). closed is false where the document ends first.
+// commentEnd returns the end of a comment whose text begins at i (HTML standard,
+// sections 13.2.5.43 to 13.2.5.52). closed is false if the document ends first.
 func commentEnd(d []byte, i int) (end int, closed bool) {
 	if bytes.HasPrefix(d[i:], []byte(">")) {
 		return i + 1, true
@@ -154,22 +171,25 @@ func commentEnd(d []byte, i int) (end int, closed bool) {
 		if bytes.HasPrefix(d[i:], []byte("!>")) {
 			return i + 2, true
 		}
-		if bytes.HasPrefix(d[i:], []byte("!-")) { // one dash counts already
+		if bytes.HasPrefix(d[i:], []byte("!-")) { // the dash may be the first of the end
 			i++
 		}
 	}
 }
 
-// tag finds the ends of a tag's name and of the tag.
+// tag completes t, whose name begins at t.NameStart, and reports whether the
+// document holds all of the tag.
 func (z *Scanner) tag(t *Token) bool {
-	d, i := z.data, t.NameStart
+	d := z.data
+	i := t.NameStart
 	for i < len(d) && !IsSpace(d[i]) && d[i] != '/' && d[i] != '>' {
 		i++
 	}
 	t.NameEnd = i
 
 	end, ok := walkAttributes(d, i, nil)
-	z.pos, t.End = end, end
+	t.End = end
+	z.pos = end
 	if !ok {
 		z.cut = t.Start
 	}
@@ -177,66 +197,17 @@ func (z *Scanner) tag(t *Token) bool {
 	return ok
 }
 
-// maxAttributes is how many attributes of a tag are looked at: a tag with more
-// is left alone.
-const MaxAttributes = 500
-
-// appendAttributes appends the attributes of a tag that ends with d, by their
-// offsets in d, to list. nameEnd is where the tag's name ends. Of more than
-// maxAttributes, one more is appended.
-func AppendAttributes(list []Attribute, d []byte, nameEnd int) []Attribute {
-	walkAttributes(d, nameEnd, &list)
-	return list
-}
-
-// walkAttributes goes over a tag's attributes from i on, behind its name, and
-// returns where the tag ends; ok is false where the document ends first. It
-// appends the attributes to list, where that is not nil, by offsets into d, and
-// stops appending behind maxAttributes.
-func walkAttributes(d []byte, i int, list *[]Attribute) (end int, ok bool) {
-	for {
-		for i < len(d) && (IsSpace(d[i]) || d[i] == '/') {
-			i++
-		}
-		if i >= len(d) {
-			return len(d), false
-		}
-		if d[i] == '>' {
-			return i + 1, true
-		}
-
-		a := Attribute{NameStart: i}
-		if d[i] == '=' { // a name may begin with one
-			i++
-		}
-		for i < len(d) && !IsSpace(d[i]) && d[i] != '/' && d[i] != '>' && d[i] != '=' {
-			i++
-		}
-		a.NameEnd, a.End = i, i
-		a.ValueStart, a.ValueEnd = i, i
-
-		j := i
-		for j < len(d) && IsSpace(d[j]) {
-			j++
-		}
-		if j < len(d) && d[j] == '=' {
-			i = a.value(d, j+1)
-		}
-
-		if list != nil && len(*list) <= MaxAttributes {
-			*list = append(*list, a)
-		}
-	}
-}
-
-// rawNames are the elements whose content is text to the tokenizer. The content
-// of noscript is not: mail programs run no scripts and show it.
-var rawNames = []string{
+// rawTextElements are the elements whose content is text to the tokenizer.
+// noscript is not among them: mail programs run no scripts, and so they parse
+// its content.
+var rawTextElements = []string{
 	"style", "title", "script", "textarea", "xmp", "iframe", "noembed", "noframes", "plaintext",
 }
 
-func rawName(name []byte) string {
-	for _, n := range rawNames {
+// rawTextElement returns the lower-case form of name if it is that of an element
+// with raw text, and an empty string otherwise.
+func rawTextElement(name []byte) string {
+	for _, n := range rawTextElements {
 		if EqualFold(name, n) {
 			return n
 		}
@@ -245,7 +216,8 @@ func rawName(name []byte) string {
 	return ""
 }
 
-// skipRaw goes to the end tag of an element with raw text, or to the end.
+// skipRaw advances to the end tag of the element whose raw text comes next, or
+// to the end of the document.
 func (z *Scanner) skipRaw() {
 	name := z.raw
 	z.raw = ""
@@ -255,7 +227,7 @@ func (z *Scanner) skipRaw() {
 	case "plaintext":
 		z.rawToEnd()
 		return
-	case "script": // it has states of its own
+	case "script": // has tokenizer states of its own
 		z.pos += scriptLength(d[z.pos:])
 		if z.pos == len(d) {
 			z.rawToEnd()
@@ -272,7 +244,7 @@ func (z *Scanner) skipRaw() {
 
 		z.pos += i
 		rest := d[z.pos+2:]
-		if len(rest) <= len(name) { // no end tag fits any more
+		if len(rest) <= len(name) { // too short for an end tag
 			z.rawToEnd()
 			return
 		}
@@ -284,7 +256,11 @@ func (z *Scanner) skipRaw() {
 	}
 }
 
-func (z *Scanner) rawToEnd() { z.pos, z.cut = len(z.data), z.lastStart }
+// rawToEnd records that the document ends in an element with raw text.
+func (z *Scanner) rawToEnd() {
+	z.pos = len(z.data)
+	z.cut = z.lastStart
+}
 
 // scriptState is a group of the tokenizer's states for scripts (HTML standard,
 // sections 13.2.5.4 and 13.2.5.15 to 13.2.5.31).
@@ -292,12 +268,12 @@ type scriptState byte
 
 const (
 	scriptData    scriptState = iota
-	scriptEscaped             // behind <!--
-	scriptDouble              // behind <script in that, where an end tag ends that alone
+	scriptEscaped             // after <!--
+	scriptDouble              // after <script in that: the next end tag does not end the element
 )
 
-// scriptLength is how long the text of a script is whose start tag is just
-// over.
+// scriptLength returns the length of the text of a script; d begins behind its
+// start tag.
 func scriptLength(d []byte) int {
 	state := scriptData
 	dashes := 0
@@ -335,7 +311,8 @@ func scriptLength(d []byte) int {
 	return len(d)
 }
 
-// hasTag reports whether d begins with a tag of that name.
+// hasTag reports whether d begins with tag, given as its opening characters and
+// its name in lower case.
 func hasTag(d []byte, tag string) bool {
 	if len(d) <= len(tag) || !EqualFold(d[:len(tag)], tag) {
 		return false
