@@ -8,15 +8,6 @@ import (
 	"postern/tracking/rewrite/htmledit"
 )
 
-// edit replaces data[start:end] of a part's decoded content by a slot, or by
-// nothing where kind is slotNone.
-type edit struct {
-	start, end int
-	kind       slotKind
-	pixel      pixelForm
-	link       Link
-}
-
 // htmlKind is the dialect of a part.
 type htmlKind byte
 
@@ -24,17 +15,6 @@ const (
 	plainHTML htmlKind = iota
 	ampHTML
 )
-
-// maxEdits bounds the links and removed attributes of a part: no mail that
-// people read has as many, and each costs memory in every copy.
-const maxEdits = 10_000
-
-// edits is what changes in a part.
-type edits struct {
-	list     []edit   // in order, at most maxEdits and the pixels
-	skipped  []Reason // one for each link that was left alone for a reason
-	overflow bool     // there were more than maxEdits of either: nothing is to be edited
-}
 
 // pixelWish says whether a part gets the open pixels.
 type pixelWish byte
@@ -86,23 +66,6 @@ type htmlScan struct {
 	foreign   int // depth of svg and math elements
 	cdataEnd  int // of the last CDATA section of those
 	places    places
-}
-
-var msysPrefix = []byte("data-msys-")
-
-// hasMsys looks for data-msys- in any case, in one pass over the dashes.
-func hasMsys(data []byte) bool {
-	for at := 0; ; {
-		i := bytes.IndexByte(data[at:], '-')
-		if i < 0 {
-			return false
-		}
-		at += i + 1
-
-		if at >= 5 && len(data) >= at+5 && bytes.EqualFold(data[at-5:at+5], msysPrefix) {
-			return true
-		}
-	}
 }
 
 // contentKind says who reads a stretch of a document.
@@ -314,28 +277,6 @@ func (s *htmlScan) link(href htmledit.Attribute, l Link) {
 	s.out.insert(i, edit{start: href.ValueStart, end: href.ValueEnd, kind: slotLink, link: l})
 }
 
-// skip notes that a link was left alone, unless the list is full.
-func (e *edits) skip(why Reason) {
-	if len(e.skipped) >= maxEdits {
-		e.overflow = true
-		return
-	}
-
-	e.skipped = append(e.skipped, why)
-}
-
-// insert puts an edit at an index of the list, unless it is full.
-func (e *edits) insert(i int, added edit) {
-	if len(e.list) >= maxEdits {
-		e.overflow = true
-		return
-	}
-
-	e.list = append(e.list, edit{})
-	copy(e.list[i+1:], e.list[i:])
-	e.list[i] = added
-}
-
 // linkTag is what the attributes of a tag say.
 type linkTag struct {
 	href  int // index of the attribute, or nowhere
@@ -388,49 +329,6 @@ func bindsHref(key []byte) bool {
 	return false
 }
 
-// linkAttribute is one of the attributes data-msys-NAME of a link.
-type linkAttribute int
-
-const (
-	clickTrack linkAttribute = iota
-	linkName
-	unsubscribe
-	sublink
-)
-
-var linkAttributes = [...]string{
-	clickTrack:  "clicktrack",
-	linkName:    "linkname",
-	unsubscribe: "unsubscribe",
-	sublink:     "sublink",
-}
-
-func linkAttributeNamed(name []byte) int {
-	for i, n := range linkAttributes {
-		if htmledit.EqualFold(name, n) {
-			return i
-		}
-	}
-
-	return -1
-}
-
-// applyMsys reads one attribute of a link.
-func applyMsys(l Link, track bool, which linkAttribute, value string) (Link, bool) {
-	switch which {
-	case clickTrack:
-		track = value != "0"
-	case linkName:
-		l.Name = cutName(value)
-	case unsubscribe:
-		l.Unsubscribe = value == "1"
-	case sublink:
-		l.Sublink = cleanSublink(value)
-	}
-
-	return l, track
-}
-
 // addPixels inserts the open pixels.
 func (s *htmlScan) addPixels() {
 	if s.amp && !(s.places.hasBody() && strings.HasPrefix(strings.ToLower(s.opts.Tracker), "https://")) {
@@ -454,11 +352,4 @@ func (s *htmlScan) addPixels() {
 		i := sort.Search(len(s.out.list), func(i int) bool { return s.out.list[i].start > last })
 		s.out.insertPixel(i, edit{start: last, end: last, kind: slotOpen, pixel: form})
 	}
-}
-
-// insertPixel is insert for the pixels, which go in whatever the list holds.
-func (e *edits) insertPixel(i int, pixel edit) {
-	e.list = append(e.list, edit{})
-	copy(e.list[i+1:], e.list[i:])
-	e.list[i] = pixel
 }

@@ -2,7 +2,6 @@ package rewrite
 
 import (
 	"strings"
-	"unicode/utf8"
 
 	"postern/tracking/rewrite/htmledit"
 )
@@ -112,45 +111,4 @@ func hasPercentVariable(t string) bool {
 		}
 		t = after
 	}
-}
-
-// maxLinkName is where data-msys-linkname is cut, on a character boundary, in
-// bytes.
-const maxLinkName = 63
-
-func cutName(s string) string {
-	if len(s) <= maxLinkName {
-		return s
-	}
-
-	n := maxLinkName
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-
-	return s[:n]
-}
-
-const maxSublink = 100
-
-// cleanSublink accepts a path segment, or several, that a URL can hold as they
-// are; it returns an empty string for anything else.
-func cleanSublink(s string) string {
-	s = strings.Trim(s, "/")
-	if len(s) > maxSublink {
-		return ""
-	}
-
-	for segment := range strings.SplitSeq(s, "/") {
-		if strings.Trim(segment, ".") == "" {
-			return ""
-		}
-		for i := 0; i < len(segment); i++ {
-			if c := segment[i]; !isAlnum(c) && strings.IndexByte("-_.~", c) < 0 {
-				return ""
-			}
-		}
-	}
-
-	return s
 }
