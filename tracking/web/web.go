@@ -9,12 +9,10 @@ package web
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +21,7 @@ import (
 	"postern/tracking/event"
 	"postern/tracking/rewrite"
 	"postern/tracking/token"
+	"postern/tracking/web/pages"
 )
 
 // Recorder makes events durable before it returns nil.
@@ -129,13 +128,6 @@ func newUnreadable() prometheus.Counter {
 // the nonce.
 func probeAnswer(nonce string) string { return "postern tracker " + nonce + "\nhost " }
 
-// pixel is a transparent GIF of one by one.
-const pixel = "GIF89a\x01\x00\x01\x00\x80\x00\x00" + // one by one, two colours
-	"\x00\x00\x00\xff\xff\xff" +
-	"!\xf9\x04\x01\x00\x00\x00\x00" + // the first colour is transparent
-	",\x00\x00\x00\x00\x01\x00\x01\x00\x00" +
-	"\x02\x02D\x01\x00;"
-
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begin := h.c.Now()
@@ -147,9 +139,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // answer answers a request and returns its outcome, one of few.
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request) string {
-	w.Header().Set("X-Robots-Tag", "noindex")
-	w.Header().Set("Referrer-Policy", "no-referrer")
-	w.Header().Set("Cache-Control", "no-store")
+	pages.SetPrivate(w.Header())
 
 	text, isLink := token.FromPath(r.URL.Path)
 	shows := r.Method == http.MethodGet || r.Method == http.MethodHead
@@ -213,13 +203,7 @@ func (h *Handler) show(w http.ResponseWriter, r *http.Request, hit hit) string {
 	switch kind {
 	case token.Open, token.InitialOpen, token.AmpOpen, token.AmpInitialOpen:
 		h.engaged(r, hit)
-
-		w.Header().Set("Content-Type", "image/gif")
-		w.Header().Set("Content-Length", strconv.Itoa(len(pixel)))
-		w.WriteHeader(http.StatusOK)
-		if r.Method == http.MethodGet {
-			w.Write([]byte(pixel))
-		}
+		pages.WritePixel(w, r)
 
 		return kind.String()
 	case token.Click, token.AmpClick, token.LinkUnsubscribe:
@@ -230,8 +214,7 @@ func (h *Handler) show(w http.ResponseWriter, r *http.Request, hit hit) string {
 
 		return "probe"
 	case token.ListUnsubscribe:
-		page(w, http.StatusOK, "Unsubscribe", `<p>Do you want to unsubscribe?</p><form method="post">`+
-			`<button name="List-Unsubscribe" value="One-Click">Unsubscribe</button></form>`)
+		pages.Unsubscribe.Respond(w)
 
 		return "unsubscribe_page"
 	default:
@@ -261,11 +244,11 @@ func (h *Handler) unsubscribe(w http.ResponseWriter, r *http.Request, hit hit) s
 
 	if err := h.listUnsubscribed(r, hit); err != nil {
 		w.Header().Set("Retry-After", retryAfter)
-		page(w, http.StatusServiceUnavailable, "Not yet unsubscribed", "<p>Please try again in a minute.</p>")
+		pages.NotYetUnsubscribed.Respond(w)
 
 		return "unsubscribe_failed"
 	}
-	page(w, http.StatusOK, "Unsubscribed", "<p>You are unsubscribed.</p>")
+	pages.Unsubscribed.Respond(w)
 
 	return hit.token.Kind.String()
 }
@@ -287,25 +270,6 @@ func isOneClick(w http.ResponseWriter, r *http.Request) bool {
 	}
 
 	return strings.TrimSpace(r.PostForm.Get("List-Unsubscribe")) == "One-Click"
-}
-
-// pagePolicy lets our own pages send their form and do nothing else.
-const pagePolicy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
-
-// pageHTML is our own page with places for its title, its title again, and its
-// body.
-const pageHTML = `<!DOCTYPE html><html lang="en"><meta charset="utf-8">` +
-	`<meta name="viewport" content="width=device-width"><title>%s</title>` +
-	`<style>body{font:1.1rem system-ui,sans-serif;max-width:30rem;margin:20vh auto;padding:0 1rem}` +
-	`button{font:inherit;padding:.5rem 1.5rem}</style><h1>%s</h1>%s</html>`
-
-// page writes one of our own few pages.
-func page(w http.ResponseWriter, status int, title, body string) {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", pagePolicy)
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	fmt.Fprintf(w, pageHTML, title, title, body)
 }
 
 // link leads to the target of a link, and returns the outcome.
