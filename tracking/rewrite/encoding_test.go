@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -404,7 +405,7 @@ func TestRenderReturnsErrors(t *testing.T) {
 	p := Parse([]byte("Content-Type: text/html\r\n"), []byte("<body>\r\n<a href=http://x.example/>\r\n</body>"), true, all())
 	for n := range len(p.ops) {
 		w := &failingWriter{after: n}
-		if err := p.Render(w, stamps{}); err != io.ErrShortWrite || w.calls != n+1 {
+		if err := p.Render(w, stamps{}); !errors.Is(err, io.ErrShortWrite) || w.calls != n+1 {
 			t.Errorf("write %d fails: got %v after %d calls", n, err, w.calls)
 		}
 	}

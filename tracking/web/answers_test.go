@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -488,7 +489,7 @@ func TestWaiterWhoHangsUp(t *testing.T) {
 	cancel()
 	repeated, err := r.once(t.Context(), requestKey{1}, now, func() error {
 		repeated, err := r.once(ctx, requestKey{1}, now, func() error { t.Error("written twice"); return nil })
-		if !repeated || err != context.Canceled {
+		if !repeated || !errors.Is(err, context.Canceled) {
 			t.Errorf("got repeated %v, %v, want true, %v", repeated, err, context.Canceled)
 		}
 		return nil
