@@ -8,7 +8,7 @@ import (
 	"postern/tracking/rewrite/htmledit"
 )
 
-// htmlKind is the dialect of a part.
+// htmlKind is the kind of HTML in a part.
 type htmlKind byte
 
 const (
@@ -24,7 +24,7 @@ const (
 	withPixels
 )
 
-// editHTML finds what changes in an HTML document.
+// editHTML returns the edits of an HTML document.
 func editHTML(data []byte, o Options, kind htmlKind, cs textCharset, pixels pixelWish) edits {
 	s := htmlScan{
 		data:    data,
@@ -38,7 +38,7 @@ func editHTML(data []byte, o Options, kind htmlKind, cs textCharset, pixels pixe
 
 	start := 0
 	if bytes.HasPrefix(data, utf8BOM) {
-		start = len(utf8BOM) // a text in front of the doctype is not a byte order mark
+		start = len(utf8BOM) // it is not text in front of the doctype
 	}
 	s.run(start, len(data), shownContent)
 
@@ -51,7 +51,7 @@ func editHTML(data []byte, o Options, kind htmlKind, cs textCharset, pixels pixe
 
 var utf8BOM = []byte("\xef\xbb\xbf")
 
-// htmlScan walks over the tags of a document.
+// htmlScan is the state of editHTML while it reads the tags of a document.
 type htmlScan struct {
 	data    []byte
 	opts    Options
@@ -64,19 +64,19 @@ type htmlScan struct {
 
 	templates int // depth of template elements
 	foreign   int // depth of svg and math elements
-	cdataEnd  int // of the last CDATA section of those
+	cdataEnd  int // end of the last CDATA section in one of those
 	places    places
 }
 
-// contentKind says who reads a stretch of a document.
+// contentKind says which programs read a range of a document.
 type contentKind byte
 
 const (
 	shownContent contentKind = iota
-	wordContent              // what Outlook alone reads of a conditional comment: no place for pixels
+	wordContent              // Outlook only, in a conditional comment: not a place for pixels
 )
 
-// run looks at data[from:to].
+// run reads the tags of data[from:to].
 func (s *htmlScan) run(from, to int, content contentKind) {
 	z := htmledit.NewScanner(s.data[:to], from)
 
@@ -114,6 +114,7 @@ func (s *htmlScan) run(from, to int, content contentKind) {
 	}
 }
 
+// hasText reports whether b contains anything but white space.
 func hasText(b []byte) bool {
 	for _, c := range b {
 		if !htmledit.IsSpace(c) {
@@ -124,6 +125,8 @@ func hasText(b []byte) bool {
 	return false
 }
 
+// comment reads a comment: the CDATA sections of svg and math look like one, and
+// conditional comments have links.
 func (s *htmlScan) comment(t htmledit.Token, content contentKind) {
 	text := s.data[t.Start:t.End]
 	if s.foreign > 0 && bytes.HasPrefix(text, []byte("<![CDATA[")) && t.Start >= s.cdataEnd {
@@ -148,8 +151,9 @@ func (s *htmlScan) comment(t htmledit.Token, content contentKind) {
 	s.templates, s.foreign = templates, foreign
 }
 
+// endTag reads an end tag.
 func (s *htmlScan) endTag(t htmledit.Token, content contentKind) {
-	name := s.data[t.NameStart:t.NameEnd]
+	name := t.Name(s.data)
 	s.leave(nestingOf(name), content)
 
 	if content == shownContent && s.templates == 0 && t.Start >= s.cdataEnd {
@@ -157,7 +161,7 @@ func (s *htmlScan) endTag(t htmledit.Token, content contentKind) {
 	}
 }
 
-// nesting is a kind of element whose depth is followed.
+// nesting is a kind of element whose depth is counted.
 type nesting byte
 
 const (
@@ -166,6 +170,7 @@ const (
 	foreignNesting // svg and math
 )
 
+// enter counts the start tag of an element.
 func (s *htmlScan) enter(n nesting, t htmledit.Token, content contentKind) {
 	switch n {
 	case templateNesting:
@@ -186,6 +191,7 @@ func (s *htmlScan) enter(n nesting, t htmledit.Token, content contentKind) {
 	}
 }
 
+// leave counts the end tag of an element.
 func (s *htmlScan) leave(n nesting, content contentKind) {
 	switch n {
 	case templateNesting:
@@ -198,8 +204,8 @@ func (s *htmlScan) leave(n nesting, content contentKind) {
 	}
 }
 
-// closesItself reports whether a start tag of a foreign element ends with a
-// slash that belongs to no value.
+// closesItself reports whether the start tag of a foreign element is
+// self-closing: it ends with a slash that is not part of an attribute's value.
 func (s *htmlScan) closesItself(t htmledit.Token) bool {
 	slash := t.End - len("/>")
 	if s.data[slash] != '/' {
@@ -211,6 +217,7 @@ func (s *htmlScan) closesItself(t htmledit.Token) bool {
 	return len(s.attrs) == 0 || s.attrs[len(s.attrs)-1].End <= slash
 }
 
+// nestingOf returns the kind of nesting of the element with that name.
 func nestingOf(name []byte) nesting {
 	switch {
 	case htmledit.EqualFold(name, "svg"), htmledit.EqualFold(name, "math"):
@@ -222,16 +229,20 @@ func nestingOf(name []byte) nesting {
 	return noNesting
 }
 
-// isLink reports whether an element is a link: <a>, <area>, and Outlook's VML
-// shapes, v:*.
+// isLink reports whether elements of that name are links: a, area, and the VML
+// shapes of Outlook, v:*.
 func isLink(name []byte) bool {
-	return htmledit.EqualFold(name, "a") || htmledit.EqualFold(name, "area") || len(name) > 2 && htmledit.EqualFold(name[:2], "v:")
+	if htmledit.EqualFold(name, "a") || htmledit.EqualFold(name, "area") {
+		return true
+	}
+
+	return len(name) > 2 && htmledit.EqualFold(name[:2], "v:")
 }
 
-// startTag looks at a start tag; raw is the element's name where raw text
-// follows.
+// startTag reads a start tag. If raw text follows, raw is the name of the
+// element in lower case.
 func (s *htmlScan) startTag(t htmledit.Token, raw string, content contentKind) {
-	name := s.data[t.NameStart:t.NameEnd]
+	name := t.Name(s.data)
 	s.enter(nestingOf(name), t, content)
 	if content == shownContent && s.templates == 0 && t.Start >= s.cdataEnd {
 		s.places.startTag(s.data, t, name, raw)
@@ -253,10 +264,10 @@ func (s *htmlScan) startTag(t htmledit.Token, raw string, content contentKind) {
 	}
 }
 
-// link wraps the href of a link, which stands behind the attributes that are
-// removed from its tag or between them.
+// link adds the edit that wraps a link. Edits that remove attributes of the same
+// tag are in the list already, and may be behind href.
 func (s *htmlScan) link(href htmledit.Attribute, l Link) {
-	target, ok, why := s.targets.fromHref(s.data[href.ValueStart:href.ValueEnd])
+	target, ok, why := s.targets.fromHref(href.Value(s.data))
 	if ok {
 		l.Target, l.AMP = target, s.amp
 		if s.opts.MaxLinkLength > 0 && s.opts.MaxURL(l) > s.opts.MaxLinkLength {
@@ -277,16 +288,16 @@ func (s *htmlScan) link(href htmledit.Attribute, l Link) {
 	s.out.insert(i, edit{start: href.ValueStart, end: href.ValueEnd, kind: slotLink, link: l})
 }
 
-// linkTag is what the attributes of a tag say.
+// linkTag is what the attributes of a tag say about its link.
 type linkTag struct {
 	href  int // index of the attribute, or nowhere
 	link  Link
 	track bool
-	bound bool // AMP for Email sets the href, or adds to it, when it is shown
+	bound bool // AMP for Email computes the href, or adds to it, when it is shown
 }
 
-// readLink reads the attributes of a tag, the first of each name counting, and
-// takes the data-msys-* ones out.
+// readLink reads the attributes of a tag, of which the first of each name
+// counts, and adds edits that remove its data-msys-* attributes.
 func (s *htmlScan) readLink(t htmledit.Token) linkTag {
 	r := linkTag{href: nowhere, track: true}
 	var seen [len(linkAttributes)]bool
@@ -294,7 +305,7 @@ func (s *htmlScan) readLink(t htmledit.Token) linkTag {
 	prevEnd := t.NameEnd
 	for i := range s.attrs {
 		a := &s.attrs[i]
-		key := tag[a.NameStart:a.NameEnd]
+		key := a.Name(tag)
 		if r.href == nowhere && htmledit.EqualFold(key, "href") {
 			r.href = i
 		}
@@ -307,7 +318,7 @@ func (s *htmlScan) readLink(t htmledit.Token) linkTag {
 			which := linkAttributeNamed(key[len(msysPrefix):])
 			if which >= 0 && !seen[which] {
 				seen[which] = true
-				value := s.charset.text(htmledit.Unescape(tag[a.ValueStart:a.ValueEnd]))
+				value := s.charset.text(htmledit.Unescape(a.Value(tag)))
 				r.link, r.track = applyMsys(r.link, r.track, linkAttribute(which), strings.TrimSpace(value))
 			}
 		}
@@ -317,8 +328,8 @@ func (s *htmlScan) readLink(t htmledit.Token) linkTag {
 	return r
 }
 
-// bindsHref reports whether an attribute of AMP for Email changes an href when
-// it is shown: amp-bind, and substitution of variables in links.
+// bindsHref reports whether an attribute makes AMP for Email change the href when
+// it is shown: amp-bind, or the substitution of variables.
 func bindsHref(key []byte) bool {
 	for _, name := range []string{"[href]", "data-amp-bind-href", "data-amp-replace", "data-amp-addparams"} {
 		if htmledit.EqualFold(key, name) {
@@ -329,10 +340,10 @@ func bindsHref(key []byte) bool {
 	return false
 }
 
-// addPixels inserts the open pixels.
+// addPixels adds the edits that insert the open pixels.
 func (s *htmlScan) addPixels() {
 	if s.amp && !(s.places.hasBody() && strings.HasPrefix(strings.ToLower(s.opts.Tracker), "https://")) {
-		return // AMP for Email wants a body, and https for pictures
+		return // AMP for Email requires a body, and https for pictures
 	}
 
 	first, last, ok := s.places.pixels()

@@ -8,9 +8,14 @@ import (
 	"postern/tracking/rewrite/htmledit"
 )
 
+// msysPrefix begins the names of the attributes that control the tracking of a
+// link, which are SparkPost's
+// (https://developers.sparkpost.com/api/template-language/). All of them are
+// removed.
 var msysPrefix = []byte("data-msys-")
 
-// hasMsys looks for data-msys- in any case, in one pass over the dashes.
+// hasMsys reports whether data contains data-msys-, in any case. It looks at the
+// dashes only.
 func hasMsys(data []byte) bool {
 	for at := 0; ; {
 		i := bytes.IndexByte(data[at:], '-')
@@ -25,7 +30,7 @@ func hasMsys(data []byte) bool {
 	}
 }
 
-// linkAttribute is one of the attributes data-msys-NAME of a link.
+// linkAttribute is a data-msys-* attribute that links have.
 type linkAttribute int
 
 const (
@@ -42,6 +47,8 @@ var linkAttributes = [...]string{
 	sublink:     "sublink",
 }
 
+// linkAttributeNamed returns the linkAttribute with that name, which is without
+// the prefix, or -1.
 func linkAttributeNamed(name []byte) int {
 	for i, n := range linkAttributes {
 		if htmledit.EqualFold(name, n) {
@@ -52,7 +59,8 @@ func linkAttributeNamed(name []byte) int {
 	return -1
 }
 
-// applyMsys reads one attribute of a link.
+// applyMsys returns the link, and whether it is to be wrapped, after an attribute
+// has been applied.
 func applyMsys(l Link, track bool, which linkAttribute, value string) (Link, bool) {
 	switch which {
 	case clickTrack:
@@ -68,10 +76,10 @@ func applyMsys(l Link, track bool, which linkAttribute, value string) (Link, boo
 	return l, track
 }
 
-// maxLinkName is where data-msys-linkname is cut, on a character boundary, in
-// bytes.
+// maxLinkName bounds the length of a link's name, in bytes.
 const maxLinkName = 63
 
+// cutName shortens a link's name to maxLinkName bytes, at a character boundary.
 func cutName(s string) string {
 	if len(s) <= maxLinkName {
 		return s
@@ -85,10 +93,11 @@ func cutName(s string) string {
 	return s[:n]
 }
 
+// maxSublink bounds the length of the path segments of a link, in bytes.
 const maxSublink = 100
 
-// cleanSublink accepts a path segment, or several, that a URL can hold as they
-// are; it returns an empty string for anything else.
+// cleanSublink returns s without slashes around it, if it consists of path
+// segments that need no escaping in a URL, and an empty string otherwise.
 func cleanSublink(s string) string {
 	s = strings.Trim(s, "/")
 	if len(s) > maxSublink {
@@ -109,19 +118,21 @@ func cleanSublink(s string) string {
 	return s
 }
 
-// maxTextAttributes is how long attributes behind a URL in a text may be, in
-// bytes.
+// maxTextAttributes bounds the length of the attributes behind a URL in a text,
+// in bytes.
 const maxTextAttributes = 1024
 
 var msysOpening = []byte("[[data-msys-")
 
+// beginsTextAttributes reports whether d begins with [[data-msys-, in any case.
 func beginsTextAttributes(d []byte) bool {
 	n := len(msysOpening)
 	return len(d) >= n && d[0] == '[' && bytes.EqualFold(d[:n], msysOpening)
 }
 
-// allTextAttributes reads the attributes behind a URL, which may stand in
-// brackets of their own each; after is at where there are none.
+// allTextAttributes reads the attributes behind a URL at offset at, which may be
+// in several pairs of brackets, and returns the link, whether it is to be wrapped,
+// and the end of the attributes. Without attributes the end is at.
 func allTextAttributes(d []byte, at int) (l Link, track bool, after int) {
 	track = true
 	for after = at; ; {
@@ -133,8 +144,8 @@ func allTextAttributes(d []byte, at int) (l Link, track bool, after int) {
 	}
 }
 
-// textAttributes reads [[data-msys-NAME="VALUE" ...]] at an offset into l and
-// track, and returns where it ends; ok is false where there is none.
+// textAttributes applies [[data-msys-NAME="VALUE" ...]] at an offset to l and
+// track, and returns its end; ok is false if there is none.
 func textAttributes(d []byte, at int, l *Link, track *bool) (after int, ok bool) {
 	if !beginsTextAttributes(d[at:]) {
 		return at, false
@@ -148,12 +159,12 @@ func textAttributes(d []byte, at int, l *Link, track *bool) (after int, ok bool)
 
 	inner := append(append([]byte("<a "), window[2:n]...), '>')
 	for _, a := range htmledit.AppendAttributes(nil, inner, len("<a")) {
-		key := inner[a.NameStart:a.NameEnd]
+		key := a.Name(inner)
 		if len(key) < len(msysPrefix) || !htmledit.EqualFold(key[:len(msysPrefix)], string(msysPrefix)) {
 			continue
 		}
 		if which := linkAttributeNamed(key[len(msysPrefix):]); which >= 0 && which != int(linkName) {
-			value := strings.TrimSpace(string(inner[a.ValueStart:a.ValueEnd]))
+			value := strings.TrimSpace(string(a.Value(inner)))
 			*l, *track = applyMsys(*l, *track, linkAttribute(which), value)
 		}
 	}

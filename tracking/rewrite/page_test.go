@@ -165,7 +165,7 @@ func TestStylesThatMindPictures(t *testing.T) {
 		"a{display: table-cell}": true,
 		"a{display:  table}":     false,
 	} {
-		if got := mindsPictures([]byte(css)); got != want {
+		if got := countsSiblings([]byte(css)); got != want {
 			t.Errorf("%q minds: %v, want %v", css, got, want)
 		}
 	}
