@@ -331,6 +331,7 @@ func closesImplicitly(open, name []byte) bool {
 	return bytes.EqualFold(open, name) && oneOf(name, []string{"p", "li", "td", "th"})
 }
 
+// endsDocument reports whether an end tag of that name ends the document.
 func endsDocument(name []byte) bool {
 	return htmledit.EqualFold(name, "body") || htmledit.EqualFold(name, "html")
 }

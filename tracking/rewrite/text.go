@@ -9,16 +9,15 @@ import (
 	"postern/tracking/rewrite/htmledit"
 )
 
-// editText finds the URLs of a text/plain part as mail programs do: from
-// http:// or https:// to white space, a quote, an angle bracket, a bracket that
-// the URL does not open itself or typographic punctuation, less the punctuation
-// that ends a sentence. Mail programs do not agree on where every URL ends: one
-// whose end is not the same for all of them is left alone, so that no text
-// vanishes and no link is cut.
+// editText returns the edits of a text/plain part. It finds URLs as mail programs
+// do: from http:// or https:// to white space, a quote, an angle bracket, a
+// bracket that was not opened in the URL or typographic punctuation, without the
+// punctuation that ends a sentence. Mail programs disagree on the end of some
+// URLs; those are left alone, so that no text is lost and no link is cut short.
 //
-// Behind a URL, [[data-msys-clicktrack="0"]] and its kin are honoured and
-// removed. A line of format=flowed text is only made longer, which RFC 3676
-// allows; where that passes SMTP's limit the part turns into quoted-printable.
+// Attributes behind a URL, such as [[data-msys-clicktrack="0"]], are applied and
+// removed. Lines of format=flowed text may become longer, which RFC 3676 allows;
+// if they exceed the limit of SMTP, the part is encoded in quoted-printable.
 func editText(data []byte, o Options, cs textCharset, f flow) edits {
 	s := textScan{data: data, opts: o, charset: cs, targets: newTargets(o, cs), flow: f}
 	for at := 0; ; {
@@ -30,7 +29,7 @@ func editText(data []byte, o Options, cs textCharset, f flow) edits {
 	}
 }
 
-// textScan walks over the URLs of a text.
+// textScan is the state of editText.
 type textScan struct {
 	data    []byte
 	opts    Options
@@ -40,7 +39,7 @@ type textScan struct {
 	out     edits
 }
 
-// url looks at the URL that begins at an offset and returns where to go on.
+// url edits the URL at an offset and returns the offset at which to continue.
 func (s *textScan) url(from int) int {
 	u := s.extent(from)
 	l, track, after := allTextAttributes(s.data, u.end)
@@ -59,8 +58,8 @@ func (s *textScan) url(from int) int {
 	return after
 }
 
-// wrap adds the edit for a URL, where its target is wrapped. after is where the
-// attributes behind it end.
+// wrap adds the edit that wraps a URL, unless it is to be left alone. after is
+// the end of the attributes behind it.
 func (s *textScan) wrap(from int, u extent, after int, l Link) {
 	target, ok, why := s.targets.check(string(s.data[from:u.end]))
 	if ok {
@@ -80,6 +79,7 @@ func (s *textScan) wrap(from int, u extent, after int, l Link) {
 	}
 }
 
+// indexURL returns the index of the first http:// or https:// in b, or -1.
 func indexURL(b []byte) int {
 	for at := 0; ; {
 		i := bytes.Index(b[at:], []byte("://"))
@@ -97,7 +97,7 @@ func indexURL(b []byte) int {
 	}
 }
 
-// insideWord reports whether what stands before a URL makes it a part of
+// insideWord reports whether the character before a URL makes it part of
 // something else.
 func (s *textScan) insideWord(from int) bool {
 	if from == 0 {
@@ -118,20 +118,19 @@ func (s *textScan) insideWord(from int) bool {
 	return r == utf8.RuneError || r < 0x2e80 && (unicode.IsLetter(r) || unicode.IsNumber(r))
 }
 
-// inBrokenBrackets reports whether a URL begins behind an angle bracket that is
-// not closed behind it: some programs look for the bracket on the next line.
+// inBrokenBrackets reports whether a URL follows an angle bracket and the closing
+// one does not follow it: some programs look for that on the next line.
 func (s *textScan) inBrokenBrackets(from, after int) bool {
 	opened := from > 0 && s.data[from-1] == '<'
 	return opened && (after >= len(s.data) || s.data[after] != '>')
 }
 
-// maxEmphasized is how far in front of a URL the beginning of the emphasized
-// text is looked for whose end it may be, in bytes.
+// maxEmphasized bounds, in bytes, how far in front of a URL isEmphasized looks.
 const maxEmphasized = 256
 
-// isEmphasized reports whether a URL ends in one of the characters that mark
-// bold and underlined text, and another one begins a word in front of it, in its
-// line: whether the second belongs to the URL is unclear.
+// isEmphasized reports whether a URL ends in a character that marks bold or
+// underlined text and the same one begins a word before it on its line. It is
+// then unclear whether the last character is part of the URL.
 func isEmphasized(d []byte, from, to int) bool {
 	mark := d[to-1]
 	if strings.IndexByte("*_~", mark) < 0 {
@@ -148,10 +147,10 @@ func isEmphasized(d []byte, from, to int) bool {
 	return false
 }
 
-// extent is where a URL ends.
+// extent is the extent of a URL.
 type extent struct {
 	end   int
-	clear bool // all mail programs let it end there
+	clear bool // mail programs agree on the end
 
 	query                bool // a ? was seen
 	round, square, curly int  // brackets that the URL opened
@@ -170,15 +169,15 @@ func (s *textScan) extent(from int) extent {
 	}
 
 	if s.flow == joinedLines && bytes.HasPrefix(s.data[i:], []byte(" \r\n")) {
-		u.clear = false // the text goes on behind the line break
+		u.clear = false // the text continues after the line break
 	}
 	u.end = i
 
 	return u
 }
 
-// step looks at the character at an offset and returns its length in bytes, 0
-// where it ends the URL.
+// step reads the character at an offset and returns its length in bytes, or 0 if
+// the URL ends there.
 func (s *textScan) step(at int, u *extent) int {
 	c := s.data[at]
 	switch {
@@ -190,7 +189,7 @@ func (s *textScan) step(at int, u *extent) int {
 		if !u.query {
 			return 0
 		}
-		u.clear = false // in a query it may be a part of that
+		u.clear = false // it may be part of the query
 	case c == '|' && !s.endsAt(at+1), c == '{', c == '\\', c == '^':
 		u.clear = false
 	case c == '?':
@@ -203,7 +202,7 @@ func (s *textScan) step(at int, u *extent) int {
 	return 1
 }
 
-// stepRune is step for a character above 0x7f.
+// stepRune is step for characters above 0x7f.
 func (s *textScan) stepRune(at int, u *extent) int {
 	r, size := s.rune(at)
 	switch classOf(r) {
@@ -221,12 +220,13 @@ func (s *textScan) stepRune(at int, u *extent) int {
 	return size
 }
 
+// beginsURL reports whether a URL begins at an offset.
 func (s *textScan) beginsURL(at int) bool {
 	return indexURL(s.data[at:min(len(s.data), at+len("https://"))]) == 0
 }
 
-// closesOther counts brackets and reports whether c closes one that the URL did
-// not open.
+// closesOther counts brackets and reports whether c closes one that was not
+// opened in the URL.
 func (u *extent) closesOther(c byte) bool {
 	switch c {
 	case '(':
@@ -246,8 +246,8 @@ func (u *extent) closesOther(c byte) bool {
 	return min(u.round, u.square, u.curly) < 0
 }
 
-// rune reads the character at an offset. Those of charsets that are not decoded
-// are utf8.RuneError, one byte each.
+// rune returns the character at an offset and its length in bytes. In charsets
+// that cannot be decoded it is utf8.RuneError, of one byte.
 func (s *textScan) rune(at int) (rune, int) {
 	switch {
 	case s.charset.utf8Bytes:
@@ -259,7 +259,7 @@ func (s *textScan) rune(at int) (rune, int) {
 	return utf8.RuneError, 1
 }
 
-// endsAt reports whether no part of a URL is at an offset.
+// endsAt reports whether a URL in front of an offset would end there.
 func (s *textScan) endsAt(at int) bool {
 	if at >= len(s.data) {
 		return true
@@ -272,19 +272,20 @@ func (s *textScan) endsAt(at int) bool {
 	return classOf(r) == endsURL
 }
 
-// urlClass says what mail programs make of a character above 0x7f in a URL.
+// urlClass says how mail programs treat a character above 0x7f in a URL.
 type urlClass byte
 
 const (
-	unclearInURL urlClass = iota // letters: part of an address of Wikipedia, but not in Japanese text
-	mayEndURL                    // ends a URL at the end of a word, inside of one it may belong to it
+	unclearInURL urlClass = iota // letters: part of a Wikipedia address, but not in Japanese text
+	mayEndURL                    // ends a URL at the end of a word, but may be part of one inside
 	endsURL                      // spaces, punctuation and symbols
 )
 
-// dashes are the characters that stand in words: hyphens, the en dash, the
-// apostrophe, the middle dots.
+// dashes are punctuation that occurs inside words: hyphens, the en dash, the
+// apostrophe, middle dots.
 const dashes = "\u2010\u2011\u2012\u2013\u2019\u00b7\u0387\u05be\u30fb\uff65"
 
+// classOf returns the class of a character above 0x7f.
 func classOf(r rune) urlClass {
 	switch {
 	case r == utf8.RuneError:
@@ -293,14 +294,14 @@ func classOf(r rune) urlClass {
 		return mayEndURL
 	case unicode.IsSpace(r), unicode.IsPunct(r), unicode.IsSymbol(r), unicode.IsControl(r):
 		return endsURL
-	case r == '\u200b', r == '\ufeff': // spaces without a width
+	case r == '\u200b', r == '\ufeff': // zero-width spaces
 		return endsURL
 	}
 
 	return unclearInURL
 }
 
-// trimURL takes off what ends a sentence.
+// trimURL returns the end of a URL without the punctuation that ends a sentence.
 func trimURL(d []byte, from, to int) int {
 	for to > from && strings.IndexByte(".,;:!?'|", d[to-1]) >= 0 {
 		to--
