@@ -96,7 +96,7 @@ func TestHandler(t *testing.T) {
 		{"OPTIONS is no person", "OPTIONS", click, 405, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m.events, h.c.State = nil, NewState()
+			m.events, h.cfg.State = nil, NewState()
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
 			if w.Code != c.status || w.Header().Get("Location") != c.location {
@@ -163,7 +163,7 @@ func TestListUnsubscribe(t *testing.T) {
 		{"no token", "POST", token.PathPrefix + "x", "List-Unsubscribe=One-Click", 404, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m.events, h.c.State = nil, NewState()
+			m.events, h.cfg.State = nil, NewState()
 			r := httptest.NewRequest(c.method, c.path, strings.NewReader(c.body))
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 			w := httptest.NewRecorder()
