@@ -298,7 +298,7 @@ func TestWholeWords(t *testing.T) {
 		{"", "bot", false},
 		{"ro-bot", "bot", true},
 	} {
-		if got := holds(c.s, c.mark); got != c.want {
+		if got := hasWords(c.s, c.mark); got != c.want {
 			t.Errorf("%q holds %q: %v, want %v", c.s, c.mark, got, c.want)
 		}
 	}

@@ -9,10 +9,10 @@ import (
 //go:embed common.txt
 var commonList string
 
-// common are the texts of common.txt, which occur often in URLs and addresses. Texts in tokens are
-// squeezed: each of these takes up one byte, a code of 0x01 to 0x1f or 0x7f to 0xfe.
-// Printable ASCII characters represent themselves, and any other byte follows an
-// escape, 0xff. 0x00 is not used.
+// common are the texts of common.txt, which occur often in URLs and addresses. Texts
+// in tokens are squeezed: each of these takes up one byte, a code of 0x01 to 0x1f or
+// 0x7f to 0xfe. Printable ASCII characters represent themselves, and any other byte
+// follows an escape, 0xff. 0x00 is not used.
 //
 // The list is part of the format of tokens, which are in links that are valid for
 // years: it must never change. A better list needs a new format.
