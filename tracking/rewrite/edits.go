@@ -22,8 +22,11 @@ type edits struct {
 	overflow bool     // there were more of either: the part is not to be edited
 }
 
-// skip records that a link is left alone.
+// skip records that a link is left alone, if there is a reason to record.
 func (e *edits) skip(why Reason) {
+	if why == "" {
+		return
+	}
 	if len(e.skipped) >= maxEdits {
 		e.overflow = true
 		return

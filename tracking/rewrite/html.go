@@ -268,16 +268,15 @@ func (s *htmlScan) startTag(t htmledit.Token, raw string, content contentKind) {
 // tag are in the list already, and may be behind href.
 func (s *htmlScan) link(href htmledit.Attribute, l Link) {
 	target, ok, why := s.targets.fromHref(href.Value(s.data))
-	if ok {
-		l.Target, l.AMP = target, s.amp
-		if s.opts.MaxLinkLength > 0 && s.opts.MaxURL(l) > s.opts.MaxLinkLength {
-			ok, why = false, LinkTooLong
-		}
-	}
-	if why != "" {
-		s.out.skip(why)
-	}
 	if !ok {
+		s.out.skip(why)
+		return
+	}
+
+	l.Target = target
+	l.AMP = s.amp
+	if s.opts.tooLong(l) {
+		s.out.skip(LinkTooLong)
 		return
 	}
 
@@ -285,7 +284,12 @@ func (s *htmlScan) link(href htmledit.Attribute, l Link) {
 	for i > 0 && s.out.list[i-1].start >= href.ValueEnd {
 		i--
 	}
-	s.out.insert(i, edit{start: href.ValueStart, end: href.ValueEnd, kind: slotLink, link: l})
+	s.out.insert(i, edit{
+		start: href.ValueStart,
+		end:   href.ValueEnd,
+		kind:  slotLink,
+		link:  l,
+	})
 }
 
 // linkTag is what the attributes of a tag say about its link.

@@ -85,41 +85,60 @@ func (w *walker) between(kind leafKind, start, end int) {
 func (w *walker) entity(header, body span, depth int, defaultType string) contentHeader {
 	h, ok := readContentHeader(header.bytes, defaultType)
 	h.attachment = h.attachment || w.within > 0
-	tooLarge := len(body.bytes) > maxHTMLPart
-	switch {
-	case !ok:
+	if !ok {
 		w.skip(BadHeader)
 		w.leaf(unreadLeaf, contentHeader{}, header, body)
-	case h.mediaType == "multipart/signed":
-		w.skip(Signed)
-		w.leaf(untouchedLeaf, h, header, body)
-	case h.mediaType == "multipart/encrypted", strings.HasSuffix(h.mediaType, "pkcs7-mime"):
-		w.skip(Encrypted)
-		w.leaf(untouchedLeaf, h, header, body)
-	case strings.HasPrefix(h.mediaType, "multipart/"):
-		w.multipart(h, header, body, depth)
-	case strings.HasPrefix(h.mediaType, "message/"): // must not be encoded (RFC 2046 section 5.2.1)
-		w.leaf(untouchedLeaf, h, header, body)
-	case h.mediaType == "text/plain" && w.opts.TextLinks && w.opts.Click && !h.attachment && !tooLarge:
-		w.leaf(textLeaf, h, header, body)
-	case !isMediaType(h.mediaType) && strings.Contains(h.mediaType, "html"):
-		w.skip(BadHeader) // some mail programs read it as text/html
-		w.leaf(opaqueLeaf, h, header, body)
-	case h.mediaType != "text/html" && h.mediaType != "text/x-amp-html" || !w.opts.any():
-		w.leaf(opaqueLeaf, h, header, body)
-	case h.attachment:
-		w.skip(Attachment)
-		w.leaf(opaqueLeaf, h, header, body)
-	case tooLarge:
-		w.skip(TooLarge)
-		w.leaf(opaqueLeaf, h, header, body)
-	case h.mediaType == "text/x-amp-html":
-		w.leaf(ampLeaf, h, header, body)
-	default:
-		w.leaf(htmlLeaf, h, header, body)
+
+		return h
 	}
 
+	if isOpenMultipart(h) {
+		w.multipart(h, header, body, depth)
+		return h
+	}
+
+	kind, why := w.opts.leafKindOf(h, len(body.bytes))
+	if why != "" {
+		w.skip(why)
+	}
+	w.leaf(kind, h, header, body)
+
 	return h
+}
+
+// isOpenMultipart reports whether the parts of an entity may be edited: it is a
+// multipart, and neither signed nor encrypted (RFC 1847).
+func isOpenMultipart(h contentHeader) bool {
+	sub, ok := strings.CutPrefix(h.mediaType, "multipart/")
+	return ok && sub != "signed" && sub != "encrypted" && !strings.HasSuffix(sub, "pkcs7-mime")
+}
+
+// leafKindOf returns the kind of a leaf of size bytes, and the reason if it is left
+// alone although it could have links.
+func (o Options) leafKindOf(h contentHeader, size int) (leafKind, Reason) {
+	tooLarge := size > maxHTMLPart
+	switch {
+	case h.mediaType == "multipart/signed":
+		return untouchedLeaf, Signed
+	case h.mediaType == "multipart/encrypted", strings.HasSuffix(h.mediaType, "pkcs7-mime"):
+		return untouchedLeaf, Encrypted
+	case strings.HasPrefix(h.mediaType, "message/"): // must not be encoded (RFC 2046 section 5.2.1)
+		return untouchedLeaf, ""
+	case h.mediaType == "text/plain" && o.TextLinks && o.Click && !h.attachment && !tooLarge:
+		return textLeaf, ""
+	case !isMediaType(h.mediaType) && strings.Contains(h.mediaType, "html"):
+		return opaqueLeaf, BadHeader // some mail programs read it as text/html
+	case h.mediaType != "text/html" && h.mediaType != "text/x-amp-html" || !o.any():
+		return opaqueLeaf, ""
+	case h.attachment:
+		return opaqueLeaf, Attachment
+	case tooLarge:
+		return opaqueLeaf, TooLarge
+	case h.mediaType == "text/x-amp-html":
+		return ampLeaf, ""
+	}
+
+	return htmlLeaf, ""
 }
 
 // child is a body part of a multipart.

@@ -68,7 +68,13 @@ type Options struct {
 	SevenBit bool
 }
 
+// any reports whether anything is tracked.
 func (o Options) any() bool { return o.Open || o.InitialOpen || o.Click }
+
+// tooLong reports whether the URL of a wrapped link could exceed MaxLinkLength.
+func (o Options) tooLong(l Link) bool {
+	return o.MaxLinkLength > 0 && o.MaxURL(l) > o.MaxLinkLength
+}
 
 // Reason says why a part or a link was not edited. Its values are label values
 // of a metric.

@@ -62,20 +62,24 @@ func (s *textScan) url(from int) int {
 // the end of the attributes behind it.
 func (s *textScan) wrap(from int, u extent, after int, l Link) {
 	target, ok, why := s.targets.check(string(s.data[from:u.end]))
-	if ok {
-		l.Target = target
-		switch {
-		case !u.clear || s.inBrokenBrackets(from, after) || isEmphasized(s.data, from, u.end):
-			ok, why = false, UnclearURL
-		case s.opts.MaxLinkLength > 0 && s.opts.MaxURL(l) > s.opts.MaxLinkLength:
-			ok, why = false, LinkTooLong
-		}
-	}
-	if why != "" {
+	if !ok {
 		s.out.skip(why)
+		return
 	}
-	if ok {
-		s.out.insert(len(s.out.list), edit{start: from, end: u.end, kind: slotLink, link: l})
+
+	l.Target = target
+	switch {
+	case !u.clear || s.inBrokenBrackets(from, after) || isEmphasized(s.data, from, u.end):
+		s.out.skip(UnclearURL)
+	case s.opts.tooLong(l):
+		s.out.skip(LinkTooLong)
+	default:
+		s.out.insert(len(s.out.list), edit{
+			start: from,
+			end:   u.end,
+			kind:  slotLink,
+			link:  l,
+		})
 	}
 }
 

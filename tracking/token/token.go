@@ -247,7 +247,8 @@ func decodeText(text string) (raw []byte, ok bool) {
 	case 0: // without the filler
 		return nil, false
 	case 1:
-		if text, ok = strings.CutSuffix(text, filler); !ok {
+		text, ok = strings.CutSuffix(text, filler)
+		if !ok {
 			return nil, false
 		}
 	}

@@ -49,7 +49,9 @@ var rules = []struct {
 }{
 	{"prefetch_header", event.Prefetch, func(f evidence) bool { return saysPrefetch(f.header) }},
 	{"mail_privacy", event.Prefetch, func(f evidence) bool { return !f.click && f.agent.Proxy == "apple" }},
-	{"gmail_prefetch", event.Prefetch, func(f evidence) bool { return f.agent.Proxy == "google" && f.agent.IsPrefetched }},
+	{"gmail_prefetch", event.Prefetch, func(f evidence) bool {
+		return f.agent.Proxy == "google" && f.agent.IsPrefetched
+	}},
 	{"robot", event.Scanner, func(f evidence) bool { return f.agent.Robot }},
 	{"proxy_on_delivery", event.Prefetch, func(f evidence) bool {
 		return !f.click && f.agent.Proxy != "" && f.younger(proxyOnDelivery)

@@ -78,13 +78,14 @@ func (z *Scanner) Next() (t Token, ok bool) {
 
 		t.Start = z.pos + i
 		if t.Start+1 >= len(d) { // whatever follows could turn it into a tag
-			z.pos, z.cut = len(d), t.Start
+			z.endIn(t.Start)
 			return t, false
 		}
 
 		switch c := d[t.Start+1]; {
 		case isLetter(c):
-			t.Kind, t.NameStart = StartTag, t.Start+1
+			t.Kind = StartTag
+			t.NameStart = t.Start + 1
 			if !z.tag(&t) {
 				return t, false
 			}
@@ -96,11 +97,13 @@ func (z *Scanner) Next() (t Token, ok bool) {
 
 		case c == '/':
 			if t.Start+2 >= len(d) {
-				z.pos, z.cut = len(d), t.Start
+				z.endIn(t.Start)
 				return t, false
 			}
+
 			if isLetter(d[t.Start+2]) {
-				t.Kind, t.NameStart = EndTag, t.Start+2
+				t.Kind = EndTag
+				t.NameStart = t.Start + 2
 				return t, z.tag(&t)
 			}
 
@@ -110,12 +113,14 @@ func (z *Scanner) Next() (t Token, ok bool) {
 			if !bytes.HasPrefix(d[t.Start+2:], []byte("--")) {
 				return z.bogusComment(t, t.Start+2), true
 			}
+
 			end, closed := commentEnd(d, t.Start+4)
 
 			return z.comment(t, end, closed), true
 
 		case c == '?':
 			return z.bogusComment(t, t.Start+1), true
+
 		default:
 			z.pos = t.Start + 1
 		}
@@ -225,12 +230,12 @@ func (z *Scanner) skipRaw() {
 
 	switch name {
 	case "plaintext":
-		z.rawToEnd()
+		z.endIn(z.lastStart)
 		return
 	case "script": // has tokenizer states of its own
 		z.pos += scriptLength(d[z.pos:])
 		if z.pos == len(d) {
-			z.rawToEnd()
+			z.endIn(z.lastStart)
 		}
 		return
 	}
@@ -238,14 +243,14 @@ func (z *Scanner) skipRaw() {
 	for {
 		i := bytes.Index(d[z.pos:], []byte("</"))
 		if i < 0 {
-			z.rawToEnd()
+			z.endIn(z.lastStart)
 			return
 		}
 
 		z.pos += i
 		rest := d[z.pos+2:]
 		if len(rest) <= len(name) { // too short for an end tag
-			z.rawToEnd()
+			z.endIn(z.lastStart)
 			return
 		}
 
@@ -256,10 +261,10 @@ func (z *Scanner) skipRaw() {
 	}
 }
 
-// rawToEnd records that the document ends in an element with raw text.
-func (z *Scanner) rawToEnd() {
+// endIn records that the document ends in the construct that begins at start.
+func (z *Scanner) endIn(start int) {
 	z.pos = len(z.data)
-	z.cut = z.lastStart
+	z.cut = start
 }
 
 // scriptState is a group of the tokenizer's states for scripts (HTML standard,
