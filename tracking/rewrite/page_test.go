@@ -176,7 +176,7 @@ func TestStylesThatMindPictures(t *testing.T) {
 			t.Errorf("%s is hidden: %v, want %v", tag, got, want)
 		}
 	}
-	for _, raw := range []string{"script", "title", "textarea"} { // their text is no style sheet
+	for _, raw := range []string{"script", "title", "textarea"} { // their text is not a style sheet
 		page := "<" + raw + ">p:first-child{}</" + raw + "><body><p>a</p></body>"
 		if got, want := marked(page), strings.Replace(strings.Replace(page, "<body>", "<body>[1]", 1), "</body>", "[2]</body>", 1); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)

@@ -39,7 +39,7 @@ type asked struct {
 	from   string // client; empty: 192.0.2.1
 }
 
-// TestRules has a case for each rule of who is no person, and for what must not
+// TestRules has a case for each rule that recognizes machines, and for what must not
 // be taken for one: the last request's event is what counts.
 func TestRules(t *testing.T) {
 	const a, b, c, d = "https://x.example/a", "https://x.example/b", "https://x.example/c", "https://x.example/d"
@@ -375,7 +375,7 @@ func TestWellKnown(t *testing.T) {
 }
 
 // TestProxied: a PROXY header of a trusted proxy names the client; of a
-// stranger it is no HTTP.
+// stranger it is not HTTP.
 func TestProxied(t *testing.T) {
 	for _, c := range []struct {
 		name, trusted, header string

@@ -84,7 +84,7 @@ func TestHandler(t *testing.T) {
 		event              event.Type
 	}{
 		{"click", "GET", click, 302, "https://x.example/?a=1&b=%20#f", event.Click},
-		{"HEAD is no person", "HEAD", click, 302, "https://x.example/?a=1&b=%20#f", ""},
+		{"HEAD is not counted", "HEAD", click, 302, "https://x.example/?a=1&b=%20#f", ""},
 		{"international target", "GET", seal(token.Click, 0, "https://bücher.example/ü"), 302, "https://xn--bcher-kva.example/%C3%BC", event.Click},
 		{"pixel", "GET", seal(token.Open, 0, ""), 200, "", event.Open},
 		{"initial pixel", "GET", seal(token.InitialOpen, 0, ""), 200, "", event.InitialOpen},
@@ -93,7 +93,7 @@ func TestHandler(t *testing.T) {
 		{"made up", "GET", token.PathPrefix + "AAAA", 404, "", ""},
 		{"other path", "GET", "/", 404, "", ""},
 		{"method", "POST", click, 405, "", ""},
-		{"OPTIONS is no person", "OPTIONS", click, 405, "", ""},
+		{"OPTIONS is not counted", "OPTIONS", click, 405, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m.events, h.cfg.State = nil, NewState()
