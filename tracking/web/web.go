@@ -19,7 +19,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -68,13 +67,7 @@ type Config struct {
 type Handler struct {
 	cfg     Config
 	openers openers
-
-	requests    *prometheus.CounterVec
-	durations   *prometheus.HistogramVec // by outcome
-	repeated    prometheus.Counter
-	classes     *prometheus.CounterVec
-	unknownHost prometheus.Counter
-	unreadable  prometheus.Counter
+	metrics
 }
 
 // New returns a Handler.
@@ -95,43 +88,14 @@ func New(c Config) *Handler {
 	h := &Handler{
 		cfg:     c,
 		openers: newOpeners(c.Sites),
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "postern_web_requests_total",
-			Help: "Tracker requests by outcome.",
-		}, []string{"outcome"}),
-		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "postern_web_duration_seconds",
-			Help:    "Time to answer a tracker request, by outcome.",
-			Buckets: c.DurationBuckets,
-		}, []string{"kind"}),
-		repeated: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "postern_web_repeated_total",
-			Help: "Requests that repeat another one within a second, and are not recorded again.",
-		}),
-		classes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "postern_web_classes_total",
-			Help: "Opens and clicks by class of client, and by the rule that decided.",
-		}, []string{"class", "reason"}),
-		unknownHost: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "postern_web_unknown_host_total",
-			Help: "Requests for a host that is not one of several tracking hosts.",
-		}),
-		unreadable: newUnreadable(),
+		metrics: newMetrics(c.DurationBuckets),
 	}
 	if c.Metrics != nil {
-		c.Metrics.MustRegister(h.requests, h.durations, h.repeated, h.classes, h.unknownHost, h.unreadable)
+		c.Metrics.MustRegister(h.collectors()...)
 		c.Metrics.MustRegister(c.State.collectors()...)
 	}
 
 	return h
-}
-
-// newUnreadable returns the counter of malformed fields from proxies.
-func newUnreadable() prometheus.Counter {
-	return prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "postern_web_forwarded_unreadable_total",
-		Help: "Malformed entries of X-Forwarded-For, X-Forwarded-Host and Forwarded from trusted proxies.",
-	})
 }
 
 // probeAnswer returns the start of the answer to a probe; the host that the
@@ -234,56 +198,6 @@ func (h *Handler) show(w http.ResponseWriter, r *http.Request, hit hit) string {
 	}
 }
 
-// maxForm bounds the body of an unsubscribe request, in bytes.
-const maxForm = 4096
-
-// retryAfter is the time after which an unsubscribe request that could not be
-// recorded should be repeated, in seconds.
-const retryAfter = "60"
-
-// unsubscribe answers the one-click POST of RFC 8058, which mail programs and the
-// button of our page send, and returns the outcome. The status is 200 once the
-// event is durable, and 503 if it cannot be written. A GET never unsubscribes,
-// because link scanners send those.
-func (h *Handler) unsubscribe(w http.ResponseWriter, r *http.Request, hit hit) string {
-	if hit.token.Kind != token.ListUnsubscribe {
-		w.Header().Set("Allow", "GET, HEAD")
-		return plain(w, "method", http.StatusMethodNotAllowed)
-	}
-	if !isOneClick(w, r) {
-		return plain(w, "bad_unsubscribe", http.StatusBadRequest)
-	}
-
-	if err := h.recordUnsubscribe(r, hit); err != nil {
-		w.Header().Set("Retry-After", retryAfter)
-		pages.NotYetUnsubscribed.Respond(w)
-
-		return "unsubscribe_failed"
-	}
-
-	pages.Unsubscribed.Respond(w)
-
-	return hit.token.Kind.String()
-}
-
-// isOneClick reports whether the body of a request is that of RFC 8058 section
-// 3.2. Without a Content-Type it is read as a form. Only the body counts: a
-// malformed query, which some programs append to the link, is ignored.
-func isOneClick(w http.ResponseWriter, r *http.Request) bool {
-	if r.Header.Get("Content-Type") == "" {
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
-
-	r.URL.RawQuery = ""
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	err := r.ParseMultipartForm(maxForm)
-	if err != nil && !errors.Is(err, http.ErrNotMultipart) {
-		return false
-	}
-
-	return strings.TrimSpace(r.PostForm.Get("List-Unsubscribe")) == "One-Click"
-}
-
 // redirect redirects a link to its target, or to the page for expired links, and
 // returns the outcome.
 func (h *Handler) redirect(w http.ResponseWriter, r *http.Request, hit hit) string {
@@ -316,23 +230,4 @@ func (h *Handler) redirect(w http.ResponseWriter, r *http.Request, hit hit) stri
 func plain(w http.ResponseWriter, outcome string, status int) string {
 	http.Error(w, http.StatusText(status), status)
 	return outcome
-}
-
-// NewServer returns a server with limits that are fit for the Internet. Errors of
-// connections are logged at debug level, unless log is nil.
-func NewServer(h http.Handler, log *slog.Logger) *http.Server {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-
-	return &http.Server{
-		Handler:                      h,
-		ReadHeaderTimeout:            10 * time.Second,
-		ReadTimeout:                  15 * time.Second,
-		WriteTimeout:                 30 * time.Second,
-		IdleTimeout:                  time.Minute,
-		MaxHeaderBytes:               16 << 10,
-		DisableGeneralOptionsHandler: true, // OPTIONS * gets the same answer as other methods
-		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
 }
