@@ -265,6 +265,7 @@ func TestFolding(t *testing.T) {
 			"X: " + x(500) + " " + x(400) + "\r\n\t" + x(200) + "\r\n"},
 		{"header, white space in front alone", foldHeader, " \t " + x(999) + "\r\n", " \t " + x(993) + "\r\n " + x(6) + "\r\n"},
 		{"header without white space", foldHeader, x(999) + "\r\n", x(996) + "\r\n xxx\r\n"},
+		{"header, a form feed is not white space", foldHeader, x(996) + "\f" + x(9), x(996) + "\r\n \f" + x(9)},
 		{"header with dashes", foldHeader, "--" + x(998), "--" + x(994) + "\r\n xxxx"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
