@@ -138,8 +138,8 @@ func TestElementsThatHoldTexts(t *testing.T) {
 	}
 }
 
-// TestStylesThatMindPictures names what is looked for in a style sheet.
-func TestStylesThatMindPictures(t *testing.T) {
+// TestStylesThatCountSiblings names what is looked for in a style sheet.
+func TestStylesThatCountSiblings(t *testing.T) {
 	for css, want := range map[string]bool{
 		"p:first-child{}":        true,
 		"p:last-child{}":         true,
