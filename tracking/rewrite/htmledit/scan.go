@@ -110,13 +110,7 @@ func (z *Scanner) Next() (t Token, ok bool) {
 			return z.bogusComment(t, t.Start+2), true
 
 		case c == '!':
-			if !bytes.HasPrefix(d[t.Start+2:], []byte("--")) {
-				return z.bogusComment(t, t.Start+2), true
-			}
-
-			end, closed := commentEnd(d, t.Start+4)
-
-			return z.comment(t, end, closed), true
+			return z.declaration(t), true
 
 		case c == '?':
 			return z.bogusComment(t, t.Start+1), true
@@ -125,6 +119,19 @@ func (z *Scanner) Next() (t Token, ok bool) {
 			z.pos = t.Start + 1
 		}
 	}
+}
+
+// declaration returns t, which begins with <!, as a comment. Anything but <!-- is a
+// bogus comment to a Scanner, a doctype too.
+func (z *Scanner) declaration(t Token) Token {
+	text := t.Start + len("<!")
+	if !bytes.HasPrefix(z.data[text:], []byte("--")) {
+		return z.bogusComment(t, text)
+	}
+
+	end, closed := commentEnd(z.data, text+len("--"))
+
+	return z.comment(t, end, closed)
 }
 
 // comment returns t as a comment that ends at an offset. If it is not closed,
