@@ -48,7 +48,7 @@ func (c *clocked) seen() ([]time.Duration, int) {
 // second again once something was written.
 func TestPausesBetweenTries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := NewState().later
+		l := NewState().retries
 		c := &clocked{begin: time.Now(), failures: 7}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -100,7 +100,7 @@ func TestTriesStopAtThreeFailures(t *testing.T) {
 		{"all of two", 2, 2, 2, 0, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			l := NewState().later
+			l := NewState().retries
 			r := &clocked{failures: c.failures}
 			for i := range c.events {
 				l.add(requestKey{byte(i)}, &event.Event{}, r)
@@ -117,7 +117,7 @@ func TestTriesStopAtThreeFailures(t *testing.T) {
 
 // TestFailuresInARow: one that is written begins the count anew.
 func TestFailuresInARow(t *testing.T) {
-	l := NewState().later
+	l := NewState().retries
 	bad, good := &clocked{failures: 10}, &clocked{}
 	for i, r := range []*clocked{bad, bad, good, bad, bad, good} {
 		l.add(requestKey{byte(i)}, &event.Event{}, r)
@@ -131,7 +131,7 @@ func TestFailuresInARow(t *testing.T) {
 // and logged.
 func TestWaitingIsGivenUp(t *testing.T) {
 	s := NewState()
-	l := s.later
+	l := s.retries
 	now := time.Unix(1795500000, 0)
 	l.now = func() time.Time { return now }
 	var log bytes.Buffer
@@ -147,9 +147,9 @@ func TestWaitingIsGivenUp(t *testing.T) {
 	}
 
 	now = now.Add(1)
-	array := l.queue
+	array := l.entries
 	l.expire(logger)
-	if l.length() != 1 || l.queue[0].event.ID != "new" || value(t, s.lost) != 1 {
+	if l.length() != 1 || l.entries[0].event.ID != "new" || value(t, s.lost) != 1 {
 		t.Errorf("after ten minutes: %d wait, %v lost, want 1 and 1", l.length(), value(t, s.lost))
 	}
 	if array[1] != nil {
@@ -181,7 +181,7 @@ func TestFlushIsBounded(t *testing.T) {
 		s := NewState()
 		r := &stalled{}
 		for i := range 3 {
-			s.later.add(requestKey{byte(i)}, &event.Event{}, r)
+			s.retries.add(requestKey{byte(i)}, &event.Event{}, r)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -193,10 +193,10 @@ func TestFlushIsBounded(t *testing.T) {
 		if took := time.Since(start); took != 5*time.Second {
 			t.Errorf("the end took %v, want 5s", took)
 		}
-		if r.calls != 1 || value(t, s.lost) != 3 || s.later.length() != 0 {
-			t.Errorf("%d calls, %v lost, %d waiting, want 1, 3, 0", r.calls, value(t, s.lost), s.later.length())
+		if r.calls != 1 || value(t, s.lost) != 3 || s.retries.length() != 0 {
+			t.Errorf("%d calls, %v lost, %d waiting, want 1, 3, 0", r.calls, value(t, s.lost), s.retries.length())
 		}
-		if s.later.add(requestKey{9}, &event.Event{}, r) {
+		if s.retries.add(requestKey{9}, &event.Event{}, r) {
 			t.Error("an event that comes after the end is kept")
 		}
 	})
@@ -217,7 +217,7 @@ func TestTimesOfWriting(t *testing.T) {
 		{"requests remembered of a second", maxRemembered, 131072},
 		{"the same within", sameWithin, time.Second},
 		{"a clock set back", clockSetBack, time.Minute},
-		{"one line each", sayEvery, time.Minute},
+		{"one line each", logEvery, time.Minute},
 		{"bytes of a host in the log", maxHostLogged, 255},
 	} {
 		if c.got != c.want {
@@ -226,9 +226,9 @@ func TestTimesOfWriting(t *testing.T) {
 	}
 }
 
-// TestSeldom logs once a minute, whatever way the clock goes.
-func TestSeldom(t *testing.T) {
-	var s seldom
+// TestLogLimiter: one line a minute, whatever way the clock goes.
+func TestLogLimiter(t *testing.T) {
+	var s logLimiter
 	now := time.Unix(1795500000, 0)
 	for _, c := range []struct {
 		after time.Duration // since the last that was logged
@@ -247,11 +247,11 @@ func TestSeldom(t *testing.T) {
 
 // TestQueueHoldsNothingThatIsOut: what is taken out is left to the collector.
 func TestQueueHoldsNothingThatIsOut(t *testing.T) {
-	l := NewState().later
+	l := NewState().retries
 	l.add(requestKey{1}, &event.Event{ID: "a"}, nil)
 	l.add(requestKey{2}, &event.Event{ID: "b"}, nil)
-	array := l.queue
-	if w := l.first(); w.event.ID != "a" || array[0] != nil || l.length() != 1 || l.queue[0].event.ID != "b" {
+	array := l.entries
+	if w := l.first(); w.event.ID != "a" || array[0] != nil || l.length() != 1 || l.entries[0].event.ID != "b" {
 		t.Errorf("took %q, %d are left, the queue holds %v", w.event.ID, l.length(), array)
 	}
 }
