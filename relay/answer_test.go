@@ -109,7 +109,9 @@ func TestCleanReply(t *testing.T) {
 // TestCopiesAreCounted by what became of them, each under its own name.
 func TestCopiesAreCounted(t *testing.T) {
 	metrics := prometheus.NewPedanticRegistry()
-	b := newBench(t, func(c *Config) { c.Metrics, c.MsysAPI, c.Tracking.URL = metrics, true, "https://t.example" })
+	b := newBench(t, func(c *Config) {
+		c.Metrics, c.Headers.MsysAPI, c.Tracking.Default.URL = metrics, true, "https://t.example"
+	})
 	b.up.answers["no"], b.up.answers["later"] = replied(550, "no"), replied(450, "later")
 	plain := "From: a@other.example\r\n\r\nx\r\n"
 
@@ -164,19 +166,19 @@ func TestCopiesAreCounted(t *testing.T) {
 // TestDefaults of a configuration that leaves things out.
 func TestDefaults(t *testing.T) {
 	r := New(Config{})
-	if got := r.c.AnswerWithin.String(); got != "4m0s" {
+	if got := r.cfg.Sending.AnswerWithin.String(); got != "4m0s" {
 		t.Errorf("AnswerWithin %s, want 4 minutes", got)
 	}
-	if r.c.CopiesAtOnce != 8 {
-		t.Errorf("CopiesAtOnce %d, want 8", r.c.CopiesAtOnce)
+	if r.cfg.Sending.CopiesAtOnce != 8 {
+		t.Errorf("CopiesAtOnce %d, want 8", r.cfg.Sending.CopiesAtOnce)
 	}
-	if r.c.Now == nil || r.c.Now().IsZero() {
+	if r.cfg.Now == nil || r.cfg.Now().IsZero() {
 		t.Error("there is no clock")
 	}
 
-	r = New(Config{AnswerWithin: 1, CopiesAtOnce: 2})
-	if r.c.AnswerWithin != 1 || r.c.CopiesAtOnce != 2 {
-		t.Errorf("got %v and %d, want what is configured", r.c.AnswerWithin, r.c.CopiesAtOnce)
+	r = New(Config{Sending: Sending{AnswerWithin: 1, CopiesAtOnce: 2}})
+	if r.cfg.Sending.AnswerWithin != 1 || r.cfg.Sending.CopiesAtOnce != 2 {
+		t.Errorf("got %v and %d, want what is configured", r.cfg.Sending.AnswerWithin, r.cfg.Sending.CopiesAtOnce)
 	}
 }
 

@@ -87,7 +87,7 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*outgoing, error) {
 	}
 	r.noteUnknown(s, &m.policy)
 	m.report, m.policy.subaccount = r.reporting(s.User, &m.policy)
-	m.policy.complete(r.c.Hostname, now)
+	m.policy.complete(r.cfg.Hostname, now)
 	if m.params.EnvelopeID == "" && isPrintable(m.policy.envid) {
 		m.params.EnvelopeID = m.policy.envid
 	}
@@ -106,14 +106,14 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*outgoing, error) {
 	m.eightBit = has8bit(s.Message)
 	m.params.NeedsUTF8 = m.params.UTF8 && has8bit(header)
 
-	r.makePlan(m, r.c.Convert8Bit)
+	r.makePlan(m, r.cfg.Sending.Convert8Bit)
 	if m.plan.Changed() && r.dropBroken(m) {
-		r.makePlan(m, r.c.Convert8Bit)
+		r.makePlan(m, r.cfg.Sending.Convert8Bit)
 	}
 
 	for _, reason := range m.plan.Skipped {
 		r.skipped.WithLabelValues(string(reason)).Inc()
-		r.c.Log.Debug("rewrite: left alone", "session", s.Session, "reason", string(reason))
+		r.cfg.Log.Debug("rewrite: left alone", "session", s.Session, "reason", string(reason))
 	}
 	return m, nil
 }
@@ -127,8 +127,8 @@ func (r *Relay) makePlan(m *outgoing, sevenBit bool) {
 		Click:         m.tracking.Click,
 		Tracker:       m.tracking.URL,
 		MaxURL:        m.maxURL,
-		MaxLinkLength: r.c.MaxLinkLength,
-		TextLinks:     r.c.TextLinks,
+		MaxLinkLength: r.cfg.Tracking.MaxLinkLength,
+		TextLinks:     r.cfg.Tracking.TextLinks,
 		SevenBit:      sevenBit,
 	})
 	if sevenBit {
@@ -140,7 +140,7 @@ func (r *Relay) makePlan(m *outgoing, sevenBit bool) {
 // domain that we sign for and that is the user's to sign for; signatures of
 // other domains are kept.
 func (r *Relay) dropBroken(m *outgoing) (dropped bool) {
-	if r.c.Signer == nil {
+	if r.cfg.Signing.Signer == nil {
 		return false
 	}
 
@@ -221,7 +221,7 @@ func (r *Relay) addCopies(m *outgoing, now time.Time) error {
 		}
 		seen[key] = true
 
-		c := &copyOf{id: r.c.Keys.NewID(now), recipient: rcpt, as: as}
+		c := &copyOf{id: r.cfg.Keys.NewID(now), recipient: rcpt, as: as}
 		if as == nil {
 			c.as = c
 		}
@@ -248,7 +248,7 @@ func (r *Relay) addCopies(m *outgoing, now time.Time) error {
 		}
 	}
 
-	if r.c.MaxRecipients > 0 && len(m.copies) > r.c.MaxRecipients {
+	if r.cfg.Routes.MaxRecipients > 0 && len(m.copies) > r.cfg.Routes.MaxRecipients {
 		return reply.Refuse(550, reply.EnhancedCode{5, 5, 3}, "Too many recipients with those of X-MSYS-API")
 	}
 	return nil
@@ -300,7 +300,7 @@ func (r *Relay) sendEach(ctx context.Context, m *outgoing, copies []*copyOf) {
 
 	next := make(chan *copyOf)
 	var wg sync.WaitGroup
-	for range copiesInFlight(r.c.CopiesAtOnce, len(copies), m.plan.Size()) {
+	for range copiesInFlight(r.cfg.Sending.CopiesAtOnce, len(copies), m.plan.Size()) {
 		wg.Go(func() {
 			for c := range next {
 				r.send(ctx, m, c)
@@ -382,23 +382,23 @@ func (r *Relay) send(ctx context.Context, m *outgoing, c *copyOf) {
 
 	via := m.s.Via
 	if via == nil {
-		via = r.c.Upstream
+		via = r.cfg.Upstream
 	}
 
-	c.size, c.at = len(signature)+len(buf.b), r.c.Now()
+	c.size, c.at = len(signature)+len(buf.b), r.cfg.Now()
 	c.out = via.Send(ctx, t)
-	c.took += r.c.Now().Sub(c.at)
+	c.took += r.cfg.Now().Sub(c.at)
 }
 
 // head returns a copy's first fields, before those that all copies have.
 func (m *outgoing) head(r *Relay, c *copyOf) []byte {
 	b := append(make([]byte, 0, len(m.received)+512), m.received...)
 
-	if r.c.PowerMTA {
-		b = append(b, r.c.Headers.MessageID+": "+c.id.String()+"\r\n"...)
+	if r.cfg.Headers.PowerMTA {
+		b = append(b, r.cfg.Headers.Names.MessageID+": "+c.id.String()+"\r\n"...)
 	}
-	if r.c.ListUnsubscribe && !m.policy.hasUnsub {
-		b = append(b, "List-Unsubscribe: "+r.stamper(m, c).unsubscribe(r.c.UnsubscribeBy)+"\r\n"...)
+	if r.cfg.Tracking.ListUnsubscribe && !m.policy.hasUnsub {
+		b = append(b, "List-Unsubscribe: "+r.stamper(m, c).unsubscribe(r.cfg.Tracking.UnsubscribeBy)+"\r\n"...)
 		b = append(b, "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"...)
 	}
 
@@ -421,7 +421,7 @@ func (r *Relay) render(m *outgoing, c *copyOf, buf *copyBuffer) (signature []byt
 
 	header, body, _ := message.Split(buf.b)
 	shared := m.signing.prepare(header[len(head):])
-	signature, err = shared.Sign(m.keys, head, body, dkim.Times{Signed: m.at, Expire: r.c.SignatureLife})
+	signature, err = shared.Sign(m.keys, head, body, dkim.Times{Signed: m.at, Expire: r.cfg.Signing.Life})
 	if err != nil {
 		return nil, reply.Defer(451, reply.EnhancedCode{4, 7, 0}, "Message could not be signed, try again later", err)
 	}
@@ -458,7 +458,7 @@ type stamper struct {
 
 func (r *Relay) stamper(m *outgoing, c *copyOf) *stamper {
 	return &stamper{
-		keys: r.c.Keys,
+		keys: r.cfg.Keys,
 		base: m.tracking.URL,
 		t: token.Token{
 			Host:       token.HostOf(m.tracking.URL),

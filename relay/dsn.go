@@ -131,17 +131,17 @@ func (r *Relay) dsn(d *dsnReport) *queue.Transaction {
 		d.failed[i].reply = cutReply(d.failed[i].reply)
 	}
 
-	now := r.c.Now()
+	now := r.cfg.Now()
 	w := dsnWriter{
 		dsnReport: d,
-		id:        r.c.Keys.NewID(now).String(),
-		hostname:  r.c.Hostname,
+		id:        r.cfg.Keys.NewID(now).String(),
+		hostname:  r.cfg.Hostname,
 		now:       now,
-		eightBit:  r.c.Upstream.TakesEightBit(),
+		eightBit:  r.cfg.Upstream.TakesEightBit(),
 	}
 	body, err := w.report()
 	if err != nil {
-		r.c.Log.Warn("DSN is written without the message", "to", d.to.String(), "err", err)
+		r.cfg.Log.Warn("DSN is written without the message", "to", d.to.String(), "err", err)
 		body = w.plain()
 	}
 

@@ -89,7 +89,7 @@ func TestDSNKeepsSecrets(t *testing.T) {
 	for _, ret := range []string{"", "HDRS", "FULL"} {
 		for _, way := range []string{"mixed answer", "retried", "stored by another version"} {
 			t.Run(way+" "+ret, func(t *testing.T) {
-				b := newBench(t, func(c *Config) { c.MsysAPI, c.QueueAlways = true, way != "mixed answer" })
+				b := newBench(t, func(c *Config) { c.Headers.MsysAPI, c.Sending.QueueAlways = true, way != "mixed answer" })
 				b.up.answers["b"] = replied(550, "no")
 				s := submission(msg, "a", "b")
 				s.Envelope.Params.Return = ret
@@ -142,7 +142,7 @@ func TestNoDSN(t *testing.T) {
 	} {
 		for _, way := range []string{"mixed answer", "refused later", "expired"} {
 			t.Run(c.name+", "+way, func(t *testing.T) {
-				b := newBench(t, func(conf *Config) { conf.QueueAlways = way != "mixed answer" })
+				b := newBench(t, func(conf *Config) { conf.Sending.QueueAlways = way != "mixed answer" })
 				b.up.answers["b"] = replied(550, "no")
 				s := submission("From: a@example.com\r\n\r\nx\r\n", "a", "b")
 				s.Envelope.From = c.from
@@ -190,7 +190,7 @@ func TestDSNAlwaysArrives(t *testing.T) {
 		{name: "line end in ENVID", reply: "550 no", params: envelope.MailParams{EnvelopeID: "a\r\nBcc: x@y"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.QueueAlways = true })
+			b := newBench(t, func(conf *Config) { conf.Sending.QueueAlways = true })
 			s := submission(htmlMessage, "a")
 			c.rcpt.Address = s.Envelope.Recipients[0].Address
 			s.Envelope.Recipients[0], s.Envelope.Params = c.rcpt, c.params
@@ -240,7 +240,7 @@ func TestDSNForSevenBitUpstream(t *testing.T) {
 			t.Run(fmt.Sprint(ret, ", upstream takes it: ", takes), func(t *testing.T) {
 				b := newBench(t, nil)
 				if !takes {
-					b.relay.c.Upstream = &sevenBitUpstream{b.up}
+					b.relay.cfg.Upstream = &sevenBitUpstream{b.up}
 				}
 				tr := b.relay.dsn(&dsnReport{
 					to:       envelope.Address{Local: "a", Domain: "example.com"},
@@ -278,7 +278,7 @@ func TestWaitingDSNForSevenBitUpstream(t *testing.T) {
 		Info:     raw,
 		Copies:   []queue.Copy{{Recipient: submission("", "a").Envelope.Recipients[0], Own: [][]byte{[]byte("Subject: gr\u00fcn\r\n\r\n")}}},
 	}
-	b.relay.c.Upstream = &sevenBitUpstream{b.up}
+	b.relay.cfg.Upstream = &sevenBitUpstream{b.up}
 
 	v := b.relay.Deliver(context.Background(), tr, 0, 0)
 	if !v.Done || string(b.up.got[0].Message[0]) != "Subject: gr??n\r\n\r\n" {
@@ -339,7 +339,7 @@ func TestManyAnswersOneTransaction(t *testing.T) {
 // TestQueuedInParts: what is put together in memory for the retry spool is
 // bounded, however many recipients there are.
 func TestQueuedInParts(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.QueueAlways = true })
+	b := newBench(t, func(c *Config) { c.Sending.QueueAlways = true })
 	var body strings.Builder
 	for i := range 300 {
 		fmt.Fprintf(&body, "<a href=\"https://example.com/%d/%s\">x</a>\r\n", i, strings.Repeat("y", 1500))
@@ -380,7 +380,7 @@ func TestEventsAreBounded(t *testing.T) {
 		",\r\n \"tags\":[\"" + tag + "\",\"" + tag + "\"]}\r\n\r\n" + strings.Repeat("x", 8_000) + "\r\n"
 
 	for _, recipients := range []int{250, 600} {
-		b := newBench(t, func(c *Config) { c.MsysAPI, c.Signer = true, nil })
+		b := newBench(t, func(c *Config) { c.Headers.MsysAPI, c.Signing.Signer = true, nil })
 		b.up.forget = true
 		s := submission(msg)
 		for i := range recipients {
@@ -426,7 +426,7 @@ func TestLongMetadata(t *testing.T) {
 		{"long ip_pool", `{"options":{"ip_pool":"` + strings.Repeat("p", 256) + `"}}`, 550},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.MsysAPI = true })
+			b := newBench(t, func(conf *Config) { conf.Headers.MsysAPI = true })
 			answer := b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: "+c.api+"\r\n"), "a"))
 			if answer.Code != c.code || c.code == 550 && answer.Enhanced != (reply.EnhancedCode{5, 6, 0}) {
 				t.Errorf("got %v, want %d", answer, c.code)
@@ -443,7 +443,7 @@ func TestLongMetadata(t *testing.T) {
 
 // TestMetadataIsUTF8: an event is text, whatever a message says.
 func TestMetadataIsUTF8(t *testing.T) {
-	b := newBench(t, func(conf *Config) { conf.MsysAPI = true })
+	b := newBench(t, func(conf *Config) { conf.Headers.MsysAPI = true })
 	b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: {\"metadata\":{\"k\" : \"\xff\"}}\r\n"), "a"))
 	if got := string(b.rec.events[0].RcptMeta); got != "{\"k\":\"\uFFFD\"}" {
 		t.Errorf("metadata %q", got)

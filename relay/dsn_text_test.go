@@ -200,7 +200,7 @@ func TestDSNStatus(t *testing.T) {
 		{"expired", queue.Verdict{Reply: "450 4.2.2 full", Upstream: "mx.example:25"}, "4.4.7", "4.4.7 not delivered in 2h0m0s, last answer: 450 4.2.2 full"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.QueueAlways = true })
+			b := newBench(t, func(conf *Config) { conf.Sending.QueueAlways = true })
 			b.submit(submission(htmlMessage, "a"))
 			tr := b.queue.got[0]
 			tr.Created = tr.Created.Add(-2 * time.Hour)

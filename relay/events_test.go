@@ -53,12 +53,12 @@ const eventMessage = "From: News <news@example.com>\r\nSubject: =?utf-8?q?Fr=C3=
 // newEventBench has a clock that stands still, and one VirtualMTA.
 func newEventBench(t *testing.T, now *time.Time) *bench {
 	return newBench(t, func(c *Config) {
-		c.MsysAPI, c.Signer = true, nil
-		c.Received = "off"
-		c.VirtualMTAs = []VirtualMTA{{Name: "v1", Pool: "p", SourceHost: "198.51.100.7", Subaccount: 9}}
-		c.Pools = []Pool{{Name: "p"}}
+		c.Headers.MsysAPI, c.Signing.Signer = true, nil
+		c.Headers.Received = "off"
+		c.Routes.VirtualMTAs = []VirtualMTA{{Name: "v1", Pool: "p", SourceHost: "198.51.100.7", Subaccount: 9}}
+		c.Routes.Pools = []Pool{{Name: "p"}}
 		c.Now = func() time.Time { return *now }
-		c.Tracking.Open = false
+		c.Tracking.Default.Open = false
 	})
 }
 
@@ -132,7 +132,7 @@ func TestEventsOfARetry(t *testing.T) {
 		{"our login refused", replied(530, "login"), false, "delay"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.QueueAlways = true })
+			b := newBench(t, func(conf *Config) { conf.Sending.QueueAlways = true })
 			b.submit(submission(htmlMessage, "a"))
 			b.rec.events = nil
 			b.up.answers["a"] = c.out
@@ -158,7 +158,7 @@ func TestEventsOfARetry(t *testing.T) {
 func TestRetryEvents(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	b := newEventBench(t, &now)
-	b.relay.c.QueueAlways = true
+	b.relay.cfg.Sending.QueueAlways = true
 	b.submit(submission(eventMessage, "a"))
 	tr := b.queue.got[0]
 	b.rec.events = nil
@@ -198,7 +198,7 @@ func TestRetryEvents(t *testing.T) {
 // TestFailureEventIDs: an attempt that comes again after a crash has the same
 // event, the next one another, and there is one end.
 func TestFailureEventIDs(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.QueueAlways = true })
+	b := newBench(t, func(c *Config) { c.Sending.QueueAlways = true })
 	b.submit(submission(htmlMessage, "a", "b"))
 	tr := b.queue.got[0]
 	b.rec.events = nil
@@ -289,10 +289,10 @@ func TestRefusedMessageLooksSoFar(t *testing.T) {
 
 // TestBinding: how an event names where the mail leaves from.
 func TestBinding(t *testing.T) {
-	r := &Relay{c: Config{
+	r := &Relay{cfg: Config{Routes: Routes{
 		VirtualMTAs: []VirtualMTA{{Name: "v1", Pool: "p1", SourceHost: "192.0.2.1"}, {Name: "v2"}},
 		Pools:       []Pool{{Name: "p1"}},
-	}}
+	}}}
 	for name, want := range map[string][3]string{
 		"v1": {"v1", "p1", "192.0.2.1"}, "v2": {"v2", "", ""}, "p1": {"", "p1", ""}, "other": {"other", "", ""}, "": {"", "", ""},
 	} {

@@ -35,7 +35,7 @@ func TestVirtualMTAs(t *testing.T) {
 		{"unknown, long", strings.Repeat("v", 255), vmtas, nil, `550 5.6.0 Unknown VirtualMTA "` + strings.Repeat("v", 100) + `"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.VirtualMTAs, conf.Pools = c.vmtas, c.pools })
+			b := newBench(t, func(conf *Config) { conf.Routes.VirtualMTAs, conf.Routes.Pools = c.vmtas, c.pools })
 			if got := b.submit(submission(withFields("X-Virtual-MTA: "+c.vmta+"\r\n"), "a")); got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
@@ -56,11 +56,11 @@ func TestHeaderPolicy(t *testing.T) {
 		{name: "second VirtualMTA goes", in: "X-V: a\r\nX-V: b\r\nA: b\r\n", want: "X-V: a\r\nA: b\r\n"},
 		{name: "X-Envid stays for PowerMTA", in: "X-Envid: e\r\nA: b\r\n", want: "X-Envid: e\r\nA: b\r\n"},
 		{name: "line that is no field", in: "A b\r\nC: d\r\n", want: "A b\r\nC: d\r\n"},
-		{name: "line that is no field, names left out", in: "A b\r\nC: d\r\n", want: "A b\r\nC: d\r\n", change: func(c *Config) { c.Headers = HeaderNames{} }},
+		{name: "line that is no field, names left out", in: "A b\r\nC: d\r\n", want: "A b\r\nC: d\r\n", change: func(c *Config) { c.Headers.Names = HeaderNames{} }},
 		{name: "last line without an end", in: "A: b", user: User{Job: "j"}, want: "A: b\r\nX-J: j\r\n"},
 		{name: "nothing", in: "", user: User{Job: "j"}, want: "X-J: j\r\n"},
 		{name: "job that needs making safe", in: "", user: User{Job: "a b"}, want: "X-J: a_b\r\n"},
-		{name: "the user's job for another upstream", in: "A: b\r\n", user: User{Job: "j", VirtualMTA: "v"}, want: "A: b\r\n", change: func(c *Config) { c.PowerMTA = false }},
+		{name: "the user's job for another upstream", in: "A: b\r\n", user: User{Job: "j", VirtualMTA: "v"}, want: "A: b\r\n", change: func(c *Config) { c.Headers.PowerMTA = false }},
 		{name: "empty job is the message's own", in: "X-J:\r\nA: b\r\n", user: User{Job: "j"}, want: "A: b\r\n"},
 		{name: "campaign before the user's job", in: "X-MSYS-API: {\"campaign_id\":\"c\"}\r\n", user: User{Job: "j"}, api: true, want: "X-J: c\r\n"},
 		{name: "no campaign", in: "X-MSYS-API: {}\r\n", user: User{Job: "j", VirtualMTA: "v"}, api: true, want: "X-J: j\r\nX-V: v\r\n"},
@@ -74,22 +74,22 @@ func TestHeaderPolicy(t *testing.T) {
 		{name: "subaccount 1", in: "X-S: 1\r\n", want: "X-S: 1\r\n"},
 		{name: "subaccount without a digit", in: "X-S: x\r\n", want: ""},
 		{name: "two subaccounts", in: "X-S: 7\r\nX-S: 8\r\n", want: "X-S: 7\r\n"},
-		{name: "subaccount for another upstream", in: "X-S: 7\r\nA: b\r\n", want: "A: b\r\n", change: func(c *Config) { c.PowerMTA = false }},
+		{name: "subaccount for another upstream", in: "X-S: 7\r\nA: b\r\n", want: "A: b\r\n", change: func(c *Config) { c.Headers.PowerMTA = false }},
 		{name: "the user's subaccount", in: "A: b\r\n", user: User{Subaccount: 9}, want: "A: b\r\nX-S: 9\r\n"},
-		{name: "no name for subaccounts", in: "A: b\r\n", user: User{Subaccount: 9}, want: "A: b\r\n", change: func(c *Config) { c.Headers.Subaccount = "" }},
+		{name: "no name for subaccounts", in: "A: b\r\n", user: User{Subaccount: 9}, want: "A: b\r\n", change: func(c *Config) { c.Headers.Names.Subaccount = "" }},
 		{name: "message id of the client", in: "x-id: y\r\nA: b\r\n", want: "A: b\r\n"},
-		{name: "PowerMTA's fields for another upstream", in: "X-Sp-Any: x\r\nx-sp-any: y\r\nX-V: v\r\nX-Envid: e\r\nX-SpAny: z\r\nX-Sp: q\r\nX-Sp-: r\r\n", want: "X-SpAny: z\r\nX-Sp: q\r\nX-Sp-: r\r\n", change: func(c *Config) { c.PowerMTA = false }},
+		{name: "PowerMTA's fields for another upstream", in: "X-Sp-Any: x\r\nx-sp-any: y\r\nX-V: v\r\nX-Envid: e\r\nX-SpAny: z\r\nX-Sp: q\r\nX-Sp-: r\r\n", want: "X-SpAny: z\r\nX-Sp: q\r\nX-Sp-: r\r\n", change: func(c *Config) { c.Headers.PowerMTA = false }},
 		{name: "PowerMTA's fields for PowerMTA", in: "X-Sp-Any: x\r\nX-V: v\r\n", want: "X-Sp-Any: x\r\nX-V: v\r\n"},
 		{name: "job in other spelling keeps its bytes", in: "x-J:a\r\n", want: "x-J:a\r\n"},
 		{name: "job behind two spaces", in: "X-J:  a\r\n", want: "X-J: a\r\n"},
 		{name: "job with white space behind", in: "X-J: a \r\n", want: "X-J: a\r\n"},
 		{name: "job with white space before the colon", in: "X-J : a\r\n", want: "X-J: a\r\n"},
 		{name: "job without a line end", in: "X-J: a", want: "X-J: a"},
-		{name: "job for another upstream", in: "X-J: a\r\n", want: "", change: func(c *Config) { c.PowerMTA = false }},
+		{name: "job for another upstream", in: "X-J: a\r\n", want: "", change: func(c *Config) { c.Headers.PowerMTA = false }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, func(conf *Config) {
-				conf.Headers, conf.MsysAPI = names, c.api
+				conf.Headers.Names, conf.Headers.MsysAPI = names, c.api
 				if c.change != nil {
 					c.change(conf)
 				}
@@ -214,7 +214,7 @@ func TestRewriteRules(t *testing.T) {
 		{"b.example", "x@y.example", "b@b.example", "b@b.example"},
 	} {
 		b := newBench(t, func(conf *Config) {
-			conf.Rewrite = []RewriteRule{{From: c.from, To: c.to}, {From: "*@never.example", To: "*@x.example"}}
+			conf.Routes.Rewrite = []RewriteRule{{From: c.from, To: c.to}, {From: "*@never.example", To: "*@x.example"}}
 		})
 		in, err := envelope.Parse(c.in)
 		if err != nil {

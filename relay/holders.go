@@ -56,7 +56,7 @@ func (h *HeldDomains) Held(domain string) bool {
 // that domain, a parent or a child of it; else no other user may be held to it.
 func (r *Relay) mayUse(u User, domain string) bool {
 	if len(u.FromDomains) == 0 {
-		return r.c.Holders == nil || !r.c.Holders.Held(domain)
+		return r.cfg.Holders == nil || !r.cfg.Holders.Held(domain)
 	}
 	return slices.ContainsFunc(u.FromDomains, func(pattern string) bool { return akin(pattern, domain) })
 }

@@ -124,7 +124,7 @@ func refusedMessage(s *Submission) event.Local {
 // recordRejections writes a policy_rejection event for each recipient of a
 // message that is refused here, and returns the events' message ids.
 func (r *Relay) recordRejections(ctx context.Context, s *Submission, local event.Local, answer reply.Reply) []string {
-	now := r.c.Now()
+	now := r.cfg.Now()
 	events := make([]*event.Event, 0, len(s.Envelope.Recipients))
 	ids := make([]string, 0, len(s.Envelope.Recipients))
 
@@ -132,8 +132,8 @@ func (r *Relay) recordRejections(ctx context.Context, s *Submission, local event
 		address := rcpt.Address.String()
 		e := &event.Event{
 			Type:         event.PolicyRejection,
-			ID:           r.c.IDs.Next(),
-			MessageID:    r.c.Keys.NewID(now).String(),
+			ID:           r.cfg.IDs.Next(),
+			MessageID:    r.cfg.Keys.NewID(now).String(),
 			Timestamp:    event.Timestamp{Time: now},
 			RecvMethod:   "esmtp",
 			RcptTo:       address,
@@ -150,9 +150,9 @@ func (r *Relay) recordRejections(ctx context.Context, s *Submission, local event
 		return nil
 	}
 
-	if err := r.c.Events.Record(context.WithoutCancel(ctx), events...); err != nil {
+	if err := r.cfg.Events.Record(context.WithoutCancel(ctx), events...); err != nil {
 		r.unsaved.Add(float64(len(events)))
-		r.c.Log.Error("rejection events lost", "session", s.Session, "events", len(events), "err", err)
+		r.cfg.Log.Error("rejection events lost", "session", s.Session, "events", len(events), "err", err)
 	}
 	return ids
 }
@@ -172,7 +172,7 @@ func decodeText(s string, n int) string {
 // configuration wants it.
 func (r *Relay) receivedField(s *Submission, now time.Time) []byte {
 	var from string
-	switch r.c.Received {
+	switch r.cfg.Headers.Received {
 	case "off":
 		return nil
 	case "anonymous":
@@ -191,7 +191,7 @@ func (r *Relay) receivedField(s *Submission, now time.Time) []byte {
 	}
 
 	return fmt.Appendf(nil, "Received: %sby %s with %s%s id %s;\r\n\t%s\r\n",
-		from, r.c.Hostname, s.Protocol, secure, s.Session, now.Format(time.RFC1123Z))
+		from, r.cfg.Hostname, s.Protocol, secure, s.Session, now.Format(time.RFC1123Z))
 }
 
 const maxHelo = 255

@@ -13,7 +13,7 @@ import (
 // chooseKeys finds the keys that sign a message. A message that none is found
 // for is refused, or goes unsigned.
 func (r *Relay) chooseKeys(m *outgoing) error {
-	if r.c.Signer == nil {
+	if r.cfg.Signing.Signer == nil {
 		return nil
 	}
 
@@ -26,7 +26,7 @@ func (r *Relay) chooseKeys(m *outgoing) error {
 		return nil
 	}
 
-	if r.c.RequireSignature {
+	if r.cfg.Signing.Require {
 		return reply.Refuse(550, reply.EnhancedCode{5, 7, 20}, "No DKIM key for "+domainText(m)+" (From): "+why)
 	}
 	r.unsigned.Inc()
@@ -49,7 +49,7 @@ func (r *Relay) keysFor(m *outgoing) (keys []dkim.Key, why string, err error) {
 	user := m.s.User
 
 	if api := m.policy.api; api != nil && api.Options.DKIMKey != "" {
-		k, ok := r.c.Signer.Named(api.Options.DKIMKey, m.at)
+		k, ok := r.cfg.Signing.Signer.Named(api.Options.DKIMKey, m.at)
 		switch {
 		case !ok || !r.mayUse(user, k.Domain) || r.sentAsHeld(m):
 			return nil, "", msysRefusal("no such dkim_key for you")
@@ -62,11 +62,11 @@ func (r *Relay) keysFor(m *outgoing) (keys []dkim.Key, why string, err error) {
 	}
 
 	if user.DKIMKey != "" {
-		if k, ok := r.c.Signer.Named(user.DKIMKey, m.at); ok {
+		if k, ok := r.cfg.Signing.Signer.Named(user.DKIMKey, m.at); ok {
 			return []dkim.Key{k}, "", nil
 		}
-		if r.notes.due("dkim_key of "+user.Name, r.c.Now()) {
-			r.c.Log.Error("the user's dkim_key is not there; the From domain's signs",
+		if r.notes.due("dkim_key of "+user.Name, r.cfg.Now()) {
+			r.cfg.Log.Error("the user's dkim_key is not there; the From domain's signs",
 				"user", user.Name, "dkim_key", user.DKIMKey)
 		}
 	}
@@ -76,7 +76,7 @@ func (r *Relay) keysFor(m *outgoing) (keys []dkim.Key, why string, err error) {
 		return nil, "From is not understood", nil
 	}
 
-	keys = r.c.Signer.KeysFor(envelope.ASCIIDomain(author.Domain), m.at)
+	keys = r.cfg.Signing.Signer.KeysFor(envelope.ASCIIDomain(author.Domain), m.at)
 	switch {
 	case len(keys) == 0:
 		return nil, "there is none", nil
@@ -101,17 +101,17 @@ func (r *Relay) sentAsHeld(m *outgoing) bool {
 // signsFor reports whether there is a key of a domain, and the user may have
 // its signature.
 func (r *Relay) signsFor(u User, domain string) bool {
-	return r.c.Signer.Has(domain) && r.mayUse(u, domain)
+	return r.cfg.Signing.Signer.Has(domain) && r.mayUse(u, domain)
 }
 
 // noteUnsigned logs a message that goes without a signature, at most once a
 // minute for each domain.
 func (r *Relay) noteUnsigned(m *outgoing, why string) {
 	domain := envelope.ASCIIDomain(m.policy.origin.author().Domain)
-	if !r.notes.due("unsigned "+domain, r.c.Now()) {
+	if !r.notes.due("unsigned "+domain, r.cfg.Now()) {
 		return
 	}
-	r.c.Log.Warn("message relayed without a DKIM signature", "session", m.s.Session, "user", m.s.User.Name,
+	r.cfg.Log.Warn("message relayed without a DKIM signature", "session", m.s.Session, "user", m.s.User.Name,
 		"domain", domain, "reason", why)
 }
 

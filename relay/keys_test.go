@@ -44,7 +44,7 @@ func TestAkin(t *testing.T) {
 		!r.mayUse(User{FromDomains: []string{"b.example", "a.example"}}, "a.example") {
 		t.Error("mayUse without holders")
 	}
-	r.c.Holders = held
+	r.cfg.Holders = held
 	if r.mayUse(User{}, "a.example") || !r.mayUse(User{}, "b.example") {
 		t.Error("mayUse with holders")
 	}
@@ -95,9 +95,9 @@ func TestUnsignedSaysWhy(t *testing.T) {
 		}
 		for _, require := range []bool{false, true} {
 			b, lines := newLoggingBench(t, func(conf *Config) {
-				conf.RequireSignature, conf.MsysAPI = require, true
+				conf.Signing.Require, conf.Headers.MsysAPI = require, true
 				conf.Holders = NewHeldDomains([]string{"held.example"})
-				conf.Signer = dkim.NewSigner([]dkim.Key{
+				conf.Signing.Signer = dkim.NewSigner([]dkim.Key{
 					{Domain: "example.com", Selector: "s", Private: testKey()},
 					{Domain: "held.example", Selector: "h", Private: testKey()},
 				})
@@ -117,7 +117,7 @@ func TestUnsignedSaysWhy(t *testing.T) {
 		}
 	}
 
-	b, lines := newLoggingBench(t, func(c *Config) { c.Signer, c.RequireSignature = nil, true })
+	b, lines := newLoggingBench(t, func(c *Config) { c.Signing.Signer, c.Signing.Require = nil, true })
 	got := b.submit(submission(htmlMessage, "a"))
 	if unsigned := lines.of(t, "message relayed without a DKIM signature"); got != "250 2.1.1 taken" || len(unsigned) != 0 {
 		t.Errorf("without a signer: got %q, %d lines", got, len(unsigned))
@@ -183,7 +183,9 @@ func TestBrokenSignaturesAreReplanned(t *testing.T) {
 		{"no signer", nil, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.Signer, conf.PowerMTA, conf.Received = c.signer, false, "off" })
+			b := newBench(t, func(conf *Config) {
+				conf.Signing.Signer, conf.Headers.PowerMTA, conf.Headers.Received = c.signer, false, "off"
+			})
 			b.relay.Submit(context.Background(), submission("A: 1\r\n"+old+withFields("")+"<body>x</body>\r\n", "a"))
 			got := string(b.up.got[0].Message[0])
 			if strings.Contains(got, "b=old") != c.want {

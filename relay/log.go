@@ -73,7 +73,7 @@ func (r *Relay) logCopy(l *copyLine) {
 		attrs = append(attrs, slog.Any("err", l.err))
 	}
 
-	r.c.Log.LogAttrs(context.Background(), l.level(), "copy", attrs...)
+	r.cfg.Log.LogAttrs(context.Background(), l.level(), "copy", attrs...)
 }
 
 func tookSeconds(d time.Duration) slog.Attr {
@@ -127,7 +127,7 @@ func (r *Relay) log(s *Submission, m *outgoing, answer reply.Reply, took time.Du
 		level = slog.LevelWarn
 	}
 
-	r.c.Log.LogAttrs(context.Background(), level, "message",
+	r.cfg.Log.LogAttrs(context.Background(), level, "message",
 		slog.String("session", s.Session),
 		slog.String("user", s.User.Name),
 		slog.String("remote", s.Remote.String()),
@@ -166,7 +166,7 @@ func (r *Relay) logRefused(s *Submission, local event.Local, ids []string, answe
 		attrs = append(attrs, slog.Any("err", err))
 	}
 
-	r.c.Log.LogAttrs(context.Background(), slog.LevelWarn, "message refused", attrs...)
+	r.cfg.Log.LogAttrs(context.Background(), slog.LevelWarn, "message refused", attrs...)
 
 	outcome := outcomeDeferred
 	if answer.Code/100 == 5 {
@@ -278,7 +278,7 @@ func (r *Relay) logDSN(l *dsnLine) {
 	if l.err != nil {
 		attrs = append(attrs, slog.Any("err", l.err))
 	}
-	r.c.Log.LogAttrs(context.Background(), level, "dsn", attrs...)
+	r.cfg.Log.LogAttrs(context.Background(), level, "dsn", attrs...)
 }
 
 // logQueuedDSN writes the line of a DSN that is put into the retry spool.

@@ -119,7 +119,7 @@ func TestLevelsOfOutcomes(t *testing.T) {
 // TestLineOfAQueuedCopy says no answer where nobody was asked, and how long the
 // message took.
 func TestLineOfAQueuedCopy(t *testing.T) {
-	b, lines := newLoggingBench(t, func(c *Config) { c.QueueAlways, c.Now = true, steppingClock() })
+	b, lines := newLoggingBench(t, func(c *Config) { c.Sending.QueueAlways, c.Now = true, steppingClock() })
 	b.submit(submission(htmlMessage, "a"))
 	line, sum := lines.of(t, "copy")[0], lines.of(t, "message")[0]
 	check(t, line, map[string]any{"reply": "", "upstream": "", "took_seconds": sum["took_seconds"]})
@@ -173,7 +173,7 @@ func TestLinesOfARefusedMessage(t *testing.T) {
 
 // TestLineOfARetry, with all that it says.
 func TestLineOfARetry(t *testing.T) {
-	b, lines := newLoggingBench(t, func(c *Config) { c.QueueAlways, c.Now = true, steppingClock() })
+	b, lines := newLoggingBench(t, func(c *Config) { c.Sending.QueueAlways, c.Now = true, steppingClock() })
 	b.submit(submission("X-Job: spring\r\n"+htmlMessage, "a"))
 	lines.out.Reset()
 	b.up.answers["a"] = upstream.Outcome{Upstream: "b:25", Err: reply.Defer(451, reply.EnhancedCode{4, 4, 2}, "lost", errors.New("cut"))}
@@ -257,7 +257,7 @@ func TestLinesAreBounded(t *testing.T) {
 	s := submission(htmlMessage, "a")
 	s.Envelope.From = far
 	b.submit(s)
-	b.relay.c.MsysAPI = true
+	b.relay.cfg.Headers.MsysAPI = true
 	s = submission("From: "+long+"\r\nSubject: "+long+"\r\nX-MSYS-API: x\r\n\r\n", "a")
 	s.Envelope.From = far
 	b.submit(s)
@@ -282,7 +282,7 @@ func TestLinesAreBounded(t *testing.T) {
 func TestExpiredCopySaysHowLong(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	b, lines := newLoggingBench(t, func(c *Config) {
-		c.QueueAlways = true
+		c.Sending.QueueAlways = true
 		c.Now = func() time.Time { return now }
 	})
 	b.submit(submission(htmlMessage, "a"))

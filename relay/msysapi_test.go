@@ -51,7 +51,7 @@ func TestLimitsOfXMsysAPI(t *testing.T) {
 		{"long refusal", `{"cc":["` + strings.Repeat("c", 900) + `"]}`, refused(`"` + strings.Repeat("c", 318) + `": bad address: no @`)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.MsysAPI, conf.Signer = true, dkim.NewSigner(nil) })
+			b := newBench(t, func(conf *Config) { conf.Headers.MsysAPI, conf.Signing.Signer = true, dkim.NewSigner(nil) })
 			b.up.forget = true
 			got := b.submit(submission(withFields("X-MSYS-API: "+c.json+"\r\n"), "a"))
 			if c.want == "" && !strings.HasPrefix(got, "250 ") || c.want != "" && got != c.want {
@@ -70,12 +70,12 @@ func TestLimitsOfXMsysAPI(t *testing.T) {
 
 // TestXMsysAPITwice is refused: nobody knows which one is meant.
 func TestXMsysAPITwice(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.MsysAPI = true })
+	b := newBench(t, func(c *Config) { c.Headers.MsysAPI = true })
 	got, want := b.submit(submission(withFields("X-MSYS-API: {}\r\nX-Msys-Api: {}\r\n"), "a")), "550 5.6.0 X-MSYS-API: the field stands twice"
 	if got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	b.relay.c.MsysAPI = false
+	b.relay.cfg.Headers.MsysAPI = false
 	if got := b.submit(submission(withFields("X-MSYS-API: x\r\nX-Msys-Api: {}\r\n"), "a")); got != "250 2.1.1 taken" {
 		t.Errorf("where it is not read: got %q", got)
 	}
@@ -177,7 +177,9 @@ func TestUnknownNamesSayWhatBecomesOfThem(t *testing.T) {
 		{"key", `X-MSYS-API: {"k":1}`, true, "", "X-MSYS-API has a key that is not known here; nothing is made of it"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b, lines := newLoggingBench(t, func(conf *Config) { conf.MsysAPI, conf.PowerMTA, conf.Signer = true, c.powerMTA, nil })
+			b, lines := newLoggingBench(t, func(conf *Config) {
+				conf.Headers.MsysAPI, conf.Headers.PowerMTA, conf.Signing.Signer = true, c.powerMTA, nil
+			})
 			s := submission(c.header+"\r\n"+htmlMessage, "a")
 			s.User.VirtualMTA = c.user
 			b.submit(s)
@@ -197,7 +199,7 @@ func TestUnknownNamesSayWhatBecomesOfThem(t *testing.T) {
 // TestConfiguredNamesAreKnown where there are as many pools as VirtualMTAs, too.
 func TestConfiguredNamesAreKnown(t *testing.T) {
 	b, lines := newLoggingBench(t, func(c *Config) {
-		c.Pools, c.VirtualMTAs = []Pool{{Name: "p"}}, []VirtualMTA{{Name: "v"}}
+		c.Routes.Pools, c.Routes.VirtualMTAs = []Pool{{Name: "p"}}, []VirtualMTA{{Name: "v"}}
 	})
 	b.submit(submission("X-Virtual-MTA: v\r\n"+htmlMessage, "a"))
 	if got := lines.named(t); len(got) != 0 {

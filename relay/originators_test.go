@@ -195,7 +195,7 @@ func TestKeysOfOthers(t *testing.T) {
 					for _, d := range c.keys {
 						keys = append(keys, dkim.Key{Domain: d, Selector: "s", Private: testKey()})
 					}
-					conf.Signer, conf.MsysAPI, conf.RequireSignature = dkim.NewSigner(keys), true, require
+					conf.Signing.Signer, conf.Headers.MsysAPI, conf.Signing.Require = dkim.NewSigner(keys), true, require
 					conf.Holders = NewHeldDomains([]string{"held.example", "a.part.example"})
 				})
 				header := "From: " + c.from + "\r\nDate: x\r\nMessage-ID: <1@x>\r\n"
@@ -280,7 +280,7 @@ func TestTrackingHostOfOthers(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, func(conf *Config) {
 				conf.Holders = NewHeldDomains([]string{"held.example"})
-				conf.TrackingRules = []TrackingRule{
+				conf.Tracking.Rules = []TrackingRule{
 					{Pattern: "held.example", URL: "https://click.held.example", Click: &no},
 					{Pattern: "free.example", URL: "https://click.free.example"},
 					{Pattern: "xn--bcher-kva.example", URL: "https://click.buch.example"},

@@ -61,12 +61,12 @@ func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
 	for _, f := range fields {
 		switch {
 		case f.Name == "":
-		case r.c.MsysAPI && f.Is("X-MSYS-API"):
+		case r.cfg.Headers.MsysAPI && f.Is("X-MSYS-API"):
 			if err := p.takeMsysAPI(f); err != nil {
 				return policy{}, err
 			}
 			continue
-		case f.Is(r.c.Headers.Subaccount):
+		case f.Is(r.cfg.Headers.Names.Subaccount):
 			r.takeSubaccount(&p, f, u)
 			continue
 		case r.goes(f):
@@ -74,14 +74,14 @@ func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
 				p.envid = f.Value()
 			}
 			continue
-		case f.Is(r.c.Headers.Job):
+		case f.Is(r.cfg.Headers.Names.Job):
 			if !p.jobSeen {
 				p.jobSeen = true
 				p.job = jobFromHeader(f.Value(), u.JobPrefix)
 				p.appendJob(r, f)
 			}
 			continue
-		case f.Is(r.c.Headers.VirtualMTA):
+		case f.Is(r.cfg.Headers.Names.VirtualMTA):
 			if p.vmtaSeen {
 				continue
 			}
@@ -117,8 +117,8 @@ func (r *Relay) addFields(p *policy, u User) error {
 		}
 
 		p.job = jobFromHeader(job, u.JobPrefix)
-		if p.job != "" && r.c.PowerMTA {
-			p.add(r.c.Headers.Job, p.job)
+		if p.job != "" && r.cfg.Headers.PowerMTA {
+			p.add(r.cfg.Headers.Names.Job, p.job)
 		}
 	}
 
@@ -131,8 +131,8 @@ func (r *Relay) addFields(p *policy, u User) error {
 		if p.virtualMTA != "" && !isToken(p.virtualMTA) {
 			return msysRefusal("ip_pool is not the name of a VirtualMTA")
 		}
-		if p.virtualMTA != "" && r.c.PowerMTA {
-			p.add(r.c.Headers.VirtualMTA, p.virtualMTA)
+		if p.virtualMTA != "" && r.cfg.Headers.PowerMTA {
+			p.add(r.cfg.Headers.Names.VirtualMTA, p.virtualMTA)
 		}
 	}
 
@@ -145,8 +145,8 @@ func (r *Relay) addFields(p *policy, u User) error {
 		return reply.Refuse(550, reply.EnhancedCode{5, 6, 0}, text)
 	}
 
-	if p.subaccount > 0 && r.c.PowerMTA && r.c.Headers.Subaccount != "" {
-		p.add(r.c.Headers.Subaccount, strconv.FormatUint(uint64(p.subaccount), 10))
+	if p.subaccount > 0 && r.cfg.Headers.PowerMTA && r.cfg.Headers.Names.Subaccount != "" {
+		p.add(r.cfg.Headers.Names.Subaccount, strconv.FormatUint(uint64(p.subaccount), 10))
 	}
 	return nil
 }
@@ -181,7 +181,7 @@ func (p *policy) takeMsysAPI(f message.Field) error {
 func (r *Relay) takeSubaccount(p *policy, f message.Field, u User) {
 	n, err := strconv.ParseUint(f.Value(), 10, 32)
 	if err != nil || n == 0 {
-		r.c.Log.Warn("invalid subaccount header removed", "user", u.Name, "value", reply.CleanText(f.Value()))
+		r.cfg.Log.Warn("invalid subaccount header removed", "user", u.Name, "value", reply.CleanText(f.Value()))
 		return
 	}
 
@@ -194,21 +194,21 @@ func (r *Relay) takeSubaccount(p *policy, f message.Field, u User) {
 // only the gateway may set, and those that only PowerMTA would remove where the
 // upstream is another.
 func (r *Relay) goes(f message.Field) bool {
-	if slices.ContainsFunc(neverLeave, f.Is) || f.Is(r.c.Headers.MessageID) {
+	if slices.ContainsFunc(neverLeave, f.Is) || f.Is(r.cfg.Headers.Names.MessageID) {
 		return true
 	}
-	if r.c.PowerMTA {
+	if r.cfg.Headers.PowerMTA {
 		return false
 	}
 
-	return f.Is(r.c.Headers.VirtualMTA) || f.Is("X-Envid") ||
+	return f.Is(r.cfg.Headers.Names.VirtualMTA) || f.Is("X-Envid") ||
 		len(f.Name) > 5 && strings.EqualFold(f.Name[:5], "X-Sp-")
 }
 
 // appendJob puts the safe X-Job where the message had its own: with the very
 // bytes that came, where they are safe already.
 func (p *policy) appendJob(r *Relay, f message.Field) {
-	if p.job == "" || !r.c.PowerMTA {
+	if p.job == "" || !r.cfg.Headers.PowerMTA {
 		return
 	}
 

@@ -54,7 +54,7 @@ func TestMsysAPI(t *testing.T) {
 		{name: "unknown pool", json: `{"options":{"ip_pool":"pool9"}}`, refused: "Unknown VirtualMTA"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.MsysAPI, conf.Pools = true, []Pool{{Name: "pool1"}} })
+			b := newBench(t, func(conf *Config) { conf.Headers.MsysAPI, conf.Routes.Pools = true, []Pool{{Name: "pool1"}} })
 			answer := b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: "+c.json+"\r\n"), "a"))
 			if c.refused != "" {
 				if answer.Code != 550 || answer.Enhanced != (reply.EnhancedCode{5, 6, 0}) || !strings.Contains(answer.Text, c.refused) {
@@ -95,7 +95,7 @@ func TestMsysAPI(t *testing.T) {
 // TestArchive: an archive copy has an id of its own and the first recipient's
 // links.
 func TestArchive(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.MsysAPI = true })
+	b := newBench(t, func(c *Config) { c.Headers.MsysAPI = true })
 	b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: {\"archive\":[\"ar@example.net\"]}\r\n"), "a"))
 	links := map[string]string{}
 	ids := map[string]bool{}
@@ -110,7 +110,7 @@ func TestArchive(t *testing.T) {
 }
 
 func TestTooManyWithAPI(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.MsysAPI, c.MaxRecipients = true, 2 })
+	b := newBench(t, func(c *Config) { c.Headers.MsysAPI, c.Routes.MaxRecipients = true, 2 })
 	if r := b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: {\"bcc\":[\"b@x.example\",\"c@x.example\"]}\r\n"), "a")); r.Code != 550 || len(b.up.got) != 0 {
 		t.Errorf("%v", r)
 	}
@@ -127,7 +127,7 @@ func TestReturnPath(t *testing.T) {
 		{"VERP over the rewriting", "a@example.com", "v.example", "bounce+ID@v.example"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.Rewrite, conf.VERPDomain = rules, c.verp })
+			b := newBench(t, func(conf *Config) { conf.Routes.Rewrite, conf.Routes.VERPDomain = rules, c.verp })
 			s := submission(htmlMessage, "a")
 			s.Envelope.From, _ = envelope.FromUnquoted(c.from)
 			b.relay.Submit(context.Background(), s)
@@ -190,7 +190,7 @@ func TestTrackingRules(t *testing.T) {
 		{"the user's no before all", "a@vip.customer1.example", "", false, `{"options":{"click_tracking":true}}`, Tracking{"https://t.example", false, false, false}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.TrackingRules, conf.MsysAPI = rules, true })
+			b := newBench(t, func(conf *Config) { conf.Tracking.Rules, conf.Headers.MsysAPI = rules, true })
 			header := "From: " + c.from + "\r\n"
 			if c.sender != "" {
 				header += "Sender: " + c.sender + "\r\n"
@@ -237,9 +237,9 @@ func TestTrackingCombinations(t *testing.T) {
 					for _, apiClick := range three {
 						name := fmt.Sprintf("user %v, all %v, rule %s, API open %s click %s", user, all, show(rule), show(apiOpen), show(apiClick))
 						b := newBench(t, func(c *Config) {
-							c.MsysAPI = true
-							c.Tracking = Tracking{URL: "https://t.example", Open: all, InitialOpen: all, Click: all}
-							c.TrackingRules = []TrackingRule{{Pattern: "a.example", Open: rule, InitialOpen: rule, Click: rule}}
+							c.Headers.MsysAPI = true
+							c.Tracking.Default = Tracking{URL: "https://t.example", Open: all, InitialOpen: all, Click: all}
+							c.Tracking.Rules = []TrackingRule{{Pattern: "a.example", Open: rule, InitialOpen: rule, Click: rule}}
 						})
 						options := []string{}
 						if apiOpen != nil {
@@ -314,7 +314,7 @@ func TestDKIMChoice(t *testing.T) {
 		{"unknown key", "a@example.com", `{"options":{"dkim_key":"none"}}`, nil, false, 550, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.RequireSignature, conf.MsysAPI = c.require, true })
+			b := newBench(t, func(conf *Config) { conf.Signing.Require, conf.Headers.MsysAPI = c.require, true })
 			header := "From: " + c.from + "\r\n"
 			if c.api != "" {
 				header += "X-MSYS-API: " + c.api + "\r\n"
@@ -345,7 +345,7 @@ func (s *sevenBitUpstream) Send(ctx context.Context, t *upstream.Transaction) up
 
 func TestEightBit(t *testing.T) {
 	b := newBench(t, nil)
-	b.relay.c.Upstream = &sevenBitUpstream{b.up}
+	b.relay.cfg.Upstream = &sevenBitUpstream{b.up}
 	msg := "From: a@example.com\r\nMIME-Version: 1.0\r\nContent-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n<body>gr\u00fcn</body>\r\n"
 	answer := b.relay.Submit(context.Background(), submission(msg, "a", "b"))
 	if answer.Code != 250 || len(b.up.got) != 2 {
@@ -365,9 +365,9 @@ func TestEightBitQueued(t *testing.T) {
 	msg := "From: a@example.com\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\ngr\u00fcn\r\n"
 	for _, takes := range []bool{true, false} {
 		t.Run(fmt.Sprint("upstream takes it: ", takes), func(t *testing.T) {
-			b := newBench(t, func(c *Config) { c.QueueAlways = true })
+			b := newBench(t, func(c *Config) { c.Sending.QueueAlways = true })
 			if !takes {
-				b.relay.c.Upstream = &sevenBitUpstream{b.up}
+				b.relay.cfg.Upstream = &sevenBitUpstream{b.up}
 			}
 			if r := b.relay.Submit(context.Background(), submission(msg, "a")); r.Code != 250 || len(b.queue.got) != 1 {
 				t.Fatalf("%v, %d queued", r, len(b.queue.got))
@@ -395,7 +395,9 @@ func TestListUnsubscribe(t *testing.T) {
 		added        bool
 	}{{"added", "", true}, {"there already", "List-Unsubscribe: <mailto:x@example.com>\r\n", false}} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.ListUnsubscribe, conf.UnsubscribeBy = true, "unsubscribe@b.example" })
+			b := newBench(t, func(conf *Config) {
+				conf.Tracking.ListUnsubscribe, conf.Tracking.UnsubscribeBy = true, "unsubscribe@b.example"
+			})
 			b.relay.Submit(context.Background(), submission(withFields(c.fields), "a"))
 			msg := string(b.up.got[0].Message[0])
 			m := regexp.MustCompile(`List-Unsubscribe: <https://t\.example/t/([\w-]+)>,\r\n <mailto:unsubscribe@b\.example\?subject=([\w-]+)>\r\nList-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n`).FindStringSubmatch(msg)

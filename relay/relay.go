@@ -70,7 +70,45 @@ type Recorder interface {
 	Reserve(n int64) (release func(), err error)
 }
 
-// Tracking says what a message gets, where nothing more specific speaks.
+// Config holds the settings of a Relay and what it works with.
+type Config struct {
+	Hostname string // in Received, Message-ID and DSNs
+	Headers  Headers
+	Routes   Routes
+	Signals  Signals
+	Tracking TrackingConfig
+	Signing  Signing
+	Sending  Sending
+
+	Keys     *token.Keys // seal message ids and links
+	Upstream Upstream
+	Queue    Queue
+	Events   Recorder
+	IDs      *event.IDs
+	Holders  DomainHolders // the domains that users are held to; nil: none is
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer // nil: not registered
+	Now      func() time.Time      // nil: time.Now
+}
+
+// Headers are the settings of the header policy.
+type Headers struct {
+	Names    HeaderNames
+	Received string // "full", "anonymous" or "off"
+	PowerMTA bool   // the upstream is PowerMTA and removes its own fields
+	MsysAPI  bool   // read X-MSYS-API; it is removed in any case
+}
+
+// Routes says where mail leaves from, and under which return path.
+type Routes struct {
+	Pools         []Pool
+	VirtualMTAs   []VirtualMTA
+	Rewrite       []RewriteRule
+	VERPDomain    string // empty: no VERP
+	MaxRecipients int    // of a message, those of X-MSYS-API included; 0: no limit
+}
+
+// Tracking is what is tracked of a message, and the base URL of its links.
 type Tracking struct {
 	URL         string
 	Open        bool
@@ -78,53 +116,38 @@ type Tracking struct {
 	Click       bool
 }
 
-// Config is what a Relay needs.
-type Config struct {
-	Hostname    string
-	Headers     HeaderNames
-	Received    string // "full", "anonymous" or "off"
-	PowerMTA    bool   // the upstream takes its own header fields off again
-	MsysAPI     bool   // read X-MSYS-API; it is removed in any case
-	Pools       []Pool
-	VirtualMTAs []VirtualMTA
-	Signals     Signals
-	Rewrite     []RewriteRule
-	VERPDomain  string // empty: no VERP
-	// MaxRecipients bounds them with those of X-MSYS-API; 0: no limit here.
-	MaxRecipients int
-	Tracking      Tracking
-	TrackingRules []TrackingRule
-	// ListUnsubscribe adds one-click List-Unsubscribe fields (RFC 8058) where
-	// the message has none.
+// TrackingConfig holds the settings of tracking.
+type TrackingConfig struct {
+	Default Tracking
+	Rules   []TrackingRule
+	// ListUnsubscribe adds one-click List-Unsubscribe fields (RFC 8058) to
+	// messages without any.
 	ListUnsubscribe bool
-	// UnsubscribeBy is the mailbox that takes such requests by mail, the token
-	// as subject; empty: none does.
+	// UnsubscribeBy is the mailbox that accepts unsubscribe requests by mail,
+	// the token as subject; empty: there is none.
 	UnsubscribeBy string
-	MaxLinkLength int  // of a wrapped link's URL; 0: no limit
+	MaxLinkLength int  // bytes of a wrapped link's URL; 0: no limit
 	TextLinks     bool // wrap URLs in text/plain parts
-	Convert8Bit   bool // encode 8-bit content, whatever the upstream takes
-	Keys          *token.Keys
-	Signer        *dkim.Signer
-	// Holders knows the domains that users are held to; nil: no user is.
-	Holders DomainHolders
-	// RequireSignature refuses what cannot be signed; else it goes unsigned.
-	RequireSignature bool
-	SignatureLife    time.Duration // x= of the signatures; 0: none
-	Upstream         Upstream
-	Events           Recorder
-	IDs              *event.IDs
-	Queue            Queue
-	QueueAlways      bool          // store and forward
-	AnswerWithin     time.Duration // 4 min
-	CopiesAtOnce     int           // of one transaction: 8
-	Log              *slog.Logger
-	Metrics          prometheus.Registerer
-	Now              func() time.Time
+}
+
+// Signing holds the settings of DKIM.
+type Signing struct {
+	Signer  *dkim.Signer  // nil: nothing is signed
+	Require bool          // refuse messages that no key is found for
+	Life    time.Duration // of a signature, its x= tag; 0: unlimited
+}
+
+// Sending says how copies are handed to the upstream.
+type Sending struct {
+	QueueAlways  bool          // store and forward
+	AnswerWithin time.Duration // bounds the wait for the upstream; 0: 4 minutes
+	CopiesAtOnce int           // of one message; 0: 8
+	Convert8Bit  bool          // encode 8-bit content, whatever the upstream accepts
 }
 
 // Relay submits messages.
 type Relay struct {
-	c       Config
+	cfg     Config
 	buffers bufferPool
 	notes   notes
 	names   notes // that messages use and nobody knows
@@ -138,17 +161,17 @@ type Relay struct {
 
 // New returns a relay.
 func New(c Config) *Relay {
-	if c.AnswerWithin == 0 {
-		c.AnswerWithin = 4 * time.Minute
+	if c.Sending.AnswerWithin == 0 {
+		c.Sending.AnswerWithin = 4 * time.Minute
 	}
-	if c.CopiesAtOnce == 0 {
-		c.CopiesAtOnce = 8
+	if c.Sending.CopiesAtOnce == 0 {
+		c.Sending.CopiesAtOnce = 8
 	}
 	if c.Now == nil {
 		c.Now = time.Now
 	}
 
-	r := &Relay{c: c}
+	r := &Relay{cfg: c}
 	r.copies = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "postern_relay_copies_total",
 		Help: "Copies by what became of them.",
@@ -184,7 +207,7 @@ func New(c Config) *Relay {
 // for the client, however many recipients there are. Each recipient gets a copy
 // with an id and tokens of its own.
 func (r *Relay) Submit(ctx context.Context, s *Submission) reply.Reply {
-	start := r.c.Now()
+	start := r.cfg.Now()
 
 	m, err := r.prepare(s, start)
 	if err != nil {
@@ -198,13 +221,13 @@ func (r *Relay) Submit(ctx context.Context, s *Submission) reply.Reply {
 	defer release()
 
 	var answer reply.Reply
-	if r.c.QueueAlways {
+	if r.cfg.Sending.QueueAlways {
 		answer = r.storeAndForward(ctx, m)
 	} else {
 		answer = r.passThrough(ctx, m)
 	}
 
-	r.log(s, m, answer, r.c.Now().Sub(start))
+	r.log(s, m, answer, r.cfg.Now().Sub(start))
 	return answer
 }
 
@@ -222,7 +245,7 @@ func (r *Relay) reserve(m *outgoing) (release func(), err error) {
 	if !m.report {
 		perCopy = 0
 	}
-	events, err := r.c.Events.Reserve(perCopy * int64(len(m.copies)))
+	events, err := r.cfg.Events.Reserve(perCopy * int64(len(m.copies)))
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +259,7 @@ func (r *Relay) reserve(m *outgoing) (release func(), err error) {
 	}
 
 	own := len(m.copies) * (4096 + m.plan.OwnSize() + len(m.s.Envelope.From.String()))
-	room, err := r.c.Queue.Reserve(queue.Room(shared, own))
+	room, err := r.cfg.Queue.Reserve(queue.Room(shared, own))
 	if err != nil {
 		events()
 		return nil, err
@@ -250,7 +273,7 @@ const escapedTwice = 7
 
 // passThrough sends the copies and answers the client with what the upstream said.
 func (r *Relay) passThrough(ctx context.Context, m *outgoing) reply.Reply {
-	sending, cancel := context.WithTimeout(ctx, r.c.AnswerWithin)
+	sending, cancel := context.WithTimeout(ctx, r.cfg.Sending.AnswerWithin)
 	defer cancel()
 
 	r.sendAll(sending, m)
@@ -260,7 +283,7 @@ func (r *Relay) passThrough(ctx context.Context, m *outgoing) reply.Reply {
 	if len(plan.queue)+len(plan.bounce) > 0 {
 		if err := r.queueRemainder(ctx, m, plan); err != nil {
 			// Losing a copy is worse than sending another twice.
-			r.c.Log.Error("copies of a mixed answer could not be queued, the client sends again",
+			r.cfg.Log.Error("copies of a mixed answer could not be queued, the client sends again",
 				"session", m.s.Session, "err", err)
 			plan.reply = reply.ReplyFor(&reply.Fault{Class: reply.Overloaded})
 		}
@@ -281,7 +304,7 @@ func (r *Relay) queueRemainder(ctx context.Context, m *outgoing, p decision) err
 		to:       m.s.Envelope.From,
 		params:   m.params,
 		original: newOriginal(m.policy.header, m.body, m.whole),
-		arrived:  r.c.Now(),
+		arrived:  r.cfg.Now(),
 		session:  m.s.Session,
 		user:     m.s.User.Name,
 	}
@@ -294,7 +317,7 @@ func (r *Relay) queueRemainder(ctx context.Context, m *outgoing, p decision) err
 		})
 	}
 	if t := r.dsn(d); t != nil {
-		if err := r.c.Queue.Put(context.WithoutCancel(ctx), t); err != nil {
+		if err := r.cfg.Queue.Put(context.WithoutCancel(ctx), t); err != nil {
 			return err
 		}
 		r.logQueuedDSN(t)
@@ -312,7 +335,7 @@ func (r *Relay) storeAndForward(ctx context.Context, m *outgoing) reply.Reply {
 	err := r.queueCopies(ctx, m, m.copies)
 	r.recordInjections(ctx, m)
 	if err != nil {
-		r.c.Log.Error("message not queued", "session", m.s.Session, "err", err)
+		r.cfg.Log.Error("message not queued", "session", m.s.Session, "err", err)
 		return notQueued(err)
 	}
 	return queuedAs(m.s.Session)
@@ -340,14 +363,14 @@ func (m *outgoing) copiesAtOnce() int { return max(1, maxQueued/(1024+m.plan.Own
 // queueCopies puts copies into the retry spool, in transactions of a bounded
 // size.
 func (r *Relay) queueCopies(ctx context.Context, m *outgoing, copies []*copyOf) error {
-	if m.eightBit && !r.c.Upstream.TakesEightBit() {
+	if m.eightBit && !r.cfg.Upstream.TakesEightBit() {
 		r.makePlan(m, true)
 	}
 
 	for part := range slices.Chunk(copies, m.copiesAtOnce()) {
 		t, err := r.waiting(m, part)
 		if err == nil {
-			err = r.c.Queue.Put(context.WithoutCancel(ctx), t)
+			err = r.cfg.Queue.Put(context.WithoutCancel(ctx), t)
 		}
 		if err != nil {
 			return err
@@ -411,8 +434,8 @@ func (r *Relay) record(ctx context.Context, session string, events []*event.Even
 	if len(events) == 0 {
 		return
 	}
-	if err := r.c.Events.Record(context.WithoutCancel(ctx), events...); err != nil {
+	if err := r.cfg.Events.Record(context.WithoutCancel(ctx), events...); err != nil {
 		r.unsaved.Add(float64(len(events)))
-		r.c.Log.Error("injection events lost", "session", session, "events", len(events), "err", err)
+		r.cfg.Log.Error("injection events lost", "session", session, "events", len(events), "err", err)
 	}
 }

@@ -57,7 +57,7 @@ func (r *Relay) waiting(m *outgoing, copies []*copyOf) (*queue.Transaction, erro
 	t := &queue.Transaction{
 		ID:       copies[0].id.String(),
 		Session:  m.s.Session,
-		Created:  r.c.Now(),
+		Created:  r.cfg.Now(),
 		From:     m.s.Envelope.From,
 		Params:   m.params,
 		EightBit: m.eightBit,
@@ -107,7 +107,7 @@ func (r *Relay) info(m *outgoing) info {
 	in := info{Session: m.s.Session, User: m.s.User.Name, Job: m.policy.job}
 	if m.report {
 		e := m.event
-		e.Timestamp = event.Timestamp{Time: r.c.Now()}
+		e.Timestamp = event.Timestamp{Time: r.cfg.Now()}
 		in.Injected = &e
 	}
 	return in
@@ -150,16 +150,16 @@ func (r *Relay) Deliver(ctx context.Context, t *queue.Transaction, i int, tries 
 		r.recordOwed(ctx, t, i)
 	}
 
-	start := r.c.Now()
-	out := r.c.Upstream.Send(ctx, tr)
+	start := r.cfg.Now()
+	out := r.cfg.Upstream.Send(ctx, tr)
 	if errors.Is(out.Err, upstream.ErrEightBit) && isDSN(t) {
 		// Nobody would hear of one that waits until it is given up.
 		tr.Message, tr.EightBit = [][]byte{asciiOnly(t.Message(i))}, false
-		out = r.c.Upstream.Send(ctx, tr)
+		out = r.cfg.Upstream.Send(ctx, tr)
 	}
 
 	v := verdict(out)
-	r.logAttempt(t, i, tries+1, out, v, r.c.Now().Sub(start))
+	r.logAttempt(t, i, tries+1, out, v, r.cfg.Now().Sub(start))
 	if !v.Done && !v.Failed && ctx.Err() == nil {
 		r.recordFailure(ctx, event.Delay, t, i, tries+1, v)
 	}
@@ -189,14 +189,14 @@ func isDSN(t *queue.Transaction) bool {
 }
 
 // Reachable implements queue.Deliverer.
-func (r *Relay) Reachable(ctx context.Context) error { return r.c.Upstream.Ping(ctx) }
+func (r *Relay) Reachable(ctx context.Context) error { return r.cfg.Upstream.Ping(ctx) }
 
 // GiveUp implements queue.Deliverer: a bounce event, and a DSN to the sender.
 func (r *Relay) GiveUp(
 	ctx context.Context, t *queue.Transaction, i int, tries int, v queue.Verdict,
 ) []*queue.Transaction {
 	if !v.Failed {
-		waited := r.c.Now().Sub(t.Created)
+		waited := r.cfg.Now().Sub(t.Created)
 		v.Reply = fmt.Sprintf("4.4.7 not delivered in %s, last answer: %s", waited.Round(time.Minute), v.Reply)
 		r.logExpired(t, i, tries, v, waited)
 	}
@@ -251,15 +251,15 @@ func (r *Relay) recordFailure(
 		e.ID = event.StableID(string(typ), e.MessageID, strconv.Itoa(tries))
 	}
 
-	now := r.c.Now()
+	now := r.cfg.Now()
 	e.Timestamp = event.Timestamp{Time: now}
 	e.DelvMethod, e.NumRetries = "esmtp", strconv.Itoa(max(0, tries-1))
 	e.QueueTime = strconv.FormatInt(max(0, now.Sub(t.Created).Milliseconds()), 10)
 	setFailure(&e, v.Reply)
 
-	if err := r.c.Events.Record(context.WithoutCancel(ctx), &e); err != nil {
+	if err := r.cfg.Events.Record(context.WithoutCancel(ctx), &e); err != nil {
 		r.unsaved.Inc()
-		r.c.Log.Error("event lost", "type", typ.PublicName(), "message_id", e.MessageID, "err", err)
+		r.cfg.Log.Error("event lost", "type", typ.PublicName(), "message_id", e.MessageID, "err", err)
 	}
 }
 

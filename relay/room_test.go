@@ -29,7 +29,7 @@ func TestRoomIsGivenBack(t *testing.T) {
 		{name: "mixed", to: []string{"a", "no", "later"}, want: "250 2.0.0 Ok: queued as s.1", rooms: 1},
 		{
 			name:   "stored and forwarded",
-			config: func(c *Config) { c.QueueAlways = true },
+			config: func(c *Config) { c.Sending.QueueAlways = true },
 			to:     []string{"a", "b"},
 			want:   "250 2.0.0 Ok: queued as s.1",
 			rooms:  1,
@@ -43,7 +43,7 @@ func TestRoomIsGivenBack(t *testing.T) {
 		},
 		{
 			name:    "stored and forwarded, retry spool broken",
-			config:  func(c *Config) { c.QueueAlways = true },
+			config:  func(c *Config) { c.Sending.QueueAlways = true },
 			prepare: func(b *bench) { b.queue.broken = true },
 			to:      []string{"a"},
 			want:    "452 4.3.1 Insufficient system storage, try again later",
@@ -97,7 +97,7 @@ func TestRoomIsGivenBack(t *testing.T) {
 func TestRoomIsHeldWhileNeeded(t *testing.T) {
 	for _, always := range []bool{false, true} {
 		t.Run(fmt.Sprint("store and forward: ", always), func(t *testing.T) {
-			b := newBench(t, func(c *Config) { c.QueueAlways, c.CopiesAtOnce = always, 1 })
+			b := newBench(t, func(c *Config) { c.Sending.QueueAlways, c.Sending.CopiesAtOnce = always, 1 })
 			b.up.answers["no"], b.up.answers["later"] = replied(550, "no"), replied(450, "later")
 			looked := 0
 			look := func() {
@@ -140,7 +140,9 @@ func TestRoomIsEnough(t *testing.T) {
 				continue // too few copies wait to be divided
 			}
 			t.Run(fmt.Sprint(c.name, ", store and forward: ", always), func(t *testing.T) {
-				b := newBench(t, func(conf *Config) { conf.MsysAPI, conf.QueueAlways, conf.Signer = true, always, nil })
+				b := newBench(t, func(conf *Config) {
+					conf.Headers.MsysAPI, conf.Sending.QueueAlways, conf.Signing.Signer = true, always, nil
+				})
 				b.up.forget = true
 				s := submission(c.message)
 				s.Envelope.Params.Return = "FULL"
@@ -227,7 +229,7 @@ func TestRoomReserved(t *testing.T) {
 func TestMetadataHasRoom(t *testing.T) {
 	message := func(fields string) string { return "From: a@example.com\r\n" + fields + "\r\nx\r\n" }
 	room := func(fields string) int64 {
-		b := newBench(t, func(c *Config) { c.MsysAPI = true })
+		b := newBench(t, func(c *Config) { c.Headers.MsysAPI = true })
 		b.submit(submission(message(fields), "a"))
 		return b.queue.asked[0]
 	}
@@ -257,7 +259,7 @@ func TestEventsThatCannotBeEncoded(t *testing.T) {
 func TestEventSizes(t *testing.T) {
 	b := newBench(t, nil)
 	size := func(to ...string) (injection, bounce int) {
-		m, err := b.relay.prepare(submission(htmlMessage, to...), b.relay.c.Now())
+		m, err := b.relay.prepare(submission(htmlMessage, to...), b.relay.cfg.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,7 +278,7 @@ func TestEventSizes(t *testing.T) {
 		t.Errorf("a bounce has room for %d bytes of a reply, want %d", got, want)
 	}
 
-	m, _ := b.relay.prepare(submission(htmlMessage, "a"), b.relay.c.Now())
+	m, _ := b.relay.prepare(submission(htmlMessage, "a"), b.relay.cfg.Now())
 	template := m.event
 	template.ID, template.MessageID, template.Timestamp = "0", "0", event.Timestamp{Time: m.at}
 	line, err := template.Encode()
@@ -360,7 +362,7 @@ func TestLostEventsAreCounted(t *testing.T) {
 
 	s := submission(htmlMessage, "a", "b", "c")
 	s.Message = []byte("X-MSYS-API: x\r\n\r\n")
-	b.relay.c.MsysAPI = true
+	b.relay.cfg.Headers.MsysAPI = true
 	b.submit(s)
 	if got := metric(t, b.relay.unsaved); got != 5 {
 		t.Errorf("%v events counted as lost, want 3 rejections more than 2", got)
@@ -372,7 +374,7 @@ func TestLostEventsAreCounted(t *testing.T) {
 	check(t, lost[0], map[string]any{"level": "ERROR", "session": "s.1", "events": 3.0, "err": "disk on fire"})
 
 	b.rec.broken = false
-	b.relay.c.QueueAlways, b.relay.c.MsysAPI = true, false
+	b.relay.cfg.Sending.QueueAlways, b.relay.cfg.Headers.MsysAPI = true, false
 	b.submit(submission(htmlMessage, "a"))
 	b.rec.broken = true
 	b.relay.GiveUp(context.Background(), b.queue.got[0], 0, 1, queue.Verdict{Failed: true, Reply: "550 no"})
@@ -403,14 +405,14 @@ func TestClientThatGoesIsNoReason(t *testing.T) {
 			cancel()
 		}
 	}
-	b.relay.c.CopiesAtOnce = 1
+	b.relay.cfg.Sending.CopiesAtOnce = 1
 
 	b.relay.Submit(ctx, submission(htmlMessage, "a", "no", "later"))
 	if len(b.queue.got) != 2 || len(b.rec.events) != 4 {
 		t.Errorf("%d transactions and %d events, want 2 (the copy that waits, a DSN) and 4", len(b.queue.got), len(b.rec.events))
 	}
 
-	b = newBench(t, func(c *Config) { c.QueueAlways = true })
+	b = newBench(t, func(c *Config) { c.Sending.QueueAlways = true })
 	reply := b.relay.Submit(ctx, submission(htmlMessage, "a"))
 	if reply.Code != 250 || len(b.queue.got) != 1 || len(b.rec.events) != 1 {
 		t.Errorf("%v, %d transactions, %d events", reply, len(b.queue.got), len(b.rec.events))
@@ -427,7 +429,7 @@ func TestClientThatGoesIsNoReason(t *testing.T) {
 		t.Errorf("events: %s, want %s", got, want)
 	}
 
-	b = newBench(t, func(c *Config) { c.MsysAPI = true })
+	b = newBench(t, func(c *Config) { c.Headers.MsysAPI = true })
 	b.relay.Submit(ctx, submission("X-MSYS-API: x\r\n\r\n", "a"))
 	if got, want := fmt.Sprint(b.rec.types()), "[policy_rejection]"; got != want {
 		t.Errorf("events: %s, want %s", got, want)
@@ -464,8 +466,8 @@ func TestRoomForEachTransaction(t *testing.T) {
 		return s
 	}
 	room := func(n int) int64 {
-		b := newBench(t, func(c *Config) { c.Signer = nil })
-		m, err := b.relay.prepare(recipients(n), b.relay.c.Now())
+		b := newBench(t, func(c *Config) { c.Signing.Signer = nil })
+		m, err := b.relay.prepare(recipients(n), b.relay.cfg.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -478,7 +480,7 @@ func TestRoomForEachTransaction(t *testing.T) {
 	}
 
 	b := newBench(t, nil)
-	m, err := b.relay.prepare(recipients(1), b.relay.c.Now())
+	m, err := b.relay.prepare(recipients(1), b.relay.cfg.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -500,7 +502,7 @@ func TestRoomForEachTransaction(t *testing.T) {
 func TestNothingIsLeftBehind(t *testing.T) {
 	b := newBench(t, nil)
 	up := &contextUpstream{fakeUpstream: b.up}
-	b.relay.c.Upstream = up
+	b.relay.cfg.Upstream = up
 	b.submit(submission(htmlMessage, "a"))
 	if err := up.last.Err(); err != context.Canceled {
 		t.Errorf("context of the copy: %v, want %v", err, context.Canceled)

@@ -44,7 +44,7 @@ func (r *Relay) returnPath(a envelope.Address) envelope.Address {
 		return a
 	}
 
-	for _, rule := range r.c.Rewrite {
+	for _, rule := range r.cfg.Routes.Rewrite {
 		local, domain := cutAddress(rule.From)
 		if local != "*" && local != a.Local || !envelope.MatchDomain(domain, a.Domain) {
 			continue
@@ -74,32 +74,32 @@ func cutAddress(s string) (local, domain string) {
 
 // verp is a copy's own return path: bounce+<message id>@verp_domain.
 func (r *Relay) verp(from envelope.Address, id string) envelope.Address {
-	if r.c.VERPDomain == "" || from.IsNull() {
+	if r.cfg.Routes.VERPDomain == "" || from.IsNull() {
 		return from
 	}
-	return envelope.Address{Local: "bounce+" + id, Domain: r.c.VERPDomain}
+	return envelope.Address{Local: "bounce+" + id, Domain: r.cfg.Routes.VERPDomain}
 }
 
 // knownVirtualMTA reports whether a name may be used: where pools or VirtualMTAs
 // are configured, it has to be one of theirs.
 func (r *Relay) knownVirtualMTA(name string) bool {
-	if len(r.c.Pools)+len(r.c.VirtualMTAs) == 0 {
+	if len(r.cfg.Routes.Pools)+len(r.cfg.Routes.VirtualMTAs) == 0 {
 		return true
 	}
 
-	return slices.ContainsFunc(r.c.Pools, func(p Pool) bool { return p.Name == name }) ||
-		slices.ContainsFunc(r.c.VirtualMTAs, func(v VirtualMTA) bool { return v.Name == name })
+	return slices.ContainsFunc(r.cfg.Routes.Pools, func(p Pool) bool { return p.Name == name }) ||
+		slices.ContainsFunc(r.cfg.Routes.VirtualMTAs, func(v VirtualMTA) bool { return v.Name == name })
 }
 
 // binding returns how an event names where the mail leaves from: its VirtualMTA,
 // its pool and its address.
 func (r *Relay) binding(name string) (binding, group, ip string) {
-	for _, v := range r.c.VirtualMTAs {
+	for _, v := range r.cfg.Routes.VirtualMTAs {
 		if v.Name == name {
 			return v.Name, v.Pool, v.SourceHost
 		}
 	}
-	for _, p := range r.c.Pools {
+	for _, p := range r.cfg.Routes.Pools {
 		if p.Name == name {
 			return "", p.Name, ""
 		}
@@ -112,10 +112,10 @@ func (r *Relay) binding(name string) (binding, group, ip string) {
 // [tracking]. A rule's tracking host is for those only who may send as the
 // domain.
 func (r *Relay) trackingFor(u User, p *policy) Tracking {
-	t := r.c.Tracking
+	t := r.cfg.Tracking.Default
 	domain := p.origin.domain()
 
-	if rule := mostSpecific(r.c.TrackingRules, domain, func(t TrackingRule) string { return t.Pattern }); rule != nil {
+	if rule := mostSpecific(r.cfg.Tracking.Rules, domain, func(t TrackingRule) string { return t.Pattern }); rule != nil {
 		if rule.URL != "" && r.mayUse(u, domain) {
 			t.URL = rule.URL
 		}

@@ -41,18 +41,18 @@ func (r *Relay) reporting(u User, p *policy) (report bool, sub uint32) {
 
 	levels := make([]level, 0, 3)
 	pool := p.virtualMTA
-	for _, v := range r.c.VirtualMTAs {
+	for _, v := range r.cfg.Routes.VirtualMTAs {
 		if v.Name == p.virtualMTA {
 			levels = append(levels, level{v.Enable, v.Subaccount})
 			pool = v.Pool
 		}
 	}
-	for _, p := range r.c.Pools {
+	for _, p := range r.cfg.Routes.Pools {
 		if p.Name == pool {
 			levels = append(levels, level{p.Enable, p.Subaccount})
 		}
 	}
-	levels = append(levels, level{r.c.Signals.Enable, r.c.Signals.Subaccount})
+	levels = append(levels, level{r.cfg.Signals.Enable, r.cfg.Signals.Subaccount})
 
 	report = true
 	for _, l := range levels {
@@ -62,7 +62,7 @@ func (r *Relay) reporting(u User, p *policy) (report bool, sub uint32) {
 
 		report = l.enable == EnableTrue
 		if l.enable == EnableFilter {
-			if f := mostSpecific(r.c.Signals.Filters, sender, func(f SignalsFilter) string { return f.Pattern }); f != nil {
+			if f := mostSpecific(r.cfg.Signals.Filters, sender, func(f SignalsFilter) string { return f.Pattern }); f != nil {
 				report = f.Enable
 				if subaccount == 0 && r.mayUse(u, sender) {
 					subaccount = f.Subaccount

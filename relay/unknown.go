@@ -77,12 +77,12 @@ func (r *Relay) noteUnknown(s *Submission, p *policy) {
 		}
 	}
 
-	if len(r.c.Pools)+len(r.c.VirtualMTAs) > 0 || p.virtualMTA == "" {
+	if len(r.cfg.Routes.Pools)+len(r.cfg.Routes.VirtualMTAs) > 0 || p.virtualMTA == "" {
 		return // names are checked, or there is none
 	}
 
 	what := "; it goes to PowerMTA as it is"
-	if !r.c.PowerMTA {
+	if !r.cfg.Headers.PowerMTA {
 		what = "; the upstream is not PowerMTA, and nothing is made of it"
 	}
 
@@ -98,7 +98,7 @@ func (r *Relay) noteName(s *Submission, kind unknownKind, name, text string) {
 	r.unknown.WithLabelValues(string(kind)).Inc()
 
 	name = reply.CleanLine(name, maxUnknownName)
-	if r.names.due(string(kind)+" "+name, r.c.Now()) {
-		r.c.Log.Warn(text, "kind", string(kind), "name", name, "session", s.Session, "user", s.User.Name)
+	if r.names.due(string(kind)+" "+name, r.cfg.Now()) {
+		r.cfg.Log.Warn(text, "kind", string(kind), "name", name, "session", s.Session, "user", s.User.Name)
 	}
 }

@@ -43,7 +43,7 @@ func TestUnknownNamesAreLoggedAndCounted(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			now := time.Now()
 			b, lines := newLoggingBench(t, func(cfg *Config) {
-				cfg.MsysAPI, cfg.Pools = true, c.pools
+				cfg.Headers.MsysAPI, cfg.Routes.Pools = true, c.pools
 				cfg.Now = func() time.Time { return now }
 			})
 			for range 2 {

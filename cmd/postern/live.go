@@ -129,45 +129,41 @@ func (g *gateway) relayConfig(n *live, rec recorder, signer *dkim.Signer) relay.
 	l := n.c
 	c := relay.Config{
 		Hostname: string(l.Hostname),
-		Headers: relay.HeaderNames{
-			MessageID:  string(l.Relay.MessageIDHeader),
-			Job:        string(l.Relay.JobHeader),
-			VirtualMTA: string(l.Relay.VirtualMTAHeader),
-			Subaccount: string(l.Relay.SubaccountHeader),
+		Headers: relay.Headers{
+			Names: relay.HeaderNames{
+				MessageID:  string(l.Relay.MessageIDHeader),
+				Job:        string(l.Relay.JobHeader),
+				VirtualMTA: string(l.Relay.VirtualMTAHeader),
+				Subaccount: string(l.Relay.SubaccountHeader),
+			},
+			Received: l.Submission.ReceivedHeader,
+			PowerMTA: l.Relay.UpstreamKind == "powermta",
+			MsysAPI:  l.Relay.MsysAPI,
 		},
-		Received:      l.Submission.ReceivedHeader,
-		PowerMTA:      l.Relay.UpstreamKind == "powermta",
-		MsysAPI:       l.Relay.MsysAPI,
-		VERPDomain:    l.Relay.VERPDomain,
-		MaxRecipients: l.Submission.MaxRecipients,
-		Tracking: relay.Tracking{
-			URL:         string(l.Tracking.URL),
-			Open:        l.Tracking.Open,
-			InitialOpen: l.Tracking.InitialOpen,
-			Click:       l.Tracking.Click,
+		Routes:   relayRoutes(l.Config),
+		Signals:  relaySignals(l.Config),
+		Tracking: relayTracking(l.Config),
+		Signing: relay.Signing{
+			Signer:  signer,
+			Require: l.DKIM.Require,
+			Life:    l.DKIM.Expire.Std(),
 		},
-		ListUnsubscribe:  l.Tracking.ListUnsub,
-		UnsubscribeBy:    unsubscribeMailbox(l.Config),
-		MaxLinkLength:    l.Tracking.MaxLinkLength,
-		TextLinks:        l.Tracking.TextLinks,
-		Convert8Bit:      l.Relay.Convert8Bit,
-		Keys:             n.keys,
-		Signer:           signer,
-		RequireSignature: l.DKIM.Require,
-		SignatureLife:    l.DKIM.Expire.Std(),
-		Upstream:         n.pool,
-		Events:           rec,
-		IDs:              g.ids,
-		Queue:            watchedQueue{g.queue, &g.puts},
-		QueueAlways:      l.Relay.Queue == "always",
-		AnswerWithin:     l.Relay.AnswerWithin.Std(),
-		Log:              g.log,
-		Metrics:          n.metrics,
+		Sending: relay.Sending{
+			QueueAlways:  l.Relay.Queue == "always",
+			AnswerWithin: l.Relay.AnswerWithin.Std(),
+			Convert8Bit:  l.Relay.Convert8Bit,
+		},
+		Keys:     n.keys,
+		Upstream: n.pool,
+		Queue:    watchedQueue{g.queue, &g.puts},
+		Events:   rec,
+		IDs:      g.ids,
+		Log:      g.log,
+		Metrics:  n.metrics,
 	}
 	if g.users != nil {
 		c.Holders = g.users
 	}
-	addRoutes(&c, l.Config)
 
 	return c
 }
@@ -477,17 +473,22 @@ func (g *gateway) probeUpstreams(ctx context.Context) {
 	g.queue.Len() // which hangs where the queue does
 }
 
-// addRoutes fills in what the lists of tables say.
-func addRoutes(rc *relay.Config, c *config.Config) {
+// relayRoutes returns where mail leaves from, and under which return path.
+func relayRoutes(c *config.Config) relay.Routes {
+	routes := relay.Routes{
+		VERPDomain:    c.Relay.VERPDomain,
+		MaxRecipients: c.Submission.MaxRecipients,
+	}
+
 	for _, p := range c.Pools {
-		rc.Pools = append(rc.Pools, relay.Pool{
+		routes.Pools = append(routes.Pools, relay.Pool{
 			Name:       p.Name,
 			Enable:     relay.Enable(p.EnableSignals),
 			Subaccount: p.Subaccount,
 		})
 	}
 	for _, v := range c.VirtualMTA {
-		rc.VirtualMTAs = append(rc.VirtualMTAs, relay.VirtualMTA{
+		routes.VirtualMTAs = append(routes.VirtualMTAs, relay.VirtualMTA{
 			Name:       v.Name,
 			Pool:       v.Pool,
 			SourceHost: v.SourceHost,
@@ -495,24 +496,49 @@ func addRoutes(rc *relay.Config, c *config.Config) {
 			Subaccount: v.Subaccount,
 		})
 	}
+	for _, r := range c.Relay.Rewrite {
+		routes.Rewrite = append(routes.Rewrite, relay.RewriteRule{From: r.MailFrom, To: r.To})
+	}
 
-	rc.Signals = relay.Signals{
+	return routes
+}
+
+// relaySignals returns whose events are reported, where neither a pool nor a
+// VirtualMTA says so.
+func relaySignals(c *config.Config) relay.Signals {
+	signals := relay.Signals{
 		Enable:     relay.Enable(c.Signals.EnableSignals),
 		Subaccount: c.Signals.Subaccount,
 	}
+
 	for _, f := range c.Signals.Filters {
-		rc.Signals.Filters = append(rc.Signals.Filters, relay.SignalsFilter{
+		signals.Filters = append(signals.Filters, relay.SignalsFilter{
 			Pattern:    f.SenderOrFrom,
 			Enable:     f.Enable,
 			Subaccount: f.Subaccount,
 		})
 	}
 
-	for _, r := range c.Relay.Rewrite {
-		rc.Rewrite = append(rc.Rewrite, relay.RewriteRule{From: r.MailFrom, To: r.To})
+	return signals
+}
+
+// relayTracking returns what is tracked of messages.
+func relayTracking(c *config.Config) relay.TrackingConfig {
+	tracking := relay.TrackingConfig{
+		Default: relay.Tracking{
+			URL:         string(c.Tracking.URL),
+			Open:        c.Tracking.Open,
+			InitialOpen: c.Tracking.InitialOpen,
+			Click:       c.Tracking.Click,
+		},
+		ListUnsubscribe: c.Tracking.ListUnsub,
+		UnsubscribeBy:   unsubscribeMailbox(c),
+		MaxLinkLength:   c.Tracking.MaxLinkLength,
+		TextLinks:       c.Tracking.TextLinks,
 	}
+
 	for _, r := range c.Tracking.Rules {
-		rc.TrackingRules = append(rc.TrackingRules, relay.TrackingRule{
+		tracking.Rules = append(tracking.Rules, relay.TrackingRule{
 			Pattern:     r.SenderOrFrom,
 			URL:         string(r.URL),
 			Open:        r.Open,
@@ -520,6 +546,8 @@ func addRoutes(rc *relay.Config, c *config.Config) {
 			Click:       r.Click,
 		})
 	}
+
+	return tracking
 }
 
 func userEntries(users []config.User) []smtpd.UserEntry {

@@ -361,7 +361,7 @@ func TestOtherKeysReachTheirPart(t *testing.T) {
 	if c := g.submissionConfig(); c.NormaliseLF || !c.RequireTLS || len(c.Sources) != 0 || len(c.ProxyFrom) != 0 {
 		t.Errorf("submission: got %+v", c)
 	}
-	if !relayConfig.PowerMTA || relayConfig.QueueAlways || !relayConfig.MsysAPI || relayConfig.UnsubscribeBy != "" || relayConfig.RequireSignature {
+	if !relayConfig.Headers.PowerMTA || relayConfig.Sending.QueueAlways || !relayConfig.Headers.MsysAPI || relayConfig.Tracking.UnsubscribeBy != "" || relayConfig.Signing.Require {
 		t.Errorf("relay: got %+v", relayConfig)
 	}
 	if w, err := g.webConfig(n, g.recorder()); err != nil || w.TruncateIP || len(w.WellKnown) != 0 || w.Geo != nil {
