@@ -2,7 +2,6 @@ package relay
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -16,7 +15,6 @@ import (
 
 	"postern/relay/envelope"
 	"postern/relay/message"
-	"postern/relay/queue"
 	"postern/relay/reply"
 )
 
@@ -29,15 +27,6 @@ type dsnReport struct {
 	failed   []dsnRecipient
 	session  string // of the message, for the log
 	user     string
-}
-
-// about lists the copies that a notification is about, for the log.
-func (d *dsnReport) about() string {
-	ids := make([]string, 0, min(len(d.failed), maxLoggedIDs))
-	for _, f := range d.failed[:min(len(d.failed), maxLoggedIDs)] {
-		ids = append(ids, f.messageID)
-	}
-	return strings.Join(ids, ",")
 }
 
 // dsnRecipient is a recipient that a message did not reach.
@@ -117,51 +106,6 @@ func replyCodes(answer string) (code, status string) {
 		}
 	}
 	return code, first
-}
-
-// dsn writes a DSN (RFC 3464) as a transaction of its own; nil where nobody is
-// to get one: the null path, or NOTIFY. Where it cannot be written as wanted, a
-// plainer one is.
-func (r *Relay) dsn(d *dsnReport) *queue.Transaction {
-	d.failed = slices.DeleteFunc(d.failed, func(f dsnRecipient) bool { return !f.wanted() })
-	if d.to.IsNull() || len(d.failed) == 0 {
-		return nil
-	}
-	for i := range d.failed {
-		d.failed[i].reply = cutReply(d.failed[i].reply)
-	}
-
-	now := r.cfg.Now()
-	w := dsnWriter{
-		dsnReport: d,
-		id:        r.cfg.Keys.NewID(now).String(),
-		hostname:  r.cfg.Hostname,
-		now:       now,
-		eightBit:  r.cfg.Upstream.TakesEightBit(),
-	}
-	body, err := w.report()
-	if err != nil {
-		r.cfg.Log.Warn("DSN is written without the message", "to", d.to.String(), "err", err)
-		body = w.plain()
-	}
-
-	raw, _ := json.Marshal(info{
-		Session: d.session,
-		User:    d.user,
-		DSN:     true,
-		About:   d.about(),
-	})
-	return &queue.Transaction{
-		ID:       w.id,
-		Created:  now,
-		Info:     raw,
-		EightBit: has8bit(body),
-		Copies: []queue.Copy{{
-			Recipient: envelope.Recipient{Address: d.to},
-			MessageID: w.id,
-			Own:       [][]byte{body},
-		}},
-	}
 }
 
 // cutReply cleans an answer, whatever it went through, and cuts it.

@@ -2,16 +2,15 @@ package relay
 
 import (
 	"context"
-	"fmt"
 	"mime"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/emersion/go-message/charset"
 
 	"postern/relay/envelope"
 	"postern/relay/message"
+	"postern/relay/queue"
 	"postern/relay/reply"
 	"postern/tracking/event"
 )
@@ -168,47 +167,106 @@ func decodeText(s string, n int) string {
 	return event.Clip(strings.ToValidUTF8(s, "\uFFFD"), n)
 }
 
-// receivedField is the trace field of RFC 5321 section 4.4, as the
-// configuration wants it.
-func (r *Relay) receivedField(s *Submission, now time.Time) []byte {
-	var from string
-	switch r.cfg.Headers.Received {
-	case "off":
-		return nil
-	case "anonymous":
-	default:
-		ip := s.Remote.Addr().Unmap()
-		literal := ip.String()
-		if ip.Is6() {
-			literal = "IPv6:" + literal
-		}
-		from = fmt.Sprintf("from %s ([%s])\r\n\t", safeHelo(s.Helo), literal)
-	}
-
-	secure := ""
-	if s.TLS != "" {
-		secure = " (" + s.TLS + ")"
-	}
-
-	return fmt.Appendf(nil, "Received: %sby %s with %s%s id %s;\r\n\t%s\r\n",
-		from, r.cfg.Hostname, s.Protocol, secure, s.Session, now.Format(time.RFC1123Z))
+// Recorder makes events durable before it returns, and holds room for them.
+type Recorder interface {
+	Record(context.Context, ...*event.Event) error
+	// Reserve holds room for encoded events of n bytes until release is called.
+	Reserve(n int64) (release func(), err error)
 }
 
-const maxHelo = 255
-
-// safeHelo returns what a client calls itself, without anything that could end
-// the field or begin a comment.
-func safeHelo(h string) string {
-	h = strings.Map(func(c rune) rune {
-		if c > ' ' && c <= '~' && !strings.ContainsRune(`()<>"\;`, c) {
-			return c
-		}
-		return -1
-	}, h)
-
-	if h == "" {
-		return "unknown"
+// recordInjections writes the events of the copies that the upstream took, or
+// that wait or have failed, in pieces of a bounded size. The copies are gone: a
+// failure is told to the operator and not to the client, who would send them
+// twice.
+func (r *Relay) recordInjections(ctx context.Context, m *outgoing) {
+	if !m.report {
+		return
 	}
 
-	return h[:min(len(h), maxHelo)]
+	most := max(1, batchSize/m.eventSize)
+	var events []*event.Event
+	for i, c := range m.copies {
+		if c.out.Accepted() || c.queued || c.bounced {
+			events = append(events, r.injection(m, c))
+		}
+		if c.bounced {
+			events = append(events, r.bounce(m, c))
+		}
+
+		if len(events) >= most || i == len(m.copies)-1 {
+			r.record(ctx, m.s.Session, events)
+			events = events[:0]
+		}
+	}
+}
+
+// record writes events of copies that are gone.
+func (r *Relay) record(ctx context.Context, session string, events []*event.Event) {
+	if len(events) == 0 {
+		return
+	}
+	if err := r.cfg.Events.Record(context.WithoutCancel(ctx), events...); err != nil {
+		r.unsaved.Add(float64(len(events)))
+		r.cfg.Log.Error("injection events lost", "session", session, "events", len(events), "err", err)
+	}
+}
+
+// recordOwed writes the injection event of a copy that a previous run put into
+// the retry spool, and may not have written the event of any more. Its id is
+// that of the copy: where it was written, it is the same event.
+func (r *Relay) recordOwed(ctx context.Context, t *queue.Transaction, i int) {
+	in := infoOf(t)
+	if in.Injected == nil {
+		return
+	}
+
+	e, c := *in.Injected, t.Copies[i]
+	e.MessageID = c.MessageID
+	e.ID = event.StableID(string(e.Type), e.MessageID)
+	e.RcptTo, e.RoutingDomain = c.Recipient.Address.String(), routingDomain(c.Recipient.Address)
+	e.MsgSize = strconv.Itoa(len(t.Message(i)))
+	r.record(ctx, in.Session, []*event.Event{&e})
+}
+
+// recordFailure writes the event of a copy that the retry spool could not
+// hand over. Its id is that of the attempt: where a crash, or a DSN that could
+// not be queued, has the attempt's end come again, it is the same event.
+func (r *Relay) recordFailure(
+	ctx context.Context, typ event.Type, t *queue.Transaction, i, tries int, v queue.Verdict,
+) {
+	in := infoOf(t)
+	if in.Injected == nil {
+		return
+	}
+
+	e, c := *in.Injected, t.Copies[i]
+	e.Type, e.MessageID = typ, c.MessageID
+	e.RcptTo, e.RoutingDomain = c.Recipient.Address.String(), routingDomain(c.Recipient.Address)
+	if typ == event.Bounce { // there is one end
+		e.ID = event.StableID(string(typ), e.MessageID)
+	} else {
+		e.ID = event.StableID(string(typ), e.MessageID, strconv.Itoa(tries))
+	}
+
+	now := r.cfg.Now()
+	e.Timestamp = event.Timestamp{Time: now}
+	e.DelvMethod, e.NumRetries = "esmtp", strconv.Itoa(max(0, tries-1))
+	e.QueueTime = strconv.FormatInt(max(0, now.Sub(t.Created).Milliseconds()), 10)
+	setFailure(&e, v.Reply)
+
+	if err := r.cfg.Events.Record(context.WithoutCancel(ctx), &e); err != nil {
+		r.unsaved.Inc()
+		r.cfg.Log.Error("event lost", "type", typ.PublicName(), "message_id", e.MessageID, "err", err)
+	}
+}
+
+// setFailure fills in what an SMTP answer says: CODE, an enhanced status code
+// where there is one, and words.
+func setFailure(e *event.Event, answer string) {
+	answer = event.Clip(answer, maxReason)
+	e.RawReason, e.Reason = answer, answer
+
+	code, status := replyCodes(answer)
+	e.ErrorCode = code
+	e.BounceClass = strconv.Itoa(event.BounceClass("", status, answer, nil))
 }

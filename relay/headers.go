@@ -249,3 +249,48 @@ func (p *policy) complete(hostname string, now time.Time) {
 		p.add("Message-ID", "<"+hex.EncodeToString(b[:])+"@"+hostname+">")
 	}
 }
+
+// receivedField is the trace field of RFC 5321 section 4.4, as the
+// configuration wants it.
+func (r *Relay) receivedField(s *Submission, now time.Time) []byte {
+	var from string
+	switch r.cfg.Headers.Received {
+	case "off":
+		return nil
+	case "anonymous":
+	default:
+		ip := s.Remote.Addr().Unmap()
+		literal := ip.String()
+		if ip.Is6() {
+			literal = "IPv6:" + literal
+		}
+		from = fmt.Sprintf("from %s ([%s])\r\n\t", safeHelo(s.Helo), literal)
+	}
+
+	secure := ""
+	if s.TLS != "" {
+		secure = " (" + s.TLS + ")"
+	}
+
+	return fmt.Appendf(nil, "Received: %sby %s with %s%s id %s;\r\n\t%s\r\n",
+		from, r.cfg.Hostname, s.Protocol, secure, s.Session, now.Format(time.RFC1123Z))
+}
+
+const maxHelo = 255
+
+// safeHelo returns what a client calls itself, without anything that could end
+// the field or begin a comment.
+func safeHelo(h string) string {
+	h = strings.Map(func(c rune) rune {
+		if c > ' ' && c <= '~' && !strings.ContainsRune(`()<>"\;`, c) {
+			return c
+		}
+		return -1
+	}, h)
+
+	if h == "" {
+		return "unknown"
+	}
+
+	return h[:min(len(h), maxHelo)]
+}

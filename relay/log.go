@@ -12,17 +12,6 @@ import (
 	"postern/tracking/event"
 )
 
-// What the log says became of a copy. Only the first two are the end of it: a
-// copy that is queued or deferred has further lines, and one that was refused
-// or deferred in its client's session is the client's to send again.
-const (
-	outcomeAccepted = "accepted" // by the upstream
-	outcomeBounced  = "bounced"  // given up; its sender gets a DSN, where one is wanted
-	outcomeQueued   = "queued"   // waits in the retry spool
-	outcomeRefused  = "refused"  // for good, and the client was told so
-	outcomeDeferred = "deferred" // not now
-)
-
 const (
 	maxLogged    = 1000 // bytes of a reply, a subject or an address in a line
 	maxLoggedIDs = 10   // message ids in a line
@@ -78,21 +67,6 @@ func (r *Relay) logCopy(l *copyLine) {
 
 func tookSeconds(d time.Duration) slog.Attr {
 	return slog.Float64("took_seconds", d.Round(time.Microsecond).Seconds())
-}
-
-// outcome names what became of a copy in its client's session.
-func (c *copyOf) outcome() string {
-	switch {
-	case c.out.Accepted():
-		return outcomeAccepted
-	case c.queued:
-		return outcomeQueued
-	case c.bounced:
-		return outcomeBounced
-	case c.out.Permanent():
-		return outcomeRefused
-	}
-	return outcomeDeferred
 }
 
 // log writes a line for each copy of a message, and one that sums them up.

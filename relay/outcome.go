@@ -1,6 +1,9 @@
 package relay
 
 import (
+	"errors"
+
+	"postern/relay/queue"
 	"postern/relay/reply"
 	"postern/relay/upstream"
 )
@@ -97,3 +100,48 @@ func cleanReply(o upstream.Outcome) reply.Reply {
 	r.Text = reply.CleanText(r.Text)
 	return r
 }
+
+// verdict is what the queue hears of an outcome.
+func verdict(o upstream.Outcome) queue.Verdict {
+	v := queue.Verdict{
+		Done:     o.Accepted(),
+		Upstream: o.Upstream,
+		Reply:    cleanReply(o).String(),
+		// Another upstream may take 8-bit content, or this one when it is set up so.
+		Failed: o.Permanent() && !errors.Is(o.Err, upstream.ErrEightBit),
+	}
+
+	// An upstream that refuses our session is reachable: its copies wait for
+	// their time, not for the upstream.
+	if o.Err != nil && !errors.Is(o.Err, upstream.ErrSession) {
+		var f *reply.Fault
+		v.Away = o.Upstream == "" || errors.As(o.Err, &f) && f.Reply.Enhanced == (reply.EnhancedCode{4, 4, 1})
+	}
+	return v
+}
+
+// outcome names what became of a copy in its client's session.
+func (c *copyOf) outcome() string {
+	switch {
+	case c.out.Accepted():
+		return outcomeAccepted
+	case c.queued:
+		return outcomeQueued
+	case c.bounced:
+		return outcomeBounced
+	case c.out.Permanent():
+		return outcomeRefused
+	}
+	return outcomeDeferred
+}
+
+// What the log says became of a copy. Only the first two are the end of it: a
+// copy that is queued or deferred has further lines, and one that was refused
+// or deferred in its client's session is the client's to send again.
+const (
+	outcomeAccepted = "accepted" // by the upstream
+	outcomeBounced  = "bounced"  // given up; its sender gets a DSN, where one is wanted
+	outcomeQueued   = "queued"   // waits in the retry spool
+	outcomeRefused  = "refused"  // for good, and the client was told so
+	outcomeDeferred = "deferred" // not now
+)

@@ -7,17 +7,14 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"postern/dkim"
 	"postern/relay/envelope"
-	"postern/relay/queue"
 	"postern/relay/reply"
 	"postern/relay/upstream"
 	"postern/tracking/event"
@@ -61,13 +58,6 @@ type Upstream interface {
 	Ping(context.Context) error
 	// TakesEightBit reports whether 8-bit content may wait for it as it is.
 	TakesEightBit() bool
-}
-
-// Recorder makes events durable before it returns, and holds room for them.
-type Recorder interface {
-	Record(context.Context, ...*event.Event) error
-	// Reserve holds room for encoded events of n bytes until release is called.
-	Reserve(n int64) (release func(), err error)
 }
 
 // Config holds the settings of a Relay and what it works with.
@@ -231,46 +221,6 @@ func (r *Relay) Submit(ctx context.Context, s *Submission) reply.Reply {
 	return answer
 }
 
-// reserve holds room for all that a transaction may have to write, before
-// anything goes upstream: for each copy an injection event, and a bounce event
-// for what a mixed answer leaves over.
-func (r *Relay) reserve(m *outgoing) (release func(), err error) {
-	injection, bounce, err := r.eventSizes(m)
-	if err != nil {
-		return nil, err
-	}
-	m.eventSize = bounce
-
-	perCopy := int64(injection + bounce)
-	if !m.report {
-		perCopy = 0
-	}
-	events, err := r.cfg.Events.Reserve(perCopy * int64(len(m.copies)))
-	if err != nil {
-		return nil, err
-	}
-
-	// Each transaction of the retry spool has what its copies share, and a DSN
-	// may have the message again.
-	transactions := 1 + len(m.copies)/m.copiesAtOnce()
-	shared := queue.Escaped(m.s.Message) * (1 + transactions)
-	if api := m.policy.api; api != nil {
-		shared += escapedTwice * len(api.Metadata) * transactions
-	}
-
-	own := len(m.copies) * (4096 + m.plan.OwnSize() + len(m.s.Envelope.From.String()))
-	room, err := r.cfg.Queue.Reserve(queue.Room(shared, own))
-	if err != nil {
-		events()
-		return nil, err
-	}
-	return func() { events(); room() }, nil
-}
-
-// escapedTwice is how much longer text can be as JSON in a record of the queue:
-// a control character is six bytes there, and its backslash two.
-const escapedTwice = 7
-
 // passThrough sends the copies and answers the client with what the upstream said.
 func (r *Relay) passThrough(ctx context.Context, m *outgoing) reply.Reply {
 	sending, cancel := context.WithTimeout(ctx, r.cfg.Sending.AnswerWithin)
@@ -293,43 +243,6 @@ func (r *Relay) passThrough(ctx context.Context, m *outgoing) reply.Reply {
 	return plan.reply
 }
 
-// queueRemainder puts what a mixed answer leaves over where it is safe: the
-// temporary failures into the retry spool, the permanent ones into one DSN.
-func (r *Relay) queueRemainder(ctx context.Context, m *outgoing, p decision) error {
-	if err := r.queueCopies(ctx, m, p.queue); err != nil {
-		return err
-	}
-
-	d := &dsnReport{
-		to:       m.s.Envelope.From,
-		params:   m.params,
-		original: newOriginal(m.policy.header, m.body, m.whole),
-		arrived:  r.cfg.Now(),
-		session:  m.s.Session,
-		user:     m.s.User.Name,
-	}
-	for _, c := range p.bounce {
-		d.failed = append(d.failed, dsnRecipient{
-			messageID: c.id.String(),
-			recipient: c.recipient,
-			reply:     copyReply(c).String(),
-			upstream:  c.out.Upstream,
-		})
-	}
-	if t := r.dsn(d); t != nil {
-		if err := r.cfg.Queue.Put(context.WithoutCancel(ctx), t); err != nil {
-			return err
-		}
-		r.logQueuedDSN(t)
-	}
-
-	// Only now: what is not on disk is not bounced, and has no event.
-	for _, c := range p.bounce {
-		c.bounced = true
-	}
-	return nil
-}
-
 // storeAndForward answers once every copy is on disk; the retry spool sends them.
 func (r *Relay) storeAndForward(ctx context.Context, m *outgoing) reply.Reply {
 	err := r.queueCopies(ctx, m, m.copies)
@@ -339,48 +252,6 @@ func (r *Relay) storeAndForward(ctx context.Context, m *outgoing) reply.Reply {
 		return notQueued(err)
 	}
 	return queuedAs(m.s.Session)
-}
-
-// notQueued returns the answer for a message that could not be put into the retry
-// spool: what kept it from being written, such as a signature that failed, else
-// that there is no room for it.
-func notQueued(err error) reply.Reply {
-	var f *reply.Fault
-	if errors.As(err, &f) && f.Class == reply.Temporary {
-		return reply.ReplyFor(f)
-	}
-	return reply.ReplyFor(&reply.Fault{Class: reply.Overloaded, Err: err})
-}
-
-// maxQueued bounds the bytes of their own that the copies of one transaction of
-// the retry spool have: they are in memory at once.
-const maxQueued = 16 << 20
-
-// copiesAtOnce is how many of a message's copies one transaction of the retry
-// spool may have.
-func (m *outgoing) copiesAtOnce() int { return max(1, maxQueued/(1024+m.plan.OwnSize())) }
-
-// queueCopies puts copies into the retry spool, in transactions of a bounded
-// size.
-func (r *Relay) queueCopies(ctx context.Context, m *outgoing, copies []*copyOf) error {
-	if m.eightBit && !r.cfg.Upstream.TakesEightBit() {
-		r.makePlan(m, true)
-	}
-
-	for part := range slices.Chunk(copies, m.copiesAtOnce()) {
-		t, err := r.waiting(m, part)
-		if err == nil {
-			err = r.cfg.Queue.Put(context.WithoutCancel(ctx), t)
-		}
-		if err != nil {
-			return err
-		}
-
-		for _, c := range part {
-			c.queued = true
-		}
-	}
-	return nil
 }
 
 // Reject records a message that the listener refuses before Submit, and returns
@@ -401,41 +272,4 @@ func (r *Relay) refused(ctx context.Context, s *Submission, err error) reply.Rep
 	r.copies.WithLabelValues("refused_here").Inc()
 	r.logRefused(s, local, ids, answer, err)
 	return answer
-}
-
-// recordInjections writes the events of the copies that the upstream took, or
-// that wait or have failed, in pieces of a bounded size. The copies are gone: a
-// failure is told to the operator and not to the client, who would send them
-// twice.
-func (r *Relay) recordInjections(ctx context.Context, m *outgoing) {
-	if !m.report {
-		return
-	}
-
-	most := max(1, batchSize/m.eventSize)
-	var events []*event.Event
-	for i, c := range m.copies {
-		if c.out.Accepted() || c.queued || c.bounced {
-			events = append(events, r.injection(m, c))
-		}
-		if c.bounced {
-			events = append(events, r.bounce(m, c))
-		}
-
-		if len(events) >= most || i == len(m.copies)-1 {
-			r.record(ctx, m.s.Session, events)
-			events = events[:0]
-		}
-	}
-}
-
-// record writes events of copies that are gone.
-func (r *Relay) record(ctx context.Context, session string, events []*event.Event) {
-	if len(events) == 0 {
-		return
-	}
-	if err := r.cfg.Events.Record(context.WithoutCancel(ctx), events...); err != nil {
-		r.unsaved.Add(float64(len(events)))
-		r.cfg.Log.Error("injection events lost", "session", session, "events", len(events), "err", err)
-	}
 }

@@ -1,12 +1,13 @@
 package relay
 
 import (
+	"bytes"
 	"slices"
 	"sync"
-	"time"
 
 	"postern/dkim"
 	"postern/relay/envelope"
+	"postern/relay/message"
 	"postern/relay/reply"
 )
 
@@ -115,42 +116,67 @@ func (r *Relay) noteUnsigned(m *outgoing, why string) {
 		"domain", domain, "reason", why)
 }
 
-const (
-	noteEvery = time.Minute
-	maxNotes  = 1000 // subjects that are remembered
-)
+// dropBroken removes signatures that the rewriting breaks, where they are of a
+// domain that we sign for and that is the user's to sign for; signatures of
+// other domains are kept.
+func (r *Relay) dropBroken(m *outgoing) (dropped bool) {
+	if r.cfg.Signing.Signer == nil {
+		return false
+	}
 
-// notes remembers what was logged lately, so that each subject is logged at
-// most once every noteEvery. It is safe for concurrent use.
-type notes struct {
-	mu   sync.Mutex
-	last map[string]time.Time
+	out := make([]byte, 0, len(m.policy.header))
+	for _, f := range message.Fields(m.policy.header) {
+		if f.Is("DKIM-Signature") && r.signsFor(m.s.User, dkim.SigningDomain(f.Value())) {
+			dropped = true
+			continue
+		}
+		out = append(out, f.Raw...)
+	}
+
+	m.policy.header = out
+	return dropped
 }
 
-// due reports whether a subject may be logged again. Above maxNotes subjects
-// within noteEvery, new ones are not.
-func (n *notes) due(subject string, now time.Time) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+// render writes a copy into buf and returns its signature, which goes before it.
+// The same copy has the same bytes each time.
+func (r *Relay) render(m *outgoing, c *copyOf, buf *copyBuffer) (signature []byte, err error) {
+	head := m.head(r, c)
 
-	if at, ok := n.last[subject]; ok && now.Sub(at) < noteEvery && !now.Before(at) {
-		return false
-	}
-
-	if len(n.last) >= maxNotes {
-		for s, at := range n.last {
-			if now.Sub(at) >= noteEvery || now.Before(at) {
-				delete(n.last, s)
-			}
-		}
-	}
-	if len(n.last) >= maxNotes {
-		return false
+	buf.b = append(slices.Grow(buf.b[:0], m.plan.Size()+len(head)), head...)
+	if err := m.plan.Render(buf, r.stamper(m, c)); err != nil {
+		return nil, err
 	}
 
-	if n.last == nil {
-		n.last = map[string]time.Time{}
+	if len(m.keys) == 0 {
+		return nil, nil
 	}
-	n.last[subject] = now
-	return true
+
+	header, body, _ := message.Split(buf.b)
+	shared := m.signing.prepare(header[len(head):])
+	signature, err = shared.Sign(m.keys, head, body, dkim.Times{Signed: m.at, Expire: r.cfg.Signing.Life})
+	if err != nil {
+		return nil, reply.Defer(451, reply.EnhancedCode{4, 7, 0}, "Message could not be signed, try again later", err)
+	}
+	return signature, nil
+}
+
+// sharedHeader is the header that the copies of a message have in common, prepared
+// for their signatures once. It is safe for concurrent use.
+type sharedHeader struct {
+	mu       sync.Mutex
+	header   []byte
+	prepared *dkim.Header
+}
+
+// prepare returns the prepared form of a copy's header without its own fields.
+// Another header than the last one is prepared anew.
+func (s *sharedHeader) prepare(header []byte) *dkim.Header {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.prepared == nil || !bytes.Equal(s.header, header) {
+		s.header = bytes.Clone(header)
+		s.prepared = dkim.NewHeader(header)
+	}
+	return s.prepared
 }

@@ -5,7 +5,60 @@ import (
 	"strings"
 
 	"postern/relay/envelope"
+	"postern/relay/reply"
 )
+
+// maySend holds a message to the domains that its user may send from: MAIL
+// FROM (but for the null path), From and Sender. Where one of the two fields is
+// not understood, nobody can say what a recipient will see in it.
+func (r *Relay) maySend(s *Submission, o originators) error {
+	if len(s.User.FromDomains) == 0 {
+		return nil
+	}
+
+	if from := s.Envelope.From; !from.IsNull() && !s.User.maySendFrom(from.Domain) {
+		return refuseOriginator("MAIL FROM", from)
+	}
+	if o.unquoted {
+		return reply.Refuse(550, reply.EnhancedCode{5, 7, 1}, "You may not send as "+refusedText(o.shown)+" ("+o.unclear+
+			`): its display name has to be quoted, as in "Example, Inc." <user@domain>`)
+	}
+	if o.unclear != "" {
+		return reply.Refuse(550, reply.EnhancedCode{5, 7, 1}, "You may not send as "+refusedText(o.shown)+" ("+o.unclear+
+			"): its addresses cannot be told for certain; write it once, as name <user@domain>")
+	}
+	if len(o.from) == 0 {
+		return reply.Refuse(550, reply.EnhancedCode{5, 7, 1}, "You may not send without a From")
+	}
+
+	for _, a := range o.from {
+		if !s.User.maySendFrom(a.Domain) {
+			return refuseOriginator("From", a)
+		}
+	}
+	for _, a := range o.sender {
+		if !s.User.maySendFrom(a.Domain) {
+			return refuseOriginator("Sender", a)
+		}
+	}
+	return nil
+}
+
+func refuseOriginator(field string, a envelope.Address) error {
+	return reply.Refuse(550, reply.EnhancedCode{5, 7, 1}, "You may not send as "+refusedText(a.String())+" ("+field+")")
+}
+
+// maxRefusedText bounds what a refusal repeats of a message, in bytes: an
+// address of the greatest length (RFC 5321 section 4.5.3.1) fits.
+const maxRefusedText = 254 + 64
+
+// refusedText is what a refusal repeats of a message.
+func refusedText(s string) string {
+	if s == "" {
+		return "an empty address"
+	}
+	return reply.CleanLine(s, maxRefusedText)
+}
 
 // DomainHolders reports which domains belong to users that are held to them by
 // from_domains; *HeldDomains and *smtpd.Users are some.
