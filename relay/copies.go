@@ -176,15 +176,6 @@ func (r *Relay) addCopies(m *outgoing, now time.Time) error {
 	return nil
 }
 
-func has8bit(b []byte) bool {
-	for _, c := range b {
-		if c >= 0x80 {
-			return true
-		}
-	}
-	return false
-}
-
 // isPrintable reports whether s may be an ENVID (RFC 3461 section 4.4).
 func isPrintable(s string) bool {
 	for i := 0; i < len(s); i++ {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -25,13 +24,11 @@ type dsnReport struct {
 	original original
 	arrived  time.Time
 	failed   []dsnRecipient
-	session  string // of the message, for the log
-	user     string
 }
 
 // dsnRecipient is a recipient that a message did not reach.
 type dsnRecipient struct {
-	messageID string
+	messageID string // of the copy, for the log
 	recipient envelope.Recipient
 	reply     string // the last answer, as envelope.Reply writes it
 	upstream  string // host:port; empty: none answered
@@ -44,17 +41,6 @@ type original struct {
 	header []byte
 	body   []byte
 	whole  bool // there is an empty line between the two
-}
-
-// newOriginal leaves the fields out of a header that never leave.
-func newOriginal(header, body []byte, separated bool) original {
-	o := original{header: make([]byte, 0, len(header)), body: body, whole: separated}
-	for _, f := range message.Fields(header) {
-		if !slices.ContainsFunc(neverLeave, f.Is) {
-			o.header = append(o.header, f.Raw...)
-		}
-	}
-	return o
 }
 
 // full returns the whole message.
@@ -84,28 +70,6 @@ func (d dsnRecipient) status() string {
 		return status
 	}
 	return "5.0.0"
-}
-
-// replyCodes reads the codes at the beginning of an answer as envelope.Reply
-// writes it. What is further behind is the other server's text, and not looked
-// at. Either may be empty.
-func replyCodes(answer string) (code, status string) {
-	first, rest, _ := strings.Cut(answer, " ")
-	if n, err := strconv.Atoi(first); err == nil && len(first) == 3 && n >= 200 && n <= 599 {
-		code = first
-		first, _, _ = strings.Cut(rest, " ")
-	}
-
-	parts := strings.Split(first, ".")
-	if len(parts) != 3 || len(parts[0]) != 1 || strings.IndexByte("245", parts[0][0]) < 0 {
-		return code, ""
-	}
-	for _, p := range parts {
-		if p == "" || len(p) > 3 || strings.Trim(p, "0123456789") != "" {
-			return code, ""
-		}
-	}
-	return code, first
 }
 
 // cutReply cleans an answer, whatever it went through, and cuts it.

@@ -422,26 +422,6 @@ func TestListUnsubscribe(t *testing.T) {
 	}
 }
 
-func FuzzMsysAPI(f *testing.F) {
-	for _, s := range []string{`{}`, `{"campaign_id":"a","cc":["a@b"],"options":{"ip_pool":"x"}}`, "{\r\n \"tags\":[\"a\"]}", `{"archive":[{"email":"x@y"}]}`} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		m, err := parseMsysAPI([]byte("X-MSYS-API: " + s))
-		if err != nil {
-			if r := reply.ReplyFor(err); r.Code != 550 || strings.ContainsAny(r.Text, "\r\n") {
-				t.Fatalf("%v", r)
-			}
-			return
-		}
-		for _, a := range append(append(m.CC, m.BCC...), m.Archive...) {
-			if back, err := envelope.Parse(a.String()); err != nil || back != a.Address {
-				t.Fatalf("%q reads back as %v, %v", a, back, err)
-			}
-		}
-	})
-}
-
 // TestBrokenSignatures: a signature of ours that the rewriting breaks goes,
 // those of others stay, and all stay where nothing changes.
 func TestBrokenSignatures(t *testing.T) {

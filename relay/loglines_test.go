@@ -208,11 +208,9 @@ func TestLineOfARetry(t *testing.T) {
 // TestLineOfADSN that cannot be sent, with all that it says.
 func TestLineOfADSN(t *testing.T) {
 	b, lines := newLoggingBench(t, func(c *Config) { c.Now = steppingClock() })
-	tr := b.relay.dsn(&dsnReport{
-		to:      envelope.Address{Local: "s", Domain: "example.com"},
-		failed:  []dsnRecipient{{messageID: "m1", recipient: recipient("a"), reply: "550 no"}},
-		session: "s.1",
-		user:    "u",
+	tr := b.relay.dsn("s.1", "u", &dsnReport{
+		to:     envelope.Address{Local: "s", Domain: "example.com"},
+		failed: []dsnRecipient{{messageID: "m1", recipient: recipient("a"), reply: "550 no"}},
 	})
 	b.relay.logQueuedDSN(tr)
 	b.up.answers["s"] = upstream.Outcome{Upstream: "b:25", Err: reply.Defer(451, reply.EnhancedCode{4, 4, 2}, "lost", errors.New("cut"))}

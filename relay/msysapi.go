@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"postern/relay/envelope"
 	"postern/relay/reply"
@@ -50,9 +51,20 @@ func (a *msysAddress) UnmarshalJSON(b []byte) error {
 
 	a.Address, err = envelope.Parse(o.Email)
 	if err != nil {
-		return fmt.Errorf("%q: %w", refusedText(o.Email), err)
+		return fmt.Errorf("%q: %w", shownAddress(o.Email), err)
 	}
 	return nil
+}
+
+// maxShown bounds what a refusal repeats of an address, in bytes.
+const maxShown = 254 + 64
+
+// shownAddress is what a refusal repeats of an address.
+func shownAddress(s string) string {
+	if s == "" {
+		return "an empty address"
+	}
+	return reply.CleanLine(s, maxShown)
 }
 
 // Limits on X-MSYS-API. What the events of a message hold is in the event of
@@ -156,4 +168,50 @@ func unfoldOneSpace(b []byte) []byte {
 	}
 
 	return out
+}
+
+// maxUnknownKeys bounds the keys of one message that are counted.
+const maxUnknownKeys = 20
+
+// msysKeys are the keys of X-MSYS-API that are acted upon, and msysOptions those
+// of its options. JSON's keys are matched whatever their case.
+var (
+	msysKeys    = []string{"campaign_id", "metadata", "tags", "options", "cc", "bcc", "archive"}
+	msysOptions = []string{"open_tracking", "initial_open", "click_tracking", "transactional", "ip_pool", "dkim_key"}
+)
+
+// unknownMsysKeys returns the keys of X-MSYS-API that nothing is made of, in
+// order; options' with "options." in front.
+func unknownMsysKeys(value []byte) []string {
+	fields := objectFields(value)
+
+	var unknown []string
+	for key, raw := range fields {
+		if !known(msysKeys, key) {
+			unknown = append(unknown, key)
+			continue
+		}
+		if !strings.EqualFold(key, "options") {
+			continue
+		}
+		for option := range objectFields(raw) {
+			if !known(msysOptions, option) {
+				unknown = append(unknown, "options."+option)
+			}
+		}
+	}
+	slices.Sort(unknown)
+
+	return unknown[:min(len(unknown), maxUnknownKeys)]
+}
+
+// objectFields returns the fields of a JSON object; what is not one has none.
+func objectFields(value []byte) map[string]json.RawMessage {
+	var fields map[string]json.RawMessage
+	_ = json.Unmarshal(value, &fields)
+	return fields
+}
+
+func known(keys []string, key string) bool {
+	return slices.ContainsFunc(keys, func(k string) bool { return strings.EqualFold(k, key) })
 }

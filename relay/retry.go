@@ -66,9 +66,7 @@ func (r *Relay) GiveUp(
 
 	c := t.Copies[i]
 	in := infoOf(t)
-	dsn := r.dsn(&dsnReport{
-		session:  in.Session,
-		user:     in.User,
+	dsn := r.dsn(in.Session, in.User, &dsnReport{
 		to:       t.From,
 		params:   t.Params,
 		original: newOriginal(message.Split(t.Message(i))),

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"postern/relay/envelope"
+	"postern/relay/message"
 	"postern/relay/queue"
 	"postern/relay/reply"
 	"postern/tracking/event"
@@ -65,8 +66,6 @@ func (r *Relay) queueRemainder(ctx context.Context, m *outgoing, p decision) err
 		params:   m.params,
 		original: newOriginal(m.policy.header, m.body, m.whole),
 		arrived:  r.cfg.Now(),
-		session:  m.s.Session,
-		user:     m.s.User.Name,
 	}
 	for _, c := range p.bounce {
 		d.failed = append(d.failed, dsnRecipient{
@@ -76,7 +75,7 @@ func (r *Relay) queueRemainder(ctx context.Context, m *outgoing, p decision) err
 			upstream:  c.out.Upstream,
 		})
 	}
-	if t := r.dsn(d); t != nil {
+	if t := r.dsn(m.s.Session, m.s.User.Name, d); t != nil {
 		if err := r.cfg.Queue.Put(context.WithoutCancel(ctx), t); err != nil {
 			return err
 		}
@@ -235,10 +234,10 @@ func isDSN(t *queue.Transaction) bool {
 	return infoOf(t).DSN
 }
 
-// about lists the copies that a notification is about, for the log.
-func (d *dsnReport) about() string {
-	ids := make([]string, 0, min(len(d.failed), maxLoggedIDs))
-	for _, f := range d.failed[:min(len(d.failed), maxLoggedIDs)] {
+// messageIDs lists the copies that a notification is about, for the log.
+func messageIDs(failed []dsnRecipient) string {
+	ids := make([]string, 0, min(len(failed), maxLoggedIDs))
+	for _, f := range failed[:min(len(failed), maxLoggedIDs)] {
 		ids = append(ids, f.messageID)
 	}
 	return strings.Join(ids, ",")
@@ -247,7 +246,7 @@ func (d *dsnReport) about() string {
 // dsn writes a DSN (RFC 3464) as a transaction of its own; nil where nobody is
 // to get one: the null path, or NOTIFY. Where it cannot be written as wanted, a
 // plainer one is.
-func (r *Relay) dsn(d *dsnReport) *queue.Transaction {
+func (r *Relay) dsn(session, user string, d *dsnReport) *queue.Transaction {
 	d.failed = slices.DeleteFunc(d.failed, func(f dsnRecipient) bool { return !f.wanted() })
 	if d.to.IsNull() || len(d.failed) == 0 {
 		return nil
@@ -271,10 +270,10 @@ func (r *Relay) dsn(d *dsnReport) *queue.Transaction {
 	}
 
 	raw, _ := json.Marshal(info{
-		Session: d.session,
-		User:    d.user,
+		Session: session,
+		User:    user,
 		DSN:     true,
-		About:   d.about(),
+		About:   messageIDs(d.failed),
 	})
 	return &queue.Transaction{
 		ID:       w.id,
@@ -287,4 +286,15 @@ func (r *Relay) dsn(d *dsnReport) *queue.Transaction {
 			Own:       [][]byte{body},
 		}},
 	}
+}
+
+// newOriginal leaves the fields out of a header that never leave.
+func newOriginal(header, body []byte, separated bool) original {
+	o := original{header: make([]byte, 0, len(header)), body: body, whole: separated}
+	for _, f := range message.Fields(header) {
+		if !slices.ContainsFunc(neverLeave, f.Is) {
+			o.header = append(o.header, f.Raw...)
+		}
+	}
+	return o
 }

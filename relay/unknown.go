@@ -1,10 +1,6 @@
 package relay
 
 import (
-	"encoding/json"
-	"slices"
-	"strings"
-
 	"postern/relay/reply"
 )
 
@@ -19,54 +15,8 @@ const (
 
 var unknownKinds = []unknownKind{unknownKey, unknownPool, unknownVirtualMTA}
 
-// Limits on names that are not known.
-const (
-	maxUnknownName = 64 // bytes that are logged
-	maxUnknownKeys = 20 // of one message
-)
-
-// msysKeys are the keys of X-MSYS-API that are acted upon, and msysOptions those
-// of its options. JSON's keys are matched whatever their case.
-var (
-	msysKeys    = []string{"campaign_id", "metadata", "tags", "options", "cc", "bcc", "archive"}
-	msysOptions = []string{"open_tracking", "initial_open", "click_tracking", "transactional", "ip_pool", "dkim_key"}
-)
-
-// unknownMsysKeys returns the keys of X-MSYS-API that nothing is made of, in
-// order; options' with "options." in front.
-func unknownMsysKeys(value []byte) []string {
-	fields := objectFields(value)
-
-	var unknown []string
-	for key, raw := range fields {
-		if !known(msysKeys, key) {
-			unknown = append(unknown, key)
-			continue
-		}
-		if !strings.EqualFold(key, "options") {
-			continue
-		}
-		for option := range objectFields(raw) {
-			if !known(msysOptions, option) {
-				unknown = append(unknown, "options."+option)
-			}
-		}
-	}
-	slices.Sort(unknown)
-
-	return unknown[:min(len(unknown), maxUnknownKeys)]
-}
-
-// objectFields returns the fields of a JSON object; what is not one has none.
-func objectFields(value []byte) map[string]json.RawMessage {
-	var fields map[string]json.RawMessage
-	_ = json.Unmarshal(value, &fields)
-	return fields
-}
-
-func known(keys []string, key string) bool {
-	return slices.ContainsFunc(keys, func(k string) bool { return strings.EqualFold(k, key) })
-}
+// maxUnknownName bounds what is logged of a name that is not known, in bytes.
+const maxUnknownName = 64
 
 // noteUnknown counts what a message asks for by names that nobody knows, and
 // logs each name at most once a minute. Nothing is refused for them.
