@@ -286,29 +286,6 @@ func TestWaitingDSNForSevenBitUpstream(t *testing.T) {
 	}
 }
 
-// TestReplyCodes: codes are read where they belong, never out of the text.
-func TestReplyCodes(t *testing.T) {
-	for _, c := range []struct{ reply, code, status string }{
-		{"550 5.1.1 no such user", "550", "5.1.1"},
-		{"450 4.2.0 later", "450", "4.2.0"},
-		{"550 no such user 5.1.1", "550", ""},
-		{"550 see 4.4.7 below", "550", ""},
-		{"550 10.0.0.1 is listed", "550", ""},
-		{"550 5.1.1", "550", "5.1.1"},
-		{"550 5.1.1234 x", "550", ""},
-		{"550 5..1 x", "550", ""},
-		{"4.4.7 not delivered", "", "4.4.7"},
-		{"550", "550", ""},
-		{"", "", ""},
-		{"999 5.1.1 x", "", ""},
-	} {
-		code, status := replyCodes(c.reply)
-		if code != c.code || status != c.status {
-			t.Errorf("%q: got %q and %q, want %q and %q", c.reply, code, status, c.code, c.status)
-		}
-	}
-}
-
 // TestManyAnswersOneTransaction: copies that were refused in as many ways wait
 // in one transaction, each with its own answer.
 func TestManyAnswersOneTransaction(t *testing.T) {
