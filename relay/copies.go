@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -98,8 +99,8 @@ func (r *Relay) prepare(s *Submission, now time.Time) (*outgoing, error) {
 
 	m.event = r.template(m)
 	m.received = r.receivedField(s, now)
-	m.eightBit = has8bit(s.Message)
-	m.params.NeedsUTF8 = m.params.UTF8 && has8bit(header)
+	m.eightBit = message.HasEightBit(s.Message)
+	m.params.NeedsUTF8 = m.params.UTF8 && message.HasEightBit(header)
 
 	r.makePlan(m, r.cfg.Sending.Convert8Bit)
 	if m.plan.Changed() && r.dropBroken(m) {
@@ -159,15 +160,12 @@ func (r *Relay) addCopies(m *outgoing, now time.Time) error {
 		return reply.Refuse(554, reply.EnhancedCode{5, 5, 1}, "No valid recipients")
 	}
 
-	if api := m.policy.api; api != nil {
-		for _, list := range [][]msysAddress{api.CC, api.BCC} {
-			for _, a := range list {
-				add(envelope.Recipient{Address: a.Address}, nil)
-			}
-		}
-		for _, a := range api.Archive {
-			add(envelope.Recipient{Address: a.Address}, m.copies[0])
-		}
+	instructions := &m.policy.instructions
+	for _, a := range slices.Concat(instructions.CC, instructions.BCC) {
+		add(envelope.Recipient{Address: a}, nil)
+	}
+	for _, a := range instructions.Archive {
+		add(envelope.Recipient{Address: a}, m.copies[0])
 	}
 
 	if r.cfg.Routes.MaxRecipients > 0 && len(m.copies) > r.cfg.Routes.MaxRecipients {

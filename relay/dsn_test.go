@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"postern/relay/dsn"
 	"postern/relay/envelope"
 	"postern/relay/message"
 	"postern/relay/queue"
@@ -201,7 +202,7 @@ func TestDSNAlwaysArrives(t *testing.T) {
 			if len(types) != 3 || types[1] != "message/delivery-status" {
 				t.Fatalf("parts %q", types)
 			}
-			if strings.Contains(bodies[1], "\nBcc:") || strings.Contains(bodies[1], "\ny") || has8bit([]byte(bodies[1])) {
+			if strings.Contains(bodies[1], "\nBcc:") || strings.Contains(bodies[1], "\ny") || message.HasEightBit([]byte(bodies[1])) {
 				t.Errorf("delivery status:\n%s", bodies[1])
 			}
 			if !strings.Contains(bodies[1], "Final-Recipient: rfc822;a@Example.NET\r\n") {
@@ -215,12 +216,12 @@ func TestDSNAlwaysArrives(t *testing.T) {
 // text.
 func TestDSNPlainer(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.Hostname = "gw\r\nexample" })
-	d := &dsnReport{
-		to:     envelope.Address{Local: "a", Domain: "example.com"},
-		failed: []dsnRecipient{{recipient: envelope.Recipient{Address: envelope.Address{Local: "\u00fc", Domain: "example.net"}}, reply: "550 no"}},
+	d := &dsn.Report{
+		To:     envelope.Address{Local: "a", Domain: "example.com"},
+		Failed: []dsn.Recipient{{Recipient: envelope.Recipient{Address: envelope.Address{Local: "\u00fc", Domain: "example.net"}}, Reply: "550 no"}},
 	}
 
-	tr := b.relay.dsn("s.1", "u", d)
+	tr := b.relay.dsnFor("s.1", "u", d)
 	if tr == nil {
 		t.Fatal("no DSN")
 	}
@@ -242,14 +243,14 @@ func TestDSNForSevenBitUpstream(t *testing.T) {
 				if !takes {
 					b.relay.cfg.Upstream = &sevenBitUpstream{b.up}
 				}
-				tr := b.relay.dsn("s.1", "u", &dsnReport{
-					to:       envelope.Address{Local: "a", Domain: "example.com"},
-					params:   envelope.MailParams{Return: ret},
-					original: newOriginal(message.Split([]byte(msg))),
-					failed:   []dsnRecipient{{recipient: submission("", "b").Envelope.Recipients[0], reply: "550 no"}},
+				tr := b.relay.dsnFor("s.1", "u", &dsn.Report{
+					To:       envelope.Address{Local: "a", Domain: "example.com"},
+					Params:   envelope.MailParams{Return: ret},
+					Original: newOriginal(message.Split([]byte(msg))),
+					Failed:   []dsn.Recipient{{Recipient: submission("", "b").Envelope.Recipients[0], Reply: "550 no"}},
 				})
-				if tr.EightBit != takes || has8bit(tr.Message(0)) != takes {
-					t.Errorf("EightBit %v, 8-bit content %v, want %v", tr.EightBit, has8bit(tr.Message(0)), takes)
+				if tr.EightBit != takes || message.HasEightBit(tr.Message(0)) != takes {
+					t.Errorf("EightBit %v, 8-bit content %v, want %v", tr.EightBit, message.HasEightBit(tr.Message(0)), takes)
 				}
 				if v := b.relay.Deliver(context.Background(), tr, 0, 0); !v.Done {
 					t.Errorf("not delivered: %+v", v)

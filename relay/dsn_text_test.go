@@ -8,17 +8,18 @@ import (
 	"testing"
 	"time"
 
+	"postern/relay/dsn"
 	"postern/relay/envelope"
 	"postern/relay/message"
 	"postern/relay/queue"
 )
 
 // dsnAt writes a DSN by a clock that stands still, with ID for its message id.
-func dsnAt(t *testing.T, d *dsnReport) (*queue.Transaction, string) {
+func dsnAt(t *testing.T, d *dsn.Report) (*queue.Transaction, string) {
 	t.Helper()
 	now := time.Date(2026, 3, 1, 12, 30, 15, 0, time.UTC)
 	b := newBench(t, func(c *Config) { c.Now = func() time.Time { return now } })
-	tr := b.relay.dsn("s.1", "u", d)
+	tr := b.relay.dsnFor("s.1", "u", d)
 	if tr == nil {
 		t.Fatal("no DSN")
 	}
@@ -28,38 +29,38 @@ func dsnAt(t *testing.T, d *dsnReport) (*queue.Transaction, string) {
 // TestDSNText is a notification to the letter: RFC 3464, with two recipients that
 // were refused and one that expired.
 func TestDSNText(t *testing.T) {
-	d := &dsnReport{
-		to:       envelope.Address{Local: "sender", Domain: "example.com"},
-		params:   envelope.MailParams{EnvelopeID: "their id"},
-		original: newOriginal([]byte("Subject: x\r\nBcc: y\r\n"), []byte("body\r\n"), true),
-		arrived:  time.Date(2026, 3, 1, 12, 0, 0, 0, time.FixedZone("", -3600)),
-		failed: []dsnRecipient{
+	d := &dsn.Report{
+		To:       envelope.Address{Local: "sender", Domain: "example.com"},
+		Params:   envelope.MailParams{EnvelopeID: "their id"},
+		Original: newOriginal([]byte("Subject: x\r\nBcc: y\r\n"), []byte("body\r\n"), true),
+		Arrived:  time.Date(2026, 3, 1, 12, 0, 0, 0, time.FixedZone("", -3600)),
+		Failed: []dsn.Recipient{
 			{
-				messageID: "m1",
-				recipient: envelope.Recipient{
+				MessageID: "m1",
+				Recipient: envelope.Recipient{
 					Address:      envelope.Address{Local: "a", Domain: "example.net"},
 					OriginalType: "rfc822",
 					Original:     "first@example.net",
 				},
-				reply:    "550 5.1.1 no such user\nreally",
-				upstream: "mx.example.net:25",
+				Reply:    "550 5.1.1 no such user\nreally",
+				Upstream: "mx.example.net:25",
 			},
 			{
-				messageID: "m2",
-				recipient: envelope.Recipient{Address: envelope.Address{Local: "b", Domain: "example.net"}},
-				reply:     "4.4.7 not delivered in 5h0m0s, last answer: 450 4.2.2 full",
-				expired:   true,
+				MessageID: "m2",
+				Recipient: envelope.Recipient{Address: envelope.Address{Local: "b", Domain: "example.net"}},
+				Reply:     "4.4.7 not delivered in 5h0m0s, last answer: 450 4.2.2 full",
+				Expired:   true,
 			},
 			{
-				messageID: "m3",
-				recipient: envelope.Recipient{Address: envelope.Address{Local: "c", Domain: "example.net"}, OriginalType: "utf-8", Original: "ü+c@example.net"},
-				reply:     "554 never",
-				upstream:  "here",
+				MessageID: "m3",
+				Recipient: envelope.Recipient{Address: envelope.Address{Local: "c", Domain: "example.net"}, OriginalType: "utf-8", Original: "ü+c@example.net"},
+				Reply:     "554 never",
+				Upstream:  "here",
 			},
 			{
-				messageID: "m4",
-				recipient: envelope.Recipient{Address: envelope.Address{Local: "d", Domain: "example.net"}, Notify: []string{"NEVER"}},
-				reply:     "554 nobody wants to know",
+				MessageID: "m4",
+				Recipient: envelope.Recipient{Address: envelope.Address{Local: "d", Domain: "example.net"}, Notify: []string{"NEVER"}},
+				Reply:     "554 nobody wants to know",
 			},
 		},
 	}
@@ -98,18 +99,18 @@ func TestDSNText(t *testing.T) {
 		t.Errorf("info %+v, want %+v", in, want)
 	}
 	if !tr.From.IsNull() || !tr.Created.Equal(time.Date(2026, 3, 1, 12, 30, 15, 0, time.UTC)) || tr.EightBit ||
-		len(tr.Copies) != 1 || tr.Copies[0].MessageID != tr.ID || tr.Copies[0].Recipient.Address != d.to {
+		len(tr.Copies) != 1 || tr.Copies[0].MessageID != tr.ID || tr.Copies[0].Recipient.Address != d.To {
 		t.Errorf("transaction %+v", tr)
 	}
 }
 
 // TestDSNInUTF8: addresses that are not ASCII make the words UTF-8.
 func TestDSNInUTF8(t *testing.T) {
-	d := &dsnReport{
-		to: envelope.Address{Local: "sender", Domain: "example.com"},
-		failed: []dsnRecipient{
-			{recipient: envelope.Recipient{Address: envelope.Address{Local: "a", Domain: "example.net"}}, reply: "550 no"},
-			{recipient: envelope.Recipient{Address: envelope.Address{Local: "ü", Domain: "example.net"}}, reply: "550 no"},
+	d := &dsn.Report{
+		To: envelope.Address{Local: "sender", Domain: "example.com"},
+		Failed: []dsn.Recipient{
+			{Recipient: envelope.Recipient{Address: envelope.Address{Local: "a", Domain: "example.net"}}, Reply: "550 no"},
+			{Recipient: envelope.Recipient{Address: envelope.Address{Local: "ü", Domain: "example.net"}}, Reply: "550 no"},
 		},
 	}
 	tr, got := dsnAt(t, d)
@@ -140,11 +141,11 @@ func TestDSNWhole(t *testing.T) {
 		{"without a body", "A: b\r\n", "", "FULL", false, "Content-Transfer-Encoding: 7bit\r\nContent-Type: message/rfc822\r\n\r\nA: b\r\n\r\n--"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, got := dsnAt(t, &dsnReport{
-				to:       envelope.Address{Local: "sender", Domain: "example.com"},
-				params:   envelope.MailParams{Return: c.ret},
-				original: newOriginal([]byte(c.header), []byte(c.body), c.separated),
-				failed:   []dsnRecipient{{recipient: recipient("a"), reply: "550 no"}},
+			_, got := dsnAt(t, &dsn.Report{
+				To:       envelope.Address{Local: "sender", Domain: "example.com"},
+				Params:   envelope.MailParams{Return: c.ret},
+				Original: newOriginal([]byte(c.header), []byte(c.body), c.separated),
+				Failed:   []dsn.Recipient{{Recipient: recipient("a"), Reply: "550 no"}},
 			})
 			if !strings.Contains(got, c.want) {
 				t.Errorf("no %q in\n%s", c.want, got)
@@ -160,9 +161,9 @@ func TestDSNPlainText(t *testing.T) {
 		c.Hostname = "gw\r\nexample"
 		c.Now = func() time.Time { return now }
 	})
-	tr := b.relay.dsn("s.1", "u", &dsnReport{
-		to:     envelope.Address{Local: "sender", Domain: "example.com"},
-		failed: []dsnRecipient{{recipient: recipient("a"), reply: "550 no"}},
+	tr := b.relay.dsnFor("s.1", "u", &dsn.Report{
+		To:     envelope.Address{Local: "sender", Domain: "example.com"},
+		Failed: []dsn.Recipient{{Recipient: recipient("a"), Reply: "550 no"}},
 	})
 
 	got := strings.ReplaceAll(string(tr.Message(0)), tr.ID, "ID")
@@ -178,7 +179,7 @@ func TestDSNPlainText(t *testing.T) {
 	if len(warned) != 1 {
 		t.Fatalf("%d lines, want 1", len(warned))
 	}
-	check(t, warned[0], map[string]any{"level": "WARN", "to": "sender@example.com"})
+	check(t, warned[0], map[string]any{"level": "WARN", "recipient": "sender@example.com"})
 	if warned[0]["err"] == nil {
 		t.Error("the line does not say why")
 	}
@@ -258,9 +259,9 @@ func TestDSNOfMixedAnswer(t *testing.T) {
 // TestDSNAboutMany lists ten of the copies that it is about.
 func TestDSNAboutMany(t *testing.T) {
 	for n, want := range map[int]int{1: 1, 10: 10, 11: 10} {
-		var failed []dsnRecipient
+		var failed []dsn.Recipient
 		for i := range n {
-			failed = append(failed, dsnRecipient{messageID: fmt.Sprint("m", i)})
+			failed = append(failed, dsn.Recipient{MessageID: fmt.Sprint("m", i)})
 		}
 		if got := strings.Split(messageIDs(failed), ","); len(got) != want || got[0] != "m0" {
 			t.Errorf("%d copies: about %q, want %d of them", n, got, want)
@@ -268,31 +269,13 @@ func TestDSNAboutMany(t *testing.T) {
 	}
 }
 
-// TestLongReplyInDSN is cut to 1000 bytes, and cleaned.
-func TestLongReplyInDSN(t *testing.T) {
-	long := strings.Repeat(strings.Repeat("x", 400)+"\n", 3)
-	for in, want := range map[string]string{
-		"550 a\x00b": "550 a?b",
-		long:         long[:1000],
-		long[:1000]:  long[:1000],
-		long[:999]:   long[:999],
-	} {
-		if got := cutReply(in); got != want {
-			t.Errorf("cutReply of %d bytes: %d bytes %.20q, want %d", len(in), len(got), got, len(want))
-		}
-	}
-	if got := oneLine(strings.Repeat("x", 1001)); len(got) != 1000 {
-		t.Errorf("a field of %d bytes, want 1000", len(got))
-	}
-}
-
 // TestDSNAboutBrokenHeader is written as text where the message that it is about
 // could not be sent today.
 func TestDSNAboutBrokenHeader(t *testing.T) {
-	tr, got := dsnAt(t, &dsnReport{
-		to:       envelope.Address{Local: "sender", Domain: "example.com"},
-		original: newOriginal([]byte("A: b\rc\r\n"), nil, false),
-		failed:   []dsnRecipient{{recipient: recipient("a"), reply: "550 no"}},
+	tr, got := dsnAt(t, &dsn.Report{
+		To:       envelope.Address{Local: "sender", Domain: "example.com"},
+		Original: newOriginal([]byte("A: b\rc\r\n"), nil, false),
+		Failed:   []dsn.Recipient{{Recipient: recipient("a"), Reply: "550 no"}},
 	})
 	if err := message.Check(tr.Message(0)); err != nil || !strings.Contains(got, "Content-Type: text/plain; charset=us-ascii\r\n\r\nThis is") {
 		t.Errorf("%v in\n%s", err, got)

@@ -42,9 +42,8 @@ func (r *Relay) template(m *outgoing) event.Event {
 	}
 
 	e.Binding, e.BindingGroup, e.SendingIP = r.binding(m.policy.virtualMTA)
-	if api := m.policy.api; api != nil {
-		e.RcptMeta, e.RcptTags = api.Metadata, api.Tags
-	}
+	e.RcptMeta = m.policy.instructions.Metadata
+	e.RcptTags = m.policy.instructions.Tags
 	return e
 }
 
@@ -266,7 +265,7 @@ func setFailure(e *event.Event, answer string) {
 	answer = event.Clip(answer, maxReason)
 	e.RawReason, e.Reason = answer, answer
 
-	code, status := replyCodes(answer)
+	code, status := reply.ParseCodes(answer)
 	e.ErrorCode = code
 	e.BounceClass = strconv.Itoa(event.BounceClass("", status, answer, nil))
 }

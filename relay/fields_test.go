@@ -137,8 +137,8 @@ func TestFieldsThatNeverLeave(t *testing.T) {
 		if err != nil || string(p.header) != "A: b\r\n" {
 			t.Errorf("%s: got %q, %v", name, p.header, err)
 		}
-		if got := newOriginal([]byte(name+": x\r\nA: b\r\n"), nil, false); string(got.header) != "A: b\r\n" {
-			t.Errorf("%s is returned: %q", name, got.header)
+		if got := newOriginal([]byte(name+": x\r\nA: b\r\n"), nil, false); string(got.Header) != "A: b\r\n" {
+			t.Errorf("%s is returned: %q", name, got.Header)
 		}
 	}
 	if len(neverLeave) != 6 {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"postern/relay/dialect"
 	"postern/relay/message"
 	"postern/relay/reply"
 )
@@ -28,19 +29,19 @@ var neverLeave = []string{"X-MSYS-API", "X-DKIM-Key", "X-DKIM-Options", "Bcc", "
 
 // policy is what the header policy made of a message's header block.
 type policy struct {
-	header     []byte // the new block, but for what differs between copies
-	origin     originators
-	subject    string
-	job        string
-	virtualMTA string
-	subaccount uint32
-	envid      string // of X-Envid
-	api        *msysAPI
-	hasDate    bool
-	hasMsgID   bool
-	hasUnsub   bool // List-Unsubscribe
+	header       []byte // the new block, but for what differs between copies
+	origin       originators
+	subject      string
+	job          string
+	virtualMTA   string
+	subaccount   uint32
+	envid        string               // of X-Envid
+	instructions dialect.Instructions // of X-MSYS-API
+	hasDate      bool
+	hasMsgID     bool
+	hasUnsub     bool // List-Unsubscribe
 
-	jobSeen, vmtaSeen bool
+	jobSeen, vmtaSeen, msysSeen bool
 }
 
 // maxFields bounds the number of a message's header fields.
@@ -112,8 +113,8 @@ func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
 func (r *Relay) addFields(p *policy, u User) error {
 	if !p.jobSeen {
 		job := u.Job
-		if p.api != nil && p.api.CampaignID != "" {
-			job = p.api.CampaignID
+		if p.instructions.CampaignID != "" {
+			job = p.instructions.CampaignID
 		}
 
 		p.job = jobFromHeader(job, u.JobPrefix)
@@ -124,12 +125,12 @@ func (r *Relay) addFields(p *policy, u User) error {
 
 	if !p.vmtaSeen {
 		p.virtualMTA = u.VirtualMTA
-		if p.api != nil && p.api.Options.IPPool != "" {
-			p.virtualMTA = p.api.Options.IPPool
+		if p.instructions.IPPool != "" {
+			p.virtualMTA = p.instructions.IPPool
 		}
 
 		if p.virtualMTA != "" && !isToken(p.virtualMTA) {
-			return msysRefusal("ip_pool is not the name of a VirtualMTA")
+			return dialect.RefuseMsysAPI("ip_pool is not the name of a VirtualMTA")
 		}
 		if p.virtualMTA != "" && r.cfg.Headers.PowerMTA {
 			p.add(r.cfg.Headers.Names.VirtualMTA, p.virtualMTA)
@@ -167,12 +168,14 @@ func isToken(s string) bool {
 
 // takeMsysAPI reads X-MSYS-API, which a message may have once.
 func (p *policy) takeMsysAPI(f message.Field) error {
-	if p.api != nil {
-		return msysRefusal("the field stands twice")
+	if p.msysSeen {
+		return dialect.RefuseMsysAPI("the field stands twice")
 	}
 
-	api, err := parseMsysAPI(f.Raw)
-	p.api = api
+	p.msysSeen = true
+
+	var err error
+	p.instructions, err = dialect.ParseMsysAPI(f.Raw)
 	return err
 }
 

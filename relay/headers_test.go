@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"postern/relay/envelope"
+	"postern/relay/message"
 	"postern/relay/reply"
 	"postern/relay/upstream"
 	"postern/tracking/event"
@@ -352,7 +353,7 @@ func TestEightBit(t *testing.T) {
 		t.Fatalf("%v, %d sent", answer, len(b.up.got))
 	}
 	for _, s := range b.up.got {
-		if got := string(s.Message[0]); has8bit([]byte(got)) || !strings.Contains(got, "Content-Transfer-Encoding: quoted-printable") || !strings.Contains(got, "gr=C3=BCn") {
+		if got := string(s.Message[0]); message.HasEightBit([]byte(got)) || !strings.Contains(got, "Content-Transfer-Encoding: quoted-printable") || !strings.Contains(got, "gr=C3=BCn") {
 			t.Errorf("went out as %q", got)
 		}
 	}
@@ -374,7 +375,7 @@ func TestEightBitQueued(t *testing.T) {
 			}
 			tr := b.queue.got[0]
 			got := string(tr.Message(0))
-			if tr.EightBit != takes || has8bit([]byte(got)) != takes || strings.Contains(got, "gr=C3=BCn") == takes {
+			if tr.EightBit != takes || message.HasEightBit([]byte(got)) != takes || strings.Contains(got, "gr=C3=BCn") == takes {
 				t.Errorf("waits as %q", got)
 			}
 			if v := b.relay.Deliver(context.Background(), tr, 0, 0); !v.Done {

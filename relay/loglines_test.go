@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/relay/dsn"
 	"postern/relay/envelope"
 	"postern/relay/queue"
 	"postern/relay/reply"
@@ -208,9 +209,9 @@ func TestLineOfARetry(t *testing.T) {
 // TestLineOfADSN that cannot be sent, with all that it says.
 func TestLineOfADSN(t *testing.T) {
 	b, lines := newLoggingBench(t, func(c *Config) { c.Now = steppingClock() })
-	tr := b.relay.dsn("s.1", "u", &dsnReport{
-		to:     envelope.Address{Local: "s", Domain: "example.com"},
-		failed: []dsnRecipient{{messageID: "m1", recipient: recipient("a"), reply: "550 no"}},
+	tr := b.relay.dsnFor("s.1", "u", &dsn.Report{
+		To:     envelope.Address{Local: "s", Domain: "example.com"},
+		Failed: []dsn.Recipient{{MessageID: "m1", Recipient: recipient("a"), Reply: "550 no"}},
 	})
 	b.relay.logQueuedDSN(tr)
 	b.up.answers["s"] = upstream.Outcome{Upstream: "b:25", Err: reply.Defer(451, reply.EnhancedCode{4, 4, 2}, "lost", errors.New("cut"))}

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"postern/dkim"
+	"postern/relay/dialect"
 	"postern/relay/reply"
 )
 
@@ -59,10 +60,10 @@ func TestLimitsOfXMsysAPI(t *testing.T) {
 		})
 	}
 
-	if err := msysRefusal("%s", strings.Repeat("x", 451)); len(reply.ReplyFor(err).Text) != len("X-MSYS-API: ")+450 {
+	if err := dialect.RefuseMsysAPI("%s", strings.Repeat("x", 451)); len(reply.ReplyFor(err).Text) != len("X-MSYS-API: ")+450 {
 		t.Errorf("a refusal says %d bytes, want 450", len(reply.ReplyFor(err).Text))
 	}
-	if got := msysRefusal("a\r\nb").Error(); got != "550 5.6.0 X-MSYS-API: a??b" {
+	if got := dialect.RefuseMsysAPI("a\r\nb").Error(); got != "550 5.6.0 X-MSYS-API: a??b" {
 		t.Errorf("got %q", got)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"postern/relay/dsn"
 	"postern/relay/message"
 	"postern/relay/queue"
 	"postern/relay/upstream"
@@ -34,7 +35,7 @@ func (r *Relay) Deliver(ctx context.Context, t *queue.Transaction, i int, tries 
 	out := r.cfg.Upstream.Send(ctx, tr)
 	if errors.Is(out.Err, upstream.ErrEightBit) && isDSN(t) {
 		// Nobody would hear of one that waits until it is given up.
-		tr.Message, tr.EightBit = [][]byte{asciiOnly(t.Message(i))}, false
+		tr.Message, tr.EightBit = [][]byte{message.ReplaceEightBit(t.Message(i))}, false
 		out = r.cfg.Upstream.Send(ctx, tr)
 	}
 
@@ -66,23 +67,23 @@ func (r *Relay) GiveUp(
 
 	c := t.Copies[i]
 	in := infoOf(t)
-	dsn := r.dsn(in.Session, in.User, &dsnReport{
-		to:       t.From,
-		params:   t.Params,
-		original: newOriginal(message.Split(t.Message(i))),
-		arrived:  t.Created,
-		failed: []dsnRecipient{{
-			messageID: c.MessageID,
-			recipient: c.Recipient,
-			reply:     v.Reply,
-			upstream:  v.Upstream,
-			expired:   !v.Failed,
+	notification := r.dsnFor(in.Session, in.User, &dsn.Report{
+		To:       t.From,
+		Params:   t.Params,
+		Original: newOriginal(message.Split(t.Message(i))),
+		Arrived:  t.Created,
+		Failed: []dsn.Recipient{{
+			MessageID: c.MessageID,
+			Recipient: c.Recipient,
+			Reply:     v.Reply,
+			Upstream:  v.Upstream,
+			Expired:   !v.Failed,
 		}},
 	})
-	if dsn == nil {
+	if notification == nil {
 		return nil
 	}
 
-	r.logQueuedDSN(dsn)
-	return []*queue.Transaction{dsn}
+	r.logQueuedDSN(notification)
+	return []*queue.Transaction{notification}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/relay/dsn"
 	"postern/relay/envelope"
 	"postern/relay/queue"
 	"postern/relay/reply"
@@ -218,9 +219,9 @@ func TestQueuedInPartOnly(t *testing.T) {
 // TestGiveUpOfADSN has neither an event nor a DSN, and says so in the log once.
 func TestGiveUpOfADSN(t *testing.T) {
 	b, lines := newLoggingBench(t, nil)
-	tr := b.relay.dsn("s.1", "u", &dsnReport{
-		to:     envelope.Address{Local: "s", Domain: "example.com"},
-		failed: []dsnRecipient{{messageID: "m1", recipient: recipient("a"), reply: "550 no"}},
+	tr := b.relay.dsnFor("s.1", "u", &dsn.Report{
+		To:     envelope.Address{Local: "s", Domain: "example.com"},
+		Failed: []dsn.Recipient{{MessageID: "m1", Recipient: recipient("a"), Reply: "550 no"}},
 	})
 	tr.Created = tr.Created.Add(-time.Hour)
 	if again := b.relay.GiveUp(context.Background(), tr, 0, 4, queue.Verdict{Reply: "450 later", Upstream: "u:25"}); again != nil {

@@ -124,15 +124,13 @@ func (r *Relay) trackingFor(u User, p *policy) Tracking {
 		choose(&t.Click, rule.Click)
 	}
 
-	if p.api != nil {
-		o := p.api.Options
-		choose(&t.Open, o.OpenTracking)
-		if o.OpenTracking != nil && !*o.OpenTracking {
-			t.InitialOpen = false
-		}
-		choose(&t.InitialOpen, o.InitialOpen)
-		choose(&t.Click, o.ClickTracking)
+	in := &p.instructions
+	choose(&t.Open, in.OpenTracking)
+	if in.OpenTracking != nil && !*in.OpenTracking {
+		t.InitialOpen = false
 	}
+	choose(&t.InitialOpen, in.InitialOpen)
+	choose(&t.Click, in.ClickTracking)
 
 	if !u.Tracking {
 		t = Tracking{URL: t.URL}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"postern/relay/dsn"
 	"postern/relay/envelope"
 	"postern/relay/message"
 	"postern/relay/queue"
@@ -37,9 +38,7 @@ func (r *Relay) reserve(m *outgoing) (release func(), err error) {
 	// may have the message again.
 	transactions := 1 + len(m.copies)/m.copiesAtOnce()
 	shared := queue.Escaped(m.s.Message) * (1 + transactions)
-	if api := m.policy.api; api != nil {
-		shared += escapedTwice * len(api.Metadata) * transactions
-	}
+	shared += escapedTwice * len(m.policy.instructions.Metadata) * transactions
 
 	own := len(m.copies) * (4096 + m.plan.OwnSize() + len(m.s.Envelope.From.String()))
 	room, err := r.cfg.Queue.Reserve(queue.Room(shared, own))
@@ -61,21 +60,21 @@ func (r *Relay) queueRemainder(ctx context.Context, m *outgoing, p decision) err
 		return err
 	}
 
-	d := &dsnReport{
-		to:       m.s.Envelope.From,
-		params:   m.params,
-		original: newOriginal(m.policy.header, m.body, m.whole),
-		arrived:  r.cfg.Now(),
+	d := &dsn.Report{
+		To:       m.s.Envelope.From,
+		Params:   m.params,
+		Original: newOriginal(m.policy.header, m.body, m.whole),
+		Arrived:  r.cfg.Now(),
 	}
 	for _, c := range p.bounce {
-		d.failed = append(d.failed, dsnRecipient{
-			messageID: c.id.String(),
-			recipient: c.recipient,
-			reply:     copyReply(c).String(),
-			upstream:  c.out.Upstream,
+		d.Failed = append(d.Failed, dsn.Recipient{
+			MessageID: c.id.String(),
+			Recipient: c.recipient,
+			Reply:     copyReply(c).String(),
+			Upstream:  c.out.Upstream,
 		})
 	}
-	if t := r.dsn(m.s.Session, m.s.User.Name, d); t != nil {
+	if t := r.dsnFor(m.s.Session, m.s.User.Name, d); t != nil {
 		if err := r.cfg.Queue.Put(context.WithoutCancel(ctx), t); err != nil {
 			return err
 		}
@@ -235,65 +234,62 @@ func isDSN(t *queue.Transaction) bool {
 }
 
 // messageIDs lists the copies that a notification is about, for the log.
-func messageIDs(failed []dsnRecipient) string {
+func messageIDs(failed []dsn.Recipient) string {
 	ids := make([]string, 0, min(len(failed), maxLoggedIDs))
 	for _, f := range failed[:min(len(failed), maxLoggedIDs)] {
-		ids = append(ids, f.messageID)
+		ids = append(ids, f.MessageID)
 	}
 	return strings.Join(ids, ",")
 }
 
-// dsn writes a DSN (RFC 3464) as a transaction of its own; nil where nobody is
-// to get one: the null path, or NOTIFY. Where it cannot be written as wanted, a
-// plainer one is.
-func (r *Relay) dsn(session, user string, d *dsnReport) *queue.Transaction {
-	d.failed = slices.DeleteFunc(d.failed, func(f dsnRecipient) bool { return !f.wanted() })
-	if d.to.IsNull() || len(d.failed) == 0 {
+// dsnFor returns the transaction of the retry spool that sends a notification,
+// or nil if nobody is to get one: the return path is null, or NOTIFY says so.
+// A notification that cannot be written in full is written as text.
+func (r *Relay) dsnFor(session, user string, report *dsn.Report) *queue.Transaction {
+	report.Failed = slices.DeleteFunc(report.Failed, func(f dsn.Recipient) bool { return !f.Wanted() })
+	if report.To.IsNull() || len(report.Failed) == 0 {
 		return nil
-	}
-	for i := range d.failed {
-		d.failed[i].reply = cutReply(d.failed[i].reply)
 	}
 
 	now := r.cfg.Now()
-	w := dsnWriter{
-		dsnReport: d,
-		id:        r.cfg.Keys.NewID(now).String(),
-		hostname:  r.cfg.Hostname,
-		now:       now,
-		eightBit:  r.cfg.Upstream.TakesEightBit(),
+	id := r.cfg.Keys.NewID(now).String()
+	options := dsn.Options{
+		ID:       id,
+		Hostname: r.cfg.Hostname,
+		Date:     now,
+		EightBit: r.cfg.Upstream.TakesEightBit(),
 	}
-	body, err := w.report()
+	body, err := report.Encode(options)
 	if err != nil {
-		r.cfg.Log.Warn("DSN is written without the message", "to", d.to.String(), "err", err)
-		body = w.plain()
+		r.cfg.Log.Warn("DSN is written without the message", "recipient", report.To.String(), "err", err)
+		body = report.EncodeText(options)
 	}
 
 	raw, _ := json.Marshal(info{
 		Session: session,
 		User:    user,
 		DSN:     true,
-		About:   messageIDs(d.failed),
+		About:   messageIDs(report.Failed),
 	})
 	return &queue.Transaction{
-		ID:       w.id,
+		ID:       id,
 		Created:  now,
 		Info:     raw,
-		EightBit: has8bit(body),
+		EightBit: message.HasEightBit(body),
 		Copies: []queue.Copy{{
-			Recipient: envelope.Recipient{Address: d.to},
-			MessageID: w.id,
+			Recipient: envelope.Recipient{Address: report.To},
+			MessageID: id,
 			Own:       [][]byte{body},
 		}},
 	}
 }
 
 // newOriginal leaves the fields out of a header that never leave.
-func newOriginal(header, body []byte, separated bool) original {
-	o := original{header: make([]byte, 0, len(header)), body: body, whole: separated}
+func newOriginal(header, body []byte, separated bool) dsn.Original {
+	o := dsn.Original{Header: make([]byte, 0, len(header)), Body: body, HasBody: separated}
 	for _, f := range message.Fields(header) {
 		if !slices.ContainsFunc(neverLeave, f.Is) {
-			o.header = append(o.header, f.Raw...)
+			o.Header = append(o.Header, f.Raw...)
 		}
 	}
 	return o

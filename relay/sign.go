@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"postern/dkim"
+	"postern/relay/dialect"
 	"postern/relay/envelope"
 	"postern/relay/message"
 	"postern/relay/reply"
@@ -49,11 +50,11 @@ func domainText(m *outgoing) string {
 func (r *Relay) keysFor(m *outgoing) (keys []dkim.Key, why string, err error) {
 	user := m.s.User
 
-	if api := m.policy.api; api != nil && api.Options.DKIMKey != "" {
-		k, ok := r.cfg.Signing.Signer.Named(api.Options.DKIMKey, m.at)
+	if name := m.policy.instructions.DKIMKey; name != "" {
+		k, ok := r.cfg.Signing.Signer.Named(name, m.at)
 		switch {
 		case !ok || !r.mayUse(user, k.Domain) || r.sentAsHeld(m):
-			return nil, "", msysRefusal("no such dkim_key for you")
+			return nil, "", dialect.RefuseMsysAPI("no such dkim_key for you")
 		case m.policy.origin.author().IsNull():
 			// A reader that finds an address below the key's domain in it would
 			// take the signature for that one's (RFC 7489 section 3.1.1).

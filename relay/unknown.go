@@ -21,10 +21,8 @@ const maxUnknownName = 64
 // noteUnknown counts what a message asks for by names that nobody knows, and
 // logs each name at most once a minute. Nothing is refused for them.
 func (r *Relay) noteUnknown(s *Submission, p *policy) {
-	if p.api != nil {
-		for _, key := range p.api.unknown {
-			r.noteName(s, unknownKey, key, "X-MSYS-API has a key that is not known here; nothing is made of it")
-		}
+	for _, key := range p.instructions.UnknownKeys {
+		r.noteName(s, unknownKey, key, "X-MSYS-API has a key that is not known here; nothing is made of it")
 	}
 
 	if len(r.cfg.Routes.Pools)+len(r.cfg.Routes.VirtualMTAs) > 0 || p.virtualMTA == "" {
@@ -39,7 +37,7 @@ func (r *Relay) noteUnknown(s *Submission, p *policy) {
 	switch {
 	case p.vmtaSeen:
 		r.noteName(s, unknownVirtualMTA, p.virtualMTA, "no VirtualMTA is configured, so that none is known by this name"+what)
-	case p.api != nil && p.api.Options.IPPool != "":
+	case p.instructions.IPPool != "":
 		r.noteName(s, unknownPool, p.virtualMTA, "no pool is configured, so that none is known by this name"+what)
 	}
 }

@@ -1,4 +1,4 @@
-package relay
+package reply
 
 import (
 	"testing"
@@ -26,7 +26,7 @@ func TestReplyCodesAtTheirBounds(t *testing.T) {
 		{"550 .1.1 y", "550", ""},
 		{"5.1.1", "", "5.1.1"},
 	} {
-		if code, status := replyCodes(c.reply); code != c.code || status != c.status {
+		if code, status := ParseCodes(c.reply); code != c.code || status != c.status {
 			t.Errorf("%q: got %q and %q, want %q and %q", c.reply, code, status, c.code, c.status)
 		}
 	}
@@ -48,7 +48,7 @@ func TestReplyCodes(t *testing.T) {
 		{"", "", ""},
 		{"999 5.1.1 x", "", ""},
 	} {
-		code, status := replyCodes(c.reply)
+		code, status := ParseCodes(c.reply)
 		if code != c.code || status != c.status {
 			t.Errorf("%q: got %q and %q, want %q and %q", c.reply, code, status, c.code, c.status)
 		}

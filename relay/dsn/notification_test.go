@@ -1,7 +1,8 @@
-package relay
+package dsn
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"postern/relay/envelope"
@@ -12,7 +13,7 @@ func TestRemoteOfDSN(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "", "mx.example:25": "dns; mx.example", "[2001:db8::1]:25": "dns; 2001:db8::1", "mx": "dns; mx", "a\r\nb:25": "dns; a??b",
 	} {
-		if got := (dsnRecipient{upstream: in}).remote(); got != want {
+		if got := (Recipient{Upstream: in}).remote(); got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)
 		}
 	}
@@ -28,7 +29,7 @@ func TestOriginalRecipientOfDSN(t *testing.T) {
 		{"utf-8", "ü=\r@b.example", `utf-8;\x{FC}\x{3D}\x{D}@b.example`},
 		{"other", "ü", "other;??"},
 	} {
-		d := dsnRecipient{recipient: envelope.Recipient{OriginalType: c.kind, Original: c.original}}
+		d := Recipient{Recipient: envelope.Recipient{OriginalType: c.kind, Original: c.original}}
 		if got := d.original(); got != c.want {
 			t.Errorf("%q of type %q: got %q, want %q", c.original, c.kind, got, c.want)
 		}
@@ -52,12 +53,12 @@ func TestStatusOfDSN(t *testing.T) {
 		"999 5.1.1 x":            "5.0.0",
 		"250 2.1.5 x":            "5.0.0",
 	} {
-		if got := (dsnRecipient{reply: in}).status(); got != want {
+		if got := (Recipient{Reply: in}).status(); got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)
 		}
 	}
 
-	if got := (dsnRecipient{reply: "451 4.3.0 later", expired: true}).status(); got != "4.4.7" {
+	if got := (Recipient{Reply: "451 4.3.0 later", Expired: true}).status(); got != "4.4.7" {
 		t.Errorf("given up after temporary answers: Status %q, want 4.4.7", got)
 	}
 }
@@ -77,20 +78,26 @@ func (w *limitedWriter) Write(p []byte) (int, error) {
 // TestDSNThatCannotBeWritten is never taken for one that was, wherever its
 // writing fails.
 func TestDSNThatCannotBeWritten(t *testing.T) {
-	w := dsnWriter{
-		dsnReport: &dsnReport{
-			to:       envelope.Address{Local: "sender", Domain: "example.com"},
-			params:   envelope.MailParams{Return: "FULL"},
-			original: original{header: []byte("A: b\r\n"), body: []byte("gr\u00fcn\r\n"), whole: true},
-			failed:   []dsnRecipient{{recipient: envelope.Recipient{Address: envelope.Address{Local: "a", Domain: "example.net"}}, reply: "550 no"}},
+	r := &Report{
+		To:     envelope.Address{Local: "sender", Domain: "example.com"},
+		Params: envelope.MailParams{Return: "FULL"},
+		Original: Original{
+			Header:  []byte("A: b\r\n"),
+			Body:    []byte("gr\u00fcn\r\n"),
+			HasBody: true,
 		},
-		id:       "id",
-		hostname: "gw.example",
+		Failed: []Recipient{{
+			Recipient: envelope.Recipient{Address: envelope.Address{Local: "a", Domain: "example.net"}},
+			Reply:     "550 no",
+		}},
 	}
-	whole, err := w.report()
+	o := Options{ID: "id", Hostname: "gw.example"}
+	whole, err := r.Encode(o)
 	if err != nil {
 		t.Fatal(err)
 	}
+
+	w := newWriter(r, o)
 	for n := range len(whole) {
 		if err := w.write(&limitedWriter{left: n}); !errors.Is(err, errFull) {
 			t.Fatalf("failed after %d of %d bytes: got %v, want %v", n, len(whole), err, errFull)
@@ -100,8 +107,26 @@ func TestDSNThatCannotBeWritten(t *testing.T) {
 		t.Errorf("all of it: %v", err)
 	}
 
-	w.hostname = "gw\r\nexample"
-	if err := w.fields(&limitedWriter{left: 10_000}); err == nil {
+	w.Hostname = "gw\r\nexample"
+	if err := w.writeStatus(&limitedWriter{left: 10_000}); err == nil {
 		t.Error("a host name with a line end is written into a field")
+	}
+}
+
+// TestLongReplyInDSN is cut to 1000 bytes, and cleaned.
+func TestLongReplyInDSN(t *testing.T) {
+	long := strings.Repeat(strings.Repeat("x", 400)+"\n", 3)
+	for in, want := range map[string]string{
+		"550 a\x00b": "550 a?b",
+		long:         long[:1000],
+		long[:1000]:  long[:1000],
+		long[:999]:   long[:999],
+	} {
+		if got := cutReply(in); got != want {
+			t.Errorf("cutReply of %d bytes: %d bytes %.20q, want %d", len(in), len(got), got, len(want))
+		}
+	}
+	if got := oneLine(strings.Repeat("x", 1001)); len(got) != 1000 {
+		t.Errorf("a field of %d bytes, want 1000", len(got))
 	}
 }

@@ -1,7 +1,8 @@
-package relay
+package dialect
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,8 +29,8 @@ func TestUnfold(t *testing.T) {
 		"a\r b\n":       "a b ",
 		"ab\r\n c\r\nd": "ab c d",
 	} {
-		if got := string(unfoldOneSpace([]byte(in))); got != want {
-			t.Errorf("unfoldOneSpace(%q) = %q, want %q", in, got, want)
+		if got := string(unfold([]byte(in))); got != want {
+			t.Errorf("unfold(%q) = %q, want %q", in, got, want)
 		}
 	}
 }
@@ -42,15 +43,14 @@ func TestMetadataAsItGoesOut(t *testing.T) {
 		`{"metadata": {}}`:                  `{}`,
 		`{}`:                                ``,
 	} {
-		m, err := parseMsysAPI([]byte("X-MSYS-API: " + in))
+		m, err := ParseMsysAPI([]byte("X-MSYS-API: " + in))
 		if err != nil || string(m.Metadata) != want {
 			t.Errorf("%s: got %q, %v, want %q", in, m.Metadata, err, want)
 		}
 	}
 	for _, in := range []string{"{\"a\":}", "{", "[1", "x"} {
-		m := &msysAPI{Metadata: []byte(in)}
-		if err := m.checkMetadata(); err == nil {
-			t.Errorf("checkMetadata(%q): no error", in)
+		if _, err := compactMetadata([]byte(in)); err == nil {
+			t.Errorf("compactMetadata(%q): no error", in)
 		}
 	}
 }
@@ -59,19 +59,19 @@ func TestMetadataAsItGoesOut(t *testing.T) {
 func TestNamesInXMsysAPI(t *testing.T) {
 	known := `{"campaign_id":"","metadata":{"x":1},"tags":[],"cc":[],"bcc":[],"archive":[],"options":{"open_tracking":true,` +
 		`"initial_open":true,"click_tracking":true,"transactional":true,"ip_pool":"","dkim_key":""}}`
-	if got := unknownMsysKeys([]byte(known)); len(got) != 0 {
+	if got := unknownKeys([]byte(known)); len(got) != 0 {
 		t.Errorf("not known: %q", got)
 	}
-	if got := fmt.Sprint(unknownMsysKeys([]byte(`{"b":1,"a":{"ip_pool":1},"Options":{"d":1,"c":1}}`))); got != "[a b options.c options.d]" {
+	if got := fmt.Sprint(unknownKeys([]byte(`{"b":1,"a":{"ip_pool":1},"Options":{"d":1,"c":1}}`))); got != "[a b options.c options.d]" {
 		t.Errorf("got %s", got)
 	}
-	if got := unknownMsysKeys([]byte(`{"options":7}`)); len(got) != 0 {
+	if got := unknownKeys([]byte(`{"options":7}`)); len(got) != 0 {
 		t.Errorf("got %q", got)
 	}
-	if got := unknownMsysKeys([]byte(`[`)); got != nil {
+	if got := unknownKeys([]byte(`[`)); got != nil {
 		t.Errorf("got %q", got)
 	}
-	if got := fmt.Sprint(unknownMsysKeys([]byte(`{"options":7,"OPTIONS":{"x":1}}`))); got != "[options.x]" {
+	if got := fmt.Sprint(unknownKeys([]byte(`{"options":7,"OPTIONS":{"x":1}}`))); got != "[options.x]" {
 		t.Errorf("got %s", got)
 	}
 
@@ -79,7 +79,7 @@ func TestNamesInXMsysAPI(t *testing.T) {
 	for i := range 21 {
 		many += fmt.Sprintf(`,"k%02d":1`, i)
 	}
-	if got := unknownMsysKeys([]byte("{" + many[1:] + "}")); len(got) != 20 || got[0] != "k00" || got[19] != "k19" {
+	if got := unknownKeys([]byte("{" + many[1:] + "}")); len(got) != 20 || got[0] != "k00" || got[19] != "k19" {
 		t.Errorf("got %q, want the first 20", got)
 	}
 }
@@ -90,7 +90,7 @@ func TestUnknownKeysAreBounded(t *testing.T) {
 	for i := range 500 {
 		fmt.Fprintf(&keys, `"k%d":1,`, i)
 	}
-	if got := unknownMsysKeys([]byte("{" + keys.String() + `"x":1}`)); len(got) != maxUnknownKeys {
+	if got := unknownKeys([]byte("{" + keys.String() + `"x":1}`)); len(got) != maxUnknownKeys {
 		t.Errorf("got %d keys of one message, want %d", len(got), maxUnknownKeys)
 	}
 }
@@ -100,15 +100,15 @@ func FuzzMsysAPI(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		m, err := parseMsysAPI([]byte("X-MSYS-API: " + s))
+		m, err := ParseMsysAPI([]byte("X-MSYS-API: " + s))
 		if err != nil {
 			if r := reply.ReplyFor(err); r.Code != 550 || strings.ContainsAny(r.Text, "\r\n") {
 				t.Fatalf("%v", r)
 			}
 			return
 		}
-		for _, a := range append(append(m.CC, m.BCC...), m.Archive...) {
-			if back, err := envelope.Parse(a.String()); err != nil || back != a.Address {
+		for _, a := range slices.Concat(m.CC, m.BCC, m.Archive) {
+			if back, err := envelope.Parse(a.String()); err != nil || back != a {
 				t.Fatalf("%q reads back as %v, %v", a, back, err)
 			}
 		}
