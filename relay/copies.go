@@ -5,196 +5,164 @@ import (
 	"strings"
 	"time"
 
-	"postern/dkim"
+	"postern/relay/dialect"
 	"postern/relay/envelope"
-	"postern/relay/message"
 	"postern/relay/reply"
-	"postern/relay/upstream"
-	"postern/tracking/event"
 	"postern/tracking/rewrite"
 	"postern/tracking/token"
 )
 
-// outgoing is a message on its way.
-type outgoing struct {
-	s        *Submission
-	policy   policy
-	body     []byte
-	whole    bool // there is an empty line between header and body
-	plan     *rewrite.Plan
-	report   bool // its events are reported
-	tracking Tracking
-	keys     []dkim.Key
-	signing  sharedHeader
-	received []byte
-	at       time.Time // of the signatures
-	from     envelope.Address
-	eightBit bool
-	params   envelope.MailParams
-	copies   []*copyOf
-	longest  int // recipient, as bytes of a token
-
-	event     event.Event // what the copies' events have in common
-	eventSize int         // bounds an encoded event
-}
-
-// copyOf is one recipient's copy.
-type copyOf struct {
+// recipientCopy is the copy of one recipient.
+type recipientCopy struct {
 	id        token.ID
 	recipient envelope.Recipient
-	as        *copyOf // whose links and pixels it carries: its own, or an archive copy the first recipient's
-	size      int     // as it went out, in bytes
-	at        time.Time
-	out       upstream.Outcome
-	took      time.Duration // until the upstream had answered
-	queued    bool          // in the retry spool
-	bounced   bool          // its sender gets a DSN
+	linksOf   *recipientCopy // whose links and pixels it carries: its own; an archive copy the first recipient's
+
+	attempt // what sending it came to
+
+	queued  bool // it is in the retry spool
+	bounced bool // its sender gets a DSN
 }
 
-// tried reports whether the copy was handed to an upstream, or would have been.
-func (c *copyOf) tried() bool { return c.out.Err != nil || c.out.Reply.Code != 0 }
-
-func (c *copyOf) envelopeID(m *outgoing) string {
-	if m.params.EnvelopeID != "" {
-		return m.params.EnvelopeID
+// envelopeID returns the copy's ENVID: that of the message, else its id.
+func (c *recipientCopy) envelopeID(m *outgoing) string {
+	if id := m.route.params.EnvelopeID; id != "" {
+		return id
 	}
 	return c.id.String()
 }
 
-// prepare runs all that is the same for every copy: header policy, then the
-// rewrite plan. Nothing has gone upstream yet.
-func (r *Relay) prepare(s *Submission, now time.Time) (*outgoing, error) {
-	header, body, separated := message.Split(s.Message)
-	p, err := r.applyPolicy(header, s.User)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.maySend(s, p.origin); err != nil {
-		return nil, err
-	}
-
-	m := &outgoing{
-		s:      s,
-		at:     now,
-		policy: p,
-		body:   body,
-		whole:  separated,
-		params: s.Envelope.Params,
-	}
-	r.noteUnknown(s, &m.policy)
-	m.report, m.policy.subaccount = r.reporting(s.User, &m.policy)
-	m.policy.complete(r.cfg.Hostname, now)
-	if m.params.EnvelopeID == "" && isPrintable(m.policy.envid) {
-		m.params.EnvelopeID = m.policy.envid
-	}
-	m.from = r.returnPath(s.Envelope.From)
-	m.tracking = r.trackingFor(s.User, &m.policy)
-
-	if err := r.addCopies(m, now); err != nil {
-		return nil, err
-	}
-	if err := r.chooseKeys(m); err != nil {
-		return nil, err
-	}
-
-	m.event = r.template(m)
-	m.received = r.receivedField(s, now)
-	m.eightBit = message.HasEightBit(s.Message)
-	m.params.NeedsUTF8 = m.params.UTF8 && message.HasEightBit(header)
-
-	r.makePlan(m, r.cfg.Sending.Convert8Bit)
-	if m.plan.Changed() && r.dropBroken(m) {
-		r.makePlan(m, r.cfg.Sending.Convert8Bit)
-	}
-
-	for _, reason := range m.plan.Skipped {
-		r.skipped.WithLabelValues(string(reason)).Inc()
-		r.cfg.Log.Debug("rewrite: left alone", "session", s.Session, "reason", string(reason))
-	}
-	return m, nil
-}
-
-// makePlan parses the message. sevenBit encodes its 8-bit content, for an
-// upstream that takes none.
-func (r *Relay) makePlan(m *outgoing, sevenBit bool) {
-	m.plan = rewrite.Parse(m.policy.header, m.body, m.whole, rewrite.Options{
-		Open:          m.tracking.Open,
-		InitialOpen:   m.tracking.InitialOpen,
-		Click:         m.tracking.Click,
-		Tracker:       m.tracking.URL,
-		MaxURL:        m.maxURL,
-		MaxLinkLength: r.cfg.Tracking.MaxLinkLength,
-		TextLinks:     r.cfg.Tracking.TextLinks,
-		SevenBit:      sevenBit,
-	})
-	if sevenBit {
-		m.eightBit = m.plan.EightBit()
-	}
-}
-
-// addCopies gives each recipient one copy, however often they are named, and
-// adds those of X-MSYS-API.
-func (r *Relay) addCopies(m *outgoing, now time.Time) error {
+// makeCopies returns one copy for each recipient, however often one is named,
+// and for those of the sender's instructions.
+func (r *Relay) makeCopies(s *Submission, in *dialect.Instructions, now time.Time) ([]*recipientCopy, error) {
+	var copies []*recipientCopy
 	seen := map[envelope.Address]bool{}
 
-	add := func(rcpt envelope.Recipient, as *copyOf) {
+	add := func(rcpt envelope.Recipient, linksOf *recipientCopy) {
 		key := envelope.Address{Local: rcpt.Address.Local, Domain: strings.ToLower(rcpt.Address.Domain)}
 		if seen[key] {
 			return
 		}
 		seen[key] = true
 
-		c := &copyOf{id: r.cfg.Keys.NewID(now), recipient: rcpt, as: as}
-		if as == nil {
-			c.as = c
+		c := &recipientCopy{id: r.cfg.Keys.NewID(now), recipient: rcpt, linksOf: linksOf}
+		if linksOf == nil {
+			c.linksOf = c
 		}
-
-		m.longest = max(m.longest, token.Squeezed(c.as.recipient.Address.String()))
-		m.copies = append(m.copies, c)
+		copies = append(copies, c)
 	}
 
-	for _, rcpt := range m.s.Envelope.Recipients {
+	for _, rcpt := range s.Envelope.Recipients {
 		add(rcpt, nil)
 	}
-	if len(m.copies) == 0 {
-		return reply.Refuse(554, reply.EnhancedCode{5, 5, 1}, "No valid recipients")
+	if len(copies) == 0 {
+		return nil, reply.Refuse(554, reply.EnhancedCode{5, 5, 1}, "No valid recipients")
 	}
 
-	instructions := &m.policy.instructions
-	for _, a := range slices.Concat(instructions.CC, instructions.BCC) {
+	for _, a := range in.CC {
 		add(envelope.Recipient{Address: a}, nil)
 	}
-	for _, a := range instructions.Archive {
-		add(envelope.Recipient{Address: a}, m.copies[0])
+	for _, a := range in.BCC {
+		add(envelope.Recipient{Address: a}, nil)
+	}
+	for _, a := range in.Archive {
+		add(envelope.Recipient{Address: a}, copies[0])
 	}
 
-	if r.cfg.Routes.MaxRecipients > 0 && len(m.copies) > r.cfg.Routes.MaxRecipients {
-		return reply.Refuse(550, reply.EnhancedCode{5, 5, 3}, "Too many recipients with those of X-MSYS-API")
+	if most := r.cfg.Routes.MaxRecipients; most > 0 && len(copies) > most {
+		return nil, reply.Refuse(550, reply.EnhancedCode{5, 5, 3}, "Too many recipients with those of X-MSYS-API")
 	}
-	return nil
+	return copies, nil
 }
 
-// isPrintable reports whether s may be an ENVID (RFC 3461 section 4.4).
-func isPrintable(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if s[i] < ' ' || s[i] > '~' {
-			return false
+// longestRecipient returns the length of the longest recipient in a token.
+func longestRecipient(copies []*recipientCopy) int {
+	longest := 0
+	for _, c := range copies {
+		longest = max(longest, token.Squeezed(c.linksOf.recipient.Address.String()))
+	}
+
+	return longest
+}
+
+// content is a message as rewriting left it, to be rendered for each copy.
+type content struct {
+	header   []byte // without the fields of each copy
+	plan     *rewrite.Plan
+	eightBit bool // it goes out with 8-bit content
+}
+
+// contentFor rewrites a message, and once more without the signatures that the
+// rewriting breaks.
+func (r *Relay) contentFor(m *outgoing) content {
+	sevenBit := r.cfg.Sending.Convert8Bit
+
+	c := r.rewrite(m, m.headers.block, sevenBit)
+	if c.plan.Changed() {
+		if header, dropped := r.withoutBroken(m.s.User, c.header); dropped {
+			c = r.rewrite(m, header, sevenBit)
 		}
 	}
-	return s != "" && len(s) <= 100
+
+	for _, reason := range c.plan.Skipped {
+		r.skipped.WithLabelValues(string(reason)).Inc()
+		r.cfg.Log.Debug("message part not rewritten", "session", m.s.Session, "reason", string(reason))
+	}
+	return c
 }
 
-// head returns a copy's first fields, before those that all copies have.
-func (m *outgoing) head(r *Relay, c *copyOf) []byte {
+// sevenBitContent rewrites a message for an upstream that does not accept 8-bit
+// content.
+func (r *Relay) sevenBitContent(m *outgoing) content {
+	return r.rewrite(m, m.content.header, true)
+}
+
+// rewrite parses a message with this header. With sevenBit, its 8-bit content
+// is encoded.
+func (r *Relay) rewrite(m *outgoing, header []byte, sevenBit bool) content {
+	t := &m.route.tracking
+	plan := rewrite.Parse(header, m.body, m.hasSeparator, rewrite.Options{
+		Open:          t.Open,
+		InitialOpen:   t.InitialOpen,
+		Click:         t.Click,
+		Tracker:       t.URL,
+		MaxURL:        m.maxURL,
+		MaxLinkLength: r.cfg.Tracking.MaxLinkLength,
+		TextLinks:     r.cfg.Tracking.TextLinks,
+		SevenBit:      sevenBit,
+	})
+
+	c := content{header: header, plan: plan, eightBit: m.eightBit}
+	if sevenBit {
+		c.eightBit = plan.EightBit()
+	}
+	return c
+}
+
+// ownFields returns the first fields of a copy, which the others do not share.
+func (r *Relay) ownFields(m *outgoing, c *recipientCopy) []byte {
 	b := append(make([]byte, 0, len(m.received)+512), m.received...)
 
 	if r.cfg.Headers.PowerMTA {
 		b = append(b, r.cfg.Headers.Names.MessageID+": "+c.id.String()+"\r\n"...)
 	}
-	if r.cfg.Tracking.ListUnsubscribe && !m.policy.hasUnsub {
+	if r.cfg.Tracking.ListUnsubscribe && !m.headers.hasListUnsubscribe {
 		b = append(b, "List-Unsubscribe: "+r.stamper(m, c).unsubscribe(r.cfg.Tracking.UnsubscribeBy)+"\r\n"...)
 		b = append(b, "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"...)
 	}
 
 	return b
+}
+
+// render writes a copy into buf and returns its signature, which goes in front
+// of it. The same copy has the same bytes each time.
+func (r *Relay) render(m *outgoing, c *recipientCopy, buf *copyBuffer) (signature []byte, err error) {
+	own := r.ownFields(m, c)
+
+	buf.b = append(slices.Grow(buf.b[:0], m.content.plan.Size()+len(own)), own...)
+	if err := m.content.plan.Render(buf, r.stamper(m, c)); err != nil {
+		return nil, err
+	}
+
+	return r.sign(m, own, buf.b)
 }

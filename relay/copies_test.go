@@ -391,9 +391,9 @@ func TestStampsOfACopy(t *testing.T) {
 		{"List-Unsubscribe", func(s *stamper) string { return strings.Trim(s.unsubscribe(""), "<>") }, token.ListUnsubscribe, rewrite.Link{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := &outgoing{report: true, tracking: Tracking{URL: "https://T.example:8443/x"}, policy: policy{subaccount: 7}}
-			cp := &copyOf{id: b.keys.NewID(time.Now()), recipient: recipient("r")}
-			cp.as = cp
+			m := &outgoing{route: route{report: true, tracking: Tracking{URL: "https://T.example:8443/x"}, subaccount: 7}}
+			cp := &recipientCopy{id: b.keys.NewID(time.Now()), recipient: recipient("r")}
+			cp.linksOf = cp
 			s := b.relay.stamper(m, cp)
 			url := ""
 			if c.make != nil {
@@ -406,10 +406,10 @@ func TestStampsOfACopy(t *testing.T) {
 			if !ok {
 				t.Fatalf("got %s", url)
 			}
-			got, err := b.keys.Open(text, token.HostOf(m.tracking.URL))
+			got, err := b.keys.Open(text, token.HostOf(m.route.tracking.URL))
 			want := token.Token{
 				Kind:       c.kind,
-				Host:       token.HostOf(m.tracking.URL),
+				Host:       token.HostOf(m.route.tracking.URL),
 				MessageID:  cp.id,
 				Recipient:  "r@Example.NET",
 				Subaccount: 7,
@@ -422,9 +422,9 @@ func TestStampsOfACopy(t *testing.T) {
 		})
 	}
 
-	m := &outgoing{tracking: Tracking{URL: "https://t.example"}}
-	cp := &copyOf{recipient: recipient("r")}
-	cp.as = cp
+	m := &outgoing{route: route{tracking: Tracking{URL: "https://t.example"}}}
+	cp := &recipientCopy{recipient: recipient("r")}
+	cp.linksOf = cp
 	got := b.relay.stamper(m, cp).Link(rewrite.Link{Target: "https://e.example/", Sublink: "a/b"})
 	if !strings.HasPrefix(got, "https://t.example/t/a/b/") {
 		t.Errorf("sublink: got %s", got)
@@ -527,7 +527,7 @@ func TestSkippedIsLogged(t *testing.T) {
 		c.Log = slog.New(slog.NewJSONHandler(&lines.out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	})
 	b.submit(submission("From: a@example.com\r\nContent-Type: text/html\r\nContent-Disposition: attachment\r\n\r\n<body></body>\r\n", "r"))
-	skipped := lines.of(t, "rewrite: left alone")
+	skipped := lines.of(t, "message part not rewritten")
 	if len(skipped) != 1 {
 		t.Fatalf("%d lines, want 1", len(skipped))
 	}

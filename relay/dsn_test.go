@@ -76,7 +76,7 @@ func dsnParts(t *testing.T, dsn []byte) (types, bodies []string) {
 // findDSN returns the DSN among what was queued.
 func findDSN(t *testing.T, ts []*queue.Transaction) []byte {
 	t.Helper()
-	i := slices.IndexFunc(ts, isDSN)
+	i := slices.IndexFunc(ts, func(t *queue.Transaction) bool { return infoOf(t).DSN })
 	if i < 0 {
 		t.Fatalf("no DSN among %d transactions", len(ts))
 	}
@@ -246,7 +246,7 @@ func TestDSNForSevenBitUpstream(t *testing.T) {
 				tr := b.relay.dsnFor("s.1", "u", &dsn.Report{
 					To:       envelope.Address{Local: "a", Domain: "example.com"},
 					Params:   envelope.MailParams{Return: ret},
-					Original: newOriginal(message.Split([]byte(msg))),
+					Original: originalFor(message.Split([]byte(msg))),
 					Failed:   []dsn.Recipient{{Recipient: submission("", "b").Envelope.Recipients[0], Reply: "550 no"}},
 				})
 				if tr.EightBit != takes || message.HasEightBit(tr.Message(0)) != takes {

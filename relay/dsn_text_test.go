@@ -32,7 +32,7 @@ func TestDSNText(t *testing.T) {
 	d := &dsn.Report{
 		To:       envelope.Address{Local: "sender", Domain: "example.com"},
 		Params:   envelope.MailParams{EnvelopeID: "their id"},
-		Original: newOriginal([]byte("Subject: x\r\nBcc: y\r\n"), []byte("body\r\n"), true),
+		Original: originalFor([]byte("Subject: x\r\nBcc: y\r\n"), []byte("body\r\n"), true),
 		Arrived:  time.Date(2026, 3, 1, 12, 0, 0, 0, time.FixedZone("", -3600)),
 		Failed: []dsn.Recipient{
 			{
@@ -144,7 +144,7 @@ func TestDSNWhole(t *testing.T) {
 			_, got := dsnAt(t, &dsn.Report{
 				To:       envelope.Address{Local: "sender", Domain: "example.com"},
 				Params:   envelope.MailParams{Return: c.ret},
-				Original: newOriginal([]byte(c.header), []byte(c.body), c.separated),
+				Original: originalFor([]byte(c.header), []byte(c.body), c.separated),
 				Failed:   []dsn.Recipient{{Recipient: recipient("a"), Reply: "550 no"}},
 			})
 			if !strings.Contains(got, c.want) {
@@ -274,7 +274,7 @@ func TestDSNAboutMany(t *testing.T) {
 func TestDSNAboutBrokenHeader(t *testing.T) {
 	tr, got := dsnAt(t, &dsn.Report{
 		To:       envelope.Address{Local: "sender", Domain: "example.com"},
-		Original: newOriginal([]byte("A: b\rc\r\n"), nil, false),
+		Original: originalFor([]byte("A: b\rc\r\n"), nil, false),
 		Failed:   []dsn.Recipient{{Recipient: recipient("a"), Reply: "550 no"}},
 	})
 	if err := message.Check(tr.Message(0)); err != nil || !strings.Contains(got, "Content-Type: text/plain; charset=us-ascii\r\n\r\nThis is") {

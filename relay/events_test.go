@@ -277,12 +277,12 @@ func TestRejectionWithoutRecipients(t *testing.T) {
 func TestRefusedMessageLooksSoFar(t *testing.T) {
 	for fields, want := range map[int]string{maxFields - 1: "x", maxFields: ""} {
 		s := submission(strings.Repeat("A: b\r\n", fields) + "Subject: x\r\n\r\n")
-		if got := refusedMessage(s).Subject; got != want {
+		if got := localFacts(s).Subject; got != want {
 			t.Errorf("subject behind %d fields: got %q, want %q", fields, got, want)
 		}
 	}
 	s := submission("From: " + strings.Repeat("f", 1200) + "\r\nSubject: " + strings.Repeat("s", 1200) + "\r\n\r\n")
-	if got := refusedMessage(s); len(got.Author) != 998 || len(got.Subject) != 998 {
+	if got := localFacts(s); len(got.Author) != 998 || len(got.Subject) != 998 {
 		t.Errorf("author of %d and subject of %d bytes, want 998", len(got.Author), len(got.Subject))
 	}
 }

@@ -95,7 +95,7 @@ func TestHeaderPolicy(t *testing.T) {
 				}
 			})
 			p, err := b.relay.applyPolicy([]byte(c.in), c.user)
-			if got := string(p.header); got != c.want || err != nil {
+			if got := string(p.block); got != c.want || err != nil {
 				t.Errorf("got  %q, %v\nwant %q", got, err, c.want)
 			}
 		})
@@ -111,20 +111,20 @@ func TestHeaderPolicyReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p.subject != "one" || p.envid != "e" || p.job != "j_k" || p.virtualMTA != "v" || p.subaccount != 3 ||
-		p.origin.author().String() != "a@b.example" || p.origin.domain() != "d.example" || p.hasDate || p.hasMsgID || p.hasUnsub {
+		p.origin.author().String() != "a@b.example" || p.origin.domain() != "d.example" || p.hasDate || p.hasMessageID || p.hasListUnsubscribe {
 		t.Errorf("got %+v", p)
 	}
 
 	p, _ = b.relay.applyPolicy([]byte("Date: x\r\n"), User{})
-	if !p.hasDate || p.hasMsgID || p.hasUnsub {
+	if !p.hasDate || p.hasMessageID || p.hasListUnsubscribe {
 		t.Errorf("Date: got %+v", p)
 	}
 	p, _ = b.relay.applyPolicy([]byte("message-id: x\r\n"), User{})
-	if p.hasDate || !p.hasMsgID || p.hasUnsub {
+	if p.hasDate || !p.hasMessageID || p.hasListUnsubscribe {
 		t.Errorf("Message-ID: got %+v", p)
 	}
 	p, _ = b.relay.applyPolicy([]byte("List-Unsubscribe: x\r\n"), User{})
-	if p.hasDate || p.hasMsgID || !p.hasUnsub {
+	if p.hasDate || p.hasMessageID || !p.hasListUnsubscribe {
 		t.Errorf("List-Unsubscribe: got %+v", p)
 	}
 }
@@ -134,15 +134,15 @@ func TestFieldsThatNeverLeave(t *testing.T) {
 	b := newBench(t, nil)
 	for _, name := range []string{"X-MSYS-API", "X-DKIM-Key", "X-DKIM-Options", "Bcc", "Resent-Bcc", "Return-Path"} {
 		p, err := b.relay.applyPolicy([]byte(strings.ToLower(name)+": x\r\nA: b\r\n"), User{})
-		if err != nil || string(p.header) != "A: b\r\n" {
-			t.Errorf("%s: got %q, %v", name, p.header, err)
+		if err != nil || string(p.block) != "A: b\r\n" {
+			t.Errorf("%s: got %q, %v", name, p.block, err)
 		}
-		if got := newOriginal([]byte(name+": x\r\nA: b\r\n"), nil, false); string(got.Header) != "A: b\r\n" {
+		if got := originalFor([]byte(name+": x\r\nA: b\r\n"), nil, false); string(got.Header) != "A: b\r\n" {
 			t.Errorf("%s is returned: %q", name, got.Header)
 		}
 	}
-	if len(neverLeave) != 6 {
-		t.Errorf("%d fields never leave: say so above", len(neverLeave))
+	if len(strippedFields) != 6 {
+		t.Errorf("%d fields never leave: say so above", len(strippedFields))
 	}
 }
 
@@ -186,16 +186,16 @@ func TestCompleted(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.complete("gw.example", now)
-		got := regexp.MustCompile(`<[0-9a-f]{32}@`).ReplaceAllString(string(p.header), "<ID@")
+		got := regexp.MustCompile(`<[0-9a-f]{32}@`).ReplaceAllString(string(p.block), "<ID@")
 		if got != c.want {
 			t.Errorf("%q: got %q, want %q", c.in, got, c.want)
 		}
 	}
 
-	one, two := &policy{}, &policy{}
+	one, two := &headers{}, &headers{}
 	one.complete("h", now)
 	two.complete("h", now)
-	if string(one.header) == string(two.header) {
+	if string(one.block) == string(two.block) {
 		t.Error("two messages have one Message-ID")
 	}
 }

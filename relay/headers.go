@@ -15,8 +15,8 @@ import (
 	"postern/relay/reply"
 )
 
-// HeaderNames are the names of the fields that talk to PowerMTA; each has a
-// key in the configuration.
+// HeaderNames are the names of the fields that PowerMTA reads; each is a key in
+// the configuration.
 type HeaderNames struct {
 	MessageID  string
 	Job        string
@@ -24,236 +24,328 @@ type HeaderNames struct {
 	Subaccount string
 }
 
-// neverLeave are the fields that no recipient and no upstream gets to see.
-var neverLeave = []string{"X-MSYS-API", "X-DKIM-Key", "X-DKIM-Options", "Bcc", "Resent-Bcc", "Return-Path"}
+// strippedFields are the fields that neither recipients nor the upstream get
+// to see.
+var strippedFields = []string{
+	"X-MSYS-API",
+	"X-DKIM-Key",
+	"X-DKIM-Options",
+	"Bcc",
+	"Resent-Bcc",
+	"Return-Path",
+}
 
-// policy is what the header policy made of a message's header block.
-type policy struct {
-	header       []byte // the new block, but for what differs between copies
+// Limits on a message's header.
+const (
+	maxFields     = 2000
+	maxVirtualMTA = 255 // bytes of the name of a VirtualMTA or pool
+)
+
+// headers is what the header policy makes of a message's header.
+type headers struct {
+	block        []byte // the new header, but for what differs between copies
+	eightBit     bool   // the header came with 8-bit text
 	origin       originators
 	subject      string
 	job          string
-	virtualMTA   string
-	subaccount   uint32
-	envid        string               // of X-Envid
-	instructions dialect.Instructions // of X-MSYS-API
-	hasDate      bool
-	hasMsgID     bool
-	hasUnsub     bool // List-Unsubscribe
+	subaccount   uint32 // of the user, else of the message; 0: none
+	envid        string // of X-Envid
+	instructions dialect.Instructions
 
-	jobSeen, vmtaSeen, msysSeen bool
+	virtualMTA    string
+	ownVirtualMTA bool // the message names it in a field
+
+	hasDate            bool
+	hasMessageID       bool
+	hasListUnsubscribe bool
 }
 
-// maxFields bounds the number of a message's header fields.
-const maxFields = 2000
+// headerWalk is one walk over a header. Each field is kept byte for byte, but
+// for those that the gateway removes or changes.
+type headerWalk struct {
+	r    *Relay
+	user User
+	out  headers
 
-// applyPolicy walks over the header once: each field stays as it is, but for
-// those that the gateway removes or changes. Of several X-Job the first
-// counts, the others go; so for X-Virtual-MTA.
-func (r *Relay) applyPolicy(header []byte, u User) (policy, error) {
+	from    []string // the values of all From fields
+	sender  []string // of all Sender fields
+	hasJob  bool
+	hasMsys bool
+}
+
+// applyPolicy applies the header policy. Of several X-Job the first counts and
+// the others are removed; the same holds for X-Virtual-MTA.
+func (r *Relay) applyPolicy(header []byte, u User) (headers, error) {
 	fields := message.Fields(header)
 	if len(fields) > maxFields {
-		text := fmt.Sprintf("Message has more than %d header fields", maxFields)
-		return policy{}, reply.Refuse(550, reply.EnhancedCode{5, 6, 0}, text)
+		return headers{}, refuseHeader("Message has more than %d header fields", maxFields)
 	}
 
-	p := policy{header: make([]byte, 0, len(header)+256), subaccount: u.Subaccount}
-	var sender, from []string
+	var from [1]string // what nearly every message needs, on the stack
+	w := headerWalk{r: r, user: u, from: from[:0]}
+	w.out.block = make([]byte, 0, len(header)+256)
+	w.out.eightBit = message.HasEightBit(header)
+	w.out.subaccount = u.Subaccount
 	for _, f := range fields {
-		switch {
-		case f.Name == "":
-		case r.cfg.Headers.MsysAPI && f.Is("X-MSYS-API"):
-			if err := p.takeMsysAPI(f); err != nil {
-				return policy{}, err
-			}
-			continue
-		case f.Is(r.cfg.Headers.Names.Subaccount):
-			r.takeSubaccount(&p, f, u)
-			continue
-		case r.goes(f):
-			if f.Is("X-Envid") {
-				p.envid = f.Value()
-			}
-			continue
-		case f.Is(r.cfg.Headers.Names.Job):
-			if !p.jobSeen {
-				p.jobSeen = true
-				p.job = jobFromHeader(f.Value(), u.JobPrefix)
-				p.appendJob(r, f)
-			}
-			continue
-		case f.Is(r.cfg.Headers.Names.VirtualMTA):
-			if p.vmtaSeen {
-				continue
-			}
-			p.vmtaSeen, p.virtualMTA = true, f.Value()
-		case f.Is("X-Envid"):
-			p.envid = f.Value()
-		case f.Is("From"):
-			from = append(from, f.Value())
-		case f.Is("Sender"):
-			sender = append(sender, f.Value())
-		case f.Is("Subject") && p.subject == "":
-			p.subject = f.Value()
-		case f.Is("Date"):
-			p.hasDate = true
-		case f.Is("Message-ID"):
-			p.hasMsgID = true
-		case f.Is("List-Unsubscribe"):
-			p.hasUnsub = true
+		if err := w.walk(f); err != nil {
+			return headers{}, err
 		}
-		p.header = append(p.header, f.Raw...)
 	}
+	w.out.origin = readOriginators(w.from, w.sender)
 
-	p.origin = readOriginators(from, sender)
-	return p, r.addFields(&p, u)
+	w.addJob()
+	if err := w.addVirtualMTA(); err != nil {
+		return headers{}, err
+	}
+	w.addSubaccount()
+
+	return w.out, nil
 }
 
-// addFields adds the fields for PowerMTA that the message does not have.
-func (r *Relay) addFields(p *policy, u User) error {
-	if !p.jobSeen {
-		job := u.Job
-		if p.instructions.CampaignID != "" {
-			job = p.instructions.CampaignID
-		}
+func refuseHeader(format string, args ...any) error {
+	text := reply.CleanText(fmt.Sprintf(format, args...))
+	return reply.Refuse(550, reply.EnhancedCode{5, 6, 0}, text)
+}
 
-		p.job = jobFromHeader(job, u.JobPrefix)
-		if p.job != "" && r.cfg.Headers.PowerMTA {
-			p.add(r.cfg.Headers.Names.Job, p.job)
+// walk keeps, changes or removes one field.
+func (w *headerWalk) walk(f message.Field) error {
+	cfg := &w.r.cfg.Headers
+
+	switch {
+	case f.Name == "":
+	case cfg.MsysAPI && f.Is("X-MSYS-API"):
+		return w.readMsysAPI(f)
+	case f.Is(cfg.Names.Subaccount):
+		w.readSubaccount(f)
+		return nil
+	case w.r.isStripped(f):
+		if f.Is("X-Envid") {
+			w.out.envid = f.Value()
 		}
+		return nil
+	case f.Is(cfg.Names.Job):
+		w.readJob(f)
+		return nil
+	case f.Is(cfg.Names.VirtualMTA):
+		if w.out.ownVirtualMTA {
+			return nil
+		}
+		w.out.ownVirtualMTA = true
+		w.out.virtualMTA = f.Value()
+	default:
+		w.note(f)
 	}
 
-	if !p.vmtaSeen {
-		p.virtualMTA = u.VirtualMTA
-		if p.instructions.IPPool != "" {
-			p.virtualMTA = p.instructions.IPPool
-		}
-
-		if p.virtualMTA != "" && !isToken(p.virtualMTA) {
-			return dialect.RefuseMsysAPI("ip_pool is not the name of a VirtualMTA")
-		}
-		if p.virtualMTA != "" && r.cfg.Headers.PowerMTA {
-			p.add(r.cfg.Headers.Names.VirtualMTA, p.virtualMTA)
-		}
-	}
-
-	if len(p.virtualMTA) > maxVirtualMTA {
-		text := fmt.Sprintf("The name of a VirtualMTA is longer than %d bytes", maxVirtualMTA)
-		return reply.Refuse(550, reply.EnhancedCode{5, 6, 0}, text)
-	}
-	if p.virtualMTA != "" && !r.knownVirtualMTA(p.virtualMTA) {
-		text := reply.CleanText(fmt.Sprintf("Unknown VirtualMTA %.100q", p.virtualMTA))
-		return reply.Refuse(550, reply.EnhancedCode{5, 6, 0}, text)
-	}
-
-	if p.subaccount > 0 && r.cfg.Headers.PowerMTA && r.cfg.Headers.Names.Subaccount != "" {
-		p.add(r.cfg.Headers.Names.Subaccount, strconv.FormatUint(uint64(p.subaccount), 10))
-	}
+	w.out.block = append(w.out.block, f.Raw...)
 	return nil
 }
 
-// maxVirtualMTA bounds the name of a VirtualMTA or pool, in bytes.
-const maxVirtualMTA = 255
-
-// isToken reports whether s is printable ASCII without white space, as names of
-// VirtualMTAs are.
-func isToken(s string) bool {
-	for i := 0; i < len(s); i++ {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return s != ""
-}
-
-// takeMsysAPI reads X-MSYS-API, which a message may have once.
-func (p *policy) takeMsysAPI(f message.Field) error {
-	if p.msysSeen {
-		return dialect.RefuseMsysAPI("the field stands twice")
-	}
-
-	p.msysSeen = true
-
-	var err error
-	p.instructions, err = dialect.ParseMsysAPI(f.Raw)
-	return err
-}
-
-// takeSubaccount reads X-Sp-Subaccount-Id: the user's own comes first, for it
-// is an account's boundary; an invalid one goes, with a log line.
-func (r *Relay) takeSubaccount(p *policy, f message.Field, u User) {
-	n, err := strconv.ParseUint(f.Value(), 10, 32)
-	if err != nil || n == 0 {
-		r.cfg.Log.Warn("invalid subaccount header removed", "user", u.Name, "value", reply.CleanText(f.Value()))
-		return
-	}
-
-	if p.subaccount == 0 {
-		p.subaccount = uint32(n)
+// note remembers what later stages need of a field that is kept.
+func (w *headerWalk) note(f message.Field) {
+	switch {
+	case f.Is("X-Envid"):
+		w.out.envid = f.Value()
+	case f.Is("From"):
+		w.from = append(w.from, f.Value())
+	case f.Is("Sender"):
+		w.sender = append(w.sender, f.Value())
+	case f.Is("Subject") && w.out.subject == "":
+		w.out.subject = f.Value()
+	case f.Is("Date"):
+		w.out.hasDate = true
+	case f.Is("Message-ID"):
+		w.out.hasMessageID = true
+	case f.Is("List-Unsubscribe"):
+		w.out.hasListUnsubscribe = true
 	}
 }
 
-// goes reports whether a field is removed: those that never leave, those that
-// only the gateway may set, and those that only PowerMTA would remove where the
-// upstream is another.
-func (r *Relay) goes(f message.Field) bool {
-	if slices.ContainsFunc(neverLeave, f.Is) || f.Is(r.cfg.Headers.Names.MessageID) {
+// isStripped reports whether a field is removed: those that recipients must not
+// see, those that only the gateway may set and, if the upstream is not PowerMTA,
+// those that only PowerMTA would remove.
+func (r *Relay) isStripped(f message.Field) bool {
+	names := &r.cfg.Headers.Names
+	if slices.ContainsFunc(strippedFields, f.Is) || f.Is(names.MessageID) {
 		return true
 	}
 	if r.cfg.Headers.PowerMTA {
 		return false
 	}
 
-	return f.Is(r.cfg.Headers.Names.VirtualMTA) || f.Is("X-Envid") ||
+	return f.Is(names.VirtualMTA) || f.Is("X-Envid") ||
 		len(f.Name) > 5 && strings.EqualFold(f.Name[:5], "X-Sp-")
 }
 
-// appendJob puts the safe X-Job where the message had its own: with the very
-// bytes that came, where they are safe already.
-func (p *policy) appendJob(r *Relay, f message.Field) {
-	if p.job == "" || !r.cfg.Headers.PowerMTA {
+// readMsysAPI reads X-MSYS-API, which a message may have once.
+func (w *headerWalk) readMsysAPI(f message.Field) error {
+	if w.hasMsys {
+		return dialect.RefuseMsysAPI("the field stands twice")
+	}
+	w.hasMsys = true
+
+	var err error
+	w.out.instructions, err = dialect.ParseMsysAPI(f.Raw)
+	return err
+}
+
+// readSubaccount reads X-Sp-Subaccount-Id. The user's own subaccount has
+// precedence, for it separates accounts; an invalid one is logged and ignored.
+func (w *headerWalk) readSubaccount(f message.Field) {
+	n, err := strconv.ParseUint(f.Value(), 10, 32)
+	if err != nil || n == 0 {
+		w.r.cfg.Log.Warn("invalid subaccount header removed",
+			"user", w.user.Name, "value", reply.CleanText(f.Value()))
+		return
+	}
+
+	if w.out.subaccount == 0 {
+		w.out.subaccount = uint32(n)
+	}
+}
+
+// readJob replaces X-Job by one with a safe value, byte for byte the same if it
+// is safe already.
+func (w *headerWalk) readJob(f message.Field) {
+	if w.hasJob {
+		return
+	}
+	w.hasJob = true
+
+	w.out.job = jobFromHeader(f.Value(), w.user.JobPrefix)
+	if w.out.job == "" || !w.r.cfg.Headers.PowerMTA {
 		return
 	}
 
 	value := strings.TrimPrefix(string(f.Raw), f.Name+":")
-	if strings.TrimSuffix(strings.TrimPrefix(value, " "), "\r\n") == p.job {
-		p.header = append(p.header, f.Raw...)
+	if strings.TrimSuffix(strings.TrimPrefix(value, " "), "\r\n") == w.out.job {
+		w.out.block = append(w.out.block, f.Raw...)
+		return
+	}
+	w.out.add(f.Name, w.out.job)
+}
+
+// addJob adds X-Job to a message that has none.
+func (w *headerWalk) addJob() {
+	if w.hasJob {
 		return
 	}
 
-	p.add(f.Name, p.job)
-}
+	job := w.user.Job
+	if campaign := w.out.instructions.CampaignID; campaign != "" {
+		job = campaign
+	}
 
-// add appends a field; value is printable ASCII by then.
-func (p *policy) add(name, value string) {
-	p.endLine()
-	p.header = append(p.header, name+": "+value+"\r\n"...)
-}
-
-// endLine ends the last line of the block where the message did not.
-func (p *policy) endLine() {
-	if len(p.header) > 0 && !bytes.HasSuffix(p.header, []byte("\r\n")) {
-		p.header = append(p.header, "\r\n"...)
+	w.out.job = jobFromHeader(job, w.user.JobPrefix)
+	if w.out.job != "" && w.r.cfg.Headers.PowerMTA {
+		w.out.add(w.r.cfg.Headers.Names.Job, w.out.job)
 	}
 }
 
-// complete adds what a submission server adds where it is missing (RFC 6409
-// sections 8.2 and 8.3), for whoever adds it later would break the signature,
-// and the end of the last line.
-func (p *policy) complete(hostname string, now time.Time) {
-	p.endLine()
+// addVirtualMTA adds X-Virtual-MTA to a message that has none, and refuses a
+// VirtualMTA that may not be used.
+func (w *headerWalk) addVirtualMTA() error {
+	if !w.out.ownVirtualMTA {
+		w.out.virtualMTA = w.user.VirtualMTA
+		if pool := w.out.instructions.IPPool; pool != "" {
+			w.out.virtualMTA = pool
+		}
+		if w.out.virtualMTA == "" {
+			return nil
+		}
 
-	if !p.hasDate {
-		p.add("Date", now.Format(time.RFC1123Z))
+		if !isToken(w.out.virtualMTA) {
+			return dialect.RefuseMsysAPI("ip_pool is not the name of a VirtualMTA")
+		}
+		if w.r.cfg.Headers.PowerMTA {
+			w.out.add(w.r.cfg.Headers.Names.VirtualMTA, w.out.virtualMTA)
+		}
 	}
-	if !p.hasMsgID {
+
+	name := w.out.virtualMTA
+	if len(name) > maxVirtualMTA {
+		return refuseHeader("The name of a VirtualMTA is longer than %d bytes", maxVirtualMTA)
+	}
+	if name != "" && !w.r.knownVirtualMTA(name) {
+		return refuseHeader("Unknown VirtualMTA %.100q", name)
+	}
+	return nil
+}
+
+// addSubaccount adds X-Sp-Subaccount-Id, which PowerMTA reads.
+func (w *headerWalk) addSubaccount() {
+	name := w.r.cfg.Headers.Names.Subaccount
+	if w.out.subaccount == 0 || name == "" || !w.r.cfg.Headers.PowerMTA {
+		return
+	}
+
+	w.out.add(name, strconv.FormatUint(uint64(w.out.subaccount), 10))
+}
+
+// isToken reports whether s is printable ASCII without white space, as the names
+// of VirtualMTAs are.
+func isToken(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] <= ' ' || s[i] > '~' {
+			return false
+		}
+	}
+
+	return s != ""
+}
+
+// isPrintable reports whether s may be an ENVID (RFC 3461 section 4.4).
+func isPrintable(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+
+	return s != "" && len(s) <= 100
+}
+
+// add appends a field. The value has to be printable ASCII.
+func (h *headers) add(name, value string) {
+	h.endLine()
+	h.block = append(h.block, name+": "+value+"\r\n"...)
+}
+
+// endLine ends the last line of the block if the message did not.
+func (h *headers) endLine() {
+	if len(h.block) > 0 && !bytes.HasSuffix(h.block, []byte("\r\n")) {
+		h.block = append(h.block, "\r\n"...)
+	}
+}
+
+// complete ends the last line and adds Date and Message-ID where they are
+// missing (RFC 6409 sections 8.2 and 8.3). A server that added them later would
+// break the signature.
+func (h *headers) complete(hostname string, now time.Time) {
+	h.endLine()
+
+	if !h.hasDate {
+		h.add("Date", now.Format(time.RFC1123Z))
+	}
+	if !h.hasMessageID {
 		var b [16]byte
 		rand.Read(b[:])
-		p.add("Message-ID", "<"+hex.EncodeToString(b[:])+"@"+hostname+">")
+		h.add("Message-ID", "<"+hex.EncodeToString(b[:])+"@"+hostname+">")
 	}
 }
 
-// receivedField is the trace field of RFC 5321 section 4.4, as the
+// withoutStripped returns a header without strippedFields.
+func withoutStripped(header []byte) []byte {
+	out := make([]byte, 0, len(header))
+	for _, f := range message.Fields(header) {
+		if !slices.ContainsFunc(strippedFields, f.Is) {
+			out = append(out, f.Raw...)
+		}
+	}
+
+	return out
+}
+
+// receivedField returns the trace field (RFC 5321 section 4.4) as the
 // configuration wants it.
 func (r *Relay) receivedField(s *Submission, now time.Time) []byte {
 	var from string
@@ -279,21 +371,20 @@ func (r *Relay) receivedField(s *Submission, now time.Time) []byte {
 		from, r.cfg.Hostname, s.Protocol, secure, s.Session, now.Format(time.RFC1123Z))
 }
 
-const maxHelo = 255
+const maxHelo = 255 // bytes
 
-// safeHelo returns what a client calls itself, without anything that could end
-// the field or begin a comment.
-func safeHelo(h string) string {
-	h = strings.Map(func(c rune) rune {
+// safeHelo returns what a client calls itself, without characters that could
+// end the field or begin a comment.
+func safeHelo(helo string) string {
+	helo = strings.Map(func(c rune) rune {
 		if c > ' ' && c <= '~' && !strings.ContainsRune(`()<>"\;`, c) {
 			return c
 		}
 		return -1
-	}, h)
+	}, helo)
 
-	if h == "" {
+	if helo == "" {
 		return "unknown"
 	}
-
-	return h[:min(len(h), maxHelo)]
+	return helo[:min(len(helo), maxHelo)]
 }

@@ -95,10 +95,10 @@ func TestEachCopyHasItsLine(t *testing.T) {
 		t.Fatalf("got %d lines about DSNs, want 1", len(dsns))
 	}
 	check(t, dsns[0], map[string]any{
-		"about":   copies[1]["message_id"],
-		"to":      "bounce@example.com",
-		"outcome": "queued",
-		"session": "s.1",
+		"about":     copies[1]["message_id"],
+		"recipient": "bounce@example.com",
+		"outcome":   "queued",
+		"session":   "s.1",
 	})
 
 	sums := lines.of(t, "message")
@@ -203,8 +203,8 @@ func TestRetriesHaveTheSameLine(t *testing.T) {
 	if len(about) != 2 {
 		t.Fatalf("got %d lines about the DSN, want 2: %v", len(about), about)
 	}
-	check(t, about[0], map[string]any{"outcome": "queued", "about": id, "to": "bounce@example.com"})
-	check(t, about[1], map[string]any{"outcome": "accepted", "about": id, "to": "bounce@example.com", "attempt": 1.0})
+	check(t, about[0], map[string]any{"outcome": "queued", "about": id, "recipient": "bounce@example.com"})
+	check(t, about[1], map[string]any{"outcome": "accepted", "about": id, "recipient": "bounce@example.com", "attempt": 1.0})
 }
 
 func TestExpiredCopyHasALine(t *testing.T) {

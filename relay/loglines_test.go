@@ -226,7 +226,7 @@ func TestLineOfADSN(t *testing.T) {
 		"msg":        "dsn",
 		"message_id": tr.ID,
 		"about":      "m1",
-		"to":         "s@example.com",
+		"recipient":  "s@example.com",
 		"outcome":    "queued",
 		"session":    "s.1",
 		"user":       "u",
@@ -251,7 +251,7 @@ func TestLinesAreBounded(t *testing.T) {
 	far := envelope.Address{Local: long, Domain: "example.com"}
 
 	b.relay.logCopy(&copyLine{recipient: long, reply: long, from: long})
-	b.relay.logDSN(&dsnLine{to: far, reply: long, attempt: 1})
+	b.relay.logDSN(&dsnLine{recipient: far, reply: long, attempt: 1})
 	b.up.answers["a"] = replied(550, long+"\n"+long+"\n"+long)
 	s := submission(htmlMessage, "a")
 	s.Envelope.From = far
@@ -260,7 +260,7 @@ func TestLinesAreBounded(t *testing.T) {
 	s = submission("From: "+long+"\r\nSubject: "+long+"\r\nX-MSYS-API: x\r\n\r\n", "a")
 	s.Envelope.From = far
 	b.submit(s)
-	b.relay.logRefused(s, refusedMessage(s), nil, reply.Reply{Code: 550, Text: long}, errors.New("x"))
+	b.relay.logRefused(s, localFacts(s), nil, reply.Reply{Code: 550, Text: long}, errors.New("x"))
 
 	for _, msg := range []string{"copy", "dsn", "message", "message refused"} {
 		found := lines.of(t, msg)

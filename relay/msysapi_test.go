@@ -89,14 +89,14 @@ func TestUnknownNamesSayWhatBecomesOfThem(t *testing.T) {
 		user         string // VirtualMTA of the user
 		want         string // message of the line; empty: none
 	}{
-		{"VirtualMTA", "X-Virtual-MTA: v", true, "", "no VirtualMTA is configured, so that none is known by this name; it goes to PowerMTA as it is"},
+		{"VirtualMTA", "X-Virtual-MTA: v", true, "", "no VirtualMTA is configured; the name is passed to PowerMTA as it is"},
 		{"VirtualMTA, another upstream", "X-Virtual-MTA: v", false, "", ""},
-		{"pool", `X-MSYS-API: {"options":{"ip_pool":"p"}}`, true, "", "no pool is configured, so that none is known by this name; it goes to PowerMTA as it is"},
-		{"pool, another upstream", `X-MSYS-API: {"options":{"ip_pool":"p"}}`, false, "", "no pool is configured, so that none is known by this name; the upstream is not PowerMTA, and nothing is made of it"},
+		{"pool", `X-MSYS-API: {"options":{"ip_pool":"p"}}`, true, "", "no pool is configured; the name is passed to PowerMTA as it is"},
+		{"pool, another upstream", `X-MSYS-API: {"options":{"ip_pool":"p"}}`, false, "", "no pool is configured; the name is ignored, the upstream is not PowerMTA"},
 		{"the user's", "X: y", true, "v", ""},
 		{"the user's, and an X-MSYS-API", `X-MSYS-API: {}`, true, "v", ""},
-		{"both", "X-Virtual-MTA: v\r\n" + `X-MSYS-API: {"options":{"ip_pool":"p"}}`, true, "", "no VirtualMTA is configured, so that none is known by this name; it goes to PowerMTA as it is"},
-		{"key", `X-MSYS-API: {"k":1}`, true, "", "X-MSYS-API has a key that is not known here; nothing is made of it"},
+		{"both", "X-Virtual-MTA: v\r\n" + `X-MSYS-API: {"options":{"ip_pool":"p"}}`, true, "", "no VirtualMTA is configured; the name is passed to PowerMTA as it is"},
+		{"key", `X-MSYS-API: {"k":1}`, true, "", "unknown key in X-MSYS-API is ignored"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b, lines := newLoggingBench(t, func(conf *Config) {

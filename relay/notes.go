@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// notes remembers what was logged lately, so that each subject is logged at
-// most once every noteEvery. It is safe for concurrent use.
+// notes remembers what was logged lately, so that each subject is logged at most
+// once every noteEvery. It is safe for concurrent use; the zero value is ready.
 type notes struct {
 	mu   sync.Mutex
 	last map[string]time.Time

@@ -300,9 +300,9 @@ func TestTrackingHostOfOthers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if m.tracking.URL != c.url || m.tracking.Click != c.click || m.policy.subaccount != c.sub {
+			if m.route.tracking.URL != c.url || m.route.tracking.Click != c.click || m.route.subaccount != c.sub {
 				t.Errorf("got %+v and subaccount %d, want %s, click %v and %d",
-					m.tracking, m.policy.subaccount, c.url, c.click, c.sub)
+					m.route.tracking, m.route.subaccount, c.url, c.click, c.sub)
 			}
 		})
 	}

@@ -8,35 +8,63 @@ import (
 	"postern/relay/upstream"
 )
 
-// result names what became of a copy, for the metric.
-func (c *copyOf) result() string {
+// What became of a copy, as the log says it. Only the first two are final: a
+// copy that is queued or deferred has further lines, and one that was refused or
+// deferred in its client's session is the client's to send again.
+const (
+	outcomeAccepted = "accepted" // by the upstream
+	outcomeBounced  = "bounced"  // given up; its sender gets a DSN, unless it wants none
+	outcomeQueued   = "queued"   // in the retry spool
+	outcomeRefused  = "refused"  // permanently, and the client was told so
+	outcomeDeferred = "deferred" // refused temporarily
+)
+
+// outcome returns what became of a copy in its client's session.
+func (c *recipientCopy) outcome() string {
 	switch {
 	case c.out.Accepted():
-		return "accepted"
+		return outcomeAccepted
 	case c.queued:
-		return "queued"
+		return outcomeQueued
+	case c.bounced:
+		return outcomeBounced
 	case c.out.Permanent():
-		return "refused"
+		return outcomeRefused
 	}
-	return "deferred"
+	return outcomeDeferred
 }
 
-// decision is what a transaction's outcomes come to.
+// result returns what became of a copy as the metric says it, which counts a
+// bounced copy as refused.
+func (c *recipientCopy) result() string {
+	if outcome := c.outcome(); outcome != outcomeBounced {
+		return outcome
+	}
+	return outcomeRefused
+}
+
+// decision is what the outcomes of a transaction come to.
 type decision struct {
 	reply  reply.Reply
-	queue  []*copyOf // to the retry spool
-	bounce []*copyOf // to a DSN
+	queue  []*recipientCopy // to the retry spool
+	bounce []*recipientCopy // to a DSN
 }
 
-// decide makes one reply of the copies' outcomes. One recipient: the
-// upstream's own words. All accepted: 250. All refused for good: the first
-// one's refusal. None accepted and some temporary: 451, nothing is kept and the
-// client sends again. Some accepted: 250, the rest goes to the retry spool or
-// into a DSN. overdue: the client's patience is over, so what has no answer
-// goes to the retry spool, too. A 250 for several copies is ours, with the id
-// that leads to them all.
-func decide(copies []*copyOf, overdue bool, session string) decision {
-	var accepted, refused, deferred []*copyOf
+// decide makes one reply of the copies' outcomes:
+//
+//   - One recipient: the upstream's own reply.
+//   - All accepted: 250.
+//   - All refused permanently: the first refusal.
+//   - None accepted and some refused temporarily: 451. Nothing is kept, the
+//     client sends again.
+//   - Some accepted: 250. The temporary failures go to the retry spool, the
+//     permanent ones into a DSN.
+//   - The time to answer is over and some copies have no reply: as if some had
+//     been accepted.
+//
+// A 250 for several copies names the id that all of them are found by.
+func decide(copies []*recipientCopy, overdue bool, session string) decision {
+	var accepted, refused, deferred []*recipientCopy
 	unanswered := false
 
 	for _, c := range copies {
@@ -51,40 +79,35 @@ func decide(copies []*copyOf, overdue bool, session string) decision {
 		}
 	}
 
-	var d decision
 	switch {
 	case overdue && unanswered:
-		d.queue, d.bounce = deferred, refused
-		d.reply = queuedAs(session)
+		return decision{reply: queuedAs(session), queue: deferred, bounce: refused}
 	case len(copies) == 1:
-		d.reply = copyReply(copies[0])
-	case len(accepted) == 0 && len(deferred) > 0:
-		r := copyReply(deferred[0])
-		d.reply = reply.Reply{Code: 451, Enhanced: r.Enhanced, Text: r.Text}
-	case len(accepted) == 0:
-		d.reply = copyReply(refused[0])
-	default:
-		d.reply = queuedAs(session)
-		d.queue, d.bounce = deferred, refused
+		return decision{reply: cleanReply(copies[0].out)}
+	case len(accepted) > 0:
+		return decision{reply: queuedAs(session), queue: deferred, bounce: refused}
+	case len(deferred) > 0:
+		first := cleanReply(deferred[0].out)
+		first.Code = 451
+		return decision{reply: first}
 	}
-	return d
+	return decision{reply: cleanReply(refused[0].out)}
 }
 
-// queuedAs answers a message with the id that its copies are found by: in the
-// log, in the retry spool and in the events.
+// queuedAs returns the reply with the id that a message's copies are found by:
+// in the log, in the retry spool and in the events.
 func queuedAs(session string) reply.Reply {
-	return reply.Reply{Code: 250, Enhanced: reply.EnhancedCode{2, 0, 0}, Text: "Ok: queued as " + session}
+	return reply.Reply{
+		Code:     250,
+		Enhanced: reply.EnhancedCode{2, 0, 0},
+		Text:     "Ok: queued as " + session,
+	}
 }
 
-// copyReply is a copy's own answer: the upstream's, or what became of the
-// connection. What the upstream says of our session with it says nothing of the
-// client's: 421 would end that one, and becomes 451.
-func copyReply(c *copyOf) reply.Reply {
-	return cleanReply(c.out)
-}
-
-// cleanReply returns what is passed on of an outcome: to the client, the retry
-// spool, events and delivery status notifications.
+// cleanReply returns the reply of an outcome as it is passed on: to the client,
+// the retry spool, events and DSNs. What the upstream says of our session says
+// nothing of the client's; in particular 421, which would end that one, becomes
+// 451.
 func cleanReply(o upstream.Outcome) reply.Reply {
 	r := o.Reply
 
@@ -92,7 +115,11 @@ func cleanReply(o upstream.Outcome) reply.Reply {
 	case o.Err != nil:
 		r = reply.ReplyFor(o.Err)
 	case r.Code/100 == 5 && !o.Permanent():
-		r = reply.Reply{Code: 451, Enhanced: reply.EnhancedCode{4, 4, 1}, Text: "Upstream does not take mail now, try again later"}
+		r = reply.Reply{
+			Code:     451,
+			Enhanced: reply.EnhancedCode{4, 4, 1},
+			Text:     "Upstream does not take mail now, try again later",
+		}
 	case r.Code == 421:
 		r.Code = 451
 	}
@@ -101,47 +128,30 @@ func cleanReply(o upstream.Outcome) reply.Reply {
 	return r
 }
 
-// verdict is what the queue hears of an outcome.
+// verdict returns an outcome as the retry spool needs it.
 func verdict(o upstream.Outcome) queue.Verdict {
-	v := queue.Verdict{
+	return queue.Verdict{
 		Done:     o.Accepted(),
 		Upstream: o.Upstream,
 		Reply:    cleanReply(o).String(),
-		// Another upstream may take 8-bit content, or this one when it is set up so.
+		// Another upstream may accept 8-bit content, or this one once it is
+		// configured to.
 		Failed: o.Permanent() && !errors.Is(o.Err, upstream.ErrEightBit),
+		Away:   isAway(o),
 	}
-
-	// An upstream that refuses our session is reachable: its copies wait for
-	// their time, not for the upstream.
-	if o.Err != nil && !errors.Is(o.Err, upstream.ErrSession) {
-		var f *reply.Fault
-		v.Away = o.Upstream == "" || errors.As(o.Err, &f) && f.Reply.Enhanced == (reply.EnhancedCode{4, 4, 1})
-	}
-	return v
 }
 
-// outcome names what became of a copy in its client's session.
-func (c *copyOf) outcome() string {
-	switch {
-	case c.out.Accepted():
-		return outcomeAccepted
-	case c.queued:
-		return outcomeQueued
-	case c.bounced:
-		return outcomeBounced
-	case c.out.Permanent():
-		return outcomeRefused
+// isAway reports whether an outcome means that the upstream cannot be reached.
+// One that refuses our session is reachable: its copies wait for their time, not
+// for the upstream.
+func isAway(o upstream.Outcome) bool {
+	if o.Err == nil || errors.Is(o.Err, upstream.ErrSession) {
+		return false
 	}
-	return outcomeDeferred
-}
+	if o.Upstream == "" {
+		return true
+	}
 
-// What the log says became of a copy. Only the first two are the end of it: a
-// copy that is queued or deferred has further lines, and one that was refused
-// or deferred in its client's session is the client's to send again.
-const (
-	outcomeAccepted = "accepted" // by the upstream
-	outcomeBounced  = "bounced"  // given up; its sender gets a DSN, where one is wanted
-	outcomeQueued   = "queued"   // waits in the retry spool
-	outcomeRefused  = "refused"  // for good, and the client was told so
-	outcomeDeferred = "deferred" // not now
-)
+	var f *reply.Fault
+	return errors.As(o.Err, &f) && f.Reply.Enhanced == reply.EnhancedCode{4, 4, 1}
+}

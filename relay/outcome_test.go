@@ -57,14 +57,14 @@ func TestDecide(t *testing.T) {
 		{name: "overdue, one accepted", copies: "a", overdue: true, reply: "250 2.1.1 taken"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var copies []*copyOf
-			letters := map[*copyOf]rune{}
+			var copies []*recipientCopy
+			letters := map[*recipientCopy]rune{}
 			for _, l := range c.copies {
-				cp := &copyOf{out: outcomes[l]}
+				cp := &recipientCopy{attempt: attempt{out: outcomes[l]}}
 				letters[cp] = l
 				copies = append(copies, cp)
 			}
-			spell := func(copies []*copyOf) (s string) {
+			spell := func(copies []*recipientCopy) (s string) {
 				for _, cp := range copies {
 					s += string(letters[cp])
 				}
@@ -238,12 +238,11 @@ func TestCopiesInFlight(t *testing.T) {
 func TestCopiesAtOnceOfTransaction(t *testing.T) {
 	b := newBench(t, nil)
 	for links, want := range map[int]int{0: 16 << 20 / 1024, 1000: 16 << 20 / (1024 + 1000*320)} {
-		m := &outgoing{s: submission(""), tracking: Tracking{Click: true, URL: "https://t.example"}}
-		m.policy.header = []byte("Content-Type: text/html\r\n")
-		m.body, m.whole = []byte(strings.Repeat("<a href='https://e.example'>", links)), true
-		b.relay.makePlan(m, false)
+		m := &outgoing{s: submission(""), route: route{tracking: Tracking{Click: true, URL: "https://t.example"}}}
+		m.body, m.hasSeparator = []byte(strings.Repeat("<a href='https://e.example'>", links)), true
+		m.content = b.relay.rewrite(m, []byte("Content-Type: text/html\r\n"), false)
 
-		if got := m.copiesAtOnce(); links == 0 && got != want || got > want || got < want/2 {
+		if got := m.copiesPerTransaction(); links == 0 && got != want || got > want || got < want/2 {
 			t.Errorf("%d links: %d copies, want about %d", links, got, want)
 		}
 	}

@@ -8,58 +8,6 @@ import (
 	"postern/relay/reply"
 )
 
-// maySend holds a message to the domains that its user may send from: MAIL
-// FROM (but for the null path), From and Sender. Where one of the two fields is
-// not understood, nobody can say what a recipient will see in it.
-func (r *Relay) maySend(s *Submission, o originators) error {
-	if len(s.User.FromDomains) == 0 {
-		return nil
-	}
-
-	if from := s.Envelope.From; !from.IsNull() && !s.User.maySendFrom(from.Domain) {
-		return refuseOriginator("MAIL FROM", from)
-	}
-	if o.unquoted {
-		return reply.Refuse(550, reply.EnhancedCode{5, 7, 1}, "You may not send as "+refusedText(o.shown)+" ("+o.unclear+
-			`): its display name has to be quoted, as in "Example, Inc." <user@domain>`)
-	}
-	if o.unclear != "" {
-		return reply.Refuse(550, reply.EnhancedCode{5, 7, 1}, "You may not send as "+refusedText(o.shown)+" ("+o.unclear+
-			"): its addresses cannot be told for certain; write it once, as name <user@domain>")
-	}
-	if len(o.from) == 0 {
-		return reply.Refuse(550, reply.EnhancedCode{5, 7, 1}, "You may not send without a From")
-	}
-
-	for _, a := range o.from {
-		if !s.User.maySendFrom(a.Domain) {
-			return refuseOriginator("From", a)
-		}
-	}
-	for _, a := range o.sender {
-		if !s.User.maySendFrom(a.Domain) {
-			return refuseOriginator("Sender", a)
-		}
-	}
-	return nil
-}
-
-func refuseOriginator(field string, a envelope.Address) error {
-	return reply.Refuse(550, reply.EnhancedCode{5, 7, 1}, "You may not send as "+refusedText(a.String())+" ("+field+")")
-}
-
-// maxRefusedText bounds what a refusal repeats of a message, in bytes: an
-// address of the greatest length (RFC 5321 section 4.5.3.1) fits.
-const maxRefusedText = 254 + 64
-
-// refusedText is what a refusal repeats of a message.
-func refusedText(s string) string {
-	if s == "" {
-		return "an empty address"
-	}
-	return reply.CleanLine(s, maxRefusedText)
-}
-
 // DomainHolders reports which domains belong to users that are held to them by
 // from_domains; *HeldDomains and *smtpd.Users are some.
 type DomainHolders interface {
@@ -68,15 +16,15 @@ type DomainHolders interface {
 }
 
 // HeldDomains are the domains that users are held to by their from_domains, and
-// what is below them. They are immutable.
+// the domains below them. They are immutable.
 type HeldDomains struct {
-	// names holds domains in their ASCII form: true where the domain itself is
-	// held, false where only what is below it is.
+	// names holds domains in their ASCII form: true if the domain itself is
+	// held, false if only the domains below it are.
 	names map[string]bool
 }
 
-// NewHeldDomains collects patterns as envelope.MatchDomain knows them. "*"
-// holds nobody to anything, and counts for nothing.
+// NewHeldDomains collects patterns in the form of envelope.MatchDomain. "*"
+// holds nobody to anything, and is ignored.
 func NewHeldDomains(patterns []string) *HeldDomains {
 	h := &HeldDomains{names: map[string]bool{}}
 
@@ -88,6 +36,7 @@ func NewHeldDomains(patterns []string) *HeldDomains {
 		}
 		h.names[base] = h.names[base] || !below
 	}
+
 	return h
 }
 
@@ -101,32 +50,104 @@ func (h *HeldDomains) Held(domain string) bool {
 		}
 		_, name, _ = strings.Cut(name, ".")
 	}
+
 	return false
 }
 
-// mayUse reports whether what belongs to a domain (a key, a tracking host, a
-// subaccount) is for a user: where it is held to domains, one of them has to be
-// that domain, a parent or a child of it; else no other user may be held to it.
+// mayUse reports whether a user may use what belongs to a domain: a key, a
+// tracking host, a subaccount. A user that is held to domains may if one of them
+// is that domain, a parent or a child of it; any other user may if nobody is
+// held to it.
 func (r *Relay) mayUse(u User, domain string) bool {
 	if len(u.FromDomains) == 0 {
 		return r.cfg.Holders == nil || !r.cfg.Holders.Held(domain)
 	}
-	return slices.ContainsFunc(u.FromDomains, func(pattern string) bool { return akin(pattern, domain) })
+
+	return slices.ContainsFunc(u.FromDomains, func(pattern string) bool { return isRelated(pattern, domain) })
 }
 
-// akin reports whether a domain is one that the pattern stands for, or a parent
-// or a child of such a one.
-func akin(pattern, domain string) bool {
+// isRelated reports whether a pattern matches a domain, or a parent or a child
+// of it.
+func isRelated(pattern, domain string) bool {
 	base := envelope.ASCIIDomain(strings.TrimPrefix(pattern, "*."))
-	domain = envelope.ASCIIDomain(domain)
 	if base == "*" {
 		return true
 	}
+
+	domain = envelope.ASCIIDomain(domain)
 	return base == domain || strings.HasSuffix(domain, "."+base) || strings.HasSuffix(base, "."+domain)
 }
 
 // maySendFrom reports whether a user may send as a domain.
 func (u User) maySendFrom(domain string) bool {
-	return len(u.FromDomains) == 0 ||
-		slices.ContainsFunc(u.FromDomains, func(pattern string) bool { return envelope.MatchDomain(pattern, domain) })
+	if len(u.FromDomains) == 0 {
+		return true
+	}
+
+	return slices.ContainsFunc(u.FromDomains, func(p string) bool { return envelope.MatchDomain(p, domain) })
+}
+
+// checkOriginators holds a message to the domains that its user may send from:
+// in MAIL FROM, unless that is the null path, in From and in Sender. A field
+// that was not understood is refused, for nobody can say what a recipient would
+// see in it.
+func checkOriginators(s *Submission, o *originators) error {
+	if len(s.User.FromDomains) == 0 {
+		return nil
+	}
+
+	if from := s.Envelope.From; !from.IsNull() && !s.User.maySendFrom(from.Domain) {
+		return refuseOriginator("MAIL FROM", from)
+	}
+	if o.unclear != "" {
+		return refuseUnclear(o)
+	}
+	if len(o.from) == 0 {
+		return notPermitted("You may not send without a From")
+	}
+
+	for _, a := range o.from {
+		if !s.User.maySendFrom(a.Domain) {
+			return refuseOriginator("From", a)
+		}
+	}
+	for _, a := range o.sender {
+		if !s.User.maySendFrom(a.Domain) {
+			return refuseOriginator("Sender", a)
+		}
+	}
+
+	return nil
+}
+
+// notPermitted refuses what a user may not do.
+func notPermitted(text string) error {
+	return reply.Refuse(550, reply.EnhancedCode{5, 7, 1}, text)
+}
+
+func refuseOriginator(field string, a envelope.Address) error {
+	return notPermitted("You may not send as " + refusedText(a.String()) + " (" + field + ")")
+}
+
+// refuseUnclear refuses a field that was not understood, and says how to write
+// it.
+func refuseUnclear(o *originators) error {
+	advice := `: its addresses cannot be told for certain; write it once, as name <user@domain>`
+	if o.unquoted {
+		advice = `: its display name has to be quoted, as in "Example, Inc." <user@domain>`
+	}
+
+	return notPermitted("You may not send as " + refusedText(o.shown) + " (" + o.unclear + ")" + advice)
+}
+
+// maxRefusedText bounds what a refusal repeats of a message, in bytes. An
+// address of the greatest length (RFC 5321 section 4.5.3.1) fits.
+const maxRefusedText = 254 + 64
+
+// refusedText returns what a refusal repeats of a message.
+func refusedText(s string) string {
+	if s == "" {
+		return "an empty address"
+	}
+	return reply.CleanLine(s, maxRefusedText)
 }

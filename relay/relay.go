@@ -1,40 +1,44 @@
-// Package relay takes an envelope and a message and hands them to PowerMTA:
-// header policy, tracking, signature, one copy per recipient, and one answer
-// for the client.
+// Package relay is the journey of a message: it takes an envelope and a message
+// from a client, hands a copy for each recipient to PowerMTA, and returns the
+// one reply for the client.
+//
+// The stages are in files of their own, in the order of the journey: headers
+// (which fields stay, are removed and added), job (X-Job), route (return path,
+// tracking, reporting), copies (an id and tokens for each recipient), sign
+// (DKIM), send (to the upstream), outcome (what became of each copy), settle
+// (the retry spool and DSNs for what is left over) and events. A stage returns a
+// value; an outgoing holds the values of those before sending.
 //
 // A Relay is safe for concurrent use.
 package relay
 
 import (
 	"context"
-	"log/slog"
+	"errors"
 	"net/netip"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"postern/dkim"
 	"postern/relay/envelope"
+	"postern/relay/message"
 	"postern/relay/reply"
-	"postern/relay/upstream"
 	"postern/tracking/event"
-	"postern/tracking/token"
 )
 
-// User holds the settings of who submits.
+// User holds the settings of the user that submits a message.
 type User struct {
 	Name        string
-	VirtualMTA  string // where the message names none
-	Job         string // where the message has none
+	VirtualMTA  string // of messages that name none
+	Job         string // of messages that have none
 	JobPrefix   string
 	Subaccount  uint32
-	FromDomains []string // patterns; empty: any
+	FromDomains []string // patterns of domains to send from; empty: any
 	Tracking    bool
-	DKIMKey     string // names a key that signs in the place of the From domain's; empty: none
+	DKIMKey     string // names a key that signs instead of the From domain's; empty: none
 }
 
-// Submission is a message with its envelope, as the client handed it over.
-// Message is the relay's from then on.
+// Submission is a message with its envelope, as the client handed it over. The
+// relay owns Message from then on.
 type Submission struct {
 	Session  string // id for the log
 	User     User
@@ -43,96 +47,28 @@ type Submission struct {
 	Remote   netip.AddrPort
 	Helo     string
 	Protocol string // for Received: ESMTPSA, ESMTPS, ESMTPA, ESMTP
-	TLS      string // version and suite for Received; empty: plain
-	Via      Sender // the session's own way upstream; nil: the relay's
+	TLS      string // version and suite for Received; empty: no TLS
+	Via      Sender // the session's own login at the upstream; nil: the relay's
 }
 
-// Sender hands one copy over; *upstream.Login is one.
-type Sender interface {
-	Send(context.Context, *upstream.Transaction) upstream.Outcome
-}
+// outgoing is a message on its way: what is the same for all its copies, and
+// the copies.
+type outgoing struct {
+	s       *Submission
+	at      time.Time // of its signatures
+	headers headers
+	route   route
+	keys    []dkim.Key
+	copies  []*recipientCopy
+	longest int // recipient, as bytes of a token
 
-// Upstream hands one copy over; *upstream.Pool is one.
-type Upstream interface {
-	Sender
-	Ping(context.Context) error
-	// TakesEightBit reports whether 8-bit content may wait for it as it is.
-	TakesEightBit() bool
-}
-
-// Config holds the settings of a Relay and what it works with.
-type Config struct {
-	Hostname string // in Received, Message-ID and DSNs
-	Headers  Headers
-	Routes   Routes
-	Signals  Signals
-	Tracking TrackingConfig
-	Signing  Signing
-	Sending  Sending
-
-	Keys     *token.Keys // seal message ids and links
-	Upstream Upstream
-	Queue    Queue
-	Events   Recorder
-	IDs      *event.IDs
-	Holders  DomainHolders // the domains that users are held to; nil: none is
-	Log      *slog.Logger
-	Metrics  prometheus.Registerer // nil: not registered
-	Now      func() time.Time      // nil: time.Now
-}
-
-// Headers are the settings of the header policy.
-type Headers struct {
-	Names    HeaderNames
-	Received string // "full", "anonymous" or "off"
-	PowerMTA bool   // the upstream is PowerMTA and removes its own fields
-	MsysAPI  bool   // read X-MSYS-API; it is removed in any case
-}
-
-// Routes says where mail leaves from, and under which return path.
-type Routes struct {
-	Pools         []Pool
-	VirtualMTAs   []VirtualMTA
-	Rewrite       []RewriteRule
-	VERPDomain    string // empty: no VERP
-	MaxRecipients int    // of a message, those of X-MSYS-API included; 0: no limit
-}
-
-// Tracking is what is tracked of a message, and the base URL of its links.
-type Tracking struct {
-	URL         string
-	Open        bool
-	InitialOpen bool
-	Click       bool
-}
-
-// TrackingConfig holds the settings of tracking.
-type TrackingConfig struct {
-	Default Tracking
-	Rules   []TrackingRule
-	// ListUnsubscribe adds one-click List-Unsubscribe fields (RFC 8058) to
-	// messages without any.
-	ListUnsubscribe bool
-	// UnsubscribeBy is the mailbox that accepts unsubscribe requests by mail,
-	// the token as subject; empty: there is none.
-	UnsubscribeBy string
-	MaxLinkLength int  // bytes of a wrapped link's URL; 0: no limit
-	TextLinks     bool // wrap URLs in text/plain parts
-}
-
-// Signing holds the settings of DKIM.
-type Signing struct {
-	Signer  *dkim.Signer  // nil: nothing is signed
-	Require bool          // refuse messages that no key is found for
-	Life    time.Duration // of a signature, its x= tag; 0: unlimited
-}
-
-// Sending says how copies are handed to the upstream.
-type Sending struct {
-	QueueAlways  bool          // store and forward
-	AnswerWithin time.Duration // bounds the wait for the upstream; 0: 4 minutes
-	CopiesAtOnce int           // of one message; 0: 8
-	Convert8Bit  bool          // encode 8-bit content, whatever the upstream accepts
+	body         []byte
+	hasSeparator bool // an empty line is between header and body
+	eightBit     bool // it came with 8-bit content
+	received     []byte
+	content      content
+	signed       sharedHeader
+	template     event.Event // what the events of the copies have in common
 }
 
 // Relay submits messages.
@@ -140,13 +76,8 @@ type Relay struct {
 	cfg     Config
 	buffers bufferPool
 	notes   notes
-	names   notes // that messages use and nobody knows
-
-	unknown  *prometheus.CounterVec
-	copies   *prometheus.CounterVec
-	skipped  *prometheus.CounterVec
-	unsigned prometheus.Counter
-	unsaved  prometheus.Counter
+	names   notes // of names in messages that nobody knows
+	metrics
 }
 
 // New returns a relay.
@@ -161,41 +92,12 @@ func New(c Config) *Relay {
 		c.Now = time.Now
 	}
 
-	r := &Relay{cfg: c}
-	r.copies = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "postern_relay_copies_total",
-		Help: "Copies by what became of them.",
-	}, []string{"result"})
-	r.skipped = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "postern_rewrite_skipped_total",
-		Help: "Parts left as they came, by reason.",
-	}, []string{"reason"})
-	r.unsigned = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "postern_dkim_unsigned_total",
-		Help: "Messages relayed without a signature, for want of a key for their From domain.",
-	})
-	r.unsaved = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "postern_relay_events_lost_total",
-		Help: "Injection events that could not be written after the upstream had taken the copy.",
-	})
-	r.unknown = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "postern_relay_unknown_names_total",
-		Help: "Names in messages that are not known here, by kind: x_msys_api (a key), ip_pool, virtual_mta.",
-	}, []string{"kind"})
-
-	for _, kind := range unknownKinds {
-		r.unknown.WithLabelValues(string(kind))
-	}
-
-	if c.Metrics != nil {
-		c.Metrics.MustRegister(r.copies, r.skipped, r.unsigned, r.unsaved, r.unknown)
-	}
-	return r
+	return &Relay{cfg: c, metrics: newMetrics(c.Metrics)}
 }
 
-// Submit hands a message from a client to the upstream and returns the one answer
-// for the client, however many recipients there are. Each recipient gets a copy
-// with an id and tokens of its own.
+// Submit hands a message to the upstream and returns the one reply for the
+// client, however many recipients there are. Each recipient gets a copy with its
+// own id and tokens.
 func (r *Relay) Submit(ctx context.Context, s *Submission) reply.Reply {
 	start := r.cfg.Now()
 
@@ -204,11 +106,11 @@ func (r *Relay) Submit(ctx context.Context, s *Submission) reply.Reply {
 		return r.refused(ctx, s, err)
 	}
 
-	release, err := r.reserve(m)
+	reserved, err := r.reserve(m)
 	if err != nil {
 		return r.refused(ctx, s, &reply.Fault{Class: reply.Overloaded, Err: err})
 	}
-	defer release()
+	defer reserved.release()
 
 	var answer reply.Reply
 	if r.cfg.Sending.QueueAlways {
@@ -217,59 +119,103 @@ func (r *Relay) Submit(ctx context.Context, s *Submission) reply.Reply {
 		answer = r.passThrough(ctx, m)
 	}
 
-	r.log(s, m, answer, r.cfg.Now().Sub(start))
+	r.recordInjections(ctx, m, reserved.eventSize)
+	r.logMessage(m, answer, r.cfg.Now().Sub(start))
 	return answer
 }
 
-// passThrough sends the copies and answers the client with what the upstream said.
+// Reject records a message that the listener refuses before Submit, and returns
+// the reply for the client.
+func (r *Relay) Reject(ctx context.Context, s *Submission, err error) reply.Reply {
+	return r.refused(ctx, s, err)
+}
+
+// prepare runs the stages before sending. Nothing has gone upstream yet.
+func (r *Relay) prepare(s *Submission, now time.Time) (*outgoing, error) {
+	header, body, separated := message.Split(s.Message)
+
+	h, err := r.applyPolicy(header, s.User)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkOriginators(s, &h.origin); err != nil {
+		return nil, err
+	}
+	r.noteUnknown(s, &h)
+	h.complete(r.cfg.Hostname, now)
+
+	copies, err := r.makeCopies(s, &h.instructions, now)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := r.chooseKeys(s, &h, now)
+	if err != nil {
+		return nil, err
+	}
+
+	m := &outgoing{
+		s:            s,
+		at:           now,
+		headers:      h,
+		route:        r.routeFor(s, &h),
+		keys:         keys,
+		copies:       copies,
+		longest:      longestRecipient(copies),
+		body:         body,
+		hasSeparator: separated,
+		eightBit:     message.HasEightBit(s.Message),
+		received:     r.receivedField(s, now),
+	}
+	m.template = r.eventTemplate(m)
+	m.content = r.contentFor(m)
+
+	return m, nil
+}
+
+// passThrough sends the copies and returns what the upstream said.
 func (r *Relay) passThrough(ctx context.Context, m *outgoing) reply.Reply {
 	sending, cancel := context.WithTimeout(ctx, r.cfg.Sending.AnswerWithin)
 	defer cancel()
 
 	r.sendAll(sending, m)
-	overdue := sending.Err() == context.DeadlineExceeded && ctx.Err() == nil
+	overdue := errors.Is(sending.Err(), context.DeadlineExceeded) && ctx.Err() == nil
 
-	plan := decide(m.copies, overdue, m.s.Session)
-	if len(plan.queue)+len(plan.bounce) > 0 {
-		if err := r.queueRemainder(ctx, m, plan); err != nil {
-			// Losing a copy is worse than sending another twice.
-			r.cfg.Log.Error("copies of a mixed answer could not be queued, the client sends again",
-				"session", m.s.Session, "err", err)
-			plan.reply = reply.ReplyFor(&reply.Fault{Class: reply.Overloaded})
-		}
+	d := decide(m.copies, overdue, m.s.Session)
+	if len(d.queue)+len(d.bounce) == 0 {
+		return d.reply
 	}
 
-	r.recordInjections(ctx, m)
-	return plan.reply
+	if err := r.queueRemainder(ctx, m, d); err != nil {
+		// Losing a copy is worse than sending another twice.
+		r.cfg.Log.Error("copies of a mixed answer could not be queued, the client sends again",
+			"session", m.s.Session, "err", err)
+		return reply.ReplyFor(&reply.Fault{Class: reply.Overloaded})
+	}
+	return d.reply
 }
 
-// storeAndForward answers once every copy is on disk; the retry spool sends them.
+// storeAndForward puts all copies into the retry spool, which sends them.
 func (r *Relay) storeAndForward(ctx context.Context, m *outgoing) reply.Reply {
-	err := r.queueCopies(ctx, m, m.copies)
-	r.recordInjections(ctx, m)
-	if err != nil {
+	if err := r.queueCopies(ctx, m, m.copies); err != nil {
 		r.cfg.Log.Error("message not queued", "session", m.s.Session, "err", err)
 		return notQueued(err)
 	}
+
 	return queuedAs(m.s.Session)
 }
 
-// Reject records a message that the listener refuses before Submit, and returns
-// the answer for the client.
-func (r *Relay) Reject(ctx context.Context, s *Submission, err error) reply.Reply {
-	return r.refused(ctx, s, err)
-}
-
-// refused answers a message that goes nowhere. A refusal for good is an event.
+// refused records a message that is not relayed. A permanent refusal is an
+// event.
 func (r *Relay) refused(ctx context.Context, s *Submission, err error) reply.Reply {
 	answer := reply.ReplyFor(err)
-	local := refusedMessage(s)
+	local := localFacts(s)
 
 	var ids []string
 	if answer.Code/100 == 5 {
 		ids = r.recordRejections(ctx, s, local, answer)
 	}
-	r.copies.WithLabelValues("refused_here").Inc()
+
+	r.copiesTotal.WithLabelValues("refused_here").Inc()
 	r.logRefused(s, local, ids, answer, err)
 	return answer
 }

@@ -302,7 +302,7 @@ func TestPolicy(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, func(conf *Config) { conf.Headers.PowerMTA = !c.other })
 			p, err := b.relay.applyPolicy([]byte(c.in), c.user)
-			if got := string(p.header); got != c.want || err != nil {
+			if got := string(p.block); got != c.want || err != nil {
 				t.Errorf("got  %q, %v\nwant %q", got, err, c.want)
 			}
 		})

@@ -240,7 +240,7 @@ func TestGiveUpOfADSN(t *testing.T) {
 		"msg":          "dsn",
 		"message_id":   tr.ID,
 		"about":        "m1",
-		"to":           "s@example.com",
+		"recipient":    "s@example.com",
 		"outcome":      "bounced",
 		"session":      "s.1",
 		"user":         "u",
@@ -276,7 +276,7 @@ func TestNothingWaitsWithoutItsEvent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.event.RcptMeta = json.RawMessage("{")
+	m.template.RcptMeta = json.RawMessage("{")
 	if err := b.relay.queueCopies(context.Background(), m, m.copies); err == nil || len(b.queue.got) != 0 || m.copies[0].queued {
 		t.Errorf("got %v, %d transactions, want an error and none", err, len(b.queue.got))
 	}

@@ -245,12 +245,12 @@ func TestMetadataHasRoom(t *testing.T) {
 // goes nowhere.
 func TestEventsThatCannotBeEncoded(t *testing.T) {
 	b := newBench(t, nil)
-	m := &outgoing{event: event.Event{Type: event.Injection, RcptMeta: json.RawMessage("{")}}
+	m := &outgoing{template: event.Event{Type: event.Injection, RcptMeta: json.RawMessage("{")}}
 	if _, _, err := b.relay.eventSizes(m); err == nil {
 		t.Error("eventSizes: no error")
 	}
-	release, err := b.relay.reserve(m)
-	if err == nil || release != nil || len(b.rec.asked) != 0 {
+	reserved, err := b.relay.reserve(m)
+	if err == nil || reserved.release != nil || len(b.rec.asked) != 0 {
 		t.Errorf("reserve: %v, %d reservations, want none", err, len(b.rec.asked))
 	}
 }
@@ -279,7 +279,7 @@ func TestEventSizes(t *testing.T) {
 	}
 
 	m, _ := b.relay.prepare(submission(htmlMessage, "a"), b.relay.cfg.Now())
-	template := m.event
+	template := m.template
 	template.ID, template.MessageID, template.Timestamp = "0", "0", event.Timestamp{Time: m.at}
 	line, err := template.Encode()
 	if err != nil {
@@ -293,16 +293,16 @@ func TestEventSizes(t *testing.T) {
 // TestEventsAreWrittenInPieces of a bounded size, and all of them.
 func TestEventsAreWrittenInPieces(t *testing.T) {
 	b := newBench(t, nil)
-	m := &outgoing{s: submission(""), report: true, eventSize: batchSize / 3, event: event.Event{Type: event.Injection}}
+	m := &outgoing{s: submission(""), route: route{report: true}, template: event.Event{Type: event.Injection}}
 	for i := range 7 {
 		out := replied(250, "ok")
 		if i == 2 {
 			out = replied(450, "later") // has no event
 		}
-		m.copies = append(m.copies, &copyOf{out: out})
+		m.copies = append(m.copies, &recipientCopy{attempt: attempt{out: out}})
 	}
 	m.copies[4].out, m.copies[4].bounced = replied(550, "no"), true // has two
-	b.relay.recordInjections(context.Background(), m)
+	b.relay.recordInjections(context.Background(), m, batchSize/3)
 
 	if got, want := fmt.Sprint(b.rec.calls), "[3 3 1]"; got != want {
 		t.Errorf("events of each call: %s, want %s", got, want)
@@ -311,8 +311,8 @@ func TestEventsAreWrittenInPieces(t *testing.T) {
 		t.Errorf("events: %s, want %s", got, want)
 	}
 
-	b.rec.calls, m.eventSize = nil, 2*batchSize
-	b.relay.recordInjections(context.Background(), m)
+	b.rec.calls = nil
+	b.relay.recordInjections(context.Background(), m, 2*batchSize)
 	if got, want := fmt.Sprint(b.rec.calls), "[1 1 1 2 1 1]"; got != want {
 		t.Errorf("large events of each call: %s, want %s", got, want)
 	}
@@ -471,11 +471,11 @@ func TestRoomForEachTransaction(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		release, err := b.relay.reserve(m)
+		reserved, err := b.relay.reserve(m)
 		if err != nil {
 			t.Fatal(err)
 		}
-		release()
+		reserved.release()
 		return b.queue.asked[0]
 	}
 
@@ -484,11 +484,11 @@ func TestRoomForEachTransaction(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	one := m.copiesAtOnce()
+	one := m.copiesPerTransaction()
 	if one < 2 || one > 20 {
 		t.Fatalf("%d copies in a transaction: the test wants another message", one)
 	}
-	own := 4096 + m.plan.OwnSize() + len("bounce@example.com")
+	own := 4096 + m.content.plan.OwnSize() + len("bounce@example.com")
 	for n, transactions := range map[int]int{1: 1, one - 1: 1, one: 2, 2*one - 1: 2, 2 * one: 3} {
 		want := queue.Room(queue.Escaped([]byte(message))*(1+transactions), n*own)
 		if got := room(n); got != want {

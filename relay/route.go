@@ -23,13 +23,13 @@ type VirtualMTA struct {
 	Subaccount uint32
 }
 
-// RewriteRule maps a MAIL FROM to another, as PowerMTA's <rewrite-list>: each
-// side is LOCAL@DOMAIN, with * for any local part, and *.DOMAIN for any name
-// below; * on the right keeps what was matched.
+// RewriteRule maps a MAIL FROM to another, as PowerMTA's <rewrite-list> does.
+// Each side is LOCAL@DOMAIN, with * for any local part and *.DOMAIN for any name
+// below it; * on the right keeps what was matched.
 type RewriteRule struct{ From, To string }
 
-// TrackingRule is tracking for a sending domain; nil leaves a thing to what is
-// less specific.
+// TrackingRule is what is tracked of the mail of a sending domain. Fields that
+// are nil leave it to TrackingConfig.Default.
 type TrackingRule struct {
 	Pattern     string
 	URL         string
@@ -38,7 +38,35 @@ type TrackingRule struct {
 	Click       *bool
 }
 
-// returnPath applies the first rule that matches. The null path is left alone.
+// route is where a message goes, and what is tracked and reported of it.
+type route struct {
+	returnPath envelope.Address // before VERP
+	params     envelope.MailParams
+	tracking   Tracking
+	report     bool // its events are reported
+	subaccount uint32
+}
+
+// routeFor returns the route of a message.
+func (r *Relay) routeFor(s *Submission, h *headers) route {
+	report, subaccount := r.reporting(s.User, h)
+
+	params := s.Envelope.Params
+	params.NeedsUTF8 = params.UTF8 && h.eightBit
+	if params.EnvelopeID == "" && isPrintable(h.envid) {
+		params.EnvelopeID = h.envid
+	}
+
+	return route{
+		returnPath: r.returnPath(s.Envelope.From),
+		params:     params,
+		tracking:   r.trackingFor(s.User, h),
+		report:     report,
+		subaccount: subaccount,
+	}
+}
+
+// returnPath applies the first rule that matches. The null path is kept.
 func (r *Relay) returnPath(a envelope.Address) envelope.Address {
 	if a.IsNull() {
 		return a
@@ -59,11 +87,12 @@ func (r *Relay) returnPath(a envelope.Address) envelope.Address {
 		}
 		return a
 	}
+
 	return a
 }
 
-// cutAddress divides one side of a rule at its last at sign. Without one, all
-// is local part.
+// cutAddress splits one side of a rule at its last at sign. Without one, all of
+// it is local part.
 func cutAddress(s string) (local, domain string) {
 	at := strings.LastIndexByte(s, '@')
 	if at < 0 {
@@ -72,7 +101,7 @@ func cutAddress(s string) (local, domain string) {
 	return s[:at], s[at+1:]
 }
 
-// verp is a copy's own return path: bounce+<message id>@verp_domain.
+// verp returns a copy's own return path, bounce+<message id>@verp_domain.
 func (r *Relay) verp(from envelope.Address, id string) envelope.Address {
 	if r.cfg.Routes.VERPDomain == "" || from.IsNull() {
 		return from
@@ -91,8 +120,8 @@ func (r *Relay) knownVirtualMTA(name string) bool {
 		slices.ContainsFunc(r.cfg.Routes.VirtualMTAs, func(v VirtualMTA) bool { return v.Name == name })
 }
 
-// binding returns how an event names where the mail leaves from: its VirtualMTA,
-// its pool and its address.
+// binding returns how events name where mail leaves from: the VirtualMTA, its
+// pool and its address.
 func (r *Relay) binding(name string) (binding, group, ip string) {
 	for _, v := range r.cfg.Routes.VirtualMTAs {
 		if v.Name == name {
@@ -104,18 +133,20 @@ func (r *Relay) binding(name string) (binding, group, ip string) {
 			return "", p.Name, ""
 		}
 	}
+
 	return name, "", ""
 }
 
-// trackingFor decides opens, initial opens and clicks, each by the first that
-// speaks: the user's "no", X-MSYS-API, the rule of the sending domain,
-// [tracking]. A rule's tracking host is for those only who may send as the
-// domain.
-func (r *Relay) trackingFor(u User, p *policy) Tracking {
+// trackingFor decides on opens, initial opens and clicks, each by the first that
+// says something: the user that is not tracked, X-MSYS-API, the rule of the
+// sending domain, the default. The tracking host of a rule is only for users
+// that may send as the domain.
+func (r *Relay) trackingFor(u User, h *headers) Tracking {
 	t := r.cfg.Tracking.Default
-	domain := p.origin.domain()
+	domain := h.origin.domain()
 
-	if rule := mostSpecific(r.cfg.Tracking.Rules, domain, func(t TrackingRule) string { return t.Pattern }); rule != nil {
+	pattern := func(t TrackingRule) string { return t.Pattern }
+	if rule := mostSpecific(r.cfg.Tracking.Rules, domain, pattern); rule != nil {
 		if rule.URL != "" && r.mayUse(u, domain) {
 			t.URL = rule.URL
 		}
@@ -124,7 +155,7 @@ func (r *Relay) trackingFor(u User, p *policy) Tracking {
 		choose(&t.Click, rule.Click)
 	}
 
-	in := &p.instructions
+	in := &h.instructions
 	choose(&t.Open, in.OpenTracking)
 	if in.OpenTracking != nil && !*in.OpenTracking {
 		t.InitialOpen = false
@@ -133,22 +164,25 @@ func (r *Relay) trackingFor(u User, p *policy) Tracking {
 	choose(&t.Click, in.ClickTracking)
 
 	if !u.Tracking {
-		t = Tracking{URL: t.URL}
+		return Tracking{URL: t.URL}
 	}
 	return t
 }
 
-func choose(to *bool, v *bool) {
+// choose sets a decision, unless v leaves it open.
+func choose(to, v *bool) {
 	if v != nil {
 		*to = *v
 	}
 }
 
-// mostSpecific finds the rule whose pattern fits best: exact, then the longest.
+// mostSpecific returns the rule whose pattern matches a domain best: exactly,
+// else the longest; nil if there is none.
 func mostSpecific[T any](rules []T, domain string, pattern func(T) string) *T {
 	var best *T
 	for i := range rules {
 		p := pattern(rules[i])
+
 		switch {
 		case !envelope.MatchDomain(p, domain):
 		case envelope.ASCIIDomain(p) == envelope.ASCIIDomain(domain):
@@ -157,5 +191,6 @@ func mostSpecific[T any](rules []T, domain string, pattern func(T) string) *T {
 			best = &rules[i]
 		}
 	}
+
 	return best
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 	"sync"
+	"time"
 
 	"postern/dkim"
 	"postern/relay/dialect"
@@ -12,157 +13,168 @@ import (
 	"postern/relay/reply"
 )
 
-// chooseKeys finds the keys that sign a message. A message that none is found
-// for is refused, or goes unsigned.
-func (r *Relay) chooseKeys(m *outgoing) error {
+// Reasons for which a message has no key to sign it.
+const (
+	whyUnclearFrom  = "From is not understood"
+	whyNoKey        = "there is none"
+	whyOthersDomain = "the domain belongs to other users"
+)
+
+// chooseKeys returns the keys that sign a message. A message without any is
+// refused if signatures are required, else it goes out unsigned.
+func (r *Relay) chooseKeys(s *Submission, h *headers, now time.Time) ([]dkim.Key, error) {
 	if r.cfg.Signing.Signer == nil {
-		return nil
+		return nil, nil
 	}
 
-	keys, why, err := r.keysFor(m)
+	keys, why, err := r.keysFor(s.User, h, now)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(keys) > 0 {
-		m.keys = keys
-		return nil
+		return keys, nil
 	}
 
 	if r.cfg.Signing.Require {
-		return reply.Refuse(550, reply.EnhancedCode{5, 7, 20}, "No DKIM key for "+domainText(m)+" (From): "+why)
+		text := "No DKIM key for " + domainText(&h.origin) + " (From): " + why
+		return nil, reply.Refuse(550, reply.EnhancedCode{5, 7, 20}, text)
 	}
 	r.unsigned.Inc()
-	r.noteUnsigned(m, why)
-	return nil
+	r.noteUnsigned(s, &h.origin, why)
+	return nil, nil
 }
 
 // domainText names the domain of From for people.
-func domainText(m *outgoing) string {
-	if a := m.policy.origin.author(); !a.IsNull() {
+func domainText(o *originators) string {
+	if a := o.author(); !a.IsNull() {
 		return refusedText(a.Domain)
 	}
 	return "the domain"
 }
 
-// keysFor returns the keys that sign: the one that X-MSYS-API asks for, where
-// its domain is the user's to sign for, else the one that the operator gave the
-// user, else those of the author's domain. Where there are none, why says so.
-func (r *Relay) keysFor(m *outgoing) (keys []dkim.Key, why string, err error) {
-	user := m.s.User
-
-	if name := m.policy.instructions.DKIMKey; name != "" {
-		k, ok := r.cfg.Signing.Signer.Named(name, m.at)
-		switch {
-		case !ok || !r.mayUse(user, k.Domain) || r.sentAsHeld(m):
-			return nil, "", dialect.RefuseMsysAPI("no such dkim_key for you")
-		case m.policy.origin.author().IsNull():
-			// A reader that finds an address below the key's domain in it would
-			// take the signature for that one's (RFC 7489 section 3.1.1).
-			return nil, "From is not understood", nil
-		}
+// keysFor returns the keys that sign: the one that the sender asks for, if the
+// user may sign for its domain, else the one that the operator gave the user,
+// else those of the author's domain. If there are none, why says so.
+func (r *Relay) keysFor(u User, h *headers, now time.Time) (keys []dkim.Key, why string, err error) {
+	if h.instructions.DKIMKey != "" {
+		return r.keyAskedFor(u, h, now)
+	}
+	if k, ok := r.keyOfUser(u, now); ok {
 		return []dkim.Key{k}, "", nil
 	}
 
-	if user.DKIMKey != "" {
-		if k, ok := r.cfg.Signing.Signer.Named(user.DKIMKey, m.at); ok {
-			return []dkim.Key{k}, "", nil
-		}
-		if r.notes.due("dkim_key of "+user.Name, r.cfg.Now()) {
-			r.cfg.Log.Error("the user's dkim_key is not there; the From domain's signs",
-				"user", user.Name, "dkim_key", user.DKIMKey)
-		}
-	}
-
-	author := m.policy.origin.author()
+	author := h.origin.author()
 	if author.IsNull() {
-		return nil, "From is not understood", nil
+		return nil, whyUnclearFrom, nil
 	}
 
-	keys = r.cfg.Signing.Signer.KeysFor(envelope.ASCIIDomain(author.Domain), m.at)
+	keys = r.cfg.Signing.Signer.KeysFor(envelope.ASCIIDomain(author.Domain), now)
 	switch {
 	case len(keys) == 0:
-		return nil, "there is none", nil
-	case !r.mayUse(user, keys[0].Domain) || r.sentAsHeld(m):
-		return nil, "the domain belongs to other users", nil
+		return nil, whyNoKey, nil
+	case !r.mayUse(u, keys[0].Domain) || r.sentAsHeld(u, &h.origin):
+		return nil, whyOthersDomain, nil
 	}
 	return keys, "", nil
+}
+
+// keyAskedFor returns the key that the sender asks for.
+func (r *Relay) keyAskedFor(u User, h *headers, now time.Time) (keys []dkim.Key, why string, err error) {
+	k, ok := r.cfg.Signing.Signer.Named(h.instructions.DKIMKey, now)
+
+	switch {
+	case !ok || !r.mayUse(u, k.Domain) || r.sentAsHeld(u, &h.origin):
+		return nil, "", dialect.RefuseMsysAPI("no such dkim_key for you")
+	case h.origin.author().IsNull():
+		// A reader that finds an address below the key's domain in it would
+		// take the signature for that one's (RFC 7489 section 3.1.1).
+		return nil, whyUnclearFrom, nil
+	}
+	return []dkim.Key{k}, "", nil
+}
+
+// keyOfUser returns the key that the operator gave the user, if any.
+func (r *Relay) keyOfUser(u User, now time.Time) (dkim.Key, bool) {
+	if u.DKIMKey == "" {
+		return dkim.Key{}, false
+	}
+
+	k, ok := r.cfg.Signing.Signer.Named(u.DKIMKey, now)
+	if !ok && r.notes.due("dkim_key of "+u.Name, r.cfg.Now()) {
+		r.cfg.Log.Error("the user's dkim_key is missing; the key of the From domain is used",
+			"user", u.Name, "dkim_key", u.DKIMKey)
+	}
+	return k, ok
 }
 
 // sentAsHeld reports whether a user that is held to no domain sends as one that
 // another user is held to. A parent's signature would count for it, too (RFC
 // 7489 section 3.1.1).
-func (r *Relay) sentAsHeld(m *outgoing) bool {
-	if len(m.s.User.FromDomains) > 0 {
+func (r *Relay) sentAsHeld(u User, o *originators) bool {
+	if len(u.FromDomains) > 0 {
 		return false
 	}
-	return slices.ContainsFunc(m.policy.origin.from, func(a envelope.Address) bool {
-		return !r.mayUse(m.s.User, a.Domain)
-	})
+
+	return slices.ContainsFunc(o.from, func(a envelope.Address) bool { return !r.mayUse(u, a.Domain) })
 }
 
-// signsFor reports whether there is a key of a domain, and the user may have
-// its signature.
+// signsFor reports whether there is a key of a domain and the user may sign
+// with it.
 func (r *Relay) signsFor(u User, domain string) bool {
 	return r.cfg.Signing.Signer.Has(domain) && r.mayUse(u, domain)
 }
 
-// noteUnsigned logs a message that goes without a signature, at most once a
+// noteUnsigned logs a message that goes out without a signature, at most once a
 // minute for each domain.
-func (r *Relay) noteUnsigned(m *outgoing, why string) {
-	domain := envelope.ASCIIDomain(m.policy.origin.author().Domain)
+func (r *Relay) noteUnsigned(s *Submission, o *originators, why string) {
+	domain := envelope.ASCIIDomain(o.author().Domain)
 	if !r.notes.due("unsigned "+domain, r.cfg.Now()) {
 		return
 	}
-	r.cfg.Log.Warn("message relayed without a DKIM signature", "session", m.s.Session, "user", m.s.User.Name,
-		"domain", domain, "reason", why)
+
+	r.cfg.Log.Warn("message relayed without a DKIM signature",
+		"session", s.Session, "user", s.User.Name, "domain", domain, "reason", why)
 }
 
-// dropBroken removes signatures that the rewriting breaks, where they are of a
-// domain that we sign for and that is the user's to sign for; signatures of
-// other domains are kept.
-func (r *Relay) dropBroken(m *outgoing) (dropped bool) {
+// withoutBroken returns a header without the signatures that rewriting breaks,
+// if they are of a domain that we sign for and the user may sign for.
+// Signatures of other domains are kept.
+func (r *Relay) withoutBroken(u User, header []byte) (kept []byte, dropped bool) {
 	if r.cfg.Signing.Signer == nil {
-		return false
+		return header, false
 	}
 
-	out := make([]byte, 0, len(m.policy.header))
-	for _, f := range message.Fields(m.policy.header) {
-		if f.Is("DKIM-Signature") && r.signsFor(m.s.User, dkim.SigningDomain(f.Value())) {
+	kept = make([]byte, 0, len(header))
+	for _, f := range message.Fields(header) {
+		if f.Is("DKIM-Signature") && r.signsFor(u, dkim.SigningDomain(f.Value())) {
 			dropped = true
 			continue
 		}
-		out = append(out, f.Raw...)
+		kept = append(kept, f.Raw...)
 	}
 
-	m.policy.header = out
-	return dropped
+	return kept, dropped
 }
 
-// render writes a copy into buf and returns its signature, which goes before it.
-// The same copy has the same bytes each time.
-func (r *Relay) render(m *outgoing, c *copyOf, buf *copyBuffer) (signature []byte, err error) {
-	head := m.head(r, c)
-
-	buf.b = append(slices.Grow(buf.b[:0], m.plan.Size()+len(head)), head...)
-	if err := m.plan.Render(buf, r.stamper(m, c)); err != nil {
-		return nil, err
-	}
-
+// sign returns the signature of a rendered copy, which begins with its own
+// fields. Without keys it is empty.
+func (r *Relay) sign(m *outgoing, own, rendered []byte) ([]byte, error) {
 	if len(m.keys) == 0 {
 		return nil, nil
 	}
 
-	header, body, _ := message.Split(buf.b)
-	shared := m.signing.prepare(header[len(head):])
-	signature, err = shared.Sign(m.keys, head, body, dkim.Times{Signed: m.at, Expire: r.cfg.Signing.Life})
+	header, body, _ := message.Split(rendered)
+	shared := m.signed.prepare(header[len(own):])
+	times := dkim.Times{Signed: m.at, Expire: r.cfg.Signing.Life}
+	signature, err := shared.Sign(m.keys, own, body, times)
 	if err != nil {
 		return nil, reply.Defer(451, reply.EnhancedCode{4, 7, 0}, "Message could not be signed, try again later", err)
 	}
 	return signature, nil
 }
 
-// sharedHeader is the header that the copies of a message have in common, prepared
-// for their signatures once. It is safe for concurrent use.
+// sharedHeader is the header that the copies of a message have in common,
+// prepared for their signatures once. It is safe for concurrent use.
 type sharedHeader struct {
 	mu       sync.Mutex
 	header   []byte
@@ -170,7 +182,7 @@ type sharedHeader struct {
 }
 
 // prepare returns the prepared form of a copy's header without its own fields.
-// Another header than the last one is prepared anew.
+// It is computed again only if the header differs from the last one.
 func (s *sharedHeader) prepare(header []byte) *dkim.Header {
 	s.mu.Lock()
 	defer s.mu.Unlock()

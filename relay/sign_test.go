@@ -10,9 +10,9 @@ import (
 	"postern/dkim"
 )
 
-// TestAkin: a key, a host or a subaccount of a domain is for who is held to it,
+// TestIsRelated: a key, a host or a subaccount of a domain is for who is held to it,
 // to a parent or to a child of it.
-func TestAkin(t *testing.T) {
+func TestIsRelated(t *testing.T) {
 	for _, c := range []struct {
 		pattern, domain string
 		want            bool
@@ -29,8 +29,8 @@ func TestAkin(t *testing.T) {
 		{"bücher.example", "xn--bcher-kva.example", true},
 		{"xn--bcher-kva.example", "x.BÜCHER.example", true},
 	} {
-		if got := akin(c.pattern, c.domain); got != c.want {
-			t.Errorf("akin(%s, %s) = %v, want %v", c.pattern, c.domain, got, c.want)
+		if got := isRelated(c.pattern, c.domain); got != c.want {
+			t.Errorf("isRelated(%s, %s) = %v, want %v", c.pattern, c.domain, got, c.want)
 		}
 	}
 
@@ -67,14 +67,14 @@ func TestUsersKeyIsAway(t *testing.T) {
 	}
 	now = now.Add(time.Minute - time.Second)
 	send()
-	got := lines.of(t, "the user's dkim_key is not there; the From domain's signs")
+	got := lines.of(t, "the user's dkim_key is missing; the key of the From domain is used")
 	if len(got) != 1 {
 		t.Fatalf("%d lines within a minute, want 1", len(got))
 	}
 	check(t, got[0], map[string]any{"level": "ERROR", "user": "u", "dkim_key": "none"})
 	now = now.Add(time.Second)
 	send()
-	if got := lines.of(t, "the user's dkim_key is not there; the From domain's signs"); len(got) != 2 {
+	if got := lines.of(t, "the user's dkim_key is missing; the key of the From domain is used"); len(got) != 2 {
 		t.Errorf("%d lines after a minute, want 2", len(got))
 	}
 }

@@ -36,8 +36,8 @@ func TestReporting(t *testing.T) {
 }
 
 // sentFrom is what a message from a domain comes to.
-func sentFrom(vmta, domain string, subaccount uint32) *policy {
-	return &policy{
+func sentFrom(vmta, domain string, subaccount uint32) *headers {
+	return &headers{
 		virtualMTA: vmta,
 		subaccount: subaccount,
 		origin:     readOriginators([]string{"a@" + domain}, nil),

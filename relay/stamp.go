@@ -5,23 +5,25 @@ import (
 	"postern/tracking/token"
 )
 
-// stamper makes one copy's URLs.
+// stamper makes the URLs of one copy; it implements rewrite.Stamper.
 type stamper struct {
 	keys *token.Keys
 	base string
-	t    token.Token
+	t    token.Token // what the tokens of the copy have in common
 }
 
-func (r *Relay) stamper(m *outgoing, c *copyOf) *stamper {
+func (r *Relay) stamper(m *outgoing, c *recipientCopy) *stamper {
+	base := m.route.tracking.URL
+
 	return &stamper{
 		keys: r.cfg.Keys,
-		base: m.tracking.URL,
+		base: base,
 		t: token.Token{
-			Host:       token.HostOf(m.tracking.URL),
-			MessageID:  c.as.id,
-			Recipient:  c.as.recipient.Address.String(),
-			Subaccount: m.policy.subaccount,
-			Unreported: !m.report,
+			Host:       token.HostOf(base),
+			MessageID:  c.linksOf.id,
+			Recipient:  c.linksOf.recipient.Address.String(),
+			Subaccount: m.route.subaccount,
+			Unreported: !m.route.report,
 		},
 	}
 }
@@ -29,7 +31,8 @@ func (r *Relay) stamper(m *outgoing, c *copyOf) *stamper {
 // Link implements rewrite.Stamper.
 func (s *stamper) Link(l rewrite.Link) string {
 	t := s.t
-	t.Target, t.LinkName = l.Target, l.Name
+	t.Target = l.Target
+	t.LinkName = l.Name
 
 	switch {
 	case l.Unsubscribe:
@@ -61,8 +64,8 @@ func (s *stamper) Pixel(initial, amp bool) string {
 	return token.URL(s.base, s.keys.Seal(t))
 }
 
-// unsubscribe is the value of List-Unsubscribe (RFC 2369, RFC 8058): by HTTPS,
-// and by mail where mailbox is not empty.
+// unsubscribe returns the value of List-Unsubscribe (RFC 2369, RFC 8058): by
+// HTTPS and, if mailbox is not empty, by mail.
 func (s *stamper) unsubscribe(mailbox string) string {
 	t := s.t
 	t.Kind = token.ListUnsubscribe
@@ -72,10 +75,12 @@ func (s *stamper) unsubscribe(mailbox string) string {
 		t.Host = token.Mail
 		value += ",\r\n <mailto:" + mailbox + "?subject=" + s.keys.Seal(t) + ">"
 	}
+
 	return value
 }
 
-// maxURL bounds a link's URL over all copies, so that one plan fits them all.
+// maxURL bounds the URL of a link over all copies, so that one plan fits them
+// all.
 func (m *outgoing) maxURL(l rewrite.Link) int {
-	return token.MaxURL(m.tracking.URL, m.longest, l.Target, l.Name, l.Sublink)
+	return token.MaxURL(m.route.tracking.URL, m.longest, l.Target, l.Name, l.Sublink)
 }

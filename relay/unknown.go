@@ -4,7 +4,7 @@ import (
 	"postern/relay/reply"
 )
 
-// unknownKind is a kind of name that a message may ask for something by.
+// unknownKind is a kind of names that messages use.
 type unknownKind string
 
 const (
@@ -18,27 +18,27 @@ var unknownKinds = []unknownKind{unknownKey, unknownPool, unknownVirtualMTA}
 // maxUnknownName bounds what is logged of a name that is not known, in bytes.
 const maxUnknownName = 64
 
-// noteUnknown counts what a message asks for by names that nobody knows, and
-// logs each name at most once a minute. Nothing is refused for them.
-func (r *Relay) noteUnknown(s *Submission, p *policy) {
-	for _, key := range p.instructions.UnknownKeys {
-		r.noteName(s, unknownKey, key, "X-MSYS-API has a key that is not known here; nothing is made of it")
+// noteUnknown counts the unknown names in a message, and logs each of them at
+// most once a minute. Nothing is refused for them.
+func (r *Relay) noteUnknown(s *Submission, h *headers) {
+	for _, key := range h.instructions.UnknownKeys {
+		r.noteName(s, unknownKey, key, "unknown key in X-MSYS-API is ignored")
 	}
 
-	if len(r.cfg.Routes.Pools)+len(r.cfg.Routes.VirtualMTAs) > 0 || p.virtualMTA == "" {
+	if len(r.cfg.Routes.Pools)+len(r.cfg.Routes.VirtualMTAs) > 0 || h.virtualMTA == "" {
 		return // names are checked, or there is none
 	}
 
-	what := "; it goes to PowerMTA as it is"
+	fate := "passed to PowerMTA as it is"
 	if !r.cfg.Headers.PowerMTA {
-		what = "; the upstream is not PowerMTA, and nothing is made of it"
+		fate = "ignored, the upstream is not PowerMTA"
 	}
 
 	switch {
-	case p.vmtaSeen:
-		r.noteName(s, unknownVirtualMTA, p.virtualMTA, "no VirtualMTA is configured, so that none is known by this name"+what)
-	case p.instructions.IPPool != "":
-		r.noteName(s, unknownPool, p.virtualMTA, "no pool is configured, so that none is known by this name"+what)
+	case h.ownVirtualMTA:
+		r.noteName(s, unknownVirtualMTA, h.virtualMTA, "no VirtualMTA is configured; the name is "+fate)
+	case h.instructions.IPPool != "":
+		r.noteName(s, unknownPool, h.virtualMTA, "no pool is configured; the name is "+fate)
 	}
 }
 
