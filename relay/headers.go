@@ -67,8 +67,8 @@ type headerWalk struct {
 	user User
 	out  headers
 
-	from    []string // the values of all From fields
-	sender  []string // of all Sender fields
+	from    occurrence
+	sender  occurrence
 	hasJob  bool
 	hasMsys bool
 }
@@ -81,8 +81,7 @@ func (r *Relay) applyPolicy(header []byte, u User) (headers, error) {
 		return headers{}, refuseHeader("Message has more than %d header fields", maxFields)
 	}
 
-	var from [1]string // what nearly every message needs, on the stack
-	w := headerWalk{r: r, user: u, from: from[:0]}
+	w := headerWalk{r: r, user: u}
 	w.out.block = make([]byte, 0, len(header)+256)
 	w.out.eightBit = message.HasEightBit(header)
 	w.out.subaccount = u.Subaccount
@@ -146,9 +145,9 @@ func (w *headerWalk) note(f message.Field) {
 	case f.Is("X-Envid"):
 		w.out.envid = f.Value()
 	case f.Is("From"):
-		w.from = append(w.from, f.Value())
+		w.from.add(f)
 	case f.Is("Sender"):
-		w.sender = append(w.sender, f.Value())
+		w.sender.add(f)
 	case f.Is("Subject") && w.out.subject == "":
 		w.out.subject = f.Value()
 	case f.Is("Date"):

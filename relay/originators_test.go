@@ -44,7 +44,7 @@ func TestOriginators(t *testing.T) {
 		{"two mailboxes in Sender", []string{"a@b.example"}, []string{"a@b.example, c@d.example"}, "a@b.example", "", "Sender"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			o := readOriginators(c.from, c.sender)
+			o := readOriginators(occurrencesOf(c.from), occurrencesOf(c.sender))
 			if got := o.author().String(); got != c.author || o.domain() != c.domain || o.unclear != c.unclear {
 				t.Errorf("got author %q, domain %q, unclear %q, want %q, %q, %q",
 					got, o.domain(), o.unclear, c.author, c.domain, c.unclear)
@@ -351,4 +351,13 @@ func TestNotesAreBounded(t *testing.T) {
 	if !n.due("one more", now.Add(noteEvery)) || len(n.last) != 1 {
 		t.Errorf("%d subjects remembered after %s, want 1", len(n.last), noteEvery)
 	}
+}
+
+// occurrencesOf returns a field that is present with each of the values.
+func occurrencesOf(values []string) occurrence {
+	o := occurrence{n: len(values)}
+	if len(values) > 0 {
+		o.value = values[0]
+	}
+	return o
 }

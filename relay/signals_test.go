@@ -40,7 +40,7 @@ func sentFrom(vmta, domain string, subaccount uint32) *headers {
 	return &headers{
 		virtualMTA: vmta,
 		subaccount: subaccount,
-		origin:     readOriginators([]string{"a@" + domain}, nil),
+		origin:     readOriginators(occurrence{value: "a@" + domain, n: 1}, occurrence{}),
 	}
 }
 
