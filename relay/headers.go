@@ -142,12 +142,13 @@ func (w *headerWalk) walk(f message.Field) error {
 // note remembers what later stages need of a field that is kept.
 func (w *headerWalk) note(f message.Field) {
 	switch {
-	case f.Is("X-Envid"):
-		w.out.envid = f.Value()
 	case f.Is("From"):
 		w.from.add(f)
 	case f.Is("Sender"):
 		w.sender.add(f)
+	case f.Is("X-Envid"):
+		w.out.envid = f.Value()
+
 	case f.Is("Subject") && w.out.subject == "":
 		w.out.subject = f.Value()
 	case f.Is("Date"):

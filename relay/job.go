@@ -5,12 +5,13 @@ import (
 	"unicode/utf8"
 )
 
-// maxJobID is where a job id is cut, in bytes: the length PowerMTA takes.
+// maxJobID bounds a job id, in bytes: PowerMTA accepts as many.
 const maxJobID = 512
 
-// JobID makes a name safe for X-Job: printable ASCII without space, double quote
-// and backtick stays, every other code point becomes one underscore, and a byte
-// that is not UTF-8 counts as a code point. The result is cut at 512 bytes and may be empty.
+// JobID returns a name that is safe for X-Job. Printable ASCII is kept, apart from
+// space, double quote and backtick; every other code point becomes one
+// underscore, and so does a byte that is not UTF-8. The result is cut at 512 bytes
+// and may be empty.
 func JobID(name string) string {
 	out := make([]byte, 0, min(len(name), maxJobID))
 
@@ -27,17 +28,18 @@ func JobID(name string) string {
 	return string(out)
 }
 
-// jobFromHeader is JobID for a header's unfolded value: white space around it
-// goes, encoded words (RFC 2047) are decoded; one that cannot be is taken as it
-// stands. An empty name stays empty, whatever the prefix.
+// jobFromHeader returns the JobID of prefix and the unfolded value of a field.
+// White space around the value is removed, and encoded words (RFC 2047) are
+// decoded if they can be. An empty value has an empty id, whatever the prefix.
 func jobFromHeader(value, prefix string) string {
-	if s, err := lenientWords.DecodeHeader(value); err == nil {
-		value = s
+	if decoded, err := lenientWords.DecodeHeader(value); err == nil {
+		value = decoded
 	}
 
 	value = strings.Trim(value, " \t\r\n")
 	if value == "" {
 		return ""
 	}
+
 	return JobID(prefix + value)
 }

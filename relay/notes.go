@@ -5,6 +5,11 @@ import (
 	"time"
 )
 
+const (
+	noteEvery = time.Minute
+	maxNotes  = 1000 // subjects that are remembered
+)
+
 // notes remembers what was logged lately, so that each subject is logged at most
 // once every noteEvery. It is safe for concurrent use; the zero value is ready.
 type notes struct {
@@ -39,8 +44,3 @@ func (n *notes) due(subject string, now time.Time) bool {
 	n.last[subject] = now
 	return true
 }
-
-const (
-	noteEvery = time.Minute
-	maxNotes  = 1000 // subjects that are remembered
-)

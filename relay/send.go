@@ -95,8 +95,7 @@ func copiesInFlight(allowed, n, size int) int {
 func (r *Relay) send(ctx context.Context, m *outgoing, c *recipientCopy) attempt {
 	a := c.attempt
 	if err := ctx.Err(); err != nil {
-		overdue := reply.Defer(451, reply.EnhancedCode{4, 4, 1}, "Upstream did not answer in time, try again later", err)
-		a.out = upstream.Outcome{Err: overdue}
+		a.out = upstream.Outcome{Err: errOverdue(err)}
 		return a
 	}
 
@@ -130,6 +129,12 @@ func (r *Relay) send(ctx context.Context, m *outgoing, c *recipientCopy) attempt
 	a.out = via.Send(ctx, t)
 	a.took += r.cfg.Now().Sub(a.at)
 	return a
+}
+
+// errOverdue is the error of a copy that there was no time left for.
+func errOverdue(cause error) error {
+	const text = "Upstream did not answer in time, try again later"
+	return reply.Defer(451, reply.EnhancedCode{4, 4, 1}, text, cause)
 }
 
 // copyBuffer collects a rendered copy.

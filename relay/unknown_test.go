@@ -30,7 +30,7 @@ func TestUnknownNamesAreLoggedAndCounted(t *testing.T) {
 		want   []string // kind and name of each line
 	}{
 		{"known keys", `X-MSYS-API: {"Campaign_ID":"c","options":{"OPEN_tracking":true}}`, nil, 250, nil},
-		{"key", `X-MSYS-API: {"campain_id":"c"}`, nil, 250, []string{"x_msys_api campain_id"}},
+		{"key", `X-MSYS-API: {"campaigns_id":"c"}`, nil, 250, []string{"x_msys_api campaigns_id"}},
 		{"option", `X-MSYS-API: {"options":{"sandbox":true,"ip_pool":""}}`, nil, 250, []string{"x_msys_api options.sandbox"}},
 		{"control characters", `X-MSYS-API: {"a\u0001b":1}`, nil, 250, []string{"x_msys_api a?b"}},
 		{"long", `X-MSYS-API: {"` + strings.Repeat("k", 900) + `":1}`, nil, 250, []string{"x_msys_api " + strings.Repeat("k", 64)}},
