@@ -60,8 +60,8 @@ func TestLimitsOfXMsysAPI(t *testing.T) {
 		})
 	}
 
-	if err := dialect.RefuseMsysAPI("%s", strings.Repeat("x", 451)); len(reply.ReplyFor(err).Text) != len("X-MSYS-API: ")+450 {
-		t.Errorf("a refusal says %d bytes, want 450", len(reply.ReplyFor(err).Text))
+	if err := dialect.RefuseMsysAPI("%s", strings.Repeat("x", 451)); len(reply.For(err).Text) != len("X-MSYS-API: ")+450 {
+		t.Errorf("a refusal says %d bytes, want 450", len(reply.For(err).Text))
 	}
 	if got := dialect.RefuseMsysAPI("a\r\nb").Error(); got != "550 5.6.0 X-MSYS-API: a??b" {
 		t.Errorf("got %q", got)

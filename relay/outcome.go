@@ -113,7 +113,7 @@ func cleanReply(o upstream.Outcome) reply.Reply {
 
 	switch {
 	case o.Err != nil:
-		r = reply.ReplyFor(o.Err)
+		r = reply.For(o.Err)
 	case r.Code/100 == 5 && !o.Permanent():
 		r = reply.Reply{
 			Code:     451,

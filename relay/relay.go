@@ -189,7 +189,7 @@ func (r *Relay) passThrough(ctx context.Context, m *outgoing) reply.Reply {
 		// Losing a copy is worse than sending another twice.
 		r.cfg.Log.Error("copies of a mixed answer could not be queued, the client sends again",
 			"session", m.s.Session, "err", err)
-		return reply.ReplyFor(&reply.Fault{Class: reply.Overloaded})
+		return reply.For(&reply.Fault{Class: reply.Overloaded})
 	}
 	return d.reply
 }
@@ -207,7 +207,7 @@ func (r *Relay) storeAndForward(ctx context.Context, m *outgoing) reply.Reply {
 // refused records a message that is not relayed. A permanent refusal is an
 // event.
 func (r *Relay) refused(ctx context.Context, s *Submission, err error) reply.Reply {
-	answer := reply.ReplyFor(err)
+	answer := reply.For(err)
 	local := localFacts(s)
 
 	var ids []string

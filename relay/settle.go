@@ -131,10 +131,10 @@ func (r *Relay) queueRemainder(ctx context.Context, m *outgoing, d decision) err
 func notQueued(err error) reply.Reply {
 	var f *reply.Fault
 	if errors.As(err, &f) && f.Class == reply.Temporary {
-		return reply.ReplyFor(f)
+		return reply.For(f)
 	}
 
-	return reply.ReplyFor(&reply.Fault{Class: reply.Overloaded, Err: err})
+	return reply.For(&reply.Fault{Class: reply.Overloaded, Err: err})
 }
 
 // queueCopies puts copies into the retry spool, in transactions of a bounded

@@ -102,7 +102,7 @@ func FuzzMsysAPI(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		m, err := ParseMsysAPI([]byte("X-MSYS-API: " + s))
 		if err != nil {
-			if r := reply.ReplyFor(err); r.Code != 550 || strings.ContainsAny(r.Text, "\r\n") {
+			if r := reply.For(err); r.Code != 550 || strings.ContainsAny(r.Text, "\r\n") {
 				t.Fatalf("%v", r)
 			}
 			return

@@ -310,7 +310,7 @@ func TestRefusedBytes(t *testing.T) {
 	}
 
 	err := Check([]byte("a\nb"))
-	if want := "550 5.6.0 Message contains a bare LF; lines end with CRLF (RFC 5321 section 2.3.8)"; reply.ReplyFor(err).String() != want {
+	if want := "550 5.6.0 Message contains a bare LF; lines end with CRLF (RFC 5321 section 2.3.8)"; reply.For(err).String() != want {
 		t.Errorf("bare LF: got %v, want %q", err, want)
 	}
 }
