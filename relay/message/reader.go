@@ -9,7 +9,7 @@ import (
 	"postern/relay/reply"
 )
 
-// What the reader and the writer refuse. Each is wrapped in a *Fault.
+// What the reader and the writer refuse. Each is wrapped in a *reply.Fault.
 var (
 	ErrBareCR   = errors.New("bare CR in the message")
 	ErrBareLF   = errors.New("bare LF in the message")
@@ -18,12 +18,13 @@ var (
 	ErrCut      = errors.New("message cut off before its end")
 )
 
-// ReadConfig bounds and directs ReadMessage.
+// ReadConfig holds the settings of ReadMessage.
 type ReadConfig struct {
-	MaxBytes    int64 // 0: no limit here
-	NormaliseLF bool  // a bare LF becomes CRLF; else it is refused
-	SizeHint    int64 // bytes to allocate at once, where Grow allows them; capped
-	// Grow, where set, is asked before memory for n bytes is allocated.
+	MaxBytes    int64 // 0: no limit
+	NormaliseLF bool  // turn a bare LF into CRLF instead of refusing it
+	SizeHint    int64 // bytes to allocate at once, up to 64 MiB; 0: unknown
+	// Grow is called before memory for n bytes is allocated, and its error ends
+	// ReadMessage; nil: memory is not limited.
 	Grow func(n int64) error
 }
 
@@ -33,15 +34,17 @@ const (
 	readSize    = 32 << 10
 )
 
-// FirstBuffer returns how many bytes ReadMessage allocates for a message that is
-// said to have size bytes.
+// FirstBuffer returns how many bytes ReadMessage allocates at first for a message
+// with a SizeHint of size bytes.
 func FirstBuffer(size int64) int64 { return min(max(size, minBuffer), maxSizeHint) + 512 }
 
-// ReadMessage reads a message whose end the transport has found already (dots
-// unstuffed, EOF at the end) and holds it to RFC 5321 section 2.3.8: CR and LF
-// appear only together, and there is no NUL. A transport that ends with
-// anything but io.EOF gave us a part of a message: that is ErrCut, whatever
-// the size. The returned slice is the caller's.
+// ReadMessage reads a message from r, which has undone dot-stuffing and returns
+// io.EOF at the end of the message. It holds the message to RFC 5321 section
+// 2.3.8: CR and LF appear only together, and there is no NUL.
+//
+// If r fails with another error than io.EOF, only a part of a message has
+// arrived: the error is ErrCut, or the *reply.Fault that r returned. The caller
+// owns the returned slice.
 func ReadMessage(r io.Reader, c ReadConfig) ([]byte, error) {
 	s := scanner{normalise: c.NormaliseLF}
 	if c.SizeHint > 0 {
@@ -50,14 +53,13 @@ func ReadMessage(r io.Reader, c ReadConfig) ([]byte, error) {
 		}
 	}
 
-	buf := make([]byte, minBuffer) // beside what Grow is asked for: never much more than that
+	buf := make([]byte, minBuffer) // in addition to what Grow is called for: never much more than that
 	for {
 		if len(buf) < readSize && len(s.out) >= readSize {
 			buf = make([]byte, readSize)
 		}
 
 		n, err := r.Read(buf)
-
 		if e := s.makeRoom(buf[:n], c); e != nil {
 			return nil, e
 		}
@@ -65,38 +67,51 @@ func ReadMessage(r io.Reader, c ReadConfig) ([]byte, error) {
 			return nil, e
 		}
 		if c.MaxBytes > 0 && int64(len(s.out)) > c.MaxBytes {
-			return nil, &reply.Fault{
-				Class: reply.Permanent,
-				Err:   ErrTooLarge,
-				Reply: reply.Reply{Code: 552, Enhanced: reply.EnhancedCode{5, 3, 4}, Text: "Message exceeds the maximum size"},
-			}
+			return nil, tooLarge()
 		}
 
-		switch {
-		case err == io.EOF:
+		if err == io.EOF {
 			return s.end()
-		case err != nil:
-			var f *reply.Fault
-			if errors.As(err, &f) {
-				return nil, f
-			}
-			return nil, &reply.Fault{Class: reply.Cut, Err: fmt.Errorf("%w: %w", ErrCut, err)}
+		}
+		if err != nil {
+			return nil, cut(err)
 		}
 	}
 }
 
-// scanner checks line ends across reads. A CR at the end of one read waits
-// for the next.
+func tooLarge() error {
+	return &reply.Fault{
+		Class: reply.Permanent,
+		Reply: reply.Reply{
+			Code:     552,
+			Enhanced: reply.EnhancedCode{5, 3, 4},
+			Text:     "Message exceeds the maximum size",
+		},
+		Err: ErrTooLarge,
+	}
+}
+
+// cut returns the error of a message whose transport failed.
+func cut(cause error) error {
+	var f *reply.Fault
+	if errors.As(cause, &f) {
+		return f
+	}
+
+	return &reply.Fault{Class: reply.Cut, Err: fmt.Errorf("%w: %w", ErrCut, cause)}
+}
+
+// scanner checks line ends across reads.
 type scanner struct {
 	normalise bool
-	pendingCR bool
+	pendingCR bool // the last read ended with a CR, which is not in out yet
 	out       []byte
 }
 
-// makeRoom makes sure that p can be added. The buffer grows with what arrives,
-// by half of itself at a time, and hardly beyond the largest message.
+// makeRoom makes sure that p can be added. The buffer grows with what arrives, by
+// half its size at a time, and hardly beyond the largest message.
 func (s *scanner) makeRoom(p []byte, c ReadConfig) error {
-	need := len(s.out) + len(p) + 1 // and a CR that waits
+	need := len(s.out) + len(p) + 1 // and a pending CR
 	if s.normalise {
 		need += bytes.Count(p, []byte("\n"))
 	}
@@ -112,6 +127,7 @@ func (s *scanner) makeRoom(p []byte, c ReadConfig) error {
 	return s.allocate(max(size, int64(need), minBuffer), c.Grow)
 }
 
+// allocate moves the message into a buffer of size bytes, if grow allows it.
 func (s *scanner) allocate(size int64, grow func(int64) error) error {
 	if grow != nil {
 		if err := grow(size); err != nil {
@@ -144,14 +160,15 @@ func bareLF() error {
 	return refuseBytes(ErrBareLF, "Message contains a bare LF; lines end with CRLF (RFC 5321 section 2.3.8)")
 }
 
-// bareLFAdvice is bareLF for a client, with what its programmer, or the server's
-// operator, can do. It fits in a reply line (RFC 5321 section 4.5.3.1.5).
+// bareLFAdvice returns bareLF for a client, with what its programmer or the
+// server's operator can do. It fits in a reply line (RFC 5321 section 4.5.3.1.5).
 func bareLFAdvice() error {
 	return refuseBytes(ErrBareLF, "Message contains a bare LF; lines end with CRLF (RFC 5321 section 2.3.8). "+
 		"In Python use smtplib's send_message(msg), or sendmail(..., msg.as_bytes(policy=email.policy.SMTP)); "+
 		"or set bare_newlines = \"normalise\" on the server")
 }
 
+// add checks p and appends it to the message.
 func (s *scanner) add(p []byte) error {
 	if bytes.IndexByte(p, 0) >= 0 {
 		return nulByte()
@@ -195,9 +212,11 @@ func (s *scanner) add(p []byte) error {
 
 		p = p[lf+1:]
 	}
+
 	return nil
 }
 
+// end returns the message.
 func (s *scanner) end() ([]byte, error) {
 	if s.pendingCR {
 		return nil, bareCR()

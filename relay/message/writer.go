@@ -5,9 +5,9 @@ import (
 	"bytes"
 )
 
-// Check returns what keeps a message from being sent: the faults of RFC 5321
-// section 2.3.8 that ReadMessage refuses, which decoded parts or header values
-// could have brought in again.
+// Check returns an error if a message cannot be sent: if it violates RFC 5321
+// section 2.3.8 in a way that ReadMessage refuses. Decoded parts or header
+// values could have brought that in again.
 func Check(msg []byte) error {
 	if bytes.IndexByte(msg, 0) >= 0 {
 		return nulByte()
@@ -32,10 +32,10 @@ func Check(msg []byte) error {
 	}
 }
 
-// WriteData writes a message in the DATA form of RFC 5321 section 4.5.2: dots
-// at the start of a line doubled, a CRLF added where the last line lacks one,
-// and the final dot. The message may come in parts, cut anywhere. It writes
-// nothing at all if the parts together fail Check. The caller flushes.
+// WriteData writes a message in the DATA form of RFC 5321 section 4.5.2: dots at
+// the start of a line are doubled, a CRLF is added if the last line lacks one,
+// and the final dot follows. The message may be in parts, cut anywhere; if
+// together they fail Check, nothing is written. The caller flushes.
 func WriteData(w *bufio.Writer, parts ...[]byte) error {
 	if err := checkParts(parts); err != nil {
 		return err
@@ -49,6 +49,7 @@ func WriteData(w *bufio.Writer, parts ...[]byte) error {
 		writeStuffed(w, p, lineStart)
 		lineStart = p[len(p)-1] == '\n'
 	}
+
 	if !lineStart {
 		w.WriteString("\r\n")
 	}
@@ -57,10 +58,11 @@ func WriteData(w *bufio.Writer, parts ...[]byte) error {
 	return err
 }
 
-// checkParts is Check of a message in parts. A CR that ends a part needs its LF
-// at the start of the next one.
+// checkParts does what Check does for a message in parts. A CR at the end of a
+// part needs its LF at the start of the next one.
 func checkParts(parts [][]byte) error {
-	var before byte // the part
+	var before byte // the last one of the parts so far
+
 	for _, p := range parts {
 		if len(p) == 0 {
 			continue
@@ -74,6 +76,7 @@ func checkParts(parts [][]byte) error {
 			p = p[1:]
 		}
 		before = last
+
 		if last == '\r' && len(p) > 0 {
 			p = p[:len(p)-1]
 		}
@@ -81,15 +84,15 @@ func checkParts(parts [][]byte) error {
 			return err
 		}
 	}
+
 	if before == '\r' {
 		return bareCR()
 	}
-
 	return nil
 }
 
-// writeStuffed writes lines with their leading dots doubled. lineStart reports
-// that p, which is not empty, begins a line.
+// writeStuffed writes p, which is not empty, with the dots at the start of lines
+// doubled. lineStart reports whether p itself is at the start of a line.
 func writeStuffed(w *bufio.Writer, p []byte, lineStart bool) {
 	if lineStart && p[0] == '.' {
 		w.WriteByte('.')
