@@ -1,12 +1,3 @@
-// Package dkim holds signing keys, signs messages (RFC 6376, RFC 8463), and
-// writes and checks the DNS record to publish.
-//
-// Signing is our own, in one pass without a pipe or a copy of the body, for
-// emersion/go-msgauth's signer takes many times what the hash takes; go-msgauth
-// verifies, and is the reference that tests compare with. RSA is OpenSSL's where
-// libcrypto.so.3 can be loaded, for it takes a third of the time of Go's.
-//
-// A Signer is immutable and safe for concurrent use.
 package dkim
 
 import (
@@ -15,13 +6,10 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
-	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -178,59 +166,6 @@ func generate(kind string) (crypto.Signer, error) {
 	return rsa.GenerateKey(rand.Reader, bits)
 }
 
-// RecordValue returns the text of the TXT record for a key (RFC 6376 section 3.6.1).
-func RecordValue(k crypto.Signer) (string, error) {
-	switch pub := k.Public().(type) {
-	case *rsa.PublicKey:
-		der, err := x509.MarshalPKIXPublicKey(pub)
-		if err != nil {
-			return "", err
-		}
-
-		return "v=DKIM1; k=rsa; p=" + base64.StdEncoding.EncodeToString(der), nil
-	case ed25519.PublicKey:
-		return "v=DKIM1; k=ed25519; p=" + base64.StdEncoding.EncodeToString(pub), nil
-	}
-
-	return "", errors.New("dkim: neither RSA nor Ed25519")
-}
-
-// RecordName returns the name of the record in the DNS.
-func RecordName(domain, selector string) string { return selector + "._domainkey." + domain }
-
-// BIND returns the record as a zone file has it, split at 255 bytes a string.
-func BIND(domain, selector, value string) string {
-	var b strings.Builder
-	b.WriteString(RecordName(domain, selector) + ". IN TXT (")
-
-	for len(value) > 0 {
-		n := min(len(value), 255)
-		b.WriteString(" \"" + value[:n] + "\"")
-		value = value[n:]
-	}
-
-	return b.String() + " )"
-}
-
-// Signer holds the keys of the domains that it signs for.
-type Signer struct{ byDomain map[string][]Key }
-
-// NewSigner returns a signer with these keys. Two keys for one domain both sign,
-// RSA first.
-func NewSigner(keys []Key) *Signer {
-	s := &Signer{byDomain: map[string][]Key{}}
-	for _, k := range keys {
-		k.Domain = envelope.ASCIIDomain(k.Domain)
-		s.byDomain[k.Domain] = append(s.byDomain[k.Domain], k)
-	}
-
-	for _, list := range s.byDomain {
-		sort.SliceStable(list, func(i, j int) bool { return isRSA(list[i]) && !isRSA(list[j]) })
-	}
-
-	return s
-}
-
 func isRSA(k Key) bool {
 	_, ok := k.Private.Public().(*rsa.PublicKey)
 	return ok
@@ -242,84 +177,4 @@ func (k Key) within(now time.Time) bool {
 	ended := !k.NotAfter.IsZero() && !now.Before(k.NotAfter)
 
 	return begun && !ended
-}
-
-// active returns the keys of a list that sign now: those within their dates
-// whose successor does not sign yet.
-func active(list []Key, now time.Time) []Key {
-	var out []Key
-	for _, k := range list {
-		if k.within(now) && !k.isReplaced(list, now) {
-			out = append(out, k)
-		}
-	}
-
-	return out
-}
-
-// isReplaced reports whether the successor of a key is in the list and signs.
-func (k Key) isReplaced(list []Key, now time.Time) bool {
-	return k.Successor != "" && slices.ContainsFunc(list, func(next Key) bool {
-		return next.Selector == k.Successor && next.within(now)
-	})
-}
-
-// KeysFor returns the keys that sign for a From domain: its own, else those of
-// the nearest parent, whose d= aligns in relaxed mode (RFC 7489 section 3.1.1).
-func (s *Signer) KeysFor(domain string, now time.Time) []Key {
-	domain = envelope.ASCIIDomain(domain)
-	for {
-		if keys := active(s.byDomain[domain], now); len(keys) > 0 {
-			return keys
-		}
-
-		_, parent, ok := strings.Cut(domain, ".")
-		if !ok {
-			return nil
-		}
-		domain = parent
-	}
-}
-
-// Has reports whether there is a key of that very domain.
-func (s *Signer) Has(domain string) bool {
-	return len(s.byDomain[envelope.ASCIIDomain(domain)]) > 0
-}
-
-// SigningDomain returns the d= of a DKIM-Signature's value; empty: none.
-func SigningDomain(value string) string { return tags(value)["d"] }
-
-// Named returns a key by SELECTOR, SELECTOR._domainkey.DOMAIN or DOMAIN. A bare
-// selector that several domains have names none of them.
-func (s *Signer) Named(name string, now time.Time) (found Key, ok bool) {
-	name = strings.TrimSuffix(name, ".")
-	if selector, domain, ok := strings.Cut(name, "._domainkey."); ok {
-		name = strings.ToLower(RecordName(envelope.ASCIIDomain(domain), selector))
-	} else {
-		name = envelope.ASCIIDomain(name)
-	}
-
-	if keys := active(s.byDomain[name], now); len(keys) > 0 {
-		return keys[0], true
-	}
-
-	var bySelector []Key
-	for _, list := range s.byDomain {
-		for _, k := range list {
-			if !k.within(now) {
-				continue
-			}
-			if name == strings.ToLower(RecordName(k.Domain, k.Selector)) {
-				return k, true
-			}
-			if name == strings.ToLower(k.Selector) {
-				bySelector = append(bySelector, k)
-			}
-		}
-	}
-	if len(bySelector) != 1 {
-		return Key{}, false
-	}
-
-	return bySelector[0], true
 }
