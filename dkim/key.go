@@ -16,15 +16,15 @@ import (
 	"postern/relay/envelope"
 )
 
-// Key is one signing key: RSA or Ed25519.
+// Key is one signing key, RSA or Ed25519.
 type Key struct {
-	Domain   string
-	Selector string
-	Private  crypto.Signer
-	// NotBefore and NotAfter bound the time in which it signs; zero: no bound.
-	NotBefore, NotAfter time.Time
-	// Successor is the selector of the key that takes its place, from that
-	// key's NotBefore on.
+	Domain    string
+	Selector  string
+	Private   crypto.Signer
+	NotBefore time.Time // when it begins to sign; zero: at once
+	NotAfter  time.Time // when it ends to sign; zero: never
+	// Successor is the selector of the key that replaces it, from the NotBefore
+	// of that key on; empty: none does.
 	Successor string
 }
 
@@ -41,8 +41,9 @@ func (k Key) Kind() string {
 	return "unknown"
 }
 
-// ReadKey reads a PEM file, PKCS#1 or PKCS#8. An international domain may be
-// given in either of its forms; the key has its A-labels.
+// ReadKey reads a private key from a PEM file, in PKCS #1 or PKCS #8. An
+// international domain may be given in either of its forms; the key has its
+// A-labels.
 func ReadKey(domain, selector, file string) (Key, error) {
 	ascii, err := ParseDomain(domain)
 	if err != nil {
@@ -70,8 +71,8 @@ func ReadKey(domain, selector, file string) (Key, error) {
 	return Key{Domain: ascii, Selector: selector, Private: private}, nil
 }
 
-// ParseDomain returns a signing domain as d= has it, with A-labels and in lower
-// case (RFC 6376 section 3.5), or an error that says what is wrong with it.
+// ParseDomain returns a signing domain as the d= tag has it, in A-labels and in
+// lower case (RFC 6376 section 3.5).
 func ParseDomain(domain string) (string, error) {
 	ascii, err := envelope.ParseDomain(domain)
 	if err != nil {
@@ -81,8 +82,8 @@ func ParseDomain(domain string) (string, error) {
 	return ascii, nil
 }
 
-// CheckSelector reports what is wrong with a selector: it is one or several
-// labels of a domain name, in ASCII (RFC 6376 section 3.1).
+// CheckSelector returns an error if a selector is not one or more labels of a
+// domain name in ASCII (RFC 6376 section 3.1).
 func CheckSelector(selector string) error {
 	ascii, err := envelope.ParseDomain(selector)
 	if err != nil || !strings.EqualFold(ascii, selector) {
@@ -92,9 +93,11 @@ func CheckSelector(selector string) error {
 	return nil
 }
 
-const minRSA = 1024 // bits; verifiers refuse less (RFC 8301)
+// minRSA is the smallest RSA key, in bits. Verifiers reject signatures of smaller
+// ones (RFC 8301 section 3.2).
+const minRSA = 1024
 
-// parsePrivate reads a key that verifiers will take a signature of.
+// parsePrivate reads a private key whose signatures verifiers accept.
 func parsePrivate(block *pem.Block) (crypto.Signer, error) {
 	switch block.Type {
 	case "CERTIFICATE":
@@ -129,8 +132,8 @@ func parsePrivate(block *pem.Block) (crypto.Signer, error) {
 	return nil, fmt.Errorf("a key of type %T, want RSA or Ed25519", k)
 }
 
-// Generate returns a new key and its PEM (PKCS#8). Kinds: rsa2048, rsa3072,
-// rsa4096, ed25519.
+// Generate returns a new key and its PEM (PKCS #8). The kind is rsa2048, rsa3072,
+// rsa4096 or ed25519.
 func Generate(kind string) (crypto.Signer, []byte, error) {
 	k, err := generate(kind)
 	if err != nil {
@@ -171,7 +174,7 @@ func isRSA(k Key) bool {
 	return ok
 }
 
-// within reports whether a key may sign at that time, by its own dates.
+// within reports whether the dates of a key allow it to sign now.
 func (k Key) within(now time.Time) bool {
 	begun := k.NotBefore.IsZero() || !now.Before(k.NotBefore)
 	ended := !k.NotAfter.IsZero() && !now.Before(k.NotAfter)

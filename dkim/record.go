@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// RecordValue returns the text of the TXT record for a key (RFC 6376 section 3.6.1).
+// RecordValue returns the text of the TXT record of a key (RFC 6376 section
+// 3.6.1).
 func RecordValue(k crypto.Signer) (string, error) {
 	switch pub := k.Public().(type) {
 	case *rsa.PublicKey:
@@ -27,10 +28,11 @@ func RecordValue(k crypto.Signer) (string, error) {
 	return "", errors.New("dkim: neither RSA nor Ed25519")
 }
 
-// RecordName returns the name of the record in the DNS.
+// RecordName returns the DNS name of the TXT record, without a trailing dot.
 func RecordName(domain, selector string) string { return selector + "._domainkey." + domain }
 
-// BIND returns the record as a zone file has it, split at 255 bytes a string.
+// BIND returns the TXT record in the syntax of a zone file, in strings of at most
+// 255 bytes.
 func BIND(domain, selector, value string) string {
 	var b strings.Builder
 	b.WriteString(RecordName(domain, selector) + ". IN TXT (")

@@ -12,8 +12,8 @@ import (
 // Signer holds the keys of the domains that it signs for.
 type Signer struct{ byDomain map[string][]Key }
 
-// NewSigner returns a signer with these keys. Two keys for one domain both sign,
-// RSA first.
+// NewSigner returns a signer with keys. Two keys of one domain both sign, RSA
+// first.
 func NewSigner(keys []Key) *Signer {
 	s := &Signer{byDomain: map[string][]Key{}}
 	for _, k := range keys {
@@ -32,6 +32,7 @@ func NewSigner(keys []Key) *Signer {
 // whose successor does not sign yet.
 func active(list []Key, now time.Time) []Key {
 	var out []Key
+
 	for _, k := range list {
 		if k.within(now) && !k.isReplaced(list, now) {
 			out = append(out, k)
@@ -65,24 +66,19 @@ func (s *Signer) KeysFor(domain string, now time.Time) []Key {
 	}
 }
 
-// Has reports whether there is a key of that very domain.
+// Has reports whether there is a key of that domain itself.
 func (s *Signer) Has(domain string) bool {
 	return len(s.byDomain[envelope.ASCIIDomain(domain)]) > 0
 }
 
-// SigningDomain returns the d= of a DKIM-Signature's value; empty: none.
+// SigningDomain returns the d= tag in the value of a DKIM-Signature field; empty
+// if there is none.
 func SigningDomain(value string) string { return tags(value)["d"] }
 
 // Named returns a key by SELECTOR, SELECTOR._domainkey.DOMAIN or DOMAIN. A bare
-// selector that several domains have names none of them.
+// selector that several keys have names none of them.
 func (s *Signer) Named(name string, now time.Time) (found Key, ok bool) {
-	name = strings.TrimSuffix(name, ".")
-	if selector, domain, ok := strings.Cut(name, "._domainkey."); ok {
-		name = strings.ToLower(RecordName(envelope.ASCIIDomain(domain), selector))
-	} else {
-		name = envelope.ASCIIDomain(name)
-	}
-
+	name = normalName(name)
 	if keys := active(s.byDomain[name], now); len(keys) > 0 {
 		return keys[0], true
 	}
@@ -101,9 +97,21 @@ func (s *Signer) Named(name string, now time.Time) (found Key, ok bool) {
 			}
 		}
 	}
+
 	if len(bySelector) != 1 {
 		return Key{}, false
 	}
-
 	return bySelector[0], true
+}
+
+// normalName returns the name of a key with its domain in ASCII, and in lower
+// case.
+func normalName(name string) string {
+	name = strings.TrimSuffix(name, ".")
+
+	selector, domain, ok := strings.Cut(name, "._domainkey.")
+	if !ok {
+		return envelope.ASCIIDomain(name)
+	}
+	return strings.ToLower(RecordName(envelope.ASCIIDomain(domain), selector))
 }
