@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"postern/relay/envelope"
 )
 
 // TestVirtualMTAs: where some are configured, a name is one of theirs, or of a
@@ -200,86 +198,29 @@ func TestCompleted(t *testing.T) {
 	}
 }
 
-// TestRewriteRules: each side of a rule, and the order of rules.
-func TestRewriteRules(t *testing.T) {
-	for _, c := range []struct{ from, to, in, want string }{
-		{"a@b.example", "c@d.example", "a@b.example", "c@d.example"},
-		{"a@b.example", "c@d.example", "x@b.example", "x@b.example"},
-		{"a@b.example", "c@d.example", "a@x.example", "a@x.example"},
-		{"A@b.example", "c@d.example", "a@b.example", "a@b.example"},
-		{"*@b.example", "*@d.example", "a@b.example", "a@d.example"},
-		{"*@b.example", "c@*", "a@b.example", "c@b.example"},
-		{"*@*", "*@d.example", "a@b.example", "a@d.example"},
-		{"a@c@b.example", "x@y.example", `"a@c"@b.example`, "x@y.example"},
-		{"b.example", "x@y.example", "b@b.example", "b@b.example"},
-	} {
-		b := newBench(t, func(conf *Config) {
-			conf.Routes.Rewrite = []RewriteRule{{From: c.from, To: c.to}, {From: "*@never.example", To: "*@x.example"}}
-		})
-		in, err := envelope.Parse(c.in)
-		if err != nil {
-			t.Fatal(err)
+// TestIsPrintable holds ENVID to RFC 3461 section 4.4.
+func TestIsPrintable(t *testing.T) {
+	for c := range 0x100 {
+		s := "a" + string([]byte{byte(c)})
+		if got, want := isPrintable(s), c >= ' ' && c <= '~'; got != want {
+			t.Errorf("isPrintable(%q) = %v, want %v", s, got, want)
 		}
-		if got := b.relay.returnPath(in).String(); got != c.want {
-			t.Errorf("%s -> %s: %s goes out as %s, want %s", c.from, c.to, c.in, got, c.want)
+		if got, want := isPrintable(s[1:]), c >= ' ' && c <= '~'; got != want {
+			t.Errorf("isPrintable(%q) = %v, want %v", s[1:], got, want)
+		}
+		if got, want := isToken(s), c > ' ' && c <= '~'; got != want {
+			t.Errorf("isToken(%q) = %v, want %v", s, got, want)
 		}
 	}
-
-	for in, want := range map[string][2]string{"a@b": {"a", "b"}, "a@b@c": {"a@b", "c"}, "@b": {"", "b"}, "a@": {"a", ""}, "a": {"a", ""}, "": {"", ""}} {
-		if local, domain := cutAddress(in); local != want[0] || domain != want[1] {
-			t.Errorf("cutAddress(%q) = %q, %q, want %q", in, local, domain, want)
+	for n, want := range map[int]bool{0: false, 1: true, 100: true, 101: false} {
+		if got := isPrintable(strings.Repeat("x", n)); got != want {
+			t.Errorf("isPrintable of %d bytes = %v, want %v", n, got, want)
 		}
 	}
-}
-
-// TestMostSpecific: exact before the longest, the longest before the rest.
-func TestMostSpecific(t *testing.T) {
-	for _, c := range []struct {
-		domain   string
-		patterns []string
-		want     string
-	}{
-		{"a.b.example", []string{"*", "*.example", "*.b.example", "a.b.example", "*.x.example"}, "a.b.example"},
-		{"A.B.example", []string{"*", "a.b.EXAMPLE"}, "a.b.EXAMPLE"},
-		{"x.b.example", []string{"*", "*.b.example", "*.example"}, "*.b.example"},
-		{"x.b.example", []string{"*.example", "*.b.example", "*"}, "*.b.example"},
-		{"x.other", []string{"*.example", "*"}, "*"},
-		{"x.other", []string{"*.example"}, ""},
-		{"", []string{"*"}, ""},
-		{"b.example", []string{"*.example", "*.EXAMPLE"}, "*.example"},
-	} {
-		best := mostSpecific(c.patterns, c.domain, func(p string) string { return p })
-		got := ""
-		if best != nil {
-			got = *best
-		}
-		if got != c.want {
-			t.Errorf("%s among %q: got %q, want %q", c.domain, c.patterns, got, c.want)
-		}
+	if isToken("") {
+		t.Error("nothing is a token")
 	}
-}
-
-// TestJobIDBytes: each byte of ASCII, and the cut.
-func TestJobIDBytes(t *testing.T) {
-	for c := range 0x80 {
-		want := string(rune(c))
-		if c <= ' ' || c > '~' || c == '"' || c == '`' {
-			want = "_"
-		}
-		if got := JobID("a" + string(rune(c))); got != "a"+want {
-			t.Errorf("JobID of %q: %q, want %q", rune(c), got, "a"+want)
-		}
-	}
-	for n, want := range map[int]int{511: 511, 512: 512, 513: 512} {
-		if got := JobID(strings.Repeat("ü", n)); len(got) != want {
-			t.Errorf("%d characters: %d bytes, want %d", n, len(got), want)
-		}
-	}
-	for in, want := range map[string]string{
-		"\r\n a \t": "p/a", " \t\r\n": "", "=?none?q?a?=": "p/=?none?q?a?=", "=?utf-8?q?_a_?=": "p/a",
-	} {
-		if got := jobFromHeader(in, "p/"); got != want {
-			t.Errorf("jobFromHeader(%q) = %q, want %q", in, got, want)
-		}
+	if !isToken("!") {
+		t.Error("one byte is a token")
 	}
 }
