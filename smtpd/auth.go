@@ -89,7 +89,7 @@ func (ss *session) login(name, password string) error {
 
 // refuseLogin counts and logs an attempt that failed, and returns its reply.
 func (ss *session) refuseLogin(name string, err error) error {
-	answer := reply.ReplyFor(err)
+	answer := reply.For(err)
 	result := "failed"
 	if answer.Code/100 == 4 {
 		result = "deferred"
@@ -128,7 +128,7 @@ func (p *plainServer) Next(response []byte) ([]byte, bool, error) {
 		return nil, false, errSASL
 	}
 	if len(parts[0]) > 0 && FoldName(string(parts[0])) != FoldName(string(parts[1])) {
-		return nil, false, smtpError(reply.ReplyFor(errFailed))
+		return nil, false, smtpError(reply.For(errFailed))
 	}
 
 	return nil, true, p.login(string(parts[1]), string(parts[2]))

@@ -352,7 +352,7 @@ func TestSessionReservesOnce(t *testing.T) {
 		}
 	}
 	err := ss.reserveBudget(51)
-	if got, want := reply.ReplyFor(err).String(), "452 4.3.1 Too many messages in flight, try again later"; err == nil || got != want {
+	if got, want := reply.For(err).String(), "452 4.3.1 Too many messages in flight, try again later"; err == nil || got != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	var fault *reply.Fault

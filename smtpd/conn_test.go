@@ -171,7 +171,7 @@ func TestUsers(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			u, err := users.Authenticate(context.Background(), Login{Name: c.user, Password: c.password, Source: netip.MustParseAddr("192.0.2.1")})
 			if c.code != 0 {
-				if got := reply.ReplyFor(err); err == nil || got.Code != c.code {
+				if got := reply.For(err); err == nil || got.Code != c.code {
 					t.Errorf("got %v, want %d", err, c.code)
 				}
 				return

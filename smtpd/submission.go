@@ -412,7 +412,7 @@ func (ss *session) protocol() string {
 func (ss *session) dataError(err error, chunked bool) error {
 	ss.releaseBudget()
 	if errors.Is(err, errAborted) {
-		return smtpError(reply.ReplyFor(err)) // which the connection omits
+		return smtpError(reply.For(err)) // which the connection omits
 	}
 
 	cut := errors.Is(err, message.ErrCut)
@@ -437,5 +437,5 @@ func (ss *session) dataError(err error, chunked bool) error {
 		ss.conn.closeAfterRefusal()
 	}
 
-	return ss.answer(reply.ReplyFor(err))
+	return ss.answer(reply.For(err))
 }

@@ -157,7 +157,7 @@ func TestVerifiedLoginsCostNothing(t *testing.T) {
 		{"secret", 1, 0, 3},
 	} {
 		err := login(c.password, c.source)
-		if got := reply.ReplyFor(err).Code; (err != nil) != (c.code != 0) || err != nil && got != c.code {
+		if got := reply.For(err).Code; (err != nil) != (c.code != 0) || err != nil && got != c.code {
 			t.Errorf("login %d: %v, want %d", i+1, err, c.code)
 		}
 		if d.matched != c.matched {
@@ -226,7 +226,7 @@ func TestLoginsWaitForAPlace(t *testing.T) {
 		}
 		begun := time.Now()
 		_, err := u.Authenticate(t.Context(), Login{Name: "alice", Password: "secret", Source: home})
-		if got, want := reply.ReplyFor(err).String(), "454 4.7.0 Temporary authentication failure"; err == nil || got != want {
+		if got, want := reply.For(err).String(), "454 4.7.0 Temporary authentication failure"; err == nil || got != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
 		if !errors.Is(err, context.DeadlineExceeded) {
@@ -451,7 +451,7 @@ func TestMalformedLoginsAreNobodys(t *testing.T) {
 	u.cache[u.cacheLine("", "secret")] = struct{}{}
 	for _, name := range []string{"a\x00b", "a:X-MSYS-SUBACCOUNT=x", ""} {
 		_, err := u.Authenticate(t.Context(), Login{Name: name, Password: "secret", Source: home})
-		if got := reply.ReplyFor(err); err == nil || got.Code != 535 {
+		if got := reply.For(err); err == nil || got.Code != 535 {
 			t.Errorf("%q: %v, want 535", name, err)
 		}
 	}

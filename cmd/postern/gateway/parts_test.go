@@ -376,8 +376,8 @@ func TestOtherKeysReachTheirPart(t *testing.T) {
 	if c := m.submissionConfig(); c.NormaliseLF || !c.RequireTLS || len(c.Sources) != 0 || len(c.ProxyFrom) != 0 {
 		t.Errorf("submission: got %+v", c)
 	}
-	if !relayConfig.PowerMTA || !relayConfig.MsysAPI ||
-		relayConfig.QueueAlways || relayConfig.RequireSignature || relayConfig.UnsubscribeBy != "" {
+	if !relayConfig.Headers.PowerMTA || !relayConfig.Headers.MsysAPI || relayConfig.Sending.QueueAlways ||
+		relayConfig.Signing.Require || relayConfig.Tracking.UnsubscribeBy != "" {
 		t.Errorf("relay: got %+v", relayConfig)
 	}
 	if w, err := tr.webConfig(n); err != nil || w.TruncateIP || len(w.WellKnown) != 0 || w.Geo != nil {

@@ -16,51 +16,57 @@ func (m *mail) relayConfig(next *generation, pool *upstream.Pool, signer *dkim.S
 	c := next.cfg
 	return relay.Config{
 		Hostname: string(c.Hostname),
-		Received: c.Submission.ReceivedHeader,
-		PowerMTA: c.Relay.UpstreamKind == "powermta",
-		MsysAPI:  c.Relay.MsysAPI,
-		Headers: relay.HeaderNames{
-			MessageID:  string(c.Relay.MessageIDHeader),
-			Job:        string(c.Relay.JobHeader),
-			VirtualMTA: string(c.Relay.VirtualMTAHeader),
-			Subaccount: string(c.Relay.SubaccountHeader),
+		Headers: relay.Headers{
+			Names: relay.HeaderNames{
+				MessageID:  string(c.Relay.MessageIDHeader),
+				Job:        string(c.Relay.JobHeader),
+				VirtualMTA: string(c.Relay.VirtualMTAHeader),
+				Subaccount: string(c.Relay.SubaccountHeader),
+			},
+			Received: c.Submission.ReceivedHeader,
+			PowerMTA: c.Relay.UpstreamKind == "powermta",
+			MsysAPI:  c.Relay.MsysAPI,
+		},
+		Routes: relay.Routes{
+			VERPDomain:    c.Relay.VERPDomain,
+			MaxRecipients: c.Submission.MaxRecipients,
+			Pools:         pools(c.Config),
+			VirtualMTAs:   virtualMTAs(c.Config),
+			Rewrite:       rewriteRules(c.Config),
+		},
+		Signals: signals(c.Config),
+		Tracking: relay.TrackingConfig{
+			Default: relay.Tracking{
+				URL:         string(c.Tracking.URL),
+				Open:        c.Tracking.Open,
+				InitialOpen: c.Tracking.InitialOpen,
+				Click:       c.Tracking.Click,
+			},
+			Rules:           trackingRules(c.Config),
+			ListUnsubscribe: c.Tracking.ListUnsub,
+			UnsubscribeBy:   unsubscribeMailbox(c.Config),
+			MaxLinkLength:   c.Tracking.MaxLinkLength,
+			TextLinks:       c.Tracking.TextLinks,
+		},
+		Signing: relay.Signing{
+			Signer:  signer,
+			Require: c.DKIM.Require,
+			Life:    c.DKIM.Expire.Std(),
+		},
+		Sending: relay.Sending{
+			QueueAlways:  c.Relay.Queue == "always",
+			AnswerWithin: c.Relay.AnswerWithin.Std(),
+			Convert8Bit:  c.Relay.Convert8Bit,
 		},
 
-		Pools:         pools(c.Config),
-		VirtualMTAs:   virtualMTAs(c.Config),
-		Signals:       signals(c.Config),
-		Rewrite:       rewriteRules(c.Config),
-		VERPDomain:    c.Relay.VERPDomain,
-		MaxRecipients: c.Submission.MaxRecipients,
-
-		Tracking: relay.Tracking{
-			URL:         string(c.Tracking.URL),
-			Open:        c.Tracking.Open,
-			InitialOpen: c.Tracking.InitialOpen,
-			Click:       c.Tracking.Click,
-		},
-		TrackingRules:   trackingRules(c.Config),
-		ListUnsubscribe: c.Tracking.ListUnsub,
-		UnsubscribeBy:   unsubscribeMailbox(c.Config),
-		MaxLinkLength:   c.Tracking.MaxLinkLength,
-		TextLinks:       c.Tracking.TextLinks,
-		Convert8Bit:     c.Relay.Convert8Bit,
-
-		Keys:             next.keys,
-		Signer:           signer,
-		Holders:          m.users,
-		RequireSignature: c.DKIM.Require,
-		SignatureLife:    c.DKIM.Expire.Std(),
-
-		Upstream:     pool,
-		Queue:        &watchedQueue{Queue: m.queue, puts: &m.puts},
-		QueueAlways:  c.Relay.Queue == "always",
-		AnswerWithin: c.Relay.AnswerWithin.Std(),
-
-		Events:  m.events.log,
-		IDs:     m.events.ids,
-		Log:     m.g.log,
-		Metrics: next.metrics,
+		Keys:     next.keys,
+		Holders:  m.users,
+		Upstream: pool,
+		Queue:    &watchedQueue{Queue: m.queue, puts: &m.puts},
+		Events:   m.events.log,
+		IDs:      m.events.ids,
+		Log:      m.g.log,
+		Metrics:  next.metrics,
 	}
 }
 

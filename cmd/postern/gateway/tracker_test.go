@@ -29,8 +29,8 @@ func TestAChangedGeoIPDatabaseIsTaken(t *testing.T) {
 	log.take()
 
 	for i, c := range []struct{ content, want string }{
-		{"damaged", "level=ERROR msg=\"changed geoip_db not taken, the old one goes on\""},
-		{db.String(), "level=INFO msg=\"geoip_db taken\" file=" + geo + "\n"},
+		{"damaged", "level=ERROR msg=\"web: cannot reload geoip_db, keeping the old one\""},
+		{db.String(), "level=INFO msg=\"web: geoip_db reloaded\" file=" + geo + "\n"},
 	} {
 		writeFile(t, dir, "city.mmdb", c.content)
 		modified := time.Now().Add(time.Duration(i+1) * time.Minute)

@@ -61,3 +61,28 @@ func FuzzJobID(f *testing.F) {
 		}
 	})
 }
+
+// TestJobIDBytes: each byte of ASCII, and the cut.
+func TestJobIDBytes(t *testing.T) {
+	for c := range 0x80 {
+		want := string(rune(c))
+		if c <= ' ' || c > '~' || c == '"' || c == '`' {
+			want = "_"
+		}
+		if got := JobID("a" + string(rune(c))); got != "a"+want {
+			t.Errorf("JobID of %q: %q, want %q", rune(c), got, "a"+want)
+		}
+	}
+	for n, want := range map[int]int{511: 511, 512: 512, 513: 512} {
+		if got := JobID(strings.Repeat("ü", n)); len(got) != want {
+			t.Errorf("%d characters: %d bytes, want %d", n, len(got), want)
+		}
+	}
+	for in, want := range map[string]string{
+		"\r\n a \t": "p/a", " \t\r\n": "", "=?none?q?a?=": "p/=?none?q?a?=", "=?utf-8?q?_a_?=": "p/a",
+	} {
+		if got := jobFromHeader(in, "p/"); got != want {
+			t.Errorf("jobFromHeader(%q) = %q, want %q", in, got, want)
+		}
+	}
+}

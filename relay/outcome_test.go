@@ -3,7 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
-	"strings"
+	"fmt"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -57,14 +57,14 @@ func TestDecide(t *testing.T) {
 		{name: "overdue, one accepted", copies: "a", overdue: true, reply: "250 2.1.1 taken"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var copies []*copyOf
-			letters := map[*copyOf]rune{}
+			var copies []*recipientCopy
+			letters := map[*recipientCopy]rune{}
 			for _, l := range c.copies {
-				cp := &copyOf{out: outcomes[l]}
+				cp := &recipientCopy{attempt: attempt{out: outcomes[l]}}
 				letters[cp] = l
 				copies = append(copies, cp)
 			}
-			spell := func(copies []*copyOf) (s string) {
+			spell := func(copies []*recipientCopy) (s string) {
 				for _, cp := range copies {
 					s += string(letters[cp])
 				}
@@ -109,7 +109,9 @@ func TestCleanReply(t *testing.T) {
 // TestCopiesAreCounted by what became of them, each under its own name.
 func TestCopiesAreCounted(t *testing.T) {
 	metrics := prometheus.NewPedanticRegistry()
-	b := newBench(t, func(c *Config) { c.Metrics, c.MsysAPI, c.Tracking.URL = metrics, true, "https://t.example" })
+	b := newBench(t, func(c *Config) {
+		c.Metrics, c.Headers.MsysAPI, c.Tracking.Default.URL = metrics, true, "https://t.example"
+	})
 	b.up.answers["no"], b.up.answers["later"] = replied(550, "no"), replied(450, "later")
 	plain := "From: a@other.example\r\n\r\nx\r\n"
 
@@ -164,19 +166,19 @@ func TestCopiesAreCounted(t *testing.T) {
 // TestDefaults of a configuration that leaves things out.
 func TestDefaults(t *testing.T) {
 	r := New(Config{})
-	if got := r.c.AnswerWithin.String(); got != "4m0s" {
+	if got := r.cfg.Sending.AnswerWithin.String(); got != "4m0s" {
 		t.Errorf("AnswerWithin %s, want 4 minutes", got)
 	}
-	if r.c.CopiesAtOnce != 8 {
-		t.Errorf("CopiesAtOnce %d, want 8", r.c.CopiesAtOnce)
+	if r.cfg.Sending.CopiesAtOnce != 8 {
+		t.Errorf("CopiesAtOnce %d, want 8", r.cfg.Sending.CopiesAtOnce)
 	}
-	if r.c.Now == nil || r.c.Now().IsZero() {
+	if r.cfg.Now == nil || r.cfg.Now().IsZero() {
 		t.Error("there is no clock")
 	}
 
-	r = New(Config{AnswerWithin: 1, CopiesAtOnce: 2})
-	if r.c.AnswerWithin != 1 || r.c.CopiesAtOnce != 2 {
-		t.Errorf("got %v and %d, want what is configured", r.c.AnswerWithin, r.c.CopiesAtOnce)
+	r = New(Config{Sending: Sending{AnswerWithin: 1, CopiesAtOnce: 2}})
+	if r.cfg.Sending.AnswerWithin != 1 || r.cfg.Sending.CopiesAtOnce != 2 {
+		t.Errorf("got %v and %d, want what is configured", r.cfg.Sending.AnswerWithin, r.cfg.Sending.CopiesAtOnce)
 	}
 }
 
@@ -212,107 +214,52 @@ func TestReachable(t *testing.T) {
 	}
 }
 
-// TestCopiesInFlight: as many as are allowed, as there are, and as 64 MiB hold.
-func TestCopiesInFlight(t *testing.T) {
-	const mib = 1 << 20
-	for _, c := range []struct{ allowed, n, size, want int }{
-		{8, 20, 1000, 8},
-		{8, 8, 1000, 8},
-		{8, 3, 1000, 3},
-		{100, 100, mib - 1, 65},
-		{100, 100, 16*mib - 1, 5},
-		{100, 100, 64*mib - 1, 2},
-		{100, 100, 64 * mib, 1},
-		{100, 100, 1000 * mib, 1},
-		{100, 100, 0, 100},
+// TestVerdict: what ends a waiting copy, and what leaves it waiting.
+func TestVerdict(t *testing.T) {
+	for _, c := range []struct {
+		name         string
+		out          upstream.Outcome
+		done, failed bool
+	}{
+		{"taken", upstream.Outcome{Reply: reply.Reply{Code: 250}}, true, false},
+		{"later", upstream.Outcome{Reply: reply.Reply{Code: 451}}, false, false},
+		{"refused", upstream.Outcome{Reply: reply.Reply{Code: 550}}, false, true},
+		{"no login of ours", upstream.Outcome{Reply: reply.Reply{Code: 530, Enhanced: reply.EnhancedCode{5, 7, 0}}}, false, false},
+		{"8-bit", upstream.Outcome{Err: &reply.Fault{Class: reply.Permanent, Err: upstream.ErrEightBit}}, false, false},
+		{"lost", upstream.Outcome{Upstream: "a:25", Err: errors.New("lost")}, false, false},
 	} {
-		if got := copiesInFlight(c.allowed, c.n, c.size); got != c.want {
-			t.Errorf("%d allowed, %d copies of %d bytes: %d at once, want %d", c.allowed, c.n, c.size, got, c.want)
+		if v := verdict(c.out); v.Done != c.done || v.Failed != c.failed {
+			t.Errorf("%s: %+v", c.name, v)
 		}
 	}
 }
 
-// TestCopiesAtOnceOfTransaction: 16 MiB of what copies do not share.
-func TestCopiesAtOnceOfTransaction(t *testing.T) {
-	b := newBench(t, nil)
-	for links, want := range map[int]int{0: 16 << 20 / 1024, 1000: 16 << 20 / (1024 + 1000*320)} {
-		m := &outgoing{s: submission(""), tracking: Tracking{Click: true, URL: "https://t.example"}}
-		m.policy.header = []byte("Content-Type: text/html\r\n")
-		m.body, m.whole = []byte(strings.Repeat("<a href='https://e.example'>", links)), true
-		b.relay.makePlan(m, false)
+// TestVerdictAway: copies wait for an upstream that cannot be reached, and for
+// their time where it answers and does not want us.
+func TestVerdictAway(t *testing.T) {
+	away := reply.Defer(451, reply.EnhancedCode{4, 4, 1}, "later", nil)
 
-		if got := m.copiesAtOnce(); links == 0 && got != want || got > want || got < want/2 {
-			t.Errorf("%d links: %d copies, want about %d", links, got, want)
+	for _, c := range []struct {
+		name string
+		out  upstream.Outcome
+		away bool
+	}{
+		{"not reachable", upstream.Outcome{Upstream: "a:25", Err: away}, true},
+		{"no session for us", upstream.Outcome{Upstream: "a:25", Err: fmt.Errorf("%w: %w", upstream.ErrSession, away)}, false},
+		{"lost", upstream.Outcome{Upstream: "a:25", Err: errors.New("lost")}, false},
+		{"later", upstream.Outcome{Upstream: "a:25", Reply: reply.Reply{Code: 450}}, false},
+	} {
+		if v := verdict(c.out); v.Away != c.away || v.Failed {
+			t.Errorf("%s: %+v, want away %v and not failed", c.name, v, c.away)
 		}
 	}
 }
 
-// TestBuffersAreNotLarge: what waits for the next copy is at most 1 MiB.
-func TestBuffersAreNotLarge(t *testing.T) {
-	for size, kept := range map[int]bool{1 << 20: true, 1<<20 + 1: false} {
-		found := false
-		for range 50 { // a pool may drop what it is given
-			var p bufferPool
-			p.put(&copyBuffer{b: make([]byte, size)})
-			buf := p.get()
-			if buf == nil {
-				t.Fatal("no buffer")
-			}
-			found = found || cap(buf.b) == size
-		}
-		if found != kept {
-			t.Errorf("buffer of %d bytes kept: %v, want %v", size, found, kept)
-		}
-	}
-}
-
-// TestSharedHeader is prepared once for as long as it is the same.
-func TestSharedHeader(t *testing.T) {
-	var s sharedHeader
-	header := []byte("From: a@b.example\r\n")
-	first := s.prepare(header)
-	if again := s.prepare([]byte("From: a@b.example\r\n")); again != first {
-		t.Error("the same header is prepared twice")
-	}
-	header[6] = 'x' // the buffer is used again
-	other := s.prepare(header)
-	if other == first {
-		t.Error("another header is taken for the same")
-	}
-	if s.prepare(header) != other {
-		t.Error("the other header is prepared twice")
-	}
-}
-
-// TestIsPrintable holds ENVID to RFC 3461 section 4.4.
-func TestIsPrintable(t *testing.T) {
-	for c := range 0x100 {
-		s := "a" + string([]byte{byte(c)})
-		if got, want := isPrintable(s), c >= ' ' && c <= '~'; got != want {
-			t.Errorf("isPrintable(%q) = %v, want %v", s, got, want)
-		}
-		if got, want := isPrintable(s[1:]), c >= ' ' && c <= '~'; got != want {
-			t.Errorf("isPrintable(%q) = %v, want %v", s[1:], got, want)
-		}
-		if got, want := isToken(s), c > ' ' && c <= '~'; got != want {
-			t.Errorf("isToken(%q) = %v, want %v", s, got, want)
-		}
-		if got, want := has8bit([]byte(s)), c >= 0x80; got != want {
-			t.Errorf("has8bit(%q) = %v, want %v", s, got, want)
-		}
-		if got, want := string(asciiOnly([]byte(s))), s; c < 0x80 && got != want || c >= 0x80 && got != "a?" {
-			t.Errorf("asciiOnly(%q) = %q", s, got)
-		}
-	}
-	for n, want := range map[int]bool{0: false, 1: true, 100: true, 101: false} {
-		if got := isPrintable(strings.Repeat("x", n)); got != want {
-			t.Errorf("isPrintable of %d bytes = %v, want %v", n, got, want)
-		}
-	}
-	if isToken("") || has8bit(nil) {
-		t.Error("nothing is a token, or has 8-bit content")
-	}
-	if !isToken("!") {
-		t.Error("one byte is a token")
+// TestVerdictIsClean: the retry spool keeps nothing of an upstream's bytes that
+// could end a line.
+func TestVerdictIsClean(t *testing.T) {
+	v := verdict(upstream.Outcome{Reply: reply.Reply{Code: 550, Enhanced: reply.EnhancedCode{5, 1, 1}, Text: "no \rsuch\x00 \u00fcser"}})
+	if want := "550 5.1.1 no ?such? ??ser"; v.Reply != want {
+		t.Errorf("got %q, want %q", v.Reply, want)
 	}
 }

@@ -8,47 +8,8 @@ import (
 	"time"
 
 	"postern/dkim"
+	"postern/relay/envelope"
 )
-
-// TestAkin: a key, a host or a subaccount of a domain is for who is held to it,
-// to a parent or to a child of it.
-func TestAkin(t *testing.T) {
-	for _, c := range []struct {
-		pattern, domain string
-		want            bool
-	}{
-		{"a.example", "a.example", true},
-		{"a.example", "A.EXAMPLE", true},
-		{"a.example", "x.a.example", true},
-		{"x.a.example", "a.example", true},
-		{"*.a.example", "a.example", true},
-		{"*", "any.example", true},
-		{"a.example", "b.example", false},
-		{"a.example", "xa.example", false},
-		{"xa.example", "a.example", false},
-		{"bücher.example", "xn--bcher-kva.example", true},
-		{"xn--bcher-kva.example", "x.BÜCHER.example", true},
-	} {
-		if got := akin(c.pattern, c.domain); got != c.want {
-			t.Errorf("akin(%s, %s) = %v, want %v", c.pattern, c.domain, got, c.want)
-		}
-	}
-
-	held := NewHeldDomains([]string{"", "*.", "*.*", "a.example"})
-	if len(held.names) != 1 || !held.Held("a.example") || held.Held("b") {
-		t.Errorf("held: %v", held.names)
-	}
-
-	r := &Relay{}
-	if !r.mayUse(User{}, "a.example") || r.mayUse(User{FromDomains: []string{"b.example"}}, "a.example") ||
-		!r.mayUse(User{FromDomains: []string{"b.example", "a.example"}}, "a.example") {
-		t.Error("mayUse without holders")
-	}
-	r.c.Holders = held
-	if r.mayUse(User{}, "a.example") || !r.mayUse(User{}, "b.example") {
-		t.Error("mayUse with holders")
-	}
-}
 
 // TestUsersKeyIsAway: the operator hears of a key that a user should sign with
 // and is not there, once a minute.
@@ -67,14 +28,14 @@ func TestUsersKeyIsAway(t *testing.T) {
 	}
 	now = now.Add(time.Minute - time.Second)
 	send()
-	got := lines.of(t, "the user's dkim_key is not there; the From domain's signs")
+	got := lines.of(t, "the user's dkim_key is missing; the key of the From domain is used")
 	if len(got) != 1 {
 		t.Fatalf("%d lines within a minute, want 1", len(got))
 	}
 	check(t, got[0], map[string]any{"level": "ERROR", "user": "u", "dkim_key": "none"})
 	now = now.Add(time.Second)
 	send()
-	if got := lines.of(t, "the user's dkim_key is not there; the From domain's signs"); len(got) != 2 {
+	if got := lines.of(t, "the user's dkim_key is missing; the key of the From domain is used"); len(got) != 2 {
 		t.Errorf("%d lines after a minute, want 2", len(got))
 	}
 }
@@ -95,9 +56,9 @@ func TestUnsignedSaysWhy(t *testing.T) {
 		}
 		for _, require := range []bool{false, true} {
 			b, lines := newLoggingBench(t, func(conf *Config) {
-				conf.RequireSignature, conf.MsysAPI = require, true
+				conf.Signing.Require, conf.Headers.MsysAPI = require, true
 				conf.Holders = NewHeldDomains([]string{"held.example"})
-				conf.Signer = dkim.NewSigner([]dkim.Key{
+				conf.Signing.Signer = dkim.NewSigner([]dkim.Key{
 					{Domain: "example.com", Selector: "s", Private: testKey()},
 					{Domain: "held.example", Selector: "h", Private: testKey()},
 				})
@@ -117,7 +78,7 @@ func TestUnsignedSaysWhy(t *testing.T) {
 		}
 	}
 
-	b, lines := newLoggingBench(t, func(c *Config) { c.Signer, c.RequireSignature = nil, true })
+	b, lines := newLoggingBench(t, func(c *Config) { c.Signing.Signer, c.Signing.Require = nil, true })
 	got := b.submit(submission(htmlMessage, "a"))
 	if unsigned := lines.of(t, "message relayed without a DKIM signature"); got != "250 2.1.1 taken" || len(unsigned) != 0 {
 		t.Errorf("without a signer: got %q, %d lines", got, len(unsigned))
@@ -183,7 +144,9 @@ func TestBrokenSignaturesAreReplanned(t *testing.T) {
 		{"no signer", nil, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.Signer, conf.PowerMTA, conf.Received = c.signer, false, "off" })
+			b := newBench(t, func(conf *Config) {
+				conf.Signing.Signer, conf.Headers.PowerMTA, conf.Headers.Received = c.signer, false, "off"
+			})
 			b.relay.Submit(context.Background(), submission("A: 1\r\n"+old+withFields("")+"<body>x</body>\r\n", "a"))
 			got := string(b.up.got[0].Message[0])
 			if strings.Contains(got, "b=old") != c.want {
@@ -193,5 +156,97 @@ func TestBrokenSignaturesAreReplanned(t *testing.T) {
 				t.Errorf("fields are lost:\n%s", got)
 			}
 		})
+	}
+}
+
+// TestSharedHeader is prepared once for as long as it is the same.
+func TestSharedHeader(t *testing.T) {
+	var s sharedHeader
+	header := []byte("From: a@b.example\r\n")
+	first := s.prepare(header)
+	if again := s.prepare([]byte("From: a@b.example\r\n")); again != first {
+		t.Error("the same header is prepared twice")
+	}
+	header[6] = 'x' // the buffer is used again
+	other := s.prepare(header)
+	if other == first {
+		t.Error("another header is taken for the same")
+	}
+	if s.prepare(header) != other {
+		t.Error("the other header is prepared twice")
+	}
+}
+
+func TestDKIMChoice(t *testing.T) {
+	for _, c := range []struct {
+		name, from, api string
+		domains         []string
+		require         bool
+		code            int
+		signed          bool
+	}{
+		{"own key", "a@example.com", "", nil, false, 250, true},
+		{"parent's key", "a@news.example.com", "", nil, false, 250, true},
+		{"no key", "a@other.example", "", nil, false, 250, false},
+		{"no key and required", "a@other.example", "", nil, true, 550, false},
+		{"named key", "a@other.example", `{"options":{"dkim_key":"s"}}`, nil, true, 250, true},
+		{"named key that is not theirs", "a@other.example", `{"options":{"dkim_key":"s"}}`, []string{"other.example"}, false, 550, false},
+		{"unknown key", "a@example.com", `{"options":{"dkim_key":"none"}}`, nil, false, 550, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, func(conf *Config) { conf.Signing.Require, conf.Headers.MsysAPI = c.require, true })
+			header := "From: " + c.from + "\r\n"
+			if c.api != "" {
+				header += "X-MSYS-API: " + c.api + "\r\n"
+			}
+			s := submission(header+"\r\nx\r\n", "r")
+			s.Envelope.From = envelope.Address{}
+			s.User.FromDomains = c.domains
+			answer := b.relay.Submit(context.Background(), s)
+			if answer.Code != c.code {
+				t.Fatalf("%v", answer)
+			}
+			if c.code == 250 && strings.HasPrefix(string(b.up.got[0].Message[0]), "DKIM-Signature:") != c.signed {
+				t.Errorf("signed: %v", !c.signed)
+			}
+		})
+	}
+}
+
+// TestBrokenSignatures: a signature of ours that the rewriting breaks goes,
+// those of others stay, and all stay where nothing changes.
+func TestBrokenSignatures(t *testing.T) {
+	old := "DKIM-Signature: v=1; d=example.com; s=x; b=old\r\nDKIM-Signature: v=1; d = other.example; s=x; b=theirs\r\n"
+	for _, c := range []struct {
+		name, body string
+		ours       bool
+	}{{"rewritten", "<body>x</body>\r\n", false}, {"not rewritten", "", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, nil)
+			msg := old + withFields("")
+			if c.body == "" {
+				msg = old + "From: a@example.com\r\nDate: x\r\nMessage-ID: <1@x>\r\n\r\nplain\r\n"
+			}
+			b.relay.Submit(context.Background(), submission(msg, "a"))
+			got := string(b.up.got[0].Message[0])
+			if strings.Contains(got, "b=old") != c.ours || !strings.Contains(got, "b=theirs") {
+				t.Errorf("%s", got)
+			}
+		})
+	}
+}
+
+// TestBrokenSignatureOfOthers: a signature of a domain that the user may not sign
+// for is kept, though there is a key.
+func TestBrokenSignatureOfOthers(t *testing.T) {
+	old := "DKIM-Signature: v=1; d=example.com; s=x; b=old\r\n"
+	for _, held := range []string{"example.com", "other.example"} {
+		b := newBench(t, func(c *Config) { c.Holders = NewHeldDomains([]string{held}) })
+		b.relay.Submit(context.Background(), submission(old+withFields("")+"<body>x</body>\r\n", "a"))
+
+		kept := strings.Contains(string(b.up.got[0].Message[0]), "b=old")
+		if want := held == "example.com"; kept != want {
+			t.Errorf("%s is held: signature of example.com kept: %v, want %v", held, kept, want)
+		}
 	}
 }
