@@ -80,3 +80,87 @@ func (a *aside) acquire(ctx context.Context) bool {
 }
 
 func (a *aside) release() { <-a.inFlight }
+
+// goAside gives up the slot, where there is room aside.
+func (d *delivery) goAside() bool {
+	if d.weight > 0 {
+		return true
+	}
+
+	weight := d.size()
+	if !d.u.aside.enter(weight) {
+		return false
+	}
+	d.weight = weight
+
+	if d.hasSlot {
+		d.hasSlot = false
+		<-d.slots
+	}
+
+	return true
+}
+
+// leave gives back the slot, or the room aside.
+func (d *delivery) leave() {
+	if d.hasSlot {
+		d.hasSlot = false
+		<-d.slots
+	}
+	if d.weight > 0 {
+		d.u.aside.leave(d.weight)
+		d.weight = 0
+	}
+}
+
+func (d *delivery) waitingBytes() int {
+	n := 1
+	for i := range d.b.items {
+		if !d.b.items[i].done {
+			n += len(d.b.items[i].line) + 1
+		}
+	}
+
+	return n
+}
+
+// shrink gives back the room aside that the parts that are done took up.
+func (d *delivery) shrink() {
+	if d.weight == 0 {
+		return
+	}
+
+	d.compact()
+	now := d.size()
+	d.u.aside.shrink(d.weight - now)
+	d.weight = now
+}
+
+// compact forgets the items that are done, once no part is to be cut any more:
+// a batch aside takes up no more than the events that it waits for.
+func (d *delivery) compact() {
+	if len(d.held) > 0 {
+		return
+	}
+
+	var items []item
+	var parts []part
+	for _, p := range d.parts {
+		waiting := d.waiting(p)
+		if len(waiting) > 1 {
+			return
+		}
+		if len(waiting) == 0 {
+			continue
+		}
+		p.from, p.to = len(items), len(items)+1
+		items, parts = append(items, d.b.items[waiting[0]]), append(parts, p)
+	}
+	d.b.items, d.parts = items, parts
+}
+
+// itemBytes is what an item takes up beside its line.
+const itemBytes = 128
+
+// size is how many bytes the batch takes up.
+func (d *delivery) size() int { return d.waitingBytes() + itemBytes*len(d.b.items) }

@@ -139,11 +139,6 @@ type Uploader struct {
 	samples map[event.Type][]byte // an event of each type that the service took
 }
 
-type summary struct {
-	events, batches, failures int
-	raw, wire                 int
-}
-
 // New opens the ledger.
 func New(c Config) (*Uploader, error) {
 	c = c.withDefaults()
@@ -275,38 +270,4 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// metrics are what the uploader counts.
-type metrics struct {
-	events, filtered, quarantined *prometheus.CounterVec
-	batches                       *prometheus.CounterVec
-	failing, asideBatches         prometheus.Gauge
-}
-
-func newMetrics(reg prometheus.Registerer) *metrics {
-	counter := func(name, label, help string) *prometheus.CounterVec {
-		opts := prometheus.CounterOpts{Name: "postern_ingest_" + name, Help: help}
-		return prometheus.NewCounterVec(opts, []string{label})
-	}
-	gauge := func(name, help string) prometheus.Gauge {
-		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "postern_ingest_" + name, Help: help})
-	}
-
-	m := &metrics{
-		events: counter("events_total", "type", "Events the ingest service took, by type."),
-		filtered: counter("filtered_events_total", "type",
-			"Events not uploaded, since [signals] report does not name their class."),
-		quarantined: counter("set_aside_events_total", "reason", "Events quarantined, by reason."),
-		batches: counter("batches_total", "status",
-			"Upload attempts by HTTP status, or \"error\" where there was no answer."),
-		failing: gauge("failing", "1 while uploads fail."),
-		asideBatches: gauge("aside_batches",
-			"Batches that failed again and again while others were taken, and wait in parts."),
-	}
-	if reg != nil {
-		reg.MustRegister(m.events, m.filtered, m.quarantined, m.batches, m.failing, m.asideBatches)
-	}
-
-	return m
 }

@@ -74,3 +74,23 @@ func statusLabel(err error) string {
 
 	return "error"
 }
+
+// earliestNow returns the earlier of our time and the service's. Where the sink
+// knows of a service's clock and cannot tell its time, known is false.
+func (u *Uploader) earliestNow() (now time.Time, known bool) {
+	now = u.c.Now()
+
+	clock, ok := u.c.Sink.(interface {
+		ServiceTime(ours time.Time) (time.Time, bool)
+	})
+	if !ok {
+		return now, true
+	}
+
+	theirs, known := clock.ServiceTime(now)
+	if theirs.Before(now) {
+		now = theirs
+	}
+
+	return now, known
+}

@@ -38,3 +38,8 @@ func (u *Uploader) logSummary() {
 			"failures", s.failures, "raw", s.raw, "gzip", s.wire)
 	}
 }
+
+type summary struct {
+	events, batches, failures int
+	raw, wire                 int
+}

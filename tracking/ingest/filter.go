@@ -1,0 +1,94 @@
+package ingest
+
+import (
+	"postern/tracking/event"
+	"postern/tracking/spool"
+)
+
+// add takes a record into a batch, as far as the filter lets it.
+func (u *Uploader) add(b *batch, r spool.Record) {
+	b.To = r.Next
+	b.Sum = addSum(b.Sum, r)
+	b.span += len(r.Data)
+
+	line, _ := event.CutSession(r.Data)
+	it := item{line: line, span: Span{From: r.At, To: r.Next}}
+	h, err := readHead(line)
+	if err != nil {
+		u.c.Log.Error("ingest: a record of the event log is not an event", "err", err)
+		it.unreadable = err.Error()
+		b.items = append(b.items, it)
+		return
+	}
+
+	it.typ, it.time = h.typ, h.time
+	if u.c.Report != nil && !u.c.Report[h.typ] {
+		u.metrics.filtered.WithLabelValues(h.typ.PublicName()).Inc()
+		return
+	}
+
+	if u.c.HashRcpt || h.beside {
+		line, wanted, err := u.change(line)
+		switch {
+		case err != nil:
+			it.unreadable = err.Error()
+		case !wanted:
+			u.metrics.filtered.WithLabelValues(h.typ.PublicName()).Inc()
+			return
+		default:
+			it.line = line
+		}
+	}
+
+	b.items = append(b.items, it)
+	if it.unreadable == "" {
+		b.Events++
+		b.Raw += len(it.line) + 1
+	}
+}
+
+// change returns a line as it is uploaded: without the object beside the API's,
+// and with the recipient hashed where that is configured. wanted is false for an
+// event that is not uploaded.
+func (u *Uploader) change(line []byte) (out []byte, wanted bool, err error) {
+	e, err := event.Decode(line)
+	if err != nil {
+		return nil, false, err
+	}
+
+	if e.Class != (event.Class{}) && !u.machine(e) {
+		return nil, false, nil
+	}
+	e.Local = event.Local{}
+	if u.c.HashRcpt {
+		e.HashRecipient()
+	}
+	out, err = e.Encode()
+
+	return out, true, err
+}
+
+// machine changes an event that no person caused as the configuration says, and
+// reports whether it is uploaded. A machine that follows an unsubscribe link
+// unsubscribes nobody, and that type has no mark.
+func (u *Uploader) machine(e *event.Event) bool {
+	as := u.c.Machines[e.Class.Kind]
+	e.Class = event.Class{}
+
+	if as == Person {
+		e.IsPrefetched = false
+		if e.UserAgentParsed != nil {
+			e.UserAgentParsed.IsPrefetched = false
+		}
+		return true
+	}
+
+	return as != Drop && e.Type != event.LinkUnsubscribe
+}
+
+// What becomes of events that no person made.
+const (
+	Mark   = "mark"   // uploaded with is_prefetched
+	Drop   = "drop"   // not uploaded
+	Person = "person" // uploaded like a person's
+)

@@ -1,0 +1,113 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+)
+
+// send uploads items of the batch, and notes it where they were taken.
+func (d *delivery) send(ctx context.Context, items []int) error {
+	if d.weight > 0 { // one at a time
+		if !d.u.aside.acquire(ctx) {
+			return ctx.Err()
+		}
+		defer d.u.aside.release()
+	}
+
+	upload, cancel := d.u.c.inGrace(ctx)
+	defer cancel()
+	id, wire, err := d.u.c.Sink.Send(upload, d.ndjson(items))
+	d.entry.Tries++
+	d.u.metrics.batches.WithLabelValues(statusLabel(err)).Inc()
+	if err != nil {
+		return err
+	}
+
+	d.u.noteTaken(d.weight > 0)
+	for _, i := range items {
+		d.u.metrics.events.WithLabelValues(d.b.items[i].typ.PublicName()).Inc()
+	}
+	d.u.remember(d.b.items[items[0]])
+	d.done(items, step{ID: id, Wire: wire})
+
+	return nil
+}
+
+// ndjson joins the lines of items.
+func (d *delivery) ndjson(items []int) []byte {
+	lines := make([][]byte, 0, len(items)+1)
+	for _, i := range items {
+		lines = append(lines, d.b.items[i].line)
+	}
+
+	return bytes.Join(append(lines, nil), []byte("\n")) // with a line end behind the last
+}
+
+// done notes that items need nothing more. The last ones are noted with the
+// batch, in finish.
+func (d *delivery) done(items []int, s step) {
+	s.Batch = d.b.Batch
+	for _, i := range items {
+		it := &d.b.items[i]
+		it.done = true
+		it.line = nil
+
+		if n := len(s.Spans); n > 0 && s.Spans[n-1].To == it.span.From {
+			s.Spans[n-1].To = it.span.To
+			continue
+		}
+		s.Spans = append(s.Spans, it.span)
+	}
+
+	d.entry.Wire += s.Wire
+	d.entry.Aside += s.Aside
+	if s.ID != "" {
+		d.entry.IDs = append(d.entry.IDs, s.ID)
+	}
+
+	if d.waitingBytes() > 1 {
+		d.u.ledger.note(record{Step: &s})
+	}
+}
+
+// finish notes the end of the batch.
+func (d *delivery) finish() {
+	e := &d.entry
+	switch {
+	case e.Aside > 0:
+		e.Status = Partly
+	case e.Events == 0:
+		e.Status = Empty
+	default:
+		e.Status = Sent
+	}
+	e.At = d.u.c.Now()
+	d.u.ledger.note(record{Entry: e})
+	if d.u.c.PollOutcomes {
+		d.u.outcomes.expect(*e, e.At)
+	}
+
+	taken := max(0, e.Events-e.Aside)
+	if d.u.c.Verbose && e.Events > 0 {
+		what := fmt.Sprintf("Signals: Transferred %d events in batch %d successfully (id=%s)",
+			taken, e.Batch, firstOf(e.IDs))
+		d.u.c.Log.Info(what, "raw", e.Raw, "gzip", e.Wire)
+	}
+
+	d.u.mu.Lock()
+	defer d.u.mu.Unlock()
+
+	d.u.summary.batches++
+	d.u.summary.events += taken
+	d.u.summary.raw += e.Raw
+	d.u.summary.wire += e.Wire
+}
+
+func firstOf(ids []string) string {
+	if len(ids) == 0 {
+		return ""
+	}
+
+	return ids[0]
+}
