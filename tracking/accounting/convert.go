@@ -1,14 +1,11 @@
 package accounting
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
-	"path/filepath"
 
 	"postern/tracking/event"
 )
@@ -130,115 +127,4 @@ func (f *Follower) warn(name string, c *converter, o outcome) {
 		f.c.Log.Error("ACCOUNTING RECORDS WITHOUT OUR MESSAGE IDS make no events. "+
 			"PowerMTA's <acct-file> needs: record-fields d *,"+column+" (and the same for b, t, f)", "file", name)
 	}
-}
-
-// badLine is a line that is not a record.
-type badLine struct {
-	file string
-	outcome
-}
-
-const (
-	maxBad     = 64 << 20 // of bad.csv; then it becomes bad.csv.old
-	maxBadLine = 4 << 10  // of a line in it
-	badTries   = 5        // times in a row that bad lines hold up the rest where they cannot be written
-)
-
-// quarantine makes bad lines durable in bad.csv. Where that fails, the block is
-// read again; a file that cannot be written at all stops nothing for long.
-func (f *Follower) quarantine(bad []badLine) error {
-	if len(bad) == 0 {
-		return nil
-	}
-
-	var text bytes.Buffer
-	for _, b := range bad {
-		raw := bytes.TrimRight(b.raw, "\r\n")
-		fmt.Fprintf(&text, "# %s:%d: %v\n%s\n", b.file, b.line, b.err, raw[:min(len(raw), maxBadLine)])
-	}
-
-	err := f.appendBad(text.Bytes())
-	if err != nil {
-		f.badFailed++
-		if f.badFailed < badTries {
-			return fmt.Errorf("accounting: bad lines: %w", err)
-		}
-	} else {
-		f.badFailed = 0
-	}
-
-	for _, b := range bad {
-		args := []any{"file", b.file, "line", b.line, "offset", b.place, "err", b.err}
-		if err != nil {
-			args = append(args, "quarantine_err", err, "raw", event.Clip(string(b.raw), maxBadLine))
-		}
-		f.c.Log.Error("accounting: bad record quarantined", args...)
-	}
-
-	return nil
-}
-
-func (f *Follower) appendBad(text []byte) error {
-	name := filepath.Join(f.c.Dir, "bad.csv")
-	if info, err := os.Stat(name); err == nil && info.Size() > maxBad {
-		if err := os.Rename(name, name+".old"); err != nil {
-			return err
-		}
-	}
-
-	return f.bad.Append(name, text)
-}
-
-// Print converts a whole file and gives each event to f, with nothing
-// remembered. Bad lines are logged and stop nothing.
-func Print(in io.Reader, name string, set Settings, log *slog.Logger, f func(*event.Event) error) error {
-	r := newReading(set, newCounts())
-	records := 0
-
-	var data []byte
-	buf := make([]byte, maxRecord)
-	for last := false; !last; {
-		n, err := in.Read(buf)
-		data = append(data, buf[:n]...)
-		if err != nil && err != io.EOF {
-			return err
-		}
-		last = err == io.EOF
-
-		used := 0
-		for {
-			r.retries.begin()
-			o, n := r.next(data[used:], last)
-			if n == 0 {
-				break
-			}
-			used += n
-			if err := printed(o, name, log, f); err != nil {
-				return err
-			}
-			if o.err != nil {
-				records++
-			}
-		}
-		data = append(data[:0], data[used:]...)
-	}
-
-	if r.header == nil && records > 0 {
-		return fmt.Errorf("%s: no header line at the beginning", name)
-	}
-
-	return nil
-}
-
-func printed(o outcome, name string, log *slog.Logger, f func(*event.Event) error) error {
-	switch {
-	case o.event != nil:
-		return f(o.event)
-	case o.isBad():
-		log.Error("bad record", "file", name, "line", o.line, "err", o.err)
-	case o.err != nil && !errors.Is(o.err, ErrIgnored):
-		log.Error("no event", "file", name, "line", o.line, "err", o.err)
-	}
-
-	return nil
 }

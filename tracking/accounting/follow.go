@@ -305,3 +305,25 @@ func (f *Follower) closeAll() {
 	}
 	clear(f.held)
 }
+
+// openFound opens a file that a glob found. In a folder that others write to
+// neither a symbolic link nor anything but a file is followed.
+func (f *Follower) openFound(name string, flags int) (*os.File, error) {
+	if f.c.DropDir == "" || filepath.Dir(name) != filepath.Clean(f.c.DropDir) {
+		return os.OpenFile(name, flags, 0)
+	}
+
+	file, err := os.OpenFile(name, flags|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, os.ErrNotExist
+	}
+	if err != nil {
+		return nil, err
+	}
+	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
+		file.Close()
+		return nil, os.ErrNotExist
+	}
+
+	return file, nil
+}

@@ -8,8 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -122,66 +120,4 @@ func receive(c *net.UnixConn, timeout time.Duration) (*os.File, error) {
 	}
 
 	return nil, errors.New("the gateway sent something else than a file")
-}
-
-// pending ends the name of a file that is not locked yet.
-const pending = ".new"
-
-// createPipeFile makes a file that is locked before it has the name by which a
-// follower would find it, and remove it as one whose writer has gone. In a
-// folder that gives its group to its files (setgid), that group may read and
-// remove it.
-func createPipeFile(fsys PipeFS, dir string) (PipeFile, error) {
-	mode := os.FileMode(0o600)
-	info, err := os.Stat(dir)
-	if err != nil {
-		return nil, err
-	}
-	if info.Mode()&os.ModeSetgid != 0 {
-		mode = 0o660
-	}
-
-	now := time.Now().UTC().Format("20060102T150405.000000")
-	f, err := fsys.CreateTemp(dir, fmt.Sprintf("pipe-%s-%d-*.csv%s", now, os.Getpid(), pending))
-	if err != nil {
-		return nil, err
-	}
-
-	err = f.Chmod(mode)
-	if err == nil {
-		err = f.Lock()
-	}
-	if err == nil {
-		err = fsys.Rename(f.Name(), strings.TrimSuffix(f.Name(), pending))
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close(), fsys.Remove(f.Name()))
-	}
-	if err := fsys.SyncDir(dir); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-
-	return f, nil
-}
-
-// openFound opens a file that a glob found. In a folder that others write to
-// neither a symbolic link nor anything but a file is followed.
-func (f *Follower) openFound(name string, flags int) (*os.File, error) {
-	if f.c.DropDir == "" || filepath.Dir(name) != filepath.Clean(f.c.DropDir) {
-		return os.OpenFile(name, flags, 0)
-	}
-
-	file, err := os.OpenFile(name, flags|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, syscall.ELOOP) {
-		return nil, os.ErrNotExist
-	}
-	if err != nil {
-		return nil, err
-	}
-	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
-		file.Close()
-		return nil, os.ErrNotExist
-	}
-
-	return file, nil
 }

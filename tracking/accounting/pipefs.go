@@ -2,9 +2,12 @@ package accounting
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"strings"
 	"syscall"
+	"time"
 
 	"postern/tracking/spool/atomicfile"
 )
@@ -56,4 +59,44 @@ func flock(f *os.File) error {
 			return err
 		}
 	}
+}
+
+// pending ends the name of a file that is not locked yet.
+const pending = ".new"
+
+// createPipeFile makes a file that is locked before it has the name by which a
+// follower would find it, and remove it as one whose writer has gone. In a
+// folder that gives its group to its files (setgid), that group may read and
+// remove it.
+func createPipeFile(fsys PipeFS, dir string) (PipeFile, error) {
+	mode := os.FileMode(0o600)
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode()&os.ModeSetgid != 0 {
+		mode = 0o660
+	}
+
+	now := time.Now().UTC().Format("20060102T150405.000000")
+	f, err := fsys.CreateTemp(dir, fmt.Sprintf("pipe-%s-%d-*.csv%s", now, os.Getpid(), pending))
+	if err != nil {
+		return nil, err
+	}
+
+	err = f.Chmod(mode)
+	if err == nil {
+		err = f.Lock()
+	}
+	if err == nil {
+		err = fsys.Rename(f.Name(), strings.TrimSuffix(f.Name(), pending))
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close(), fsys.Remove(f.Name()))
+	}
+	if err := fsys.SyncDir(dir); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+
+	return f, nil
 }

@@ -1,125 +1,13 @@
-// Package accounting turns PowerMTA's accounting records into events: CSV
-// (RFC 4180) whose header line decides the columns.
-//
-// What is remembered on disk is one file, offsets.json in Config.Dir: for each
-// accounting file, by device and inode, how far it was read. It is replaced in
-// one step after the events of what was read are durable, so that a crash reads
-// records again; they then make events with the same event_id, which is derived
-// from the record and its place in the file. Lines that are not records go to
-// bad.csv beside it, with file, line number and reason, before that.
-//
-// A record that is not whole is waited for while it is shorter than 64 KiB, no
-// record follows it, and its file may still grow. A bad record is one line:
-// what is behind it is read.
-//
-// A Follower belongs to one goroutine.
 package accounting
 
 import (
-	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"postern/tracking/bounce"
 	"postern/tracking/event"
 )
-
-// Verifier reports whether a message id is one of ours; *token.Keys is one, by
-// an adapter of its user.
-type Verifier func(id string) bool
-
-// Errors of a record, each for a metric.
-var (
-	ErrNoColumns   = errors.New("record does not fit its header line")
-	ErrTime        = errors.New("time cannot be read")
-	ErrNoID        = errors.New("record without a message id that verifies")
-	ErrNoRecipient = errors.New("feedback record without a recipient")
-	ErrIgnored     = errors.New("record of a kind that makes no event")
-)
-
-// Settings say how records are understood. They are read anew for each file.
-type Settings struct {
-	// Classes are the site's own bounceCat names.
-	Classes map[string]int
-
-	// Verify may be nil: every id counts.
-	Verify Verifier
-
-	// MessageIDHeader returns the field that holds the message id
-	// (relay.message_id_header); the column is header_NAME. Where it is nil,
-	// that is X-Sp-Message-Id.
-	MessageIDHeader func() string
-}
-
-const defaultIDHeader = "X-Sp-Message-Id"
-
-// idColumn is the column of the message id, in lower case.
-func (s Settings) idColumn() string {
-	name := ""
-	if s.MessageIDHeader != nil {
-		name = s.MessageIDHeader()
-	}
-	if name == "" {
-		name = defaultIDHeader
-	}
-
-	return "header_" + strings.ToLower(name)
-}
-
-// column is one of the columns that are read.
-type column int
-
-const (
-	colType column = iota
-	colTimeLogged
-	colTimeQueued
-	colOrig
-	colRcpt
-	colStatus
-	colDiag
-	colCategory
-	colSourceIP
-	colDestinationIP
-	colSize
-	colVMTA
-	colPool
-	colJob
-	colEnvID
-	colSecondsQueued
-	colFeedbackType
-	colReportingMTA
-	colUserAgent
-	colReportedDomain
-	colMessageID
-	columns // how many there are
-)
-
-// columnNames are PowerMTA's names in lower case, but for the message id's.
-var columnNames = [columns]string{
-	colType:           "type",
-	colTimeLogged:     "timelogged",
-	colTimeQueued:     "timequeued",
-	colOrig:           "orig",
-	colRcpt:           "rcpt",
-	colStatus:         "dsnstatus",
-	colDiag:           "dsndiag",
-	colCategory:       "bouncecat",
-	colSourceIP:       "dlvsourceip",
-	colDestinationIP:  "dlvdestinationip",
-	colSize:           "dlvsize",
-	colVMTA:           "vmta",
-	colPool:           "vmtapool",
-	colJob:            "jobid",
-	colEnvID:          "envid",
-	colSecondsQueued:  "totalsecondsqueued",
-	colFeedbackType:   "feedbacktype",
-	colReportingMTA:   "reportingmta",
-	colUserAgent:      "useragent",
-	colReportedDomain: "reporteddomain",
-}
 
 // converter makes events of the records behind one header line.
 type converter struct {
@@ -131,25 +19,6 @@ type converter struct {
 
 	width   int
 	byTypes map[string]*converter // of types that the header line does not describe
-}
-
-// clock reads the times of a column, which are often those of the record before.
-type clock struct {
-	text string
-	time time.Time
-}
-
-func (c *clock) read(text string) (time.Time, error) {
-	if c.text == text && text != "" {
-		return c.time, nil
-	}
-
-	t, err := parseTime(text)
-	if err == nil {
-		c.text, c.time = text, t
-	}
-
-	return t, err
 }
 
 func newConverter(header []string, set Settings, retries *counts) *converter {
@@ -185,44 +54,6 @@ func newConverter(header []string, set Settings, retries *counts) *converter {
 	return c
 }
 
-// layout is which fields PowerMTA writes of a record by default.
-type layout struct {
-	columns string
-	mark    string // a column that no other type has, in lower case
-	more    bool   // fields of header_NAME and arf_NAME may follow, the message id's being the first
-}
-
-// ownLayouts are the records whose fields are others than those of d, b and t
-// (PowerMTA User's Guide, section 11.2). A file has one header line, that of its
-// first type, whatever else is written to it.
-var ownLayouts = map[string]layout{
-	"rb": {
-		columns: "type,timeLogged,orig,rcpt,orcpt,dsnAction,dsnStatus,dsnDiag,dsnMta,dsnReportingMTA,bounceCat," +
-			"srcType,srcMta,envId,format",
-		mark: "dsnreportingmta",
-	},
-	"f": {
-		columns: "type,timeLogged,repSourceIp,feedbackType,format,userAgent,envid,orig,rcpt,reportingMTA,dlvSourceIp," +
-			"reportedDomain",
-		mark: "feedbacktype",
-		more: true,
-	},
-}
-
-func (l layout) converter(set Settings, retries *counts) *converter {
-	names := strings.Split(strings.ToLower(l.columns), ",")
-	c := &converter{set: set, retries: retries, width: len(names)}
-	for col, name := range columnNames {
-		c.columns[col] = slices.Index(names, name)
-	}
-	c.columns[colMessageID] = -1
-	if l.more {
-		c.columns[colMessageID] = len(names)
-	}
-
-	return c
-}
-
 // own returns what reads a record by the fields of its type, nil where the header
 // line describes that type or the record has another number of fields.
 func (c *converter) own(fields []string) *converter {
@@ -253,11 +84,6 @@ func (c *converter) read(fields []string, place int64) (*event.Event, error) {
 	}
 
 	return e, err
-}
-
-// isHeader reports whether a record is a header line: its first field is "type".
-func isHeader(fields []string) bool {
-	return len(fields) > 0 && strings.EqualFold(strings.TrimSpace(strings.TrimPrefix(fields[0], "\ufeff")), "type")
 }
 
 // has reports whether a column is there.
@@ -429,43 +255,6 @@ func (c *converter) failure(e *event.Event, get getter) {
 	e.BounceClass = strconv.Itoa(verdict.Class)
 }
 
-// diagnostic is the text of a Diagnostic-Code without its type (RFC 3464 section
-// 2.3.6): `smtp;550 no` is `550 no`. What is before a semicolon and is not one
-// word is text, not a type.
-func diagnostic(diag string) string {
-	kind, text, ok := strings.Cut(diag, ";")
-	if !ok || !isAtom(strings.TrimSpace(kind)) {
-		return diag
-	}
-
-	return strings.TrimSpace(text)
-}
-
-// isAtom reports whether s is a letter and then letters, digits and hyphens.
-func isAtom(s string) bool {
-	for i, r := range s {
-		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
-		if !letter && (i == 0 || r != '-' && (r < '0' || r > '9')) {
-			return false
-		}
-	}
-
-	return s != ""
-}
-
-// replyCode is the three digits that an SMTP reply begins with.
-func replyCode(text string) string {
-	digit := func(i int, from, to byte) bool { return from <= text[i] && text[i] <= to }
-	if len(text) < 3 || !digit(0, '2', '5') || !digit(1, '0', '9') || !digit(2, '0', '9') {
-		return ""
-	}
-	if len(text) > 3 && text[3] != ' ' && text[3] != '-' {
-		return ""
-	}
-
-	return text[:3]
-}
-
 // feedbackType is that of a feedback record; one without is a complaint.
 func feedbackType(get getter) string {
 	if t := strings.ToLower(strings.TrimSpace(get(colFeedbackType))); t != "" {
@@ -475,82 +264,8 @@ func feedbackType(get getter) string {
 	return "abuse"
 }
 
-// endOfTime is the year 10000 in Unix seconds: a number beyond is not of
-// seconds.
-const endOfTime = 253402300800
-
-// parseTime reads `YYYY-MM-DD HH:MM:SS+ZZZZ` or Unix seconds.
-func parseTime(s string) (time.Time, error) {
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n > 0 && n < endOfTime {
-		return time.Unix(n, 0), nil
-	}
-	for _, layout := range []string{"2006-01-02 15:04:05-0700", "2006-01-02 15:04:05-07:00"} {
-		if t, err := time.Parse(layout, s); err == nil && t.Unix() > 0 {
-			return t, nil
-		}
-	}
-
-	return time.Time{}, fmt.Errorf("%w: %.40q", ErrTime, s)
-}
-
 // eventID depends on the record and its place alone: read twice, or after the
 // file was renamed or copied, it is the same.
 func eventID(fields []string, place int64) string {
 	return event.StableID(append([]string{strconv.FormatInt(place, 10)}, fields...)...)
-}
-
-// counts counts transient failures, in bounded memory: two generations, the
-// older of which goes when the newer is full.
-type counts struct {
-	now, before map[string]int
-	undo        []change // since begin
-}
-
-// change is what a key was before.
-type change struct {
-	key string
-	n   int // 0: it was not there
-}
-
-const maxCounts = 200_000
-
-func newCounts() *counts { return &counts{now: map[string]int{}} }
-
-// begin ends what rollback would undo.
-func (c *counts) begin() { c.undo = c.undo[:0] }
-
-// rollback undoes what was counted since begin: those records are read again.
-func (c *counts) rollback() {
-	for i := len(c.undo) - 1; i >= 0; i-- {
-		u := c.undo[i]
-		delete(c.now, u.key)
-		delete(c.before, u.key)
-		if u.n > 0 {
-			c.now[u.key] = u.n
-		}
-	}
-}
-
-// add counts one more and returns how many there were before.
-func (c *counts) add(key string) int {
-	n := c.take(key)
-	if len(c.now) >= maxCounts {
-		c.now, c.before = map[string]int{}, c.now
-	}
-	c.now[key] = n + 1
-
-	return n
-}
-
-// take returns the count and forgets it.
-func (c *counts) take(key string) int {
-	n := c.now[key]
-	if n == 0 {
-		n = c.before[key]
-	}
-	delete(c.now, key)
-	delete(c.before, key)
-	c.undo = append(c.undo, change{key, n})
-
-	return n
 }
