@@ -11,56 +11,7 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
-	"github.com/pelletier/go-toml/v2/unstable"
 )
-
-// Problem is one thing that is wrong with a configuration file.
-type Problem struct {
-	File   string
-	Line   int
-	Key    string
-	Reason string
-	Warn   bool // said, but no reason to refuse
-}
-
-func (p Problem) Error() string {
-	s := fmt.Sprintf("%s:%d: ", p.File, p.Line)
-	if p.Key != "" {
-		s += p.Key + ": "
-	}
-	if p.Warn {
-		s += "warning: "
-	}
-	return s + p.Reason
-}
-
-// Problems are all that is wrong.
-type Problems []Problem
-
-func (ps Problems) Error() string {
-	lines := make([]string, len(ps))
-	for i, p := range ps {
-		lines[i] = p.Error()
-	}
-	return strings.Join(lines, "\n")
-}
-
-// byLine puts the problems of one file in the file's order.
-func (ps Problems) byLine() Problems {
-	sort.SliceStable(ps, func(i, j int) bool { return ps[i].Line < ps[j].Line })
-	return ps
-}
-
-// Fatal gives those that are more than warnings; nil where there are none.
-func (ps Problems) Fatal() Problems {
-	var out Problems
-	for _, p := range ps {
-		if !p.Warn {
-			out = append(out, p)
-		}
-	}
-	return out
-}
 
 // binder reads one TOML file into a struct, by the struct's toml tags, and
 // collects every problem with the line that it stands on. Two further tags:
@@ -78,62 +29,6 @@ type binder struct {
 
 func newBinder(file string, env func(string) string) *binder {
 	return &binder{file: file, dir: filepath.Dir(file), lines: map[string]int{}, env: env}
-}
-
-// problem notes what is wrong with a key, once: a value that could not be read
-// is not missing besides.
-func (b *binder) problem(key, format string, args ...any) {
-	if b.has(key) {
-		return
-	}
-	b.problems = append(b.problems, Problem{
-		File:   b.file,
-		Line:   b.line(key),
-		Key:    key,
-		Reason: fmt.Sprintf(format, args...),
-	})
-}
-
-// has reports whether something is wrong with a key already.
-func (b *binder) has(key string) bool {
-	for _, p := range b.problems {
-		if key != "" && p.Key == key && !p.Warn {
-			return true
-		}
-	}
-
-	return false
-}
-
-func (b *binder) warn(key, format string, args ...any) {
-	b.problems = append(b.problems, Problem{
-		File:   b.file,
-		Line:   b.line(key),
-		Key:    key,
-		Reason: fmt.Sprintf(format, args...),
-		Warn:   true,
-	})
-}
-
-// given reports whether the file has a key.
-func (b *binder) given(key string) bool {
-	_, ok := b.lines[key]
-
-	return ok
-}
-
-// line is where a key stands, else where its table begins, else 1.
-func (b *binder) line(key string) int {
-	for {
-		if n, ok := b.lines[key]; ok {
-			return n
-		}
-		i := strings.LastIndexAny(key, ".[")
-		if i < 0 {
-			return 1
-		}
-		key = key[:i]
-	}
 }
 
 // load reads the file into target, a pointer to a struct.
@@ -165,110 +60,6 @@ func (b *binder) bind(data []byte, target any) {
 	b.locate(data)
 	b.root = reflect.TypeOf(target).Elem()
 	b.table(tree, "", reflect.ValueOf(target).Elem())
-}
-
-// syntaxHelp says what to do about an error of the TOML reader, where its own
-// words are about characters.
-func syntaxHelp(reason string) string {
-	switch {
-	case strings.Contains(reason, "strings cannot have new lines"):
-		return "the text has no closing quote on this line"
-	case strings.Contains(reason, "at start of value"):
-		return `not a value: text is written in quotes, for example "mail.example.com"`
-	}
-
-	return reason
-}
-
-// tablesWith returns the tables that have a key of that name, for a hint to
-// whoever wrote it into another one.
-func (b *binder) tablesWith(name string) []string {
-	var out []string
-	var walk func(t reflect.Type, prefix string)
-	walk = func(t reflect.Type, prefix string) {
-		for i := range t.NumField() {
-			f := t.Field(i)
-			tag := f.Tag.Get("toml")
-			if tag == "" {
-				continue
-			}
-
-			if tag == name && prefix == "" {
-				out = append(out, "at the top of the file, before the first table")
-			} else if tag == name {
-				out = append(out, "in "+prefix)
-			}
-
-			switch ft := f.Type; {
-			case ft.Kind() == reflect.Struct && ft.NumField() > 0 && ft.Field(0).Tag.Get("toml") != "":
-				walk(ft, "["+strings.Trim(join(strings.Trim(prefix, "[]"), tag), "[]")+"]")
-			case ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct:
-				walk(ft.Elem(), "[["+join(strings.Trim(prefix, "[]"), tag)+"]]")
-			}
-		}
-	}
-	walk(b.root, "")
-
-	return out
-}
-
-// firstLine finds the last definition of a key before a line, whatever table it
-// is in; 0: none. The file need not be good TOML.
-func (b *binder) firstLine(data []byte, key string, before int) int {
-	if key == "" {
-		return 0
-	}
-
-	b.locate(data)
-	first := 0
-	for k, n := range b.lines {
-		if (k == key || strings.HasSuffix(k, "."+key)) && n < before {
-			first = max(first, n)
-		}
-	}
-	b.lines = map[string]int{} // nothing was bound
-
-	return first
-}
-
-// locate notes the line of every key.
-func (b *binder) locate(data []byte) {
-	p := unstable.Parser{}
-	p.Reset(data)
-	counts := map[string]int{}
-	prefix := ""
-	note := func(key string, n *unstable.Node) {
-		if _, ok := b.lines[key]; !ok {
-			b.lines[key] = p.Shape(n.Raw).Start.Line
-		}
-	}
-
-	for p.NextExpression() {
-		e := p.Expression()
-		var path []string
-		var first *unstable.Node
-		for it := e.Key(); it.Next(); {
-			if first == nil {
-				first = it.Node()
-			}
-			path = append(path, string(it.Node().Data))
-		}
-
-		key := strings.Join(path, ".")
-		switch e.Kind {
-		case unstable.ArrayTable:
-			prefix = fmt.Sprintf("%s[%d]", key, counts[key])
-			counts[key]++
-			note(prefix, first)
-			note(key, first)
-			prefix += "."
-		case unstable.Table:
-			note(key, first)
-			prefix = key + "."
-		case unstable.KeyValue:
-			note(prefix+key, first)
-		}
-	}
 }
 
 func join(prefix, key string) string {
@@ -452,26 +243,6 @@ func (b *binder) value(raw any, key string, v reflect.Value) {
 	}
 }
 
-// wantString says what a value that is not a string should have been, with the
-// number that was given where there is one.
-func wantString(p parser, raw any) string {
-	n, isInt := raw.(int64)
-	if !isInt || n < 0 {
-		return "want a string"
-	}
-
-	switch p.(type) {
-	case *Duration:
-		return fmt.Sprintf(`want a duration in quotes with its unit, for example "%ds"`, n)
-	case *Rate:
-		return fmt.Sprintf(`want a rate in quotes, for example "%d/min"`, max(n, 1))
-	case *Addr, *OptAddr:
-		return fmt.Sprintf(`want "HOST:PORT", for example "127.0.0.1:%d"`, n)
-	}
-
-	return "want a string"
-}
-
 func (b *binder) slice(raw any, key string, v reflect.Value) {
 	list, ok := raw.([]any)
 	if _, isTable := raw.(map[string]any); isTable && v.Type().Elem().Kind() == reflect.Struct {
@@ -516,58 +287,4 @@ func (b *binder) defaults(v reflect.Value) {
 	if d, ok := v.Addr().Interface().(interface{ setDefaults() }); ok {
 		d.setDefaults()
 	}
-}
-
-func kindOf(raw any) string {
-	switch v := raw.(type) {
-	case string:
-		return fmt.Sprintf("the string %.40q", v)
-	case bool:
-		return strconv.FormatBool(v)
-	case int64:
-		return strconv.FormatInt(v, 10)
-	case float64:
-		return strconv.FormatFloat(v, 'g', -1, 64)
-	case []any:
-		return "a list"
-	case map[string]any:
-		return "a table"
-	}
-	return "a date"
-}
-
-// nearest finds a known key that differs by little, for a hint.
-func nearest(name string, known map[string]bool) string {
-	best, at := "", 3
-	var keys []string
-	for k := range known {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	for _, k := range keys {
-		if d := distance(name, k); d < at {
-			best, at = k, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		prev := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			prev, row[j] = row[j], min(row[j]+1, row[j-1]+1, prev+cost)
-		}
-	}
-	return row[len(b)]
 }

@@ -136,3 +136,23 @@ func isDomainPattern(s string) bool {
 	_, err := envelope.ParseDomain(strings.TrimPrefix(s, "*."))
 	return s == "*" || err == nil
 }
+
+// DKIM holds the signing keys.
+type DKIM struct {
+	Require bool      `toml:"require"`
+	Expire  Duration  `toml:"expire"`
+	RSA     string    `toml:"rsa"`
+	Keys    []DKIMKey `toml:"key"`
+}
+
+// DKIMKey is one key.
+type DKIMKey struct {
+	Domain   string `toml:"domain"`
+	Selector string `toml:"selector"`
+	KeyFile  string `toml:"key_file"`
+	// NotBefore and NotAfter are the first and the last day (or moment) on which
+	// the key signs; Successor is the selector of the key that takes its place.
+	NotBefore Date   `toml:"not_before"`
+	NotAfter  Date   `toml:"not_after"`
+	Successor string `toml:"successor"`
+}

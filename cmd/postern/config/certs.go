@@ -1,0 +1,210 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"postern/certs"
+)
+
+// Certs says where certificates come from.
+type Certs struct {
+	Mode           string  `toml:"mode"`
+	CertFile       string  `toml:"cert_file"`
+	KeyFile        string  `toml:"key_file"`
+	Pairs          []Pair  `toml:"pair"`
+	MinVersion     string  `toml:"min_version"`
+	ACMEEmail      string  `toml:"acme_email"`
+	ACMEDomains    []Host  `toml:"acme_domains"`
+	ACMEDirectory  string  `toml:"acme_directory"`
+	ACMEHTTPListen OptAddr `toml:"acme_http_listen"`
+	ACMETLSListen  OptAddr `toml:"acme_tls_listen"`
+	ACMECAFile     string  `toml:"acme_ca_file"` // by which the directory is trusted; empty: the system's
+}
+
+// Pair is a further certificate, beside cert_file and key_file.
+type Pair struct {
+	CertFile string `toml:"cert_file"`
+	KeyFile  string `toml:"key_file"`
+}
+
+// Names are the domains that certificates are obtained for: acme_domains, or
+// the hostname, and with them every tracking domain that is served over TLS here.
+func (c *Config) Names() []Host {
+	names := slices.Clone(c.Certs.ACMEDomains)
+	if len(names) == 0 {
+		names = append(names, c.Hostname)
+	}
+	if !c.Tracking.Web.TLS {
+		return names
+	}
+
+	urls := []URL{c.Tracking.URL}
+	for _, r := range c.Tracking.Rules {
+		urls = append(urls, r.URL)
+	}
+
+	for _, u := range urls {
+		p, err := url.Parse(string(u))
+		if err == nil && p.Scheme == "https" && !slices.Contains(names, Host(p.Hostname())) {
+			names = append(names, Host(p.Hostname()))
+		}
+	}
+	return names
+}
+
+// AllPairs are cert_file and key_file, and the further ones.
+func (c Certs) AllPairs() []Pair { return append([]Pair{{c.CertFile, c.KeyFile}}, c.Pairs...) }
+
+func (b *binder) checkCerts(all *Config, word func(string, string, ...string)) {
+	c := &all.Certs
+	word("certs.min_version", c.MinVersion, "1.2", "1.3")
+	c.CertFile, c.KeyFile = b.Path(c.CertFile), b.Path(c.KeyFile)
+
+	switch c.Mode {
+	case "files":
+		first, err := certs.Files(c.CertFile, c.KeyFile)
+		if err != nil {
+			b.problem("certs.cert_file", "%s", strings.TrimPrefix(err.Error(), "certs: "))
+		}
+
+		list := []tls.Certificate{first}
+		for i := range c.Pairs {
+			p := &c.Pairs[i]
+			p.CertFile = b.Path(p.CertFile)
+			p.KeyFile = b.Path(p.KeyFile)
+			cert, err := certs.Files(p.CertFile, p.KeyFile)
+			if err != nil {
+				b.problem(keyOf("certs.pair", i)+".cert_file", "%v", err)
+			}
+			list = append(list, cert)
+		}
+
+		b.checkCertificates(all, list, time.Now())
+	case "self-signed", "acme":
+		for _, key := range []string{"certs.cert_file", "certs.key_file", "certs.pair"} {
+			if _, given := b.lines[key]; given {
+				b.warn(key, "is not used: certs.mode is %q", c.Mode)
+			}
+		}
+		if c.Mode == "acme" {
+			b.checkACME(all)
+		}
+	default:
+		word("certs.mode", c.Mode, "files", "acme", "self-signed")
+	}
+}
+
+// checkACME wants a way to answer challenges that does not cross the tracker's.
+func (b *binder) checkACME(c *Config) {
+	a := &c.Certs
+	if a.ACMEDirectory != "" && !strings.HasPrefix(a.ACMEDirectory, "https://") {
+		b.problem("certs.acme_directory", `want an https address, for example `+
+			`"https://acme-v02.api.letsencrypt.org/directory"`)
+	}
+
+	if a.ACMECAFile = b.Path(a.ACMECAFile); a.ACMECAFile != "" {
+		if _, err := certs.ReadPool(a.ACMECAFile); err != nil {
+			b.problem("certs.acme_ca_file", "%v", err)
+		}
+	}
+
+	switch {
+	case a.ACMEHTTPListen == "" && a.ACMETLSListen == "":
+		b.problem("certs.acme_http_listen", "one of acme_http_listen and acme_tls_listen has to answer challenges")
+	case a.ACMEHTTPListen == a.ACMETLSListen:
+		b.problem("certs.acme_tls_listen", "the same address as acme_http_listen, which speaks no TLS")
+	}
+
+	other := a.ACMEHTTPListen // where the tracker must not listen
+	if !c.Tracking.Web.TLS {
+		other = a.ACMETLSListen
+	}
+	for i, l := range c.Tracking.Web.Listen {
+		if string(l) == string(other) {
+			b.problem(keyOf("tracking.web.listen", i), "the tracker speaks the other of http and https there "+
+				"than ACME's challenge: give one of them another address")
+		}
+	}
+}
+
+// renewBefore is how long before its end a certificate is worth a warning.
+const renewBefore = 14 * 24 * time.Hour
+
+// checkCertificates warns of certificates that clients will refuse: run out, or
+// for other names. list are those of the configured pairs, in order.
+func (b *binder) checkCertificates(c *Config, list []tls.Certificate, now time.Time) {
+	var leaves []*x509.Certificate
+	for i, cert := range list {
+		leaf := cert.Leaf
+		if leaf == nil {
+			continue
+		}
+		leaves = append(leaves, leaf)
+
+		key := "certs.cert_file"
+		if i > 0 {
+			key = keyOf("certs.pair", i-1) + ".cert_file"
+		}
+		switch left := leaf.NotAfter.Sub(now); {
+		case left <= 0:
+			b.warn(key, "the certificate ran out on %s: clients that verify it refuse to connect", day(leaf.NotAfter))
+		case left < renewBefore:
+			b.warn(key, "the certificate runs out on %s", day(leaf.NotAfter))
+		case leaf.NotBefore.After(now):
+			b.warn(key, "the certificate is not valid before %s", day(leaf.NotBefore))
+		}
+	}
+	if len(leaves) == 0 {
+		return
+	}
+
+	for _, host := range c.tlsNames() {
+		fits := func(leaf *x509.Certificate) bool { return leaf.VerifyHostname(host) == nil }
+		if !slices.ContainsFunc(leaves, fits) {
+			b.warn("certs.cert_file", "no certificate is for %s: clients that verify it refuse to connect; the names are %s",
+				host, strings.Join(certificateNames(leaves...), ", "))
+		}
+	}
+}
+
+// tlsNames are the host names under which clients reach listeners with TLS.
+func (c *Config) tlsNames() []string {
+	var names []string
+	if c.Hostname != "" {
+		names = append(names, string(c.Hostname))
+	}
+	if !c.Tracking.Web.TLS {
+		return names
+	}
+
+	for _, u := range c.trackingURLs() {
+		if u.Scheme == "https" && !slices.Contains(names, u.Hostname()) {
+			names = append(names, u.Hostname())
+		}
+	}
+
+	return names
+}
+
+// certificateNames are the names that certificates are for.
+func certificateNames(leaves ...*x509.Certificate) []string {
+	var out []string
+	for _, leaf := range leaves {
+		out = append(out, leaf.DNSNames...)
+		for _, ip := range leaf.IPAddresses {
+			out = append(out, ip.String())
+		}
+	}
+	if len(out) == 0 {
+		out = []string{"none"}
+	}
+
+	return out
+}
+
+func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }

@@ -1,0 +1,65 @@
+package config
+
+import (
+	"slices"
+	"strings"
+
+	"postern/relay/envelope"
+)
+
+// Reports is the listener for bounces and complaints.
+type Reports struct {
+	Listen         []Addr   `toml:"listen"`
+	BounceDomains  []string `toml:"bounce_domains"`
+	FBLDomains     []string `toml:"fbl_domains"`
+	MemoryBudget   Size     `toml:"memory_budget"` // of port 25 alone
+	MaxMessageSize Size     `toml:"max_message_size"`
+	Keep           string   `toml:"keep"`
+}
+
+// On tells whether any domain is named.
+func (r Reports) On() bool { return len(r.BounceDomains)+len(r.FBLDomains) > 0 }
+
+// Domains are those of bounces and of complaints.
+func (r Reports) Domains() []string { return slices.Concat(r.BounceDomains, r.FBLDomains) }
+
+func (b *binder) checkReports(c *Config) {
+	r := &c.Reports
+	r.Keep = b.Path(r.Keep)
+	lists := map[string][]string{
+		"reports.bounce_domains": r.BounceDomains,
+		"reports.fbl_domains":    r.FBLDomains,
+	}
+	for list, domains := range lists {
+		for i, d := range domains {
+			parent := strings.TrimPrefix(d, "*.")
+			if err := new(Host).parse(parent); err != nil || strings.Contains(parent, "*") {
+				b.problem(keyOf(list, i), `%q is not a domain, write for example "bounces.example.com", `+
+					`or "*.example.com" for what is below`, d)
+			}
+		}
+	}
+
+	if !r.On() {
+		return
+	}
+
+	if r.MaxMessageSize <= 0 {
+		b.problem("reports.max_message_size", `must be greater than zero, for example "10MiB"`)
+	}
+	// One source may hold a quarter, and a message takes its size and a little more.
+	if r.MemoryBudget > 0 && r.MemoryBudget < 4*(r.MaxMessageSize+64<<10) {
+		b.problem("reports.memory_budget",
+			"less than four times reports.max_message_size and 64KiB: such a message could never come in")
+	}
+
+	if len(r.Listen) == 0 {
+		b.problem("reports.listen", `is empty, write for example ["0.0.0.0:25"]`)
+	}
+
+	v := c.Relay.VERPDomain
+	takes := func(d string) bool { return envelope.MatchDomain(d, v) }
+	if v != "" && !slices.ContainsFunc(r.BounceDomains, takes) {
+		b.problem("relay.verp_domain", "%s is not among reports.bounce_domains: bounces to it would be refused", v)
+	}
+}

@@ -1,0 +1,151 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"strings"
+
+	"postern/tracking/token"
+	"postern/tracking/web"
+)
+
+// Tracking says what messages get.
+type Tracking struct {
+	URL           URL            `toml:"url"`
+	Open          bool           `toml:"open"`
+	InitialOpen   bool           `toml:"initial_open"`
+	Click         bool           `toml:"click"`
+	TextLinks     bool           `toml:"text_links"`
+	LinkExpiry    Duration       `toml:"link_expiry"`
+	MaxLinkLength int            `toml:"max_link_length"`
+	ListUnsub     bool           `toml:"list_unsubscribe"`
+	KeyFile       string         `toml:"key_file"`
+	Former        []Host         `toml:"former"` // tracking hosts of before
+	Rules         []TrackingRule `toml:"rule"`
+	Web           Web            `toml:"web"`
+}
+
+// TrackingRule is tracking for a sending domain.
+type TrackingRule struct {
+	SenderOrFrom string `toml:"sender_or_from"`
+	URL          URL    `toml:"url"`
+	Former       []Host `toml:"former"` // its tracking hosts of before
+	Open         *bool  `toml:"open"`
+	InitialOpen  *bool  `toml:"initial_open"`
+	Click        *bool  `toml:"click"`
+}
+
+// Web is the tracker's listener.
+type Web struct {
+	Listen         []Addr   `toml:"listen"`
+	TLS            bool     `toml:"tls"`
+	TrustedProxies []Prefix `toml:"trusted_proxies"`
+	MaxConnections int      `toml:"max_connections"`
+	GeoIPDB        string   `toml:"geoip_db"`
+	ExpiredURL     URL      `toml:"expired_url"`
+	// IPPrivacy is "full" or "truncate": the last byte of an IPv4 address, all
+	// behind the first 48 bits of an IPv6 address.
+	IPPrivacy string `toml:"ip_privacy"`
+	// EventsPerClient is no longer read.
+	EventsPerClient struct{} `toml:"events_per_client" retired:"has no effect any more, take it out"`
+	// Files for universal links and app links, served under /.well-known/.
+	AppleAppSite string `toml:"apple_app_site_association"`
+	AssetLinks   string `toml:"assetlinks"`
+}
+
+func defaultTracking() Tracking {
+	return Tracking{
+		Open:          true,
+		InitialOpen:   true,
+		Click:         true,
+		LinkExpiry:    seconds(365 * 86400),
+		MaxLinkLength: 2000,
+		KeyFile:       "token.keys",
+		Web: Web{
+			Listen:         []Addr{"0.0.0.0:8080"},
+			MaxConnections: 10000,
+			IPPrivacy:      "full",
+		},
+	}
+}
+
+func (b *binder) checkTracking(c *Config) {
+	t := &c.Tracking
+	t.KeyFile = b.Path(t.KeyFile)
+	if t.URL == "" && (t.Open || t.InitialOpen || t.Click || t.ListUnsub || len(t.Rules) > 0) {
+		b.problem("tracking.url", `missing; where recipients reach the tracker, `+
+			`for example "https://track.example.com"`)
+	} else if u := string(t.URL); strings.HasPrefix(u, "http://") &&
+		!strings.HasPrefix(u, "http://127.") && !strings.HasPrefix(u, "http://localhost") {
+		b.warn("tracking.url", "links over plain http show mail programs' warnings; an https address is better")
+	}
+
+	b.checkHosts(t)
+	w := &t.Web
+	if w.MaxConnections < 1 {
+		b.problem("tracking.web.max_connections", "must be greater than zero")
+	}
+
+	if err := oneOf(w.IPPrivacy, "full", "truncate"); err != nil {
+		b.problem("tracking.web.ip_privacy", "%v, not %q", err, w.IPPrivacy)
+	}
+
+	if w.GeoIPDB = b.Path(w.GeoIPDB); w.GeoIPDB != "" {
+		if err := web.CheckGeo(w.GeoIPDB); err != nil {
+			b.problem("tracking.web.geoip_db", "%v", err)
+		}
+	}
+
+	wellKnown := map[string]*string{
+		"tracking.web.apple_app_site_association": &w.AppleAppSite,
+		"tracking.web.assetlinks":                 &w.AssetLinks,
+	}
+	for key, file := range wellKnown {
+		if *file = b.Path(*file); *file != "" {
+			if _, err := web.ReadWellKnown(*file); err != nil {
+				b.problem(key, "%v", err)
+			}
+		}
+	}
+
+	if _, err := token.ReadKeys(t.KeyFile); err != nil {
+		b.problem("tracking.key_file", "%s", tokenKeyAdvice(t.KeyFile, err))
+	}
+}
+
+// tokenKeyAdvice says what to do about a token key file that cannot be used. A
+// new one is advised only where there is none: it opens no link of before.
+func tokenKeyAdvice(file string, err error) string {
+	switch data, readErr := os.ReadFile(file); {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Sprintf("%v; `postern token keygen %s` makes it, where no links were sent before", err, file)
+	case readErr != nil:
+		return fmt.Sprintf("%v; the gateway's user has to be able to read it", err)
+	case bytes.Contains(data, []byte("-----BEGIN ")):
+		return fmt.Sprintf("%s holds PEM, a certificate or another kind of key: "+
+			"name the file that `postern token keygen` made", file)
+	}
+
+	return err.Error()
+}
+
+// trackingURLs are tracking.url and those of the rules.
+func (c *Config) trackingURLs() []*url.URL {
+	all := []URL{c.Tracking.URL}
+	for _, r := range c.Tracking.Rules {
+		all = append(all, r.URL)
+	}
+
+	var out []*url.URL
+	for _, u := range all {
+		if p, err := url.Parse(string(u)); err == nil && p.Host != "" {
+			out = append(out, p)
+		}
+	}
+
+	return out
+}
