@@ -2,6 +2,7 @@ package config
 
 import (
 	"path/filepath"
+	"postern/tracking/event"
 )
 
 // Accounting is PowerMTA's accounting records.
@@ -14,11 +15,28 @@ type Accounting struct {
 	BounceClass map[string]int `toml:"bounce_class"`
 }
 
-// checkGlobs warns of patterns that no file matches.
-func (b *binder) checkGlobs(a Accounting) {
-	for i, pattern := range a.Files {
-		if found, err := filepath.Glob(pattern); err == nil && len(found) == 0 {
-			b.warn(keyOf("accounting.files", i), "no file matches %s yet", pattern)
+// checkAccounting checks [accounting].
+func (b *binder) checkAccounting(a *Accounting) {
+	for i := range a.Files {
+		a.Files[i] = b.Path(a.Files[i])
+		b.checkGlob(keyOf("accounting.files", i), a.Files[i])
+	}
+
+	for name, class := range a.BounceClass {
+		if !event.KnownBounceClass(class) {
+			b.problem("accounting.bounce_class."+name, "%d is not a bounce class, which are 1, 10, 20 to 25, 30, 40, "+
+				"50 to 54, 60, 70, 80, 90 and 100", class)
 		}
+	}
+}
+
+// checkGlob refuses a malformed pattern and warns of one that no file matches.
+func (b *binder) checkGlob(key, pattern string) {
+	found, err := filepath.Glob(pattern)
+	switch {
+	case err != nil:
+		b.problem(key, "%v", err)
+	case len(found) == 0:
+		b.warn(key, "no file matches %s yet", pattern)
 	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -176,71 +177,97 @@ func (b *binder) value(raw any, key string, v reflect.Value) {
 		v = v.Elem()
 	}
 
-	if t, ok := v.Addr().Interface().(*Tristate); ok {
-		if yes, ok := raw.(bool); ok {
-			*t = Tristate(strconv.FormatBool(yes))
-			return
-		}
-	}
-
 	if p, ok := v.Addr().Interface().(parser); ok {
-		s, ok := raw.(string)
-		if _, isSize := p.(*Size); isSize && !ok {
-			if n, isInt := raw.(int64); isInt && n >= 0 {
-				s, ok = strconv.FormatInt(n, 10), true
-			}
-		}
-		if !ok {
-			b.problem(key, "%s, not %s", wantString(p, raw), kindOf(raw))
-		} else if err := p.parse(s); err != nil {
-			b.problem(key, "%v", err)
-		}
+		b.parse(raw, key, p)
 		return
 	}
 
 	switch v.Kind() {
-	case reflect.String:
-		s, ok := raw.(string)
-		if !ok {
-			b.problem(key, "want a string, not %s", kindOf(raw))
-			return
-		}
-		v.SetString(s)
-	case reflect.Bool:
-		s, ok := raw.(bool)
-		if !ok {
-			b.problem(key, "want true or false, not %s", kindOf(raw))
-			return
-		}
-		v.SetBool(s)
+	case reflect.String, reflect.Bool:
+		b.scalar(raw, key, v)
 	case reflect.Int, reflect.Int64:
-		n, ok := raw.(int64)
-		if !ok || n < 0 || v.OverflowInt(n) {
-			b.problem(key, "want a whole number from 0 on, not %s", kindOf(raw))
-			return
-		}
-		v.SetInt(n)
+		b.integer(raw, key, v)
 	case reflect.Uint32:
-		n, ok := raw.(int64)
-		if !ok || n < 0 || n > 1<<32-1 {
-			b.problem(key, "want a whole number from 0 to 4294967295, not %s", kindOf(raw))
-			return
-		}
-		v.SetUint(uint64(n))
+		b.unsigned(raw, key, v)
 	case reflect.Slice:
 		b.slice(raw, key, v)
 	case reflect.Map:
 		b.mapping(raw, key, v)
 	case reflect.Struct:
-		m, ok := raw.(map[string]any)
-		if !ok {
-			b.problem(key, "want a table, [%s], not %s", key, kindOf(raw))
-			return
-		}
-		b.table(m, key, v)
+		b.subtable(raw, key, v)
 	default:
 		panic("config: no binding for " + v.Type().String())
 	}
+}
+
+// parse binds a value of a type that parses its own text. A Tristate may also be
+// a bool, and a Size a whole number.
+func (b *binder) parse(raw any, key string, p parser) {
+	switch p := p.(type) {
+	case *Tristate:
+		if yes, ok := raw.(bool); ok {
+			*p = Tristate(strconv.FormatBool(yes))
+			return
+		}
+	case *Size:
+		if n, ok := raw.(int64); ok && n >= 0 {
+			raw = strconv.FormatInt(n, 10)
+		}
+	}
+
+	s, ok := raw.(string)
+	if !ok {
+		b.problem(key, "%s, not %s", wantString(p, raw), kindOf(raw))
+		return
+	}
+	if err := p.parse(s); err != nil {
+		b.problem(key, "%v", err)
+	}
+}
+
+// scalar binds a string or a bool.
+func (b *binder) scalar(raw any, key string, v reflect.Value) {
+	want := "a string"
+	if v.Kind() == reflect.Bool {
+		want = "true or false"
+	}
+
+	r := reflect.ValueOf(raw)
+	if r.Kind() != v.Kind() {
+		b.problem(key, "want %s, not %s", want, kindOf(raw))
+		return
+	}
+	v.Set(r.Convert(v.Type()))
+}
+
+// integer binds a whole number that is not negative.
+func (b *binder) integer(raw any, key string, v reflect.Value) {
+	n, ok := raw.(int64)
+	if !ok || n < 0 || v.OverflowInt(n) {
+		b.problem(key, "want a whole number from 0 on, not %s", kindOf(raw))
+		return
+	}
+	v.SetInt(n)
+}
+
+// unsigned binds a whole number of 32 bits.
+func (b *binder) unsigned(raw any, key string, v reflect.Value) {
+	n, ok := raw.(int64)
+	if !ok || n < 0 || n > math.MaxUint32 {
+		b.problem(key, "want a whole number from 0 to 4294967295, not %s", kindOf(raw))
+		return
+	}
+	v.SetUint(uint64(n))
+}
+
+// subtable binds a table within a table.
+func (b *binder) subtable(raw any, key string, v reflect.Value) {
+	m, ok := raw.(map[string]any)
+	if !ok {
+		b.problem(key, "want a table, [%s], not %s", key, kindOf(raw))
+		return
+	}
+	b.table(m, key, v)
 }
 
 func (b *binder) slice(raw any, key string, v reflect.Value) {

@@ -3,7 +3,6 @@ package config
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -43,59 +42,68 @@ func (c *Config) Names() []Host {
 		return names
 	}
 
-	urls := []URL{c.Tracking.URL}
-	for _, r := range c.Tracking.Rules {
-		urls = append(urls, r.URL)
-	}
-
-	for _, u := range urls {
-		p, err := url.Parse(string(u))
-		if err == nil && p.Scheme == "https" && !slices.Contains(names, Host(p.Hostname())) {
-			names = append(names, Host(p.Hostname()))
+	for _, u := range c.trackingURLs() {
+		if u.Scheme == "https" && !slices.Contains(names, Host(u.Hostname())) {
+			names = append(names, Host(u.Hostname()))
 		}
 	}
+
 	return names
 }
 
 // AllPairs are cert_file and key_file, and the further ones.
 func (c Certs) AllPairs() []Pair { return append([]Pair{{c.CertFile, c.KeyFile}}, c.Pairs...) }
 
-func (b *binder) checkCerts(all *Config, word func(string, string, ...string)) {
+// checkCerts checks [certs].
+func (b *binder) checkCerts(all *Config) {
 	c := &all.Certs
-	word("certs.min_version", c.MinVersion, "1.2", "1.3")
-	c.CertFile, c.KeyFile = b.Path(c.CertFile), b.Path(c.KeyFile)
+	b.oneOf("certs.min_version", c.MinVersion, "1.2", "1.3")
+	c.CertFile = b.Path(c.CertFile)
+	c.KeyFile = b.Path(c.KeyFile)
 
 	switch c.Mode {
 	case "files":
-		first, err := certs.Files(c.CertFile, c.KeyFile)
-		if err != nil {
-			b.problem("certs.cert_file", "%s", strings.TrimPrefix(err.Error(), "certs: "))
-		}
-
-		list := []tls.Certificate{first}
-		for i := range c.Pairs {
-			p := &c.Pairs[i]
-			p.CertFile = b.Path(p.CertFile)
-			p.KeyFile = b.Path(p.KeyFile)
-			cert, err := certs.Files(p.CertFile, p.KeyFile)
-			if err != nil {
-				b.problem(keyOf("certs.pair", i)+".cert_file", "%v", err)
-			}
-			list = append(list, cert)
-		}
-
-		b.checkCertificates(all, list, time.Now())
-	case "self-signed", "acme":
-		for _, key := range []string{"certs.cert_file", "certs.key_file", "certs.pair"} {
-			if _, given := b.lines[key]; given {
-				b.warn(key, "is not used: certs.mode is %q", c.Mode)
-			}
-		}
-		if c.Mode == "acme" {
-			b.checkACME(all)
-		}
+		b.checkCertificates(all, b.readPairs(c), time.Now())
+	case "self-signed":
+		b.warnUnusedPairs(c)
+	case "acme":
+		b.warnUnusedPairs(c)
+		b.checkACME(all)
 	default:
-		word("certs.mode", c.Mode, "files", "acme", "self-signed")
+		b.oneOf("certs.mode", c.Mode, "files", "acme", "self-signed")
+	}
+}
+
+// readPairs makes the paths of the further pairs absolute and reads all
+// certificates, cert_file first. One that cannot be read has no Leaf.
+func (b *binder) readPairs(c *Certs) []tls.Certificate {
+	first, err := certs.Files(c.CertFile, c.KeyFile)
+	if err != nil {
+		b.problem("certs.cert_file", "%s", strings.TrimPrefix(err.Error(), "certs: "))
+	}
+
+	list := []tls.Certificate{first}
+	for i := range c.Pairs {
+		p := &c.Pairs[i]
+		p.CertFile = b.Path(p.CertFile)
+		p.KeyFile = b.Path(p.KeyFile)
+
+		cert, err := certs.Files(p.CertFile, p.KeyFile)
+		if err != nil {
+			b.problem(keyOf("certs.pair", i)+".cert_file", "%v", err)
+		}
+		list = append(list, cert)
+	}
+
+	return list
+}
+
+// warnUnusedPairs warns of certificate files that the mode does not use.
+func (b *binder) warnUnusedPairs(c *Certs) {
+	for _, key := range []string{"certs.cert_file", "certs.key_file", "certs.pair"} {
+		if b.given(key) {
+			b.warn(key, "is not used: certs.mode is %q", c.Mode)
+		}
 	}
 }
 
@@ -107,7 +115,8 @@ func (b *binder) checkACME(c *Config) {
 			`"https://acme-v02.api.letsencrypt.org/directory"`)
 	}
 
-	if a.ACMECAFile = b.Path(a.ACMECAFile); a.ACMECAFile != "" {
+	a.ACMECAFile = b.Path(a.ACMECAFile)
+	if a.ACMECAFile != "" {
 		if _, err := certs.ReadPool(a.ACMECAFile); err != nil {
 			b.problem("certs.acme_ca_file", "%v", err)
 		}

@@ -27,23 +27,9 @@ type Config struct {
 	Admin      Admin        `toml:"admin"`
 }
 
-// Log says what is logged and how.
-type Log struct {
-	Level  string `toml:"level"`
-	Format string `toml:"format"`
-}
-
 // Events is the event spool.
 type Events struct {
 	Keep Duration `toml:"keep"`
-}
-
-// Admin is where operators and their programs ask.
-type Admin struct {
-	Socket      string  `toml:"socket"` // for the commands, in state_dir; empty: none
-	SocketGroup string  `toml:"socket_group"`
-	Hosts       []Host  `toml:"hosts"`  // that Listen answers to, besides IP addresses, localhost and the hostname
-	Listen      OptAddr `toml:"listen"` // metrics and health
 }
 
 const mebi = 1 << 20

@@ -16,9 +16,9 @@ import (
 const expireSlack = 24 * time.Hour
 
 // checkDKIM reads the keys, so that `check` says what `serve` would.
-func (b *binder) checkDKIM(c *Config, word func(string, string, ...string)) {
+func (b *binder) checkDKIM(c *Config) {
 	d := &c.DKIM
-	word("dkim.rsa", d.RSA, "auto", "go")
+	b.oneOf("dkim.rsa", d.RSA, "auto", "go")
 
 	if least := c.Relay.BounceAfter.Std() + expireSlack; d.Expire > 0 && d.Expire.Std() < least {
 		b.warn("dkim.expire", "shorter than relay.bounce_after and a day (%s): mail that waits in the retry spool "+

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"net/netip"
 	"strings"
 
 	"postern/certs"
@@ -47,22 +46,6 @@ type Rewrite struct {
 	To       string `toml:"to"`
 }
 
-// Pool is what PowerMTA calls virtual-mta-pool.
-type Pool struct {
-	Name          string   `toml:"name"`
-	EnableSignals Tristate `toml:"enable_signals"`
-	Subaccount    uint32   `toml:"subaccount"`
-}
-
-// VirtualMTA is one of PowerMTA's.
-type VirtualMTA struct {
-	Name          string   `toml:"name"`
-	Pool          string   `toml:"pool"`
-	SourceHost    string   `toml:"source_host"`
-	EnableSignals Tristate `toml:"enable_signals"`
-	Subaccount    uint32   `toml:"subaccount"`
-}
-
 func defaultRelay() Relay {
 	return Relay{
 		Upstream:         []Addr{"127.0.0.1:2525"},
@@ -82,70 +65,37 @@ func defaultRelay() Relay {
 	}
 }
 
-// checkRoutes holds pools, VirtualMTAs, rewriting and VERP to what PowerMTA
-// would take.
-func (b *binder) checkRoutes(c *Config) {
-	pools := map[string]bool{}
-	for i, p := range c.Pools {
-		if p.Name == "" || pools[p.Name] {
-			b.problem(keyOf("pool", i)+".name", "missing, or the name of another one")
-		}
-		pools[p.Name] = true
-	}
-
-	names := map[string]bool{}
-	for i, v := range c.VirtualMTA {
-		key := keyOf("virtual_mta", i)
-		if v.Name == "" || names[v.Name] {
-			b.problem(key+".name", "missing, or the name of another one")
-		}
-		names[v.Name] = true
-		if v.Pool != "" && !pools[v.Pool] {
-			b.problem(key+".pool", "no [[pool]] is named %q", v.Pool)
-		}
-		if v.SourceHost != "" {
-			if _, err := netip.ParseAddr(v.SourceHost); err != nil {
-				b.problem(key+".source_host", `not an IP address, write for example "192.0.2.10"`)
-			}
-		}
-	}
-
-	for i, r := range c.Relay.Rewrite {
+// checkRewrite checks [[relay.rewrite]] and relay.verp_domain.
+func (b *binder) checkRewrite(r *Relay) {
+	for i, rule := range r.Rewrite {
 		key := keyOf("relay.rewrite", i)
-		if !isPattern(r.MailFrom) {
+		if !isPattern(rule.MailFrom) {
 			b.problem(key+".mail_from", `not a pattern, write for example "*@example.com"`)
 		}
-		if !isPattern(r.To) || strings.Contains(r.To, "@*.") {
+		if !isPattern(rule.To) || strings.Contains(rule.To, "@*.") {
 			b.problem(key+".to", `not an address, write for example "*@bounces.example.com"`)
 		}
 	}
 
-	if d := c.Relay.VERPDomain; d != "" {
-		if err := new(Host).parse(d); err != nil {
-			b.problem("relay.verp_domain", "%v", err)
-		}
+	if r.VERPDomain == "" {
+		return
 	}
-
-	for i, r := range c.Tracking.Rules {
-		if r.SenderOrFrom == "" {
-			b.problem(keyOf("tracking.rule", i)+".sender_or_from", `missing; a domain, "*.domain" or "*"`)
-		}
-	}
-
-	if n := c.Tracking.MaxLinkLength; n > 0 && n < 200 {
-		b.problem("tracking.max_link_length", "want at least 200, or 0 for no limit")
+	if err := new(Host).parse(r.VERPDomain); err != nil {
+		b.problem("relay.verp_domain", "%v", err)
 	}
 }
 
+// isPattern reports whether s is LOCAL@DOMAIN, either of which may hold "*".
 func isPattern(s string) bool {
 	local, domain, ok := strings.Cut(s, "@")
 	return ok && local != "" && domain != "" && !strings.ContainsAny(s, " <>") && !strings.Contains(domain, "@")
 }
 
-func (b *binder) checkRelay(r *Relay, word func(string, string, ...string)) {
-	word("relay.tls", r.TLS, "off", "opportunistic", "required")
-	word("relay.upstream_kind", r.UpstreamKind, "powermta", "other")
-	word("relay.queue", r.Queue, "partial", "always")
+// checkRelay checks [relay].
+func (b *binder) checkRelay(r *Relay) {
+	b.oneOf("relay.tls", r.TLS, "off", "opportunistic", "required")
+	b.oneOf("relay.upstream_kind", r.UpstreamKind, "powermta", "other")
+	b.oneOf("relay.queue", r.Queue, "partial", "always")
 
 	for i, d := range r.RetryAfter {
 		if d <= 0 {
@@ -181,7 +131,8 @@ func (b *binder) checkRelay(r *Relay, word func(string, string, ...string)) {
 		b.problem("relay.username", "relay.username and relay.password go together")
 	}
 
-	if r.CAFile = b.Path(r.CAFile); r.CAFile != "" {
+	r.CAFile = b.Path(r.CAFile)
+	if r.CAFile != "" {
 		if _, err := certs.ReadPool(r.CAFile); err != nil {
 			b.problem("relay.ca_file", "%v", err)
 		}

@@ -17,29 +17,18 @@ type Reports struct {
 	Keep           string   `toml:"keep"`
 }
 
-// On tells whether any domain is named.
+// On reports whether any domain is named.
 func (r Reports) On() bool { return len(r.BounceDomains)+len(r.FBLDomains) > 0 }
 
 // Domains are those of bounces and of complaints.
 func (r Reports) Domains() []string { return slices.Concat(r.BounceDomains, r.FBLDomains) }
 
+// checkReports checks [reports].
 func (b *binder) checkReports(c *Config) {
 	r := &c.Reports
 	r.Keep = b.Path(r.Keep)
-	lists := map[string][]string{
-		"reports.bounce_domains": r.BounceDomains,
-		"reports.fbl_domains":    r.FBLDomains,
-	}
-	for list, domains := range lists {
-		for i, d := range domains {
-			parent := strings.TrimPrefix(d, "*.")
-			if err := new(Host).parse(parent); err != nil || strings.Contains(parent, "*") {
-				b.problem(keyOf(list, i), `%q is not a domain, write for example "bounces.example.com", `+
-					`or "*.example.com" for what is below`, d)
-			}
-		}
-	}
-
+	b.checkReportDomains("reports.bounce_domains", r.BounceDomains)
+	b.checkReportDomains("reports.fbl_domains", r.FBLDomains)
 	if !r.On() {
 		return
 	}
@@ -47,6 +36,7 @@ func (b *binder) checkReports(c *Config) {
 	if r.MaxMessageSize <= 0 {
 		b.problem("reports.max_message_size", `must be greater than zero, for example "10MiB"`)
 	}
+
 	// One source may hold a quarter, and a message takes its size and a little more.
 	if r.MemoryBudget > 0 && r.MemoryBudget < 4*(r.MaxMessageSize+64<<10) {
 		b.problem("reports.memory_budget",
@@ -57,9 +47,20 @@ func (b *binder) checkReports(c *Config) {
 		b.problem("reports.listen", `is empty, write for example ["0.0.0.0:25"]`)
 	}
 
-	v := c.Relay.VERPDomain
-	takes := func(d string) bool { return envelope.MatchDomain(d, v) }
-	if v != "" && !slices.ContainsFunc(r.BounceDomains, takes) {
-		b.problem("relay.verp_domain", "%s is not among reports.bounce_domains: bounces to it would be refused", v)
+	verp := c.Relay.VERPDomain
+	covers := func(d string) bool { return envelope.MatchDomain(d, verp) }
+	if verp != "" && !slices.ContainsFunc(r.BounceDomains, covers) {
+		b.problem("relay.verp_domain", "%s is not among reports.bounce_domains: bounces to it would be refused", verp)
+	}
+}
+
+// checkReportDomains checks a list of domains and of "*.domain".
+func (b *binder) checkReportDomains(list string, domains []string) {
+	for i, d := range domains {
+		parent := strings.TrimPrefix(d, "*.")
+		if err := new(Host).parse(parent); err != nil || strings.Contains(parent, "*") {
+			b.problem(keyOf(list, i), `%q is not a domain, write for example "bounces.example.com", `+
+				`or "*.example.com" for what is below`, d)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 
 	"postern/tracking/event"
 )
@@ -51,5 +52,44 @@ func defaultSignals() Signals {
 		KeepLedger:    seconds(7 * 86400),
 		Prefetch:      "mark",
 		Scanner:       "mark",
+	}
+}
+
+// maxBatchSize is the most that the Ingest API accepts in one request, in bytes.
+const maxBatchSize = 5_000_000
+
+// checkSignals checks [signals].
+func (b *binder) checkSignals(s *Signals) {
+	switch {
+	case s.Enabled && s.APIKey == "":
+		b.problem("signals.api_key", "missing; signals.enabled wants the API key, 40 hex digits")
+	case !s.Enabled && s.APIKey != "":
+		b.warn("signals.api_key", "signals.enabled is false: events are kept, and none is uploaded")
+	}
+
+	b.oneOf("signals.prefetch", s.Prefetch, "mark", "drop", "person")
+	b.oneOf("signals.scanner", s.Scanner, "mark", "drop", "person")
+	b.oneOf("signals.privacy_policy", s.PrivacyPolicy, "retain", "sha1")
+
+	for i, class := range s.Report {
+		if _, err := event.Select([]string{class}); err != nil {
+			b.problem(keyOf("signals.report", i), "%v; write some of %s", err, strings.Join(reportClasses, ", "))
+		}
+	}
+
+	for i, f := range s.Filters {
+		if f.SenderOrFrom == "" {
+			b.problem(keyOf("signals.filter", i)+".sender_or_from", `missing; a domain, "*.domain" or "*"`)
+		}
+	}
+
+	if s.UploadURL == "" {
+		b.problem("signals.upload_url", "must not be empty")
+	}
+	if s.BatchSize < 1<<10 || s.BatchSize > maxBatchSize {
+		b.problem("signals.batch_size", `want from "1KiB" to "5MB", the API's limit`)
+	}
+	if s.BatchAge <= 0 {
+		b.problem("signals.batch_age", `must be greater than zero, for example "30s"`)
 	}
 }

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 )
 
 // Submission is the listener that applications send to.
@@ -53,10 +55,11 @@ func defaultSubmission() Submission {
 	}
 }
 
-func (b *binder) checkSubmission(s *Submission, word func(string, string, ...string)) {
-	word("submission.received_header", s.ReceivedHeader, "full", "anonymous", "off")
-	word("submission.bare_newlines", s.BareNewlines, "refuse", "normalise")
-	word("submission.auth", s.Auth, "users", "upstream")
+// checkSubmission checks [submission].
+func (b *binder) checkSubmission(s *Submission) {
+	b.oneOf("submission.received_header", s.ReceivedHeader, "full", "anonymous", "off")
+	b.oneOf("submission.bare_newlines", s.BareNewlines, "refuse", "normalise")
+	b.oneOf("submission.auth", s.Auth, "users", "upstream")
 
 	if len(s.Listen)+len(s.ListenTLS) == 0 {
 		b.problem("submission.listen", `is empty, write for example ["0.0.0.0:587"]`)
@@ -67,22 +70,15 @@ func (b *binder) checkSubmission(s *Submission, word func(string, string, ...str
 		b.problem("submission.users_file", "must not be empty")
 	}
 
-	positive := map[string]int64{
-		"max_message_size":           int64(s.MaxMessageSize),
-		"max_recipients":             int64(s.MaxRecipients),
-		"max_connections":            int64(s.MaxConnections),
-		"max_connections_per_source": int64(s.MaxConnectionsPerSource),
-		"idle_timeout":               int64(s.IdleTimeout),
-		"message_timeout":            int64(s.MessageTimeout),
-	}
-	for key, n := range positive {
-		if n <= 0 {
-			b.problem("submission."+key, "must be greater than zero")
-		}
-	}
+	b.positive("submission.max_message_size", int64(s.MaxMessageSize))
+	b.positive("submission.max_recipients", int64(s.MaxRecipients))
+	b.positive("submission.max_connections", int64(s.MaxConnections))
+	b.positive("submission.max_connections_per_source", int64(s.MaxConnectionsPerSource))
+	b.positive("submission.idle_timeout", int64(s.IdleTimeout))
+	b.positive("submission.message_timeout", int64(s.MessageTimeout))
 }
 
-// checkPassthrough: passwords go upstream only over verified TLS or loopback,
+// checkPassthrough checks submission.auth = "upstream": passwords go upstream only over verified TLS or loopback,
 // and mail that waits has no login of its own.
 func (b *binder) checkPassthrough(c *Config) {
 	if c.Submission.Auth != "upstream" {
@@ -98,12 +94,66 @@ func (b *binder) checkPassthrough(c *Config) {
 			"has no login to be tried again with")
 	}
 
+	if c.Relay.TLS == "required" {
+		return
+	}
 	for i, u := range c.Relay.Upstream {
 		host, _, _ := net.SplitHostPort(string(u))
 		ip, err := netip.ParseAddr(host)
-		if c.Relay.TLS != "required" && host != "localhost" && !(err == nil && ip.IsLoopback()) {
+		if host != "localhost" && (err != nil || !ip.IsLoopback()) {
 			b.problem(keyOf("relay.upstream", i), `submission.auth = "upstream" would send clients' passwords to %s `+
 				`without verified TLS; write relay.tls = "required"`, u)
 		}
 	}
+}
+
+// checkSources checks that the users file lists the users of source rules.
+func checkSources(b *binder, l *Loaded) (out Problems) {
+	for i, s := range l.Submission.Sources {
+		if s.RequireAuth || l.hasUser(s.User) {
+			continue
+		}
+
+		key := keyOf("submission.source", i) + ".user"
+		out = append(out, Problem{
+			File:   b.file,
+			Line:   b.line(key),
+			Key:    key,
+			Reason: fmt.Sprintf("no user %q in the users file; its settings would apply", s.User),
+		})
+	}
+
+	return out
+}
+
+// checkLogins reports what becomes of logins that the users file does not list,
+// where the upstream verifies passwords.
+func checkLogins(b *binder, l *Loaded) Problems {
+	const key = "submission.default_user"
+
+	s := &l.Submission
+	p := Problem{File: b.file, Line: b.line(key), Key: key}
+
+	switch {
+	case s.DefaultUser != "" && s.Auth != "upstream":
+		p.Reason = `has a meaning with submission.auth = "upstream" only`
+	case s.DefaultUser != "" && !l.hasUser(s.DefaultUser):
+		p.Reason = fmt.Sprintf("no user %q in the users file; its settings would apply", s.DefaultUser)
+	case b.given("submission.users_file") && !l.needsUsers():
+		p.Key = "submission.users_file"
+		p.Line = b.line(p.Key)
+		p.Warn = true
+		p.Reason = fmt.Sprintf("%s is not there: no login has settings or limits", s.UsersFile)
+	case s.DefaultUser == "" && s.Auth == "upstream" && slices.ContainsFunc(l.Users, heldToDomains):
+		p.Warn = true
+		p.Reason = "not set, and the users file holds users to from_domains: logins that it does not list are refused"
+	case s.DefaultUser != "" && slices.ContainsFunc(l.Users, heldToDomains) && !l.heldUser(s.DefaultUser):
+		p.Warn = true
+		p.Reason = fmt.Sprintf("%s has no from_domains: where the upstream knows users by other spellings of their"+
+			" names, these get out of theirs", s.DefaultUser)
+	default:
+		return nil
+	}
+
+	return Problems{p}
 }

@@ -73,47 +73,80 @@ func defaultTracking() Tracking {
 	}
 }
 
-func (b *binder) checkTracking(c *Config) {
-	t := &c.Tracking
-	t.KeyFile = b.Path(t.KeyFile)
-	if t.URL == "" && (t.Open || t.InitialOpen || t.Click || t.ListUnsub || len(t.Rules) > 0) {
+// minLinkLength is the least that tracking.max_link_length may be, in bytes: a
+// token and the tracker's URL need as much.
+const minLinkLength = 200
+
+// checkTracking checks what a tracker and a gateway use of [tracking].
+func (b *binder) checkTracking(t *Tracking) {
+	switch {
+	case t.URL == "" && t.usesLinks():
 		b.problem("tracking.url", `missing; where recipients reach the tracker, `+
 			`for example "https://track.example.com"`)
-	} else if u := string(t.URL); strings.HasPrefix(u, "http://") &&
-		!strings.HasPrefix(u, "http://127.") && !strings.HasPrefix(u, "http://localhost") {
+	case isPlainHTTP(t.URL):
 		b.warn("tracking.url", "links over plain http show mail programs' warnings; an https address is better")
 	}
 
 	b.checkHosts(t)
-	w := &t.Web
-	if w.MaxConnections < 1 {
-		b.problem("tracking.web.max_connections", "must be greater than zero")
-	}
+	b.checkWeb(&t.Web)
 
-	if err := oneOf(w.IPPrivacy, "full", "truncate"); err != nil {
-		b.problem("tracking.web.ip_privacy", "%v, not %q", err, w.IPPrivacy)
+	t.KeyFile = b.Path(t.KeyFile)
+	if _, err := token.ReadKeys(t.KeyFile); err != nil {
+		b.problem("tracking.key_file", "%s", tokenKeyAdvice(t.KeyFile, err))
 	}
+}
 
-	if w.GeoIPDB = b.Path(w.GeoIPDB); w.GeoIPDB != "" {
+// usesLinks reports whether messages get links to the tracker.
+func (t *Tracking) usesLinks() bool {
+	return t.Open || t.InitialOpen || t.Click || t.ListUnsub || len(t.Rules) > 0
+}
+
+// isPlainHTTP reports whether u leads over plain HTTP to another machine.
+func isPlainHTTP(u URL) bool {
+	host, ok := strings.CutPrefix(string(u), "http://")
+
+	return ok && !strings.HasPrefix(host, "127.") && !strings.HasPrefix(host, "localhost")
+}
+
+// checkWeb checks [tracking.web].
+func (b *binder) checkWeb(w *Web) {
+	b.positive("tracking.web.max_connections", int64(w.MaxConnections))
+	b.oneOf("tracking.web.ip_privacy", w.IPPrivacy, "full", "truncate")
+
+	w.GeoIPDB = b.Path(w.GeoIPDB)
+	if w.GeoIPDB != "" {
 		if err := web.CheckGeo(w.GeoIPDB); err != nil {
 			b.problem("tracking.web.geoip_db", "%v", err)
 		}
 	}
 
-	wellKnown := map[string]*string{
-		"tracking.web.apple_app_site_association": &w.AppleAppSite,
-		"tracking.web.assetlinks":                 &w.AssetLinks,
+	b.checkWellKnown("tracking.web.apple_app_site_association", &w.AppleAppSite)
+	b.checkWellKnown("tracking.web.assetlinks", &w.AssetLinks)
+}
+
+// checkWellKnown reads a file that is served under /.well-known/ (RFC 8615), and
+// makes its path absolute.
+func (b *binder) checkWellKnown(key string, file *string) {
+	if *file == "" {
+		return
 	}
-	for key, file := range wellKnown {
-		if *file = b.Path(*file); *file != "" {
-			if _, err := web.ReadWellKnown(*file); err != nil {
-				b.problem(key, "%v", err)
-			}
+
+	*file = b.Path(*file)
+	if _, err := web.ReadWellKnown(*file); err != nil {
+		b.problem(key, "%v", err)
+	}
+}
+
+// checkTrackingRules checks what only a gateway uses of [tracking].
+func (b *binder) checkTrackingRules(t *Tracking) {
+	for i, r := range t.Rules {
+		if r.SenderOrFrom == "" {
+			b.problem(keyOf("tracking.rule", i)+".sender_or_from", `missing; a domain, "*.domain" or "*"`)
 		}
 	}
 
-	if _, err := token.ReadKeys(t.KeyFile); err != nil {
-		b.problem("tracking.key_file", "%s", tokenKeyAdvice(t.KeyFile, err))
+	if n := t.MaxLinkLength; n > 0 && n < minLinkLength {
+		b.problem("tracking.max_link_length", "want at least %d, or 0 for no limit", minLinkLength)
 	}
 }
 

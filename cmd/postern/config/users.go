@@ -101,3 +101,17 @@ func UsersFile(file string) (string, error) {
 func findUser(users []User, name string) int {
 	return slices.IndexFunc(users, func(u User) bool { return smtpd.FoldName(u.Name) == smtpd.FoldName(name) })
 }
+
+// hasUser reports whether the users file lists a user.
+func (l *Loaded) hasUser(name string) bool {
+	return findUser(l.Users, name) >= 0
+}
+
+// heldUser reports whether the users file holds a user to domains.
+func (l *Loaded) heldUser(name string) bool {
+	i := findUser(l.Users, name)
+
+	return i >= 0 && heldToDomains(l.Users[i])
+}
+
+func heldToDomains(u User) bool { return len(u.FromDomains) > 0 }
