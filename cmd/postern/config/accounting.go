@@ -5,13 +5,19 @@ import (
 	"postern/tracking/event"
 )
 
-// Accounting is PowerMTA's accounting records.
+// Accounting says where PowerMTA's accounting records come from.
 type Accounting struct {
-	Files       []string       `toml:"files"`
-	Pipe        bool           `toml:"pipe"`
-	PipeSocket  string         `toml:"pipe_socket"` // where `accounting --pipe` gets its files; empty: pipe.sock in state_dir
-	PipeDir     string         `toml:"pipe_dir"`    // where it leaves them while there is no gateway; empty: nowhere
-	PipeGroup   string         `toml:"pipe_group"`  // who may do either; empty: admin.socket_group
+	Files []string `toml:"files"`
+	Pipe  bool     `toml:"pipe"`
+
+	// PipeSocket is where `postern accounting --pipe` gets its files; the default
+	// is pipe.sock in state_dir. PipeDir is where it leaves them while no gateway
+	// runs; there is no default. PipeGroup may use both; the default is
+	// admin.socket_group.
+	PipeSocket string `toml:"pipe_socket"`
+	PipeDir    string `toml:"pipe_dir"`
+	PipeGroup  string `toml:"pipe_group"`
+
 	BounceClass map[string]int `toml:"bounce_class"`
 }
 

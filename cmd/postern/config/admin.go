@@ -1,9 +1,14 @@
 package config
 
-// Admin is where operators and their programs ask.
+// Admin configures the socket of the commands, and the listener for metrics and
+// health.
 type Admin struct {
-	Socket      string  `toml:"socket"` // for the commands, in state_dir; empty: none
-	SocketGroup string  `toml:"socket_group"`
-	Hosts       []Host  `toml:"hosts"`  // that Listen answers to, besides IP addresses, localhost and the hostname
-	Listen      OptAddr `toml:"listen"` // metrics and health
+	Socket      string `toml:"socket"` // for the commands, in state_dir; empty: none
+	SocketGroup string `toml:"socket_group"`
+
+	// Hosts are names that Listen answers to, besides IP addresses, localhost and
+	// the hostname.
+	Hosts []Host `toml:"hosts"`
+
+	Listen OptAddr `toml:"listen"` // metrics and health
 }

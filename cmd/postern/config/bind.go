@@ -15,21 +15,27 @@ import (
 )
 
 // binder reads one TOML file into a struct, by the struct's toml tags, and
-// collects every problem with the line that it stands on. Two further tags:
-// `secret` lets KEY_file and the environment give the value too; `retired` says
-// why a key has no effect any more, which is a warning where it is present.
+// collects every problem with its line. There are two further tags: with `secret`
+// the value may also come from the file that KEY_file names or from the
+// environment; `retired` says why a key has no effect any more, which is a
+// warning if the key is present.
 type binder struct {
 	file     string
 	dir      string
-	lines    map[string]int // dotted key, with [n] for arrays of tables, to its line
+	lines    map[string]int // by dotted key, with [n] for arrays of tables
 	env      func(string) string
-	root     reflect.Type // of what is bound
+	root     reflect.Type // of the target
 	problems Problems
-	inPlace  []string // keys of secrets that stand in the file itself
+	inPlace  []string // keys of secrets that are written in the file itself
 }
 
 func newBinder(file string, env func(string) string) *binder {
-	return &binder{file: file, dir: filepath.Dir(file), lines: map[string]int{}, env: env}
+	return &binder{
+		file:  file,
+		dir:   filepath.Dir(file),
+		lines: map[string]int{},
+		env:   env,
+	}
 }
 
 // load reads the file into target, a pointer to a struct.
@@ -39,22 +45,15 @@ func (b *binder) load(target any) {
 		b.problem("", "%v", errors.Unwrap(err))
 		return
 	}
+
 	b.bind(data, target)
 }
 
+// bind reads TOML into target, a pointer to a struct.
 func (b *binder) bind(data []byte, target any) {
 	tree := map[string]any{}
 	if err := toml.Unmarshal(data, &tree); err != nil {
-		var d *toml.DecodeError
-		p := Problem{File: b.file, Line: 1, Reason: syntaxHelp(strings.TrimPrefix(err.Error(), "toml: "))}
-		if errors.As(err, &d) {
-			p.Line, _ = d.Position()
-			p.Key = strings.Join(d.Key(), ".")
-		}
-		if first := b.firstLine(data, p.Key, p.Line); first > 0 && strings.Contains(p.Reason, "already") {
-			p.Reason = fmt.Sprintf("defined already, on line %d: keep one of the two", first)
-		}
-		b.problems = append(b.problems, p)
+		b.problems = append(b.problems, b.syntaxProblem(data, err))
 		return
 	}
 
@@ -63,10 +62,34 @@ func (b *binder) bind(data []byte, target any) {
 	b.table(tree, "", reflect.ValueOf(target).Elem())
 }
 
+// syntaxProblem returns the problem of data that cannot be read as TOML.
+func (b *binder) syntaxProblem(data []byte, err error) Problem {
+	p := Problem{
+		File:   b.file,
+		Line:   1,
+		Reason: syntaxHelp(strings.TrimPrefix(err.Error(), "toml: ")),
+	}
+
+	var d *toml.DecodeError
+	if errors.As(err, &d) {
+		p.Line, _ = d.Position()
+		p.Key = strings.Join(d.Key(), ".")
+	}
+
+	first := b.firstLine(data, p.Key, p.Line)
+	if first > 0 && strings.Contains(p.Reason, "already") {
+		p.Reason = fmt.Sprintf("defined already, on line %d: keep one of the two", first)
+	}
+
+	return p
+}
+
+// join returns the dotted name of a key of a table; prefix is the table's.
 func join(prefix, key string) string {
 	if prefix == "" {
 		return key
 	}
+
 	return prefix + "." + key
 }
 
@@ -82,30 +105,45 @@ func (b *binder) table(tree map[string]any, prefix string, v reflect.Value) {
 		}
 
 		known[name] = true
-		key := join(prefix, name)
-		raw, given := tree[name]
-
 		if f.Tag.Get("secret") != "" {
 			known[name+"_file"] = true
-			raw, given = b.secret(tree, prefix, name, raw, given)
 		}
-
-		if !given {
-			continue
-		}
-
-		if why := f.Tag.Get("retired"); why != "" {
-			b.warn(key, "%s", why)
-			continue
-		}
-		if _, isString := raw.(string); f.Tag.Get("secret") != "" && !isString {
-			b.problem(key, "want a string") // and no word of what it is
-			continue
-		}
-
-		b.value(raw, key, v.Field(i))
+		b.field(tree, prefix, f, v.Field(i))
 	}
 
+	b.refuseUnknown(tree, prefix, known)
+}
+
+// field binds the key of one field of a struct, if the table or, for a secret,
+// a file or the environment has a value for it.
+func (b *binder) field(tree map[string]any, prefix string, f reflect.StructField, v reflect.Value) {
+	name := f.Tag.Get("toml")
+	key := join(prefix, name)
+	isSecret := f.Tag.Get("secret") != ""
+
+	raw, given := tree[name]
+	if isSecret {
+		raw, given = b.secret(tree, prefix, name, raw, given)
+	}
+	if !given {
+		return
+	}
+
+	if why := f.Tag.Get("retired"); why != "" {
+		b.warn(key, "%s", why)
+		return
+	}
+	if _, isString := raw.(string); isSecret && !isString {
+		b.problem(key, "want a string") // without the value
+		return
+	}
+
+	b.value(raw, key, v)
+}
+
+// refuseUnknown reports the keys of a table that it cannot have, in the order of
+// their lines.
+func (b *binder) refuseUnknown(tree map[string]any, prefix string, known map[string]bool) {
 	var unknown []string
 	for name := range tree {
 		if !known[name] {
@@ -113,15 +151,10 @@ func (b *binder) table(tree map[string]any, prefix string, v reflect.Value) {
 		}
 	}
 
-	sort.Slice(unknown, func(i, j int) bool { return b.line(join(prefix, unknown[i])) < b.line(join(prefix, unknown[j])) })
+	line := func(name string) int { return b.line(join(prefix, name)) }
+	sort.Slice(unknown, func(i, j int) bool { return line(unknown[i]) < line(unknown[j]) })
 	for _, name := range unknown {
-		reason := "unknown key"
-		if near := nearest(name, known); near != "" {
-			reason += fmt.Sprintf(", did you mean %s?", near)
-		} else if others := b.tablesWith(name); len(others) > 0 {
-			reason += "; there is one of that name " + strings.Join(others, " and ")
-		}
-		b.problem(join(prefix, name), "%s", reason)
+		b.problem(join(prefix, name), "unknown key%s", b.hint(name, known))
 	}
 }
 
@@ -162,11 +195,13 @@ func (b *binder) secret(tree map[string]any, prefix, name string, raw any, given
 	return raw, given
 }
 
-// Path makes a path of the file absolute: relative ones are relative to it.
+// Path returns the absolute form of a path in the file; relative paths are
+// relative to the file's folder.
 func (b *binder) Path(p string) string {
 	if p == "" || filepath.IsAbs(p) {
 		return p
 	}
+
 	return filepath.Join(b.dir, p)
 }
 
@@ -270,6 +305,7 @@ func (b *binder) subtable(raw any, key string, v reflect.Value) {
 	b.table(m, key, v)
 }
 
+// slice binds a list.
 func (b *binder) slice(raw any, key string, v reflect.Value) {
 	list, ok := raw.([]any)
 	if _, isTable := raw.(map[string]any); isTable && v.Type().Elem().Kind() == reflect.Struct {
@@ -293,6 +329,7 @@ func (b *binder) slice(raw any, key string, v reflect.Value) {
 	v.Set(out)
 }
 
+// mapping binds a table with keys of any name.
 func (b *binder) mapping(raw any, key string, v reflect.Value) {
 	m, ok := raw.(map[string]any)
 	if !ok {
@@ -309,7 +346,7 @@ func (b *binder) mapping(raw any, key string, v reflect.Value) {
 	v.Set(out)
 }
 
-// defaults lets an element of a list of tables begin with its defaults.
+// defaults sets the defaults of an element of a list of tables, if it has any.
 func (b *binder) defaults(v reflect.Value) {
 	if d, ok := v.Addr().Interface().(interface{ setDefaults() }); ok {
 		d.setDefaults()

@@ -175,8 +175,8 @@ func (b *binder) checkCertificates(c *Config, list []tls.Certificate, now time.T
 	for _, host := range c.tlsNames() {
 		fits := func(leaf *x509.Certificate) bool { return leaf.VerifyHostname(host) == nil }
 		if !slices.ContainsFunc(leaves, fits) {
-			b.warn("certs.cert_file", "no certificate is for %s: clients that verify it refuse to connect; the names are %s",
-				host, strings.Join(certificateNames(leaves...), ", "))
+			b.warn("certs.cert_file", "no certificate is for %s: clients that verify it refuse to connect; "+
+				"the names are %s", host, strings.Join(certificateNames(leaves...), ", "))
 		}
 	}
 }

@@ -1,8 +1,10 @@
-// Package config reads postern.toml and the users file: strictly, with the
-// line of everything that is wrong, and all of it at once. Names follow the
-// annotated example beside this package, which is the contract.
+// Package config reads postern.toml and the users file. It is strict, and reports
+// all problems at once, each with its file, line and key. The annotated example
+// beside this package names every key and its default.
 //
-// A Config is plain data: safe for concurrent reading.
+// Each section of the file has a file here, with its struct, its defaults and its
+// rules; bind.go reads TOML into the structs. A Config is plain data: safe for
+// concurrent reading.
 package config
 
 // Config is the configuration file. Paths are absolute after Load.
@@ -27,14 +29,14 @@ type Config struct {
 	Admin      Admin        `toml:"admin"`
 }
 
-// Events is the event spool.
+// Events configures the event spool.
 type Events struct {
 	Keep Duration `toml:"keep"`
 }
 
 const mebi = 1 << 20
 
-// Default is a configuration with every default of the example.
+// Default returns a configuration with every default.
 func Default() *Config {
 	return &Config{
 		StateDir:      "/var/lib/postern",
@@ -71,4 +73,5 @@ func Default() *Config {
 	}
 }
 
+// seconds returns a Duration of n seconds.
 func seconds(n int) Duration { return Duration(n) * 1e9 }

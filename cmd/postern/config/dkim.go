@@ -2,7 +2,6 @@ package config
 
 import (
 	"crypto/rsa"
-	"fmt"
 	"strings"
 	"time"
 
@@ -27,7 +26,8 @@ func (b *binder) checkDKIM(c *Config) {
 
 	seen := map[string]bool{}
 	for i := range d.Keys {
-		k, key := &d.Keys[i], keyOf("dkim.key", i)
+		k := &d.Keys[i]
+		key := keyOf("dkim.key", i)
 		k.KeyFile = b.Path(k.KeyFile)
 		if k.Domain == "" || k.Selector == "" || k.KeyFile == "" {
 			b.problem(key, "a key wants domain, selector and key_file")
@@ -66,7 +66,8 @@ func (b *binder) checkKey(k DKIMKey, key string, seen map[string]bool) {
 		return
 	}
 	if pub, ok := private.Private.Public().(*rsa.PublicKey); ok && pub.N.BitLen() < goodRSA {
-		b.warn(key+".key_file", "an RSA key of %d bits: receivers want %d (RFC 8301 section 3.2)", pub.N.BitLen(), goodRSA)
+		b.warn(key+".key_file", "an RSA key of %d bits: receivers want %d (RFC 8301 section 3.2)",
+			pub.N.BitLen(), goodRSA)
 	}
 }
 
@@ -94,20 +95,18 @@ func checkHeldKeys(b *binder, l *Loaded) (out Problems) {
 			continue
 		}
 		key := keyOf("dkim.key", i) + ".domain"
-		out = append(out, Problem{
-			File: b.file,
-			Line: b.line(key),
-			Key:  key,
-			Reason: fmt.Sprintf("the key %s signs nothing of users without from_domains (%s), for another user is held to %s; "+
-				"give them from_domains, or the key as dkim_key", k.Selector, strings.Join(free, ", "), k.Domain),
-			Warn: true,
-		})
+		p := b.newProblem(key, "the key %s signs nothing of users without from_domains (%s), "+
+			"for another user is held to %s; give them from_domains, or the key as dkim_key",
+			k.Selector, strings.Join(free, ", "), k.Domain)
+		p.Warn = true
+		out = append(out, p)
 	}
+
 	return out
 }
 
 // checkUnsigned warns of the domains that users send as and no key signs for.
-// Where there is no key at all, signing is somebody else's: the summary says so.
+// Without any key nothing is signed here at all, which the summary says.
 func checkUnsigned(b *binder, l *Loaded) (out Problems) {
 	if len(l.DKIM.Keys) == 0 {
 		return nil
@@ -118,15 +117,12 @@ func checkUnsigned(b *binder, l *Loaded) (out Problems) {
 		what = "is refused, for dkim.require is set"
 	}
 	for _, d := range l.unsignedDomains() {
-		out = append(out, Problem{
-			File: b.file,
-			Line: b.line("dkim.key"),
-			Key:  "dkim.key",
-			Reason: fmt.Sprintf("none signs for %s, which is in the from_domains of %s: its mail %s",
-				d, strings.Join(l.usersOf(d), ", "), what),
-			Warn: true,
-		})
+		p := b.newProblem("dkim.key", "none signs for %s, which is in the from_domains of %s: its mail %s",
+			d, strings.Join(l.usersOf(d), ", "), what)
+		p.Warn = true
+		out = append(out, p)
 	}
+
 	return out
 }
 
@@ -150,6 +146,7 @@ type DKIMKey struct {
 	Domain   string `toml:"domain"`
 	Selector string `toml:"selector"`
 	KeyFile  string `toml:"key_file"`
+
 	// NotBefore and NotAfter are the first and the last day (or moment) on which
 	// the key signs; Successor is the selector of the key that takes its place.
 	NotBefore Date   `toml:"not_before"`

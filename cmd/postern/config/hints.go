@@ -2,14 +2,28 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// syntaxHelp says what to do about an error of the TOML reader, where its own
-// words are about characters.
+// hint returns what may have been meant by an unknown key: one of the known keys
+// of its table, or a key of that name in another table.
+func (b *binder) hint(name string, known map[string]bool) string {
+	if near := nearest(name, known); near != "" {
+		return fmt.Sprintf(", did you mean %s?", near)
+	}
+	if others := b.tablesWith(name); len(others) > 0 {
+		return "; there is one of that name " + strings.Join(others, " and ")
+	}
+
+	return ""
+}
+
+// syntaxHelp returns what to do about an error of the TOML reader whose own words
+// are about characters.
 func syntaxHelp(reason string) string {
 	switch {
 	case strings.Contains(reason, "strings cannot have new lines"):
@@ -21,10 +35,10 @@ func syntaxHelp(reason string) string {
 	return reason
 }
 
-// tablesWith returns the tables that have a key of that name, for a hint to
-// whoever wrote it into another one.
+// tablesWith returns the tables that have a key of a name.
 func (b *binder) tablesWith(name string) []string {
 	var out []string
+
 	var walk func(t reflect.Type, prefix string)
 	walk = func(t reflect.Type, prefix string) {
 		for i := range t.NumField() {
@@ -34,9 +48,10 @@ func (b *binder) tablesWith(name string) []string {
 				continue
 			}
 
-			if tag == name && prefix == "" {
+			switch {
+			case tag == name && prefix == "":
 				out = append(out, "at the top of the file, before the first table")
-			} else if tag == name {
+			case tag == name:
 				out = append(out, "in "+prefix)
 			}
 
@@ -53,8 +68,8 @@ func (b *binder) tablesWith(name string) []string {
 	return out
 }
 
-// wantString says what a value that is not a string should have been, with the
-// number that was given where there is one.
+// wantString returns what a value that is not a string should have been, with the
+// number that was given, if it was a number.
 func wantString(p parser, raw any) string {
 	n, isInt := raw.(int64)
 	if !isInt || n < 0 {
@@ -73,6 +88,7 @@ func wantString(p parser, raw any) string {
 	return "want a string"
 }
 
+// kindOf returns the kind of a TOML value, with the value if it is short.
 func kindOf(raw any) string {
 	switch v := raw.(type) {
 	case string:
@@ -88,41 +104,50 @@ func kindOf(raw any) string {
 	case map[string]any:
 		return "a table"
 	}
+
 	return "a date"
 }
 
-// nearest finds a known key that differs by little, for a hint.
+// maxDistance is how many edits a key may be away from what was meant.
+const maxDistance = 2
+
+// nearest returns the known key that is nearest to a name, "" if none is near.
 func nearest(name string, known map[string]bool) string {
-	best, at := "", 3
-	var keys []string
-	for k := range known {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	for _, k := range keys {
-		if d := distance(name, k); d < at {
-			best, at = k, d
+	best := ""
+	least := maxDistance + 1
+
+	for _, k := range slices.Sorted(maps.Keys(known)) {
+		if d := distance(name, k); d < least {
+			best = k
+			least = d
 		}
 	}
+
 	return best
 }
 
-// distance is Levenshtein's.
+// distance returns the Levenshtein distance of two words, in bytes.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
+
 	for i := 1; i <= len(a); i++ {
-		prev := row[0]
+		diagonal := row[0]
 		row[0] = i
+
 		for j := 1; j <= len(b); j++ {
 			cost := 1
 			if a[i-1] == b[j-1] {
 				cost = 0
 			}
-			prev, row[j] = row[j], min(row[j]+1, row[j-1]+1, prev+cost)
+
+			above := row[j]
+			row[j] = min(above+1, row[j-1]+1, diagonal+cost)
+			diagonal = above
 		}
 	}
+
 	return row[len(b)]
 }

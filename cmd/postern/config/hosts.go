@@ -67,7 +67,8 @@ func (b *binder) claimFormer(c hostClaims, key string, u URL, hosts []Host) {
 		case host == "":
 			b.problem(key, "%q is not a host that a browser can ask for", f)
 		case taken && have.present != present:
-			b.problem(key, "%s is named by %s, too: links for one of the two would open on the other's host", f, have.key)
+			b.problem(key, "%s is named by %s, too: links for one of the two would open on the other's host",
+				f, have.key)
 		case !taken:
 			c[host] = struct{ key, present string }{key, present}
 		}

@@ -184,7 +184,8 @@ func (b *binder) checkAccess(c *Config, role Role) {
 	if !c.Submission.RequireTLS {
 		for _, a := range c.Submission.Listen {
 			if !isLoopback(string(a)) {
-				b.warn("submission.require_tls", "false: passwords and mail may cross the network to %s in plain text", a)
+				b.warn("submission.require_tls",
+					"false: passwords and mail may cross the network to %s in plain text", a)
 				break
 			}
 		}

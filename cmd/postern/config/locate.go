@@ -14,12 +14,13 @@ func (b *binder) given(key string) bool {
 	return ok
 }
 
-// line is where a key stands, else where its table begins, else 1.
+// line returns the line of a key, else that of its table, else 1.
 func (b *binder) line(key string) int {
 	for {
 		if n, ok := b.lines[key]; ok {
 			return n
 		}
+
 		i := strings.LastIndexAny(key, ".[")
 		if i < 0 {
 			return 1
@@ -28,14 +29,15 @@ func (b *binder) line(key string) int {
 	}
 }
 
-// firstLine finds the last definition of a key before a line, whatever table it
-// is in; 0: none. The file need not be good TOML.
+// firstLine returns the line of the last definition of a key before a line, in
+// whatever table, or 0. The data need not be valid TOML.
 func (b *binder) firstLine(data []byte, key string, before int) int {
 	if key == "" {
 		return 0
 	}
 
 	b.locate(data)
+
 	first := 0
 	for k, n := range b.lines {
 		if (k == key || strings.HasSuffix(k, "."+key)) && n < before {
@@ -47,30 +49,27 @@ func (b *binder) firstLine(data []byte, key string, before int) int {
 	return first
 }
 
-// locate notes the line of every key.
+// locate records the line of every key.
 func (b *binder) locate(data []byte) {
 	p := unstable.Parser{}
 	p.Reset(data)
-	counts := map[string]int{}
-	prefix := ""
+
 	note := func(key string, n *unstable.Node) {
 		if _, ok := b.lines[key]; !ok {
 			b.lines[key] = p.Shape(n.Raw).Start.Line
 		}
 	}
 
+	prefix := ""               // of the keys of the current table
+	counts := map[string]int{} // elements of arrays of tables so far
 	for p.NextExpression() {
 		e := p.Expression()
-		var path []string
-		var first *unstable.Node
-		for it := e.Key(); it.Next(); {
-			if first == nil {
-				first = it.Node()
-			}
-			path = append(path, string(it.Node().Data))
-		}
+		key := keyPath(e)
 
-		key := strings.Join(path, ".")
+		it := e.Key()
+		it.Next()
+		first := it.Node()
+
 		switch e.Kind {
 		case unstable.ArrayTable:
 			prefix = fmt.Sprintf("%s[%d]", key, counts[key])
@@ -85,4 +84,21 @@ func (b *binder) locate(data []byte) {
 			note(prefix+key, first)
 		}
 	}
+}
+
+// keyPath returns the key of an expression with its parts joined by dots, "" if it
+// has none.
+func keyPath(e *unstable.Node) string {
+	if e.Kind != unstable.KeyValue && e.Kind != unstable.Table && e.Kind != unstable.ArrayTable {
+		return ""
+	}
+
+	var parts []string
+	for it := e.Key(); it.Next(); {
+		if it.Node().Kind == unstable.Key {
+			parts = append(parts, string(it.Node().Data))
+		}
+	}
+
+	return strings.Join(parts, ".")
 }

@@ -2,14 +2,14 @@ package config
 
 import "net/netip"
 
-// Pool is what PowerMTA calls virtual-mta-pool.
+// Pool is a virtual-mta-pool of PowerMTA (User's Guide, "virtual-mta-pool").
 type Pool struct {
 	Name          string   `toml:"name"`
 	EnableSignals Tristate `toml:"enable_signals"`
 	Subaccount    uint32   `toml:"subaccount"`
 }
 
-// VirtualMTA is one of PowerMTA's.
+// VirtualMTA is a virtual-mta of PowerMTA (User's Guide, "virtual-mta").
 type VirtualMTA struct {
 	Name          string   `toml:"name"`
 	Pool          string   `toml:"pool"`

@@ -6,7 +6,7 @@ import (
 	"postern/certs"
 )
 
-// Relay is the way to PowerMTA.
+// Relay says how mail is handed to PowerMTA, the upstream.
 type Relay struct {
 	Upstream         []Addr     `toml:"upstream"`
 	UpstreamKind     string     `toml:"upstream_kind"`
@@ -40,12 +40,13 @@ type Timeouts struct {
 	FinalDot Duration `toml:"final_dot"`
 }
 
-// Rewrite maps a MAIL FROM to another.
+// Rewrite maps addresses of MAIL FROM that match a pattern to another.
 type Rewrite struct {
 	MailFrom string `toml:"mail_from"`
 	To       string `toml:"to"`
 }
 
+// defaultRelay returns the defaults of [relay].
 func defaultRelay() Relay {
 	return Relay{
 		Upstream:         []Addr{"127.0.0.1:2525"},

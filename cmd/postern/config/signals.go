@@ -7,7 +7,7 @@ import (
 	"postern/tracking/event"
 )
 
-// Signals is the ingest service.
+// Signals configures what is uploaded to SparkPost Signals.
 type Signals struct {
 	Enabled       bool            `toml:"enabled"`
 	APIKey        APIKey          `toml:"api_key" secret:"yes"`
@@ -27,19 +27,21 @@ type Signals struct {
 	Filters       []SignalsFilter `toml:"filter"`
 }
 
-// SignalsFilter decides by sending domain.
+// SignalsFilter decides by sending domain what is uploaded.
 type SignalsFilter struct {
 	SenderOrFrom string `toml:"sender_or_from"`
 	Enable       bool   `toml:"enable"`
 	Subaccount   uint32 `toml:"subaccount"`
 }
 
-// reportClasses are what [signals] report names where it is left out: all.
+// reportClasses are the classes of events that signals.report may name, and its
+// default.
 var reportClasses = []string{
 	"injection", "delivery", "bounce", "delay", "out_of_band", "spam_complaint", "policy_rejection",
 	event.Engagement, event.Unsubscribe,
 }
 
+// defaultSignals returns the defaults of [signals].
 func defaultSignals() Signals {
 	return Signals{
 		UploadURL:     "https://api.sparkpost.com/api/v1/ingest/events",

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -28,7 +27,8 @@ type Submission struct {
 	Sources                 []Source `toml:"source"`
 }
 
-// Source is a rule for who need not authenticate.
+// Source is a rule for clients of a network: whether they must authenticate, and
+// whose settings apply if they need not.
 type Source struct {
 	Network     Prefix `toml:"network"`
 	RequireAuth bool   `toml:"require_auth"`
@@ -37,6 +37,7 @@ type Source struct {
 
 func (s *Source) setDefaults() { s.RequireAuth = true }
 
+// defaultSubmission returns the defaults of [submission].
 func defaultSubmission() Submission {
 	return Submission{
 		Listen:                  []Addr{"0.0.0.0:587"},
@@ -115,12 +116,7 @@ func checkSources(b *binder, l *Loaded) (out Problems) {
 		}
 
 		key := keyOf("submission.source", i) + ".user"
-		out = append(out, Problem{
-			File:   b.file,
-			Line:   b.line(key),
-			Key:    key,
-			Reason: fmt.Sprintf("no user %q in the users file; its settings would apply", s.User),
-		})
+		out = append(out, b.newProblem(key, "no user %q in the users file; its settings would apply", s.User))
 	}
 
 	return out
@@ -132,28 +128,29 @@ func checkLogins(b *binder, l *Loaded) Problems {
 	const key = "submission.default_user"
 
 	s := &l.Submission
-	p := Problem{File: b.file, Line: b.line(key), Key: key}
+	held := slices.ContainsFunc(l.Users, heldToDomains)
 
 	switch {
 	case s.DefaultUser != "" && s.Auth != "upstream":
-		p.Reason = `has a meaning with submission.auth = "upstream" only`
+		return Problems{b.newProblem(key, `has a meaning with submission.auth = "upstream" only`)}
 	case s.DefaultUser != "" && !l.hasUser(s.DefaultUser):
-		p.Reason = fmt.Sprintf("no user %q in the users file; its settings would apply", s.DefaultUser)
+		return Problems{b.newProblem(key, "no user %q in the users file; its settings would apply", s.DefaultUser)}
+	}
+
+	var p Problem
+	switch {
 	case b.given("submission.users_file") && !l.needsUsers():
-		p.Key = "submission.users_file"
-		p.Line = b.line(p.Key)
-		p.Warn = true
-		p.Reason = fmt.Sprintf("%s is not there: no login has settings or limits", s.UsersFile)
-	case s.DefaultUser == "" && s.Auth == "upstream" && slices.ContainsFunc(l.Users, heldToDomains):
-		p.Warn = true
-		p.Reason = "not set, and the users file holds users to from_domains: logins that it does not list are refused"
-	case s.DefaultUser != "" && slices.ContainsFunc(l.Users, heldToDomains) && !l.heldUser(s.DefaultUser):
-		p.Warn = true
-		p.Reason = fmt.Sprintf("%s has no from_domains: where the upstream knows users by other spellings of their"+
+		p = b.newProblem("submission.users_file", "%s is not there: no login has settings or limits", s.UsersFile)
+	case s.DefaultUser == "" && s.Auth == "upstream" && held:
+		p = b.newProblem(key, "not set, and the users file holds users to from_domains: "+
+			"logins that it does not list are refused")
+	case s.DefaultUser != "" && held && !l.heldUser(s.DefaultUser):
+		p = b.newProblem(key, "%s has no from_domains: where the upstream knows users by other spellings of their"+
 			" names, these get out of theirs", s.DefaultUser)
 	default:
 		return nil
 	}
+	p.Warn = true
 
 	return Problems{p}
 }

@@ -53,7 +53,8 @@ func (l *Loaded) summariseListeners() Section {
 	}
 
 	if path := l.Accounting.PipeSocket; l.Role == All {
-		s.say("%-25s %-21s the command accounting --pipe: %s", "accounting.pipe_socket", path, users(l.Accounting.PipeGroup))
+		s.say("%-25s %-21s the command accounting --pipe: %s",
+			"accounting.pipe_socket", path, users(l.Accounting.PipeGroup))
 	}
 
 	return s
@@ -237,7 +238,8 @@ func (l *Loaded) summariseCertificates() Section {
 			if err != nil || cert.Leaf == nil {
 				continue
 			}
-			s.say("%s for %s, until %s", p.CertFile, strings.Join(certificateNames(cert.Leaf), ", "), day(cert.Leaf.NotAfter))
+			s.say("%s for %s, until %s",
+				p.CertFile, strings.Join(certificateNames(cert.Leaf), ", "), day(cert.Leaf.NotAfter))
 		}
 	}
 

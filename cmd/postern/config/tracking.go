@@ -13,7 +13,7 @@ import (
 	"postern/tracking/web"
 )
 
-// Tracking says what messages get.
+// Tracking says how messages are tracked, and by which links.
 type Tracking struct {
 	URL           URL            `toml:"url"`
 	Open          bool           `toml:"open"`
@@ -24,16 +24,16 @@ type Tracking struct {
 	MaxLinkLength int            `toml:"max_link_length"`
 	ListUnsub     bool           `toml:"list_unsubscribe"`
 	KeyFile       string         `toml:"key_file"`
-	Former        []Host         `toml:"former"` // tracking hosts of before
+	Former        []Host         `toml:"former"` // previous tracking hosts
 	Rules         []TrackingRule `toml:"rule"`
 	Web           Web            `toml:"web"`
 }
 
-// TrackingRule is tracking for a sending domain.
+// TrackingRule overrides [tracking] for a sending domain.
 type TrackingRule struct {
 	SenderOrFrom string `toml:"sender_or_from"`
 	URL          URL    `toml:"url"`
-	Former       []Host `toml:"former"` // its tracking hosts of before
+	Former       []Host `toml:"former"` // its previous tracking hosts
 	Open         *bool  `toml:"open"`
 	InitialOpen  *bool  `toml:"initial_open"`
 	Click        *bool  `toml:"click"`
@@ -47,16 +47,20 @@ type Web struct {
 	MaxConnections int      `toml:"max_connections"`
 	GeoIPDB        string   `toml:"geoip_db"`
 	ExpiredURL     URL      `toml:"expired_url"`
+
 	// IPPrivacy is "full" or "truncate": the last byte of an IPv4 address, all
 	// behind the first 48 bits of an IPv6 address.
 	IPPrivacy string `toml:"ip_privacy"`
+
 	// EventsPerClient is no longer read.
 	EventsPerClient struct{} `toml:"events_per_client" retired:"has no effect any more, take it out"`
+
 	// Files for universal links and app links, served under /.well-known/.
 	AppleAppSite string `toml:"apple_app_site_association"`
 	AssetLinks   string `toml:"assetlinks"`
 }
 
+// defaultTracking returns the defaults of [tracking].
 func defaultTracking() Tracking {
 	return Tracking{
 		Open:          true,
@@ -150,8 +154,8 @@ func (b *binder) checkTrackingRules(t *Tracking) {
 	}
 }
 
-// tokenKeyAdvice says what to do about a token key file that cannot be used. A
-// new one is advised only where there is none: it opens no link of before.
+// tokenKeyAdvice returns what to do about a token key file that cannot be used. A
+// new one is advised only if there is none: it cannot open links sent before.
 func tokenKeyAdvice(file string, err error) string {
 	switch data, readErr := os.ReadFile(file); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -166,7 +170,7 @@ func tokenKeyAdvice(file string, err error) string {
 	return err.Error()
 }
 
-// trackingURLs are tracking.url and those of the rules.
+// trackingURLs returns tracking.url and the URLs of the rules.
 func (c *Config) trackingURLs() []*url.URL {
 	all := []URL{c.Tracking.URL}
 	for _, r := range c.Tracking.Rules {

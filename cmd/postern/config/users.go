@@ -19,12 +19,12 @@ type User struct {
 	Subaccount  uint32   `toml:"subaccount"`
 	FromDomains []string `toml:"from_domains"`
 	Tracking    bool     `toml:"tracking"`
-	DKIMKey     string   `toml:"dkim_key"` // signs in the place of the From domain's keys
+	DKIMKey     string   `toml:"dkim_key"` // signs instead of the keys of the From domain
 }
 
 func (u *User) setDefaults() { u.Tracking = true }
 
-// usersTable is the users file.
+// usersTable is the content of the users file.
 type usersTable struct {
 	Users []User `toml:"user"`
 }
@@ -44,6 +44,7 @@ func LoadUsers(file string, env func(string) string) ([]User, Problems) {
 
 	b.warnReadable("", file, "the users' password hashes")
 	users, problems := parseUsers(file, data, env)
+
 	return users, append(b.problems, problems...)
 }
 
@@ -56,37 +57,53 @@ func parseUsers(file string, data []byte, env func(string) string) ([]User, Prob
 	seen := map[string]int{} // folded names to lines
 	for i, u := range f.Users {
 		key := keyOf("user", i)
+		b.claimUser(key+".name", u.Name, seen)
+		b.checkUser(key, u)
 
-		if err := smtpd.CheckName(u.Name); err != nil {
-			b.problem(key+".name", "%v", err)
-		} else if line, twice := seen[smtpd.FoldName(u.Name)]; twice {
-			b.problem(key+".name", "there is another user of this name in line %d, %q; "+
-				"names are compared without case", line, u.Name)
-		} else {
-			seen[smtpd.FoldName(u.Name)] = b.line(key + ".name")
-		}
-
-		if u.Password != "" {
-			if err := smtpd.CheckHash(u.Password); err != nil {
-				b.problem(key+".password", "%v", err)
-			}
-		}
-		for j, pattern := range u.FromDomains {
-			if !isDomainPattern(pattern) {
-				b.problem(keyOf(key+".from_domains", j), `%q is not a domain; write for example "example.com", `+
-					`"*.example.com" for what is below, or "*" for any`, pattern)
-			}
-		}
 		if len(f.Users) > 1 && len(u.FromDomains) == 0 {
-			b.warn(key+".from_domains", "%s may send as anybody, and gets every signature of domains that no other user "+
-				"is held to; name the domains it may send from", u.Name)
+			b.warn(key+".from_domains", "%s may send as anybody, and gets every signature of domains "+
+				"that no other user is held to; name the domains it may send from", u.Name)
 		}
 	}
+
 	return f.Users, b.problems
 }
 
-// UsersFile finds the users file that a configuration names, whatever else is
-// wrong with it.
+// claimUser refuses a name that cannot be one, and one that another user has;
+// seen are the lines of the users before it, by folded name.
+func (b *binder) claimUser(key, name string, seen map[string]int) {
+	if err := smtpd.CheckName(name); err != nil {
+		b.problem(key, "%v", err)
+		return
+	}
+
+	folded := smtpd.FoldName(name)
+	if line, twice := seen[folded]; twice {
+		b.problem(key, "there is another user of this name in line %d, %q; "+
+			"names are compared without case", line, name)
+		return
+	}
+	seen[folded] = b.line(key)
+}
+
+// checkUser checks the password and the domains of a user.
+func (b *binder) checkUser(key string, u User) {
+	if u.Password != "" {
+		if err := smtpd.CheckHash(u.Password); err != nil {
+			b.problem(key+".password", "%v", err)
+		}
+	}
+
+	for j, pattern := range u.FromDomains {
+		if !isDomainPattern(pattern) {
+			b.problem(keyOf(key+".from_domains", j), `%q is not a domain; write for example "example.com", `+
+				`"*.example.com" for what is below, or "*" for any`, pattern)
+		}
+	}
+}
+
+// UsersFile returns the path of the users file that a configuration names,
+// whatever else is wrong with it.
 func UsersFile(file string) (string, error) {
 	b := newBinder(file, func(string) string { return "" })
 	c := Default()
@@ -94,6 +111,7 @@ func UsersFile(file string) (string, error) {
 	if len(b.lines) == 0 && len(b.problems) > 0 {
 		return "", b.problems
 	}
+
 	return b.Path(c.Submission.UsersFile), nil
 }
 
@@ -107,11 +125,12 @@ func (l *Loaded) hasUser(name string) bool {
 	return findUser(l.Users, name) >= 0
 }
 
-// heldUser reports whether the users file holds a user to domains.
+// heldUser reports whether a user of the users file is held to domains.
 func (l *Loaded) heldUser(name string) bool {
 	i := findUser(l.Users, name)
 
 	return i >= 0 && heldToDomains(l.Users[i])
 }
 
+// heldToDomains reports whether a user may send from certain domains only.
 func heldToDomains(u User) bool { return len(u.FromDomains) > 0 }

@@ -181,21 +181,6 @@ func (f *usersText) locateInline(list *unstable.Node) {
 	}
 }
 
-// keyPath returns a key with its parts joined by dots; empty for what has none.
-func keyPath(e *unstable.Node) string {
-	if e.Kind != unstable.KeyValue && e.Kind != unstable.Table && e.Kind != unstable.ArrayTable {
-		return ""
-	}
-
-	var parts []string
-	for it := e.Key(); it.Next(); {
-		if it.Node().Kind == unstable.Key {
-			parts = append(parts, string(it.Node().Data))
-		}
-	}
-	return strings.Join(parts, ".")
-}
-
 // lineAround returns where the line of the first offset begins, and where the
 // line of the second ends, its line end included.
 func (f *usersText) lineAround(first, last int) (begin, end int) {
