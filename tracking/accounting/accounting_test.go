@@ -44,13 +44,13 @@ func good(id string) bool { return strings.HasPrefix(id, "good") }
 func follower(t *testing.T, dir string, m *memory) *Follower {
 	t.Helper()
 	f, err := New(Config{
-		Globs:     []string{filepath.Join(dir, "acct*.csv")},
-		Dir:       filepath.Join(dir, "state"),
-		Settings:  Settings{Verify: good},
-		Events:    m,
-		OffsetsFS: &disk{},
-		BadFS:     &disk{},
-		Log:       silent,
+		Globs:        []string{filepath.Join(dir, "acct*.csv")},
+		Dir:          filepath.Join(dir, "state"),
+		Settings:     Settings{Verify: good},
+		Events:       m,
+		OffsetsFS:    &disk{},
+		QuarantineFS: &disk{},
+		Log:          silent,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -281,7 +281,7 @@ func BenchmarkConvert(b *testing.B) {
 	start := time.Now()
 	for b.Loop() {
 		f.retries.begin()
-		n += len(f.convert("x", s, data, false).events)
+		n += len(f.convertBlock("x", s, data, false).events)
 	}
 	b.ReportMetric(float64(n)/time.Since(start).Seconds(), "records/s")
 }

@@ -10,7 +10,7 @@ import (
 
 // clearPipe removes the pipe's files that were read to their end and whose
 // writer has gone.
-func (f *Follower) clearPipe(ctx context.Context) error {
+func (f *Follower) removeFinished(ctx context.Context) error {
 	var errs []error
 	for _, dir := range f.pipeDirs() {
 		files, err := filepath.Glob(filepath.Join(dir, pipeGlob))
@@ -18,14 +18,14 @@ func (f *Follower) clearPipe(ctx context.Context) error {
 			return err
 		}
 		for _, name := range files {
-			errs = append(errs, f.clearOne(ctx, name))
+			errs = append(errs, f.removeIfFinished(ctx, name))
 		}
 	}
 
 	return errors.Join(errs...)
 }
 
-func (f *Follower) clearOne(ctx context.Context, name string) error {
+func (f *Follower) removeIfFinished(ctx context.Context, name string) error {
 	file, err := f.openFound(name, os.O_RDWR)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // gone meanwhile

@@ -10,13 +10,13 @@ import (
 	"postern/tracking/event"
 )
 
-// blockBytes is how much is read at once: what is in memory.
+// blockBytes is how much of a file is in memory at once.
 const blockBytes = 4 << 20
 
-// block reads what is new, makes its events durable, and then remembers how far
-// it came. It returns how many bytes that were. With last set, nothing comes any
-// more.
-func (f *Follower) block(ctx context.Context, file *os.File, s *fileState, size int64, last bool) (int64, error) {
+// readBlock reads the next block of a file, makes its events durable, and then
+// remembers the offset. It returns how many bytes were consumed, 0 if more has to
+// be written first. If last is set, nothing follows the first size bytes.
+func (f *Follower) readBlock(ctx context.Context, file *os.File, s *fileState, size int64, last bool) (int64, error) {
 	buf := make([]byte, min(blockBytes, size-s.Offset))
 	n, err := file.ReadAt(buf, s.Offset)
 	if err != nil && err != io.EOF {
@@ -24,20 +24,14 @@ func (f *Follower) block(ctx context.Context, file *os.File, s *fileState, size 
 	}
 
 	f.retries.begin()
-	p := f.convert(file.Name(), s, buf[:n], last && s.Offset+int64(n) == size)
+	p := f.convertBlock(file.Name(), s, buf[:n], last && s.Offset+int64(n) == size)
 	if p.used == 0 && !p.torn {
 		return 0, nil
 	}
 
-	if err := f.quarantine(p.bad); err != nil {
+	if err := f.keep(ctx, file.Name(), p); err != nil {
 		f.retries.rollback()
 		return 0, err
-	}
-	if len(p.events) > 0 {
-		if err := f.c.Events.Record(ctx, p.events...); err != nil {
-			f.retries.rollback()
-			return 0, fmt.Errorf("accounting: %s: %w", file.Name(), err)
-		}
 	}
 
 	for label, n := range p.counts {
@@ -53,59 +47,77 @@ func (f *Follower) block(ctx context.Context, file *os.File, s *fileState, size 
 	return p.used, f.remember(file, s, p.used)
 }
 
-// parsed is what a block holds.
-type parsed struct {
-	events []*event.Event
-	bad    []badLine
-	counts map[string]int
-	header []string
-	lines  int64
-	used   int64
-	cut    bool // it ends within a line that is too long
-	torn   bool // behind it is a line without an end, which was quarantined
+// keep makes what a block of a file became durable.
+func (f *Follower) keep(ctx context.Context, file string, p parsed) error {
+	if err := f.quarantine.put(p.malformed); err != nil {
+		return err
+	}
+
+	if len(p.events) == 0 {
+		return nil
+	}
+	if err := f.c.Events.Record(ctx, p.events...); err != nil {
+		return fmt.Errorf("accounting: %s: %w", file, err)
+	}
+
+	return nil
 }
 
-// convert makes events of the records of a block.
-func (f *Follower) convert(name string, s *fileState, data []byte, last bool) parsed {
-	r := newReading(f.set, f.retries)
+// parsed is what the records of a block became.
+type parsed struct {
+	events    []*event.Event
+	malformed []malformed
+	counts    map[string]int // records by outcome.label
+	header    []string       // the columns at its end
+	lines     int64          // of the file, at its end
+	used      int64          // bytes that need not be read again
+	cut       bool           // it ends within a line that is too long
+	torn      bool           // it ends with a line without an end, which is quarantined
+}
+
+// add records the outcome of a line of a file.
+func (p *parsed) add(file string, o outcome) {
+	if label := o.label(); label != "" {
+		p.counts[label]++
+	}
+	if o.event != nil {
+		p.events = append(p.events, o.event)
+	}
+	if o.isMalformed() {
+		p.malformed = append(p.malformed, malformed{file: file, outcome: o})
+	}
+}
+
+// convertBlock converts the records of a block.
+func (f *Follower) convertBlock(name string, s *fileState, data []byte, last bool) parsed {
+	r := newReader(f.set, f.retries)
+	r.begin(data, last)
 	r.place = s.Offset
 	r.lines = s.Lines
-	r.cut = s.Cut
+	r.skipping = s.Cut
 	if s.Header != nil {
 		r.use(s.Header)
 	}
 
 	p := parsed{counts: map[string]int{}}
 	for {
-		o, n := r.next(data[p.used:], last)
-		if n == 0 {
+		o, ok := r.next()
+		if !ok {
+			break
+		}
+		if r.torn && s.Torn == s.Offset+int64(len(data)) { // quarantined already
 			break
 		}
 
-		cut := errors.Is(o.err, errCut)
-		if cut && s.Torn == s.Offset+int64(len(data)) { // said before
-			break
-		}
+		p.torn = r.torn
+		p.add(name, o)
 		f.warn(name, r.conv, o)
-		if label := o.label(); label != "" {
-			p.counts[label]++
-		}
-		if o.event != nil {
-			p.events = append(p.events, o.event)
-		}
-		if o.isBad() {
-			p.bad = append(p.bad, badLine{file: name, outcome: o})
-		}
-		if cut {
-			p.torn = true
-			break
-		}
-		p.used += int64(n)
 	}
 
 	p.header = r.header
 	p.lines = r.lines
-	p.cut = r.cut
+	p.used = int64(r.used)
+	p.cut = r.skipping
 
 	return p
 }

@@ -33,8 +33,8 @@ type Config struct {
 
 	Settings
 
-	OffsetsFS atomicfile.FS       // also removes files of pipes; nil: the machine's own
-	BadFS     atomicfile.AppendFS // nil: the machine's own
+	OffsetsFS    atomicfile.FS       // also removes files of pipes; nil: the machine's own
+	QuarantineFS atomicfile.AppendFS // nil: the machine's own
 
 	Now     func() time.Time
 	Log     *slog.Logger
@@ -54,8 +54,7 @@ type Follower struct {
 	warned  map[string]bool
 	records *prometheus.CounterVec
 
-	bad       *atomicfile.Appender
-	badFailed int // times in a row
+	quarantine quarantine
 }
 
 // New reads what a previous run remembered.
@@ -81,7 +80,11 @@ func New(c Config) (*Follower, error) {
 			Name: "postern_accounting_records_total",
 			Help: "Accounting records by what became of them.",
 		}, []string{"result"}),
-		bad: atomicfile.NewAppender(c.BadFS),
+		quarantine: quarantine{
+			name:  filepath.Join(c.Dir, "bad.csv"),
+			files: atomicfile.NewAppender(c.QuarantineFS),
+			log:   c.Log,
+		},
 	}
 	if c.Metrics != nil {
 		c.Metrics.MustRegister(f.records)
@@ -158,7 +161,7 @@ func (f *Follower) Poll(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			errs = append(errs, f.look(ctx, name))
+			errs = append(errs, f.pollFile(ctx, name))
 		}
 	}
 
@@ -174,7 +177,7 @@ func (f *Follower) Poll(ctx context.Context) error {
 		}
 	}
 
-	errs = append(errs, f.clearPipe(ctx))
+	errs = append(errs, f.removeFinished(ctx))
 
 	if f.dirty {
 		errs = append(errs, f.save())
@@ -184,7 +187,7 @@ func (f *Follower) Poll(ctx context.Context) error {
 }
 
 // look reads what is new in the file of a name.
-func (f *Follower) look(ctx context.Context, name string) error {
+func (f *Follower) pollFile(ctx context.Context, name string) error {
 	info, err := os.Stat(name)
 	if errors.Is(err, os.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
 		return nil // moved meanwhile
@@ -279,7 +282,7 @@ func (f *Follower) read(ctx context.Context, key string, h *held, last bool) err
 	}
 
 	for s.Offset < info.Size() && ctx.Err() == nil {
-		n, err := f.block(ctx, h.file, s, info.Size(), last)
+		n, err := f.readBlock(ctx, h.file, s, info.Size(), last)
 		if err != nil {
 			return err
 		}

@@ -79,11 +79,9 @@ type pipe struct {
 
 	// What follows is the writer's.
 	file   PipeFile
-	size   int64 // synced
-	split  splitter
-	cut    bool   // within a line that is too long
-	header []byte // the header line that counts
-	rest   []byte // the beginning of a record whose end is to come
+	size   int64 // synced, in bytes
+	scan   scanner
+	header []byte // the header line that applies
 	err    error
 }
 
@@ -155,40 +153,32 @@ func (p *pipe) write(ctx context.Context, ended <-chan error) error {
 		}
 	}
 
-	p.insist(ctx, p.rest)
+	p.insist(ctx, p.scan.rest())
 
 	return errors.Join(readErr, p.err)
 }
 
-// add writes the records that are whole, and lines that are none: those are
+// add writes the complete records, and the lines that are not records: those are
 // quarantined when the file is read.
 func (p *pipe) add(ctx context.Context, b []byte) {
-	p.rest = append(p.rest, b...)
+	p.scan.feed(b, false)
 
-	from, used := 0, 0
-	for used < len(p.rest) {
-		data := p.rest[used:]
-		if p.cut {
-			n := lineLen(data)
-			p.cut = data[n-1] != '\n'
-			used += n
-			continue
-		}
-
-		t, ok := p.split.next(data, false)
+	from := 0 // where what the header line applies to begins
+	for {
+		at := p.scan.used
+		l, ok := p.scan.next()
 		if !ok {
 			break
 		}
-		if t.err == nil && isHeader(t.fields) { // what is before it belongs to another
-			p.insist(ctx, p.rest[from:used])
-			p.header, from = bytes.Clone(data[:t.n]), used
+
+		if l.err == nil && isHeader(l.fields) {
+			p.insist(ctx, p.scan.data[from:at])
+			p.header = bytes.Clone(l.raw)
+			from = at
 		}
-		p.cut = t.skip
-		used += t.n
 	}
 
-	p.insist(ctx, p.rest[from:used])
-	p.rest = append(p.rest[:0], p.rest[used:]...)
+	p.insist(ctx, p.scan.data[from:p.scan.used])
 }
 
 // insist writes records until the disk takes them or ctx ends.
@@ -246,13 +236,14 @@ func (p *pipe) put(b []byte) error {
 // leadingHeader returns the header line that b begins with, nil where there is
 // none.
 func leadingHeader(b []byte) []byte {
-	var s splitter
-	t, ok := s.next(b, false)
-	if !ok || t.err != nil || !isHeader(t.fields) {
+	var s scanner
+	s.begin(b, false)
+	l, ok := s.next()
+	if !ok || l.err != nil || !isHeader(l.fields) {
 		return nil
 	}
 
-	return bytes.Clone(b[:t.n])
+	return bytes.Clone(l.raw)
 }
 
 // open replaces the current file by one from the gateway, or by a new one in the

@@ -18,13 +18,13 @@ var silent = slog.New(slog.DiscardHandler)
 func piped(t *testing.T, dir string, m *memory) *Follower {
 	t.Helper()
 	f, err := New(Config{
-		Dir:       filepath.Join(dir, "state"),
-		PipeDir:   filepath.Join(dir, "pipe"),
-		Settings:  Settings{Verify: good},
-		Events:    m,
-		OffsetsFS: &disk{},
-		BadFS:     &disk{},
-		Log:       silent,
+		Dir:          filepath.Join(dir, "state"),
+		PipeDir:      filepath.Join(dir, "pipe"),
+		Settings:     Settings{Verify: good},
+		Events:       m,
+		OffsetsFS:    &disk{},
+		QuarantineFS: &disk{},
+		Log:          silent,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -266,7 +266,7 @@ func TestPipeFileIsLockedFirst(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				f.clearPipe(context.Background())
+				f.removeFinished(context.Background())
 			}
 		}
 	}()

@@ -3,65 +3,81 @@ package accounting
 import (
 	"bytes"
 	"fmt"
+	"log/slog"
 	"os"
-	"path/filepath"
 
 	"postern/tracking/event"
+	"postern/tracking/spool/atomicfile"
 )
 
-// badLine is a line that is not a record.
-type badLine struct {
+const (
+	maxQuarantine     = 64 << 20 // of bad.csv, in bytes; then it becomes bad.csv.old
+	maxQuarantineLine = 4 << 10  // of a line in it, in bytes
+
+	// quarantineTries is how many times in a row malformed lines hold up the rest
+	// of a file because the quarantine cannot be written.
+	quarantineTries = 5
+)
+
+// quarantine keeps lines that are not records in a file. It belongs to one
+// goroutine.
+type quarantine struct {
+	name   string
+	files  *atomicfile.Appender
+	log    *slog.Logger
+	failed int // times in a row
+}
+
+// malformed is a line of a file that is not a record.
+type malformed struct {
 	file string
 	outcome
 }
 
-const (
-	maxBad     = 64 << 20 // of bad.csv; then it becomes bad.csv.old
-	maxBadLine = 4 << 10  // of a line in it
-	badTries   = 5        // times in a row that bad lines hold up the rest where they cannot be written
-)
-
-// quarantine makes bad lines durable in bad.csv. Where that fails, the block is
-// read again; a file that cannot be written at all stops nothing for long.
-func (f *Follower) quarantine(bad []badLine) error {
-	if len(bad) == 0 {
+// put makes lines durable in the quarantine. If that fails, the block that they
+// are in has to be read again; after quarantineTries failures in a row they are
+// only logged, so that a file that cannot be written stops nothing for long.
+func (q *quarantine) put(lines []malformed) error {
+	if len(lines) == 0 {
 		return nil
 	}
 
-	var text bytes.Buffer
-	for _, b := range bad {
-		raw := bytes.TrimRight(b.raw, "\r\n")
-		fmt.Fprintf(&text, "# %s:%d: %v\n%s\n", b.file, b.line, b.err, raw[:min(len(raw), maxBadLine)])
-	}
-
-	err := f.appendBad(text.Bytes())
-	if err != nil {
-		f.badFailed++
-		if f.badFailed < badTries {
-			return fmt.Errorf("accounting: bad lines: %w", err)
-		}
+	err := q.append(lines)
+	if err == nil {
+		q.failed = 0
 	} else {
-		f.badFailed = 0
+		q.failed++
+	}
+	if err != nil && q.failed < quarantineTries {
+		return fmt.Errorf("accounting: quarantine: %w", err)
 	}
 
-	for _, b := range bad {
-		args := []any{"file", b.file, "line", b.line, "offset", b.place, "err", b.err}
+	for _, l := range lines {
+		args := []any{"file", l.file, "line", l.line, "offset", l.place, "err", l.err}
 		if err != nil {
-			args = append(args, "quarantine_err", err, "raw", event.Clip(string(b.raw), maxBadLine))
+			args = append(args, "quarantine_err", err, "raw", event.Clip(string(l.raw), maxQuarantineLine))
 		}
-		f.c.Log.Error("accounting: bad record quarantined", args...)
+		q.log.Error("accounting: malformed record quarantined", args...)
 	}
 
 	return nil
 }
 
-func (f *Follower) appendBad(text []byte) error {
-	name := filepath.Join(f.c.Dir, "bad.csv")
-	if info, err := os.Stat(name); err == nil && info.Size() > maxBad {
-		if err := os.Rename(name, name+".old"); err != nil {
+// append writes lines, each behind a comment that says where it was and why it is
+// in quarantine.
+func (q *quarantine) append(lines []malformed) error {
+	var text bytes.Buffer
+	for _, l := range lines {
+		raw := bytes.TrimRight(l.raw, "\r\n")
+		fmt.Fprintf(&text, "# %s:%d: %v\n%s\n", l.file, l.line, l.err, raw[:min(len(raw), maxQuarantineLine)])
+	}
+
+	info, err := os.Stat(q.name)
+	if err == nil && info.Size() > maxQuarantine {
+		if err := os.Rename(q.name, q.name+".old"); err != nil {
 			return err
 		}
 	}
 
-	return f.bad.Append(name, text)
+	return q.files.Append(q.name, text.Bytes())
 }

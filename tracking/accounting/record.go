@@ -70,7 +70,7 @@ func (c *converter) own(fields []string) *converter {
 
 // read makes the event of a record by the columns that are its own. Where the
 // number of fields fits both, a message id that verifies decides.
-func (c *converter) read(fields []string, place int64) (*event.Event, error) {
+func (c *converter) convertRecord(fields []string, place int64) (*event.Event, error) {
 	other := c.own(fields)
 	if other != nil && len(fields) != c.width {
 		return other.event(fields, place)
