@@ -588,7 +588,7 @@ func TestServeLooksByTime(t *testing.T) {
 	if len(f.held) != 0 || len(openIn(t, filepath.Join(dir, "later"))) != 0 {
 		t.Errorf("%d files are open at the end", len(f.held))
 	}
-	if n := strings.Count(log.String(), "not everything was read"); n != 1 {
+	if n := strings.Count(log.String(), "cannot read all files"); n != 1 {
 		t.Errorf("the failure was logged %d times, want once:\n%s", n, log.String())
 	}
 }
@@ -664,7 +664,7 @@ func TestOffsetsAreChecked(t *testing.T) {
 // TestHeadThatCannotBeRead is another file's, and is not remembered.
 func TestHeadThatCannotBeRead(t *testing.T) {
 	s := &fileState{HeadLen: 5}
-	if s.same(strings.NewReader("1234"), 10) {
+	if s.isSameFile(strings.NewReader("1234"), 10) {
 		t.Error("a file that is shorter than it says counts as the same")
 	}
 	f := follower(t, t.TempDir(), &memory{})
