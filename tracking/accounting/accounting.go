@@ -1,16 +1,24 @@
-// Package accounting turns PowerMTA's accounting records into events: CSV
-// (RFC 4180) whose header line decides the columns.
+// Package accounting turns PowerMTA's accounting records (User's Guide 5.0, section
+// 11.2) into events. Records are CSV (RFC 4180); the header line of a file decides
+// its columns.
 //
-// What is remembered on disk is one file, offsets.json in Config.Dir: for each
-// accounting file, by device and inode, how far it was read. It is replaced in
-// one step after the events of what was read are durable, so that a crash reads
-// records again; they then make events with the same event_id, which is derived
-// from the record and its place in the file. Lines that are not records go to
-// bad.csv beside it, with file, line number and reason, before that.
+// A Follower reads accounting files as they grow, and the files of pipes. A pipe is
+// a process that PowerMTA starts; Pipe writes what comes in to files that it gets
+// from the gateway over a socket (HandOver, Receive) or creates in a folder, so that
+// PowerMTA never waits for a gateway. Print converts a whole file.
 //
-// A record that is not whole is waited for while it is shorter than 64 KiB, no
-// record follows it, and its file may still grow. A bad record is one line:
-// what is behind it is read.
+// On disk, in Config.Dir:
+//
+//	offsets.json  how far each file was read, by device and inode. It is replaced
+//	              atomically once the events of what was read are durable. After a
+//	              crash records are read again, and make events with the same
+//	              event_id, which is derived from the record and its place.
+//	bad.csv       the quarantine: lines that are not records, each with its file,
+//	              its line number and the reason. It is written before the offset.
+//
+// The end of an incomplete record is waited for while the record is shorter than
+// 64 KiB, no other record follows it, and its file may still grow. A malformed
+// record is one line; the lines behind it are read.
 //
 // A Follower belongs to one goroutine.
 package accounting
@@ -20,36 +28,36 @@ import (
 	"strings"
 )
 
-// Verifier reports whether a message id is one of ours; *token.Keys is one, by
-// an adapter of its user.
+// Verifier reports whether a message id was issued by this gateway.
 type Verifier func(id string) bool
 
-// Errors of a record, each for a metric.
+// Errors of records that make no event.
 var (
 	ErrNoColumns   = errors.New("record does not fit its header line")
 	ErrTime        = errors.New("time cannot be read")
 	ErrNoID        = errors.New("record without a message id that verifies")
-	ErrNoRecipient = errors.New("feedback record without a recipient")
+	ErrNoRecipient = errors.New("feedback record without a recipient") // redacted (RFC 6590)
 	ErrIgnored     = errors.New("record of a kind that makes no event")
 )
 
-// Settings say how records are understood. They are read anew for each file.
+// Settings say how records are understood.
 type Settings struct {
-	// Classes are the site's own bounceCat names.
+	// Classes are bounce classes of the site's own bounceCat names.
 	Classes map[string]int
 
-	// Verify may be nil: every id counts.
+	// Verify checks message ids; with nil, every id counts.
 	Verify Verifier
 
-	// MessageIDHeader returns the field that holds the message id
-	// (relay.message_id_header); the column is header_NAME. Where it is nil,
-	// that is X-Sp-Message-Id.
+	// MessageIDHeader returns the name of the header field that holds the message id
+	// (relay.message_id_header); its column is header_NAME. It is called for each
+	// header line. With nil, the name is X-Sp-Message-Id.
 	MessageIDHeader func() string
 }
 
+// defaultIDHeader is the default of relay.message_id_header.
 const defaultIDHeader = "X-Sp-Message-Id"
 
-// idColumn is the column of the message id, in lower case.
+// idColumn returns the column of the message id, in lower case.
 func (s Settings) idColumn() string {
 	name := ""
 	if s.MessageIDHeader != nil {

@@ -33,7 +33,8 @@ const (
 	columns // how many there are
 )
 
-// columnNames are PowerMTA's names in lower case, but for the message id's.
+// columnNames are PowerMTA's names in lower case. That of the message id is
+// configured.
 var columnNames = [columns]string{
 	colType:           "type",
 	colTimeLogged:     "timelogged",
@@ -57,7 +58,7 @@ var columnNames = [columns]string{
 	colReportedDomain: "reporteddomain",
 }
 
-// layout is which fields PowerMTA writes of a record by default.
+// layout is the fields that PowerMTA writes of a type of record by default.
 type layout struct {
 	columns string
 	mark    string // a column that no other type has, in lower case

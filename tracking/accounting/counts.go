@@ -1,26 +1,29 @@
 package accounting
 
-// counts counts transient failures, in bounded memory: two generations, the
-// older of which goes when the newer is full.
+// counts counts transient failures in bounded memory: in two generations, the
+// older of which is forgotten when the newer is full.
 type counts struct {
-	now, before map[string]int
-	undo        []change // since begin
+	now    map[string]int
+	before map[string]int
+	undo   []change // since begin
 }
 
-// change is what a key was before.
+// change is the count of a key before a change.
 type change struct {
 	key string
-	n   int // 0: it was not there
+	n   int // 0 if there was none
 }
 
+// maxCounts is how many keys a generation has at most.
 const maxCounts = 200_000
 
+// newCounts returns counts without any key.
 func newCounts() *counts { return &counts{now: map[string]int{}} }
 
-// begin ends what rollback would undo.
+// begin makes rollback undo only what follows.
 func (c *counts) begin() { c.undo = c.undo[:0] }
 
-// rollback undoes what was counted since begin: those records are read again.
+// rollback undoes all changes since begin, for records that will be read again.
 func (c *counts) rollback() {
 	for i := len(c.undo) - 1; i >= 0; i-- {
 		u := c.undo[i]
@@ -32,18 +35,19 @@ func (c *counts) rollback() {
 	}
 }
 
-// add counts one more and returns how many there were before.
+// add increments the count of a key and returns what it was before.
 func (c *counts) add(key string) int {
 	n := c.take(key)
 	if len(c.now) >= maxCounts {
-		c.now, c.before = map[string]int{}, c.now
+		c.before = c.now
+		c.now = map[string]int{}
 	}
 	c.now[key] = n + 1
 
 	return n
 }
 
-// take returns the count and forgets it.
+// take returns the count of a key and removes it.
 func (c *counts) take(key string) int {
 	n := c.now[key]
 	if n == 0 {

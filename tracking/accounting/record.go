@@ -1,6 +1,7 @@
 package accounting
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -9,20 +10,28 @@ import (
 	"postern/tracking/event"
 )
 
-// converter makes events of the records behind one header line.
+// converter converts the records behind one header line to events.
 type converter struct {
-	columns [columns]int // where each is, -1: nowhere
+	columns [columns]int // index of each, -1 if there is none
+	width   int          // fields of a record
 	set     Settings
 	retries *counts
 
-	logged, queued clock
+	logged clock // reads timeLogged
+	queued clock // reads timeQueued
 
-	width   int
-	byTypes map[string]*converter // of types that the header line does not describe
+	byTypes map[string]*converter // for types that the header line does not describe
 }
 
+// newConverter returns a converter for the columns of a header line. The first of
+// several columns of a name counts.
 func newConverter(header []string, set Settings, retries *counts) *converter {
-	c := &converter{set: set, retries: retries}
+	c := &converter{
+		width:   len(header),
+		set:     set,
+		retries: retries,
+		byTypes: map[string]*converter{},
+	}
 
 	at := make(map[string]int, len(header))
 	for i, name := range header {
@@ -32,12 +41,8 @@ func newConverter(header []string, set Settings, retries *counts) *converter {
 		}
 	}
 
-	c.width = len(header)
 	for kind, l := range ownLayouts {
 		if _, described := at[l.mark]; !described {
-			if c.byTypes == nil {
-				c.byTypes = map[string]*converter{}
-			}
 			c.byTypes[kind] = l.converter(set, retries)
 		}
 	}
@@ -54,22 +59,23 @@ func newConverter(header []string, set Settings, retries *counts) *converter {
 	return c
 }
 
-// own returns what reads a record by the fields of its type, nil where the header
-// line describes that type or the record has another number of fields.
+// own returns the converter for the default fields of a record's type. It is nil if
+// the header line describes that type, or the number of fields is another.
 func (c *converter) own(fields []string) *converter {
 	other := c.byTypes[fields[0]]
-	switch n := len(fields); {
-	case other == nil,
-		n < other.width,
-		n > other.width && !ownLayouts[fields[0]].more:
+	if other == nil || len(fields) < other.width {
+		return nil
+	}
+	if len(fields) > other.width && !ownLayouts[fields[0]].more {
 		return nil
 	}
 
 	return other
 }
 
-// read makes the event of a record by the columns that are its own. Where the
-// number of fields fits both, a message id that verifies decides.
+// convertRecord returns the event of a record, which begins at place, in bytes. If
+// its number of fields fits both the header line and its type, the message id that
+// verifies decides which columns it has. Errors are those of this package.
 func (c *converter) convertRecord(fields []string, place int64) (*event.Event, error) {
 	other := c.own(fields)
 	if other != nil && len(fields) != c.width {
@@ -86,13 +92,13 @@ func (c *converter) convertRecord(fields []string, place int64) (*event.Event, e
 	return e, err
 }
 
-// has reports whether a column is there.
+// has reports whether the records have a column.
 func (c *converter) has(col column) bool { return c.columns[col] >= 0 }
 
-// getter returns a column of a record, "" where it has none.
+// getter returns the value of a column of a record, "" if there is none.
 type getter func(column) string
 
-// types are the records that make events: delivered, bounced, transient
+// types are the types of records that make events: delivered, bounced, transient
 // failure, remote bounce, feedback loop.
 var types = map[string]event.Type{
 	"d":  event.Delivery,
@@ -102,29 +108,28 @@ var types = map[string]event.Type{
 	"f":  event.SpamComplaint,
 }
 
-// ignored are the records that make none: transient failure of a queue,
+// ignored are the types of records that make none: transient failure of a queue,
 // received, remote status.
 var ignored = map[string]bool{"tq": true, "r": true, "rs": true}
 
-// event makes the event of a record; place is where the record is in its file,
-// in bytes. The errors above say why there is none.
+// event returns the event of a record by the columns of c.
 func (c *converter) event(fields []string, place int64) (*event.Event, error) {
 	get := func(col column) string {
 		if i := c.columns[col]; i >= 0 && i < len(fields) {
 			return fields[i]
 		}
+
 		return ""
 	}
 
 	kind := get(colType)
-	typ, known := types[kind]
 	if ignored[kind] {
 		return nil, ErrIgnored
 	}
+	typ, known := types[kind]
 	if !known {
 		return nil, fmt.Errorf("%w: type %.20q", ErrNoColumns, kind)
 	}
-
 	if typ == event.SpamComplaint && !event.IsComplaint(feedbackType(get)) {
 		return nil, ErrIgnored
 	}
@@ -133,15 +138,17 @@ func (c *converter) event(fields []string, place int64) (*event.Event, error) {
 	if id == "" {
 		return nil, ErrNoID
 	}
+
 	at, err := c.logged.read(get(colTimeLogged))
 	if err != nil {
 		return nil, err
 	}
+
 	rcpt := get(colRcpt)
-	switch {
-	case rcpt == "" && typ == event.SpamComplaint: // redacted (RFC 6590)
+	if rcpt == "" && typ == event.SpamComplaint {
 		return nil, ErrNoRecipient
-	case rcpt == "":
+	}
+	if rcpt == "" {
 		return nil, fmt.Errorf("%w: no recipient", ErrNoColumns)
 	}
 
@@ -153,13 +160,12 @@ func (c *converter) event(fields []string, place int64) (*event.Event, error) {
 		RcptTo:     rcpt,
 		DelvMethod: "esmtp",
 	}
-
 	c.fill(e, get)
 
 	return e, nil
 }
 
-// fill fills in what a record says beyond whose message it is about.
+// fill sets the fields that depend on the type of the event.
 func (c *converter) fill(e *event.Event, get getter) {
 	switch e.Type {
 	case event.SpamComplaint:
@@ -176,10 +182,15 @@ func (c *converter) fill(e *event.Event, get getter) {
 	}
 }
 
-// messageID is that of our header column, else of envId.
+// messageID returns the message id of the header column, else that of envId, ""
+// if neither verifies.
 func (c *converter) messageID(get getter) string {
 	for _, col := range []column{colMessageID, colEnvID} {
-		if id := strings.TrimSpace(get(col)); id != "" && (c.set.Verify == nil || c.set.Verify(id)) {
+		id := strings.TrimSpace(get(col))
+		if id == "" {
+			continue
+		}
+		if c.set.Verify == nil || c.set.Verify(id) {
 			return id
 		}
 	}
@@ -187,7 +198,7 @@ func (c *converter) messageID(get getter) string {
 	return ""
 }
 
-// attempt fills in what an attempt to deliver says.
+// attempt sets what an attempt to deliver says.
 func (c *converter) attempt(e *event.Event, get getter) {
 	e.MsgFrom = get(colOrig)
 	e.CampaignID = get(colJob)
@@ -203,11 +214,7 @@ func (c *converter) attempt(e *event.Event, get getter) {
 		e.MsgSize = strconv.FormatUint(n, 10)
 	}
 
-	if s, err := strconv.ParseFloat(get(colSecondsQueued), 64); err == nil && s >= 0 && s < maxQueued {
-		e.QueueTime = strconv.FormatInt(int64(s*1000), 10)
-	} else if queued, err := c.queued.read(get(colTimeQueued)); err == nil {
-		e.QueueTime = strconv.FormatInt(max(0, e.Timestamp.Sub(queued).Milliseconds()), 10)
-	}
+	e.QueueTime = c.queueTime(e, get)
 
 	key := e.MessageID + " " + e.RcptTo
 	if e.Type == event.Delay {
@@ -224,25 +231,33 @@ func (c *converter) attempt(e *event.Event, get getter) {
 // maxQueued is the longest time in a queue that is believed, in seconds.
 const maxQueued = 1e9
 
+// queueTime returns how long a message was queued, in milliseconds, "" if the
+// record does not say.
+func (c *converter) queueTime(e *event.Event, get getter) string {
+	seconds, err := strconv.ParseFloat(get(colSecondsQueued), 64)
+	if err == nil && seconds >= 0 && seconds < maxQueued {
+		return strconv.FormatInt(int64(seconds*1000), 10)
+	}
+
+	queued, err := c.queued.read(get(colTimeQueued))
+	if err != nil {
+		return ""
+	}
+
+	return strconv.FormatInt(max(0, e.Timestamp.Sub(queued).Milliseconds()), 10)
+}
+
 // maxReason is how much of a reply goes into an event, in bytes.
 const maxReason = 4000
 
-// failure fills in what went wrong.
+// failure sets why an attempt failed.
 func (c *converter) failure(e *event.Event, get getter) {
-	status, diag := get(colStatus), event.Clip(get(colDiag), maxReason)
-	e.RawReason = diag
-	if e.RawReason == "" {
-		e.RawReason = status
-	}
-	if e.RawReason == "" {
-		e.RawReason = "unknown"
-	}
-
+	status := get(colStatus)
+	diag := event.Clip(get(colDiag), maxReason)
 	text := diagnostic(diag)
-	e.Reason = text
-	if e.Reason == "" {
-		e.Reason = status
-	}
+
+	e.RawReason = cmp.Or(diag, status, "unknown")
+	e.Reason = cmp.Or(text, status)
 	e.ErrorCode = replyCode(text)
 
 	verdict := bounce.Classify(bounce.Refusal{
@@ -255,17 +270,14 @@ func (c *converter) failure(e *event.Event, get getter) {
 	e.BounceClass = strconv.Itoa(verdict.Class)
 }
 
-// feedbackType is that of a feedback record; one without is a complaint.
+// feedbackType returns the type of a feedback record (RFC 5965 section 3.5); one
+// without is a complaint.
 func feedbackType(get getter) string {
-	if t := strings.ToLower(strings.TrimSpace(get(colFeedbackType))); t != "" {
-		return t
-	}
-
-	return "abuse"
+	return cmp.Or(strings.ToLower(strings.TrimSpace(get(colFeedbackType))), "abuse")
 }
 
-// eventID depends on the record and its place alone: read twice, or after the
-// file was renamed or copied, it is the same.
+// eventID returns an event id that depends on the record and its place alone: it is
+// the same if the record is read again, or the file was renamed or copied.
 func eventID(fields []string, place int64) string {
 	return event.StableID(append([]string{strconv.FormatInt(place, 10)}, fields...)...)
 }
