@@ -115,8 +115,8 @@ func TestRecords(t *testing.T) {
 					t.Errorf("%+v", m.events[0])
 				}
 				_, aside := os.Stat(filepath.Join(dir, "state", "bad.csv"))
-				if wantAside := c.err == ErrTime || c.err == ErrNoColumns; (aside == nil) != wantAside {
-					t.Errorf("set aside: %v", aside)
+				if wantAside := errors.Is(c.err, ErrTime) || errors.Is(c.err, ErrNoColumns); (aside == nil) != wantAside {
+					t.Errorf("quarantined: %v", aside)
 				}
 				return
 			}

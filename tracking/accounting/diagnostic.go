@@ -4,9 +4,8 @@ import (
 	"strings"
 )
 
-// diagnostic is the text of a Diagnostic-Code without its type (RFC 3464 section
-// 2.3.6): `smtp;550 no` is `550 no`. What is before a semicolon and is not one
-// word is text, not a type.
+// diagnostic returns the text of a Diagnostic-Code without its type (RFC 3464
+// section 2.3.6): of `smtp;550 no` that is `550 no`. A type is one word.
 func diagnostic(diag string) string {
 	kind, text, ok := strings.Cut(diag, ";")
 	if !ok || !isAtom(strings.TrimSpace(kind)) {
@@ -16,7 +15,7 @@ func diagnostic(diag string) string {
 	return strings.TrimSpace(text)
 }
 
-// isAtom reports whether s is a letter and then letters, digits and hyphens.
+// isAtom reports whether s is a letter followed by letters, digits and hyphens.
 func isAtom(s string) bool {
 	for i, r := range s {
 		letter := 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z'
@@ -28,7 +27,8 @@ func isAtom(s string) bool {
 	return s != ""
 }
 
-// replyCode is the three digits that an SMTP reply begins with.
+// replyCode returns the three digits that an SMTP reply begins with (RFC 5321
+// section 4.2), "" if there are none.
 func replyCode(text string) string {
 	digit := func(i int, from, to byte) bool { return from <= text[i] && text[i] <= to }
 	if len(text) < 3 || !digit(0, '2', '5') || !digit(1, '0', '9') || !digit(2, '0', '9') {

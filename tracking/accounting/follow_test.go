@@ -674,7 +674,7 @@ func TestHeadThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestFoldersThatCannotBeWatched are looked at by time, and that is said.
+// TestFoldersThatCannotBeWatched are polled, and that is logged.
 func TestFoldersThatCannotBeWatched(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Symlink("loop", filepath.Join(dir, "loop")); err != nil {
@@ -687,7 +687,7 @@ func TestFoldersThatCannotBeWatched(t *testing.T) {
 	_, stop := f.watch(t.Context())
 	stop()
 	want := "folder=" + filepath.Join(dir, "loop") + " every_seconds=1"
-	if n := strings.Count(log.String(), "files are looked at by time"); n != 1 || !strings.Contains(log.String(), want) {
+	if n := strings.Count(log.String(), "cannot watch for changes, polling"); n != 1 || !strings.Contains(log.String(), want) {
 		t.Errorf("got log %q, want %q once", log.String(), want)
 	}
 }
