@@ -139,13 +139,13 @@ func (d *delivery) shrink() {
 // compact forgets the items that are done, once no part is to be cut any more:
 // a batch aside takes up no more than the events that it waits for.
 func (d *delivery) compact() {
-	if len(d.held) > 0 {
+	if len(d.refused) > 0 {
 		return
 	}
 
 	var items []item
-	var parts []part
-	for _, p := range d.parts {
+	var ranges []itemRange
+	for _, p := range d.ranges {
 		waiting := d.waiting(p)
 		if len(waiting) > 1 {
 			return
@@ -154,9 +154,9 @@ func (d *delivery) compact() {
 			continue
 		}
 		p.from, p.to = len(items), len(items)+1
-		items, parts = append(items, d.b.items[waiting[0]]), append(parts, p)
+		items, ranges = append(items, d.b.items[waiting[0]]), append(ranges, p)
 	}
-	d.b.items, d.parts = items, parts
+	d.b.items, d.ranges = items, ranges
 }
 
 // itemBytes is what an item takes up beside its line.

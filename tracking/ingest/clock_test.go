@@ -199,7 +199,7 @@ func TestOutcomesOfAllAreAskedFor(t *testing.T) {
 		if len(s.asked) != n {
 			t.Errorf("%d uploads were asked for, want %d", len(s.asked), n)
 		}
-		entries, err := Batches(up.c.Dir)
+		entries, err := Batches(up.cfg.Dir)
 		if err != nil || len(entries) != 1 || entries[0].Batch != n || len(entries[0].Outcomes) != 1 {
 			t.Errorf("ledger %+v, %v; want the outcome of the newest", entries, err)
 		}

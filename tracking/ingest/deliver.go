@@ -7,13 +7,15 @@ import (
 
 // delivery uploads one batch. It belongs to one goroutine.
 type delivery struct {
-	u     *Uploader
-	b     *batch
-	entry Entry
+	u       *Uploader
+	cfg     *Config
+	metrics *metrics
+	b       *batch
+	entry   Entry // the batch's state in the ledger
 
-	parts []part    // what is not done, in the batch's order
-	held  []refused // refused alone; quarantined once it is sure that it is they
-	since int64     // Uploader.taken when the first of them was refused
+	ranges  []itemRange   // what is not done, in the batch's order
+	refused []refusedItem // refused alone; quarantined once it is sure that it is they
+	since   int64         // Uploader.taken when the first of them was refused
 
 	// doubt is set while it seems that the service refuses everything; suspects
 	// are the events that it refused alone before that.
@@ -24,8 +26,8 @@ type delivery struct {
 	failures int       // uploads that failed for no fault of an event
 	noted    time.Time // when the ledger was told last
 
-	troubles      int   // failures in a row, of all parts, with nothing taken in between
-	troublesSince int64 // Uploader.taken at the first of them
+	failuresInRow int   // failures in a row, of all parts, with nothing taken in between
+	rowSince      int64 // Uploader.taken at the first of them
 
 	slots   chan struct{} // uploads in flight
 	hasSlot bool
@@ -33,8 +35,15 @@ type delivery struct {
 }
 
 func (u *Uploader) newDelivery(b *batch, slots chan struct{}) *delivery {
-	d := &delivery{u: u, b: b, entry: b.Entry, slots: slots}
-	d.parts = d.undone(nil, 0, len(b.items))
+	d := &delivery{
+		u:       u,
+		cfg:     &u.cfg,
+		metrics: u.metrics,
+		b:       b,
+		entry:   b.Entry,
+		slots:   slots,
+	}
+	d.ranges = d.pendingRanges(nil, 0, len(b.items))
 
 	return d
 }
@@ -65,12 +74,12 @@ func (d *delivery) run(ctx context.Context) bool {
 	}
 
 	for {
-		if !d.expire(ctx) {
+		if !d.quarantineExpired(ctx) {
 			return false
 		}
 
 		p := d.nextDue()
-		if len(d.held) > 0 && (p == nil || d.u.taken.Load() > d.since) {
+		if len(d.refused) > 0 && (p == nil || d.u.taken.Load() > d.since) {
 			if !d.judge(ctx) {
 				return false
 			}
@@ -83,7 +92,7 @@ func (d *delivery) run(ctx context.Context) bool {
 		if wait := time.Until(p.due); wait > 0 && !sleep(ctx, wait) {
 			return false
 		}
-		if ctx.Err() != nil || !d.try(ctx, *p) {
+		if ctx.Err() != nil || !d.sendRange(ctx, *p) {
 			return false
 		}
 		d.shrink()
@@ -95,7 +104,7 @@ func (d *delivery) run(ctx context.Context) bool {
 }
 
 // try sends one part. It returns false where ctx ended.
-func (d *delivery) try(ctx context.Context, p part) bool {
+func (d *delivery) sendRange(ctx context.Context, p itemRange) bool {
 	items := d.waiting(p)
 	if len(items) == 0 {
 		d.replace(p)
@@ -103,7 +112,7 @@ func (d *delivery) try(ctx context.Context, p part) bool {
 	}
 
 	if d.doubt {
-		return d.test(ctx, p)
+		return d.probeService(ctx, p)
 	}
 	if probe, ok := d.probe(p, items); ok {
 		items = probe
@@ -117,18 +126,18 @@ func (d *delivery) try(ctx context.Context, p part) bool {
 		if len(d.waiting(p)) == 0 {
 			d.replace(p)
 		}
-		d.cut()
+		d.bisectFailing()
 		return true
 	case faultOf(err) != faultEvents:
-		d.trouble(p, err)
+		d.retryLater(p, err)
 		return true
 	case len(d.waiting(p)) > 1:
-		d.replace(p, d.halves(p, 0)...)
+		d.replace(p, d.bisect(p, 0)...)
 		return true
 	}
 
 	d.replace(p)
-	d.hold(items[0], err)
+	d.addRefused(items[0], err)
 	if d.u.alone.Load() < refusedInARow {
 		return true
 	}

@@ -73,7 +73,7 @@ func quarantined(t *testing.T, dir string) map[string]int {
 		if l == "" {
 			continue
 		}
-		var r rejectedLine
+		var r quarantineLine
 		if err := json.Unmarshal([]byte(l), &r); err != nil {
 			t.Fatalf("quarantine: %v: %s", err, l)
 		}

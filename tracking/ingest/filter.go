@@ -15,19 +15,19 @@ func (u *Uploader) add(b *batch, r spool.Record) {
 	it := item{line: line, span: Span{From: r.At, To: r.Next}}
 	h, err := readHead(line)
 	if err != nil {
-		u.c.Log.Error("ingest: a record of the event log is not an event", "err", err)
+		u.cfg.Log.Error("ingest: a record of the event log is not an event", "err", err)
 		it.unreadable = err.Error()
 		b.items = append(b.items, it)
 		return
 	}
 
 	it.typ, it.time = h.typ, h.time
-	if u.c.Report != nil && !u.c.Report[h.typ] {
+	if u.cfg.Report != nil && !u.cfg.Report[h.typ] {
 		u.metrics.filtered.WithLabelValues(h.typ.PublicName()).Inc()
 		return
 	}
 
-	if u.c.HashRcpt || h.beside {
+	if u.cfg.HashRcpt || h.beside {
 		line, wanted, err := u.change(line)
 		switch {
 		case err != nil:
@@ -60,7 +60,7 @@ func (u *Uploader) change(line []byte) (out []byte, wanted bool, err error) {
 		return nil, false, nil
 	}
 	e.Local = event.Local{}
-	if u.c.HashRcpt {
+	if u.cfg.HashRcpt {
 		e.HashRecipient()
 	}
 	out, err = e.Encode()
@@ -72,7 +72,7 @@ func (u *Uploader) change(line []byte) (out []byte, wanted bool, err error) {
 // reports whether it is uploaded. A machine that follows an unsubscribe link
 // unsubscribes nobody, and that type has no mark.
 func (u *Uploader) machine(e *event.Event) bool {
-	as := u.c.Machines[e.Class.Kind]
+	as := u.cfg.Machines[e.Class.Kind]
 	e.Class = event.Class{}
 
 	if as == Person {

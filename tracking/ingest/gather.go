@@ -49,7 +49,7 @@ func (g *gatherer) read(ctx context.Context) (spool.Record, error) {
 		return *r, nil
 	}
 
-	backoff := g.u.c.MinBackoff
+	backoff := g.u.cfg.MinBackoff
 	for {
 		r, err := g.src.Next(ctx)
 		if err == nil {
@@ -60,12 +60,12 @@ func (g *gatherer) read(ctx context.Context) (spool.Record, error) {
 		}
 
 		wait := jitter(backoff)
-		g.u.c.Log.Error("ingest: cannot read the event log, tried again",
+		g.u.cfg.Log.Error("ingest: cannot read the event log, tried again",
 			"err", err, "again_in_seconds", wait.Seconds())
 		if !sleep(ctx, wait) {
 			return r, ctx.Err()
 		}
-		backoff = min(2*backoff, g.u.c.MaxBackoff)
+		backoff = min(2*backoff, g.u.cfg.MaxBackoff)
 	}
 }
 
@@ -91,7 +91,7 @@ func (g *gatherer) fresh(ctx context.Context, first spool.Record) (*batch, error
 	b.From = first.At
 	u.add(b, first)
 
-	wait, cancel := context.WithTimeout(ctx, u.c.BatchAge)
+	wait, cancel := context.WithTimeout(ctx, u.cfg.BatchAge)
 	defer cancel()
 
 	for {
@@ -101,7 +101,7 @@ func (g *gatherer) fresh(ctx context.Context, first spool.Record) (*batch, error
 			return nil, ctx.Err()
 		case err != nil:
 			return g.plan(b), nil
-		case b.Raw+len(r.Data)+1 > u.c.BatchBytes, b.span+len(r.Data) > spanBytes*u.c.BatchBytes, u.planned(r.At):
+		case b.Raw+len(r.Data)+1 > u.cfg.BatchBytes, b.span+len(r.Data) > spanBytes*u.cfg.BatchBytes, u.planned(r.At):
 			g.over = &r
 			return g.plan(b), nil
 		}
@@ -148,7 +148,7 @@ func (g *gatherer) again(ctx context.Context, first spool.Record, old Entry) (*b
 	b.At = old.At
 	b.IDs = old.IDs
 	b.Wire = old.Wire
-	b.Aside = old.Aside
+	b.Quarantined = old.Quarantined
 	b.Tries = old.Tries
 	b.Error = old.Error
 	b.Done = old.Done
@@ -176,7 +176,7 @@ func isDone(spans []Span, at spool.Position) bool {
 func (g *gatherer) until(ctx context.Context, first spool.Record, end spool.Position) ([]spool.Record, error) {
 	records := []spool.Record{first}
 
-	wait, cancel := context.WithTimeout(ctx, max(g.u.c.BatchAge, recallWait))
+	wait, cancel := context.WithTimeout(ctx, max(g.u.cfg.BatchAge, recallWait))
 	defer cancel()
 
 	for before(records[len(records)-1].Next, end) {
@@ -206,7 +206,7 @@ func (g *gatherer) plan(b *batch) *batch {
 	g.u.last++
 	b.Batch = g.u.last
 	b.Status = Planned
-	b.At = g.u.c.Now()
+	b.At = g.u.cfg.Now()
 
 	return b
 }

@@ -149,7 +149,7 @@ func TestContextsEnd(t *testing.T) {
 				c.BatchAge = time.Hour
 			})
 			u.earlier = earlier
-			u.c.BatchBytes = 2 * len(line(t, 1, nil))
+			u.cfg.BatchBytes = 2 * len(line(t, 1, nil))
 			src := listOf(of(t, event.Open, "m%", 1, 4)...)
 			if _, err := (&gatherer{u: u, src: src}).next(t.Context()); err != nil {
 				t.Fatal(err)
@@ -222,7 +222,7 @@ func TestRecalledBatches(t *testing.T) {
 			batch    uint64
 			status   string
 		}{
-			{"open", Entry{Batch: 9, Sum: sum, Status: Failing, At: time.Unix(5, 0), IDs: []string{"a"}, Wire: 3, Aside: 1, Tries: 4, Error: "away", Done: []Span{{at(0), at(1)}}}, true, 9, Planned},
+			{"open", Entry{Batch: 9, Sum: sum, Status: Failing, At: time.Unix(5, 0), IDs: []string{"a"}, Wire: 3, Quarantined: 1, Tries: 4, Error: "away", Done: []Span{{at(0), at(1)}}}, true, 9, Planned},
 			{"sent", Entry{Batch: 9, Sum: sum, Status: Sent}, false, 9, Sent},
 			{"another log's", Entry{Batch: 9, Sum: sum + 1, Status: Sent}, false, 10, Planned},
 			{"another log's, and open", Entry{Batch: 9, Sum: sum + 1, Status: Planned}, false, 10, Planned},
@@ -241,7 +241,7 @@ func TestRecalledBatches(t *testing.T) {
 				t.Errorf("%s: got %d events, sum %x, want 3 and %x", c.name, b.Events, b.Sum, sum)
 			}
 			if c.recalled {
-				if !b.At.Equal(time.Unix(5, 0)) || !slices.Equal(b.IDs, c.old.IDs) || b.Wire != 3 || b.Aside != 1 ||
+				if !b.At.Equal(time.Unix(5, 0)) || !slices.Equal(b.IDs, c.old.IDs) || b.Wire != 3 || b.Quarantined != 1 ||
 					b.Tries != 4 || b.Error != "away" {
 					t.Errorf("%s: got %+v, want what was known", c.name, b.Entry)
 				}
@@ -414,7 +414,7 @@ func TestWhatBecomesOfARecord(t *testing.T) {
 
 // TestPersonsAreNotMarked: what counts as a person's has no mark at all.
 func TestPersonsAreNotMarked(t *testing.T) {
-	u := &Uploader{c: Config{Machines: map[string]string{event.Prefetch: Person}}}
+	u := &Uploader{cfg: Config{Machines: map[string]string{event.Prefetch: Person}}}
 	marked := func() *event.Event {
 		return &event.Event{
 			Type:            event.Open,
@@ -427,7 +427,7 @@ func TestPersonsAreNotMarked(t *testing.T) {
 	if !u.machine(e) || e.IsPrefetched || e.UserAgentParsed.IsPrefetched || e.Class != (event.Class{}) {
 		t.Errorf("got %+v with %+v", e, e.UserAgentParsed)
 	}
-	u.c.Machines = nil
+	u.cfg.Machines = nil
 	e = marked()
 	if !u.machine(e) || !e.IsPrefetched || !e.UserAgentParsed.IsPrefetched || e.Class != (event.Class{}) {
 		t.Errorf("marked: got %+v with %+v", e, e.UserAgentParsed)

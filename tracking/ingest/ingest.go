@@ -115,7 +115,7 @@ func (c Config) withDefaults() Config {
 
 // Uploader takes events to a sink.
 type Uploader struct {
-	c          Config
+	cfg        Config
 	ledger     *ledger
 	quarantine *quarantine
 	metrics    *metrics
@@ -157,7 +157,7 @@ func New(c Config) (*Uploader, error) {
 	}
 
 	u := &Uploader{
-		c:          c,
+		cfg:        c,
 		ledger:     l,
 		quarantine: newQuarantine(filepath.Join(c.Dir, "rejected"), c.QuarantineFS, c.Now),
 		metrics:    newMetrics(c.Metrics),
@@ -174,11 +174,11 @@ func New(c Config) (*Uploader, error) {
 func (u *Uploader) recall(entries []Entry) {
 	for _, e := range entries {
 		u.last = max(u.last, e.Batch)
-		if u.c.PollOutcomes {
-			u.outcomes.expect(e, u.c.Now())
+		if u.cfg.PollOutcomes {
+			u.outcomes.expect(e, u.cfg.Now())
 		}
 
-		if before(u.c.From, e.To) {
+		if before(u.cfg.From, e.To) {
 			e.Outcomes = nil
 			u.earlier = append(u.earlier, e)
 		}
@@ -200,10 +200,10 @@ func (u *Uploader) Serve(ctx context.Context, src Source) error {
 
 	w := newWindow()
 	sending, allSent := context.WithCancel(context.Background())
-	committer.Go(func() { w.commit(sending, src, u.c) })
+	committer.Go(func() { w.commit(sending, src, u.cfg) })
 
 	g := &gatherer{u: u, src: src}
-	slots := make(chan struct{}, u.c.AtOnce)
+	slots := make(chan struct{}, u.cfg.AtOnce)
 	for {
 		b, err := g.next(ctx)
 		if err != nil {

@@ -235,7 +235,7 @@ func TestAnswers(t *testing.T) {
 			}
 			entries, err := Batches(r.dir)
 			if err != nil || len(entries) != 1 || entries[0].Status != c.status || entries[0].Events != 9 ||
-				entries[0].Aside != c.aside {
+				entries[0].Quarantined != c.aside {
 				t.Errorf("ledger %+v, %v", entries, err)
 			}
 		})

@@ -7,20 +7,20 @@ import (
 )
 
 // refused is an event that was refused alone.
-type refused struct {
+type refusedItem struct {
 	item int
 	err  error
 }
 
 // hold keeps an event that was refused alone until it is sure that it is the
 // event.
-func (d *delivery) hold(item int, err error) {
-	if len(d.held) == 0 {
+func (d *delivery) addRefused(item int, err error) {
+	if len(d.refused) == 0 {
 		d.since = d.u.taken.Load()
 	}
-	d.held = append(d.held, refused{item, err})
+	d.refused = append(d.refused, refusedItem{item, err})
 
-	if d.u.c.Now().Sub(d.b.items[item].time) <= d.u.c.MaxAge { // else there is a reason
+	if d.cfg.Now().Sub(d.b.items[item].time) <= d.cfg.MaxAge { // else there is a reason
 		d.u.alone.Add(1)
 	}
 }
@@ -31,28 +31,28 @@ func (d *delivery) hold(item int, err error) {
 // where ctx ended.
 func (d *delivery) judge(ctx context.Context) bool {
 	if d.u.taken.Load() > d.since || d.u.alone.Load() < refusedInARow {
-		return d.quarantineHeld(ctx)
+		return d.quarantineRefused(ctx)
 	}
 
-	d.suspects.add(d.b.items, d.held)
+	d.suspects.add(d.b.items, d.refused)
 	err, tried := d.sendOther(ctx)
 	if ctx.Err() != nil && err != nil {
 		return false
 	}
 	if tried && err == nil {
-		return d.quarantineHeld(ctx)
+		return d.quarantineRefused(ctx)
 	}
 
 	if !tried {
-		err = d.held[len(d.held)-1].err
+		err = d.refused[len(d.refused)-1].err
 	}
 	d.doubt = true
 	d.since = d.u.taken.Load()
-	for _, h := range d.held {
-		d.parts = append(d.parts, part{from: h.item, to: h.item + 1, backoff: d.u.c.MinBackoff})
+	for _, h := range d.refused {
+		d.ranges = append(d.ranges, itemRange{from: h.item, to: h.item + 1, backoff: d.cfg.MinBackoff})
 	}
-	slices.SortFunc(d.parts, func(a, b part) int { return a.from - b.from })
-	d.held = nil
+	slices.SortFunc(d.ranges, func(a, b itemRange) int { return a.from - b.from })
+	d.refused = nil
 	d.postpone(err)
 
 	if !tried { // nothing to try: others may show it, so they must get past
@@ -64,31 +64,31 @@ func (d *delivery) judge(ctx context.Context) bool {
 
 // postpone has every part of a batch in doubt wait.
 func (d *delivery) postpone(err error) {
-	first := &d.parts[0]
+	first := &d.ranges[0]
 	wait := jitter(first.backoff)
-	first.backoff = min(2*first.backoff, d.u.c.MaxBackoff)
+	first.backoff = min(2*first.backoff, d.cfg.MaxBackoff)
 
-	for i := range d.parts {
-		d.parts[i].due = time.Now().Add(wait)
-		d.parts[i].backoff = first.backoff
+	for i := range d.ranges {
+		d.ranges[i].due = time.Now().Add(wait)
+		d.ranges[i].backoff = first.backoff
 	}
 
 	d.noteFailure(err)
-	d.u.metrics.failing.Set(1)
-	d.u.c.Log.Error("Signals: EVENTS OF EVERY KIND ARE REFUSED, so it is not the events; all stay on disk",
+	d.metrics.failing.Set(1)
+	d.cfg.Log.Error("Signals: EVENTS OF EVERY KIND ARE REFUSED, so it is not the events; all stay on disk",
 		"err", err,
 		"batch", d.b.Batch,
-		"events", len(d.undoneItems()),
+		"events", len(d.pendingItems()),
 		"again_in_seconds", wait.Round(time.Millisecond).Seconds(),
 	)
 }
 
 // undoneItems returns the items that are not done.
-func (d *delivery) undoneItems() []int { return d.waiting(part{from: 0, to: len(d.b.items)}) }
+func (d *delivery) pendingItems() []int { return d.waiting(itemRange{from: 0, to: len(d.b.items)}) }
 
 // test asks whether the service takes anything again: with another event than
 // those that it refused where there is one, else with a part of the batch.
-func (d *delivery) test(ctx context.Context, p part) bool {
+func (d *delivery) probeService(ctx context.Context, p itemRange) bool {
 	if d.u.taken.Load() > d.since {
 		d.doubt = false
 		return true
@@ -110,8 +110,8 @@ func (d *delivery) test(ctx context.Context, p part) bool {
 	if len(d.waiting(p)) == 0 {
 		d.replace(p)
 	}
-	for i := range d.parts { // at once
-		d.parts[i].due = time.Time{}
+	for i := range d.ranges { // at once
+		d.ranges[i].due = time.Time{}
 	}
 
 	return true

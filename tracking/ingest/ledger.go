@@ -24,19 +24,19 @@ const (
 
 // Entry is a batch in the ledger, with its newest state.
 type Entry struct {
-	Batch  uint64         `json:"batch"`
-	At     time.Time      `json:"at"`
-	From   spool.Position `json:"from"`
-	To     spool.Position `json:"to"`
-	Sum    uint32         `json:"sum"`    // CRC-32C of the records between the two
-	Events int            `json:"events"` // that are to be uploaded
-	Raw    int            `json:"raw"`    // bytes of NDJSON
-	Wire   int            `json:"wire,omitempty"`
-	Status string         `json:"status"`        // planned, failing, sent, partly, empty
-	IDs    []string       `json:"ids,omitempty"` // the service's names
-	Aside  int            `json:"aside,omitempty"`
-	Error  string         `json:"error,omitempty"` // of the last attempt that failed
-	Tries  int            `json:"tries,omitempty"`
+	Batch       uint64         `json:"batch"`
+	At          time.Time      `json:"at"`
+	From        spool.Position `json:"from"`
+	To          spool.Position `json:"to"`
+	Sum         uint32         `json:"sum"`    // CRC-32C of the records between the two
+	Events      int            `json:"events"` // that are to be uploaded
+	Raw         int            `json:"raw"`    // bytes of NDJSON
+	Wire        int            `json:"wire,omitempty"`
+	Status      string         `json:"status"`        // planned, failing, sent, partly, empty
+	IDs         []string       `json:"ids,omitempty"` // the service's names
+	Quarantined int            `json:"aside,omitempty"`
+	Error       string         `json:"error,omitempty"` // of the last attempt that failed
+	Tries       int            `json:"tries,omitempty"`
 
 	// Outcomes are what the service said later, where it is asked.
 	Outcomes []Outcome `json:"outcomes,omitempty"`
@@ -62,11 +62,11 @@ func before(a, b spool.Position) bool {
 
 // step is the ledger's record of a part of a batch that needs nothing more.
 type step struct {
-	Batch uint64 `json:"batch"`
-	Spans []Span `json:"spans"`
-	ID    string `json:"id,omitempty"`
-	Wire  int    `json:"wire,omitempty"`
-	Aside int    `json:"aside,omitempty"`
+	Batch       uint64 `json:"batch"`
+	Spans       []Span `json:"spans"`
+	ID          string `json:"id,omitempty"`
+	Wire        int    `json:"wire,omitempty"`
+	Quarantined int    `json:"aside,omitempty"`
 }
 
 // failure is the ledger's record of uploads of a batch that failed. A version
@@ -110,7 +110,7 @@ func (e *Entry) apply(s *step) {
 
 	e.Done = append(e.Done, s.Spans...)
 	e.Wire += s.Wire
-	e.Aside += s.Aside
+	e.Quarantined += s.Quarantined
 	if s.ID != "" {
 		e.IDs = append(e.IDs, s.ID)
 	}

@@ -30,12 +30,12 @@ type suspects struct {
 	messages map[string]bool
 }
 
-func (s *suspects) add(items []item, held []refused) {
+func (s *suspects) add(items []item, refused []refusedItem) {
 	if s.types == nil {
 		s.types, s.messages = map[event.Type]bool{}, map[string]bool{}
 	}
 
-	for _, h := range held {
+	for _, h := range refused {
 		s.types[items[h.item].typ] = true
 		s.messages[messageID(items[h.item].line)] = true
 	}
@@ -78,10 +78,10 @@ func (d *delivery) candidates() []candidate {
 	}
 
 	held := map[int]bool{}
-	for _, h := range d.held {
+	for _, h := range d.refused {
 		held[h.item] = true
 	}
-	waiting := d.undoneItems()
+	waiting := d.pendingItems()
 	for _, i := range waiting[:min(len(waiting), maxCandidates)] {
 		if !held[i] {
 			consider(i, d.b.items[i].typ, d.b.items[i].line)
@@ -116,9 +116,9 @@ func (d *delivery) sendOther(ctx context.Context) (err error, tried bool) {
 		return d.send(ctx, []int{c.item}), true
 	}
 
-	_, _, err = d.u.c.Sink.Send(ctx, append(c.line[:len(c.line):len(c.line)], '\n'))
+	_, _, err = d.cfg.Sink.Send(ctx, append(c.line[:len(c.line):len(c.line)], '\n'))
 	d.entry.Tries++
-	d.u.metrics.batches.WithLabelValues(statusLabel(err)).Inc()
+	d.metrics.batches.WithLabelValues(statusLabel(err)).Inc()
 	if err == nil {
 		d.u.noteTaken(d.weight > 0)
 	}

@@ -85,8 +85,8 @@ type asker interface {
 // poll learns how many events of each batch the service accepted, and writes
 // it into the ledger.
 func (u *Uploader) poll(ctx context.Context, every time.Duration) {
-	sink, ok := u.c.Sink.(asker)
-	if !ok || !u.c.PollOutcomes {
+	sink, ok := u.cfg.Sink.(asker)
+	if !ok || !u.cfg.PollOutcomes {
 		return
 	}
 
@@ -101,7 +101,7 @@ func (u *Uploader) poll(ctx context.Context, every time.Duration) {
 		}
 
 		if err := u.pollOnce(ctx, sink); err != nil && ctx.Err() == nil {
-			u.c.Log.Warn("Signals: outcomes of batches not learned", "err", err)
+			u.cfg.Log.Warn("Signals: outcomes of batches not learned", "err", err)
 		}
 	}
 }
@@ -110,7 +110,7 @@ func (u *Uploader) poll(ctx context.Context, every time.Duration) {
 func (u *Uploader) pollOnce(ctx context.Context, sink asker) error {
 	left := min(u.outcomes.len(), pollAtATime*pollRounds)
 	for left > 0 {
-		list := u.outcomes.next(min(left, pollAtATime), u.c.Now())
+		list := u.outcomes.next(min(left, pollAtATime), u.cfg.Now())
 		if len(list) == 0 {
 			return nil
 		}
@@ -152,7 +152,7 @@ func (u *Uploader) ask(ctx context.Context, sink asker, list []pending) (unknown
 			changed = append(changed, p.entry)
 		}
 		if o.Failed > 0 || o.Type == "error" {
-			u.c.Log.Error("Signals: the service did not take all of a batch",
+			u.cfg.Log.Error("Signals: the service did not take all of a batch",
 				"batch", p.entry.Batch, "id", o.BatchID, "failed", o.Failed, "error_type", o.ErrorType)
 		}
 	}

@@ -22,7 +22,7 @@ type quarantine struct {
 }
 
 // rejected is an event and why it is in quarantine.
-type rejected struct {
+type quarantineEntry struct {
 	reason string // refused, expired, unreadable
 	status int
 	words  string
@@ -30,7 +30,7 @@ type rejected struct {
 }
 
 // rejectedLine is a line of a quarantine file.
-type rejectedLine struct {
+type quarantineLine struct {
 	At     time.Time       `json:"at"`
 	Reason string          `json:"reason"`
 	Status int             `json:"status,omitempty"`
@@ -49,12 +49,12 @@ func newQuarantine(dir string, fsys atomicfile.AppendFS, now func() time.Time) *
 
 // put makes events durable in today's file. After an error it may be called
 // again with the same events.
-func (q *quarantine) put(events ...rejected) error {
+func (q *quarantine) put(events ...quarantineEntry) error {
 	var text bytes.Buffer
 
 	now := q.now().UTC()
 	for _, e := range events {
-		l := rejectedLine{
+		l := quarantineLine{
 			At:     now,
 			Reason: e.reason,
 			Status: e.status,
@@ -82,56 +82,56 @@ func (q *quarantine) put(events ...rejected) error {
 }
 
 // quarantineHeld puts the events that were refused alone into quarantine.
-func (d *delivery) quarantineHeld(ctx context.Context) bool {
-	var out []rejected
+func (d *delivery) quarantineRefused(ctx context.Context) bool {
+	var out []quarantineEntry
 	var items []int
-	for _, h := range d.held {
+	for _, h := range d.refused {
 		r := &Refusal{}
 		errors.As(h.err, &r)
-		out = append(out, rejected{
+		out = append(out, quarantineEntry{
 			reason: "refused",
 			status: r.Status,
 			words:  r.Words,
 			line:   d.b.items[h.item].line,
 		})
 		items = append(items, h.item)
-		d.u.c.Log.Error("Signals: an event is refused and quarantined", "err", h.err, "batch", d.b.Batch)
+		d.cfg.Log.Error("Signals: an event is refused and quarantined", "err", h.err, "batch", d.b.Batch)
 	}
 
-	d.held = nil
+	d.refused = nil
 	slices.Sort(items)
 
-	return d.reject(ctx, items, out)
+	return d.quarantine(ctx, items, out)
 }
 
 // quarantineUnreadable puts records that are not events into quarantine.
 func (d *delivery) quarantineUnreadable(ctx context.Context) bool {
-	var out []rejected
+	var out []quarantineEntry
 	var items []int
 	for i, it := range d.b.items {
 		if it.unreadable != "" && !it.done {
-			out = append(out, rejected{reason: "unreadable", words: it.unreadable, line: it.line})
+			out = append(out, quarantineEntry{reason: "unreadable", words: it.unreadable, line: it.line})
 			items = append(items, i)
 		}
 	}
 
-	return d.reject(ctx, items, out)
+	return d.quarantine(ctx, items, out)
 }
 
 // expire quarantines the events that are too old for the service, by its clock
 // and by ours: one of the two may have jumped.
-func (d *delivery) expire(ctx context.Context) bool {
+func (d *delivery) quarantineExpired(ctx context.Context) bool {
 	now, known := d.u.earliestNow()
 	if !known {
 		return true
 	}
 
-	var out []rejected
+	var out []quarantineEntry
 	var items []int
 	for i, it := range d.b.items {
-		if !it.done && it.unreadable == "" && now.Sub(it.time) > d.u.c.MaxAge {
-			words := "older than " + d.u.c.MaxAge.String()
-			out = append(out, rejected{reason: "expired", words: words, line: it.line})
+		if !it.done && it.unreadable == "" && now.Sub(it.time) > d.cfg.MaxAge {
+			words := "older than " + d.cfg.MaxAge.String()
+			out = append(out, quarantineEntry{reason: "expired", words: words, line: it.line})
 			items = append(items, i)
 		}
 	}
@@ -139,19 +139,19 @@ func (d *delivery) expire(ctx context.Context) bool {
 		return true
 	}
 
-	d.held = slices.DeleteFunc(d.held, func(h refused) bool { return slices.Contains(items, h.item) })
+	d.refused = slices.DeleteFunc(d.refused, func(h refusedItem) bool { return slices.Contains(items, h.item) })
 
-	return d.reject(ctx, items, out)
+	return d.quarantine(ctx, items, out)
 }
 
 // reject makes events durable in the quarantine. Where that fails they are kept
 // and it is tried again: an event is never lost that way.
-func (d *delivery) reject(ctx context.Context, items []int, events []rejected) bool {
+func (d *delivery) quarantine(ctx context.Context, items []int, events []quarantineEntry) bool {
 	if len(items) == 0 {
 		return true
 	}
 
-	backoff := d.u.c.MinBackoff
+	backoff := d.cfg.MinBackoff
 	for {
 		err := d.u.quarantine.put(events...)
 		if err == nil {
@@ -159,18 +159,18 @@ func (d *delivery) reject(ctx context.Context, items []int, events []rejected) b
 		}
 
 		wait := jitter(backoff)
-		d.u.c.Log.Error("ingest: cannot write to the quarantine, tried again",
+		d.cfg.Log.Error("ingest: cannot write to the quarantine, tried again",
 			"err", err, "events", len(events), "again_in_seconds", wait.Seconds())
 		if !sleep(ctx, wait) {
 			return false
 		}
-		backoff = min(2*backoff, d.u.c.MaxBackoff)
+		backoff = min(2*backoff, d.cfg.MaxBackoff)
 	}
 
 	for _, e := range events {
-		d.u.metrics.quarantined.WithLabelValues(e.reason).Inc()
+		d.metrics.quarantined.WithLabelValues(e.reason).Inc()
 	}
-	d.done(items, step{Aside: len(items)})
+	d.done(items, step{Quarantined: len(items)})
 
 	return true
 }

@@ -78,9 +78,9 @@ func statusLabel(err error) string {
 // earliestNow returns the earlier of our time and the service's. Where the sink
 // knows of a service's clock and cannot tell its time, known is false.
 func (u *Uploader) earliestNow() (now time.Time, known bool) {
-	now = u.c.Now()
+	now = u.cfg.Now()
 
-	clock, ok := u.c.Sink.(interface {
+	clock, ok := u.cfg.Sink.(interface {
 		ServiceTime(ours time.Time) (time.Time, bool)
 	})
 	if !ok {

@@ -9,13 +9,13 @@ import (
 
 // trouble notes a failure that says nothing of the events, and when the part is
 // tried again.
-func (d *delivery) trouble(p part, err error) {
+func (d *delivery) retryLater(p itemRange, err error) {
 	wait := jitter(p.backoff)
 	var r *Refusal
 	if errors.As(err, &r) && r.RetryAfter > 0 {
 		wait = max(wait, r.RetryAfter+jitter(p.backoff)-p.backoff/2)
 	}
-	d.logTrouble(p, err, wait)
+	d.logFailure(p, err, wait)
 	d.noteFailure(err)
 
 	p.last = faultOf(err)
@@ -25,27 +25,27 @@ func (d *delivery) trouble(p part, err error) {
 			p.taken = d.u.taken.Load()
 		}
 	}
-	p.backoff = min(2*p.backoff, d.u.c.MaxBackoff)
+	p.backoff = min(2*p.backoff, d.cfg.MaxBackoff)
 	p.tried = time.Now()
 	p.due = p.tried.Add(wait)
 	d.replace(p, p)
 
-	if taken := d.u.taken.Load(); taken != d.troublesSince {
-		d.troubles, d.troublesSince = 0, taken
+	if taken := d.u.taken.Load(); taken != d.rowSince {
+		d.failuresInRow, d.rowSince = 0, taken
 	}
-	d.troubles++
-	if d.troubles > 1 { // it seems to be the service: the other parts wait as well
+	d.failuresInRow++
+	if d.failuresInRow > 1 { // it seems to be the service: the other parts wait as well
 		first := p.due.Add(-1) // and come before this one then
-		for i := range d.parts {
-			if d.parts[i].due.Before(first) {
-				d.parts[i].due = first
+		for i := range d.ranges {
+			if d.ranges[i].due.Before(first) {
+				d.ranges[i].due = first
 			}
 		}
 	}
-	d.cut()
+	d.bisectFailing()
 }
 
-func (d *delivery) logTrouble(p part, err error, wait time.Duration) {
+func (d *delivery) logFailure(p itemRange, err error, wait time.Duration) {
 	what := "upload failed, events stay on disk"
 	if faultOf(err) == faultAccess {
 		what = "UPLOADS ARE REFUSED, every event stays on disk; check upload_url, proxy and maintenance of the service"
@@ -55,7 +55,7 @@ func (d *delivery) logTrouble(p part, err error, wait time.Duration) {
 			what = "THE API KEY IS REFUSED; uploads pause, every event stays on disk"
 		}
 	}
-	d.u.c.Log.Error("Signals: "+what,
+	d.cfg.Log.Error("Signals: "+what,
 		"err", err,
 		"batch", d.b.Batch,
 		"events", len(d.waiting(p)),
@@ -68,7 +68,7 @@ func (d *delivery) logTrouble(p part, err error, wait time.Duration) {
 	d.u.mu.Unlock()
 
 	if d.weight == 0 {
-		d.u.metrics.failing.Set(1)
+		d.metrics.failing.Set(1)
 	}
 }
 
@@ -85,7 +85,7 @@ func (d *delivery) noteFailure(err error) {
 	d.entry.Error = event.Clip(err.Error(), maxError)
 	d.failures++
 
-	now := d.u.c.Now()
+	now := d.cfg.Now()
 	isPowerOfTwo := d.failures&(d.failures-1) == 0
 	if !isPowerOfTwo && now.Sub(d.noted) < noteEvery {
 		return
@@ -101,18 +101,18 @@ func (d *delivery) noteFailure(err error) {
 
 // cut halves the parts that failed again and again while others were taken.
 // From then on the batch holds up no other.
-func (d *delivery) cut() {
+func (d *delivery) bisectFailing() {
 	taken := d.u.taken.Load()
 
-	var parts []part
-	for _, p := range d.parts {
+	var ranges []itemRange
+	for _, p := range d.ranges {
 		if p.failed < patience || taken <= p.taken {
-			parts = append(parts, p)
+			ranges = append(ranges, p)
 			continue
 		}
 
 		if d.hasSlot && d.goAside() {
-			d.u.c.Log.Error("Signals: a batch fails again and again while others are taken; "+
+			d.cfg.Log.Error("Signals: a batch fails again and again while others are taken; "+
 				"it goes on in parts, others pass it",
 				"batch", d.b.Batch,
 				"events", len(d.waiting(p)),
@@ -120,12 +120,12 @@ func (d *delivery) cut() {
 			)
 		}
 		if len(d.waiting(p)) > 1 {
-			parts = append(parts, d.halves(p, patience-1)...)
+			ranges = append(ranges, d.bisect(p, patience-1)...)
 		} else {
-			parts = append(parts, p)
+			ranges = append(ranges, p)
 		}
 	}
-	d.parts = parts
+	d.ranges = ranges
 }
 
 const (

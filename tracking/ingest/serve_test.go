@@ -373,17 +373,17 @@ func TestExpiry(t *testing.T) {
 			d.b.items[1].time = time.Now().Add(-c.age)
 			d.b.items[2].time = time.Now().Add(-48 * time.Hour)
 			d.b.items[2].done = true
-			d.held = []refused{{item: 0}, {item: 1}}
-			if !d.expire(t.Context()) {
+			d.refused = []refusedItem{{item: 0}, {item: 1}}
+			if !d.quarantineExpired(t.Context()) {
 				t.Fatal("ended")
 			}
 			if got := d.b.items[1].done; got != c.expired {
 				t.Errorf("expired: %t, want %t", got, c.expired)
 			}
-			if got := len(d.held) == 1 && d.held[0].item == 0; got != c.expired {
-				t.Errorf("held: %+v", d.held)
+			if got := len(d.refused) == 1 && d.refused[0].item == 0; got != c.expired {
+				t.Errorf("held: %+v", d.refused)
 			}
-			got := readAside(t, u.c.Dir)
+			got := readAside(t, u.cfg.Dir)
 			if c.expired && (strings.Count(got, "\n") != 1 ||
 				!strings.Contains(got, `"reason":"expired","words":"older than 24h0m0s"`)) {
 				t.Errorf("in quarantine: %s", got)
@@ -407,8 +407,8 @@ func TestQuarantineLines(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "rejected")
 	q := newQuarantine(dir, nil, func() time.Time { return now })
 	err := q.put(
-		rejected{reason: "refused", status: 400, words: "no", line: []byte(`{"a":1}`)},
-		rejected{reason: "unreadable", words: "what", line: []byte("\x00no json")},
+		quarantineEntry{reason: "refused", status: 400, words: "no", line: []byte(`{"a":1}`)},
+		quarantineEntry{reason: "unreadable", words: "what", line: []byte("\x00no json")},
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -425,7 +425,7 @@ func TestQuarantineLines(t *testing.T) {
 	}
 
 	q = newQuarantine(dir, brokenAppends{}, time.Now)
-	if err := q.put(rejected{line: []byte("{}")}); !errors.Is(err, errOnce) ||
+	if err := q.put(quarantineEntry{line: []byte("{}")}); !errors.Is(err, errOnce) ||
 		!strings.HasPrefix(err.Error(), "ingest: quarantine: ") {
 		t.Errorf("got %v, want the disk's error", err)
 	}
@@ -464,8 +464,8 @@ func TestQuarantineBacksOff(t *testing.T) {
 		})
 		d := idle(t, u, 2)
 		d.b.items[1].unreadable = "what"
-		if !d.quarantineUnreadable(t.Context()) || !d.b.items[1].done || d.b.items[0].done || d.entry.Aside != 1 {
-			t.Errorf("got %+v, %d set aside", d.b.items[1], d.entry.Aside)
+		if !d.quarantineUnreadable(t.Context()) || !d.b.items[1].done || d.b.items[0].done || d.entry.Quarantined != 1 {
+			t.Errorf("got %+v, %d set aside", d.b.items[1], d.entry.Quarantined)
 		}
 		for i, seconds := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
 			wait, backoff := disk.times[i+1].Sub(disk.times[i]), seconds*time.Second

@@ -478,9 +478,9 @@ func TestOutcomesArePolled(t *testing.T) {
 		if a.asked() != 2 || u.outcomes.len() != 1 || firstPending(u) != "d" {
 			t.Errorf("asked %d times, %d are open, want d", a.asked(), u.outcomes.len())
 		}
-		e := onlyBatch(t, u.c.Dir)
-		if len(e.Outcomes) != 3 || e.Batch != 3 || ledgerRecords(t, u.c.Dir) != 1 {
-			t.Errorf("got %+v in %d records, want three outcomes in one", e, ledgerRecords(t, u.c.Dir))
+		e := onlyBatch(t, u.cfg.Dir)
+		if len(e.Outcomes) != 3 || e.Batch != 3 || ledgerRecords(t, u.cfg.Dir) != 1 {
+			t.Errorf("got %+v in %d records, want three outcomes in one", e, ledgerRecords(t, u.cfg.Dir))
 		}
 		if n := strings.Count(log.String(), "did not take all"); n != 2 ||
 			!strings.Contains(log.String(), "id=b failed=1") ||

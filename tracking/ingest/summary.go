@@ -30,11 +30,11 @@ func (u *Uploader) logSummary() {
 	u.summary = summary{}
 	u.mu.Unlock()
 
-	if u.c.Verbose {
-		u.c.Log.Info(fmt.Sprintf("Signals: Discovered %d files", s.batches))
+	if u.cfg.Verbose {
+		u.cfg.Log.Info(fmt.Sprintf("Signals: Discovered %d files", s.batches))
 	}
 	if s.batches > 0 || s.failures > 0 {
-		u.c.Log.Info(fmt.Sprintf("Signals: Transferred %d events in %d batches successfully", s.events, s.batches),
+		u.cfg.Log.Info(fmt.Sprintf("Signals: Transferred %d events in %d batches successfully", s.events, s.batches),
 			"failures", s.failures, "raw", s.raw, "gzip", s.wire)
 	}
 }

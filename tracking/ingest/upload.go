@@ -15,18 +15,18 @@ func (d *delivery) send(ctx context.Context, items []int) error {
 		defer d.u.aside.release()
 	}
 
-	upload, cancel := d.u.c.inGrace(ctx)
+	upload, cancel := d.cfg.inGrace(ctx)
 	defer cancel()
-	id, wire, err := d.u.c.Sink.Send(upload, d.ndjson(items))
+	id, wire, err := d.cfg.Sink.Send(upload, d.ndjson(items))
 	d.entry.Tries++
-	d.u.metrics.batches.WithLabelValues(statusLabel(err)).Inc()
+	d.metrics.batches.WithLabelValues(statusLabel(err)).Inc()
 	if err != nil {
 		return err
 	}
 
 	d.u.noteTaken(d.weight > 0)
 	for _, i := range items {
-		d.u.metrics.events.WithLabelValues(d.b.items[i].typ.PublicName()).Inc()
+		d.metrics.events.WithLabelValues(d.b.items[i].typ.PublicName()).Inc()
 	}
 	d.u.remember(d.b.items[items[0]])
 	d.done(items, step{ID: id, Wire: wire})
@@ -61,7 +61,7 @@ func (d *delivery) done(items []int, s step) {
 	}
 
 	d.entry.Wire += s.Wire
-	d.entry.Aside += s.Aside
+	d.entry.Quarantined += s.Quarantined
 	if s.ID != "" {
 		d.entry.IDs = append(d.entry.IDs, s.ID)
 	}
@@ -75,24 +75,24 @@ func (d *delivery) done(items []int, s step) {
 func (d *delivery) finish() {
 	e := &d.entry
 	switch {
-	case e.Aside > 0:
+	case e.Quarantined > 0:
 		e.Status = Partly
 	case e.Events == 0:
 		e.Status = Empty
 	default:
 		e.Status = Sent
 	}
-	e.At = d.u.c.Now()
+	e.At = d.cfg.Now()
 	d.u.ledger.note(record{Entry: e})
-	if d.u.c.PollOutcomes {
+	if d.cfg.PollOutcomes {
 		d.u.outcomes.expect(*e, e.At)
 	}
 
-	taken := max(0, e.Events-e.Aside)
-	if d.u.c.Verbose && e.Events > 0 {
+	taken := max(0, e.Events-e.Quarantined)
+	if d.cfg.Verbose && e.Events > 0 {
 		what := fmt.Sprintf("Signals: Transferred %d events in batch %d successfully (id=%s)",
 			taken, e.Batch, firstOf(e.IDs))
-		d.u.c.Log.Info(what, "raw", e.Raw, "gzip", e.Wire)
+		d.cfg.Log.Info(what, "raw", e.Raw, "gzip", e.Wire)
 	}
 
 	d.u.mu.Lock()

@@ -6,7 +6,7 @@ import (
 )
 
 // part is a run of a batch's items that goes in one upload.
-type part struct {
+type itemRange struct {
 	from, to int
 	failed   int   // times, for no fault of an event
 	last     fault // how it failed last
@@ -18,7 +18,7 @@ type part struct {
 
 // undone appends the parts of items[from:to] that are still to be sent. Where
 // some items are done, the rest is cut as it was cut before.
-func (d *delivery) undone(parts []part, from, to int) []part {
+func (d *delivery) pendingRanges(ranges []itemRange, from, to int) []itemRange {
 	n := 0
 	for i := from; i < to; i++ {
 		if d.b.items[i].done {
@@ -28,21 +28,21 @@ func (d *delivery) undone(parts []part, from, to int) []part {
 
 	switch n {
 	case to - from:
-		return parts
+		return ranges
 	case 0:
-		return append(parts, part{from: from, to: to, taken: d.u.taken.Load(), backoff: d.u.c.MinBackoff})
+		return append(ranges, itemRange{from: from, to: to, taken: d.u.taken.Load(), backoff: d.cfg.MinBackoff})
 	}
 
 	mid := (from + to) / 2
-	return d.undone(d.undone(parts, from, mid), mid, to)
+	return d.pendingRanges(d.pendingRanges(ranges, from, mid), mid, to)
 }
 
 // nextDue returns the part that is due first, of several the one that was tried
 // longest ago, nil where there is none.
-func (d *delivery) nextDue() *part {
-	var first *part
-	for i := range d.parts {
-		p := &d.parts[i]
+func (d *delivery) nextDue() *itemRange {
+	var first *itemRange
+	for i := range d.ranges {
+		p := &d.ranges[i]
 		if first == nil || p.due.Before(first.due) || p.due.Equal(first.due) && p.tried.Before(first.tried) {
 			first = p
 		}
@@ -52,7 +52,7 @@ func (d *delivery) nextDue() *part {
 }
 
 // waiting returns the items of a part that are still to be sent.
-func (d *delivery) waiting(p part) []int {
+func (d *delivery) waiting(p itemRange) []int {
 	var out []int
 	for i := p.from; i < p.to; i++ {
 		if !d.b.items[i].done {
@@ -67,7 +67,7 @@ func (d *delivery) waiting(p part) []int {
 // again and again and nothing else was taken meanwhile: of a batch that is the
 // only one, too, it is to be learned whether the service is away, or whether it
 // is one of its events.
-func (d *delivery) probe(p part, items []int) ([]int, bool) {
+func (d *delivery) probe(p itemRange, items []int) ([]int, bool) {
 	if len(items) < 2 || p.last != faultService || d.u.taken.Load() > p.taken {
 		return nil, false
 	}
@@ -85,17 +85,17 @@ func (d *delivery) probe(p part, items []int) ([]int, bool) {
 }
 
 // replace substitutes other parts for p.
-func (d *delivery) replace(p part, by ...part) {
-	i := slices.IndexFunc(d.parts, func(o part) bool { return o.from == p.from }) // none overlaps another
-	d.parts = slices.Replace(d.parts, i, i+1, by...)
+func (d *delivery) replace(p itemRange, by ...itemRange) {
+	i := slices.IndexFunc(d.ranges, func(o itemRange) bool { return o.from == p.from }) // none overlaps another
+	d.ranges = slices.Replace(d.ranges, i, i+1, by...)
 }
 
 // halves cuts a part in two, that have failed so often.
-func (d *delivery) halves(p part, failed int) []part {
-	half := part{
+func (d *delivery) bisect(p itemRange, failed int) []itemRange {
+	half := itemRange{
 		failed:  failed,
 		taken:   d.u.taken.Load(),
-		backoff: d.u.c.MinBackoff,
+		backoff: d.cfg.MinBackoff,
 	}
 	mid := (p.from + p.to) / 2
 
@@ -103,5 +103,5 @@ func (d *delivery) halves(p part, failed int) []part {
 	left.from, left.to = p.from, mid
 	right.from, right.to = mid, p.to
 
-	return []part{left, right}
+	return []itemRange{left, right}
 }
