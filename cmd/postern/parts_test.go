@@ -367,7 +367,7 @@ func TestOtherKeysReachTheirPart(t *testing.T) {
 	if w, err := g.webConfig(n, g.recorder()); err != nil || w.TruncateIP || len(w.WellKnown) != 0 || w.Geo != nil {
 		t.Errorf("web: got %+v, %v", w, err)
 	}
-	if c, err := g.ingestConfig(); err != nil || c.HashRcpt {
+	if c, err := g.ingestConfig(); err != nil || c.Filter.HashRecipients {
 		t.Errorf("ingest: got %+v, %v", c, err)
 	}
 	if c, err := g.eventSpoolConfig(); err != nil || len(c.Readers) != 0 {

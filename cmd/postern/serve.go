@@ -283,18 +283,22 @@ func (g *gateway) ingestConfig() (ingest.Config, error) {
 			URL:    string(s.UploadURL),
 			APIKey: string(s.APIKey),
 		},
-		BatchBytes: int(s.BatchSize),
-		BatchAge:   s.BatchAge.Std(),
-		Report:     reported,
-		HashRcpt:   s.PrivacyPolicy == "sha1",
-		KeepLedger: s.KeepLedger.Std(),
-		Machines: map[string]string{
-			event.Prefetch: s.Prefetch,
-			event.Scanner:  s.Scanner,
+		Batch: ingest.BatchConfig{
+			Bytes: int(s.BatchSize),
+			Age:   s.BatchAge.Std(),
 		},
-		Verbose:      s.LogVerbose,
+		Filter: ingest.FilterConfig{
+			Types:          reported,
+			HashRecipients: s.PrivacyPolicy == "sha1",
+			Machines: map[string]string{
+				event.Prefetch: s.Prefetch,
+				event.Scanner:  s.Scanner,
+			},
+		},
+		Uploads:      ingest.UploadConfig{Grace: g.graceLeft},
+		Ledger:       ingest.LedgerConfig{Keep: s.KeepLedger.Std()},
 		PollOutcomes: s.PollOutcomes,
-		Grace:        g.graceLeft,
+		LogEach:      s.LogVerbose,
 		Log:          g.log,
 		Metrics:      g.reg,
 	}, nil

@@ -480,7 +480,7 @@ func TestLedgerOfADelivery(t *testing.T) {
 		now := time.Now()
 		u := ledgerOnly(t, t.TempDir(), func(c *Config) {
 			c.PollOutcomes = true
-			c.Verbose = true
+			c.LogEach = true
 			c.Log = textLog(&log)
 		})
 		d := idle(t, u, 5)
@@ -532,7 +532,7 @@ func TestLedgerOfADelivery(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var log bytes.Buffer
 			u := ledgerOnly(t, t.TempDir(), func(cfg *Config) {
-				cfg.Verbose = true
+				cfg.LogEach = true
 				cfg.Log = textLog(&log)
 			})
 			d := idle(t, u, 0)

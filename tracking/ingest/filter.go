@@ -22,12 +22,12 @@ func (u *Uploader) add(b *batch, r spool.Record) {
 	}
 
 	it.typ, it.time = h.typ, h.time
-	if u.cfg.Report != nil && !u.cfg.Report[h.typ] {
+	if u.cfg.Filter.Types != nil && !u.cfg.Filter.Types[h.typ] {
 		u.metrics.filtered.WithLabelValues(h.typ.PublicName()).Inc()
 		return
 	}
 
-	if u.cfg.HashRcpt || h.beside {
+	if u.cfg.Filter.HashRecipients || h.beside {
 		line, wanted, err := u.change(line)
 		switch {
 		case err != nil:
@@ -60,7 +60,7 @@ func (u *Uploader) change(line []byte) (out []byte, wanted bool, err error) {
 		return nil, false, nil
 	}
 	e.Local = event.Local{}
-	if u.cfg.HashRcpt {
+	if u.cfg.Filter.HashRecipients {
 		e.HashRecipient()
 	}
 	out, err = e.Encode()
@@ -72,7 +72,7 @@ func (u *Uploader) change(line []byte) (out []byte, wanted bool, err error) {
 // reports whether it is uploaded. A machine that follows an unsubscribe link
 // unsubscribes nobody, and that type has no mark.
 func (u *Uploader) machine(e *event.Event) bool {
-	as := u.cfg.Machines[e.Class.Kind]
+	as := u.cfg.Filter.Machines[e.Class.Kind]
 	e.Class = event.Class{}
 
 	if as == Person {

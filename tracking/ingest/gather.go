@@ -49,7 +49,7 @@ func (g *gatherer) read(ctx context.Context) (spool.Record, error) {
 		return *r, nil
 	}
 
-	backoff := g.u.cfg.MinBackoff
+	backoff := g.u.cfg.Uploads.MinBackoff
 	for {
 		r, err := g.src.Next(ctx)
 		if err == nil {
@@ -65,7 +65,7 @@ func (g *gatherer) read(ctx context.Context) (spool.Record, error) {
 		if !sleep(ctx, wait) {
 			return r, ctx.Err()
 		}
-		backoff = min(2*backoff, g.u.cfg.MaxBackoff)
+		backoff = min(2*backoff, g.u.cfg.Uploads.MaxBackoff)
 	}
 }
 
@@ -91,7 +91,7 @@ func (g *gatherer) fresh(ctx context.Context, first spool.Record) (*batch, error
 	b.From = first.At
 	u.add(b, first)
 
-	wait, cancel := context.WithTimeout(ctx, u.cfg.BatchAge)
+	wait, cancel := context.WithTimeout(ctx, u.cfg.Batch.Age)
 	defer cancel()
 
 	for {
@@ -101,7 +101,7 @@ func (g *gatherer) fresh(ctx context.Context, first spool.Record) (*batch, error
 			return nil, ctx.Err()
 		case err != nil:
 			return g.plan(b), nil
-		case b.Raw+len(r.Data)+1 > u.cfg.BatchBytes, b.span+len(r.Data) > spanBytes*u.cfg.BatchBytes, u.planned(r.At):
+		case b.Raw+len(r.Data)+1 > u.cfg.Batch.Bytes, b.span+len(r.Data) > spanBytes*u.cfg.Batch.Bytes, u.planned(r.At):
 			g.over = &r
 			return g.plan(b), nil
 		}
@@ -176,7 +176,7 @@ func isDone(spans []Span, at spool.Position) bool {
 func (g *gatherer) until(ctx context.Context, first spool.Record, end spool.Position) ([]spool.Record, error) {
 	records := []spool.Record{first}
 
-	wait, cancel := context.WithTimeout(ctx, max(g.u.cfg.BatchAge, recallWait))
+	wait, cancel := context.WithTimeout(ctx, max(g.u.cfg.Batch.Age, recallWait))
 	defer cancel()
 
 	for before(records[len(records)-1].Next, end) {

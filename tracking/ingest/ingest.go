@@ -30,18 +30,14 @@ package ingest
 
 import (
 	"context"
-	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"postern/tracking/event"
 	"postern/tracking/spool"
-	"postern/tracking/spool/atomicfile"
 )
 
 // Source is where events come from; *spool.Reader is one.
@@ -56,61 +52,6 @@ type Sink interface {
 	// Send hands over NDJSON and returns the service's name for the batch and
 	// the bytes that went over the wire.
 	Send(ctx context.Context, ndjson []byte) (id string, wire int, err error)
-}
-
-// Config configures an Uploader. Zero values get the defaults named.
-type Config struct {
-	Dir        string
-	From       spool.Position // where the source begins: the ledger before it is not needed
-	Disk       *spool.Disk    // shared with all that write to the file system; nil: alone
-	Sink       Sink
-	BatchBytes int                 // before gzip
-	BatchAge   time.Duration       // of the first event in a batch
-	AtOnce     int                 // uploads in flight: 4
-	Report     map[event.Type]bool // types that go; nil: all
-	HashRcpt   bool                // privacy_policy = "sha1"
-	Machines   map[string]string   // by event.Class's kind: Mark (where it is not named), Drop or Person
-	MaxAge     time.Duration       // events older than this are quarantined: 24 h
-	KeepLedger time.Duration       // 7 days
-	MinBackoff time.Duration       // after the first failure: 1 second
-	MaxBackoff time.Duration       // 1 minute
-	Verbose    bool                // log_verbose
-
-	// Grace returns how long uploads in flight may still take when Serve's
-	// context has ended; nil: they are cut off.
-	Grace func() time.Duration
-
-	// PollOutcomes asks the service how many events of each batch it accepted.
-	PollOutcomes bool
-
-	LedgerFS     spool.FS            // nil: the machine's own
-	QuarantineFS atomicfile.AppendFS // nil: the machine's own
-
-	Now     func() time.Time
-	Log     *slog.Logger
-	Metrics prometheus.Registerer
-}
-
-// withDefaults fills in what is zero.
-func (c Config) withDefaults() Config {
-	def := func(d *time.Duration, v time.Duration) {
-		if *d == 0 {
-			*d = v
-		}
-	}
-	def(&c.MinBackoff, time.Second)
-	def(&c.MaxBackoff, time.Minute)
-	def(&c.MaxAge, 24*time.Hour)
-	def(&c.KeepLedger, 7*24*time.Hour)
-
-	if c.AtOnce == 0 {
-		c.AtOnce = 4
-	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-
-	return c
 }
 
 // Uploader takes events to a sink.
@@ -159,12 +100,12 @@ func New(c Config) (*Uploader, error) {
 	u := &Uploader{
 		cfg:        c,
 		ledger:     l,
-		quarantine: newQuarantine(filepath.Join(c.Dir, "rejected"), c.QuarantineFS, c.Now),
+		quarantine: newQuarantine(filepath.Join(c.Dir, "rejected"), c.Quarantine.FS, c.Now),
 		metrics:    newMetrics(c.Metrics),
 		outcomes:   &outcomes{},
 		samples:    map[event.Type][]byte{},
 	}
-	u.aside = newAside(c.BatchBytes, u.metrics)
+	u.aside = newAside(c.Batch.Bytes, u.metrics)
 	u.recall(entries)
 
 	return u, nil
@@ -203,7 +144,7 @@ func (u *Uploader) Serve(ctx context.Context, src Source) error {
 	committer.Go(func() { w.commit(sending, src, u.cfg) })
 
 	g := &gatherer{u: u, src: src}
-	slots := make(chan struct{}, u.cfg.AtOnce)
+	slots := make(chan struct{}, u.cfg.Uploads.AtOnce)
 	for {
 		b, err := g.next(ctx)
 		if err != nil {
@@ -240,13 +181,13 @@ func (u *Uploader) Serve(ctx context.Context, src Source) error {
 
 // inGrace returns a context for an upload: it ends Config.Grace after ctx.
 func (c Config) inGrace(ctx context.Context) (context.Context, context.CancelFunc) {
-	if c.Grace == nil {
+	if c.Uploads.Grace == nil {
 		return context.WithCancel(ctx)
 	}
 
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		if sleep(longer, c.Grace()) {
+		if sleep(longer, c.Uploads.Grace()) {
 			cancel()
 		}
 	})

@@ -105,14 +105,12 @@ func start(t *testing.T, dir string, s *sink, change func(*Config), lines ...[]b
 		}
 	}
 	c := Config{
-		Dir:          filepath.Join(dir, "events"),
-		BatchBytes:   1 << 20,
-		BatchAge:     20 * time.Millisecond,
-		MinBackoff:   time.Millisecond,
-		MaxBackoff:   5 * time.Millisecond,
-		LedgerFS:     unsyncedFS{},
-		QuarantineFS: unsyncedAppendFS{},
-		Log:          quiet,
+		Dir:        filepath.Join(dir, "events"),
+		Batch:      BatchConfig{Bytes: 1 << 20, Age: 20 * time.Millisecond},
+		Uploads:    UploadConfig{MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond},
+		Ledger:     LedgerConfig{FS: unsyncedFS{}},
+		Quarantine: QuarantineConfig{FS: unsyncedAppendFS{}},
+		Log:        quiet,
 	}
 	if s != nil {
 		c.Sink = s
@@ -264,7 +262,7 @@ func TestFilter(t *testing.T) {
 		clicked := func(e *event.Event) {
 			e.Type, e.TargetLinkURL, e.TargetLinkName = event.Click, "http://x.example/", "x"
 		}
-		r := start(t, t.TempDir(), &sink{}, func(c *Config) { c.Report, c.HashRcpt = map[event.Type]bool{event.Open: true}, true },
+		r := start(t, t.TempDir(), &sink{}, func(c *Config) { c.Filter.Types, c.Filter.HashRecipients = map[event.Type]bool{event.Open: true}, true },
 			line(t, 1, nil), line(t, 2, clicked), line(t, 3, old), []byte("no event"), line(t, 4, nil))
 		r.settled(t)
 		r.stop()
@@ -311,7 +309,7 @@ func TestMachines(t *testing.T) {
 		{"scanners as persons: they unsubscribe", map[string]string{event.Scanner: Person}, "1 2+ 3 4"},
 	} {
 		inBubble(t, c.name, func(t *testing.T) {
-			r := start(t, t.TempDir(), &sink{}, func(u *Config) { u.Machines = c.machines },
+			r := start(t, t.TempDir(), &sink{}, func(u *Config) { u.Filter.Machines = c.machines },
 				line(t, 1, nil), line(t, 2, by(event.Open, event.Prefetch)), line(t, 3, by(event.Open, event.Scanner)), line(t, 4, by(event.LinkUnsubscribe, event.Scanner)))
 			r.settled(t)
 			r.stop()
@@ -343,7 +341,7 @@ func TestCrash(t *testing.T) {
 		dir := t.TempDir()
 		gone := make(chan struct{})
 		first := &sink{answer: func(int, string) error { close(gone); return errors.New("answer lost") }}
-		r := start(t, dir, first, func(c *Config) { c.MinBackoff, c.MaxBackoff = time.Hour, time.Hour }, line(t, 1, nil), line(t, 2, nil))
+		r := start(t, dir, first, func(c *Config) { c.Uploads.MinBackoff, c.Uploads.MaxBackoff = time.Hour, time.Hour }, line(t, 1, nil), line(t, 2, nil))
 		<-gone
 		r.stop()
 		second := &sink{}
@@ -399,7 +397,7 @@ func TestOrder(t *testing.T) {
 			}
 			return nil
 		}}
-		r := start(t, t.TempDir(), s, func(c *Config) { c.BatchBytes = 1 }, line(t, 1, nil), line(t, 2, nil), line(t, 3, nil))
+		r := start(t, t.TempDir(), s, func(c *Config) { c.Batch.Bytes = 1 }, line(t, 1, nil), line(t, 2, nil), line(t, 3, nil))
 		wait(t, "the later batches", func() bool { return len(s.lines()) == 2 })
 		if at := spool.Cursor(r.dir, "r"); at != (spool.Position{}) {
 			t.Errorf("the cursor went past a batch that is under way: %+v", at)
@@ -543,7 +541,7 @@ func TestMany(t *testing.T) {
 		n = 20_000
 	}
 	s := &counting{}
-	r := start(t, t.TempDir(), nil, func(c *Config) { c.Sink, c.BatchBytes = s, 4<<20 })
+	r := start(t, t.TempDir(), nil, func(c *Config) { c.Sink, c.Batch.Bytes = s, 4<<20 })
 	begin := time.Now()
 	for i := 0; i < n; i += 1000 {
 		lines := make([][]byte, 1000)
@@ -595,7 +593,7 @@ func BenchmarkUpload(b *testing.B) {
 	for i := range lines {
 		lines[i] = line(b, i, nil)
 	}
-	up, err := New(Config{Dir: filepath.Join(dir, "events"), Sink: &discard{}, BatchBytes: 4 << 20, BatchAge: time.Second, Log: quiet})
+	up, err := New(Config{Dir: filepath.Join(dir, "events"), Sink: &discard{}, Batch: BatchConfig{Bytes: 4 << 20, Age: time.Second}, Log: quiet})
 	if err != nil {
 		b.Fatal(err)
 	}

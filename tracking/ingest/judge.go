@@ -20,7 +20,7 @@ func (d *delivery) addRefused(item int, err error) {
 	}
 	d.refused = append(d.refused, refusedItem{item, err})
 
-	if d.cfg.Now().Sub(d.b.items[item].time) <= d.cfg.MaxAge { // else there is a reason
+	if d.cfg.Now().Sub(d.b.items[item].time) <= d.cfg.Quarantine.MaxAge { // else there is a reason
 		d.u.alone.Add(1)
 	}
 }
@@ -49,7 +49,7 @@ func (d *delivery) judge(ctx context.Context) bool {
 	d.doubt = true
 	d.since = d.u.taken.Load()
 	for _, h := range d.refused {
-		d.ranges = append(d.ranges, itemRange{from: h.item, to: h.item + 1, backoff: d.cfg.MinBackoff})
+		d.ranges = append(d.ranges, itemRange{from: h.item, to: h.item + 1, backoff: d.cfg.Uploads.MinBackoff})
 	}
 	slices.SortFunc(d.ranges, func(a, b itemRange) int { return a.from - b.from })
 	d.refused = nil
@@ -66,7 +66,7 @@ func (d *delivery) judge(ctx context.Context) bool {
 func (d *delivery) postpone(err error) {
 	first := &d.ranges[0]
 	wait := jitter(first.backoff)
-	first.backoff = min(2*first.backoff, d.cfg.MaxBackoff)
+	first.backoff = min(2*first.backoff, d.cfg.Uploads.MaxBackoff)
 
 	for i := range d.ranges {
 		d.ranges[i].due = time.Now().Add(wait)

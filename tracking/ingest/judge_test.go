@@ -103,7 +103,7 @@ func TestQuarantineAtTheEnd(t *testing.T) {
 			s := &sink{}
 			u := ledgerOnly(t, t.TempDir(), func(c *Config) {
 				c.Sink = s
-				c.QuarantineFS = brokenAppends{}
+				c.Quarantine.FS = brokenAppends{}
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
@@ -130,9 +130,9 @@ func TestServeEndsWhileABatchWaits(t *testing.T) {
 		s := &timed{takes: time.Hour}
 		u := ledgerOnly(t, t.TempDir(), func(c *Config) {
 			c.Sink = s
-			c.AtOnce = 1
-			c.BatchBytes = 1
-			c.Grace = func() time.Duration { return 2 * time.Hour }
+			c.Uploads.AtOnce = 1
+			c.Batch.Bytes = 1
+			c.Uploads.Grace = func() time.Duration { return 2 * time.Hour }
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -152,7 +152,7 @@ func TestFewUploadsAside(t *testing.T) {
 		s := &timed{takes: time.Second}
 		u := ledgerOnly(t, t.TempDir(), func(c *Config) {
 			c.Sink = s
-			c.BatchBytes = 1 << 20
+			c.Batch.Bytes = 1 << 20
 		})
 		done := make(chan bool, 5)
 		for range cap(done) {
@@ -192,7 +192,7 @@ func TestServiceIsWell(t *testing.T) {
 func TestHeldEventsAreQuarantined(t *testing.T) {
 	var log bytes.Buffer
 	u := ledgerOnly(t, t.TempDir(), func(c *Config) {
-		c.QuarantineFS = unsyncedAppendFS{}
+		c.Quarantine.FS = unsyncedAppendFS{}
 		c.Log = textLog(&log)
 	})
 	d := idle(t, u, 4)
@@ -249,7 +249,7 @@ func TestJudgement(t *testing.T) {
 			s := &timed{answer: func(int, string) error { return c.answer }}
 			u := ledgerOnly(t, t.TempDir(), func(cfg *Config) {
 				cfg.Sink = s
-				cfg.QuarantineFS = unsyncedAppendFS{}
+				cfg.Quarantine.FS = unsyncedAppendFS{}
 			})
 			d := idle(t, u, 3)
 			if !c.others {

@@ -202,8 +202,8 @@ func (c Config) ledgerConfig() spool.Config {
 		Class:      spool.Essential, // it says what is done with, on a full disk too
 		Name:       "ledger",
 		SegmentAge: 24 * time.Hour,
-		Keep:       max(c.KeepLedger, c.MaxAge+time.Hour), // a batch may wait so long
-		FS:         c.LedgerFS,
+		Keep:       max(c.Ledger.Keep, c.Quarantine.MaxAge+time.Hour), // a batch may wait so long
+		FS:         c.Ledger.FS,
 		Log:        c.Log,
 		Metrics:    c.Metrics,
 	}

@@ -39,7 +39,7 @@ func TestLedgerOnAFullDisk(t *testing.T) {
 	disk := spool.NewDisk(fsys, dir, 1<<20)
 	u := ledgerOnly(t, dir, func(c *Config) {
 		c.Disk = disk
-		c.LedgerFS = fsys
+		c.Ledger.FS = fsys
 		c.Log = textLog(&log)
 	})
 	u.ledger.note(record{Entry: &Entry{Batch: 1, Status: Planned}})
@@ -72,7 +72,7 @@ func TestLedgerIsKept(t *testing.T) {
 		{"as configured", 72 * time.Hour, 0, 72 * time.Hour},
 		{"as long as events wait", time.Hour, 48 * time.Hour, 49 * time.Hour},
 	} {
-		got := Config{KeepLedger: c.keep, MaxAge: c.maxAge}.withDefaults().ledgerConfig()
+		got := Config{Ledger: LedgerConfig{Keep: c.keep}, Quarantine: QuarantineConfig{MaxAge: c.maxAge}}.withDefaults().ledgerConfig()
 		if got.Keep != c.want || got.SegmentAge != 24*time.Hour {
 			t.Errorf("%s: kept for %s in segments of %s, want %s and a day", c.name, got.Keep, got.SegmentAge, c.want)
 		}
@@ -123,7 +123,7 @@ func TestServeWaitsForAllItBegan(t *testing.T) {
 		u := ledgerOnly(t, t.TempDir(), func(c *Config) {
 			c.Sink = a
 			c.PollOutcomes = true
-			c.Verbose = true
+			c.LogEach = true
 			c.Log = slog.New(slowLog{slog.NewTextHandler(&log, nil), "Discovered", &said})
 		})
 		src := &slowCommits{list: listOf(of(t, event.Open, "m%", 1, 3)...)}
@@ -149,7 +149,7 @@ func TestServeEndsWithItsLastCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := ledgerOnly(t, t.TempDir(), func(c *Config) { c.Sink = &timed{takes: 5 * time.Second} })
 		src := &slowCommits{list: listOf(of(t, event.Open, "m%", 1, 3)...)}
-		u.cfg.Grace = func() time.Duration { return time.Minute }
+		u.cfg.Uploads.Grace = func() time.Duration { return time.Minute }
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := u.Serve(ctx, src); err != nil {
@@ -226,7 +226,7 @@ func TestLedgerKeepsWhatItCouldNotWrite(t *testing.T) {
 		var log bytes.Buffer
 		var fails atomic.Bool
 		u := ledgerOnly(t, t.TempDir(), func(c *Config) {
-			c.LedgerFS = flakyLedger{fails: &fails}
+			c.Ledger.FS = flakyLedger{fails: &fails}
 			c.Log = textLog(&log)
 		})
 		entry := func(n int) record {
@@ -307,7 +307,7 @@ func TestLedgerIsWrittenAtItsEnd(t *testing.T) {
 	for _, broken := range []bool{false, true} {
 		var fails atomic.Bool
 		dir := t.TempDir()
-		u, err := New(Config{Dir: dir, Sink: &sink{}, LedgerFS: flakyLedger{fails: &fails}, Log: quiet})
+		u, err := New(Config{Dir: dir, Sink: &sink{}, Ledger: LedgerConfig{FS: flakyLedger{fails: &fails}}, Log: quiet})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -320,7 +320,7 @@ func TestLedgerIsWrittenAtItsEnd(t *testing.T) {
 		if got, err := Batches(dir); err != nil || (len(got) == 1) == broken {
 			t.Errorf("broken %t: got %+v, %v", broken, got, err)
 		}
-		u, err = New(Config{Dir: dir, Sink: &sink{}, LedgerFS: unsyncedFS{}, Log: quiet})
+		u, err = New(Config{Dir: dir, Sink: &sink{}, Ledger: LedgerConfig{FS: unsyncedFS{}}, Log: quiet})
 		if err != nil {
 			t.Fatalf("the ledger is held: %v", err)
 		}

@@ -129,8 +129,8 @@ func (d *delivery) quarantineExpired(ctx context.Context) bool {
 	var out []quarantineEntry
 	var items []int
 	for i, it := range d.b.items {
-		if !it.done && it.unreadable == "" && now.Sub(it.time) > d.cfg.MaxAge {
-			words := "older than " + d.cfg.MaxAge.String()
+		if !it.done && it.unreadable == "" && now.Sub(it.time) > d.cfg.Quarantine.MaxAge {
+			words := "older than " + d.cfg.Quarantine.MaxAge.String()
 			out = append(out, quarantineEntry{reason: "expired", words: words, line: it.line})
 			items = append(items, i)
 		}
@@ -151,7 +151,7 @@ func (d *delivery) quarantine(ctx context.Context, items []int, events []quarant
 		return true
 	}
 
-	backoff := d.cfg.MinBackoff
+	backoff := d.cfg.Uploads.MinBackoff
 	for {
 		err := d.u.quarantine.put(events...)
 		if err == nil {
@@ -164,7 +164,7 @@ func (d *delivery) quarantine(ctx context.Context, items []int, events []quarant
 		if !sleep(ctx, wait) {
 			return false
 		}
-		backoff = min(2*backoff, d.cfg.MaxBackoff)
+		backoff = min(2*backoff, d.cfg.Uploads.MaxBackoff)
 	}
 
 	for _, e := range events {

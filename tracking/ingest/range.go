@@ -30,7 +30,7 @@ func (d *delivery) pendingRanges(ranges []itemRange, from, to int) []itemRange {
 	case to - from:
 		return ranges
 	case 0:
-		return append(ranges, itemRange{from: from, to: to, taken: d.u.taken.Load(), backoff: d.cfg.MinBackoff})
+		return append(ranges, itemRange{from: from, to: to, taken: d.u.taken.Load(), backoff: d.cfg.Uploads.MinBackoff})
 	}
 
 	mid := (from + to) / 2
@@ -95,7 +95,7 @@ func (d *delivery) bisect(p itemRange, failed int) []itemRange {
 	half := itemRange{
 		failed:  failed,
 		taken:   d.u.taken.Load(),
-		backoff: d.cfg.MinBackoff,
+		backoff: d.cfg.Uploads.MinBackoff,
 	}
 	mid := (p.from + p.to) / 2
 

@@ -25,7 +25,7 @@ func (d *delivery) retryLater(p itemRange, err error) {
 			p.taken = d.u.taken.Load()
 		}
 	}
-	p.backoff = min(2*p.backoff, d.cfg.MaxBackoff)
+	p.backoff = min(2*p.backoff, d.cfg.Uploads.MaxBackoff)
 	p.tried = time.Now()
 	p.due = p.tried.Add(wait)
 	d.replace(p, p)

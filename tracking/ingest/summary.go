@@ -30,7 +30,7 @@ func (u *Uploader) logSummary() {
 	u.summary = summary{}
 	u.mu.Unlock()
 
-	if u.cfg.Verbose {
+	if u.cfg.LogEach {
 		u.cfg.Log.Info(fmt.Sprintf("Signals: Discovered %d files", s.batches))
 	}
 	if s.batches > 0 || s.failures > 0 {

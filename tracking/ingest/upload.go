@@ -89,7 +89,7 @@ func (d *delivery) finish() {
 	}
 
 	taken := max(0, e.Events-e.Quarantined)
-	if d.cfg.Verbose && e.Events > 0 {
+	if d.cfg.LogEach && e.Events > 0 {
 		what := fmt.Sprintf("Signals: Transferred %d events in batch %d successfully (id=%s)",
 			taken, e.Batch, firstOf(e.IDs))
 		d.cfg.Log.Info(what, "raw", e.Raw, "gzip", e.Wire)

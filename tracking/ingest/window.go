@@ -80,7 +80,7 @@ func (w *window) advance(src Source) error {
 // commit advances the cursor of src until ctx ends, and then once more. A
 // cursor that could not be written is tried again.
 func (w *window) commit(ctx context.Context, src Source, c Config) {
-	backoff := c.MinBackoff
+	backoff := c.Uploads.MinBackoff
 	retry := time.NewTimer(0)
 	defer retry.Stop()
 
@@ -93,13 +93,13 @@ func (w *window) commit(ctx context.Context, src Source, c Config) {
 
 		err := w.advance(src)
 		if err == nil {
-			backoff = c.MinBackoff
+			backoff = c.Uploads.MinBackoff
 			continue
 		}
 
 		logCursor(c.Log, err)
 		retry.Reset(jitter(backoff))
-		backoff = min(2*backoff, c.MaxBackoff)
+		backoff = min(2*backoff, c.Uploads.MaxBackoff)
 	}
 
 	for range lastCommits {
