@@ -6,19 +6,19 @@ import (
 )
 
 const (
-	// maxAside is how many batches wait aside.
+	// maxAside is how many batches may be aside.
 	maxAside = 1024
 
-	// asideBytes is how many bytes of events wait aside, times the size of a
-	// batch.
+	// asideBytes is how many bytes of events may be aside, in sizes of a batch.
 	asideBytes = 16
 
-	// asideAtOnce is how many uploads of what is aside are in flight.
+	// asideAtOnce is how many uploads of batches aside are in flight.
 	asideAtOnce = 2
 )
 
-// aside bounds what batches may hold that others pass. A batch that finds no
-// room keeps its slot among the uploads in flight.
+// aside is where batches are that others pass, because they failed repeatedly while
+// others were accepted. It bounds what they hold; a batch that finds no room keeps its
+// slot among the uploads in flight. It is safe for concurrent use.
 type aside struct {
 	maxBytes int
 	inFlight chan struct{}
@@ -29,6 +29,7 @@ type aside struct {
 	bytes   int
 }
 
+// newAside returns an empty aside for batches of at most batchBytes.
 func newAside(batchBytes int, m *metrics) *aside {
 	return &aside{
 		maxBytes: asideBytes * batchBytes,
@@ -37,7 +38,8 @@ func newAside(batchBytes int, m *metrics) *aside {
 	}
 }
 
-// enter takes room for a batch, and reports whether there was any.
+// enter reserves room for a batch, and reports whether there was any. The first batch
+// always finds room.
 func (a *aside) enter(bytes int) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -52,14 +54,14 @@ func (a *aside) enter(bytes int) bool {
 	return true
 }
 
-// shrink gives back a part of a batch's room.
+// shrink releases some of a batch's room.
 func (a *aside) shrink(bytes int) {
 	a.mu.Lock()
 	a.bytes -= bytes
 	a.mu.Unlock()
 }
 
-// leave gives back the room of a batch.
+// leave releases the room of a batch.
 func (a *aside) leave(bytes int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -69,7 +71,8 @@ func (a *aside) leave(bytes int) {
 	a.metrics.asideBatches.Set(float64(a.batches))
 }
 
-// acquire waits until an upload may begin.
+// acquire waits until an upload may begin, and reports whether that was before ctx
+// ended. Each upload needs a release.
 func (a *aside) acquire(ctx context.Context) bool {
 	select {
 	case a.inFlight <- struct{}{}:
@@ -79,9 +82,11 @@ func (a *aside) acquire(ctx context.Context) bool {
 	}
 }
 
+// release ends an upload.
 func (a *aside) release() { <-a.inFlight }
 
-// goAside gives up the slot, where there is room aside.
+// goAside moves the batch aside, and releases its slot. It reports false if there is
+// no room.
 func (d *delivery) goAside() bool {
 	if d.weight > 0 {
 		return true
@@ -101,7 +106,7 @@ func (d *delivery) goAside() bool {
 	return true
 }
 
-// leave gives back the slot, or the room aside.
+// leave releases the slot, or the room aside.
 func (d *delivery) leave() {
 	if d.hasSlot {
 		d.hasSlot = false
@@ -113,6 +118,8 @@ func (d *delivery) leave() {
 	}
 }
 
+// waitingBytes returns the size of the upload of all items that are not done, and one
+// byte more.
 func (d *delivery) waitingBytes() int {
 	n := 1
 	for i := range d.b.items {
@@ -124,7 +131,7 @@ func (d *delivery) waitingBytes() int {
 	return n
 }
 
-// shrink gives back the room aside that the parts that are done took up.
+// shrink releases the room aside of the items that are done.
 func (d *delivery) shrink() {
 	if d.weight == 0 {
 		return
@@ -136,8 +143,8 @@ func (d *delivery) shrink() {
 	d.weight = now
 }
 
-// compact forgets the items that are done, once no part is to be cut any more:
-// a batch aside takes up no more than the events that it waits for.
+// compact forgets the items that are done once no range is to be bisected any more,
+// so that a batch aside holds no more than the events that are still to be sent.
 func (d *delivery) compact() {
 	if len(d.refused) > 0 {
 		return
@@ -145,22 +152,26 @@ func (d *delivery) compact() {
 
 	var items []item
 	var ranges []itemRange
-	for _, p := range d.ranges {
-		waiting := d.waiting(p)
+	for _, r := range d.ranges {
+		waiting := d.waiting(r)
 		if len(waiting) > 1 {
 			return
 		}
 		if len(waiting) == 0 {
 			continue
 		}
-		p.from, p.to = len(items), len(items)+1
-		items, ranges = append(items, d.b.items[waiting[0]]), append(ranges, p)
+
+		r.from = len(items)
+		r.to = r.from + 1
+		items = append(items, d.b.items[waiting[0]])
+		ranges = append(ranges, r)
 	}
-	d.b.items, d.ranges = items, ranges
+	d.b.items = items
+	d.ranges = ranges
 }
 
-// itemBytes is what an item takes up beside its line.
+// itemBytes is the memory that an item needs besides its line.
 const itemBytes = 128
 
-// size is how many bytes the batch takes up.
+// size returns how much memory the batch needs, in bytes.
 func (d *delivery) size() int { return d.waitingBytes() + itemBytes*len(d.b.items) }

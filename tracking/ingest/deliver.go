@@ -14,26 +14,27 @@ type delivery struct {
 	entry   Entry // the batch's state in the ledger
 
 	ranges  []itemRange   // what is not done, in the batch's order
-	refused []refusedItem // refused alone; quarantined once it is sure that it is they
+	refused []refusedItem // refused alone; quarantined once they are known to be at fault
 	since   int64         // Uploader.taken when the first of them was refused
 
-	// doubt is set while it seems that the service refuses everything; suspects
-	// are the events that it refused alone before that.
+	// doubt is set while the service seems to refuse everything; suspects are the
+	// events that it refused alone before that.
 	doubt    bool
 	suspects suspects
-	tests    int // events tried to tell
+	tests    int // other events that were sent to find out
 
 	failures int       // uploads that failed for no fault of an event
-	noted    time.Time // when the ledger was told last
+	noted    time.Time // time of the last failure in the ledger
 
-	failuresInRow int   // failures in a row, of all parts, with nothing taken in between
+	failuresInRow int   // of all ranges, with nothing accepted in between
 	rowSince      int64 // Uploader.taken at the first of them
 
 	slots   chan struct{} // uploads in flight
 	hasSlot bool
-	weight  int // bytes that it takes up of what may be aside
+	weight  int // bytes that it holds of the room aside
 }
 
+// newDelivery returns a delivery of a batch, which has not entered yet.
 func (u *Uploader) newDelivery(b *batch, slots chan struct{}) *delivery {
 	d := &delivery{
 		u:       u,
@@ -48,8 +49,9 @@ func (u *Uploader) newDelivery(b *batch, slots chan struct{}) *delivery {
 	return d
 }
 
-// enter waits for a slot. A batch that a previous run had cut in parts already
-// goes aside where there is room, so that it holds up nothing again.
+// enter waits for a slot among the uploads in flight, and reports whether there was
+// one before ctx ended. A batch that a previous run sent in parts needs none if there
+// is room aside.
 func (d *delivery) enter(ctx context.Context) bool {
 	if d.b.recalled && len(d.b.Done) > 0 && d.goAside() {
 		return true
@@ -64,8 +66,8 @@ func (d *delivery) enter(ctx context.Context) bool {
 	}
 }
 
-// run tries until every event of the batch was taken or quarantined, or ctx
-// ends. Then it returns false, and the batch stays planned.
+// run uploads until every event of the batch was accepted or quarantined. It returns
+// false if ctx ended before that; then the batch stays planned.
 func (d *delivery) run(ctx context.Context) bool {
 	defer d.leave()
 
@@ -78,21 +80,21 @@ func (d *delivery) run(ctx context.Context) bool {
 			return false
 		}
 
-		p := d.nextDue()
-		if len(d.refused) > 0 && (p == nil || d.u.taken.Load() > d.since) {
+		r := d.nextDue()
+		if len(d.refused) > 0 && (r == nil || d.u.taken.Load() > d.since) {
 			if !d.judge(ctx) {
 				return false
 			}
 			continue
 		}
-		if p == nil {
+		if r == nil {
 			break
 		}
 
-		if wait := time.Until(p.due); wait > 0 && !sleep(ctx, wait) {
+		if wait := time.Until(r.due); wait > 0 && !sleep(ctx, wait) {
 			return false
 		}
-		if ctx.Err() != nil || !d.sendRange(ctx, *p) {
+		if ctx.Err() != nil || !d.sendRange(ctx, *r) {
 			return false
 		}
 		d.shrink()
@@ -103,18 +105,19 @@ func (d *delivery) run(ctx context.Context) bool {
 	return true
 }
 
-// try sends one part. It returns false where ctx ended.
-func (d *delivery) sendRange(ctx context.Context, p itemRange) bool {
-	items := d.waiting(p)
+// sendRange sends a range once, and decides what becomes of it. It returns false if
+// ctx ended.
+func (d *delivery) sendRange(ctx context.Context, r itemRange) bool {
+	items := d.waiting(r)
 	if len(items) == 0 {
-		d.replace(p)
+		d.replace(r)
 		return true
 	}
 
 	if d.doubt {
-		return d.probeService(ctx, p)
+		return d.probeService(ctx, r)
 	}
-	if probe, ok := d.probe(p, items); ok {
+	if probe, ok := d.probe(r, items); ok {
 		items = probe
 	}
 
@@ -123,20 +126,20 @@ func (d *delivery) sendRange(ctx context.Context, p itemRange) bool {
 	case ctx.Err() != nil && err != nil:
 		return false
 	case err == nil:
-		if len(d.waiting(p)) == 0 {
-			d.replace(p)
+		if len(d.waiting(r)) == 0 {
+			d.replace(r)
 		}
 		d.bisectFailing()
 		return true
 	case faultOf(err) != faultEvents:
-		d.retryLater(p, err)
+		d.retryLater(r, err)
 		return true
-	case len(d.waiting(p)) > 1:
-		d.replace(p, d.bisect(p, 0)...)
+	case len(d.waiting(r)) > 1:
+		d.replace(r, d.bisect(r, 0)...)
 		return true
 	}
 
-	d.replace(p)
+	d.replace(r)
 	d.addRefused(items[0], err)
 	if d.u.alone.Load() < refusedInARow {
 		return true

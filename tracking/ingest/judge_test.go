@@ -387,7 +387,7 @@ func TestTrialWithWhatWasTaken(t *testing.T) {
 	click := of(t, event.Click, "m9", 9, 1)[0]
 	kept := append(click, "more"...)[:len(click)]
 	u.remember(item{typ: event.Click, line: kept})
-	err, tried := d.sendOther(t.Context())
+	tried, err := d.sendOther(t.Context())
 	if err != nil || !tried || len(s.calls) != 1 || s.calls[0] != string(click)+"\n" {
 		t.Errorf("got %v, %t, uploads %q", err, tried, s.calls)
 	}
@@ -400,7 +400,7 @@ func TestTrialWithWhatWasTaken(t *testing.T) {
 	}
 
 	s.answer = func(int, string) error { return refusal(400, "no") }
-	if err, tried = d.sendOther(t.Context()); err == nil || !tried || u.taken.Load() != 1 || d.entry.Tries != 2 {
+	if tried, err = d.sendOther(t.Context()); err == nil || !tried || u.taken.Load() != 1 || d.entry.Tries != 2 {
 		t.Errorf("refused: got %v, %t, %d taken, %d tries", err, tried, u.taken.Load(), d.entry.Tries)
 	}
 

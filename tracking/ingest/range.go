@@ -5,19 +5,21 @@ import (
 	"time"
 )
 
-// part is a run of a batch's items that goes in one upload.
+// itemRange is a range of the items of a batch that is sent in one upload.
 type itemRange struct {
-	from, to int
-	failed   int   // times, for no fault of an event
-	last     fault // how it failed last
-	taken    int64 // Uploader.taken when it failed first, or was cut
-	backoff  time.Duration
-	due      time.Time
-	tried    time.Time
+	from int // index of the first item
+	to   int // index behind the last item
+
+	failed  int           // uploads that failed for no fault of an event
+	last    fault         // of the last failure
+	taken   int64         // Uploader.taken at the first failure, or when it was bisected
+	backoff time.Duration // before the next attempt
+	due     time.Time     // of the next attempt
+	tried   time.Time     // of the last attempt
 }
 
-// undone appends the parts of items[from:to] that are still to be sent. Where
-// some items are done, the rest is cut as it was cut before.
+// pendingRanges appends the ranges of items[from:to] that are still to be sent. If
+// some items are done, the rest is bisected as it was before.
 func (d *delivery) pendingRanges(ranges []itemRange, from, to int) []itemRange {
 	n := 0
 	for i := from; i < to; i++ {
@@ -30,31 +32,45 @@ func (d *delivery) pendingRanges(ranges []itemRange, from, to int) []itemRange {
 	case to - from:
 		return ranges
 	case 0:
-		return append(ranges, itemRange{from: from, to: to, taken: d.u.taken.Load(), backoff: d.cfg.Uploads.MinBackoff})
+		return append(ranges, itemRange{
+			from:    from,
+			to:      to,
+			taken:   d.u.taken.Load(),
+			backoff: d.cfg.Uploads.MinBackoff,
+		})
 	}
 
 	mid := (from + to) / 2
 	return d.pendingRanges(d.pendingRanges(ranges, from, mid), mid, to)
 }
 
-// nextDue returns the part that is due first, of several the one that was tried
-// longest ago, nil where there is none.
+// nextDue returns the range that is due first, nil if there is none. Of several it
+// is the one that was tried longest ago.
 func (d *delivery) nextDue() *itemRange {
 	var first *itemRange
 	for i := range d.ranges {
-		p := &d.ranges[i]
-		if first == nil || p.due.Before(first.due) || p.due.Equal(first.due) && p.tried.Before(first.tried) {
-			first = p
+		r := &d.ranges[i]
+		if first == nil || r.isBefore(first) {
+			first = r
 		}
 	}
 
 	return first
 }
 
-// waiting returns the items of a part that are still to be sent.
-func (d *delivery) waiting(p itemRange) []int {
+// isBefore reports whether r is to be tried before o.
+func (r *itemRange) isBefore(o *itemRange) bool {
+	if r.due.Equal(o.due) {
+		return r.tried.Before(o.tried)
+	}
+
+	return r.due.Before(o.due)
+}
+
+// waiting returns the items of a range that are still to be sent.
+func (d *delivery) waiting(r itemRange) []int {
 	var out []int
-	for i := p.from; i < p.to; i++ {
+	for i := r.from; i < r.to; i++ {
 		if !d.b.items[i].done {
 			out = append(out, i)
 		}
@@ -63,19 +79,20 @@ func (d *delivery) waiting(p itemRange) []int {
 	return out
 }
 
-// probe returns less than a whole part, now and then, where that has failed
-// again and again and nothing else was taken meanwhile: of a batch that is the
-// only one, too, it is to be learned whether the service is away, or whether it
-// is one of its events.
-func (d *delivery) probe(p itemRange, items []int) ([]int, bool) {
-	if len(items) < 2 || p.last != faultService || d.u.taken.Load() > p.taken {
+// probe returns some of the items of a range instead of all. It does so every other
+// time once the range has failed repeatedly while nothing else was accepted: even
+// if there is no other batch, it must be found out whether the service is down or
+// one of the events makes it fail.
+func (d *delivery) probe(r itemRange, items []int) ([]int, bool) {
+	if len(items) < 2 || r.last != faultService || d.u.taken.Load() > r.taken {
 		return nil, false
 	}
-	if p.failed < patience || p.failed%2 == 0 {
+	if r.failed < patience || r.failed%2 == 0 {
 		return nil, false
 	}
 
-	n := (p.failed-patience)/2 + 1 // the first half, the first quarter, ..., then one after the other
+	// The first half, the first quarter and so on, then one item after the other.
+	n := (r.failed-patience)/2 + 1
 	if size := len(items) >> n; size > 0 {
 		return items[:size], true
 	}
@@ -84,24 +101,25 @@ func (d *delivery) probe(p itemRange, items []int) ([]int, bool) {
 	return items[i : i+1], true
 }
 
-// replace substitutes other parts for p.
-func (d *delivery) replace(p itemRange, by ...itemRange) {
-	i := slices.IndexFunc(d.ranges, func(o itemRange) bool { return o.from == p.from }) // none overlaps another
+// replace replaces r with other ranges.
+func (d *delivery) replace(r itemRange, by ...itemRange) {
+	i := slices.IndexFunc(d.ranges, func(o itemRange) bool { return o.from == r.from }) // ranges do not overlap
 	d.ranges = slices.Replace(d.ranges, i, i+1, by...)
 }
 
-// halves cuts a part in two, that have failed so often.
-func (d *delivery) bisect(p itemRange, failed int) []itemRange {
+// bisect returns the two halves of a range, which count as having failed so often.
+func (d *delivery) bisect(r itemRange, failed int) []itemRange {
 	half := itemRange{
 		failed:  failed,
 		taken:   d.u.taken.Load(),
 		backoff: d.cfg.Uploads.MinBackoff,
 	}
-	mid := (p.from + p.to) / 2
 
 	left, right := half, half
-	left.from, left.to = p.from, mid
-	right.from, right.to = mid, p.to
+	left.from = r.from
+	left.to = (r.from + r.to) / 2
+	right.from = left.to
+	right.to = r.to
 
 	return []itemRange{left, right}
 }

@@ -6,9 +6,9 @@ import (
 	"fmt"
 )
 
-// send uploads items of the batch, and notes it where they were taken.
+// send uploads items of the batch, and records them as done if they were accepted.
 func (d *delivery) send(ctx context.Context, items []int) error {
-	if d.weight > 0 { // one at a time
+	if d.weight > 0 {
 		if !d.u.aside.acquire(ctx) {
 			return ctx.Err()
 		}
@@ -17,6 +17,7 @@ func (d *delivery) send(ctx context.Context, items []int) error {
 
 	upload, cancel := d.cfg.inGrace(ctx)
 	defer cancel()
+
 	id, wire, err := d.cfg.Sink.Send(upload, d.ndjson(items))
 	d.entry.Tries++
 	d.metrics.batches.WithLabelValues(statusLabel(err)).Inc()
@@ -34,18 +35,20 @@ func (d *delivery) send(ctx context.Context, items []int) error {
 	return nil
 }
 
-// ndjson joins the lines of items.
+// ndjson returns the lines of items, each with its line end.
 func (d *delivery) ndjson(items []int) []byte {
 	lines := make([][]byte, 0, len(items)+1)
 	for _, i := range items {
 		lines = append(lines, d.b.items[i].line)
 	}
 
-	return bytes.Join(append(lines, nil), []byte("\n")) // with a line end behind the last
+	lines = append(lines, nil) // for the line end behind the last
+
+	return bytes.Join(lines, []byte("\n"))
 }
 
-// done notes that items need nothing more. The last ones are noted with the
-// batch, in finish.
+// done records in the ledger that items were accepted or quarantined. The last ones
+// are recorded with the batch, by finish.
 func (d *delivery) done(items []int, s step) {
 	s.Batch = d.b.Batch
 	for _, i := range items {
@@ -71,7 +74,7 @@ func (d *delivery) done(items []int, s step) {
 	}
 }
 
-// finish notes the end of the batch.
+// finish records the end of the batch in the ledger, the log and the summary.
 func (d *delivery) finish() {
 	e := &d.entry
 	switch {
@@ -83,6 +86,7 @@ func (d *delivery) finish() {
 		e.Status = Sent
 	}
 	e.At = d.cfg.Now()
+
 	d.u.ledger.note(record{Entry: e})
 	if d.cfg.PollOutcomes {
 		d.u.outcomes.expect(*e, e.At)
@@ -90,9 +94,9 @@ func (d *delivery) finish() {
 
 	taken := max(0, e.Events-e.Quarantined)
 	if d.cfg.LogEach && e.Events > 0 {
-		what := fmt.Sprintf("Signals: Transferred %d events in batch %d successfully (id=%s)",
+		text := fmt.Sprintf("Signals: Transferred %d events in batch %d successfully (id=%s)",
 			taken, e.Batch, firstOf(e.IDs))
-		d.cfg.Log.Info(what, "raw", e.Raw, "gzip", e.Wire)
+		d.cfg.Log.Info(text, "raw", e.Raw, "gzip", e.Wire)
 	}
 
 	d.u.mu.Lock()
@@ -104,6 +108,7 @@ func (d *delivery) finish() {
 	d.u.summary.wire += e.Wire
 }
 
+// firstOf returns the first id, "" if there is none.
 func firstOf(ids []string) string {
 	if len(ids) == 0 {
 		return ""
