@@ -5,7 +5,7 @@ import (
 	"postern/tracking/spool"
 )
 
-// add takes a record into a batch, as far as the filter lets it.
+// add adds a record to a batch, and its event if it passes the filter.
 func (u *Uploader) add(b *batch, r spool.Record) {
 	b.To = r.Next
 	b.Sum = addSum(b.Sum, r)
@@ -13,6 +13,7 @@ func (u *Uploader) add(b *batch, r spool.Record) {
 
 	line, _ := event.CutSession(r.Data)
 	it := item{line: line, span: Span{From: r.At, To: r.Next}}
+
 	h, err := readHead(line)
 	if err != nil {
 		u.cfg.Log.Error("ingest: a record of the event log is not an event", "err", err)
@@ -21,7 +22,8 @@ func (u *Uploader) add(b *batch, r spool.Record) {
 		return
 	}
 
-	it.typ, it.time = h.typ, h.time
+	it.typ = h.typ
+	it.time = h.time
 	if u.cfg.Filter.Types != nil && !u.cfg.Filter.Types[h.typ] {
 		u.metrics.filtered.WithLabelValues(h.typ.PublicName()).Inc()
 		return
@@ -47,9 +49,9 @@ func (u *Uploader) add(b *batch, r spool.Record) {
 	}
 }
 
-// change returns a line as it is uploaded: without the object beside the API's,
-// and with the recipient hashed where that is configured. wanted is false for an
-// event that is not uploaded.
+// change returns a line as it is uploaded: without the object beside the API's, and
+// with the recipient hashed if that is configured. wanted is false for an event that
+// is not uploaded.
 func (u *Uploader) change(line []byte) (out []byte, wanted bool, err error) {
 	e, err := event.Decode(line)
 	if err != nil {
@@ -68,9 +70,9 @@ func (u *Uploader) change(line []byte) (out []byte, wanted bool, err error) {
 	return out, true, err
 }
 
-// machine changes an event that no person caused as the configuration says, and
-// reports whether it is uploaded. A machine that follows an unsubscribe link
-// unsubscribes nobody, and that type has no mark.
+// machine changes an event that no person caused as configured, and reports whether it
+// is uploaded. An unsubscribe link that a machine followed is not, unless it counts
+// as a person: it unsubscribes nobody, and its type cannot be marked.
 func (u *Uploader) machine(e *event.Event) bool {
 	as := u.cfg.Filter.Machines[e.Class.Kind]
 	e.Class = event.Class{}
@@ -86,7 +88,7 @@ func (u *Uploader) machine(e *event.Event) bool {
 	return as != Drop && e.Type != event.LinkUnsubscribe
 }
 
-// What becomes of events that no person made.
+// Values of FilterConfig.Machines.
 const (
 	Mark   = "mark"   // uploaded with is_prefetched
 	Drop   = "drop"   // not uploaded

@@ -9,40 +9,41 @@ import (
 	"postern/tracking/spool"
 )
 
-// spanBytes is how many bytes of records, times the size of a batch, a batch
-// reaches over at most where the filter leaves little of them.
+// spanBytes is how many bytes of records a batch spans at most, in sizes of a batch,
+// if the filter leaves little of them.
 const spanBytes = 8
 
+// castagnoli is the polynomial of checksums.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// batch is a run of records of the log and the events of them to upload.
+// batch is consecutive records of the log, and the events of them that are uploaded.
 type batch struct {
 	Entry
 	items    []item
 	recalled bool // planned by a previous run
-	span     int  // bytes of records
+	span     int  // of its records, in bytes
 }
 
 // item is an event of a batch.
 type item struct {
-	line []byte // as it is uploaded, without a line end
+	line []byte // as it is uploaded, without a line end; nil once it is done
 	typ  event.Type
 	time time.Time
 	span Span // of its record
 
 	unreadable string // why it cannot be uploaded
-	done       bool   // taken, or in quarantine
+	done       bool   // accepted or quarantined
 }
 
 // gatherer cuts the log into batches. It belongs to one goroutine.
 type gatherer struct {
 	u    *Uploader
 	src  Source
-	over *spool.Record // read, and did not fit
+	over *spool.Record // read, and not part of a batch yet
 }
 
-// read returns the next record. An error of the source is logged and tried
-// again, with backoff, until ctx ends.
+// read returns the next record. Errors of the source are logged, and it tries again
+// with backoff until ctx ends.
 func (g *gatherer) read(ctx context.Context) (spool.Record, error) {
 	if r := g.over; r != nil {
 		g.over = nil
@@ -60,7 +61,7 @@ func (g *gatherer) read(ctx context.Context) (spool.Record, error) {
 		}
 
 		wait := jitter(backoff)
-		g.u.cfg.Log.Error("ingest: cannot read the event log, tried again",
+		g.u.cfg.Log.Error("ingest: cannot read the event log, trying again",
 			"err", err, "again_in_seconds", wait.Seconds())
 		if !sleep(ctx, wait) {
 			return r, ctx.Err()
@@ -69,8 +70,7 @@ func (g *gatherer) read(ctx context.Context) (spool.Record, error) {
 	}
 }
 
-// next waits for a record and fills a batch from there. It fails only where
-// ctx ends.
+// next waits for a record and fills a batch from there. It fails only if ctx ends.
 func (g *gatherer) next(ctx context.Context) (*batch, error) {
 	first, err := g.read(ctx)
 	if err != nil {
@@ -87,6 +87,7 @@ func (g *gatherer) next(ctx context.Context) (*batch, error) {
 // fresh fills a new batch until it is full or old enough.
 func (g *gatherer) fresh(ctx context.Context, first spool.Record) (*batch, error) {
 	u := g.u
+
 	b := &batch{}
 	b.From = first.At
 	u.add(b, first)
@@ -96,21 +97,30 @@ func (g *gatherer) fresh(ctx context.Context, first spool.Record) (*batch, error
 
 	for {
 		r, err := g.read(wait)
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return nil, ctx.Err()
-		case err != nil:
+		}
+		if err != nil { // it is old enough
 			return g.plan(b), nil
-		case b.Raw+len(r.Data)+1 > u.cfg.Batch.Bytes, b.span+len(r.Data) > spanBytes*u.cfg.Batch.Bytes, u.planned(r.At):
+		}
+		if !u.fits(b, r) || u.planned(r.At) {
 			g.over = &r
 			return g.plan(b), nil
 		}
+
 		u.add(b, r)
 	}
 }
 
-// again fills a batch that a previous run cut. Where the log holds other
-// records there than it did then, it is a new batch.
+// fits reports whether a record may be added to a batch.
+func (u *Uploader) fits(b *batch, r spool.Record) bool {
+	size := u.cfg.Batch.Bytes
+
+	return b.Raw+len(r.Data)+1 <= size && b.span+len(r.Data) <= spanBytes*size
+}
+
+// again fills a batch that a previous run cut. If the log has other records there than
+// it had then, it is a new batch.
 func (g *gatherer) again(ctx context.Context, first spool.Record, old Entry) (*batch, error) {
 	records, err := g.until(ctx, first, old.To)
 	if err != nil {
@@ -171,8 +181,8 @@ func isDone(spans []Span, at spool.Position) bool {
 	return false
 }
 
-// until reads the records before a position. They were all in the log once;
-// where some are gone, it does not wait for others in their place.
+// until reads the records before a position. They were all in the log once; if some
+// are gone, it does not wait for others in their place.
 func (g *gatherer) until(ctx context.Context, first spool.Record, end spool.Position) ([]spool.Record, error) {
 	records := []spool.Record{first}
 
@@ -197,11 +207,10 @@ func (g *gatherer) until(ctx context.Context, first spool.Record, end spool.Posi
 	return records, nil
 }
 
-// recallWait is how long the records of a batch of a previous run are waited
-// for at least.
+// recallWait is the least time that until waits for records.
 const recallWait = 5 * time.Second
 
-// plan numbers a new batch.
+// plan makes b a new batch with the next number.
 func (g *gatherer) plan(b *batch) *batch {
 	g.u.last++
 	b.Batch = g.u.last
@@ -220,8 +229,9 @@ func (u *Uploader) earlierAt(at spool.Position) (Entry, bool) {
 
 	var found Entry
 	ok := false
-	for len(u.earlier) > 0 && u.earlier[0].From == at { // the newest of them
-		found, ok = u.earlier[0], true
+	for len(u.earlier) > 0 && u.earlier[0].From == at { // the last is the newest
+		found = u.earlier[0]
+		ok = true
 		u.earlier = u.earlier[1:]
 	}
 	if len(u.earlier) == 0 {
@@ -242,6 +252,7 @@ func (u *Uploader) planned(at spool.Position) bool {
 	return false
 }
 
+// addSum extends a checksum of records (Entry.Sum) by one.
 func addSum(sum uint32, r spool.Record) uint32 {
 	return crc32.Update(crc32.Update(sum, castagnoli, r.Data), castagnoli, []byte{'\n'})
 }

@@ -9,19 +9,19 @@ import (
 	"postern/tracking/event"
 )
 
-// head is what the uploader has to know of an event.
+// head is what the uploader needs of an event.
 type head struct {
 	typ    event.Type
 	time   time.Time
-	beside bool // something is beside the API's object
+	beside bool // the record has more than the API's object
 }
 
-// errForm says that a line is not in the form that Encode writes.
+// errForm reports that a line is not in the form that event.Encode writes.
 var errForm = errors.New("ingest: not in the usual form")
 
-// readHead reads type and time of a record. The log is our own and checked by
-// checksum, so what has the form that event.Encode writes is not decoded as a
-// whole, which takes ten times as long.
+// readHead reads the type and the time of a record. A line in the form that
+// event.Encode writes is not decoded as a whole, which would take ten times as long:
+// the log is our own and has checksums.
 func readHead(line []byte) (head, error) {
 	if h, err := scanHead(line); err == nil {
 		return h, nil
@@ -40,8 +40,10 @@ func readHead(line []byte) (head, error) {
 }
 
 // scanHead reads a line that begins as event.Encode writes it,
-// {"msys":{"group":{"type":"t","event_id":"1","message_id":"m","timestamp":"1",
-// and has nothing beside the API's object.
+//
+//	{"msys":{"group":{"type":"t","event_id":"1","message_id":"m","timestamp":"1",
+//
+// and has nothing but the API's object.
 func scanHead(line []byte) (head, error) {
 	rest, ok := bytes.CutPrefix(line, []byte(`{"msys":{"`))
 	if !ok || !bytes.HasSuffix(rest, []byte(`}}}`)) {
@@ -67,8 +69,8 @@ func scanHead(line []byte) (head, error) {
 	return h, nil
 }
 
-// quoted returns the value that b begins with and what is behind the end that
-// must follow it. Only a value without an escape is read.
+// quoted returns the value that b begins with, and what follows the end that must be
+// behind it. It does not read values with escapes.
 func quoted(b []byte, end string) (value, rest []byte, ok bool) {
 	i := bytes.IndexByte(b, '"')
 	if i < 0 || bytes.IndexByte(b[:i], '\\') >= 0 || !bytes.HasPrefix(b[i:], []byte(end)) {

@@ -220,7 +220,7 @@ func TestHeldEventsAreQuarantined(t *testing.T) {
 	if want := []Span{{at(1), at(3)}}; !slices.Equal(e.Done, want) || e.Quarantined != 2 {
 		t.Errorf("got %+v, want the span %v", e, want)
 	}
-	if n := strings.Count(log.String(), "an event is refused and quarantined"); n != 2 ||
+	if n := strings.Count(log.String(), "an event was refused and quarantined"); n != 2 ||
 		!strings.Contains(log.String(), `err="HTTP 422: bad" batch=7`) {
 		t.Errorf("said %d times: %s", n, log.String())
 	}

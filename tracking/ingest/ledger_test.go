@@ -46,7 +46,7 @@ func TestLedgerOnAFullDisk(t *testing.T) {
 	free.Store(1 << 20) // what stays free on any disk
 
 	u.ledger.hint(record{Failure: &failure{Batch: 1, Tries: 1}})
-	if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "that uploads fail") {
+	if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "cannot record failed uploads") {
 		t.Errorf("got log %q, want a warning", log.String())
 	}
 	log.Reset()
@@ -289,7 +289,7 @@ func TestTimesThatCannotBeWritten(t *testing.T) {
 	u := ledgerOnly(t, t.TempDir(), func(c *Config) { c.Log = textLog(&log) })
 	u.ledger.note(record{Entry: &Entry{At: late}})
 	u.ledger.hint(record{Entry: &Entry{At: late}})
-	if n := strings.Count(log.String(), "ledger record cannot be written"); n != 2 || len(u.ledger.unwritten) != 0 {
+	if n := strings.Count(log.String(), "cannot encode a record of the ledger"); n != 2 || len(u.ledger.unwritten) != 0 {
 		t.Errorf("said %d times, %d records wait, want 2 and none", n, len(u.ledger.unwritten))
 	}
 	if n := ledgerRecords(t, u.cfg.Dir); n != 0 {

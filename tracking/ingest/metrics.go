@@ -4,13 +4,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are what the uploader counts.
+// metrics are those of an Uploader.
 type metrics struct {
 	events, filtered, quarantined *prometheus.CounterVec
 	batches                       *prometheus.CounterVec
 	failing, asideBatches         prometheus.Gauge
 }
 
+// newMetrics returns metrics, registered with reg if it is not nil.
 func newMetrics(reg prometheus.Registerer) *metrics {
 	counter := func(name, label, help string) *prometheus.CounterVec {
 		opts := prometheus.CounterOpts{Name: "postern_ingest_" + name, Help: help}
@@ -21,7 +22,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	}
 
 	m := &metrics{
-		events: counter("events_total", "type", "Events the ingest service took, by type."),
+		events: counter("events_total", "type", "Events the ingest service accepted, by type."),
 		filtered: counter("filtered_events_total", "type",
 			"Events not uploaded, since [signals] report does not name their class."),
 		quarantined: counter("set_aside_events_total", "reason", "Events quarantined, by reason."),
@@ -29,7 +30,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			"Upload attempts by HTTP status, or \"error\" where there was no answer."),
 		failing: gauge("failing", "1 while uploads fail."),
 		asideBatches: gauge("aside_batches",
-			"Batches that failed again and again while others were taken, and wait in parts."),
+			"Batches that failed repeatedly while others were accepted, and are sent in parts."),
 	}
 	if reg != nil {
 		reg.MustRegister(m.events, m.filtered, m.quarantined, m.batches, m.failing, m.asideBatches)

@@ -13,15 +13,15 @@ import (
 	"postern/tracking/spool/atomicfile"
 )
 
-// quarantine keeps events that will never be taken, a file a day. It is safe
-// for concurrent use.
+// quarantine keeps events that will never be accepted, in a file a day. It is safe for
+// concurrent use.
 type quarantine struct {
 	dir   string
 	files *atomicfile.Appender
 	now   func() time.Time
 }
 
-// rejected is an event and why it is in quarantine.
+// quarantineEntry is an event and why it is quarantined.
 type quarantineEntry struct {
 	reason string // refused, expired, unreadable
 	status int
@@ -29,16 +29,17 @@ type quarantineEntry struct {
 	line   []byte
 }
 
-// rejectedLine is a line of a quarantine file.
+// quarantineLine is a line of a quarantine file.
 type quarantineLine struct {
 	At     time.Time       `json:"at"`
 	Reason string          `json:"reason"`
 	Status int             `json:"status,omitempty"`
 	Words  string          `json:"words"`
 	Event  json.RawMessage `json:"event,omitempty"`
-	Raw    string          `json:"raw,omitempty"` // where it is not JSON
+	Raw    string          `json:"raw,omitempty"` // if the event is not JSON
 }
 
+// newQuarantine returns a quarantine in dir.
 func newQuarantine(dir string, fsys atomicfile.AppendFS, now func() time.Time) *quarantine {
 	return &quarantine{
 		dir:   dir,
@@ -47,25 +48,14 @@ func newQuarantine(dir string, fsys atomicfile.AppendFS, now func() time.Time) *
 	}
 }
 
-// put makes events durable in today's file. After an error it may be called
+// put makes events durable in the file of the day. After an error it may be called
 // again with the same events.
 func (q *quarantine) put(events ...quarantineEntry) error {
 	var text bytes.Buffer
 
 	now := q.now().UTC()
 	for _, e := range events {
-		l := quarantineLine{
-			At:     now,
-			Reason: e.reason,
-			Status: e.status,
-			Words:  e.words,
-			Event:  slices.Clone(e.line),
-		}
-		if !json.Valid(e.line) {
-			l.Event, l.Raw = nil, string(e.line)
-		}
-
-		b, err := json.Marshal(l)
+		b, err := json.Marshal(e.lineAt(now))
 		if err != nil {
 			return fmt.Errorf("ingest: quarantine: %w", err)
 		}
@@ -81,21 +71,40 @@ func (q *quarantine) put(events ...quarantineEntry) error {
 	return nil
 }
 
-// quarantineHeld puts the events that were refused alone into quarantine.
+// lineAt returns the line of an entry that is quarantined at a time.
+func (e quarantineEntry) lineAt(now time.Time) quarantineLine {
+	l := quarantineLine{
+		At:     now,
+		Reason: e.reason,
+		Status: e.status,
+		Words:  e.words,
+	}
+	if json.Valid(e.line) {
+		l.Event = slices.Clone(e.line)
+	} else {
+		l.Raw = string(e.line)
+	}
+
+	return l
+}
+
+// quarantineRefused quarantines the items that were refused alone. Like the methods
+// below it returns false if ctx ended before that was durable.
 func (d *delivery) quarantineRefused(ctx context.Context) bool {
 	var out []quarantineEntry
 	var items []int
-	for _, h := range d.refused {
-		r := &Refusal{}
-		errors.As(h.err, &r)
+	for _, r := range d.refused {
+		refusal := &Refusal{}
+		errors.As(r.err, &refusal)
+
 		out = append(out, quarantineEntry{
 			reason: "refused",
-			status: r.Status,
-			words:  r.Words,
-			line:   d.b.items[h.item].line,
+			status: refusal.Status,
+			words:  refusal.Words,
+			line:   d.b.items[r.item].line,
 		})
-		items = append(items, h.item)
-		d.cfg.Log.Error("Signals: an event is refused and quarantined", "err", h.err, "batch", d.b.Batch)
+		items = append(items, r.item)
+		d.cfg.Log.Error("Signals: an event was refused and quarantined", "err", r.err, "batch", d.b.Batch)
 	}
 
 	d.refused = nil
@@ -104,22 +113,28 @@ func (d *delivery) quarantineRefused(ctx context.Context) bool {
 	return d.quarantine(ctx, items, out)
 }
 
-// quarantineUnreadable puts records that are not events into quarantine.
+// quarantineUnreadable quarantines records that are not events.
 func (d *delivery) quarantineUnreadable(ctx context.Context) bool {
 	var out []quarantineEntry
 	var items []int
 	for i, it := range d.b.items {
-		if it.unreadable != "" && !it.done {
-			out = append(out, quarantineEntry{reason: "unreadable", words: it.unreadable, line: it.line})
-			items = append(items, i)
+		if it.unreadable == "" || it.done {
+			continue
 		}
+
+		out = append(out, quarantineEntry{
+			reason: "unreadable",
+			words:  it.unreadable,
+			line:   it.line,
+		})
+		items = append(items, i)
 	}
 
 	return d.quarantine(ctx, items, out)
 }
 
-// expire quarantines the events that are too old for the service, by its clock
-// and by ours: one of the two may have jumped.
+// quarantineExpired quarantines the events that are too old for the service, by its
+// clock and by ours: one of the two may have jumped.
 func (d *delivery) quarantineExpired(ctx context.Context) bool {
 	now, known := d.u.earliestNow()
 	if !known {
@@ -129,23 +144,28 @@ func (d *delivery) quarantineExpired(ctx context.Context) bool {
 	var out []quarantineEntry
 	var items []int
 	for i, it := range d.b.items {
-		if !it.done && it.unreadable == "" && now.Sub(it.time) > d.cfg.Quarantine.MaxAge {
-			words := "older than " + d.cfg.Quarantine.MaxAge.String()
-			out = append(out, quarantineEntry{reason: "expired", words: words, line: it.line})
-			items = append(items, i)
+		if it.done || it.unreadable != "" || now.Sub(it.time) <= d.cfg.Quarantine.MaxAge {
+			continue
 		}
+
+		out = append(out, quarantineEntry{
+			reason: "expired",
+			words:  "older than " + d.cfg.Quarantine.MaxAge.String(),
+			line:   it.line,
+		})
+		items = append(items, i)
 	}
 	if len(items) == 0 {
 		return true
 	}
 
-	d.refused = slices.DeleteFunc(d.refused, func(h refusedItem) bool { return slices.Contains(items, h.item) })
+	d.refused = slices.DeleteFunc(d.refused, func(r refusedItem) bool { return slices.Contains(items, r.item) })
 
 	return d.quarantine(ctx, items, out)
 }
 
-// reject makes events durable in the quarantine. Where that fails they are kept
-// and it is tried again: an event is never lost that way.
+// quarantine makes events durable in the quarantine, and tries again until that
+// succeeds, so that no event is lost.
 func (d *delivery) quarantine(ctx context.Context, items []int, events []quarantineEntry) bool {
 	if len(items) == 0 {
 		return true
@@ -159,7 +179,7 @@ func (d *delivery) quarantine(ctx context.Context, items []int, events []quarant
 		}
 
 		wait := jitter(backoff)
-		d.cfg.Log.Error("ingest: cannot write to the quarantine, tried again",
+		d.cfg.Log.Error("ingest: cannot write to the quarantine, trying again",
 			"err", err, "events", len(events), "again_in_seconds", wait.Seconds())
 		if !sleep(ctx, wait) {
 			return false

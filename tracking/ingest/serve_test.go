@@ -638,7 +638,7 @@ func TestNewUploaderSaysWhatIsWrong(t *testing.T) {
 	if err != nil {
 		t.Fatalf("one that cannot be checked: got %v", err)
 	}
-	if !strings.Contains(log.String(), "ledger not checked") || u.last != 1 {
+	if !strings.Contains(log.String(), "cannot check ledger") || u.last != 1 {
 		t.Errorf("the newest batch is %d, log %s", u.last, log.String())
 	}
 	if err := u.Close(); err != nil {

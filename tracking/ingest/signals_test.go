@@ -482,7 +482,7 @@ func TestOutcomesArePolled(t *testing.T) {
 		if len(e.Outcomes) != 3 || e.Batch != 3 || ledgerRecords(t, u.cfg.Dir) != 1 {
 			t.Errorf("got %+v in %d records, want three outcomes in one", e, ledgerRecords(t, u.cfg.Dir))
 		}
-		if n := strings.Count(log.String(), "did not take all"); n != 2 ||
+		if n := strings.Count(log.String(), "did not accept all"); n != 2 ||
 			!strings.Contains(log.String(), "id=b failed=1") ||
 			!strings.Contains(log.String(), "id=c failed=0 error_type=validation") {
 			t.Errorf("got log %q, want a word of b and of c", log.String())
