@@ -57,7 +57,7 @@ type Follower struct {
 	quarantine quarantine
 }
 
-// New returns a Follower that goes on where a previous run ended.
+// New returns a Follower that continues where a previous run ended.
 func New(c Config) (*Follower, error) {
 	if c.Every == 0 {
 		c.Every = time.Second
@@ -276,7 +276,7 @@ func (f *Follower) readLongAgo(s *fileState, info os.FileInfo) bool {
 }
 
 // settle is how long a rotated file must be quiet before the rest of its last
-// record is no longer waited for. For files that were not rotated that is holdFor.
+// record is no longer waited for. Files that were not rotated have holdFor.
 const settle = 10 * time.Second
 
 // isLast reports whether nothing more is expected in a file.

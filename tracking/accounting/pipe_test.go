@@ -119,7 +119,7 @@ func TestPipeWhileWritten(t *testing.T) {
 	}
 	if bad, err := os.ReadFile(filepath.Join(dir, "state", "bad.csv")); err != nil ||
 		!strings.Contains(string(bad), delivered[:50]) {
-		t.Errorf("the record without an end was not set aside: %q %v", bad, err)
+		t.Errorf("the record without an end was not quarantined: %q %v", bad, err)
 	}
 }
 

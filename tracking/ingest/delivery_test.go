@@ -110,9 +110,9 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestPartsAfterARestart: what is done of a batch is left out, and the rest is
+// TestRangesAfterARestart: what is done of a batch is left out, and the rest is
 // in the parts in which it was sent before.
-func TestPartsAfterARestart(t *testing.T) {
+func TestRangesAfterARestart(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		done string // a letter an item
@@ -186,7 +186,7 @@ func TestProbes(t *testing.T) {
 	}
 }
 
-func TestHalves(t *testing.T) {
+func TestBisect(t *testing.T) {
 	u := ledgerOnly(t, t.TempDir(), nil)
 	u.taken.Store(3)
 	d := idle(t, u, 9)
@@ -200,9 +200,9 @@ func TestHalves(t *testing.T) {
 	}
 }
 
-// TestWhichPartIsNext: the one that is due first, else the one that was tried
+// TestWhichRangeIsNext: the one that is due first, else the one that was tried
 // longest ago, else the first.
-func TestWhichPartIsNext(t *testing.T) {
+func TestWhichRangeIsNext(t *testing.T) {
 	now := time.Now()
 	for _, c := range []struct {
 		name   string
@@ -227,8 +227,8 @@ func TestWhichPartIsNext(t *testing.T) {
 	}
 }
 
-// TestBackoffOfAPart holds when a part is tried again, and what it counts.
-func TestBackoffOfAPart(t *testing.T) {
+// TestBackoffOfARange holds when a part is tried again, and what it counts.
+func TestBackoffOfARange(t *testing.T) {
 	inBubble(t, "doubles up to the limit", func(t *testing.T) {
 		u := ledgerOnly(t, t.TempDir(), nil)
 		d := idle(t, u, 4)
@@ -240,7 +240,7 @@ func TestBackoffOfAPart(t *testing.T) {
 			}
 			d.retryLater(d.ranges[0], refusal(503, "away"))
 			p := d.ranges[0]
-			if wait := p.due.Sub(time.Now()); wait < backoff/2 || wait > backoff {
+			if wait := time.Until(p.due); wait < backoff/2 || wait > backoff {
 				t.Errorf("failure %d: tried again after %s, want %s to %s", i+1, wait, backoff/2, backoff)
 			}
 			if !p.tried.Equal(time.Now()) || p.failed != i+1 || p.last != faultService {
@@ -270,14 +270,14 @@ func TestBackoffOfAPart(t *testing.T) {
 			d := idle(t, u, 4)
 			d.retryLater(d.ranges[0], &Refusal{Status: 429, RetryAfter: time.Minute})
 			p := d.ranges[0]
-			if wait := p.due.Sub(time.Now()); wait < time.Minute || wait > time.Minute+500*time.Millisecond {
+			if wait := time.Until(p.due); wait < time.Minute || wait > time.Minute+500*time.Millisecond {
 				t.Errorf("tried again after %s, want 60 to 60.5 s", wait)
 			}
 			if p.failed != 0 || p.last != faultRate {
 				t.Errorf("got %+v, want no failure counted", p)
 			}
 			d.retryLater(p, &Refusal{Status: 503, RetryAfter: time.Millisecond})
-			if wait := d.ranges[0].due.Sub(time.Now()); wait < time.Second {
+			if wait := time.Until(d.ranges[0].due); wait < time.Second {
 				t.Errorf("tried again after %s, want a second at least", wait)
 			}
 		}
@@ -299,7 +299,7 @@ func TestBackoffOfAPart(t *testing.T) {
 		if got, want := d.ranges[1].due, d.ranges[0].due.Add(-1); !got.Equal(want) {
 			t.Errorf("after two: the next is due at %s, want %s", got, want)
 		}
-		if got := d.ranges[2].due.Sub(time.Now()); got != time.Hour {
+		if got := time.Until(d.ranges[2].due); got != time.Hour {
 			t.Errorf("one that is due later: after %s, want an hour", got)
 		}
 	})

@@ -212,7 +212,7 @@ func TestAnswers(t *testing.T) {
 			}
 			return nil
 		}, 9, 0, Sent},
-		{"a poison event is set aside alone", poison("5"), 8, 1, Partly},
+		{"a poison event is quarantined alone", poison("5"), 8, 1, Partly},
 		{"two of them", poison("1", "9"), 7, 2, Partly},
 		{"all of them", func(int, string) error { return refusal(422, "no") }, 0, 9, Partly},
 	} {
@@ -229,7 +229,7 @@ func TestAnswers(t *testing.T) {
 			}
 			aside := readAside(t, r.dir)
 			if strings.Count(aside, "\n") != c.aside {
-				t.Errorf("set aside: %s", aside)
+				t.Errorf("quarantined: %s", aside)
 			}
 			entries, err := Batches(r.dir)
 			if err != nil || len(entries) != 1 || entries[0].Status != c.status || entries[0].Events != 9 ||
@@ -279,7 +279,7 @@ func TestFilter(t *testing.T) {
 		}
 		if aside := readAside(t, r.dir); !strings.Contains(aside, `"reason":"expired"`) ||
 			!strings.Contains(aside, `"reason":"unreadable"`) || strings.Count(aside, "\n") != 2 {
-			t.Errorf("set aside: %s", aside)
+			t.Errorf("quarantined: %s", aside)
 		}
 	})
 }
@@ -481,7 +481,7 @@ func TestSignals(t *testing.T) {
 }
 
 // TestClockJump moves our clock a day ahead while events wait: the service's
-// own clock decides what is too old, so nothing is set aside.
+// own clock decides what is too old, so nothing is quarantined.
 func TestClockJump(t *testing.T) {
 	t.Parallel()
 
@@ -503,7 +503,7 @@ func TestClockJump(t *testing.T) {
 		r.settled(t)
 		r.stop()
 		if got := server.Events(); len(got) != 2 || got[0].ID != "1" || got[1].ID != "2" {
-			t.Errorf("jump of %s: the service has %d events; set aside: %s", jump, len(got), readAside(t, r.dir))
+			t.Errorf("jump of %s: the service has %d events; quarantined: %s", jump, len(got), readAside(t, r.dir))
 		}
 		srv.Close()
 	}

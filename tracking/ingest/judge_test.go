@@ -277,7 +277,7 @@ func TestJudgement(t *testing.T) {
 				t.Errorf("parts %s, since %d", got, d.since)
 			}
 			for _, p := range d.ranges {
-				if wait := p.due.Sub(time.Now()); wait < 500*time.Millisecond || wait > time.Second ||
+				if wait := time.Until(p.due); wait < 500*time.Millisecond || wait > time.Second ||
 					p.due != d.ranges[0].due || p.backoff != 2*time.Second {
 					t.Errorf("part %d is tried after %s, then %s", p.from, wait, p.backoff)
 				}

@@ -470,7 +470,7 @@ func TestQuarantineBacksOff(t *testing.T) {
 		d := idle(t, u, 2)
 		d.b.items[1].unreadable = "what"
 		if !d.quarantineUnreadable(t.Context()) || !d.b.items[1].done || d.b.items[0].done || d.entry.Quarantined != 1 {
-			t.Errorf("got %+v, %d set aside", d.b.items[1], d.entry.Quarantined)
+			t.Errorf("got %+v, %d quarantined", d.b.items[1], d.entry.Quarantined)
 		}
 		for i, seconds := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
 			wait, backoff := disk.times[i+1].Sub(disk.times[i]), seconds*time.Second
@@ -497,6 +497,8 @@ func TestQuarantineBacksOff(t *testing.T) {
 
 // TestGrace: uploads in flight may take as long as is left.
 func TestGrace(t *testing.T) {
+	type key struct{}
+
 	for _, c := range []struct {
 		name  string
 		grace func() time.Duration
@@ -506,10 +508,10 @@ func TestGrace(t *testing.T) {
 		{"a minute", func() time.Duration { return time.Minute }, time.Minute},
 	} {
 		inBubble(t, c.name, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(context.WithValue(t.Context(), c.name, 1))
+			ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, 1))
 			longer, done := Config{Uploads: UploadConfig{Grace: c.grace}}.inGrace(ctx)
 			defer done()
-			if longer.Value(c.name) != 1 {
+			if longer.Value(key{}) != 1 {
 				t.Error("the context's values are lost")
 			}
 			time.Sleep(time.Hour)
@@ -594,7 +596,7 @@ func TestSummaries(t *testing.T) {
 			if got := said(); got != "" {
 				t.Errorf("before a minute is over: %s", got)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			expect(`"Signals: Discovered 2 files"`, `"Signals: Transferred 5 events in 2 batches successfully" failures=1 raw=100 gzip=50`)
 			time.Sleep(time.Minute)
 			expect(`"Signals: Discovered 0 files"`, "")

@@ -399,8 +399,8 @@ type asking struct {
 }
 
 func (a *asking) Outcomes(_ context.Context, ids []string) ([]Outcome, error) {
-	a.sink.mu.Lock()
-	defer a.sink.mu.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 
 	a.times = append(a.times, time.Now())
 	a.ids = append(a.ids, append([]string(nil), ids...))
@@ -409,8 +409,8 @@ func (a *asking) Outcomes(_ context.Context, ids []string) ([]Outcome, error) {
 
 // asked returns how often it was asked.
 func (a *asking) asked() int {
-	a.sink.mu.Lock()
-	defer a.sink.mu.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 
 	return len(a.times)
 }
@@ -425,8 +425,8 @@ func firstPending(u *Uploader) string {
 
 // set changes what it answers.
 func (a *asking) set(answer func(ids []string) ([]Outcome, error)) {
-	a.sink.mu.Lock()
-	defer a.sink.mu.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 
 	a.answer = answer
 }
@@ -466,7 +466,7 @@ func TestOutcomesArePolled(t *testing.T) {
 		if a.asked() != 0 {
 			t.Errorf("asked before a minute is over")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if a.asked() != 1 || u.outcomes.len() != 4 || !strings.Contains(log.String(), "not now") {
 			t.Errorf("asked %d times, %d are open, log %q", a.asked(), u.outcomes.len(), log.String())
