@@ -31,8 +31,8 @@ type Pair struct {
 	KeyFile  string `toml:"key_file"`
 }
 
-// Names are the domains that certificates are obtained for: acme_domains, or
-// the hostname, and with them every tracking domain that is served over TLS here.
+// Names returns the domains that certificates are obtained for: acme_domains or the
+// hostname, and the tracking domains if they are served over TLS here.
 func (c *Config) Names() []Host {
 	names := slices.Clone(c.Certs.ACMEDomains)
 	if len(names) == 0 {
@@ -51,8 +51,12 @@ func (c *Config) Names() []Host {
 	return names
 }
 
-// AllPairs are cert_file and key_file, and the further ones.
-func (c Certs) AllPairs() []Pair { return append([]Pair{{c.CertFile, c.KeyFile}}, c.Pairs...) }
+// AllPairs returns cert_file and key_file, and the further pairs.
+func (c Certs) AllPairs() []Pair {
+	first := Pair{CertFile: c.CertFile, KeyFile: c.KeyFile}
+
+	return append([]Pair{first}, c.Pairs...)
+}
 
 // checkCerts checks [certs].
 func (b *binder) checkCerts(all *Config) {
@@ -107,7 +111,8 @@ func (b *binder) warnUnusedPairs(c *Certs) {
 	}
 }
 
-// checkACME wants a way to answer challenges that does not cross the tracker's.
+// checkACME checks the keys of ACME, and that its listeners do not clash with the
+// tracker's.
 func (b *binder) checkACME(c *Config) {
 	a := &c.Certs
 	if a.ACMEDirectory != "" && !strings.HasPrefix(a.ACMEDirectory, "https://") {
@@ -141,11 +146,11 @@ func (b *binder) checkACME(c *Config) {
 	}
 }
 
-// renewBefore is how long before its end a certificate is worth a warning.
+// renewBefore is how long before its end a certificate gets a warning.
 const renewBefore = 14 * 24 * time.Hour
 
-// checkCertificates warns of certificates that clients will refuse: run out, or
-// for other names. list are those of the configured pairs, in order.
+// checkCertificates warns of certificates that clients refuse because they have expired
+// or are for other names. list are those of the configured pairs, in order.
 func (b *binder) checkCertificates(c *Config, list []tls.Certificate, now time.Time) {
 	var leaves []*x509.Certificate
 	for i, cert := range list {
@@ -181,7 +186,7 @@ func (b *binder) checkCertificates(c *Config, list []tls.Certificate, now time.T
 	}
 }
 
-// tlsNames are the host names under which clients reach listeners with TLS.
+// tlsNames returns the host names under which clients reach listeners with TLS.
 func (c *Config) tlsNames() []string {
 	var names []string
 	if c.Hostname != "" {
@@ -200,7 +205,8 @@ func (c *Config) tlsNames() []string {
 	return names
 }
 
-// certificateNames are the names that certificates are for.
+// certificateNames returns the names that certificates are for, "none" if there are
+// none.
 func certificateNames(leaves ...*x509.Certificate) []string {
 	var out []string
 	for _, leaf := range leaves {
@@ -216,4 +222,5 @@ func certificateNames(leaves ...*x509.Certificate) []string {
 	return out
 }
 
+// day returns the date of a time, in UTC.
 func day(t time.Time) string { return t.UTC().Format(time.DateOnly) }

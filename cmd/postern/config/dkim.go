@@ -10,11 +10,11 @@ import (
 	"postern/relay/envelope"
 )
 
-// expireSlack is what a signature has to outlive relay.bounce_after by: the way
-// from the upstream to the last recipient.
+// expireSlack is how much longer than relay.bounce_after a signature must be valid: for
+// the way from the upstream to the last recipient.
 const expireSlack = 24 * time.Hour
 
-// checkDKIM reads the keys, so that `check` says what `serve` would.
+// checkDKIM checks [dkim] and reads the keys.
 func (b *binder) checkDKIM(c *Config) {
 	d := &c.DKIM
 	b.oneOf("dkim.rsa", d.RSA, "auto", "go")
@@ -46,6 +46,7 @@ func (b *binder) checkKey(k DKIMKey, key string, seen map[string]bool) {
 	if err != nil {
 		b.problem(key+".domain", "%v", err)
 	}
+
 	selectorErr := dkim.CheckSelector(k.Selector)
 	if selectorErr != nil {
 		b.problem(key+".selector", "%v", selectorErr)
@@ -75,8 +76,8 @@ func (b *binder) checkKey(k DKIMKey, key string, seen map[string]bool) {
 // section 3.2).
 const goodRSA = 2048
 
-// checkHeldKeys warns of the keys that users without from_domains do not get,
-// because other users are held to their domains.
+// checkHeldKeys warns of keys that do not sign for users without from_domains, because
+// another user is held to their domains.
 func checkHeldKeys(b *binder, l *Loaded) (out Problems) {
 	var patterns, free []string
 	for _, u := range l.Users {
@@ -105,7 +106,7 @@ func checkHeldKeys(b *binder, l *Loaded) (out Problems) {
 	return out
 }
 
-// checkUnsigned warns of the domains that users send as and no key signs for.
+// checkUnsigned warns of domains that users send from and no key signs for.
 // Without any key nothing is signed here at all, which the summary says.
 func checkUnsigned(b *binder, l *Loaded) (out Problems) {
 	if len(l.DKIM.Keys) == 0 {
@@ -126,10 +127,10 @@ func checkUnsigned(b *binder, l *Loaded) (out Problems) {
 	return out
 }
 
-// isDomainPattern reports whether s is what from_domains, rules and filters may
-// name: a domain, "*.domain" or "*".
+// isDomainPattern reports whether s is a domain, "*.domain" or "*", as in from_domains.
 func isDomainPattern(s string) bool {
 	_, err := envelope.ParseDomain(strings.TrimPrefix(s, "*."))
+
 	return s == "*" || err == nil
 }
 
@@ -141,14 +142,14 @@ type DKIM struct {
 	Keys    []DKIMKey `toml:"key"`
 }
 
-// DKIMKey is one key.
+// DKIMKey is a signing key.
 type DKIMKey struct {
 	Domain   string `toml:"domain"`
 	Selector string `toml:"selector"`
 	KeyFile  string `toml:"key_file"`
 
-	// NotBefore and NotAfter are the first and the last day (or moment) on which
-	// the key signs; Successor is the selector of the key that takes its place.
+	// NotBefore and NotAfter are the first and the last day (or moment) on which the
+	// key signs. Successor is the selector of the key that replaces it.
 	NotBefore Date   `toml:"not_before"`
 	NotAfter  Date   `toml:"not_after"`
 	Successor string `toml:"successor"`

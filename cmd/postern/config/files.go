@@ -8,10 +8,10 @@ import (
 	"syscall"
 )
 
-// writable asks access(2) whether files can be made in a folder: W_OK and X_OK.
+// writable asks access(2) whether files can be created in a folder: W_OK and X_OK.
 const writable = 2 | 1
 
-// checkStateDir wants a folder that can be written to, or one that can be made.
+// checkStateDir checks that dir is a folder that can be written to, or can be created.
 func (b *binder) checkStateDir(dir string) {
 	info, err := os.Stat(dir)
 	switch {
@@ -36,7 +36,7 @@ func (b *binder) checkStateDir(dir string) {
 	}
 }
 
-// warnReadable warns of a file with secrets that every user may read.
+// warnReadable warns of a file with secrets that every user of the system may read.
 func (b *binder) warnReadable(key, file, what string) {
 	info, err := os.Stat(file)
 	if err != nil || info.Mode().Perm()&0o004 == 0 || b.has(key) {
@@ -47,7 +47,7 @@ func (b *binder) warnReadable(key, file, what string) {
 	b.warn(key, "every user of this machine can read %s, which holds %s: chmod o-r %s", name, what, name)
 }
 
-// checkSecrets warns of files with secrets that others can read.
+// checkSecrets warns of files with secrets that every user of the system may read.
 func (b *binder) checkSecrets(c *Config) {
 	b.warnReadable("tracking.key_file", c.Tracking.KeyFile, "the keys of all tracked links")
 	if c.Certs.Mode == "files" {
