@@ -16,18 +16,18 @@ import (
 	"postern/tracking/spool/atomicfile"
 )
 
-// UsersEditor changes one user of a users file and keeps every other byte of
-// it. Editors of several processes wait for each other. The file is replaced
-// in one step, where a symbolic link leads to, and keeps its mode and owner.
+// UsersEditor changes one user of a users file and keeps every other byte of it.
+// Editors of several processes wait for each other. The file is replaced atomically and
+// keeps its mode and owner; of a symbolic link it is the target that is replaced.
 type UsersEditor struct {
 	File string
-	FS   atomicfile.FS // nil: the machine's own
+	FS   atomicfile.FS // nil: the system's
 
-	// OwnerLost, where set, is told that the owner could not be kept.
+	// OwnerLost is called if the owner could not be kept; it may be nil.
 	OwnerLost func(uid, gid int, err error)
 }
 
-// errInline: there is no place for a line of a user's own.
+// errInline reports that users have no lines of their own.
 var errInline = errors.New("the users are written in one line, user = [...]; " +
 	"write each as a table, [[user]], to have them changed here")
 
@@ -51,8 +51,8 @@ func (e UsersEditor) SetPassword(name, hash string) (written string, added bool,
 	return written, added, err
 }
 
-// Delete removes a user's table, and returns how many users are left.
-// Comments that stand before or after it stay.
+// Delete removes a user's table, and returns how many users are left. Comments before
+// and after the table are kept.
 func (e UsersEditor) Delete(name string) (left int, err error) {
 	err = e.edit(func(f *usersText) error {
 		i := findUser(f.users, name)
@@ -66,8 +66,8 @@ func (e UsersEditor) Delete(name string) (left int, err error) {
 	return left, err
 }
 
-// edit reads the file, has it changed, and replaces it where the new text
-// reads as the change intends.
+// edit reads the file, calls change, and replaces the file if the new text reads as
+// intended.
 func (e UsersEditor) edit(change func(*usersText) error) error {
 	unlock, err := atomicfile.Lock(e.File)
 	if err != nil {
@@ -107,15 +107,15 @@ type usersText struct {
 	inline bool        // user = [...]
 }
 
-// userPlace says where a user stands, in offsets. A user of an inline table
-// has only a password's place.
+// userPlace is where a user is in the text, in offsets. A user of an inline table has
+// only the place of its password.
 type userPlace struct {
 	begin, body, end           int // of the header's line, of what follows it, and of the last key's line
 	passwordBegin, passwordEnd int // of the value; equal: there is none
 }
 
-// parseUsersText reads a file that is to be changed. What is wrong with single
-// users is no error: the change may mend it.
+// parseUsersText reads a file that is to be changed. Problems of single users are not
+// errors: the change may solve them.
 func parseUsersText(file string, data []byte) (*usersText, error) {
 	b := newBinder(file, os.Getenv)
 	var t usersTable
@@ -192,7 +192,7 @@ func (f *usersText) lineAround(first, last int) (begin, end int) {
 	return begin, len(f.text)
 }
 
-// newline is the line end that the file has.
+// newline returns the line end of the file.
 func (f *usersText) newline() string {
 	if bytes.Contains(f.text, []byte("\r\n")) {
 		return "\r\n"
@@ -216,6 +216,7 @@ func (f *usersText) endLine(at int) int {
 	return at + len(f.newline())
 }
 
+// setPassword replaces the hash of a user, or adds it.
 func (f *usersText) setPassword(i int, hash string) error {
 	f.users[i].Password = hash
 
@@ -230,9 +231,11 @@ func (f *usersText) setPassword(i int, hash string) error {
 
 	at := f.endLine(p.body)
 	f.splice(at, at, "password = "+tomlString(hash)+f.newline())
+
 	return nil
 }
 
+// add adds a table for a user.
 func (f *usersText) add(name, hash string) error {
 	if f.inline {
 		return errInline
@@ -249,9 +252,11 @@ func (f *usersText) add(name, hash string) error {
 		lines = slices.Insert(lines, 0, "")
 	}
 	f.splice(end, end, strings.Join(lines, nl))
+
 	return nil
 }
 
+// remove removes the table of a user.
 func (f *usersText) remove(i int) error {
 	if f.inline {
 		return errInline
@@ -267,10 +272,11 @@ func (f *usersText) remove(i int) error {
 		}
 	}
 	f.splice(p.begin, end, "")
+
 	return nil
 }
 
-// tomlString writes a basic string. What it gets holds no control characters.
+// tomlString returns s as a basic string of TOML. s has no control characters.
 func tomlString(s string) string {
 	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
 }
