@@ -17,6 +17,7 @@ const (
 
 // configFile is the flag by which a command is told its configuration file.
 type configFile struct {
+	//nolint:lll // a tag is one line
 	Config string `type:"path" env:"POSTERN_CONFIG" default:"/etc/postern/postern.toml" help:"Configuration file." placeholder:"FILE"`
 }
 

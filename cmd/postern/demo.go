@@ -8,12 +8,13 @@ import (
 )
 
 type demoCmd struct {
-	StateDir string `type:"path" help:"Folder for keys, spools and configuration. Default: a temporary one." placeholder:"DIR"`
+	StateDir string `type:"path" help:"Folder for keys, spools and configuration." placeholder:"DIR"`
 	Verbose  bool   `short:"v" help:"Print the gateway's log."`
 }
 
 func (c *demoCmd) Help() string {
-	return "Starts a gateway, an SMTP sink in PowerMTA's place, an ingest endpoint and a page that shows what arrives.\n" +
+	return "Starts a gateway, an SMTP sink in PowerMTA's place, an ingest endpoint\n" +
+		"and a page that shows what arrives.\n" +
 		"Without --state-dir everything is kept in a temporary folder. Ctrl-C ends it."
 }
 

@@ -25,7 +25,7 @@ type dkimKeygenCmd struct {
 	Domain   string `required:"" help:"Signing domain (d=)."`
 	Selector string `required:"" help:"Selector (s=)."`
 	Out      string `required:"" type:"path" help:"File for the private key; it must not exist." placeholder:"FILE"`
-	Type     string `default:"rsa2048" enum:"rsa2048,rsa3072,rsa4096,ed25519" help:"Type: rsa2048, rsa3072, rsa4096 or ed25519."`
+	Type     string `default:"rsa2048" enum:"rsa2048,rsa3072,rsa4096,ed25519" help:"Type: ${enum}."`
 }
 
 func (c *dkimKeygenCmd) Help() string {

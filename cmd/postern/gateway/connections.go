@@ -43,7 +43,9 @@ func (g *Gateway) checkDescriptors(l *config.Loaded) {
 	}
 
 	c, _ := l.Connections(limit)
-	if c.Submission < g.connections.Submission || c.Reports < g.connections.Reports || c.Tracker < g.connections.Tracker {
+	fewer := c.Submission < g.connections.Submission || c.Reports < g.connections.Reports ||
+		c.Tracker < g.connections.Tracker
+	if fewer {
 		g.log.Warn("relay.max_connections leaves too few descriptors for the connections of clients, "+
 			"whose limits change at the next start", "open_files", limit)
 	}

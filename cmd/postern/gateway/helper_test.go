@@ -557,7 +557,7 @@ func tryListening(t *testing.T, listen string, sockets ...*os.File) (*process, e
 	eventually(t, "the health check", func() bool {
 		select {
 		case err = <-p.ended:
-			err = fmt.Errorf("the gateway has ended: %v", err)
+			err = errors.Join(errors.New("the gateway has ended"), err)
 			return true
 		default:
 			return p.healthy()

@@ -110,7 +110,8 @@ func (in *Inherited) Take(key, addr string) (taken []net.Listener, served bool, 
 			taken = append(taken, s.Listener)
 		case key:
 		default:
-			return taken, false, fmt.Errorf("%s is served by the inherited socket %s, which %s has taken", addr, s.at, s.key)
+			return taken, false, fmt.Errorf("%s is served by the inherited socket %s, which %s has taken",
+				addr, s.at, s.key)
 		}
 	}
 	return taken, len(fits) > 0, nil

@@ -54,7 +54,7 @@ complete -c postern -n "__postern_at '/dkim/keygen'" -l version -d 'Print versio
 complete -c postern -n "__postern_at '/dkim/keygen'" -l domain -r -d 'Signing domain (d=)'
 complete -c postern -n "__postern_at '/dkim/keygen'" -l selector -r -d 'Selector (s=)'
 complete -c postern -n "__postern_at '/dkim/keygen'" -l out -r -d 'File for the private key; it must not exist'
-complete -c postern -n "__postern_at '/dkim/keygen'" -l type -x -a 'rsa2048 rsa3072 rsa4096 ed25519' -d 'Type: rsa2048, rsa3072, rsa4096 or ed25519'
+complete -c postern -n "__postern_at '/dkim/keygen'" -l type -x -a 'rsa2048 rsa3072 rsa4096 ed25519' -d 'Type: rsa2048,rsa3072,rsa4096,ed25519'
 complete -c postern -n "__postern_at '/dkim/record'" -l help -d 'Show context-sensitive help'
 complete -c postern -n "__postern_at '/dkim/record'" -l version -d 'Print version, commit, Go version and RSA implementation'
 complete -c postern -n "__postern_at '/dkim/record'" -l domain -r -d 'Signing domain (d=)'

@@ -141,7 +141,8 @@ func (s *Server) take(r *http.Request) (id string, code int, why string) {
 			return "", http.StatusBadRequest, fmt.Sprintf("validation: line %d: unknown key postern", len(batch)+1)
 		}
 		if age := time.Since(e.Timestamp.Time); age > 24*time.Hour {
-			return "", http.StatusBadRequest, fmt.Sprintf("validation: line %d is %s old", len(batch)+1, age.Round(time.Minute))
+			why := fmt.Sprintf("validation: line %d is %s old", len(batch)+1, age.Round(time.Minute))
+			return "", http.StatusBadRequest, why
 		}
 		batch = append(batch, Stored{Event: e, Line: slices.Clone(sc.Bytes()), Batch: id, At: time.Now()})
 	}
