@@ -17,8 +17,6 @@ type lateRecords struct {
 	states map[copyKey]stateRecord
 }
 
-type copyKey struct{ id, messageID string }
-
 // index is how the spool's records are taken into the index.
 func (q *Queue) index() spool.Index {
 	return spool.Index{
@@ -162,24 +160,6 @@ func (q *Queue) loadDone(b []byte) error {
 	}
 
 	return nil
-}
-
-// find returns a copy that waits, or nil; under mu.
-func (q *Queue) find(key copyKey) *copyState {
-	if e := q.entries[key.id]; e != nil {
-		return e.copies[key.messageID]
-	}
-
-	return nil
-}
-
-// setState takes over what a record says of a copy; under mu.
-func (q *Queue) setState(c *copyState, s stateRecord) {
-	c.tries, c.next = s.Tries, s.Next
-	c.reply, c.upstream = s.Reply, s.Upstream
-	c.lastTry = s.LastTry
-	q.setAway(c, s.Away)
-	q.schedule(c)
 }
 
 // loadUnread reads on where segments could not be read at the start.

@@ -31,7 +31,6 @@
 package queue
 
 import (
-	"container/heap"
 	"context"
 	"fmt"
 	"log/slog"
@@ -139,40 +138,6 @@ type Queue struct {
 
 	attempts *prometheus.CounterVec
 	broken   prometheus.Counter
-}
-
-// usage is what waits in a segment.
-type usage struct {
-	entries map[*entry]struct{}
-	bytes   int64
-}
-
-// entry is a transaction that waits.
-type entry struct {
-	id      string
-	session string // the id that the client got; empty: none
-	at      spool.Position
-	size    int
-	weight  int64
-	created time.Time
-	from    string
-	copies  map[string]*copyState // by message id; those not done
-
-	recovered bool // of a previous run
-}
-
-type copyState struct {
-	e         *entry
-	messageID string
-	recipient string
-	tries     int
-	next      time.Time
-	lastTry   time.Time
-	reply     string
-	upstream  string
-	isAway    bool
-	busy      bool
-	heapIndex int // -1: not in the heap
 }
 
 // Open opens the queue in c.Dir and reads what waits there.
@@ -290,110 +255,6 @@ func (q *Queue) unsaved() int {
 // disk is too full.
 func (q *Queue) Err() error { return q.spool.Err() }
 
-// add takes a transaction into the index. One that is there already has moved.
-func (q *Queue) add(t *Transaction, at spool.Position, size int) {
-	if old := q.entries[t.ID]; old != nil {
-		q.leave(old)
-		q.occupy(old, at, size, int64(size))
-		return
-	}
-
-	e := &entry{
-		id:      t.ID,
-		session: t.Session,
-		created: t.Created,
-		from:    t.From.String(),
-		copies:  map[string]*copyState{},
-	}
-	q.entries[t.ID] = e
-	q.occupy(e, at, size, int64(size))
-
-	for _, c := range t.Copies {
-		s := &copyState{
-			e:         e,
-			messageID: c.MessageID,
-			recipient: c.Recipient.Address.String(),
-			next:      q.c.Now(),
-			heapIndex: -1,
-		}
-		if v := c.Tried; v != nil {
-			s.tries, s.next = 1, q.nextTry(1)
-			s.lastTry, s.reply = q.c.Now(), v.Reply
-			q.setAway(s, v.Away)
-		}
-		e.copies[c.MessageID] = s
-		q.copies++
-		q.schedule(s)
-	}
-}
-
-// occupy notes that a transaction needs a segment, and how many bytes of it:
-// more than its size where states were written with it.
-func (q *Queue) occupy(e *entry, at spool.Position, size int, weight int64) {
-	e.at, e.size = at, size
-	e.weight = weight
-
-	u := q.segments[at.Segment]
-	if u == nil {
-		u = &usage{entries: map[*entry]struct{}{}}
-		q.segments[at.Segment] = u
-	}
-
-	u.entries[e] = struct{}{}
-	u.bytes += weight
-	q.live += weight
-}
-
-// leave notes that a transaction no longer needs its segment.
-func (q *Queue) leave(e *entry) {
-	u := q.segments[e.at.Segment]
-	delete(u.entries, e)
-	u.bytes -= e.weight
-	q.live -= e.weight
-
-	if len(u.entries) == 0 {
-		delete(q.segments, e.at.Segment)
-	}
-}
-
-// forget takes a copy out of the index.
-func (q *Queue) forget(c *copyState) {
-	if c.e.copies[c.messageID] != c {
-		return
-	}
-
-	delete(c.e.copies, c.messageID)
-	delete(q.away, c)
-	delete(q.changed, c)
-	q.copies--
-
-	if c.heapIndex >= 0 {
-		heap.Remove(&q.due, c.heapIndex)
-	}
-	if len(c.e.copies) == 0 {
-		delete(q.entries, c.e.id)
-		q.leave(c.e)
-	}
-}
-
-func (q *Queue) setAway(c *copyState, away bool) {
-	c.isAway = away
-	if away {
-		q.away[c] = struct{}{}
-	} else {
-		delete(q.away, c)
-	}
-}
-
-func (q *Queue) schedule(c *copyState) {
-	if c.heapIndex >= 0 {
-		heap.Fix(&q.due, c.heapIndex)
-	} else {
-		heap.Push(&q.due, c)
-	}
-	nudge(q.wake)
-}
-
 // nudge wakes whoever waits for a channel.
 func nudge(c chan struct{}) {
 	select {
@@ -483,28 +344,21 @@ func (q *Queue) Close() error {
 	return q.spool.Close()
 }
 
-// dueHeap orders copies by when they are due.
-type dueHeap []*copyState
+// Backlog returns since when the oldest of the copies waits, the zero time where
+// none does, and the bytes of the messages that wait.
+func (q *Queue) Backlog() (oldest time.Time, bytes int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
 
-func (h dueHeap) Len() int           { return len(h) }
-func (h dueHeap) Less(i, j int) bool { return h[i].next.Before(h[j].next) }
-func (h dueHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].heapIndex, h[j].heapIndex = i, j
-}
+	for _, e := range q.entries {
+		if len(e.copies) == 0 {
+			continue
+		}
+		if oldest.IsZero() || e.created.Before(oldest) {
+			oldest = e.created
+		}
+		bytes += int64(e.size)
+	}
 
-// Push implements heap.Interface.
-func (h *dueHeap) Push(x any) {
-	c := x.(*copyState)
-	c.heapIndex = len(*h)
-	*h = append(*h, c)
-}
-
-// Pop implements heap.Interface.
-func (h *dueHeap) Pop() any {
-	old := *h
-	c := old[len(old)-1]
-	*h = old[:len(old)-1]
-	c.heapIndex = -1
-	return c
+	return oldest, bytes
 }

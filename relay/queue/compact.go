@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"postern/tracking/spool"
 )
@@ -192,4 +193,57 @@ func (q *Queue) moved(m relocation, at spool.Position, size int) {
 			room:       room,
 		})
 	}
+}
+
+// needed returns the first segment that is needed, and whether nothing waits in
+// any; under mu.
+func (q *Queue) needed() (segment uint64, empty bool) {
+	segment = q.spool.Tail()
+	for seg := range q.segments {
+		segment = min(segment, seg)
+	}
+	for seg := range q.floors {
+		segment = min(segment, seg)
+	}
+	for _, at := range q.late.unread {
+		segment = min(segment, at.Segment)
+	}
+
+	return segment, len(q.segments)+len(q.floors)+len(q.late.unread) == 0
+}
+
+// advance removes segments that no transaction needs, the open one too where
+// rotate is set, and moves what holds back too much. It reports whether there
+// is more to do.
+func (q *Queue) advance(rotate bool) (more bool) {
+	q.mu.Lock()
+	segment, empty := q.needed()
+	q.mu.Unlock()
+
+	if err := q.spool.Free(readerName, spool.Position{Segment: segment}); err != nil {
+		q.c.Log.Error("queue: cannot release segments", "err", err)
+		return false
+	}
+	q.dropEnds(segment)
+
+	newest := q.spool.Newest()
+	if empty && rotate && newest.Segment == segment && newest.Offset > 0 {
+		q.spool.Rotate()
+		return true
+	}
+
+	return q.clean()
+}
+
+// dropEnds forgets ends of copies whose transactions are in removed segments.
+func (q *Queue) dropEnds(segment uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ends = slices.DeleteFunc(q.ends, func(e end) bool {
+		if e.segment >= segment {
+			return false
+		}
+		q.spool.Hold(-e.room)
+		return true
+	})
 }

@@ -1,10 +1,12 @@
 package queue
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"postern/tracking/spool"
@@ -377,6 +379,92 @@ func TestCleaningAFullDisk(t *testing.T) {
 			}
 			disk.unfill()
 			finish(t, q)
+		})
+	}
+}
+
+// TestAppendHoldsItsSegment: it is not removed while a Put into it is under way.
+func TestAppendHoldsItsSegment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := newDisk(t)
+		q := open(t, disk, nil)
+		put(t, q, transaction("t1", "a"))
+		release := make(chan struct{})
+		disk.set(func(_ int, call, _ string) error {
+			if call == "sync" {
+				<-release
+			}
+			return nil
+		})
+		done := make(chan error)
+		go func() { done <- q.Put(context.Background(), transaction("t2", "b")) }()
+		go func() { done <- q.Put(context.Background(), transaction("t3", "c")) }()
+		synctest.Wait()
+		q.mu.Lock()
+		segment, empty := q.needed()
+		if segment != 1 || empty || q.floors[1] != 2 {
+			t.Errorf("needed from %d, empty %v, floors %v; want segment 1, held twice", segment, empty, q.floors)
+		}
+		q.mu.Unlock()
+		disk.set(nil)
+		close(release)
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		if len(q.floors) != 0 {
+			t.Errorf("floors %v, want none", q.floors)
+		}
+		drop(t, q, "t1-a", "t2-b", "t3-c")
+		q.mu.Lock()
+		if _, empty := q.needed(); !empty {
+			t.Error("something is needed where nothing waits")
+		}
+		q.mu.Unlock()
+		finish(t, q)
+	})
+}
+
+// TestNeeded is the first segment that anything needs.
+func TestNeeded(t *testing.T) {
+	for _, c := range []struct {
+		name                   string
+		waits, putting, unread uint64 // segments; 0: none
+		want                   uint64
+		empty                  bool
+	}{
+		{"nothing", 0, 0, 0, 10, true},
+		{"a copy waits", 3, 0, 0, 3, false},
+		{"a Put is under way", 0, 4, 0, 4, false},
+		{"a segment is unread", 0, 0, 5, 5, false},
+		{"the copy is first", 3, 4, 5, 3, false},
+		{"the Put is first", 5, 3, 4, 3, false},
+		{"the unread segment is first", 5, 4, 3, 3, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			disk := newDisk(t)
+			q := open(t, disk, func(c *Config) { c.segmentBytes = 1 })
+			for i := range 9 {
+				put(t, q, transaction(fmt.Sprint("t", i), "a"))
+			}
+			q.mu.Lock()
+			q.segments = map[uint64]*usage{}
+			if c.waits != 0 {
+				q.segments[c.waits] = &usage{}
+			}
+			if c.putting != 0 {
+				q.floors[c.putting] = 1
+			}
+			if c.unread != 0 {
+				q.late.unread = []spool.Position{{Segment: c.unread}}
+			}
+			segment, empty := q.needed()
+			q.mu.Unlock()
+			if segment != c.want || empty != c.empty {
+				t.Errorf("got %d, empty %v; want %d, %v", segment, empty, c.want, c.empty)
+			}
+			q.Close()
 		})
 	}
 }
