@@ -8,10 +8,7 @@ package upstream
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
-	"fmt"
-	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -20,36 +17,6 @@ import (
 
 	"postern/relay/reply"
 )
-
-// TLSMode says when STARTTLS is used.
-type TLSMode string
-
-// The modes of relay.tls.
-const (
-	TLSOff           TLSMode = "off"
-	TLSOpportunistic TLSMode = "opportunistic"
-	TLSRequired      TLSMode = "required"
-)
-
-// Config describes the upstreams. Zero values get the defaults named.
-type Config struct {
-	Hostname       string // for EHLO
-	Addrs          []string
-	TLS            TLSMode
-	RootCAs        *x509.CertPool // nil: the system's
-	Username       string
-	Password       string
-	MaxConnections int           // for each upstream: 64
-	MaxMessages    int           // on one connection: 1000
-	MaxIdle        time.Duration // how long an unused connection is kept: 30 s
-	MaxAge         time.Duration // of a connection: 10 min
-	Wait           time.Duration // for a free connection: 30 s
-	Timeouts       Timeouts
-	Log            *slog.Logger
-	Metrics        prometheus.Registerer
-
-	DurationBuckets []float64 // of the histogram, in seconds; nil: prometheus.DefBuckets
-}
 
 // Pool keeps connections to the upstreams.
 type Pool struct {
@@ -98,25 +65,6 @@ func New(c Config) *Pool {
 	p.register()
 
 	return p
-}
-
-func (c *Config) setDefaults() {
-	if c.MaxConnections == 0 {
-		c.MaxConnections = 64
-	}
-	if c.MaxMessages == 0 {
-		c.MaxMessages = 1000
-	}
-	if c.MaxIdle == 0 {
-		c.MaxIdle = 30 * time.Second
-	}
-	if c.MaxAge == 0 {
-		c.MaxAge = 10 * time.Minute
-	}
-	if c.Wait == 0 {
-		c.Wait = 30 * time.Second
-	}
-	c.Timeouts = c.Timeouts.withDefaults()
 }
 
 // register makes the metrics, and shows them where the configuration says so.
@@ -185,17 +133,6 @@ func (p *Pool) endIdle() {
 	for _, c := range idle {
 		c.quit()
 	}
-}
-
-// quit is polite and does not wait.
-func (c *conn) quit() {
-	if !c.broken {
-		c.raw.SetDeadline(time.Now().Add(time.Second))
-		c.said.command("QUIT")
-		c.w.WriteString("QUIT\r\n")
-		c.w.Flush()
-	}
-	c.raw.Close()
 }
 
 // lease is a connection, or leave to open one, on a host.
@@ -304,71 +241,6 @@ func (p *Pool) release(h *host, c *conn) {
 	}
 }
 
-// dialFor opens a connection on a host and notes how that went.
-func (p *Pool) dialFor(ctx context.Context, h *host, login func(*conn) error) (*conn, error) {
-	start := time.Now()
-	c, err := p.dialAs(ctx, h.addr, login)
-
-	result := dialOK
-	switch {
-	case err == nil:
-	case ctx.Err() != nil && time.Since(start) < p.c.Timeouts.Connect:
-		result = dialGivenUp // by the caller, before the host had its time
-	default:
-		result = dialFailed
-	}
-	p.dialled(h, c, result)
-
-	return c, err
-}
-
-// dialResult is how a dial went, as the metric counts it.
-type dialResult string
-
-const (
-	dialOK      dialResult = "ok"
-	dialFailed  dialResult = "failed"
-	dialGivenUp dialResult = "given_up"
-)
-
-// dialled notes how a dial went: a host that failed is tried after the others
-// until its pause is over.
-func (p *Pool) dialled(h *host, c *conn, result dialResult) {
-	p.mu.Lock()
-	switch result {
-	case dialOK:
-		h.failures, h.notBefore = 0, time.Time{}
-		h.heard = time.Now()
-		h.spoken, h.sevenBit = true, !c.ext.Has("8BITMIME")
-	case dialFailed:
-		h.failures++
-		h.notBefore = time.Now().Add(min(time.Second<<min(h.failures-1, 5), 30*time.Second))
-	}
-	p.mu.Unlock()
-
-	p.dials.WithLabelValues(h.addr, string(result)).Inc()
-}
-
-// Check dials upstreams that failed last and whose pause is over, so that no
-// mail has to find out whether they are back.
-func (p *Pool) Check(ctx context.Context) {
-	p.mu.Lock()
-	var ill []*host
-	for _, h := range p.hosts {
-		if h.failures > 0 && !time.Now().Before(h.notBefore) && h.open < p.c.MaxConnections && !p.retired {
-			h.open++
-			h.busy++
-			ill = append(ill, h)
-		}
-	}
-	p.mu.Unlock()
-
-	for _, h := range ill {
-		c, _ := p.dialFor(ctx, h, p.login)
-		p.release(h, c)
-	}
-}
-
 // TakesEightBit reports whether a message with 8-bit content may wait as it is:
 // an upstream has been spoken to, and none that has been lacks 8BITMIME.
 func (p *Pool) TakesEightBit() bool {
@@ -384,181 +256,4 @@ func (p *Pool) TakesEightBit() bool {
 	}
 
 	return spoken
-}
-
-// errStale marks a kept connection that turned out dead before the upstream
-// had seen anything of the transaction.
-var errStale = errors.New("upstream: kept connection was closed")
-
-// Send hands one transaction to an upstream, another one where the first is
-// not reachable, does not want us or does not take 8-bit content. Nothing of
-// the transaction has been accepted by the one that is left, so nothing is
-// doubled. A transaction whose ctx is over takes no connection.
-func (p *Pool) Send(ctx context.Context, t *Transaction) Outcome {
-	skip := map[*host]bool{}
-	last := Outcome{Err: unreachable(errors.New("no upstream"))}
-	lacking := false // last is of one that could be reached and lacks an extension
-	fresh := false
-
-	for {
-		if err := ctx.Err(); err != nil {
-			return Outcome{Err: unreachable(err)}
-		}
-		l, err := p.acquire(ctx, fresh, skip)
-		if err != nil {
-			return Outcome{Err: err}
-		}
-		if l.h == nil {
-			return last
-		}
-
-		reused := l.c != nil
-		out := p.sendOver(ctx, l, t)
-		switch {
-		case reused && (errors.Is(out.Err, errStale) || errors.Is(out.Err, ErrSession)):
-			fresh = true // the host may well take it over a new connection
-			continue
-		case errors.Is(out.Err, errStale):
-			out = Outcome{Err: unreachable(fmt.Errorf("%s: closed before it answered MAIL", l.h.addr))}
-		case errors.Is(out.Err, ErrEightBit), errors.Is(out.Err, errUTF8): // another may offer it
-			skip[l.h], lacking = true, true
-			last = out
-			continue
-		case errors.Is(out.Err, ErrSession):
-			p.count(out)
-		case errors.Is(out.Err, errDial):
-		default:
-			p.count(out)
-			return out
-		}
-
-		p.c.Log.Warn("upstream: not usable", "upstream", l.h.addr, "err", out.Err)
-		skip[l.h] = true
-		if !lacking {
-			last = out
-		}
-	}
-}
-
-// sendOver runs a transaction over a lease's connection, or over a new one.
-func (p *Pool) sendOver(ctx context.Context, l lease, t *Transaction) Outcome {
-	c := l.c
-	if c == nil {
-		var err error
-		if c, err = p.dialFor(ctx, l.h, p.login); err != nil {
-			p.release(l.h, nil)
-			return Outcome{Err: fmt.Errorf("%w: %s: %w", errDial, l.h.addr, err)}
-		}
-	}
-
-	out := p.transact(ctx, l.h, c, t)
-	p.release(l.h, c)
-
-	return out
-}
-
-// transact runs a transaction over a connection to a host, and measures it.
-func (p *Pool) transact(ctx context.Context, h *host, c *conn, t *Transaction) Outcome {
-	begin := time.Now()
-	out := c.transaction(ctx, t)
-	out.Upstream = h.addr
-
-	if out.answered {
-		p.durations.WithLabelValues(h.addr).Observe(time.Since(begin).Seconds())
-	}
-
-	return out
-}
-
-// errDial marks a connection that could not be opened.
-var errDial = errors.New("not dialled")
-
-func (p *Pool) count(o Outcome) {
-	class := "lost"
-	switch {
-	case o.Doubtful:
-		class = "doubtful"
-	case errors.Is(o.Err, ErrSession):
-		class = "session"
-	case o.Err == nil:
-		class = fmt.Sprintf("%dxx", o.Reply.Code/100)
-	}
-
-	p.replies.WithLabelValues(o.Upstream, class).Inc()
-}
-
-// Ping asks any upstream whether it takes mail: over a kept connection that
-// still answers, else over a new one, which is then kept. Where all connections
-// are busy, an upstream that answered lately is well, and one that did not is
-// asked over a connection beyond the limit: a probe must not wait behind mail.
-func (p *Pool) Ping(ctx context.Context) error {
-	if h := p.saturated(); h != nil {
-		return p.pingBusy(ctx, h)
-	}
-
-	for fresh := false; ; fresh = true {
-		l, err := p.acquire(ctx, fresh, nil)
-		if err != nil {
-			return err
-		}
-
-		c := l.c
-		if c == nil {
-			c, err = p.dialFor(ctx, l.h, p.login)
-			p.release(l.h, c)
-			return err
-		}
-
-		r, err := c.command("NOOP")
-		if err == nil && r.Code == 421 {
-			c.broken, err = true, errStale
-		}
-		p.release(l.h, c)
-		if err == nil || fresh {
-			return err
-		}
-	}
-}
-
-// hear notes that a host answered as it should.
-func (p *Pool) hear(h *host) {
-	p.mu.Lock()
-	h.heard = time.Now()
-	p.mu.Unlock()
-}
-
-// saturated returns the host that was heard last where each connection of all
-// hosts is in use; nil where one is free.
-func (p *Pool) saturated() *host {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	var last *host
-	for _, h := range p.hosts {
-		if len(h.idle) > 0 || h.open < p.c.MaxConnections || p.closed {
-			return nil
-		}
-		if last == nil || h.heard.After(last.heard) {
-			last = h
-		}
-	}
-
-	return last
-}
-
-// pingBusy asks a host of which all connections are in use.
-func (p *Pool) pingBusy(ctx context.Context, h *host) error {
-	p.mu.Lock()
-	heard := h.heard
-	p.mu.Unlock()
-	if time.Since(heard) < p.c.Wait {
-		return nil
-	}
-
-	c, err := p.dialFor(ctx, h, p.login)
-	if err == nil {
-		c.quit()
-	}
-
-	return err
 }
