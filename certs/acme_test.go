@@ -10,13 +10,10 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/certmagic"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 )
 
 func TestHostPort(t *testing.T) {
@@ -274,39 +271,49 @@ func TestHTTPChallenges(t *testing.T) {
 	}
 }
 
-func TestLogOfACME(t *testing.T) {
-	for level, want := range map[zapcore.Level]slog.Level{
-		zapcore.DebugLevel:     slog.LevelDebug,
-		zapcore.DebugLevel - 1: slog.LevelDebug,
-		zapcore.InfoLevel:      slog.LevelInfo,
-		zapcore.WarnLevel:      slog.LevelWarn,
-		zapcore.ErrorLevel:     slog.LevelError,
-		zapcore.FatalLevel:     slog.LevelError,
-	} {
-		if got := slogLevel(level); got != want {
-			t.Errorf("%s: got %s, want %s", level, got, want)
-		}
+// TestACMEInterim: before there is a certificate, and where none can be had,
+// clients get the local CA's, but not those who ask for a challenge's.
+func TestACMEInterim(t *testing.T) {
+	dir := t.TempDir()
+	interim, err := SelfSigned(dir, "a.example", time.Now())
+	if err != nil {
+		t.Fatal(err)
 	}
+	a := NewACME(ACMEConfig{Dir: filepath.Join(dir, "acme"), Domains: []string{"a.example"}, HTTPListen: "127.0.0.1:1", Interim: interim, Log: slog.New(slog.DiscardHandler)})
+	defer a.cache.Stop()
+	s := NewStore(tls.VersionTLS12, slog.New(slog.DiscardHandler))
+	s.UseACME(a)
+	if !s.Expiry().Equal(interim.Leaf.NotAfter) {
+		t.Errorf("expiry %s", s.Expiry())
+	}
+	conn, other := net.Pipe() // certmagic's log names the client
+	defer conn.Close()
+	defer other.Close()
+	got, err := a.GetCertificate(&tls.ClientHelloInfo{Conn: conn, ServerName: "a.example", CipherSuites: []uint16{tls.TLS_AES_128_GCM_SHA256}})
+	if err != nil || got.Leaf.SerialNumber.Cmp(interim.Leaf.SerialNumber) != 0 {
+		t.Errorf("%v", err)
+	}
+	if _, err := a.GetCertificate(&tls.ClientHelloInfo{Conn: conn, ServerName: "a.example", SupportedProtos: []string{ALPN}}); err == nil {
+		t.Error("a challenge that nobody set is answered")
+	}
+}
 
-	var log strings.Builder
-	z := zap.New(slogCore{slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelInfo}))})
-	z = z.With(zap.String("domain", "a.example"))
-	z.Debug("is not written")
-	z.Info("obtained", zap.Int("tries", 3))
-	z.Error("failed")
-	got := log.String()
-	for _, want := range []string{
-		`level=INFO msg="acme: obtained" domain=a.example tries=3` + "\n",
-		`level=ERROR msg="acme: failed" domain=a.example` + "\n",
-	} {
-		if !strings.Contains(got, want) {
-			t.Errorf("the log says\n%s\nwant %s", got, want)
-		}
+func TestACMEInterimIsRenewed(t *testing.T) {
+	dir := t.TempDir()
+	old, err := SelfSigned(dir, "a.example", time.Now().Add(-localLife))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if strings.Count(got, "\n") != 2 {
-		t.Errorf("the log says\n%s\nwant two lines", got)
+	a := NewACME(ACMEConfig{Dir: filepath.Join(dir, "acme"), Domains: []string{"a.example"}, HTTPListen: "127.0.0.1:1", Interim: old, Log: slog.New(slog.DiscardHandler)})
+	defer a.cache.Stop()
+
+	renewed, err := SelfSigned(dir, "a.example", time.Now())
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := z.Sync(); err != nil {
-		t.Error(err)
+	a.UseInterim(renewed)
+
+	if got := a.Expiry(); !got.Equal(renewed.Leaf.NotAfter) || got.Before(time.Now()) {
+		t.Errorf("got expiry %v, want the renewed one's %v", got, renewed.Leaf.NotAfter)
 	}
 }

@@ -1,7 +1,6 @@
 package certs
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -16,11 +15,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // writeTestPair writes a certificate for a name; key types: "rsa", "ecdsa".
@@ -186,64 +182,6 @@ func TestOldTLS(t *testing.T) {
 	}
 }
 
-// TestWarnsOfExpiry, 14 days ahead, once a day.
-func TestWarnsOfExpiry(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		left time.Duration
-		warn bool
-	}{{"in 13 days", 13 * 24 * time.Hour, true}, {"in 15 days", 15 * 24 * time.Hour, false}} {
-		t.Run(c.name, func(t *testing.T) {
-			cert, err := SelfSigned(t.TempDir(), "a.example", time.Now().Add(c.left-localLife))
-			if err != nil {
-				t.Fatal(err)
-			}
-			var out bytes.Buffer
-			s := NewStore(tls.VersionTLS12, slog.New(slog.NewTextHandler(&out, nil)))
-			s.Use(cert)
-			reg := prometheus.NewRegistry()
-			s.Register(reg)
-			ctx, cancel := context.WithCancel(context.Background())
-			cancel()
-			s.Watch(ctx, time.Hour) // looks once
-			if got := strings.Contains(out.String(), "certificate runs out soon"); got != c.warn {
-				t.Errorf("the log says %q", out.String())
-			}
-			metrics, err := reg.Gather()
-			if err != nil || len(metrics) != 1 || metrics[0].GetMetric()[0].GetGauge().GetValue() != float64(cert.Leaf.NotAfter.Unix()) {
-				t.Errorf("%v %v", metrics, err)
-			}
-		})
-	}
-}
-
-// TestACMEInterim: before there is a certificate, and where none can be had,
-// clients get the local CA's, but not those who ask for a challenge's.
-func TestACMEInterim(t *testing.T) {
-	dir := t.TempDir()
-	interim, err := SelfSigned(dir, "a.example", time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := NewACME(ACMEConfig{Dir: filepath.Join(dir, "acme"), Domains: []string{"a.example"}, HTTPListen: "127.0.0.1:1", Interim: interim, Log: slog.New(slog.DiscardHandler)})
-	defer a.cache.Stop()
-	s := NewStore(tls.VersionTLS12, slog.New(slog.DiscardHandler))
-	s.UseACME(a)
-	if !s.Expiry().Equal(interim.Leaf.NotAfter) {
-		t.Errorf("expiry %s", s.Expiry())
-	}
-	conn, other := net.Pipe() // certmagic's log names the client
-	defer conn.Close()
-	defer other.Close()
-	got, err := a.GetCertificate(&tls.ClientHelloInfo{Conn: conn, ServerName: "a.example", CipherSuites: []uint16{tls.TLS_AES_128_GCM_SHA256}})
-	if err != nil || got.Leaf.SerialNumber.Cmp(interim.Leaf.SerialNumber) != 0 {
-		t.Errorf("%v", err)
-	}
-	if _, err := a.GetCertificate(&tls.ClientHelloInfo{Conn: conn, ServerName: "a.example", SupportedProtos: []string{ALPN}}); err == nil {
-		t.Error("a challenge that nobody set is answered")
-	}
-}
-
 // later changes the time of files, as their renewal would.
 func later(t *testing.T, files ...string) {
 	t.Helper()
@@ -304,25 +242,5 @@ func TestPrepareChangesNothing(t *testing.T) {
 	use()
 	if got := serial(t, s, client); got != 2 {
 		t.Errorf("got certificate %d after use, want 2", got)
-	}
-}
-
-func TestACMEInterimIsRenewed(t *testing.T) {
-	dir := t.TempDir()
-	old, err := SelfSigned(dir, "a.example", time.Now().Add(-localLife))
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := NewACME(ACMEConfig{Dir: filepath.Join(dir, "acme"), Domains: []string{"a.example"}, HTTPListen: "127.0.0.1:1", Interim: old, Log: slog.New(slog.DiscardHandler)})
-	defer a.cache.Stop()
-
-	renewed, err := SelfSigned(dir, "a.example", time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.UseInterim(renewed)
-
-	if got := a.Expiry(); !got.Equal(renewed.Leaf.NotAfter) || got.Before(time.Now()) {
-		t.Errorf("got expiry %v, want the renewed one's %v", got, renewed.Leaf.NotAfter)
 	}
 }

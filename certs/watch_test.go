@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -356,5 +357,36 @@ func TestMetricOfTheExpiry(t *testing.T) {
 	}
 	if m := list[0]; m.GetName() != "postern_certificate_expiry_seconds" || m.GetHelp() == "" || m.GetMetric()[0].GetGauge().GetValue() != float64(at.Unix()) {
 		t.Errorf("got %v, want %d", m, at.Unix())
+	}
+}
+
+// TestWarnsOfExpiry, 14 days ahead, once a day.
+func TestWarnsOfExpiry(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		left time.Duration
+		warn bool
+	}{{"in 13 days", 13 * 24 * time.Hour, true}, {"in 15 days", 15 * 24 * time.Hour, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			cert, err := SelfSigned(t.TempDir(), "a.example", time.Now().Add(c.left-localLife))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			s := NewStore(tls.VersionTLS12, slog.New(slog.NewTextHandler(&out, nil)))
+			s.Use(cert)
+			reg := prometheus.NewRegistry()
+			s.Register(reg)
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			s.Watch(ctx, time.Hour) // looks once
+			if got := strings.Contains(out.String(), "certificate runs out soon"); got != c.warn {
+				t.Errorf("the log says %q", out.String())
+			}
+			metrics, err := reg.Gather()
+			if err != nil || len(metrics) != 1 || metrics[0].GetMetric()[0].GetGauge().GetValue() != float64(cert.Leaf.NotAfter.Unix()) {
+				t.Errorf("%v %v", metrics, err)
+			}
+		})
 	}
 }
