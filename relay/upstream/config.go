@@ -8,27 +8,46 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// TLSMode says when STARTTLS is used.
+// TLSMode says when STARTTLS (RFC 3207) is used.
 type TLSMode string
 
-// Config describes the upstreams. Zero values get the defaults named.
-type Config struct {
-	Hostname       string // for EHLO
-	Addrs          []string
-	TLS            TLSMode
-	RootCAs        *x509.CertPool // nil: the system's
-	Username       string
-	Password       string
-	MaxConnections int           // for each upstream: 64
-	MaxMessages    int           // on one connection: 1000
-	MaxIdle        time.Duration // how long an unused connection is kept: 30 s
-	MaxAge         time.Duration // of a connection: 10 min
-	Wait           time.Duration // for a free connection: 30 s
-	Timeouts       Timeouts
-	Log            *slog.Logger
-	Metrics        prometheus.Registerer
+// The values of relay.tls.
+const (
+	TLSOff           TLSMode = "off"
+	TLSOpportunistic TLSMode = "opportunistic" // where offered; the certificate is not verified
+	TLSRequired      TLSMode = "required"      // always, with a verified certificate
+)
 
-	DurationBuckets []float64 // of the histogram, in seconds; nil: prometheus.DefBuckets
+// Config describes the upstreams and how connections to them are used. Fields
+// that are zero have the defaults named.
+type Config struct {
+	// Hostname is the argument of EHLO.
+	Hostname string
+
+	// Addrs are the upstreams, as host:port. All of them are used.
+	Addrs []string
+
+	TLS     TLSMode
+	RootCAs *x509.CertPool // default: the system's
+
+	// Username and Password log in to each upstream. An empty Username means
+	// no login.
+	Username string
+	Password string
+
+	MaxConnections int           // per upstream; default: 64
+	MaxMessages    int           // per connection; default: 1000
+	MaxIdle        time.Duration // before an unused connection is closed; default: 30 s
+	MaxAge         time.Duration // of a connection; default: 10 min
+	Wait           time.Duration // for a free connection; default: 30 s
+	Timeouts       Timeouts
+
+	Log     *slog.Logger
+	Metrics prometheus.Registerer // default: none
+
+	// DurationBuckets are those of postern_upstream_duration_seconds, in
+	// seconds. Default: prometheus.DefBuckets.
+	DurationBuckets []float64
 }
 
 func (c *Config) setDefaults() {
@@ -38,6 +57,7 @@ func (c *Config) setDefaults() {
 	if c.MaxMessages == 0 {
 		c.MaxMessages = 1000
 	}
+
 	if c.MaxIdle == 0 {
 		c.MaxIdle = 30 * time.Second
 	}
@@ -47,13 +67,18 @@ func (c *Config) setDefaults() {
 	if c.Wait == 0 {
 		c.Wait = 30 * time.Second
 	}
+
 	c.Timeouts = c.Timeouts.withDefaults()
 }
 
-// Timeouts are the client's, phase by phase (RFC 5321 section 4.5.3.2). Zero
-// values get the RFC's minimum, but 30 s for the connection itself.
+// Timeouts limit the phases of a session. The defaults are the minimum values
+// of RFC 5321 section 4.5.3.2, and 30 s for Connect.
 type Timeouts struct {
-	Connect, Greeting, Command, Data, FinalDot time.Duration
+	Connect  time.Duration
+	Greeting time.Duration
+	Command  time.Duration
+	Data     time.Duration // for each block that is written
+	FinalDot time.Duration
 }
 
 func (t Timeouts) withDefaults() Timeouts {
@@ -65,15 +90,8 @@ func (t Timeouts) withDefaults() Timeouts {
 	set(&t.Connect, 30*time.Second)
 	set(&t.Greeting, 5*time.Minute)
 	set(&t.Command, 5*time.Minute)
-	set(&t.Data, 3*time.Minute) // for each block written
+	set(&t.Data, 3*time.Minute)
 	set(&t.FinalDot, 10*time.Minute)
 
 	return t
 }
-
-// The modes of relay.tls.
-const (
-	TLSOff           TLSMode = "off"
-	TLSOpportunistic TLSMode = "opportunistic"
-	TLSRequired      TLSMode = "required"
-)

@@ -23,7 +23,7 @@ func (p *Pool) Balance() error {
 			return fmt.Errorf("%s: %d are busy and %d open, with %d idle", h.addr, h.busy, h.open, len(h.idle))
 		}
 		for _, c := range h.idle {
-			if c.broken || c.messages >= p.c.MaxMessages {
+			if c.broken || c.messages >= p.cfg.MaxMessages {
 				return fmt.Errorf("%s: a connection is kept after %d messages, broken %v", h.addr, c.messages, c.broken)
 			}
 		}
@@ -58,4 +58,4 @@ func (p *Pool) Pause(addr string) time.Duration {
 }
 
 // Config returns a pool's configuration, with the defaults.
-func (p *Pool) Config() Config { return p.c }
+func (p *Pool) Config() Config { return p.cfg }

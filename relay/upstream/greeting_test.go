@@ -46,7 +46,7 @@ func TestHELOOnlyWhereEHLOIsNotKnown(t *testing.T) {
 			s := n.host(addr, answers(true, map[string]string{"EHLO": ehlo, "HELO": "250 hello"}))
 			p, _ := n.pool(t, upstream.Config{Addrs: []string{addr}})
 			out := p.Send(context.Background(), transaction())
-			if got := sent(out); got != takesNone || !strings.Contains(out.Err.Error(), "EHLO answered "+ehlo) {
+			if got := sent(out); got != takesNone || !strings.Contains(out.Err.Error(), "EHLO: unexpected reply "+ehlo) {
 				t.Errorf("got %s, %v", got, out.Err)
 			}
 			if slices.Contains(s.commands(), "HELO gateway.example") {
@@ -64,7 +64,7 @@ func TestGreetings(t *testing.T) {
 			s := n.host(addr, answers(true, map[string]string{"greeting": greeting}))
 			p, _ := n.pool(t, upstream.Config{Addrs: []string{addr}})
 			out := p.Send(context.Background(), transaction())
-			if got := sent(out); got != takesNone || !strings.Contains(out.Err.Error(), "greeting answered "+greeting) {
+			if got := sent(out); got != takesNone || !strings.Contains(out.Err.Error(), "greeting: unexpected reply "+greeting) {
 				t.Errorf("got %s, %v", got, out.Err)
 			}
 			if got := s.commands(); len(got) != 0 {

@@ -121,7 +121,7 @@ func TestLostConnection(t *testing.T) {
 		{"greeting", notReachable, "EOF", false},
 		{"EHLO", notReachable, "EOF", false},
 		{"AUTH", notReachable, "EOF", false},
-		{"MAIL", notReachable, "closed before it answered MAIL", false},
+		{"MAIL", notReachable, "connection closed before the reply to MAIL", false},
 		{"RCPT", wasLost, "RCPT: EOF", false},
 		{"DATA", wasLost, "DATA: EOF", false},
 		{".", wasLost, "final dot: EOF", true},
@@ -286,11 +286,11 @@ func TestNonsense(t *testing.T) {
 		phase, answer, says string
 		doubtful            bool
 	}{
-		{"MAIL", "354 go", "MAIL: unexpected answer 354 go", false},
-		{"RCPT", "354 go", "RCPT: unexpected answer 354 go", false},
-		{"DATA", "250 ok", "DATA: unexpected answer 250 ok", false},
-		{"DATA", "355 ok", "DATA: unexpected answer 355 ok", false},
-		{".", "354 go", "final dot: unexpected answer 354 go", true},
+		{"MAIL", "354 go", "MAIL: unexpected reply 354 go", false},
+		{"RCPT", "354 go", "RCPT: unexpected reply 354 go", false},
+		{"DATA", "250 ok", "DATA: unexpected reply 250 ok", false},
+		{"DATA", "355 ok", "DATA: unexpected reply 355 ok", false},
+		{".", "354 go", "final dot: unexpected reply 354 go", true},
 		{"MAIL", "what", "MAIL: ", false},
 		{"RCPT", "what", "RCPT: ", false},
 		{".", "what", "final dot: ", true},
@@ -340,7 +340,7 @@ func TestDeafUpstream(t *testing.T) {
 		{"DATA", "354 go" + deaf, 3 * time.Minute, wasLost, "message: "},
 		{"MAIL", "250 ok" + deaf, 5 * time.Minute, wasLost, "RCPT: "},
 		{"RCPT", "250 ok" + deaf, 5 * time.Minute, wasLost, "DATA: "},
-		{"EHLO", oneByOne + deaf, 5 * time.Minute, notReachable, "closed before it answered MAIL"},
+		{"EHLO", oneByOne + deaf, 5 * time.Minute, notReachable, "connection closed before the reply to MAIL"},
 		{"greeting", "220 up" + deaf, 5 * time.Minute, notReachable, "timeout"},
 	} {
 		run(t, c.phase, func(t *testing.T) {

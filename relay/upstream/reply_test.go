@@ -142,14 +142,14 @@ func (d *deadlines) SetDeadline(t time.Time) error {
 func TestDeadlineOfAPhase(t *testing.T) {
 	raw := &deadlines{}
 	c := &conn{raw: raw}
-	c.deadline(context.Background(), time.Hour)
+	c.setDeadline(context.Background(), time.Hour)
 	if left := time.Until(raw.last); left <= 59*time.Minute || left > time.Hour {
 		t.Errorf("%v are left, want an hour", left)
 	}
 
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
-	c.deadline(over, time.Hour)
+	c.setDeadline(over, time.Hour)
 	if left := time.Until(raw.last); left > 0 {
 		t.Errorf("%v are left to a caller who is gone, want none", left)
 	}

@@ -7,25 +7,31 @@ import (
 	"time"
 )
 
-// errStale marks a kept connection that turned out dead before the upstream
-// had seen anything of the transaction.
-var errStale = errors.New("upstream: kept connection was closed")
+var (
+	// errStale is the error of a kept connection that was closed before the
+	// upstream replied to anything of the transaction.
+	errStale = errors.New("kept connection was closed")
 
-// Send hands one transaction to an upstream, another one where the first is
-// not reachable, does not want us or does not take 8-bit content. Nothing of
-// the transaction has been accepted by the one that is left, so nothing is
-// doubled. A transaction whose ctx is over takes no connection.
+	// errDial is the error of a connection that could not be opened.
+	errDial = errors.New("cannot connect")
+)
+
+// Send hands one transaction to an upstream. If that one is not reachable,
+// refuses the session or lacks an extension that the transaction needs, Send
+// tries the next; since nothing of the transaction has been accepted by then,
+// the message is not duplicated. If ctx has ended, no connection is used.
 func (p *Pool) Send(ctx context.Context, t *Transaction) Outcome {
 	skip := map[*host]bool{}
 	last := Outcome{Err: unreachable(errors.New("no upstream"))}
-	lacking := false // last is of one that could be reached and lacks an extension
-	fresh := false
+	lacking := false // last is from an upstream that lacks an extension
+	from := reuseIdle
 
 	for {
 		if err := ctx.Err(); err != nil {
 			return Outcome{Err: unreachable(err)}
 		}
-		l, err := p.acquire(ctx, fresh, skip)
+
+		l, err := p.acquire(ctx, from, skip)
 		if err != nil {
 			return Outcome{Err: err}
 		}
@@ -35,17 +41,19 @@ func (p *Pool) Send(ctx context.Context, t *Transaction) Outcome {
 
 		reused := l.c != nil
 		out := p.sendOver(ctx, l, t)
+		stale, refused := errors.Is(out.Err, errStale), errors.Is(out.Err, ErrSession)
 		switch {
-		case reused && (errors.Is(out.Err, errStale) || errors.Is(out.Err, ErrSession)):
-			fresh = true // the host may well take it over a new connection
+		case reused && (stale || refused):
+			from = dialNew // the host may accept it over a new connection
 			continue
-		case errors.Is(out.Err, errStale):
-			out = Outcome{Err: unreachable(fmt.Errorf("%s: closed before it answered MAIL", l.h.addr))}
-		case errors.Is(out.Err, ErrEightBit), errors.Is(out.Err, errUTF8): // another may offer it
-			skip[l.h], lacking = true, true
+		case errors.Is(out.Err, ErrEightBit), errors.Is(out.Err, errUTF8):
+			skip[l.h] = true
+			lacking = true
 			last = out
 			continue
-		case errors.Is(out.Err, ErrSession):
+		case stale:
+			out = Outcome{Err: closedBeforeMail(l.h.addr)}
+		case refused:
 			p.count(out)
 		case errors.Is(out.Err, errDial):
 		default:
@@ -53,7 +61,7 @@ func (p *Pool) Send(ctx context.Context, t *Transaction) Outcome {
 			return out
 		}
 
-		p.c.Log.Warn("upstream: not usable", "upstream", l.h.addr, "err", out.Err)
+		p.cfg.Log.Warn("upstream unusable", "upstream", l.h.addr, "err", out.Err)
 		skip[l.h] = true
 		if !lacking {
 			last = out
@@ -61,12 +69,14 @@ func (p *Pool) Send(ctx context.Context, t *Transaction) Outcome {
 	}
 }
 
-// sendOver runs a transaction over a lease's connection, or over a new one.
+// sendOver runs a transaction over a leased connection, which it opens if the
+// lease has none, and ends the lease.
 func (p *Pool) sendOver(ctx context.Context, l lease, t *Transaction) Outcome {
 	c := l.c
 	if c == nil {
 		var err error
-		if c, err = p.dialFor(ctx, l.h, p.login); err != nil {
+		c, err = p.dialHost(ctx, l.h, p.login)
+		if err != nil {
 			p.release(l.h, nil)
 			return Outcome{Err: fmt.Errorf("%w: %s: %w", errDial, l.h.addr, err)}
 		}
@@ -78,22 +88,20 @@ func (p *Pool) sendOver(ctx context.Context, l lease, t *Transaction) Outcome {
 	return out
 }
 
-// transact runs a transaction over a connection to a host, and measures it.
+// transact runs a transaction over a connection to a host and measures it.
 func (p *Pool) transact(ctx context.Context, h *host, c *conn, t *Transaction) Outcome {
-	begin := time.Now()
+	start := time.Now()
 	out := c.transaction(ctx, t)
 	out.Upstream = h.addr
 
 	if out.answered {
-		p.durations.WithLabelValues(h.addr).Observe(time.Since(begin).Seconds())
+		p.durations.WithLabelValues(h.addr).Observe(time.Since(start).Seconds())
 	}
 
 	return out
 }
 
-// errDial marks a connection that could not be opened.
-var errDial = errors.New("not dialled")
-
+// count counts an outcome by its class.
 func (p *Pool) count(o Outcome) {
 	class := "lost"
 	switch {
@@ -106,4 +114,8 @@ func (p *Pool) count(o Outcome) {
 	}
 
 	p.replies.WithLabelValues(o.Upstream, class).Inc()
+}
+
+func closedBeforeMail(addr string) error {
+	return unreachable(fmt.Errorf("%s: connection closed before the reply to MAIL", addr))
 }

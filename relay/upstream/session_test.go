@@ -386,7 +386,7 @@ func TestReplyTextIsClean(t *testing.T) {
 	}
 
 	for _, command := range []string{"greeting", "EHLO"} {
-		s := newScripted(t, always(command, strings.Replace(dirty, "550", "450", -1)))
+		s := newScripted(t, always(command, strings.ReplaceAll(dirty, "550", "450")))
 		out := pool(t, upstream.Config{Addrs: []string{s.addr}}).Send(context.Background(), transaction())
 		if out.Err == nil || strings.ContainsFunc(out.Err.Error(), isDirty) {
 			t.Errorf("%s: got %+v", command, out)
