@@ -25,7 +25,7 @@ const (
 //
 // Segments go in order, so that moving all of what waits once frees all the
 // rest: with no more waiting than not, less is written than comes free.
-func (q *Queue) clean() bool {
+func (q *Queue) compact() bool {
 	size := q.spool.Size()
 	q.mu.Lock()
 	segment, _ := q.needed()
@@ -37,7 +37,7 @@ func (q *Queue) clean() bool {
 	live, waiting := q.live, u.bytes
 	q.mu.Unlock()
 
-	worth := size-live >= live+slackSegments*q.c.segmentBytes
+	worth := size-live >= live+slackSegments*q.cfg.segmentBytes
 	if errors.Is(q.spool.Err(), spool.ErrNoSpace) {
 		worth = q.worthMovingWhenFull(segment, waiting)
 	}
@@ -61,10 +61,10 @@ func (q *Queue) worthMovingWhenFull(segment uint64, waiting int64) bool {
 // copies that still wait and their states. It reports whether any was moved.
 func (q *Queue) moveSome(segment uint64) bool {
 	entries, bytes := q.pick(segment)
-	if len(entries) == 0 || !q.memory.try(2*bytes) {
+	if len(entries) == 0 || !q.memory.tryReserve(2*bytes) {
 		return false
 	}
-	defer q.memory.give(2 * bytes)
+	defer q.memory.release(2 * bytes)
 
 	return q.move(entries)
 }
@@ -124,7 +124,7 @@ func (q *Queue) move(entries []*entry) bool {
 		}
 	})
 	if err != nil {
-		q.c.Log.Error("queue: transactions not moved", "transactions", len(moves), "err", err)
+		q.cfg.Log.Error("queue: transactions not moved", "transactions", len(moves), "err", err)
 		return false
 	}
 
@@ -187,7 +187,7 @@ func (q *Queue) moved(m relocation, at spool.Position, size int) {
 		}
 		room := recordRoom(m.e.id, c.MessageID)
 		q.spool.Hold(room)
-		q.ends = append(q.ends, end{
+		q.ends = append(q.ends, pendingEnd{
 			doneRecord: doneRecord{m.e.id, c.MessageID, "moved"},
 			segment:    at.Segment,
 			room:       room,
@@ -215,13 +215,13 @@ func (q *Queue) needed() (segment uint64, empty bool) {
 // advance removes segments that no transaction needs, the open one too where
 // rotate is set, and moves what holds back too much. It reports whether there
 // is more to do.
-func (q *Queue) advance(rotate bool) (more bool) {
+func (q *Queue) freeSegments(rotate bool) (more bool) {
 	q.mu.Lock()
 	segment, empty := q.needed()
 	q.mu.Unlock()
 
 	if err := q.spool.Free(readerName, spool.Position{Segment: segment}); err != nil {
-		q.c.Log.Error("queue: cannot release segments", "err", err)
+		q.cfg.Log.Error("queue: cannot release segments", "err", err)
 		return false
 	}
 	q.dropEnds(segment)
@@ -232,14 +232,14 @@ func (q *Queue) advance(rotate bool) (more bool) {
 		return true
 	}
 
-	return q.clean()
+	return q.compact()
 }
 
 // dropEnds forgets ends of copies whose transactions are in removed segments.
 func (q *Queue) dropEnds(segment uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.ends = slices.DeleteFunc(q.ends, func(e end) bool {
+	q.ends = slices.DeleteFunc(q.ends, func(e pendingEnd) bool {
 		if e.segment >= segment {
 			return false
 		}

@@ -68,8 +68,8 @@ func TestMovingBegins(t *testing.T) {
 				t.Errorf("%d bytes wait, want those of one transaction", live)
 			}
 			useless := q.spool.Size() - live
-			q.c.segmentBytes = c.segment(useless, live)
-			if got := q.clean(); got != c.want {
+			q.cfg.segmentBytes = c.segment(useless, live)
+			if got := q.compact(); got != c.want {
 				t.Errorf("moved: %v, want %v; %d bytes are useless, %d wait", got, c.want, useless, live)
 			}
 			if moved := q.entries["t0"].at.Segment > 9; moved != c.want {
@@ -86,7 +86,7 @@ func TestNothingIsMoved(t *testing.T) {
 	for i := range 9 {
 		drop(t, q, fmt.Sprintf("t%d-a", i), fmt.Sprintf("t%d-b", i))
 	}
-	if q.clean() {
+	if q.compact() {
 		t.Error("something was moved")
 	}
 	if q.moveSome(1) {
@@ -115,7 +115,7 @@ func TestMovedTransaction(t *testing.T) {
 	if q.segments[1] != nil {
 		t.Error("the first segment is still needed")
 	}
-	if q.advance(false) {
+	if q.freeSegments(false) {
 		t.Error("there is more to do")
 	}
 	if names := disk.names(".seg"); slices.Contains(names, firstSegment) {
@@ -371,7 +371,7 @@ func TestCleaningAFullDisk(t *testing.T) {
 				disk.other = disk.free() - 1<<20
 				disk.mu.Unlock()
 			}
-			if got := q.clean(); got != c.want {
+			if got := q.compact(); got != c.want {
 				t.Errorf("moved: %v, want %v", got, c.want)
 			}
 			if moved := q.entries["stays"].at.Segment != 1; moved != c.want {

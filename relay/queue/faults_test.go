@@ -91,9 +91,9 @@ func (q *Queue) hold(t *testing.T, n int) (release func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.add(transaction("t", "a"), spool.Position{Segment: 1}, 100)
-	q.change(q.entries["t"].copies["t-a"])
+	q.markChanged(q.entries["t"].copies["t-a"])
 	for i := range n {
-		q.ends = append(q.ends, end{doneRecord: doneRecord{"x", fmt.Sprint(i), "sent"}, segment: 1})
+		q.ends = append(q.ends, pendingEnd{doneRecord: doneRecord{"x", fmt.Sprint(i), "sent"}, segment: 1})
 	}
 
 	return func() {
@@ -469,7 +469,7 @@ func TestManySmallMessagesHoldNothingBack(t *testing.T) {
 				put(t, q, big)
 			}
 			live := func() int64 { q.mu.Lock(); defer q.mu.Unlock(); return q.live }
-			wait(t, "room", func() bool { return q.Len() == n && q.spool.Size() <= 2*live()+3*q.c.segmentBytes })
+			wait(t, "room", func() bool { return q.Len() == n && q.spool.Size() <= 2*live()+3*q.cfg.segmentBytes })
 			stop()
 			finish(t, q)
 

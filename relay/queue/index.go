@@ -64,12 +64,12 @@ func (q *Queue) add(t *Transaction, at spool.Position, size int) {
 			e:         e,
 			messageID: c.MessageID,
 			recipient: c.Recipient.Address.String(),
-			next:      q.c.Now(),
+			next:      q.cfg.Now(),
 			heapIndex: -1,
 		}
 		if v := c.Tried; v != nil {
 			s.tries, s.next = 1, q.nextTry(1)
-			s.lastTry, s.reply = q.c.Now(), v.Reply
+			s.lastTry, s.reply = q.cfg.Now(), v.Reply
 			q.setAway(s, v.Away)
 		}
 		e.copies[c.MessageID] = s

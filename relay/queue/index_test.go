@@ -95,7 +95,7 @@ func checkIndex(t *testing.T, q *Queue) {
 // of the copies take that wait.
 func checkHeld(t *testing.T, q *Queue) {
 	t.Helper()
-	disk, ok := q.c.FS.(*memoryDisk)
+	disk, ok := q.cfg.FS.(*memoryDisk)
 	if !ok || disk.size != 0 {
 		return
 	}
@@ -112,7 +112,7 @@ func checkHeld(t *testing.T, q *Queue) {
 	names := disk.names(".seg")
 	last := names[len(names)-1]
 	disk.mu.Lock()
-	held := disk.files[q.c.Dir+"/"+last].first - 256<<10
+	held := disk.files[q.cfg.Dir+"/"+last].first - 256<<10
 	disk.mu.Unlock()
 
 	q.mu.Lock()

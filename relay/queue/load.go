@@ -72,7 +72,7 @@ func (q *Queue) quarantine(at spool.Position, n int, why error) {
 		q.spool.QuarantineSegment(at.Segment)
 		file = "its segment"
 	}
-	q.c.Log.Error("queue: record quarantined", "file", file, "segment", at.Segment, "offset", at.Offset, "err", why)
+	q.cfg.Log.Error("queue: record quarantined", "file", file, "segment", at.Segment, "offset", at.Offset, "err", why)
 }
 
 func (q *Queue) loadTransaction(at spool.Position, b []byte, n int) error {
@@ -186,6 +186,6 @@ func (q *Queue) loadUnread() {
 			q.late = lateRecords{}
 		}
 		q.mu.Unlock()
-		q.c.Log.Info("queue: segment read after all", "segment", at.Segment)
+		q.cfg.Log.Info("queue: segment read after all", "segment", at.Segment)
 	}
 }

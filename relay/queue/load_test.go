@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -436,7 +437,7 @@ func TestShowFails(t *testing.T) {
 	if msg, err := q.Show("t1-a"); err != nil || string(msg) != bytesOf("t1", "a") {
 		t.Errorf("got %q, %v", msg, err)
 	}
-	if _, err := q.Show("t1-b"); err != ErrUnknown {
+	if _, err := q.Show("t1-b"); !errors.Is(err, ErrUnknown) {
 		t.Errorf("got %v, want %v", err, ErrUnknown)
 	}
 	finish(t, q)

@@ -14,8 +14,8 @@ const (
 	// and segments looked at, where nothing else happens.
 	defaultLogEvery = 500 * time.Millisecond
 
-	// complainEvery is how often it is said that records are not written.
-	complainEvery = 30 * time.Second
+	// warnEvery is how often it is said that records are not written.
+	warnEvery = 30 * time.Second
 
 	// groupSize is how many records are written together or not at all.
 	groupSize = 500
@@ -29,7 +29,7 @@ const (
 )
 
 // end is a copy's end that is to be recorded.
-type end struct {
+type pendingEnd struct {
 	doneRecord
 	segment uint64 // of its transaction; with that gone, nothing is to be said
 	room    int64  // held for the record
@@ -58,13 +58,13 @@ func (q *Queue) finish(c *copyState, why string) {
 	if c.e.copies[c.messageID] != c { // dropped meanwhile
 		return
 	}
-	q.end(c, why)
+	q.endCopy(c, why)
 }
 
 // end is finish under mu.
-func (q *Queue) end(c *copyState, why string) {
+func (q *Queue) endCopy(c *copyState, why string) {
 	key := copyKey{c.e.id, c.messageID}
-	q.ends = append(q.ends, end{
+	q.ends = append(q.ends, pendingEnd{
 		doneRecord: doneRecord{key.id, key.messageID, why},
 		segment:    c.e.at.Segment,
 		room:       c.room(),
@@ -77,7 +77,7 @@ func (q *Queue) end(c *copyState, why string) {
 }
 
 // change has a copy's state recorded; under mu.
-func (q *Queue) change(c *copyState) {
+func (q *Queue) markChanged(c *copyState) {
 	q.changed[c] = struct{}{}
 	nudge(q.wakeLog)
 }
@@ -136,7 +136,7 @@ const noStates spool.Class = -1
 
 // unsavedBatch is what is written in one go.
 type unsavedBatch struct {
-	ends    []end
+	ends    []pendingEnd
 	changed []*copyState
 	groups  []spool.Group // those of the ends, then those of the states
 }
@@ -203,7 +203,7 @@ func (q *Queue) putBack(b unsavedBatch, errs []error) {
 func chunks[T any](all []T) [][]T { return slices.Collect(slices.Chunk(all, groupSize)) }
 
 // encodeGroups encodes ends and states, a group a chunk.
-func encodeGroups(ends []end, changed []*copyState, class spool.Class) ([]spool.Group, error) {
+func encodeGroups(ends []pendingEnd, changed []*copyState, class spool.Class) ([]spool.Group, error) {
 	var groups []spool.Group
 	for _, part := range chunks(ends) {
 		g := spool.Group{Class: spool.Essential}
@@ -235,7 +235,7 @@ func encodeGroups(ends []end, changed []*copyState, class spool.Class) ([]spool.
 // Alive returns when the goroutine that records ends and releases segments
 // showed its last sign of life.
 func (q *Queue) Alive() time.Time {
-	if turn := q.turn.Load(); turn != nil {
+	if turn := q.lastAlive.Load(); turn != nil {
 		return *turn
 	}
 
@@ -244,15 +244,15 @@ func (q *Queue) Alive() time.Time {
 
 func (q *Queue) noteAlive() {
 	now := time.Now()
-	q.turn.Store(&now)
+	q.lastAlive.Store(&now)
 }
 
 // writeLog records what became of copies, many with one fsync, and has segments
 // removed that nobody needs.
 func (q *Queue) writeLog(stop <-chan struct{}) {
-	tick := time.Tick(q.c.logEvery)
-	defer q.turn.Store(nil)
-	var complained time.Time
+	tick := time.Tick(q.cfg.logEvery)
+	defer q.lastAlive.Store(nil)
+	var warned time.Time
 	for {
 		q.noteAlive()
 		idle := false
@@ -262,21 +262,21 @@ func (q *Queue) writeLog(stop <-chan struct{}) {
 			idle = true
 		case <-stop:
 			q.flushLast()
-			q.advance(true)
+			q.freeSegments(true)
 			return
 		}
 
 		err := q.Flush()
-		if err != nil && time.Since(complained) > complainEvery {
-			complained = time.Now()
-			q.c.Log.Error("queue: ends and states of copies not written yet; after a crash copies may go twice",
+		if err != nil && time.Since(warned) > warnEvery {
+			warned = time.Now()
+			q.cfg.Log.Error("queue: ends and states of copies not written yet; after a crash copies may go twice",
 				"records", q.unsaved(), "err", err)
 		}
 		if idle {
 			q.loadUnread()
 			q.memory.trim()
 		}
-		for more := q.advance(idle); more; more = q.advance(false) {
+		for more := q.freeSegments(idle); more; more = q.freeSegments(false) {
 			_ = q.Flush() // said above
 		}
 
@@ -285,7 +285,7 @@ func (q *Queue) writeLog(stop <-chan struct{}) {
 			case <-tick:
 			case <-stop:
 				q.flushLast()
-				q.advance(true)
+				q.freeSegments(true)
 				return
 			}
 		}
@@ -300,7 +300,7 @@ func (q *Queue) flushLast() {
 			return
 		}
 		if try == lastTries {
-			q.c.Log.Error("queue: ends and states of copies not written, copies may go twice",
+			q.cfg.Log.Error("queue: ends and states of copies not written, copies may go twice",
 				"records", q.unsaved(), "err", err)
 			return
 		}

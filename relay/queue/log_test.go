@@ -112,10 +112,10 @@ func TestGroups(t *testing.T) {
 	put(t, q, transaction("t", to...))
 	q.mu.Lock()
 	for _, c := range q.entries["t"].copies {
-		q.change(c)
+		q.markChanged(c)
 	}
 	for i := range 501 {
-		q.ends = append(q.ends, end{doneRecord: doneRecord{"x", fmt.Sprint(i), "sent"}, segment: 1})
+		q.ends = append(q.ends, pendingEnd{doneRecord: doneRecord{"x", fmt.Sprint(i), "sent"}, segment: 1})
 	}
 	q.mu.Unlock()
 
@@ -174,10 +174,10 @@ func TestTakenAtATime(t *testing.T) {
 	put(t, q, transaction("t", to...))
 	q.mu.Lock()
 	for _, c := range q.entries["t"].copies {
-		q.change(c)
+		q.markChanged(c)
 	}
 	for i := range most + 1 {
-		q.ends = append(q.ends, end{doneRecord: doneRecord{"x", fmt.Sprint(i), "sent"}, segment: 1})
+		q.ends = append(q.ends, pendingEnd{doneRecord: doneRecord{"x", fmt.Sprint(i), "sent"}, segment: 1})
 	}
 	q.mu.Unlock()
 	b, err := q.takeUnsaved(spool.Ordinary)
@@ -198,7 +198,7 @@ func TestStateOfACopyThatEnded(t *testing.T) {
 	put(t, q, transaction("t", "a", "b"))
 	q.mu.Lock()
 	for _, c := range q.entries["t"].copies {
-		q.change(c)
+		q.markChanged(c)
 	}
 	q.mu.Unlock()
 	b, err := q.takeUnsaved(spool.Ordinary)
@@ -346,7 +346,7 @@ func TestSignsOfLife(t *testing.T) {
 		})
 		go func() { _ = q.Put(context.Background(), transaction("t1", "a")) }()
 		q.mu.Lock()
-		q.ends = append(q.ends, end{doneRecord: doneRecord{"x", "y", "sent"}, segment: 1})
+		q.ends = append(q.ends, pendingEnd{doneRecord: doneRecord{"x", "y", "sent"}, segment: 1})
 		q.mu.Unlock()
 		pass(time.Minute)
 		if since := time.Since(q.Alive()); since < 58*time.Second {
@@ -375,7 +375,7 @@ func TestStopWritesEndsAndReleasesSegments(t *testing.T) {
 			d := newFake()
 			d.answers["a"] = []Verdict{{Reply: "450 later"}}
 			d.answers["b"] = []Verdict{{Reply: "450 later"}}
-			q.c.RetryAfter = []time.Duration{time.Hour}
+			q.cfg.RetryAfter = []time.Duration{time.Hour}
 			stop := serve(q, d)
 			synctest.Wait()
 			if failed {
@@ -386,8 +386,8 @@ func TestStopWritesEndsAndReleasesSegments(t *testing.T) {
 				q.wakeLog = nil
 			}
 			q.mu.Lock()
-			q.end(q.entries["t1"].copies["t1-a"], "sent")
-			q.end(q.entries["t2"].copies["t2-b"], "sent")
+			q.endCopy(q.entries["t1"].copies["t1-a"], "sent")
+			q.endCopy(q.entries["t2"].copies["t2-b"], "sent")
 			q.mu.Unlock()
 			q.wakeLog = wakeLog
 			synctest.Wait()
@@ -425,7 +425,7 @@ func TestSegmentsThatCannotBeReleased(t *testing.T) {
 		if err := q.Drop("t1-a"); err != nil {
 			t.Fatal(err)
 		}
-		if q.advance(false) {
+		if q.freeSegments(false) {
 			t.Error("there is more to do, said after a failure")
 		}
 		if n := book.count("cannot release segments"); n != 1 {
@@ -435,7 +435,7 @@ func TestSegmentsThatCannotBeReleased(t *testing.T) {
 			t.Errorf("%d ends are to be written, want 1", n)
 		}
 		disk.set(nil)
-		q.advance(false)
+		q.freeSegments(false)
 		if names := disk.names(".seg"); len(q.ends) != 0 || slices.Contains(names, firstSegment) {
 			t.Errorf("%d ends are to be written and segments %v left, want none and not the first", len(q.ends), names)
 		}
@@ -450,7 +450,7 @@ func TestEndsOfRemovedSegments(t *testing.T) {
 	q.mu.Lock()
 	for _, segment := range []uint64{1, 2, 3} {
 		q.spool.Hold(100)
-		q.ends = append(q.ends, end{doneRecord: doneRecord{"x", fmt.Sprint(segment), "sent"}, segment: segment, room: 100})
+		q.ends = append(q.ends, pendingEnd{doneRecord: doneRecord{"x", fmt.Sprint(segment), "sent"}, segment: segment, room: 100})
 	}
 	q.mu.Unlock()
 	q.dropEnds(2)

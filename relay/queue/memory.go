@@ -63,7 +63,7 @@ func (m *memory) lend(n int) (lease, <-chan struct{}) {
 	defer m.mu.Unlock()
 	m.used = true
 
-	if buf := m.fitting(n); buf != nil {
+	if buf := m.takeKept(n); buf != nil {
 		m.lent++
 		return lease{buf[:n], true}, nil
 	}
@@ -84,7 +84,7 @@ func (m *memory) lend(n int) (lease, <-chan struct{}) {
 
 // fitting takes the shortest kept buffer that holds n bytes and is not much
 // longer, nil where there is none; under mu.
-func (m *memory) fitting(n int) []byte {
+func (m *memory) takeKept(n int) []byte {
 	best := -1
 	for i, b := range m.kept {
 		fits := cap(b) >= n && cap(b) <= max(tooLong*n, bufferStep)
@@ -118,7 +118,7 @@ func (m *memory) put(l lease) {
 }
 
 // try reserves n bytes where there is room now.
-func (m *memory) try(n int64) bool {
+func (m *memory) tryReserve(n int64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.reserve(n) {
@@ -130,7 +130,7 @@ func (m *memory) try(n int64) bool {
 }
 
 // give gives back what try reserved.
-func (m *memory) give(n int64) {
+func (m *memory) release(n int64) {
 	if m.budget != nil {
 		m.budget.Release(n)
 	}
@@ -141,7 +141,7 @@ func (m *memory) reserve(n int64) bool { return m.budget == nil || m.budget.Rese
 // dropKept gives kept buffers to the collector; under mu.
 func (m *memory) dropKept() {
 	for _, b := range m.kept {
-		m.give(int64(cap(b)))
+		m.release(int64(cap(b)))
 	}
 	m.kept = nil
 }

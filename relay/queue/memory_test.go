@@ -105,7 +105,7 @@ func TestFittingBuffer(t *testing.T) {
 			for _, n := range c.kept {
 				m.kept = append(m.kept, make([]byte, n))
 			}
-			got := m.fitting(c.n)
+			got := m.takeKept(c.n)
 			if cap(got) != c.want {
 				t.Errorf("a buffer of %d, want %d", cap(got), c.want)
 			}
@@ -156,16 +156,16 @@ func TestKeptBuffersMakeRoom(t *testing.T) {
 	m.put(two)
 	m.put(big)
 
-	if !m.try(2 * bufferStep) {
+	if !m.tryReserve(2 * bufferStep) {
 		t.Error("kept buffers leave no room for a move")
 	}
 	if b.held != 2*bufferStep {
 		t.Errorf("%d bytes are counted, want %d", b.held, 2*bufferStep)
 	}
-	if m.try(bufferStep + 1) {
+	if m.tryReserve(bufferStep + 1) {
 		t.Error("more is reserved than there is")
 	}
-	m.give(2 * bufferStep)
+	m.release(2 * bufferStep)
 	if b.held != 0 {
 		t.Errorf("%d bytes are counted at the end, want none", b.held)
 	}
@@ -177,10 +177,10 @@ func TestMemoryWithoutBudget(t *testing.T) {
 	for range 10 {
 		lent(t, m, 1<<20)
 	}
-	if !m.try(1 << 60) {
+	if !m.tryReserve(1 << 60) {
 		t.Error("there is a limit without a budget")
 	}
-	m.give(1 << 60)
+	m.release(1 << 60)
 }
 
 // TestWaitingForMemory: whoever waits goes on when another buffer is given back,

@@ -169,7 +169,7 @@ func values(t *testing.T, reg *prometheus.Registry) map[string]float64 {
 // TestPauses: between tries, with a tenth of jitter around the pause.
 func TestPauses(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
-	q := &Queue{c: Config{RetryAfter: []time.Duration{time.Minute, time.Hour}, Now: func() time.Time { return now }}}
+	q := &Queue{cfg: Config{RetryAfter: []time.Duration{time.Minute, time.Hour}, Now: func() time.Time { return now }}}
 	for _, c := range []struct {
 		tries int
 		want  time.Duration
@@ -186,7 +186,7 @@ func TestPauses(t *testing.T) {
 		}
 	}
 
-	q.c.RetryAfter = []time.Duration{1}
+	q.cfg.RetryAfter = []time.Duration{1}
 	if pause := q.nextTry(1).Sub(now); pause != 1 {
 		t.Errorf("a pause of 1ns: got %v", pause)
 	}
@@ -274,7 +274,7 @@ func TestForgottenCopyIsNowhere(t *testing.T) {
 	put(t, q, tr)
 	q.mu.Lock()
 	for _, c := range q.entries["t1"].copies {
-		q.change(c)
+		q.markChanged(c)
 	}
 	q.mu.Unlock()
 	if err := q.Drop("t1-a"); err != nil {

@@ -141,9 +141,9 @@ func (q *Queue) Retry(id string) (int, error) {
 		if c.busy {
 			continue
 		}
-		c.next = q.c.Now()
+		c.next = q.cfg.Now()
 		q.schedule(c)
-		q.change(c)
+		q.markChanged(c)
 		n++
 	}
 	q.mu.Unlock()
@@ -176,14 +176,14 @@ func (q *Queue) Drop(id string) error {
 	var dropped []*copyState
 	for _, c := range copies {
 		if !c.busy {
-			q.end(c, "dropped")
+			q.endCopy(c, "dropped")
 			dropped = append(dropped, c)
 		}
 	}
 	q.mu.Unlock()
 
 	for _, c := range dropped {
-		q.c.Log.Warn("queue: copy dropped by the operator", "message_id", c.messageID,
+		q.cfg.Log.Warn("queue: copy dropped by the operator", "message_id", c.messageID,
 			"recipient", c.recipient, "session", c.e.session)
 	}
 

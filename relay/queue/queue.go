@@ -111,7 +111,7 @@ const (
 
 // Queue is the retry spool.
 type Queue struct {
-	c     Config
+	cfg   Config
 	spool *spool.Spool
 	d     Deliverer
 
@@ -125,16 +125,16 @@ type Queue struct {
 	floors   map[uint64]int    // segments that were the newest when a Put began, which is under way
 	copies   int
 
-	ends    []end                   // to be recorded
+	ends    []pendingEnd            // to be recorded
 	changed map[*copyState]struct{} // whose states are to be recorded
 	wakeLog chan struct{}
 
 	late lateRecords // while segments are unread
 
-	turn     atomic.Pointer[time.Time] // when the log was last seen; nil: not served
-	flushing sync.Mutex
-	memory   *memory
-	largeDSN sync.Mutex
+	lastAlive atomic.Pointer[time.Time] // when the log was last seen; nil: not served
+	flushing  sync.Mutex
+	memory    *memory
+	largeDSN  sync.Mutex
 
 	attempts *prometheus.CounterVec
 	broken   prometheus.Counter
@@ -144,7 +144,7 @@ type Queue struct {
 func Open(c Config) (*Queue, error) {
 	c.setDefaults()
 	q := &Queue{
-		c:        c,
+		cfg:      c,
 		entries:  map[string]*entry{},
 		away:     map[*copyState]struct{}{},
 		wake:     make(chan struct{}, 1),
@@ -334,8 +334,8 @@ func (q *Queue) append(ctx context.Context, class spool.Class, records [][]byte,
 
 // nextTry is when the attempt after n is due, with a tenth of jitter.
 func (q *Queue) nextTry(n int) time.Time {
-	pause := q.c.RetryAfter[min(n, len(q.c.RetryAfter))-1]
-	return q.c.Now().Add(pause - pause/20 + rand.N(pause/10+1))
+	pause := q.cfg.RetryAfter[min(n, len(q.cfg.RetryAfter))-1]
+	return q.cfg.Now().Add(pause - pause/20 + rand.N(pause/10+1))
 }
 
 // Close writes what is not on disk yet and ends the queue's spool.

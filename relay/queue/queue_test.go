@@ -3,6 +3,7 @@ package queue
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -299,7 +300,7 @@ func TestDrop(t *testing.T) {
 	if err := q.Drop("t1-a"); err != nil {
 		t.Error(err)
 	}
-	if err := q.Drop("t1-a"); err != ErrUnknown {
+	if err := q.Drop("t1-a"); !errors.Is(err, ErrUnknown) {
 		t.Errorf("twice: %v", err)
 	}
 	d := newFake()

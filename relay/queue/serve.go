@@ -31,7 +31,7 @@ func (q *Queue) Serve(ctx context.Context, d Deliverer) error {
 
 	var workers, others sync.WaitGroup
 	work, stopLog := make(chan *copyState), make(chan struct{})
-	for range q.c.Workers {
+	for range q.cfg.Workers {
 		workers.Go(func() {
 			for c := range work {
 				q.attempt(sending, c)
@@ -42,9 +42,9 @@ func (q *Queue) Serve(ctx context.Context, d Deliverer) error {
 	others.Go(func() { q.writeLog(stopLog) })
 	others.Go(func() { q.probe(ctx) })
 
-	q.handOut(ctx, work)
+	q.dispatch(ctx, work)
 	close(work)
-	grace := time.AfterFunc(q.c.Grace, cut)
+	grace := time.AfterFunc(q.cfg.Grace, cut)
 	defer grace.Stop()
 	workers.Wait()
 
@@ -55,7 +55,7 @@ func (q *Queue) Serve(ctx context.Context, d Deliverer) error {
 }
 
 // handOut gives what is due to the workers until ctx ends.
-func (q *Queue) handOut(ctx context.Context, work chan<- *copyState) {
+func (q *Queue) dispatch(ctx context.Context, work chan<- *copyState) {
 	for ctx.Err() == nil {
 		c, wait := q.takeDue()
 		if c != nil {
@@ -83,7 +83,7 @@ func (q *Queue) takeDue() (*copyState, time.Duration) {
 	}
 
 	c := q.due[0]
-	if wait := c.next.Sub(q.c.Now()); wait > 0 {
+	if wait := c.next.Sub(q.cfg.Now()); wait > 0 {
 		return nil, min(wait, longWait)
 	}
 	heap.Pop(&q.due)
@@ -94,7 +94,7 @@ func (q *Queue) takeDue() (*copyState, time.Duration) {
 
 // attempt sends one copy.
 func (q *Queue) attempt(ctx context.Context, c *copyState) {
-	at, size := q.place(c)
+	at, size := q.position(c)
 	mem, err := q.memory.get(ctx, spool.LineBytes(size))
 	if err != nil { // we stop
 		return
@@ -103,7 +103,7 @@ func (q *Queue) attempt(ctx context.Context, c *copyState) {
 
 	t, index, err := q.readCopy(c, at, mem.buf)
 	if err != nil {
-		q.unreadable(c, at, size, err)
+		q.handleUnreadable(c, at, size, err)
 		return
 	}
 
@@ -120,7 +120,7 @@ func (q *Queue) attempt(ctx context.Context, c *copyState) {
 	}
 
 	tries++
-	expired := !v.Done && !v.Failed && q.c.Now().Sub(t.Created) >= q.c.BounceAfter
+	expired := !v.Done && !v.Failed && q.cfg.Now().Sub(t.Created) >= q.cfg.BounceAfter
 	switch {
 	case v.Done:
 		q.attempts.WithLabelValues("done").Inc()
@@ -130,12 +130,12 @@ func (q *Queue) attempt(ctx context.Context, c *copyState) {
 		q.giveUp(ctx, t, index, c, tries, v)
 	default:
 		q.attempts.WithLabelValues("deferred").Inc()
-		q.again(c, tries, v)
+		q.retryLater(c, tries, v)
 	}
 }
 
 // place is where a copy's transaction is.
-func (q *Queue) place(c *copyState) (spool.Position, int) {
+func (q *Queue) position(c *copyState) (spool.Position, int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 
@@ -172,18 +172,18 @@ func (q *Queue) read(at spool.Position, size int) (*Transaction, error) {
 // unreadable is a copy that could not be read. Broken bytes are quarantined in
 // a file of their own, and the rest goes on. A copy that has moved meanwhile,
 // or that cannot be read just now, is tried again.
-func (q *Queue) unreadable(c *copyState, at spool.Position, size int, err error) {
-	if now, _ := q.place(c); now != at {
-		q.later(c, 0)
+func (q *Queue) handleUnreadable(c *copyState, at spool.Position, size int, err error) {
+	if now, _ := q.position(c); now != at {
+		q.postpone(c, 0)
 		return
 	}
 
 	q.attempts.WithLabelValues("unreadable").Inc()
 	gone := errors.Is(err, spool.ErrGone)
 	if !gone && !errors.Is(err, spool.ErrCorrupt) && !errors.Is(err, errRecord) {
-		q.c.Log.Error("queue: copy not readable, trying again", "message_id", c.messageID,
+		q.cfg.Log.Error("queue: copy not readable, trying again", "message_id", c.messageID,
 			"recipient", c.recipient, "err", err)
-		q.later(c, readPause)
+		q.postpone(c, readPause)
 		return
 	}
 
@@ -193,37 +193,37 @@ func (q *Queue) unreadable(c *copyState, at spool.Position, size int, err error)
 		var kept error
 		file, kept = q.spool.Quarantine(at, size, c.e.id)
 		if kept != nil && !errors.Is(kept, spool.ErrGone) {
-			q.c.Log.Error("queue: broken copy not quarantined, trying again", "message_id", c.messageID,
+			q.cfg.Log.Error("queue: broken copy not quarantined, trying again", "message_id", c.messageID,
 				"recipient", c.recipient, "err", errors.Join(err, kept))
-			q.later(c, readPause)
+			q.postpone(c, readPause)
 			return
 		}
 	}
-	q.c.Log.Error("queue: copy is broken and was quarantined", "file", file, "message_id", c.messageID,
+	q.cfg.Log.Error("queue: copy is broken and was quarantined", "file", file, "message_id", c.messageID,
 		"recipient", c.recipient, "err", err)
 	q.finish(c, "unreadable")
 }
 
 // later makes a copy due after a pause; the attempt did not count.
-func (q *Queue) later(c *copyState, pause time.Duration) {
+func (q *Queue) postpone(c *copyState, pause time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	c.next, c.busy = q.c.Now().Add(pause), false
+	c.next, c.busy = q.cfg.Now().Add(pause), false
 	q.schedule(c)
 }
 
 // again makes a copy due after the pause that follows its tries.
-func (q *Queue) again(c *copyState, tries int, v Verdict) {
+func (q *Queue) retryLater(c *copyState, tries int, v Verdict) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 
 	c.busy = false
 	c.tries, c.next = tries, q.nextTry(tries)
-	c.lastTry = q.c.Now()
+	c.lastTry = q.cfg.Now()
 	c.reply, c.upstream = v.Reply, v.Upstream
 	q.setAway(c, v.Away)
 	q.schedule(c)
-	q.change(c)
+	q.markChanged(c)
 }
 
 // giveUp queues what is to be said about a copy and forgets it. Where the disk
@@ -241,8 +241,8 @@ func (q *Queue) giveUp(ctx context.Context, t *Transaction, index int, c *copySt
 			err = nil
 		}
 		if err != nil {
-			q.c.Log.Error("queue: a DSN could not be queued, the copy stays", "message_id", c.messageID, "err", err)
-			q.again(c, tries, v)
+			q.cfg.Log.Error("queue: a DSN could not be queued, the copy stays", "message_id", c.messageID, "err", err)
+			q.retryLater(c, tries, v)
 			return
 		}
 	}
@@ -283,7 +283,7 @@ func failedWith(reply string) string {
 // probe asks for the upstream while copies wait for it, and makes them due
 // when it is back.
 func (q *Queue) probe(ctx context.Context) {
-	tick := time.Tick(q.c.ProbeEvery)
+	tick := time.Tick(q.cfg.ProbeEvery)
 	for {
 		select {
 		case <-tick:
@@ -298,12 +298,12 @@ func (q *Queue) probe(ctx context.Context) {
 			continue
 		}
 
-		q.c.Log.Info("queue: the upstream is back", "copies", waiting)
+		q.cfg.Log.Info("queue: the upstream is back", "copies", waiting)
 		q.mu.Lock()
 		for c := range q.away {
 			delete(q.away, c)
 			if !c.busy {
-				c.next = q.c.Now()
+				c.next = q.cfg.Now()
 				q.schedule(c)
 			}
 		}

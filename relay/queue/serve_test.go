@@ -14,17 +14,17 @@ import (
 
 // funcDeliverer delivers by a function.
 type funcDeliverer struct {
-	deliver   func(ctx context.Context, t *Transaction, copy, tries int) Verdict
-	giveUp    func(ctx context.Context, t *Transaction, copy, tries int, v Verdict) []*Transaction
+	deliver   func(ctx context.Context, t *Transaction, index, tries int) Verdict
+	giveUp    func(ctx context.Context, t *Transaction, index, tries int, v Verdict) []*Transaction
 	reachable func() error
 }
 
-func (f *funcDeliverer) Deliver(ctx context.Context, t *Transaction, copy, tries int) Verdict {
-	return f.deliver(ctx, t, copy, tries)
+func (f *funcDeliverer) Deliver(ctx context.Context, t *Transaction, index, tries int) Verdict {
+	return f.deliver(ctx, t, index, tries)
 }
 
-func (f *funcDeliverer) GiveUp(ctx context.Context, t *Transaction, copy, tries int, v Verdict) []*Transaction {
-	return f.giveUp(ctx, t, copy, tries, v)
+func (f *funcDeliverer) GiveUp(ctx context.Context, t *Transaction, index, tries int, v Verdict) []*Transaction {
+	return f.giveUp(ctx, t, index, tries, v)
 }
 
 func (f *funcDeliverer) Reachable(context.Context) error { return f.reachable() }

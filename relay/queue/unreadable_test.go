@@ -100,7 +100,7 @@ func TestCopyThatMovedIsReadAgain(t *testing.T) {
 		if taken != c || !c.busy {
 			t.Fatalf("took %+v, want the copy", taken)
 		}
-		q.unreadable(c, old, 10, spool.ErrCorrupt)
+		q.handleUnreadable(c, old, 10, spool.ErrCorrupt)
 		if c.busy || c.next.After(time.Now()) || q.Len() != 1 {
 			t.Errorf("busy %v, due at %v, want it due now", c.busy, c.next)
 		}
