@@ -9,22 +9,100 @@ import (
 )
 
 const (
-	// slackSegments is how many segments' worth of records that nobody needs may
-	// lie on the disk, beyond as much as what waits.
+	// slackSegments is how many segments' worth of records that are not needed
+	// may be on disk, in addition to the size of what waits.
 	slackSegments = 2
 
-	// movedBytes and movedEntries bound what is moved at a time.
+	// movedBytes and movedEntries limit what is moved at a time.
 	movedBytes   = 1 << 20
 	movedEntries = 256
 )
 
-// clean moves a part of what waits in the oldest segment to the end where it
-// holds back much: where more than half of what lies on the disk is needed by
-// nobody, and on a full disk where that is so of the oldest segment and the
-// rest fits. It reports whether it moved anything.
+// needed returns the first segment that is needed. empty reports whether none is
+// but the open one. q.mu must be held.
+func (q *Queue) needed() (segment uint64, empty bool) {
+	segment = q.spool.Tail()
+	for seg := range q.segments {
+		segment = min(segment, seg)
+	}
+	for seg := range q.floors {
+		segment = min(segment, seg)
+	}
+	for _, at := range q.late.unread {
+		segment = min(segment, at.Segment)
+	}
+
+	return segment, len(q.segments)+len(q.floors)+len(q.late.unread) == 0
+}
+
+// freeSegments removes the segments that are not needed, and compacts the others.
+// It reports whether there is more to do.
+func (q *Queue) freeSegments() (more bool) {
+	if !q.removeSegments() {
+		return false
+	}
+
+	return q.compact()
+}
+
+// freeOpenSegment is like freeSegments, and if nothing waits in any segment it
+// closes the open one, so that it can be removed too.
+func (q *Queue) freeOpenSegment() (more bool) {
+	if !q.removeSegments() {
+		return false
+	}
+
+	q.mu.Lock()
+	segment, empty := q.needed()
+	q.mu.Unlock()
+
+	newest := q.spool.Newest()
+	if empty && newest.Segment == segment && newest.Offset > 0 {
+		q.spool.Rotate()
+		return true
+	}
+
+	return q.compact()
+}
+
+// removeSegments removes the segments that are not needed, and the ends that would
+// be recorded for copies in them. It reports whether that succeeded.
+func (q *Queue) removeSegments() bool {
+	q.mu.Lock()
+	segment, _ := q.needed()
+	q.mu.Unlock()
+
+	if err := q.spool.Free(readerName, spool.Position{Segment: segment}); err != nil {
+		q.cfg.Log.Error("queue: cannot release segments", "err", err)
+		return false
+	}
+	q.dropEnds(segment)
+
+	return true
+}
+
+// dropEnds forgets the ends of copies whose transactions are in segments before
+// the one given.
+func (q *Queue) dropEnds(segment uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+
+	q.ends = slices.DeleteFunc(q.ends, func(e pendingEnd) bool {
+		if e.segment >= segment {
+			return false
+		}
+		q.spool.Hold(-e.room)
+		return true
+	})
+}
+
+// compact moves a part of what waits in the oldest segment to the end of the
+// spool, if the segment holds back much: if more than half of the bytes on disk
+// are not needed, or, on a full disk, if that is so for the segment and what
+// waits in it fits. It reports whether it moved anything.
 //
-// Segments go in order, so that moving all of what waits once frees all the
-// rest: with no more waiting than not, less is written than comes free.
+// Since segments are freed in order, moving everything that waits once frees all
+// the rest. With more than half of it not needed, less is written than is freed.
 func (q *Queue) compact() bool {
 	size := q.spool.Size()
 	q.mu.Lock()
@@ -44,6 +122,7 @@ func (q *Queue) compact() bool {
 	if !worth {
 		return false
 	}
+
 	if segment == q.spool.Tail() {
 		q.spool.Rotate()
 	}
@@ -52,62 +131,70 @@ func (q *Queue) compact() bool {
 }
 
 // worthMovingWhenFull reports whether moving the bytes that wait in a segment
-// frees more than it takes, and they fit into the headroom.
+// frees more than it takes, and whether they fit into the headroom.
 func (q *Queue) worthMovingWhenFull(segment uint64, waiting int64) bool {
 	return 2*waiting <= q.spool.SegmentSize(segment) && 2*waiting <= q.spool.InternalRoom()
 }
 
-// moveSome writes some of a segment's transactions again at the end, with the
-// copies that still wait and their states. It reports whether any was moved.
+// moveSome moves some transactions of a segment, if there is memory for it. It
+// reports whether any was moved.
 func (q *Queue) moveSome(segment uint64) bool {
-	entries, bytes := q.pick(segment)
-	if len(entries) == 0 || !q.memory.tryReserve(2*bytes) {
+	entries, size := q.pick(segment)
+	if len(entries) == 0 || !q.memory.tryReserve(2*size) {
 		return false
 	}
-	defer q.memory.release(2 * bytes)
+	defer q.memory.release(2 * size)
 
 	return q.move(entries)
 }
 
-// pick returns transactions of a segment that are moved next, and their bytes.
-func (q *Queue) pick(segment uint64) (entries []*entry, bytes int64) {
+// pick returns the transactions of a segment that are moved next, and their size
+// in bytes.
+func (q *Queue) pick(segment uint64) (entries []*entry, size int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	u := q.segments[segment]
 	if u == nil {
 		return nil, 0
 	}
 
 	for e := range u.entries {
-		if len(entries) > 0 && bytes+int64(e.size) > movedBytes || len(entries) == movedEntries {
+		tooLarge := len(entries) > 0 && size+int64(e.size) > movedBytes
+		if tooLarge || len(entries) == movedEntries {
 			break
 		}
 		entries = append(entries, e)
-		bytes += int64(e.size)
+		size += int64(e.size)
 	}
 
-	return entries, bytes
+	return entries, size
 }
 
-// relocation is a transaction on its way to the end of the spool.
+// relocation is a transaction that is being moved.
 type relocation struct {
 	e       *entry
 	t       *Transaction
-	at      int   // index of its first record, which is the transaction's
-	written int64 // bytes of all its records
+	at      int   // index of the transaction's record in what is written
+	written int64 // bytes of the transaction and its states
 }
 
-// move writes transactions again, each followed by its copies' states, in one
-// append.
+// move writes transactions at the end of the spool, each followed by the states
+// of its copies, with one append. It reports whether it moved any.
 func (q *Queue) move(entries []*entry) bool {
 	var moves []relocation
 	var records [][]byte
 	for _, e := range entries {
 		t, own, err := q.relocate(e)
 		if err != nil || len(own) == 0 {
-			continue // an attempt quarantines it, or nothing waits any more
+			continue // the next attempt quarantines it, or no copy is waiting any more
 		}
-		m := relocation{e: e, t: t, at: len(records)}
+
+		m := relocation{
+			e:  e,
+			t:  t,
+			at: len(records),
+		}
 		for _, r := range own {
 			m.written += int64(len(r))
 		}
@@ -131,12 +218,13 @@ func (q *Queue) move(entries []*entry) bool {
 	return true
 }
 
-// relocate reads a transaction and returns it with the copies that still wait,
-// and its records.
+// relocate reads a transaction, and returns it without the copies that no longer
+// wait, and its records; no records if no copy waits.
 func (q *Queue) relocate(e *entry) (*Transaction, [][]byte, error) {
 	q.mu.Lock()
 	at, size := e.at, e.size
 	q.mu.Unlock()
+
 	t, err := q.read(at, size)
 	if err != nil {
 		return nil, nil, err
@@ -144,6 +232,7 @@ func (q *Queue) relocate(e *entry) (*Transaction, [][]byte, error) {
 
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	var left []Copy
 	var states []stateRecord
 	for _, c := range t.Copies {
@@ -161,6 +250,7 @@ func (q *Queue) relocate(e *entry) (*Transaction, [][]byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+
 	records := [][]byte{record}
 	for _, s := range states {
 		r, err := encodeJSON(kindState, s)
@@ -173,8 +263,9 @@ func (q *Queue) relocate(e *entry) (*Transaction, [][]byte, error) {
 	return t, records, nil
 }
 
-// moved takes a transaction's new place into the index; under mu. A copy that
-// ended meanwhile must not wake up with the new record.
+// moved enters the new position of a transaction into the index. The end of a
+// copy that was sent meanwhile is recorded again, so that the copy does not come
+// back with the new record. q.mu must be held.
 func (q *Queue) moved(m relocation, at spool.Position, size int) {
 	if q.entries[m.e.id] == m.e {
 		q.leave(m.e)
@@ -185,6 +276,7 @@ func (q *Queue) moved(m relocation, at spool.Position, size int) {
 		if m.e.copies[c.MessageID] != nil {
 			continue
 		}
+
 		room := recordRoom(m.e.id, c.MessageID)
 		q.spool.Hold(room)
 		q.ends = append(q.ends, pendingEnd{
@@ -193,57 +285,4 @@ func (q *Queue) moved(m relocation, at spool.Position, size int) {
 			room:       room,
 		})
 	}
-}
-
-// needed returns the first segment that is needed, and whether nothing waits in
-// any; under mu.
-func (q *Queue) needed() (segment uint64, empty bool) {
-	segment = q.spool.Tail()
-	for seg := range q.segments {
-		segment = min(segment, seg)
-	}
-	for seg := range q.floors {
-		segment = min(segment, seg)
-	}
-	for _, at := range q.late.unread {
-		segment = min(segment, at.Segment)
-	}
-
-	return segment, len(q.segments)+len(q.floors)+len(q.late.unread) == 0
-}
-
-// advance removes segments that no transaction needs, the open one too where
-// rotate is set, and moves what holds back too much. It reports whether there
-// is more to do.
-func (q *Queue) freeSegments(rotate bool) (more bool) {
-	q.mu.Lock()
-	segment, empty := q.needed()
-	q.mu.Unlock()
-
-	if err := q.spool.Free(readerName, spool.Position{Segment: segment}); err != nil {
-		q.cfg.Log.Error("queue: cannot release segments", "err", err)
-		return false
-	}
-	q.dropEnds(segment)
-
-	newest := q.spool.Newest()
-	if empty && rotate && newest.Segment == segment && newest.Offset > 0 {
-		q.spool.Rotate()
-		return true
-	}
-
-	return q.compact()
-}
-
-// dropEnds forgets ends of copies whose transactions are in removed segments.
-func (q *Queue) dropEnds(segment uint64) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.ends = slices.DeleteFunc(q.ends, func(e pendingEnd) bool {
-		if e.segment >= segment {
-			return false
-		}
-		q.spool.Hold(-e.room)
-		return true
-	})
 }

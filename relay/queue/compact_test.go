@@ -115,7 +115,7 @@ func TestMovedTransaction(t *testing.T) {
 	if q.segments[1] != nil {
 		t.Error("the first segment is still needed")
 	}
-	if q.freeSegments(false) {
+	if q.freeSegments() {
 		t.Error("there is more to do")
 	}
 	if names := disk.names(".seg"); slices.Contains(names, firstSegment) {

@@ -7,26 +7,21 @@ import (
 	"postern/tracking/spool"
 )
 
-// usage is what waits in a segment.
-type usage struct {
-	entries map[*entry]struct{}
-	bytes   int64
-}
-
-// entry is a transaction that waits.
+// entry is a transaction with waiting copies.
 type entry struct {
 	id      string
-	session string // the id that the client got; empty: none
+	session string // id in the reply to the client; empty: none
 	at      spool.Position
-	size    int
-	weight  int64
+	size    int   // bytes of its record
+	weight  int64 // size, and the states written with it
 	created time.Time
 	from    string
-	copies  map[string]*copyState // by message id; those not done
+	copies  map[string]*copyState // the waiting ones, by message id
 
-	recovered bool // of a previous run
+	recovered bool // read at startup
 }
 
+// copyState is a copy that waits or is being sent.
 type copyState struct {
 	e         *entry
 	messageID string
@@ -36,12 +31,25 @@ type copyState struct {
 	lastTry   time.Time
 	reply     string
 	upstream  string
-	isAway    bool
-	busy      bool
-	heapIndex int // -1: not in the heap
+	isAway    bool // no upstream was reachable
+	busy      bool // an attempt is in progress
+	heapIndex int  // in Queue.due; -1: not there
 }
 
-// add takes a transaction into the index. One that is there already has moved.
+// copyKey identifies a copy.
+type copyKey struct {
+	id        string // of the transaction
+	messageID string
+}
+
+// usage is what waits in a segment.
+type usage struct {
+	entries map[*entry]struct{}
+	bytes   int64
+}
+
+// add enters a transaction into the index. One that is already there has moved.
+// q.mu must be held, as for all functions of this file.
 func (q *Queue) add(t *Transaction, at spool.Position, size int) {
 	if old := q.entries[t.ID]; old != nil {
 		q.leave(old)
@@ -59,29 +67,40 @@ func (q *Queue) add(t *Transaction, at spool.Position, size int) {
 	q.entries[t.ID] = e
 	q.occupy(e, at, size, int64(size))
 
-	for _, c := range t.Copies {
-		s := &copyState{
-			e:         e,
-			messageID: c.MessageID,
-			recipient: c.Recipient.Address.String(),
-			next:      q.cfg.Now(),
-			heapIndex: -1,
-		}
-		if v := c.Tried; v != nil {
-			s.tries, s.next = 1, q.nextTry(1)
-			s.lastTry, s.reply = q.cfg.Now(), v.Reply
-			q.setAway(s, v.Away)
-		}
-		e.copies[c.MessageID] = s
-		q.copies++
-		q.schedule(s)
+	for i := range t.Copies {
+		q.addCopy(e, &t.Copies[i])
 	}
 }
 
-// occupy notes that a transaction needs a segment, and how many bytes of it:
-// more than its size where states were written with it.
+// addCopy enters a copy into the index. It is due now, or after the first pause
+// if it was tried before it was queued.
+func (q *Queue) addCopy(e *entry, c *Copy) {
+	now := q.cfg.Now()
+	s := &copyState{
+		e:         e,
+		messageID: c.MessageID,
+		recipient: c.Recipient.Address.String(),
+		next:      now,
+		heapIndex: -1,
+	}
+
+	if v := c.Tried; v != nil {
+		s.tries = 1
+		s.next = q.nextTry(1)
+		s.lastTry = now
+		s.reply = v.Reply
+		q.setAway(s, v.Away)
+	}
+
+	e.copies[c.MessageID] = s
+	q.copies++
+	q.schedule(s)
+}
+
+// occupy records that a transaction needs weight bytes of a segment.
 func (q *Queue) occupy(e *entry, at spool.Position, size int, weight int64) {
-	e.at, e.size = at, size
+	e.at = at
+	e.size = size
 	e.weight = weight
 
 	u := q.segments[at.Segment]
@@ -95,7 +114,7 @@ func (q *Queue) occupy(e *entry, at spool.Position, size int, weight int64) {
 	q.live += weight
 }
 
-// leave notes that a transaction no longer needs its segment.
+// leave records that a transaction no longer needs its segment.
 func (q *Queue) leave(e *entry) {
 	u := q.segments[e.at.Segment]
 	delete(u.entries, e)
@@ -107,7 +126,17 @@ func (q *Queue) leave(e *entry) {
 	}
 }
 
-// forget takes a copy out of the index.
+// find returns a waiting copy, or nil.
+func (q *Queue) find(key copyKey) *copyState {
+	e := q.entries[key.id]
+	if e == nil {
+		return nil
+	}
+
+	return e.copies[key.messageID]
+}
+
+// forget removes a copy from the index, and with the last copy its transaction.
 func (q *Queue) forget(c *copyState) {
 	if c.e.copies[c.messageID] != c {
 		return
@@ -121,12 +150,40 @@ func (q *Queue) forget(c *copyState) {
 	if c.heapIndex >= 0 {
 		heap.Remove(&q.due, c.heapIndex)
 	}
+
 	if len(c.e.copies) == 0 {
 		delete(q.entries, c.e.id)
 		q.leave(c.e)
 	}
 }
 
+// setState restores the state of a copy from its record.
+func (q *Queue) setState(c *copyState, s stateRecord) {
+	c.tries = s.Tries
+	c.next = s.Next
+	c.lastTry = s.LastTry
+	c.reply = s.Reply
+	c.upstream = s.Upstream
+
+	q.setAway(c, s.Away)
+	q.schedule(c)
+}
+
+// state returns the record of a copy's state.
+func (c *copyState) state() stateRecord {
+	return stateRecord{
+		ID:       c.e.id,
+		Copy:     c.messageID,
+		Tries:    c.tries,
+		Next:     c.next,
+		Away:     c.isAway,
+		Reply:    c.reply,
+		LastTry:  c.lastTry,
+		Upstream: c.upstream,
+	}
+}
+
+// setAway records whether a copy waits for an upstream to be reachable.
 func (q *Queue) setAway(c *copyState, away bool) {
 	c.isAway = away
 	if away {
@@ -136,25 +193,27 @@ func (q *Queue) setAway(c *copyState, away bool) {
 	}
 }
 
+// schedule enters a copy into the heap, or moves it there after next has changed.
 func (q *Queue) schedule(c *copyState) {
 	if c.heapIndex >= 0 {
 		heap.Fix(&q.due, c.heapIndex)
 	} else {
 		heap.Push(&q.due, c)
 	}
-	nudge(q.wake)
+
+	notify(q.wake)
 }
 
-// dueHeap orders copies by when they are due.
+// dueHeap orders copies by the time of their next attempts.
 type dueHeap []*copyState
 
-func (h dueHeap) Len() int { return len(h) }
-
+func (h dueHeap) Len() int           { return len(h) }
 func (h dueHeap) Less(i, j int) bool { return h[i].next.Before(h[j].next) }
 
 func (h dueHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
-	h[i].heapIndex, h[j].heapIndex = i, j
+	h[i].heapIndex = i
+	h[j].heapIndex = j
 }
 
 // Push implements heap.Interface.
@@ -167,28 +226,10 @@ func (h *dueHeap) Push(x any) {
 // Pop implements heap.Interface.
 func (h *dueHeap) Pop() any {
 	old := *h
-	c := old[len(old)-1]
-	*h = old[:len(old)-1]
+	last := len(old) - 1
+	c := old[last]
+	*h = old[:last]
 	c.heapIndex = -1
+
 	return c
-}
-
-type copyKey struct{ id, messageID string }
-
-// find returns a copy that waits, or nil; under mu.
-func (q *Queue) find(key copyKey) *copyState {
-	if e := q.entries[key.id]; e != nil {
-		return e.copies[key.messageID]
-	}
-
-	return nil
-}
-
-// setState takes over what a record says of a copy; under mu.
-func (q *Queue) setState(c *copyState, s stateRecord) {
-	c.tries, c.next = s.Tries, s.Next
-	c.reply, c.upstream = s.Reply, s.Upstream
-	c.lastTry = s.LastTry
-	q.setAway(c, s.Away)
-	q.schedule(c)
 }

@@ -228,7 +228,7 @@ func TestComplaints(t *testing.T) {
 		d.answers["b"] = []Verdict{{Reply: "450 later"}}
 		disk.set(noWrites)
 		stop := serve(q, d)
-		const text = "ends and states of copies not written yet"
+		const text = "ends and states not recorded yet"
 		for _, c := range []struct {
 			after time.Duration
 			want  int
@@ -295,7 +295,7 @@ func TestLastRecordsAreTriedThreeTimes(t *testing.T) {
 			if n := q.unsaved(); n != c.unsaved {
 				t.Errorf("%d records are not written, want %d", n, c.unsaved)
 			}
-			if n := book.count("copies may go twice"); n != c.told {
+			if n := book.count("mail may be duplicated"); n != c.told {
 				t.Errorf("it is told %d times, want %d", n, c.told)
 			}
 			disk.set(nil)
@@ -425,7 +425,7 @@ func TestSegmentsThatCannotBeReleased(t *testing.T) {
 		if err := q.Drop("t1-a"); err != nil {
 			t.Fatal(err)
 		}
-		if q.freeSegments(false) {
+		if q.freeSegments() {
 			t.Error("there is more to do, said after a failure")
 		}
 		if n := book.count("cannot release segments"); n != 1 {
@@ -435,7 +435,7 @@ func TestSegmentsThatCannotBeReleased(t *testing.T) {
 			t.Errorf("%d ends are to be written, want 1", n)
 		}
 		disk.set(nil)
-		q.freeSegments(false)
+		q.freeSegments()
 		if names := disk.names(".seg"); len(q.ends) != 0 || slices.Contains(names, firstSegment) {
 			t.Errorf("%d ends are to be written and segments %v left, want none and not the first", len(q.ends), names)
 		}

@@ -8,46 +8,57 @@ import (
 	"postern/relay/envelope"
 )
 
-// Transaction is a message that waits, with the copies that are to be sent.
+// Transaction is a message and the copies of it that are to be sent. The parts of
+// the message that all copies share are stored once.
 type Transaction struct {
 	ID string `json:"id"`
-	// Session is what the client was told that its message is queued as.
-	Session string              `json:"session,omitempty"`
-	Created time.Time           `json:"created"`
-	From    envelope.Address    `json:"from"`
-	Params  envelope.MailParams `json:"params"`
+
+	// Session is the id in the reply to the client.
+	Session string    `json:"session,omitempty"`
+	Created time.Time `json:"created"`
+
+	// From is the sender, who is told of failures.
+	From   envelope.Address    `json:"from"`
+	Params envelope.MailParams `json:"params"`
+
 	// EightBit says that the message has bytes above 0x7f.
 	EightBit bool `json:"eight_bit,omitempty"`
-	// Info is the owner's, for the events of the copies.
+
+	// Info is stored for the caller.
 	Info   json.RawMessage `json:"info,omitempty"`
 	Copies []Copy          `json:"copies"`
-	// SharedLengths are those of Shared.
+
+	// SharedLengths are the lengths of Shared; Put sets them.
 	SharedLengths []int `json:"shared"`
 
-	// Recovered says that a previous run put the transaction here. It may have
-	// ended before it wrote what else there was to be written.
+	// Recovered says that the transaction was queued by a previous run, which
+	// may have ended before it recorded anything else about it.
 	Recovered bool `json:"-"`
-	// Shared are the parts of the message that all copies have. A copy is
+
+	// Shared are the parts of the message that all copies share. A copy is
 	// Own[0], Shared[0], Own[1], Shared[1] ... Own[n].
 	Shared [][]byte `json:"-"`
 }
 
-// Copy is one recipient's copy.
+// Copy is the copy of one recipient.
 type Copy struct {
-	// From is the copy's return path; that of the transaction is the sender's
-	// own, who hears of failures.
+	// From is the return path of the copy, which may differ from the sender.
 	From       envelope.Address   `json:"from"`
 	Recipient  envelope.Recipient `json:"recipient"`
 	MessageID  string             `json:"message_id"`
 	EnvelopeID string             `json:"envid,omitempty"`
-	OwnLengths []int              `json:"own"`
-	// Tried, where set, is what came of the first attempt, before the copy was
-	// put here.
+
+	// OwnLengths are the lengths of Own; Put sets them.
+	OwnLengths []int `json:"own"`
+
+	// Tried is the result of an attempt before the copy was queued; nil: none.
 	Tried *Verdict `json:"-"`
-	Own   [][]byte `json:"-"`
+
+	// Own are the parts that only this copy has, one more than Shared.
+	Own [][]byte `json:"-"`
 }
 
-// find returns the index of a copy, or -1.
+// find returns the index of the copy with a message id, or -1.
 func (t *Transaction) find(messageID string) int {
 	for i := range t.Copies {
 		if t.Copies[i].MessageID == messageID {
@@ -58,7 +69,8 @@ func (t *Transaction) find(messageID string) int {
 	return -1
 }
 
-// Parts are a copy's bytes, in pieces that belong to the transaction.
+// Parts returns the bytes of a copy in parts, which share memory with the
+// transaction.
 func (t *Transaction) Parts(index int) [][]byte {
 	own := t.Copies[index].Own
 	parts := make([][]byte, 0, len(own)+len(t.Shared))
@@ -72,8 +84,8 @@ func (t *Transaction) Parts(index int) [][]byte {
 	return parts
 }
 
-// Message puts a copy's bytes together.
+// Message returns the bytes of a copy.
 func (t *Transaction) Message(index int) []byte { return bytes.Join(t.Parts(index), nil) }
 
-// size is how many bytes the message has that all copies share.
+// size returns the number of bytes that all copies share.
 func (t *Transaction) size() int { return total(t.SharedLengths) }
