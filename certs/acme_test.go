@@ -138,7 +138,7 @@ func TestACMEExpiryIsThatOfTheFirst(t *testing.T) {
 	obtained(t, a, "a.example", now.Add(100*day))
 	check("one lasts longer", interim.Leaf.NotAfter)
 	obtained(t, a, "b.example", now.Add(40*day))
-	check("one runs out first", now.Add(40*day))
+	check("one expires first", now.Add(40*day))
 	obtained(t, a, "c.example", now.Add(50*day))
 	check("in the middle", now.Add(40*day))
 }
@@ -183,7 +183,7 @@ func TestACMEAnswersHandshakes(t *testing.T) {
 			}
 		})
 	}
-	if got := s.now.Load().http.NextProtos; !slices.Equal(got, []string{"h2", "http/1.1", ALPN}) {
+	if got := s.current.Load().http.NextProtos; !slices.Equal(got, []string{"h2", "http/1.1", ALPN}) {
 		t.Errorf("HTTP listeners negotiate %v", got)
 	}
 	if ALPN != "acme-tls/1" {

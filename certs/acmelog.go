@@ -7,9 +7,10 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// slogCore takes certmagic's log to ours.
+// slogCore is a zapcore.Core that writes the log of certmagic to a slog.Logger.
 type slogCore struct{ log *slog.Logger }
 
+// slogLevel returns the level for one of zap's; those above error are errors.
 func slogLevel(l zapcore.Level) slog.Level {
 	switch {
 	case l <= zapcore.DebugLevel:
@@ -51,6 +52,7 @@ func (c slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 // Sync implements zapcore.Core.
 func (c slogCore) Sync() error { return nil }
 
+// slogArgs returns fields as attributes.
 func slogArgs(fields []zapcore.Field) []any {
 	enc := zapcore.NewMapObjectEncoder()
 	for _, f := range fields {

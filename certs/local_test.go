@@ -231,7 +231,7 @@ func TestLocalCertificates(t *testing.T) {
 	}
 }
 
-// TestLocalCertificateIsRenewed 30 days before it runs out, and the CA when it
+// TestLocalCertificateIsRenewed 30 days before it expires, and the CA when it
 // could not sign for 90 days more.
 func TestLocalCertificateIsRenewed(t *testing.T) {
 	const day = 24 * time.Hour

@@ -130,7 +130,7 @@ func TestStoreReloads(t *testing.T) {
 	s.check()
 	s.check()
 	if got := serial(t, s, &tls.Config{ServerName: "mail.example"}); got != 1 {
-		t.Errorf("a half-written pair was taken: certificate %d", got)
+		t.Errorf("a half-written pair was loaded: certificate %d", got)
 	}
 	if err := os.WriteFile(p.KeyFile, whole, 0o600); err != nil {
 		t.Fatal(err)

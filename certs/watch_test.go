@@ -57,7 +57,7 @@ func (l *logText) take() string {
 	return text
 }
 
-// until is a certificate that runs out at a time.
+// until is a certificate that expires at a time.
 func until(t *testing.T, at time.Time) tls.Certificate {
 	t.Helper()
 
@@ -87,7 +87,7 @@ func TestExpiryIsThatOfTheFirst(t *testing.T) {
 	}
 }
 
-// TestWarnsOnceADay from 14 days before a certificate runs out.
+// TestWarnsOnceADay from 14 days before a certificate expires.
 func TestWarnsOnceADay(t *testing.T) {
 	const day = 24 * time.Hour
 	synctest.Test(t, func(t *testing.T) {
@@ -112,7 +112,7 @@ func TestWarnsOnceADay(t *testing.T) {
 		} {
 			time.Sleep(step.sleep)
 			synctest.Wait()
-			if got := strings.Count(log.String(), "certificate runs out soon"); got != step.want {
+			if got := strings.Count(log.String(), "certificate expires soon"); got != step.want {
 				t.Errorf("%s: warned %d times, want %d", step.name, got, step.want)
 			}
 		}
@@ -185,11 +185,11 @@ func TestChangedPairIsTakenWhenItStandsStill(t *testing.T) {
 			t.Errorf("%s: certificate %d, want %d", step.name, got, step.serial)
 		}
 	}
-	if n := strings.Count(log.String(), "changed certificate not taken"); n != 1 {
-		t.Errorf("said %d times that one was not taken, want once:\n%s", n, log)
+	if n := strings.Count(log.String(), "cannot reload certificate"); n != 1 {
+		t.Errorf("said %d times that one was not reloaded, want once:\n%s", n, log)
 	}
-	if n := strings.Count(log.String(), "certificate taken"); n != 3 {
-		t.Errorf("said %d times that one was taken, want three times:\n%s", n, log)
+	if n := strings.Count(log.String(), "certificate reloaded"); n != 3 {
+		t.Errorf("said %d times that one was reloaded, want three times:\n%s", n, log)
 	}
 
 	// Files that are gone are no reason to serve nothing.
@@ -206,7 +206,7 @@ func TestChangedPairIsTakenWhenItStandsStill(t *testing.T) {
 	for range 3 {
 		s.check()
 	}
-	if n := strings.Count(log.String(), "changed certificate not taken"); n != 1 {
+	if n := strings.Count(log.String(), "cannot reload certificate"); n != 1 {
 		t.Errorf("removed: said %d times, want once:\n%s", n, log)
 	}
 	if got := serial(t, s, &tls.Config{ServerName: "a.example"}); got != 2 {
@@ -285,7 +285,7 @@ func TestLoadTakesAllOrNone(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), broken.CertFile) || !strings.Contains(err.Error(), missing.CertFile) {
 		t.Errorf("got %v, want both named", err)
 	}
-	if !maps.Equal(s.seen, stamps([]Pair{old})) || len(s.pairs) != 1 || s.pairs[0] != old {
+	if !maps.Equal(s.loaded, stamps([]Pair{old})) || len(s.pairs) != 1 || s.pairs[0] != old {
 		t.Errorf("what is looked at changed to %v", s.pairs)
 	}
 	if err := s.Load(good); err != nil {
@@ -380,7 +380,7 @@ func TestWarnsOfExpiry(t *testing.T) {
 			ctx, cancel := context.WithCancel(context.Background())
 			cancel()
 			s.Watch(ctx, time.Hour) // looks once
-			if got := strings.Contains(out.String(), "certificate runs out soon"); got != c.warn {
+			if got := strings.Contains(out.String(), "certificate expires soon"); got != c.warn {
 				t.Errorf("the log says %q", out.String())
 			}
 			metrics, err := reg.Gather()
