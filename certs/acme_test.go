@@ -169,7 +169,11 @@ func TestACMEAnswersHandshakes(t *testing.T) {
 			x, y := net.Pipe()
 			defer x.Close()
 			defer y.Close()
-			go tls.Server(x, s.Config(c.http)).Handshake()
+			config := s.Config()
+			if c.http {
+				config = s.HTTPConfig()
+			}
+			go tls.Server(x, config).Handshake()
 			client := tls.Client(y, &tls.Config{InsecureSkipVerify: true, ServerName: c.server, NextProtos: c.offers})
 			if err := client.Handshake(); err != nil {
 				t.Fatal(err)

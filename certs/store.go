@@ -226,18 +226,23 @@ func (s *Store) Expiry() time.Time {
 	return s.current.Load().expiry()
 }
 
-// Config is for tls.Server and tls.NewListener. http says whether HTTP is
-// spoken, whose protocols are then negotiated.
-func (s *Store) Config(http bool) *tls.Config {
+// Config returns the configuration of a listener that does not speak HTTP.
+func (s *Store) Config() *tls.Config {
 	c := ServerConfig(nil, s.minVersion)
 	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		if http {
-			return s.current.Load().http, nil
-		}
 		return s.current.Load().plain, nil
 	}
-	if http {
-		c.NextProtos = []string{"h2", "http/1.1"}
+
+	return c
+}
+
+// HTTPConfig returns the configuration of an HTTP listener, which negotiates
+// HTTP/2.
+func (s *Store) HTTPConfig() *tls.Config {
+	c := ServerConfig(nil, s.minVersion)
+	c.NextProtos = []string{"h2", "http/1.1"}
+	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		return s.current.Load().http, nil
 	}
 
 	return c

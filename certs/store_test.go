@@ -62,7 +62,7 @@ func serial(t *testing.T, s *Store, client *tls.Config) int64 {
 	defer a.Close()
 	defer b.Close()
 	go func() {
-		srv := tls.Server(b, s.Config(false))
+		srv := tls.Server(b, s.Config())
 		srv.Handshake()
 		io.Copy(io.Discard, srv)
 	}()
@@ -173,7 +173,7 @@ func TestOldTLS(t *testing.T) {
 			a, b := net.Pipe()
 			defer a.Close()
 			defer b.Close()
-			go func() { tls.Server(b, s.Config(false)).Handshake() }()
+			go func() { tls.Server(b, s.Config()).Handshake() }()
 			c.client.InsecureSkipVerify = true
 			if err := tls.Client(a, c.client).Handshake(); err == nil || err.Error() != c.want {
 				t.Errorf("%v, want %s", err, c.want)

@@ -308,7 +308,11 @@ func TestConfigOfEachListener(t *testing.T) {
 		a, b := net.Pipe()
 		defer a.Close()
 		defer b.Close()
-		go tls.Server(a, s.Config(http)).Handshake()
+		config := s.Config()
+		if http {
+			config = s.HTTPConfig()
+		}
+		go tls.Server(a, config).Handshake()
 		c := tls.Client(b, &tls.Config{InsecureSkipVerify: true, NextProtos: protocols})
 		err := c.Handshake()
 		return c.ConnectionState().NegotiatedProtocol, err
@@ -330,16 +334,16 @@ func TestConfigOfEachListener(t *testing.T) {
 			t.Errorf("HTTP %v, offered %v: got %q, %v, want %q", c.http, c.offers, got, err, c.want)
 		}
 	}
-	if got := s.Config(true).NextProtos; !slices.Equal(got, []string{"h2", "http/1.1"}) {
+	if got := s.HTTPConfig().NextProtos; !slices.Equal(got, []string{"h2", "http/1.1"}) {
 		t.Errorf("for an HTTP server: %v", got)
 	}
-	if got := s.Config(false).NextProtos; len(got) != 0 {
+	if got := s.Config().NextProtos; len(got) != 0 {
 		t.Errorf("for another: %v", got)
 	}
-	if got := s.Config(false).MinVersion; got != tls.VersionTLS13 {
+	if got := s.Config().MinVersion; got != tls.VersionTLS13 {
 		t.Errorf("at least %x, want TLS 1.3", got)
 	}
-	err := handshake(t, s.Config(false), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
+	err := handshake(t, s.Config(), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
 	if err == nil || err.Error() != "remote error: tls: protocol version not supported" {
 		t.Errorf("TLS 1.2: got %v", err)
 	}
