@@ -60,13 +60,13 @@ func TestTheBufferIsFullToTheByte(t *testing.T) {
 			t.Errorf("%d: %d bytes, urgent %v: got %v dropped, want %v", i, c.size, c.urgent, got, c.dropped)
 		}
 	}
-	if l.bytes != 400 {
-		t.Errorf("got %d bytes in the buffer, want 400", l.bytes)
+	if l.size != 400 {
+		t.Errorf("got %d bytes in the buffer, want 400", l.size)
 	}
 
 	text := release(t, l, w)
-	if l.bytes != 0 || len(l.lines) != 0 {
-		t.Errorf("got %d bytes and %d lines left, want none", l.bytes, len(l.lines))
+	if l.size != 0 || len(l.lines) != 0 {
+		t.Errorf("got %d bytes and %d lines left, want none", l.size, len(l.lines))
 	}
 	if got := strings.Count(text, "log lines dropped, their reader did not keep up"); got != 3 {
 		t.Errorf("got\n%s\nwant three words of what is missing: before each line that came in, and at the end", text)
@@ -108,8 +108,8 @@ func TestLinesAreCopied(t *testing.T) {
 	if text := release(t, l, w); text != "held\nmine\nmine\n" {
 		t.Errorf("got %q, want the lines as they were", text)
 	}
-	if DefaultBuffer != 4194304 || l.size != DefaultBuffer {
-		t.Errorf("got a buffer of %d, want 4 MiB", l.size)
+	if DefaultBuffer != 4194304 || l.limit != DefaultBuffer {
+		t.Errorf("got a buffer of %d, want 4 MiB", l.limit)
 	}
 }
 
@@ -182,7 +182,7 @@ func TestWhatIsKeptSaysWhatIsMissing(t *testing.T) {
 			{text: []byte("ccc"), urgent: true},
 			{text: []byte("dddd"), missing: 4},
 		},
-		bytes:   10,
+		size:    10,
 		missing: 8,
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "x"}),
 	}
@@ -190,8 +190,8 @@ func TestWhatIsKeptSaysWhatIsMissing(t *testing.T) {
 	if got := l.keepUrgent(); got != 2 {
 		t.Errorf("got %d lines given up, want 2", got)
 	}
-	if len(l.lines) != 2 || l.lines[0].missing != 4 || l.lines[1].missing != 0 || l.missing != 13 || l.bytes != 5 {
-		t.Errorf("got %+v, %d missing, %d bytes, want 4 before the first, none before the second, 13 at the end, 5 bytes", l.lines, l.missing, l.bytes)
+	if len(l.lines) != 2 || l.lines[0].missing != 4 || l.lines[1].missing != 0 || l.missing != 13 || l.size != 5 {
+		t.Errorf("got %+v, %d missing, %d bytes, want 4 before the first, none before the second, 13 at the end, 5 bytes", l.lines, l.missing, l.size)
 	}
 	if got := value(t, l.dropped); got != 2 {
 		t.Errorf("got %v dropped, want 2", got)
@@ -293,8 +293,8 @@ func TestCountersHaveTheirNames(t *testing.T) {
 	for _, f := range families {
 		got = append(got, f.GetName()+": "+f.GetHelp())
 	}
-	want := "postern_log_lines_dropped_total: Log lines that were dropped, for the log's reader did not keep up.\n" +
-		"postern_log_write_errors_total: Log lines that were lost in a write that failed."
+	want := "postern_log_lines_dropped_total: Log lines that were dropped because the reader of the log did not keep up.\n" +
+		"postern_log_write_errors_total: Log lines that were lost in a failed write."
 	if text := strings.Join(got, "\n"); text != want {
 		t.Errorf("got\n%s\nwant\n%s", text, want)
 	}
