@@ -12,8 +12,9 @@ import (
 	"postern/tracking/spool"
 )
 
-// inSegments opens a queue with a transaction in each segment, whose copies wait
-// for an hour, and returns what has to be called before its end.
+// inSegments opens a queue with one transaction in each segment, whose copies
+// are due in an hour. The function that it returns must be called before the
+// end of the test.
 func inSegments(t *testing.T, disk *memoryDisk, change func(*Config), n int) *Queue {
 	t.Helper()
 	q := open(t, disk, func(c *Config) {
@@ -32,7 +33,7 @@ func inSegments(t *testing.T, disk *memoryDisk, change func(*Config), n int) *Qu
 	return q
 }
 
-// drop forgets copies, as if they had been sent.
+// drop removes copies as if they had been sent.
 func drop(t *testing.T, q *Queue, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
@@ -45,8 +46,8 @@ func drop(t *testing.T, q *Queue, ids ...string) {
 	}
 }
 
-// TestMovingBegins where more than half of what lies on the disk is needed by
-// nobody, and two segments more.
+// TestMovingBegins checks that compaction begins when more than half of the
+// bytes on disk, and two segments more, are not needed.
 func TestMovingBegins(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -80,7 +81,8 @@ func TestMovingBegins(t *testing.T) {
 	}
 }
 
-// TestNothingIsMoved where nothing waits in the oldest segment, or nothing at all.
+// TestNothingIsMoved checks that nothing is moved when nothing waits in the
+// oldest segment, or anywhere.
 func TestNothingIsMoved(t *testing.T) {
 	q := inSegments(t, newDisk(t), nil, 9)
 	for i := range 9 {
@@ -95,8 +97,9 @@ func TestNothingIsMoved(t *testing.T) {
 	finish(t, q)
 }
 
-// TestMovedTransaction has the copies that wait, with their states, and survives a
-// restart; so does the place of those that do not wait any more.
+// TestMovedTransaction checks that a moved transaction keeps its waiting copies
+// and their states, also after a restart, and that copies that have ended do
+// not come back.
 func TestMovedTransaction(t *testing.T) {
 	disk := newDisk(t)
 	q := inSegments(t, disk, nil, 3)
@@ -150,7 +153,8 @@ func TestMovedTransaction(t *testing.T) {
 	finish(t, q)
 }
 
-// TestCopyThatEndsWhileItIsMoved does not wake up with the new record.
+// TestCopyThatEndsWhileItIsMoved checks that such a copy does not come back
+// with the new record.
 func TestCopyThatEndsWhileItIsMoved(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -205,7 +209,8 @@ func TestCopyThatEndsWhileItIsMoved(t *testing.T) {
 	}
 }
 
-// TestUnreadableTransactionIsNotMoved, and holds up no other.
+// TestUnreadableTransactionIsNotMoved checks that it does not prevent others
+// from being moved either.
 func TestUnreadableTransactionIsNotMoved(t *testing.T) {
 	disk := newDisk(t)
 	q := open(t, disk, func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} })
@@ -234,7 +239,8 @@ func TestUnreadableTransactionIsNotMoved(t *testing.T) {
 	finish(t, q)
 }
 
-// TestMoveThatFails is told of and leaves all where it was.
+// TestMoveThatFails checks that the failure is logged, and that the index does
+// not change.
 func TestMoveThatFails(t *testing.T) {
 	disk, book := newDisk(t), &logBook{}
 	q := inSegments(t, disk, func(c *Config) { c.Log = book.logger() }, 2)
@@ -250,7 +256,8 @@ func TestMoveThatFails(t *testing.T) {
 	finish(t, q)
 }
 
-// TestMovingKeepsToTheBudget: twice the bytes are reserved, and given back.
+// TestMovingKeepsToTheBudget checks that twice the bytes that are moved are
+// reserved, and released.
 func TestMovingKeepsToTheBudget(t *testing.T) {
 	b := &testBudget{}
 	q := inSegments(t, newDisk(t), func(c *Config) { c.Budget = b }, 2)
@@ -272,7 +279,8 @@ func TestMovingKeepsToTheBudget(t *testing.T) {
 	finish(t, q)
 }
 
-// TestMovedAtATime: at most a MiB, at most 256 transactions, and one at least.
+// TestMovedAtATime checks the limits: 1 MiB and 256 transactions, but at least
+// one transaction.
 func TestMovedAtATime(t *testing.T) {
 	const mib = 1 << 20
 	for _, c := range []struct {
@@ -304,8 +312,8 @@ func TestMovedAtATime(t *testing.T) {
 	}
 }
 
-// TestMovingOnAFullDisk: where more comes free than is written, and that fits into
-// the headroom.
+// TestMovingOnAFullDisk checks that on a full disk a segment is moved only if
+// that frees more than it takes, and if it fits into the headroom.
 func TestMovingOnAFullDisk(t *testing.T) {
 	disk := newDisk(t)
 	disk.size = 8 << 20
@@ -346,7 +354,8 @@ func TestMovingOnAFullDisk(t *testing.T) {
 	q.Close()
 }
 
-// TestCleaningAFullDisk moves by that rule alone, and out of the open segment too.
+// TestCleaningAFullDisk checks that on a full disk that rule alone decides, for
+// the open segment too.
 func TestCleaningAFullDisk(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -383,7 +392,8 @@ func TestCleaningAFullDisk(t *testing.T) {
 	}
 }
 
-// TestAppendHoldsItsSegment: it is not removed while a Put into it is under way.
+// TestAppendHoldsItsSegment checks that a segment is not removed while a Put
+// into it is in progress.
 func TestAppendHoldsItsSegment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := newDisk(t)
@@ -426,7 +436,7 @@ func TestAppendHoldsItsSegment(t *testing.T) {
 	})
 }
 
-// TestNeeded is the first segment that anything needs.
+// TestNeeded checks which is the first segment that is needed.
 func TestNeeded(t *testing.T) {
 	for _, c := range []struct {
 		name                   string

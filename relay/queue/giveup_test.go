@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestExpiryAtTheMinute: a copy is given up when it is as old as BounceAfter, and
-// not before.
+// TestExpiryAtTheMinute checks that a copy is given up when its age is
+// BounceAfter, and not before.
 func TestExpiryAtTheMinute(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -48,8 +48,8 @@ func TestExpiryAtTheMinute(t *testing.T) {
 	}
 }
 
-// TestLargeReportsAreMadeOneAtATime: from 1 MiB on a message is held again for its
-// DSN.
+// TestLargeReportsAreMadeOneAtATime checks that DSNs about messages of 1 MiB
+// and more are serialised.
 func TestLargeReportsAreMadeOneAtATime(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -90,7 +90,8 @@ func TestLargeReportsAreMadeOneAtATime(t *testing.T) {
 	}
 }
 
-// TestReportThatCannotBeQueued: the copy stays, and its DSN is not lost.
+// TestReportThatCannotBeQueued checks that the copy stays until its DSN is
+// queued.
 func TestReportThatCannotBeQueued(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := newDisk(t)
@@ -114,8 +115,9 @@ func TestReportThatCannotBeQueued(t *testing.T) {
 	})
 }
 
-// TestReportsOnAFullDisk are sent at once. One that is refused has no report of its
-// own, and one that is deferred keeps the copy.
+// TestReportsOnAFullDisk checks that DSNs are then sent at once. One that is
+// refused has no DSN of its own; one that is deferred keeps the copy in the
+// queue.
 func TestReportsOnAFullDisk(t *testing.T) {
 	for _, c := range []struct {
 		name    string

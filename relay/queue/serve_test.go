@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// funcDeliverer delivers by a function.
+// funcDeliverer is a Deliverer that consists of functions.
 type funcDeliverer struct {
 	deliver   func(ctx context.Context, t *Transaction, index, tries int) Verdict
 	giveUp    func(ctx context.Context, t *Transaction, index, tries int, v Verdict) []*Transaction
@@ -29,14 +29,14 @@ func (f *funcDeliverer) GiveUp(ctx context.Context, t *Transaction, index, tries
 
 func (f *funcDeliverer) Reachable(context.Context) error { return f.reachable() }
 
-// pass lets time go by, and what is due then be done.
+// pass lets time pass, and what is due complete.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// TestTriesAndPauses: a copy is tried when it is due, with the tries before, until
-// its time is over, and then given up.
+// TestTriesAndPauses checks that a copy is tried when it is due, with the
+// number of attempts before, and given up when its time is over.
 func TestTriesAndPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, newDisk(t), func(c *Config) {
@@ -84,7 +84,8 @@ func TestTriesAndPauses(t *testing.T) {
 	})
 }
 
-// TestAttemptsAtOnce are as many as there are workers.
+// TestAttemptsAtOnce checks that there are as many concurrent attempts as
+// workers.
 func TestAttemptsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, newDisk(t), func(c *Config) { c.Workers = 3 })
@@ -121,8 +122,9 @@ func TestAttemptsAtOnce(t *testing.T) {
 	})
 }
 
-// TestGrace: attempts under way at the end have so long to end, and count where
-// they do. Those that are cut off are tried again after the next start.
+// TestGrace checks that attempts in progress at shutdown have the grace to
+// complete, and that those that are cut off are tried again after the next
+// start.
 func TestGrace(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -186,7 +188,7 @@ func TestGrace(t *testing.T) {
 	}
 }
 
-// TestEndOfAnEmptyQueue does not wait for the grace.
+// TestEndOfAnEmptyQueue checks that shutdown does not wait for the grace then.
 func TestEndOfAnEmptyQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, newDisk(t), nil)
@@ -201,8 +203,8 @@ func TestEndOfAnEmptyQueue(t *testing.T) {
 	})
 }
 
-// TestAttemptEndsInTime: a deliverer has 15 minutes, and its context ends with the
-// attempt.
+// TestAttemptEndsInTime checks that an attempt is limited to 15 minutes, and
+// that its context ends with it.
 func TestAttemptEndsInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, newDisk(t), func(c *Config) {
@@ -238,8 +240,9 @@ func TestAttemptEndsInTime(t *testing.T) {
 	})
 }
 
-// TestUpstreamIsAskedFor only while copies wait for it, and its return makes them
-// due, whether they were tried before they were put here or since.
+// TestUpstreamIsAskedFor checks that the upstream is probed only while copies
+// wait for it, and that its return makes them due, whether they were tried
+// before they were queued or since.
 func TestUpstreamIsAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, newDisk(t), func(c *Config) {
@@ -319,7 +322,8 @@ func TestUpstreamIsAskedFor(t *testing.T) {
 	})
 }
 
-// TestUpstreamBackWhileACopyIsSent changes nothing for that copy.
+// TestUpstreamBackWhileACopyIsSent checks that the copy is not sent a second
+// time.
 func TestUpstreamBackWhileACopyIsSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, newDisk(t), func(c *Config) { c.logEvery = time.Second })
@@ -342,7 +346,7 @@ func TestUpstreamBackWhileACopyIsSent(t *testing.T) {
 	})
 }
 
-// TestDroppedWhileItIsSent: nothing more is written of a copy.
+// TestDroppedWhileItIsSent checks that nothing more is recorded of the copy.
 func TestDroppedWhileItIsSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := newDisk(t)
@@ -361,8 +365,8 @@ func TestDroppedWhileItIsSent(t *testing.T) {
 	})
 }
 
-// TestNewCopyIsSentAtOnce, and its end recorded, though nothing else is due for
-// long; so is one that an operator retries.
+// TestNewCopyIsSentAtOnce checks that a new copy, and one that the operator
+// retries, is sent and its end recorded although nothing else is due for long.
 func TestNewCopyIsSentAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := newDisk(t)
@@ -406,7 +410,8 @@ func TestNewCopyIsSentAtOnce(t *testing.T) {
 	})
 }
 
-// TestStopWhileCopiesWaitForMemory: they are not sent, and nothing stays lent.
+// TestStopWhileCopiesWaitForMemory checks that they are not sent, and that no
+// buffer stays lent.
 func TestStopWhileCopiesWaitForMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, newDisk(t), func(c *Config) {

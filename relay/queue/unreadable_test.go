@@ -13,7 +13,8 @@ import (
 	"postern/tracking/spool"
 )
 
-// TestSegmentOfACopyIsGone: others go on, the copy is told of and forgotten.
+// TestSegmentOfACopyIsGone checks that the copy is logged and removed, and that
+// others are sent.
 func TestSegmentOfACopyIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk, book := newDisk(t), &logBook{}
@@ -40,8 +41,9 @@ func TestSegmentOfACopyIsGone(t *testing.T) {
 	})
 }
 
-// TestCopyThatCannotBeReadNow is tried again after 10 s, without a try; so is one
-// that is broken and cannot be quarantined now.
+// TestCopyThatCannotBeReadNow checks that it is tried again after 10 s, and
+// that the attempt does not count; likewise for a damaged copy that cannot be
+// quarantined.
 func TestCopyThatCannotBeReadNow(t *testing.T) {
 	for _, broken := range []bool{false, true} {
 		run(t, fmt.Sprint("broken ", broken), func(t *testing.T) {
@@ -88,7 +90,8 @@ func TestCopyThatCannotBeReadNow(t *testing.T) {
 	}
 }
 
-// TestCopyThatMovedIsReadAgain, at once and where it is now.
+// TestCopyThatMovedIsReadAgain checks that it is due at once, at its new
+// position.
 func TestCopyThatMovedIsReadAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := newDisk(t)
@@ -111,7 +114,8 @@ func TestCopyThatMovedIsReadAgain(t *testing.T) {
 	})
 }
 
-// TestRecordOfAnother in the place of a copy's is quarantined.
+// TestRecordOfAnother checks that a record of another transaction, where a
+// copy's should be, is quarantined.
 func TestRecordOfAnother(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk, reg := newDisk(t), prometheus.NewRegistry()
