@@ -9,8 +9,8 @@ import (
 	"postern/relay/upstream"
 )
 
-// TestContextEndsInAPhase: the caller does not wait for a silent upstream, and the
-// connection is not used again.
+// TestContextEndsInAPhase checks that the caller does not wait for a silent
+// upstream, and that the connection is not used again.
 func TestContextEndsInAPhase(t *testing.T) {
 	for _, phase := range []string{"greeting", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "."} {
 		run(t, phase, func(t *testing.T) {
@@ -34,7 +34,7 @@ func TestContextEndsInAPhase(t *testing.T) {
 	}
 }
 
-// TestContextThatEndsAfterwards leaves the connection alone.
+// TestContextThatEndsAfterwards checks that the connection can still be used.
 func TestContextThatEndsAfterwards(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -54,8 +54,8 @@ func TestContextThatEndsAfterwards(t *testing.T) {
 	})
 }
 
-// TestContextThatEndsWithTheAnswer: whichever comes first, the connection is not
-// used again, for its deadline may be set any time.
+// TestContextThatEndsWithTheAnswer checks that the connection is not used
+// again, whichever comes first, since its deadline may still be set.
 func TestContextThatEndsWithTheAnswer(t *testing.T) {
 	for range 30 {
 		synctest.Test(t, func(t *testing.T) {

@@ -10,10 +10,10 @@ import (
 	"postern/relay/upstream"
 )
 
-// oneByOne is an EHLO answer without PIPELINING.
+// oneByOne is a reply to EHLO without PIPELINING.
 const oneByOne = "250-up.example\r\n250 AUTH PLAIN"
 
-// TestLostAfterHELO is not taken for greeted.
+// TestLostAfterHELO checks that a connection that is closed then is not used.
 func TestLostAfterHELO(t *testing.T) {
 	for _, c := range []struct{ helo, want string }{
 		{closing, notReachable},
@@ -38,7 +38,8 @@ func TestLostAfterHELO(t *testing.T) {
 	}
 }
 
-// TestHELOOnlyWhereEHLOIsNotKnown: a temporary refusal is one.
+// TestHELOOnlyWhereEHLOIsNotKnown checks that a temporary refusal of EHLO is
+// final.
 func TestHELOOnlyWhereEHLOIsNotKnown(t *testing.T) {
 	for _, ehlo := range []string{"421 4.3.2 busy", "451 4.3.2 busy", "251 what", "354 what"} {
 		run(t, ehlo, func(t *testing.T) {
@@ -56,7 +57,7 @@ func TestHELOOnlyWhereEHLOIsNotKnown(t *testing.T) {
 	}
 }
 
-// TestGreetings that are not 220 are refusals.
+// TestGreetings checks that any greeting but 220 is a refusal.
 func TestGreetings(t *testing.T) {
 	for _, greeting := range []string{"221 bye", "250 hello", "421 4.3.2 busy", "554 5.7.1 no"} {
 		run(t, greeting, func(t *testing.T) {
@@ -74,7 +75,8 @@ func TestGreetings(t *testing.T) {
 	}
 }
 
-// TestAnswersOfThreeDigits and in other forms that RFC 5321 section 4.2 allows.
+// TestAnswersOfThreeDigits checks replies without text, and other forms that
+// RFC 5321 section 4.2 allows.
 func TestAnswersOfThreeDigits(t *testing.T) {
 	digits := map[string]string{
 		"greeting": "220", "EHLO": "250", "AUTH": "235", "MAIL": "250", "RCPT": "250", "DATA": "354", ".": "250", "RSET": "250",
@@ -105,8 +107,8 @@ func TestAnswersOfThreeDigits(t *testing.T) {
 	}
 }
 
-// TestExtensionsInLowerCase, with spaces, are extensions all the same; the line
-// that greets is none.
+// TestExtensionsInLowerCase checks that keywords may be in lower case and have
+// spaces around them, and that the greeting is not an extension.
 func TestExtensionsInLowerCase(t *testing.T) {
 	for _, c := range []struct {
 		name, ehlo string

@@ -16,7 +16,8 @@ import (
 
 const addr = "127.0.0.1:25"
 
-// answers answers commands by a table, but for EHLO where pipelining is off.
+// answers returns a function that replies to commands by a table, and to EHLO
+// without PIPELINING if pipelining is false.
 func answers(pipelining bool, table map[string]string) func(int, string) string {
 	return func(_ int, command string) string {
 		if a := table[command]; a != "" || command != "EHLO" || pipelining {
@@ -26,7 +27,7 @@ func answers(pipelining bool, table map[string]string) func(int, string) string 
 	}
 }
 
-// sent is what a client would be told of an outcome.
+// sent returns what a client would be told of an outcome.
 func sent(out upstream.Outcome) string {
 	if out.Err != nil {
 		return reply.For(out.Err).String()
@@ -40,9 +41,9 @@ const (
 	wasLost      = "451 4.4.2 Connection to the upstream was lost, try again later"
 )
 
-// TestSilentUpstream says nothing more from a phase on: the client waits as long as
-// RFC 5321 section 4.5.3.2 says, and only where the whole message went out it may
-// have been taken.
+// TestSilentUpstream checks that the client waits for a silent upstream as long
+// as RFC 5321 section 4.5.3.2 says, and that the outcome is doubtful only if
+// the whole message was sent.
 func TestSilentUpstream(t *testing.T) {
 	for _, c := range []struct {
 		phase    string
@@ -86,7 +87,8 @@ func TestSilentUpstream(t *testing.T) {
 	}
 }
 
-// TestSlowUpstream answers each command just in time: that is no reason to give up.
+// TestSlowUpstream checks that an upstream that replies to each command just in
+// time is not given up.
 func TestSlowUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -110,7 +112,7 @@ func TestSlowUpstream(t *testing.T) {
 	})
 }
 
-// TestLostConnection is closed at a phase, before an answer.
+// TestLostConnection closes the connection in each phase, before the reply.
 func TestLostConnection(t *testing.T) {
 	for _, c := range []struct {
 		phase    string
@@ -149,7 +151,8 @@ func TestLostConnection(t *testing.T) {
 	}
 }
 
-// TestUpstreamThatTalksTooEarly: its early words are no answers to later commands.
+// TestUpstreamThatTalksTooEarly checks that early replies are not taken for
+// replies to later commands.
 func TestUpstreamThatTalksTooEarly(t *testing.T) {
 	t.Run("it ends an idle connection", func(t *testing.T) {
 		for _, early := range []string{"421 4.4.2 idle for too long", "421 4.4.2 idle" + closing} {
@@ -188,8 +191,9 @@ func TestUpstreamThatTalksTooEarly(t *testing.T) {
 	})
 }
 
-// TestUpstreamThatWaitsForARefusedMessage: it refused the recipient, and says 354
-// all the same. Nobody's commands may become that message.
+// TestUpstreamThatWaitsForARefusedMessage checks that the connection is closed
+// after 354 to DATA if the recipient was refused, so that no command becomes
+// the message.
 func TestUpstreamThatWaitsForARefusedMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -218,8 +222,8 @@ func TestUpstreamThatWaitsForARefusedMessage(t *testing.T) {
 	})
 }
 
-// TestAfterARefusal the connection is brought back with RSET, and kept only where
-// that was answered with 250.
+// TestAfterARefusal checks that the connection is reset with RSET, and kept
+// only if the reply is 250.
 func TestAfterARefusal(t *testing.T) {
 	for _, c := range []struct {
 		name        string
@@ -279,8 +283,8 @@ func TestAfterARefusal(t *testing.T) {
 	}
 }
 
-// TestNonsense is no answer to the command: the connection ends, and the mail is
-// tried again.
+// TestNonsense checks that the connection is closed after a malformed reply,
+// and that the outcome is temporary.
 func TestNonsense(t *testing.T) {
 	for _, c := range []struct {
 		phase, answer, says string
@@ -313,7 +317,7 @@ func TestNonsense(t *testing.T) {
 	}
 }
 
-// TestOtherSuccesses: 251 and 252 are good answers to RCPT.
+// TestOtherSuccesses checks that 251 and 252 to RCPT mean success.
 func TestOtherSuccesses(t *testing.T) {
 	for _, pipelining := range []bool{true, false} {
 		for _, answer := range []string{"251 forwarded", "252 cannot tell", "200 ok", "299 ok"} {
@@ -329,7 +333,8 @@ func TestOtherSuccesses(t *testing.T) {
 	}
 }
 
-// TestDeafUpstream does not read: each block has three minutes.
+// TestDeafUpstream checks that an upstream that does not read has three minutes
+// for each block.
 func TestDeafUpstream(t *testing.T) {
 	for _, c := range []struct {
 		phase, answer string
@@ -363,7 +368,7 @@ func TestDeafUpstream(t *testing.T) {
 	}
 }
 
-// TestRefusedConnection is told of with its cause.
+// TestRefusedConnection checks that the error has its cause.
 func TestRefusedConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := newNetwork().pool(t, upstream.Config{Addrs: []string{addr}})
@@ -383,7 +388,7 @@ func TestRefusedConnection(t *testing.T) {
 	})
 }
 
-// TestEndOfAFlight: after 421 no further answer is waited for.
+// TestEndOfAFlight checks that no further reply is awaited after 421.
 func TestEndOfAFlight(t *testing.T) {
 	for _, phase := range []string{"MAIL", "RCPT"} {
 		run(t, phase, func(t *testing.T) {

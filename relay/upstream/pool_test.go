@@ -54,7 +54,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// TestIdleConnections are used for so long, and then closed.
+// TestIdleConnections checks how long they are reused before they are closed.
 func TestIdleConnections(t *testing.T) {
 	for _, c := range []struct {
 		name        string
@@ -91,7 +91,8 @@ func TestIdleConnections(t *testing.T) {
 	}
 }
 
-// TestConnectionTooOldToKeep is not kept when a transaction ends over it.
+// TestConnectionTooOldToKeep checks that such a connection is closed after its
+// transaction.
 func TestConnectionTooOldToKeep(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -114,7 +115,7 @@ func TestConnectionTooOldToKeep(t *testing.T) {
 	}
 }
 
-// TestMessagesOnAConnection are as many as configured.
+// TestMessagesOnAConnection checks that there are as many as configured.
 func TestMessagesOnAConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -135,7 +136,7 @@ func TestMessagesOnAConnection(t *testing.T) {
 	})
 }
 
-// TestOneMessageOnAConnection keeps none.
+// TestOneMessageOnAConnection checks that no connection is kept then.
 func TestOneMessageOnAConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -152,7 +153,7 @@ func TestOneMessageOnAConnection(t *testing.T) {
 	})
 }
 
-// busy has transactions wait for the answer to their final dot.
+// busy starts n transactions, which wait for the reply to the final dot.
 func busy(t *testing.T, p *upstream.Pool, n int) (outcomes chan upstream.Outcome) {
 	t.Helper()
 	outcomes = make(chan upstream.Outcome, n)
@@ -164,7 +165,8 @@ func busy(t *testing.T, p *upstream.Pool, n int) (outcomes chan upstream.Outcome
 	return outcomes
 }
 
-// TestWaitingForAConnection: for so long, or until one is given back.
+// TestWaitingForAConnection checks the time limit, and that a released
+// connection ends the wait.
 func TestWaitingForAConnection(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -213,7 +215,8 @@ func TestWaitingForAConnection(t *testing.T) {
 	}
 }
 
-// TestWaitingEndsWithTheContext.
+// TestWaitingEndsWithTheContext checks that a transaction whose context ends
+// stops waiting.
 func TestWaitingEndsWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
@@ -237,8 +240,8 @@ func TestWaitingEndsWithTheContext(t *testing.T) {
 	})
 }
 
-// TestLeastBusyUpstream is the one that a transaction goes to, among those that
-// are well.
+// TestLeastBusyUpstream checks that a transaction is sent to the healthy
+// upstream with the fewest transactions.
 func TestLeastBusyUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
@@ -272,7 +275,7 @@ func TestLeastBusyUpstream(t *testing.T) {
 	})
 }
 
-// TestUpstreamOfWhichAllAreBusy is passed over.
+// TestUpstreamOfWhichAllAreBusy checks that such an upstream is passed over.
 func TestUpstreamOfWhichAllAreBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
@@ -298,8 +301,8 @@ func TestUpstreamOfWhichAllAreBusy(t *testing.T) {
 	})
 }
 
-// TestPausesOfAFailingUpstream grow to 30 s, however often it fails, and end when
-// it answers.
+// TestPausesOfAFailingUpstream checks that pauses grow up to 30 s and end when
+// the upstream replies.
 func TestPausesOfAFailingUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -343,8 +346,8 @@ func TestPausesOfAFailingUpstream(t *testing.T) {
 	})
 }
 
-// TestCheckKeepsToItsLimits: it dials no upstream of which all connections are in
-// use, nor for a pool that was retired.
+// TestCheckKeepsToItsLimits checks that neither an upstream whose connections
+// are all in use nor one of a retired pool is dialled.
 func TestCheckKeepsToItsLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -379,7 +382,8 @@ func TestCheckKeepsToItsLimits(t *testing.T) {
 	})
 }
 
-// TestSickUpstreamIsTriedLast, and tried all the same where no other is left.
+// TestSickUpstreamIsTriedLast checks that it is tried all the same if no other
+// is left.
 func TestSickUpstreamIsTriedLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -410,8 +414,8 @@ func TestSickUpstreamIsTriedLast(t *testing.T) {
 	})
 }
 
-// TestRetire ends idle connections; later transactions are served, each over a
-// connection of its own. Close refuses them.
+// TestRetire checks that idle connections are closed and that later
+// transactions each have a new one. Close refuses them.
 func TestRetire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -456,7 +460,7 @@ func TestRetire(t *testing.T) {
 	})
 }
 
-// TestQuitIsPolite and does not wait for more than a second.
+// TestQuitIsPolite checks that QUIT is sent, and takes no longer than a second.
 func TestQuitIsPolite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()

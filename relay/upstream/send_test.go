@@ -13,7 +13,7 @@ import (
 	"postern/relay/upstream"
 )
 
-// TestOutcomes: what is accepted, and what is refused for good.
+// TestOutcomes checks Accepted and Permanent.
 func TestOutcomes(t *testing.T) {
 	answer := func(code int, enhanced ...int) reply.Reply {
 		r := reply.Reply{Code: code}
@@ -45,7 +45,8 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// TestUnusableUpstreamIsLogged, by its address and its error.
+// TestUnusableUpstreamIsLogged checks that the log has its address and the
+// error.
 func TestUnusableUpstreamIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log strings.Builder
@@ -63,8 +64,9 @@ func TestUnusableUpstreamIsLogged(t *testing.T) {
 	})
 }
 
-// TestNextUpstream takes what the first cannot: the last error is told, and that
-// of one that lacks an extension before that of one that is away.
+// TestNextUpstream checks that the next upstream is tried, and that the outcome
+// is that of the last, but that of one that lacks an extension before that of
+// one that cannot be reached.
 func TestNextUpstream(t *testing.T) {
 	seven := "250-up.example\r\n250 PIPELINING"
 	for _, c := range []struct {
@@ -113,7 +115,8 @@ func TestNextUpstream(t *testing.T) {
 	}
 }
 
-// TestEightBitOfSeveralUpstreams: none that was spoken to may lack it.
+// TestEightBitOfSeveralUpstreams checks that every upstream that was reached
+// must offer 8BITMIME.
 func TestEightBitOfSeveralUpstreams(t *testing.T) {
 	const with, without = "250-up\r\n250 8BITMIME", "250 up"
 	for _, c := range []struct {
