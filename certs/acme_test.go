@@ -36,7 +36,7 @@ func TestHostPort(t *testing.T) {
 	}
 }
 
-// TestACMEConfig: what is configured is what the service is asked for.
+// TestACMEConfig checks that the service is asked for what is configured.
 func TestACMEConfig(t *testing.T) {
 	roots := x509.NewCertPool()
 	for _, c := range []struct {
@@ -87,7 +87,7 @@ func TestACMEConfig(t *testing.T) {
 	}
 }
 
-// quietACME is an ACME of a service that answers nothing, with certificates for
+// quietACME returns an ACME whose service does not reply, with certificates for
 // some domains.
 func quietACME(t *testing.T, directory string, domains ...string) (a *ACME, interim tls.Certificate) {
 	t.Helper()
@@ -107,7 +107,7 @@ func quietACME(t *testing.T, directory string, domains ...string) (a *ACME, inte
 	}), interim
 }
 
-// obtained gives an ACME a certificate, as if the service had.
+// obtained gives an ACME a certificate, as the service would.
 func obtained(t *testing.T, a *ACME, name string, end time.Time) tls.Certificate {
 	t.Helper()
 	c, err := SelfSigned(t.TempDir(), name, end.Add(-localLife))
@@ -121,8 +121,8 @@ func obtained(t *testing.T, a *ACME, name string, end time.Time) tls.Certificate
 	return c
 }
 
-// TestACMEExpiryIsThatOfTheFirst domain's certificate, the interim one's where
-// there is none.
+// TestACMEExpiryIsThatOfTheFirst checks the first expiry, with the interim
+// certificate for domains that have none.
 func TestACMEExpiryIsThatOfTheFirst(t *testing.T) {
 	a, interim := quietACME(t, "", "a.example", "b.example", "c.example")
 	defer a.cache.Stop()
@@ -143,8 +143,8 @@ func TestACMEExpiryIsThatOfTheFirst(t *testing.T) {
 	check("in the middle", now.Add(40*day))
 }
 
-// TestACMEAnswersHandshakes with what was obtained, by the client's name or
-// without one.
+// TestACMEAnswersHandshakes checks which certificate a client gets, by its
+// server name or without one.
 func TestACMEAnswersHandshakes(t *testing.T) {
 	a, _ := quietACME(t, "", "a.example", "b.example")
 	defer a.cache.Stop()
@@ -210,7 +210,8 @@ func TestACMEAnswersHandshakes(t *testing.T) {
 	}
 }
 
-// TestACMEServesUntilItsContextEnds, and asks the service meanwhile.
+// TestACMEServesUntilItsContextEnds checks that Serve contacts the service, and
+// returns when its context ends.
 func TestACMEServesUntilItsContextEnds(t *testing.T) {
 	asked := make(chan string, 100)
 	service := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -261,7 +262,8 @@ func TestACMEServesUntilItsContextEnds(t *testing.T) {
 	a.cache.Stop() // a second time
 }
 
-// TestHTTPChallenges are answered, all else is left to the next handler.
+// TestHTTPChallenges checks that challenges are answered, and that other
+// requests are passed on.
 func TestHTTPChallenges(t *testing.T) {
 	a, _ := quietACME(t, "", "a.example")
 	defer a.cache.Stop()
@@ -275,8 +277,8 @@ func TestHTTPChallenges(t *testing.T) {
 	}
 }
 
-// TestACMEInterim: before there is a certificate, and where none can be had,
-// clients get the local CA's, but not those who ask for a challenge's.
+// TestACMEInterim checks that clients get the interim certificate while there
+// is no other, but challenges do not.
 func TestACMEInterim(t *testing.T) {
 	dir := t.TempDir()
 	interim, err := SelfSigned(dir, "a.example", time.Now())

@@ -14,7 +14,7 @@ import (
 	"postern/integration/faultfs"
 )
 
-// handshake runs one over a pipe and returns the client's error.
+// handshake runs a handshake over a pipe and returns the client's error.
 func handshake(t *testing.T, server, client *tls.Config) error {
 	t.Helper()
 	a, b := net.Pipe()

@@ -19,7 +19,8 @@ import (
 	"time"
 )
 
-// writeTestPair writes a certificate for a name; key types: "rsa", "ecdsa".
+// writeTestPair writes a certificate for a name. The kind of key is "rsa" or
+// "ecdsa".
 func writeTestPair(t *testing.T, dir, file, name, kind string, serial int64) Pair {
 	t.Helper()
 	var key any
@@ -55,7 +56,7 @@ func writeTestPair(t *testing.T, dir, file, name, kind string, serial int64) Pai
 	return p
 }
 
-// serial is the certificate that a client gets.
+// serial returns the serial number of the certificate that a client gets.
 func serial(t *testing.T, s *Store, client *tls.Config) int64 {
 	t.Helper()
 	a, b := net.Pipe()
@@ -151,8 +152,8 @@ func TestStoreReloads(t *testing.T) {
 	}
 }
 
-// TestOldTLS offers TLS 1.0 and 1.1 and CBC suites, which are refused with an
-// alert.
+// TestOldTLS checks that TLS 1.0, TLS 1.1 and CBC cipher suites are refused
+// with an alert.
 func TestOldTLS(t *testing.T) {
 	dir := t.TempDir()
 	s := NewStore(tls.VersionTLS12, slog.New(slog.DiscardHandler))
@@ -182,7 +183,7 @@ func TestOldTLS(t *testing.T) {
 	}
 }
 
-// later changes the time of files, as their renewal would.
+// later changes the times of files, as a renewal would.
 func later(t *testing.T, files ...string) {
 	t.Helper()
 	at := time.Now().Add(time.Hour)

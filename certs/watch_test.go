@@ -20,7 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// lookingStore is a store whose log can be read.
+// lookingStore returns a store and its log.
 func lookingStore() (*Store, *logText) {
 	log := &logText{}
 
@@ -47,7 +47,7 @@ func (l *logText) String() string {
 	return l.text.String()
 }
 
-// take returns what was logged, and forgets it.
+// take returns what was logged since the last call.
 func (l *logText) take() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -57,7 +57,7 @@ func (l *logText) take() string {
 	return text
 }
 
-// until is a certificate that expires at a time.
+// until returns a certificate that expires at a time.
 func until(t *testing.T, at time.Time) tls.Certificate {
 	t.Helper()
 
@@ -87,7 +87,8 @@ func TestExpiryIsThatOfTheFirst(t *testing.T) {
 	}
 }
 
-// TestWarnsOnceADay from 14 days before a certificate expires.
+// TestWarnsOnceADay checks the warnings, from 14 days before a certificate
+// expires.
 func TestWarnsOnceADay(t *testing.T) {
 	const day = 24 * time.Hour
 	synctest.Test(t, func(t *testing.T) {
@@ -124,7 +125,8 @@ func TestWarnsOnceADay(t *testing.T) {
 	})
 }
 
-// TestChangedPairIsTakenWhenItStandsStill between two looks, and tried once.
+// TestChangedPairIsTakenWhenItStandsStill checks that a changed pair is loaded,
+// once, when it is the same at two checks.
 func TestChangedPairIsTakenWhenItStandsStill(t *testing.T) {
 	dir := t.TempDir()
 	s, log := lookingStore()
@@ -214,7 +216,8 @@ func TestChangedPairIsTakenWhenItStandsStill(t *testing.T) {
 	}
 }
 
-// TestChangeOfSizeIsSeen though the time is the same, of each file.
+// TestChangeIsSeenInEachFile checks that a change of the size is noticed
+// although the time is the same.
 func TestChangeIsSeenInEachFile(t *testing.T) {
 	dir := t.TempDir()
 	p := writeTestPair(t, dir, "a", "a.example", "ecdsa", 1)
@@ -261,7 +264,8 @@ func TestChangeIsSeenInEachFile(t *testing.T) {
 	}
 }
 
-// TestLoadTakesAllOrNone, says why, and goes on with the old ones.
+// TestLoadTakesAllOrNone checks that one unreadable pair leaves the
+// certificates in use, and that the error names it.
 func TestLoadTakesAllOrNone(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := lookingStore()
@@ -296,8 +300,8 @@ func TestLoadTakesAllOrNone(t *testing.T) {
 	}
 }
 
-// TestConfigOfEachListener: HTTP is negotiated where it is spoken, and TLS not
-// below what is configured.
+// TestConfigOfEachListener checks that HTTP is negotiated by HTTP listeners
+// only, and that no version below the configured one is.
 func TestConfigOfEachListener(t *testing.T) {
 	dir := t.TempDir()
 	s := NewStore(tls.VersionTLS13, slog.New(slog.DiscardHandler))
@@ -364,7 +368,7 @@ func TestMetricOfTheExpiry(t *testing.T) {
 	}
 }
 
-// TestWarnsOfExpiry, 14 days ahead, once a day.
+// TestWarnsOfExpiry checks the warning 14 days ahead.
 func TestWarnsOfExpiry(t *testing.T) {
 	for _, c := range []struct {
 		name string
