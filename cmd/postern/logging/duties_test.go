@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// held is a log whose writer is held up with its first line.
+// held returns a log whose writer blocks in its first line.
 func held(t *testing.T, buffer int) (*Log, *sink) {
 	t.Helper()
 	w := &sink{entered: make(chan struct{}, 1000), gate: make(chan struct{})}
@@ -24,7 +24,7 @@ func held(t *testing.T, buffer int) (*Log, *sink) {
 	return l, w
 }
 
-// release lets the writer go on, and ends the log.
+// release unblocks the writer and closes the log.
 func release(t *testing.T, l *Log, w *sink) string {
 	t.Helper()
 	close(w.gate)
@@ -34,8 +34,8 @@ func release(t *testing.T, l *Log, w *sink) string {
 	return w.text()
 }
 
-// TestTheBufferIsFullToTheByte: ordinary lines fill three quarters, errors the
-// last one.
+// TestTheBufferIsFullToTheByte checks that ordinary lines fill three quarters
+// of the buffer, and errors the last one.
 func TestTheBufferIsFullToTheByte(t *testing.T) {
 	l, w := held(t, 400)
 	put := func(n int, urgent bool) float64 {
@@ -78,7 +78,8 @@ func TestTheBufferIsFullToTheByte(t *testing.T) {
 	}
 }
 
-// TestWhatIsMissingIsSaidOnce, at its place.
+// TestWhatIsMissingIsSaidOnce checks that one line stands for the missing ones,
+// in their place.
 func TestWhatIsMissingIsSaidOnce(t *testing.T) {
 	l, w := held(t, 400)
 	l.put(bytes.Repeat([]byte("x"), 500), false)
@@ -94,7 +95,7 @@ func TestWhatIsMissingIsSaidOnce(t *testing.T) {
 	}
 }
 
-// TestLinesAreCopied: who wrote one may use its memory again.
+// TestLinesAreCopied checks that the caller may reuse the memory of a line.
 func TestLinesAreCopied(t *testing.T) {
 	l, w := held(t, 0)
 	b := []byte("mine\n")
@@ -113,7 +114,7 @@ func TestLinesAreCopied(t *testing.T) {
 	}
 }
 
-// TestAFailedWriteIsCountedOnce, and one that works is not.
+// TestAFailedWriteIsCountedOnce checks that only writes that fail are counted.
 func TestAFailedWriteIsCountedOnce(t *testing.T) {
 	w := &sink{}
 	l := New(Config{Writer: w})
@@ -131,7 +132,7 @@ func TestAFailedWriteIsCountedOnce(t *testing.T) {
 	}
 }
 
-// TestCloseEndsAnIdleLog: its writer sleeps, and has to be woken.
+// TestCloseEndsAnIdleLog checks that Close wakes the writer.
 func TestCloseEndsAnIdleLog(t *testing.T) {
 	l := New(Config{Writer: &sink{}})
 	if err := l.Close(long); err != nil {
@@ -148,7 +149,8 @@ func TestCloseEndsAnIdleLog(t *testing.T) {
 	}
 }
 
-// TestCloseSaysHowManyLinesWereLost in either half of its time.
+// TestCloseSaysHowManyLinesWereLost checks the number in both halves of its
+// time.
 func TestCloseSaysHowManyLinesWereLost(t *testing.T) {
 	l, w := held(t, 0)
 	for range 3 {
@@ -172,8 +174,8 @@ func TestCloseSaysHowManyLinesWereLost(t *testing.T) {
 	}
 }
 
-// TestWhatIsKeptSaysWhatIsMissing: dropped lines are counted before the error
-// that follows them, and at the end.
+// TestWhatIsKeptSaysWhatIsMissing checks that dropped lines are counted before
+// the error that follows them, and at the end.
 func TestWhatIsKeptSaysWhatIsMissing(t *testing.T) {
 	l := &Log{
 		lines: []line{
@@ -198,7 +200,7 @@ func TestWhatIsKeptSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
-// TestLevelsAreHeld: each logger asks for its own, below error and above.
+// TestLevelsAreHeld checks levels below and above error.
 func TestLevelsAreHeld(t *testing.T) {
 	for level, want := range map[slog.Level]string{
 		slog.LevelDebug: "debug info warn error",
@@ -230,8 +232,8 @@ func TestLevelsAreHeld(t *testing.T) {
 	}
 }
 
-// TestAttributesAndGroupsHoldForErrorsToo, and a shared slice of attributes is
-// left alone.
+// TestAttributesAndGroupsHoldForErrorsToo checks also that a shared slice of
+// attributes is not changed.
 func TestAttributesAndGroupsHoldForErrorsToo(t *testing.T) {
 	w := &sink{}
 	l := New(Config{Writer: w, JSON: true})
@@ -260,7 +262,8 @@ func TestAttributesAndGroupsHoldForErrorsToo(t *testing.T) {
 	}
 }
 
-// TestInSecondsKeepsTheRecord: time, level, message and place.
+// TestInSecondsKeepsTheRecord checks the time, level, message and source
+// position.
 func TestInSecondsKeepsTheRecord(t *testing.T) {
 	r := slog.NewRecord(time.Unix(1795500000, 0), slog.LevelWarn, "m", 7)
 	r.AddAttrs(slog.Int("a", 1), slog.Duration("b", time.Second), slog.String("c", "x"))
@@ -279,7 +282,7 @@ func TestInSecondsKeepsTheRecord(t *testing.T) {
 	}
 }
 
-// TestCountersHaveTheirNames.
+// TestCountersHaveTheirNames checks the names of the metrics and their help.
 func TestCountersHaveTheirNames(t *testing.T) {
 	l := New(Config{Writer: &sink{}})
 	defer l.Close(long) //nolint:errcheck // nothing is written
