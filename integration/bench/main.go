@@ -1,14 +1,14 @@
-// Command bench is the load generator: it runs the real gateway against a sink
-// in processes of their own, sends it one kind of message over a number of
-// connections, and prints messages a second, latencies, CPU and memory, beside
-// the same load straight into the sink in the same run.
+// Command bench is a load generator. It runs the real gateway and a sink as
+// separate processes, sends one kind of message over a number of connections, and
+// prints messages per second, latencies, CPU time and memory, next to the same load
+// sent directly to the sink.
 //
 //	go run ./integration/bench                       # html30k, 16 connections, 10 s
 //	go run ./integration/bench -kind clicks -conns 16,64
 //	go run ./integration/bench -kind text2k -conns 1,16,64
-//	go run ./integration/bench -oneshot -delay 50ms  # a connection a message, a slow upstream
+//	go run ./integration/bench -oneshot -delay 50ms  # a connection per message, a slow upstream
 //
-// Figures of different runs do not compare: look at the ratios.
+// Figures of different runs cannot be compared, but their ratios can.
 package main
 
 import (
@@ -24,8 +24,10 @@ import (
 	"postern/cmd/postern/demo/sink"
 )
 
+// apiKey is what the gateway and the ingest service agree on.
 const apiKey = "00112233445566778899aabbccddeeff00112233"
 
+// options are the flags.
 type options struct {
 	kind     string
 	conns    string
@@ -35,53 +37,62 @@ type options struct {
 	queue    string
 	extra    string
 	profile  string
-	role     string
-	listen   string
 	binary   string
 	ingest   int
+
+	// role and listen are those of a process that bench started itself.
+	role   string
+	listen string
 }
 
 func main() {
-	var o options
-	flag.StringVar(&o.kind, "kind", "html30k", "text2k, html30k, attach1m, attach25m, or clicks on a tracker")
-	flag.StringVar(&o.conns, "conns", "16", "numbers of connections, each a run")
-	flag.DurationVar(&o.duration, "duration", 10*time.Second, "of each run")
-	flag.BoolVar(&o.oneshot, "oneshot", false, "a connection for each message")
-	flag.DurationVar(&o.delay, "delay", 0, "the sink's pause before it answers the final dot")
-	flag.StringVar(&o.queue, "queue", "partial", "relay.queue")
-	flag.StringVar(&o.extra, "config", "", "lines to add to the configuration")
-	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the gateway's last run there")
-	flag.StringVar(&o.binary, "binary", "", "a gateway that is built already")
-	flag.IntVar(&o.ingest, "ingest-status", 200, "what the ingest API answers to every batch (200 takes it)")
-	flag.StringVar(&o.role, "role", "", "internal: sink or ingest")
-	flag.StringVar(&o.listen, "listen", "", "internal")
-	flag.Parse()
-	var err error
-	switch o.role {
-	case "sink":
-		err = runSink(o)
-	case "ingest":
-		err = http.ListenAndServe(o.listen, ingestServer(o.ingest))
-	default:
-		if o.kind == "clicks" {
-			err = runClicks(o)
-			break
-		}
-		err = run(o)
-	}
-	if err != nil {
+	if err := runRole(parseFlags()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-// ingestServer answers every batch with status: a promise is that submission
-// does not feel it when that is an error.
+func parseFlags() options {
+	var o options
+	flag.StringVar(&o.kind, "kind", "html30k", "text2k, html30k, attach1m, attach25m, or clicks for a tracker")
+	flag.StringVar(&o.conns, "conns", "16", "numbers of connections, separated by commas; one run each")
+	flag.DurationVar(&o.duration, "duration", 10*time.Second, "duration of each run")
+	flag.BoolVar(&o.oneshot, "oneshot", false, "open a connection for each message")
+	flag.DurationVar(&o.delay, "delay", 0, "delay of the sink's reply to the final dot")
+	flag.StringVar(&o.queue, "queue", "partial", "value of relay.queue")
+	flag.StringVar(&o.extra, "config", "", "lines to add to the configuration")
+	flag.StringVar(&o.profile, "profile", "", "write a CPU profile of the gateway to this file")
+	flag.StringVar(&o.binary, "binary", "", "gateway to run instead of building one")
+	flag.IntVar(&o.ingest, "ingest-status", 200, "status with which the ingest API responds to every batch")
+	flag.StringVar(&o.role, "role", "", "internal: sink or ingest")
+	flag.StringVar(&o.listen, "listen", "", "internal")
+	flag.Parse()
+
+	return o
+}
+
+// runRole runs the part of the benchmark that this process is to play.
+func runRole(o options) error {
+	switch {
+	case o.role == "sink":
+		return runSink(o)
+	case o.role == "ingest":
+		return http.ListenAndServe(o.listen, ingestServer(o.ingest))
+	case o.kind == "clicks":
+		return runClicks(o)
+	}
+
+	return run(o)
+}
+
+// ingestServer returns an ingest service that responds to every batch with status.
+// Submission must not be slower if that is an error.
 func ingestServer(status int) *ingestd.Server {
 	s := &ingestd.Server{Key: apiKey, Forget: true}
 	if status != http.StatusOK {
 		s.Fail = func(int, *http.Request) (int, http.Header, bool) { return status, nil, false }
 	}
+
 	return s
 }
 
@@ -90,6 +101,7 @@ func runSink(o options) error {
 	if err != nil {
 		return err
 	}
+
 	c := sink.Config{}
 	if o.delay > 0 {
 		c.Script = func(phase, _ string) sink.Action {
@@ -99,5 +111,6 @@ func runSink(o options) error {
 			return sink.Action{}
 		}
 	}
+
 	return sink.New(c).Serve(context.Background(), l)
 }
