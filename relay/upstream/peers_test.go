@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -248,15 +249,16 @@ func TestAfterARefusal(t *testing.T) {
 		{"the end though taken", true, ".", "250 taken" + closing, "", 2},
 	} {
 		run(t, c.name, func(t *testing.T) {
-			refuse := true
+			var refuse atomic.Bool
+			refuse.Store(true)
 			n := newNetwork()
 			s := n.host(addr, func(_ int, command string) string {
 				switch {
 				case command == "EHLO" && !c.pipelining:
 					return oneByOne
-				case command == c.refused && refuse:
+				case command == c.refused && refuse.Load():
 					return c.answer
-				case command == "DATA" && refuse && c.refused != "." && c.pipelining:
+				case command == "DATA" && refuse.Load() && c.refused != "." && c.pipelining:
 					return "503 5.5.1 no recipient"
 				case command == "RSET":
 					return c.rset
@@ -271,7 +273,7 @@ func TestAfterARefusal(t *testing.T) {
 			if kept := open.now(); kept > 1 || c.connections == 1 && kept != 1 {
 				t.Errorf("%d connections are open", kept)
 			}
-			refuse = false
+			refuse.Store(false)
 			if out := p.Send(context.Background(), transaction()); !out.Accepted() || s.connections() != c.connections {
 				t.Errorf("%+v over %d connections, want 250 over %d", out, s.connections(), c.connections)
 			}
