@@ -193,7 +193,7 @@ func GroupID(group string) (int, error) {
 		if notNumber == nil && n >= 0 {
 			return n, nil
 		}
-		return 0, fmt.Errorf("group %q does not exist: create it with `groupadd --system %s`", group, group)
+		return 0, fmt.Errorf("this machine has no group %q: make it with `groupadd --system %s`", group, group)
 	}
 
 	return strconv.Atoi(g.Gid)
