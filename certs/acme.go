@@ -15,31 +15,43 @@ import (
 
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 )
 
-// ACMEConfig says how certificates come from an ACME service (RFC 8555).
+// ACMEConfig says how certificates are obtained from an ACME service (RFC 8555).
 type ACMEConfig struct {
-	Dir       string // where certificates, keys and the account are kept
-	Domains   []string
-	Email     string
-	Directory string         // the service's; empty: Let's Encrypt
-	Roots     *x509.CertPool // to verify the service by; nil: the system's
-	// The addresses that answer challenges, which their user listens on:
-	// HTTPHandler on the one (HTTP-01), TLS with GetCertificate and the protocol
-	// ALPN on the other (TLS-ALPN-01). Empty: that challenge is not used.
-	HTTPListen, TLSListen string
-	// Interim is used where there is no certificate yet.
+	// Dir is where certificates, keys and the account are stored.
+	Dir string
+
+	// Domains are the names of the certificates, one certificate each. There
+	// must be at least one.
+	Domains []string
+	Email   string
+
+	// Directory is the URL of the service. Default: Let's Encrypt.
+	Directory string
+
+	// Roots verify the service. Default: the system's.
+	Roots *x509.CertPool
+
+	// HTTPListen and TLSListen are the addresses on which the caller answers
+	// challenges: on the first with HTTPHandler (HTTP-01, RFC 8555 section 8.3),
+	// on the second with GetCertificate and the protocol ALPN (TLS-ALPN-01, RFC
+	// 8737). If one is empty, its challenge is not used.
+	HTTPListen string
+	TLSListen  string
+
+	// Interim is presented until there is a certificate.
 	Interim tls.Certificate
-	Log     *slog.Logger
+
+	Log *slog.Logger
 }
 
-// ALPN is the protocol of TLS-ALPN-01 (RFC 8737).
+// ALPN is the protocol that a challenge of TLS-ALPN-01 negotiates (RFC 8737).
 const ALPN = "acme-tls/1"
 
 // ACME obtains and renews certificates. It is safe for concurrent use.
 type ACME struct {
-	c       ACMEConfig
+	cfg     ACMEConfig
 	interim atomic.Pointer[tls.Certificate]
 	cache   *certmagic.Cache
 	magic   *certmagic.Config
@@ -47,14 +59,19 @@ type ACME struct {
 	stopped sync.Once
 }
 
-// NewACME makes an ACME; nothing is asked of the service before Serve.
+// NewACME returns an ACME that must be closed. The service is not contacted before
+// Serve.
 func NewACME(c ACMEConfig) *ACME {
 	log := zap.New(slogCore{c.Log})
-	a := &ACME{c: c}
+	a := &ACME{cfg: c}
 	a.UseInterim(c.Interim)
-	a.cache = certmagic.NewCache(certmagic.CacheOptions{GetConfigForCert: a.configFor, Logger: log})
+	a.cache = certmagic.NewCache(certmagic.CacheOptions{
+		GetConfigForCert: a.configFor,
+		Logger:           log,
+	})
 
-	// SMTP clients often send no name: they get the first domain's.
+	// SMTP clients often send no server name: they get the first domain's
+	// certificate.
 	a.magic = certmagic.New(a.cache, certmagic.Config{
 		Storage:            &certmagic.FileStorage{Path: c.Dir},
 		DefaultServerName:  c.Domains[0],
@@ -90,10 +107,11 @@ func NewACME(c ACMEConfig) *ACME {
 	return a
 }
 
-// configFor returns how a certificate of the cache is kept up.
+// configFor returns the configuration by which a certificate is renewed.
 func (a *ACME) configFor(certmagic.Certificate) (*certmagic.Config, error) { return a.magic, nil }
 
-// hostPort reads an address that the configuration has checked.
+// hostPort splits an address that has been validated. The host is empty if it
+// stands for all addresses of the machine.
 func hostPort(addr string) (string, int) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -103,34 +121,37 @@ func hostPort(addr string) (string, int) {
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = ""
 	}
+
 	n, _ := strconv.Atoi(port)
 
 	return host, n
 }
 
-// Serve obtains certificates, and renews them in time, until ctx ends. The
-// listeners of the challenges have to be open.
+// Serve obtains certificates and renews them until ctx ends, and then closes the
+// ACME. The caller must already listen for challenges.
 func (a *ACME) Serve(ctx context.Context) error {
 	defer a.Close()
 
-	if err := a.magic.ManageAsync(ctx, a.c.Domains); err != nil {
+	if err := a.magic.ManageAsync(ctx, a.cfg.Domains); err != nil {
 		return fmt.Errorf("certs: acme: %w", err)
 	}
+
 	<-ctx.Done()
 
 	return nil
 }
 
-// Close gives back what NewACME took. Serve does so at its end.
+// Close ends the goroutines that NewACME started. It may be called repeatedly.
 func (a *ACME) Close() { a.stopped.Do(a.cache.Stop) }
 
-// GetCertificate answers a handshake, a challenge's too. Before the first
-// certificate is there, or where none can be had, it is the interim one.
+// GetCertificate returns the certificate for a handshake, which may be that of a
+// challenge. If there is none for the name, it is the interim certificate.
 func (a *ACME) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c, err := a.magic.GetCertificate(hello)
 	if err == nil {
 		return c, nil
 	}
+
 	if len(hello.SupportedProtos) == 1 && hello.SupportedProtos[0] == ALPN {
 		return nil, err
 	}
@@ -138,85 +159,29 @@ func (a *ACME) GetCertificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 	return a.interim.Load(), nil
 }
 
-// UseInterim replaces the interim certificate, before it runs out.
+// UseInterim replaces the interim certificate, such as before it expires.
 func (a *ACME) UseInterim(c tls.Certificate) { a.interim.Store(&c) }
 
-// HTTPHandler answers challenges and leaves all else to next.
+// HTTPHandler returns a handler that answers challenges, and passes all other
+// requests to next.
 func (a *ACME) HTTPHandler(next http.Handler) http.Handler {
 	return a.issuer.HTTPChallengeHandler(next)
 }
 
-// Expiry is when the first of the certificates runs out; the interim one's
-// where a domain has none.
+// Expiry returns when the first of the certificates expires. A domain that has
+// none has the interim certificate.
 func (a *ACME) Expiry() time.Time {
 	var first time.Time
-	for _, d := range a.c.Domains {
+	for _, d := range a.cfg.Domains {
 		end := a.interim.Load().Leaf.NotAfter
 		for _, c := range a.cache.AllMatchingCertificates(d) {
 			end = c.Leaf.NotAfter
 		}
+
 		if first.IsZero() || end.Before(first) {
 			first = end
 		}
 	}
 
 	return first
-}
-
-// slogCore takes certmagic's log to ours.
-type slogCore struct{ log *slog.Logger }
-
-func slogLevel(l zapcore.Level) slog.Level {
-	switch {
-	case l <= zapcore.DebugLevel:
-		return slog.LevelDebug
-	case l == zapcore.InfoLevel:
-		return slog.LevelInfo
-	case l == zapcore.WarnLevel:
-		return slog.LevelWarn
-	}
-
-	return slog.LevelError
-}
-
-// Enabled implements zapcore.Core.
-func (c slogCore) Enabled(l zapcore.Level) bool {
-	return c.log.Enabled(context.Background(), slogLevel(l))
-}
-
-// With implements zapcore.Core.
-func (c slogCore) With(fields []zapcore.Field) zapcore.Core {
-	return slogCore{c.log.With(slogArgs(fields)...)}
-}
-
-// Check implements zapcore.Core.
-func (c slogCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
-	if c.Enabled(e.Level) {
-		return ce.AddCore(e, c)
-	}
-
-	return ce
-}
-
-// Write implements zapcore.Core.
-func (c slogCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	c.log.Log(context.Background(), slogLevel(e.Level), "acme: "+e.Message, slogArgs(fields)...)
-	return nil
-}
-
-// Sync implements zapcore.Core.
-func (c slogCore) Sync() error { return nil }
-
-func slogArgs(fields []zapcore.Field) []any {
-	enc := zapcore.NewMapObjectEncoder()
-	for _, f := range fields {
-		f.AddTo(enc)
-	}
-
-	args := make([]any, 0, len(enc.Fields))
-	for k, v := range enc.Fields {
-		args = append(args, slog.Any(k, v))
-	}
-
-	return args
 }

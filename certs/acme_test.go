@@ -10,13 +10,10 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/certmagic"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 )
 
 func TestHostPort(t *testing.T) {
@@ -39,7 +36,7 @@ func TestHostPort(t *testing.T) {
 	}
 }
 
-// TestACMEConfig: what is configured is what the service is asked for.
+// TestACMEConfig checks that the service is asked for what is configured.
 func TestACMEConfig(t *testing.T) {
 	roots := x509.NewCertPool()
 	for _, c := range []struct {
@@ -90,7 +87,7 @@ func TestACMEConfig(t *testing.T) {
 	}
 }
 
-// quietACME is an ACME of a service that answers nothing, with certificates for
+// quietACME returns an ACME whose service does not reply, with certificates for
 // some domains.
 func quietACME(t *testing.T, directory string, domains ...string) (a *ACME, interim tls.Certificate) {
 	t.Helper()
@@ -110,7 +107,7 @@ func quietACME(t *testing.T, directory string, domains ...string) (a *ACME, inte
 	}), interim
 }
 
-// obtained gives an ACME a certificate, as if the service had.
+// obtained gives an ACME a certificate, as the service would.
 func obtained(t *testing.T, a *ACME, name string, end time.Time) tls.Certificate {
 	t.Helper()
 	c, err := SelfSigned(t.TempDir(), name, end.Add(-localLife))
@@ -124,8 +121,8 @@ func obtained(t *testing.T, a *ACME, name string, end time.Time) tls.Certificate
 	return c
 }
 
-// TestACMEExpiryIsThatOfTheFirst domain's certificate, the interim one's where
-// there is none.
+// TestACMEExpiryIsThatOfTheFirst checks the first expiry, with the interim
+// certificate for domains that have none.
 func TestACMEExpiryIsThatOfTheFirst(t *testing.T) {
 	a, interim := quietACME(t, "", "a.example", "b.example", "c.example")
 	defer a.cache.Stop()
@@ -141,13 +138,13 @@ func TestACMEExpiryIsThatOfTheFirst(t *testing.T) {
 	obtained(t, a, "a.example", now.Add(100*day))
 	check("one lasts longer", interim.Leaf.NotAfter)
 	obtained(t, a, "b.example", now.Add(40*day))
-	check("one runs out first", now.Add(40*day))
+	check("one expires first", now.Add(40*day))
 	obtained(t, a, "c.example", now.Add(50*day))
 	check("in the middle", now.Add(40*day))
 }
 
-// TestACMEAnswersHandshakes with what was obtained, by the client's name or
-// without one.
+// TestACMEAnswersHandshakes checks which certificate a client gets, by its
+// server name or without one.
 func TestACMEAnswersHandshakes(t *testing.T) {
 	a, _ := quietACME(t, "", "a.example", "b.example")
 	defer a.cache.Stop()
@@ -172,7 +169,11 @@ func TestACMEAnswersHandshakes(t *testing.T) {
 			x, y := net.Pipe()
 			defer x.Close()
 			defer y.Close()
-			go tls.Server(x, s.Config(c.http)).Handshake()
+			config := s.Config()
+			if c.http {
+				config = s.HTTPConfig()
+			}
+			go tls.Server(x, config).Handshake()
 			client := tls.Client(y, &tls.Config{InsecureSkipVerify: true, ServerName: c.server, NextProtos: c.offers})
 			if err := client.Handshake(); err != nil {
 				t.Fatal(err)
@@ -186,7 +187,7 @@ func TestACMEAnswersHandshakes(t *testing.T) {
 			}
 		})
 	}
-	if got := s.now.Load().http.NextProtos; !slices.Equal(got, []string{"h2", "http/1.1", ALPN}) {
+	if got := s.current.Load().http.NextProtos; !slices.Equal(got, []string{"h2", "http/1.1", ALPN}) {
 		t.Errorf("HTTP listeners negotiate %v", got)
 	}
 	if ALPN != "acme-tls/1" {
@@ -209,7 +210,8 @@ func TestACMEAnswersHandshakes(t *testing.T) {
 	}
 }
 
-// TestACMEServesUntilItsContextEnds, and asks the service meanwhile.
+// TestACMEServesUntilItsContextEnds checks that Serve contacts the service, and
+// returns when its context ends.
 func TestACMEServesUntilItsContextEnds(t *testing.T) {
 	asked := make(chan string, 100)
 	service := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -260,7 +262,8 @@ func TestACMEServesUntilItsContextEnds(t *testing.T) {
 	a.cache.Stop() // a second time
 }
 
-// TestHTTPChallenges are answered, all else is left to the next handler.
+// TestHTTPChallenges checks that challenges are answered, and that other
+// requests are passed on.
 func TestHTTPChallenges(t *testing.T) {
 	a, _ := quietACME(t, "", "a.example")
 	defer a.cache.Stop()
@@ -274,39 +277,49 @@ func TestHTTPChallenges(t *testing.T) {
 	}
 }
 
-func TestLogOfACME(t *testing.T) {
-	for level, want := range map[zapcore.Level]slog.Level{
-		zapcore.DebugLevel:     slog.LevelDebug,
-		zapcore.DebugLevel - 1: slog.LevelDebug,
-		zapcore.InfoLevel:      slog.LevelInfo,
-		zapcore.WarnLevel:      slog.LevelWarn,
-		zapcore.ErrorLevel:     slog.LevelError,
-		zapcore.FatalLevel:     slog.LevelError,
-	} {
-		if got := slogLevel(level); got != want {
-			t.Errorf("%s: got %s, want %s", level, got, want)
-		}
+// TestACMEInterim checks that clients get the interim certificate while there
+// is no other, but challenges do not.
+func TestACMEInterim(t *testing.T) {
+	dir := t.TempDir()
+	interim, err := SelfSigned(dir, "a.example", time.Now())
+	if err != nil {
+		t.Fatal(err)
 	}
+	a := NewACME(ACMEConfig{Dir: filepath.Join(dir, "acme"), Domains: []string{"a.example"}, HTTPListen: "127.0.0.1:1", Interim: interim, Log: slog.New(slog.DiscardHandler)})
+	defer a.cache.Stop()
+	s := NewStore(tls.VersionTLS12, slog.New(slog.DiscardHandler))
+	s.UseACME(a)
+	if !s.Expiry().Equal(interim.Leaf.NotAfter) {
+		t.Errorf("expiry %s", s.Expiry())
+	}
+	conn, other := net.Pipe() // certmagic's log names the client
+	defer conn.Close()
+	defer other.Close()
+	got, err := a.GetCertificate(&tls.ClientHelloInfo{Conn: conn, ServerName: "a.example", CipherSuites: []uint16{tls.TLS_AES_128_GCM_SHA256}})
+	if err != nil || got.Leaf.SerialNumber.Cmp(interim.Leaf.SerialNumber) != 0 {
+		t.Errorf("%v", err)
+	}
+	if _, err := a.GetCertificate(&tls.ClientHelloInfo{Conn: conn, ServerName: "a.example", SupportedProtos: []string{ALPN}}); err == nil {
+		t.Error("a challenge that nobody set is answered")
+	}
+}
 
-	var log strings.Builder
-	z := zap.New(slogCore{slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelInfo}))})
-	z = z.With(zap.String("domain", "a.example"))
-	z.Debug("is not written")
-	z.Info("obtained", zap.Int("tries", 3))
-	z.Error("failed")
-	got := log.String()
-	for _, want := range []string{
-		`level=INFO msg="acme: obtained" domain=a.example tries=3` + "\n",
-		`level=ERROR msg="acme: failed" domain=a.example` + "\n",
-	} {
-		if !strings.Contains(got, want) {
-			t.Errorf("the log says\n%s\nwant %s", got, want)
-		}
+func TestACMEInterimIsRenewed(t *testing.T) {
+	dir := t.TempDir()
+	old, err := SelfSigned(dir, "a.example", time.Now().Add(-localLife))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if strings.Count(got, "\n") != 2 {
-		t.Errorf("the log says\n%s\nwant two lines", got)
+	a := NewACME(ACMEConfig{Dir: filepath.Join(dir, "acme"), Domains: []string{"a.example"}, HTTPListen: "127.0.0.1:1", Interim: old, Log: slog.New(slog.DiscardHandler)})
+	defer a.cache.Stop()
+
+	renewed, err := SelfSigned(dir, "a.example", time.Now())
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := z.Sync(); err != nil {
-		t.Error(err)
+	a.UseInterim(renewed)
+
+	if got := a.Expiry(); !got.Equal(renewed.Leaf.NotAfter) || got.Before(time.Now()) {
+		t.Errorf("got expiry %v, want the renewed one's %v", got, renewed.Leaf.NotAfter)
 	}
 }

@@ -1,9 +1,10 @@
-// Package certs gives every listener its TLS configuration: certificates from
-// files, from an ACME service, or of a local CA for a first try.
+// Package certs provides the TLS configurations of all listeners, with
+// certificates from files (Store.Load), from an ACME service (ACME), or from a
+// local CA for first tests (SelfSigned).
 //
-// On disk, in the folder that it is given: ca.crt and ca.key, the local CA;
-// self-signed.crt and self-signed.key, the certificate that it signed; acme/, as
-// certmagic lays it out.
+// A directory of certificates holds ca.crt and ca.key, the local CA;
+// self-signed.crt and self-signed.key, the certificate that it issued; and acme/,
+// in the layout of certmagic.
 package certs
 
 import (
@@ -15,23 +16,25 @@ import (
 	"os"
 )
 
-// Files reads a certificate chain and its key, both PEM.
+// Files reads a certificate chain and its private key, both PEM. The error names
+// the file.
 func Files(certFile, keyFile string) (tls.Certificate, error) {
 	c, err := tls.LoadX509KeyPair(certFile, keyFile)
-	var file *fs.PathError
-	switch {
-	case err == nil:
+	if err == nil {
 		return c, nil
-	case errors.As(err, &file):
-		return c, fmt.Errorf("certs: %w", err) // which names the file
+	}
+
+	var withName *fs.PathError
+	if errors.As(err, &withName) {
+		return c, fmt.Errorf("certs: %w", err)
 	}
 
 	return c, fmt.Errorf("certs: %s and its key %s: %w", certFile, keyFile, err)
 }
 
-// ServerConfig is a listener's TLS: at least minVersion (tls.VersionTLS12 or
-// later), and for TLS 1.2 only AEAD suites with forward secrecy; crypto/tls by
-// itself still takes CBC.
+// ServerConfig returns the TLS configuration of a listener: at least minVersion
+// (and at least TLS 1.2), and for TLS 1.2 only AEAD cipher suites with forward
+// secrecy (RFC 9325 section 4.2), whereas crypto/tls itself also accepts CBC.
 func ServerConfig(list []tls.Certificate, minVersion uint16) *tls.Config {
 	return &tls.Config{
 		Certificates: list,
@@ -44,7 +47,7 @@ func ServerConfig(list []tls.Certificate, minVersion uint16) *tls.Config {
 	}
 }
 
-// ReadPool reads the certificates of a PEM file, to verify a peer with.
+// ReadPool reads the certificates of a PEM file as a pool to verify peers.
 func ReadPool(file string) (*x509.CertPool, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"postern/integration/faultfs"
 )
 
-// handshake runs one over a pipe and returns the client's error.
+// handshake runs a handshake over a pipe and returns the client's error.
 func handshake(t *testing.T, server, client *tls.Config) error {
 	t.Helper()
 	a, b := net.Pipe()
@@ -66,7 +66,7 @@ func TestSelfSignedIsKept(t *testing.T) {
 		t.Error("made anew at the second start")
 	}
 	if serial("a.example", now.Add(localLife)) == first {
-		t.Error("kept although it runs out")
+		t.Error("kept although it expires")
 	}
 	if serial("b.example", now) == first {
 		t.Error("kept for another name")

@@ -23,25 +23,25 @@ import (
 const (
 	localCALife = 10 * 365 * 24 * time.Hour
 	localLife   = 90 * 24 * time.Hour
-	renewLocal  = 30 * 24 * time.Hour // before it runs out
+	renewLocal  = 30 * 24 * time.Hour // before expiry
 )
 
-// CAFile is the certificate of the local CA in a folder: who trusts it, trusts
-// what SelfSigned makes there.
+// CAFile returns the name of the local CA's certificate in a directory. Clients
+// that trust it trust the certificates that SelfSigned issues there.
 func CAFile(dir string) string { return filepath.Join(dir, "ca.crt") }
 
-// SelfSigned reads the certificate that an earlier call left in dir, or makes
-// one for host and loopback, signed by a CA of its own, where there is none that
-// fits: it is missing, for another name, runs out within 30 days, not of this
-// CA, or a crash left half a pair.
+// SelfSigned returns the certificate in dir for host and the loopback addresses,
+// issued by a local CA. It reuses that of a previous call unless it is missing or
+// incomplete, is for another name, expires within 30 days, or was issued by
+// another CA; the CA is created if necessary. now is the current time.
 func SelfSigned(dir, host string, now time.Time) (tls.Certificate, error) {
 	return localFiles{dir: dir}.selfSigned(host, now)
 }
 
-// localFiles are the files of the local CA in a folder.
+// localFiles are the files of the local CA in a directory.
 type localFiles struct {
 	dir string
-	fs  atomicfile.FS // nil: the machine's own
+	fs  atomicfile.FS // nil: the operating system's
 }
 
 func (l localFiles) selfSigned(host string, now time.Time) (tls.Certificate, error) {
@@ -68,7 +68,16 @@ func (l localFiles) selfSigned(host string, now time.Time) (tls.Certificate, err
 		return c, nil
 	}
 
-	tmpl := &x509.Certificate{
+	if err := l.writePair(pair, localTemplate(host, now), &ca); err != nil {
+		return none, err
+	}
+
+	return Files(pair.CertFile, pair.KeyFile)
+}
+
+// localTemplate returns the template of a certificate for host and loopback.
+func localTemplate(host string, now time.Time) *x509.Certificate {
+	return &x509.Certificate{
 		Subject:               pkix.Name{CommonName: host},
 		DNSNames:              []string{host, "localhost"},
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
@@ -78,25 +87,22 @@ func (l localFiles) selfSigned(host string, now time.Time) (tls.Certificate, err
 		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
 	}
-	if err := l.writePair(pair, tmpl, &ca); err != nil {
-		return none, err
-	}
-
-	return Files(pair.CertFile, pair.KeyFile)
 }
 
-// serves reports whether a certificate is for host and has some time left.
+// serves reports whether a certificate is for host and need not be renewed yet.
 func serves(c *x509.Certificate, host string, now time.Time) bool {
 	return c.VerifyHostname(host) == nil && now.Add(renewLocal).Before(c.NotAfter)
 }
 
-// ca reads or makes the CA.
+// ca returns the CA, which it creates if there is none or if it expires before a
+// certificate that it would issue now.
 func (l localFiles) ca(now time.Time) (tls.Certificate, error) {
 	pair := Pair{CertFile: CAFile(l.dir), KeyFile: filepath.Join(l.dir, "ca.key")}
 	c, err := tls.LoadX509KeyPair(pair.CertFile, pair.KeyFile)
-	if unreadable(err) { // a new CA would be one that no client trusts
+	if unreadable(err) { // no client would trust a new CA
 		return c, fmt.Errorf("certs: %w", err)
 	}
+
 	if err == nil && c.Leaf.IsCA && now.Add(localLife).Before(c.Leaf.NotAfter) {
 		return c, nil
 	}
@@ -117,23 +123,23 @@ func (l localFiles) ca(now time.Time) (tls.Certificate, error) {
 	return Files(pair.CertFile, pair.KeyFile)
 }
 
-// unreadable reports whether a file is there and could not be read, which
-// says nothing of what it holds.
+// unreadable reports whether the error is of a file that exists and could not be
+// read, so that its contents are unknown.
 func unreadable(err error) bool {
 	var path *fs.PathError
 	return errors.As(err, &path) && !errors.Is(err, fs.ErrNotExist)
 }
 
-// writePair makes a key and its certificate, signed by ca or, where that is
-// nil, by itself; the file has the chain.
+// writePair creates a key and its certificate, signed by ca or, if that is nil, by
+// itself, and writes both. The file of the certificate has the whole chain.
 func (l localFiles) writePair(pair Pair, tmpl *x509.Certificate, ca *tls.Certificate) error {
 	keyPEM, chain, err := generatePair(tmpl, ca)
 	if err != nil {
 		return fmt.Errorf("certs: %w", err)
 	}
 
-	// A reader sees each file whole. Where a crash leaves one of the two, they
-	// do not fit, and the next call makes both anew.
+	// Each file is replaced atomically. After a crash between the two they do not
+	// match, and the next call replaces both.
 	err = atomicfile.Write(pair.KeyFile, keyPEM, atomicfile.Options{FS: l.fs})
 	if err == nil {
 		err = atomicfile.Write(pair.CertFile, chain, atomicfile.Options{FS: l.fs, Perm: 0o644})
@@ -145,14 +151,14 @@ func (l localFiles) writePair(pair Pair, tmpl *x509.Certificate, ca *tls.Certifi
 	return nil
 }
 
-// generatePair returns a new key and its certificate with that of ca, both PEM.
+// generatePair returns a new key, and its certificate followed by that of ca, both
+// in PEM form. x509 chooses the serial number (RFC 5280 section 4.1.2.2).
 func generatePair(tmpl *x509.Certificate, ca *tls.Certificate) (keyPEM, chain []byte, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, nil, err
 	}
 
-	// x509 draws the serial number, as RFC 5280 wants it.
 	parent, signer := tmpl, crypto.PrivateKey(key)
 	if ca != nil {
 		parent, signer = ca.Leaf, ca.PrivateKey

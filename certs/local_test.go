@@ -19,9 +19,9 @@ import (
 	"postern/integration/faultfs"
 )
 
-// TestLocalFilesSurviveFaults fails each call once, and from then on, which is a
-// power cut, too. A CA that clients trust is not replaced, and the next call
-// gives a certificate of it.
+// TestLocalFilesSurviveFaults fails each file call once, and then all calls
+// from each on, as in a power cut. A CA that clients trust must not be
+// replaced, and the next call must return a certificate that it issued.
 func TestLocalFilesSurviveFaults(t *testing.T) {
 	now := time.Now()
 	for _, c := range []struct {
@@ -122,8 +122,8 @@ func readFile(t *testing.T, name string) []byte {
 	return data
 }
 
-// TestKeyIsWrittenBeforeItsCertificate, and the certificate not where the key
-// could not be.
+// TestKeyIsWrittenBeforeItsCertificate checks that the certificate is not
+// written if the key could not be.
 func TestKeyIsWrittenBeforeItsCertificate(t *testing.T) {
 	dir := t.TempDir()
 	fsys, err := faultfs.New(dir)
@@ -160,7 +160,7 @@ func TestKeyIsWrittenBeforeItsCertificate(t *testing.T) {
 	}
 }
 
-// TestLocalCertificates holds what they say.
+// TestLocalCertificates checks the contents of the certificates.
 func TestLocalCertificates(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	now := time.Date(2026, 3, 1, 0, 30, 0, 0, time.FixedZone("", 3600))
@@ -231,8 +231,8 @@ func TestLocalCertificates(t *testing.T) {
 	}
 }
 
-// TestLocalCertificateIsRenewed 30 days before it runs out, and the CA when it
-// could not sign for 90 days more.
+// TestLocalCertificateIsRenewed checks that the certificate is renewed 30 days
+// before it expires, and the CA 90 days before.
 func TestLocalCertificateIsRenewed(t *testing.T) {
 	const day = 24 * time.Hour
 	began := time.Now().Truncate(time.Second)
@@ -268,7 +268,8 @@ func TestLocalCertificateIsRenewed(t *testing.T) {
 	}
 }
 
-// TestOtherCertificatesAreReplaced: one of another CA, and a CA that is none.
+// TestOtherCertificatesAreReplaced checks that a certificate of another CA, and
+// a CA that is not a CA, are replaced.
 func TestOtherCertificatesAreReplaced(t *testing.T) {
 	now := time.Now()
 	dir, other := t.TempDir(), t.TempDir()

@@ -14,33 +14,47 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Pair names a certificate chain and its key.
-type Pair struct{ CertFile, KeyFile string }
+const (
+	warnBefore = 14 * 24 * time.Hour
+	warnEvery  = 24 * time.Hour
+)
 
-// Store holds the certificates of the listeners and takes new ones while they
-// serve. Several stand side by side: the client's SNI and the kinds of key that
-// it knows choose; the first is the default. It is safe for concurrent use.
+// Pair names the files of a certificate chain and its key.
+type Pair struct {
+	CertFile string
+	KeyFile  string
+}
+
+// Store holds the certificates of the listeners, and can replace them while they
+// serve. Of several, the server name and the signature algorithms of the client
+// select one; the first is the default. A Store is safe for concurrent use.
 type Store struct {
-	min   uint16
-	log   *slog.Logger
-	mu    sync.Mutex // of loading
-	pairs []Pair
-	seen  map[string]stamp // the files that were tried last
-	moved map[string]stamp // what the last look saw, where that is news
-	now   atomic.Pointer[configs]
+	minVersion uint16
+	log        *slog.Logger
+	current    atomic.Pointer[configs]
+
+	mu      sync.Mutex // held while files are read
+	pairs   []Pair
+	loaded  map[string]stamp // files as they were when they were read last
+	changed map[string]stamp // files as Watch saw them last; nil: as loaded
 }
 
-// configs are made once for each set of certificates, so that sessions resume.
+// configs are the configurations for one set of certificates. They are kept as
+// long as the set, so that sessions can be resumed.
 type configs struct {
-	plain, http *tls.Config
-	expiry      func() time.Time
+	plain  *tls.Config
+	http   *tls.Config
+	expiry func() time.Time
 }
 
-// NewStore makes a store for listeners that speak at least minVersion.
-func NewStore(minVersion uint16, log *slog.Logger) *Store { return &Store{min: minVersion, log: log} }
+// NewStore returns a store without certificates, for listeners that accept at
+// least minVersion.
+func NewStore(minVersion uint16, log *slog.Logger) *Store {
+	return &Store{minVersion: minVersion, log: log}
+}
 
-// Use takes certificates from now on; handshakes under way are not touched.
-// Files that were loaded before are no longer looked at.
+// Use replaces the certificates for later handshakes. Files that were loaded
+// before are no longer watched.
 func (s *Store) Use(list ...tls.Certificate) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,28 +65,29 @@ func (s *Store) Use(list ...tls.Certificate) {
 
 func (s *Store) use(list []tls.Certificate) {
 	c := &configs{
-		plain:  ServerConfig(list, s.min),
-		http:   ServerConfig(list, s.min),
+		plain:  ServerConfig(list, s.minVersion),
+		http:   ServerConfig(list, s.minVersion),
 		expiry: func() time.Time { return firstExpiry(list) },
 	}
 	c.http.NextProtos = []string{"h2", "http/1.1"}
-	s.now.Store(c)
+	s.current.Store(c)
 }
 
-// UseACME asks an ACME for the certificate of each handshake from now on. HTTP
-// listeners answer its challenges, too.
+// UseACME takes the certificates of later handshakes from an ACME. HTTP listeners
+// answer its challenges, too.
 func (s *Store) UseACME(a *ACME) {
 	c := &configs{
-		plain:  ServerConfig(nil, s.min),
-		http:   ServerConfig(nil, s.min),
+		plain:  ServerConfig(nil, s.minVersion),
+		http:   ServerConfig(nil, s.minVersion),
 		expiry: a.Expiry,
 	}
 	c.plain.GetCertificate = a.GetCertificate
 	c.http.GetCertificate = a.GetCertificate
 	c.http.NextProtos = []string{"h2", "http/1.1", ALPN}
-	s.now.Store(c)
+	s.current.Store(c)
 }
 
+// firstExpiry returns when the first of the certificates expires.
 func firstExpiry(list []tls.Certificate) time.Time {
 	var first time.Time
 	for _, c := range list {
@@ -84,7 +99,7 @@ func firstExpiry(list []tls.Certificate) time.Time {
 	return first
 }
 
-// Load reads pairs and uses them, all or none.
+// Load reads pairs and uses all of them, or, if one cannot be read, none.
 func (s *Store) Load(pairs ...Pair) error {
 	use, err := s.Prepare(pairs...)
 	if err != nil {
@@ -92,13 +107,14 @@ func (s *Store) Load(pairs ...Pair) error {
 	}
 
 	use()
+
 	return nil
 }
 
-// Prepare reads pairs, all or none. They are in use, and their files are
-// looked at, once use is called.
+// Prepare reads pairs. The function use makes them the store's certificates, and
+// their files those that are watched.
 func (s *Store) Prepare(pairs ...Pair) (use func(), err error) {
-	seen := stamps(pairs)
+	loaded := stamps(pairs)
 	list, err := readPairs(pairs)
 	if err != nil {
 		return nil, err
@@ -109,11 +125,12 @@ func (s *Store) Prepare(pairs ...Pair) (use func(), err error) {
 		defer s.mu.Unlock()
 
 		s.pairs = pairs
-		s.seen = seen
+		s.loaded = loaded
 		s.use(list)
 	}, nil
 }
 
+// readPairs reads all pairs. The error is that of all pairs that cannot be read.
 func readPairs(pairs []Pair) ([]tls.Certificate, error) {
 	list := make([]tls.Certificate, len(pairs))
 	var errs []error
@@ -126,30 +143,30 @@ func readPairs(pairs []Pair) ([]tls.Certificate, error) {
 	return list, errors.Join(errs...)
 }
 
-// stamp tells one state of a file from another.
+// stamp identifies a version of a file.
 type stamp struct {
 	modified time.Time
 	size     int64
 }
 
+// stamps returns the stamps of the files of pairs; those that are missing have
+// none.
 func stamps(pairs []Pair) map[string]stamp {
-	seen := map[string]stamp{}
+	found := map[string]stamp{}
 	for _, p := range pairs {
 		for _, f := range []string{p.CertFile, p.KeyFile} {
-			if i, err := os.Stat(f); err == nil {
-				seen[f] = stamp{modified: i.ModTime(), size: i.Size()}
+			if info, err := os.Stat(f); err == nil {
+				found[f] = stamp{modified: info.ModTime(), size: info.Size()}
 			}
 		}
 	}
 
-	return seen
+	return found
 }
 
-const warnBefore = 14 * 24 * time.Hour
-
-// Watch looks at the files every now and then until ctx ends, and takes what
-// changed and stood still since the look before. A pair that does not fit is
-// not taken: the old one goes on.
+// Watch checks the files at an interval until ctx ends. If they have changed, and
+// are the same at the next check, they are loaded; if that fails, the certificates
+// in use remain. Watch also warns of certificates that expire soon.
 func (s *Store) Watch(ctx context.Context, every time.Duration) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
@@ -158,9 +175,10 @@ func (s *Store) Watch(ctx context.Context, every time.Duration) {
 	for {
 		s.check()
 
-		if left := time.Until(s.Expiry()); left < warnBefore && time.Since(warned) > 24*time.Hour {
+		left := time.Until(s.Expiry())
+		if left < warnBefore && time.Since(warned) > warnEvery {
 			warned = time.Now()
-			s.log.Warn("certificate runs out soon",
+			s.log.Warn("certificate expires soon",
 				"in_seconds", left.Round(time.Minute).Seconds(), "until", s.Expiry())
 		}
 
@@ -172,6 +190,7 @@ func (s *Store) Watch(ctx context.Context, every time.Duration) {
 	}
 }
 
+// check loads the files if they have changed and are no longer being written.
 func (s *Store) check() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -180,55 +199,60 @@ func (s *Store) check() {
 		return
 	}
 
-	now := stamps(s.pairs)
-	if maps.Equal(now, s.seen) {
-		s.moved = nil
+	found := stamps(s.pairs)
+	if maps.Equal(found, s.loaded) {
+		s.changed = nil
 		return
 	}
 
-	if s.moved == nil || !maps.Equal(now, s.moved) { // it may be one that is being written
-		s.moved = now
+	if s.changed == nil || !maps.Equal(found, s.changed) { // may still be written
+		s.changed = found
 		return
 	}
 
-	s.seen = now // tried, whatever comes of it
+	s.loaded = found // also if it fails: it is not tried again before the next change
 	list, err := readPairs(s.pairs)
 	if err != nil {
-		s.log.Error("changed certificate not taken, the old one goes on", "err", err)
+		s.log.Error("cannot reload certificate, keeping the one in use", "err", err)
 		return
 	}
 
 	s.use(list)
-	s.log.Info("certificate taken", "until", s.Expiry())
+	s.log.Info("certificate reloaded", "until", s.Expiry())
 }
 
-// Expiry is when the first of the certificates runs out.
+// Expiry returns when the first of the certificates expires.
 func (s *Store) Expiry() time.Time {
-	return s.now.Load().expiry()
+	return s.current.Load().expiry()
 }
 
-// Config is for tls.Server and tls.NewListener. http says whether HTTP is
-// spoken, whose protocols are then negotiated.
-func (s *Store) Config(http bool) *tls.Config {
-	c := ServerConfig(nil, s.min)
+// Config returns the configuration of a listener that does not speak HTTP.
+func (s *Store) Config() *tls.Config {
+	c := ServerConfig(nil, s.minVersion)
 	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		if http {
-			return s.now.Load().http, nil
-		}
-		return s.now.Load().plain, nil
-	}
-	if http {
-		c.NextProtos = []string{"h2", "http/1.1"}
+		return s.current.Load().plain, nil
 	}
 
 	return c
 }
 
-// Register exports when the certificate runs out.
+// HTTPConfig returns the configuration of an HTTP listener, which negotiates
+// HTTP/2.
+func (s *Store) HTTPConfig() *tls.Config {
+	c := ServerConfig(nil, s.minVersion)
+	c.NextProtos = []string{"h2", "http/1.1"}
+	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		return s.current.Load().http, nil
+	}
+
+	return c
+}
+
+// Register registers the metric of the first expiry.
 func (s *Store) Register(r prometheus.Registerer) {
 	opts := prometheus.GaugeOpts{
 		Name: "postern_certificate_expiry_seconds",
-		Help: "Unix time at which the first certificate runs out.",
+		Help: "Unix time at which the first certificate expires.",
 	}
 	r.MustRegister(prometheus.NewGaugeFunc(opts, func() float64 {
 		return float64(s.Expiry().Unix())

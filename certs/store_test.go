@@ -1,7 +1,6 @@
 package certs
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -16,14 +15,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
-// writeTestPair writes a certificate for a name; key types: "rsa", "ecdsa".
+// writeTestPair writes a certificate for a name. The kind of key is "rsa" or
+// "ecdsa".
 func writeTestPair(t *testing.T, dir, file, name, kind string, serial int64) Pair {
 	t.Helper()
 	var key any
@@ -59,14 +56,14 @@ func writeTestPair(t *testing.T, dir, file, name, kind string, serial int64) Pai
 	return p
 }
 
-// serial is the certificate that a client gets.
+// serial returns the serial number of the certificate that a client gets.
 func serial(t *testing.T, s *Store, client *tls.Config) int64 {
 	t.Helper()
 	a, b := net.Pipe()
 	defer a.Close()
 	defer b.Close()
 	go func() {
-		srv := tls.Server(b, s.Config(false))
+		srv := tls.Server(b, s.Config())
 		srv.Handshake()
 		io.Copy(io.Discard, srv)
 	}()
@@ -134,7 +131,7 @@ func TestStoreReloads(t *testing.T) {
 	s.check()
 	s.check()
 	if got := serial(t, s, &tls.Config{ServerName: "mail.example"}); got != 1 {
-		t.Errorf("a half-written pair was taken: certificate %d", got)
+		t.Errorf("a half-written pair was loaded: certificate %d", got)
 	}
 	if err := os.WriteFile(p.KeyFile, whole, 0o600); err != nil {
 		t.Fatal(err)
@@ -155,8 +152,8 @@ func TestStoreReloads(t *testing.T) {
 	}
 }
 
-// TestOldTLS offers TLS 1.0 and 1.1 and CBC suites, which are refused with an
-// alert.
+// TestOldTLS checks that TLS 1.0, TLS 1.1 and CBC cipher suites are refused
+// with an alert.
 func TestOldTLS(t *testing.T) {
 	dir := t.TempDir()
 	s := NewStore(tls.VersionTLS12, slog.New(slog.DiscardHandler))
@@ -177,7 +174,7 @@ func TestOldTLS(t *testing.T) {
 			a, b := net.Pipe()
 			defer a.Close()
 			defer b.Close()
-			go func() { tls.Server(b, s.Config(false)).Handshake() }()
+			go func() { tls.Server(b, s.Config()).Handshake() }()
 			c.client.InsecureSkipVerify = true
 			if err := tls.Client(a, c.client).Handshake(); err == nil || err.Error() != c.want {
 				t.Errorf("%v, want %s", err, c.want)
@@ -186,65 +183,7 @@ func TestOldTLS(t *testing.T) {
 	}
 }
 
-// TestWarnsOfExpiry, 14 days ahead, once a day.
-func TestWarnsOfExpiry(t *testing.T) {
-	for _, c := range []struct {
-		name string
-		left time.Duration
-		warn bool
-	}{{"in 13 days", 13 * 24 * time.Hour, true}, {"in 15 days", 15 * 24 * time.Hour, false}} {
-		t.Run(c.name, func(t *testing.T) {
-			cert, err := SelfSigned(t.TempDir(), "a.example", time.Now().Add(c.left-localLife))
-			if err != nil {
-				t.Fatal(err)
-			}
-			var out bytes.Buffer
-			s := NewStore(tls.VersionTLS12, slog.New(slog.NewTextHandler(&out, nil)))
-			s.Use(cert)
-			reg := prometheus.NewRegistry()
-			s.Register(reg)
-			ctx, cancel := context.WithCancel(context.Background())
-			cancel()
-			s.Watch(ctx, time.Hour) // looks once
-			if got := strings.Contains(out.String(), "certificate runs out soon"); got != c.warn {
-				t.Errorf("the log says %q", out.String())
-			}
-			metrics, err := reg.Gather()
-			if err != nil || len(metrics) != 1 || metrics[0].GetMetric()[0].GetGauge().GetValue() != float64(cert.Leaf.NotAfter.Unix()) {
-				t.Errorf("%v %v", metrics, err)
-			}
-		})
-	}
-}
-
-// TestACMEInterim: before there is a certificate, and where none can be had,
-// clients get the local CA's, but not those who ask for a challenge's.
-func TestACMEInterim(t *testing.T) {
-	dir := t.TempDir()
-	interim, err := SelfSigned(dir, "a.example", time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := NewACME(ACMEConfig{Dir: filepath.Join(dir, "acme"), Domains: []string{"a.example"}, HTTPListen: "127.0.0.1:1", Interim: interim, Log: slog.New(slog.DiscardHandler)})
-	defer a.cache.Stop()
-	s := NewStore(tls.VersionTLS12, slog.New(slog.DiscardHandler))
-	s.UseACME(a)
-	if !s.Expiry().Equal(interim.Leaf.NotAfter) {
-		t.Errorf("expiry %s", s.Expiry())
-	}
-	conn, other := net.Pipe() // certmagic's log names the client
-	defer conn.Close()
-	defer other.Close()
-	got, err := a.GetCertificate(&tls.ClientHelloInfo{Conn: conn, ServerName: "a.example", CipherSuites: []uint16{tls.TLS_AES_128_GCM_SHA256}})
-	if err != nil || got.Leaf.SerialNumber.Cmp(interim.Leaf.SerialNumber) != 0 {
-		t.Errorf("%v", err)
-	}
-	if _, err := a.GetCertificate(&tls.ClientHelloInfo{Conn: conn, ServerName: "a.example", SupportedProtos: []string{ALPN}}); err == nil {
-		t.Error("a challenge that nobody set is answered")
-	}
-}
-
-// later changes the time of files, as their renewal would.
+// later changes the times of files, as a renewal would.
 func later(t *testing.T, files ...string) {
 	t.Helper()
 	at := time.Now().Add(time.Hour)
@@ -304,25 +243,5 @@ func TestPrepareChangesNothing(t *testing.T) {
 	use()
 	if got := serial(t, s, client); got != 2 {
 		t.Errorf("got certificate %d after use, want 2", got)
-	}
-}
-
-func TestACMEInterimIsRenewed(t *testing.T) {
-	dir := t.TempDir()
-	old, err := SelfSigned(dir, "a.example", time.Now().Add(-localLife))
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := NewACME(ACMEConfig{Dir: filepath.Join(dir, "acme"), Domains: []string{"a.example"}, HTTPListen: "127.0.0.1:1", Interim: old, Log: slog.New(slog.DiscardHandler)})
-	defer a.cache.Stop()
-
-	renewed, err := SelfSigned(dir, "a.example", time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.UseInterim(renewed)
-
-	if got := a.Expiry(); !got.Equal(renewed.Leaf.NotAfter) || got.Before(time.Now()) {
-		t.Errorf("got expiry %v, want the renewed one's %v", got, renewed.Leaf.NotAfter)
 	}
 }

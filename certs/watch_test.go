@@ -1,6 +1,7 @@
 package certs
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -19,7 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// lookingStore is a store whose log can be read.
+// lookingStore returns a store and its log.
 func lookingStore() (*Store, *logText) {
 	log := &logText{}
 
@@ -46,7 +47,7 @@ func (l *logText) String() string {
 	return l.text.String()
 }
 
-// take returns what was logged, and forgets it.
+// take returns what was logged since the last call.
 func (l *logText) take() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -56,7 +57,7 @@ func (l *logText) take() string {
 	return text
 }
 
-// until is a certificate that runs out at a time.
+// until returns a certificate that expires at a time.
 func until(t *testing.T, at time.Time) tls.Certificate {
 	t.Helper()
 
@@ -86,7 +87,8 @@ func TestExpiryIsThatOfTheFirst(t *testing.T) {
 	}
 }
 
-// TestWarnsOnceADay from 14 days before a certificate runs out.
+// TestWarnsOnceADay checks the warnings, from 14 days before a certificate
+// expires.
 func TestWarnsOnceADay(t *testing.T) {
 	const day = 24 * time.Hour
 	synctest.Test(t, func(t *testing.T) {
@@ -111,7 +113,7 @@ func TestWarnsOnceADay(t *testing.T) {
 		} {
 			time.Sleep(step.sleep)
 			synctest.Wait()
-			if got := strings.Count(log.String(), "certificate runs out soon"); got != step.want {
+			if got := strings.Count(log.String(), "certificate expires soon"); got != step.want {
 				t.Errorf("%s: warned %d times, want %d", step.name, got, step.want)
 			}
 		}
@@ -123,7 +125,8 @@ func TestWarnsOnceADay(t *testing.T) {
 	})
 }
 
-// TestChangedPairIsTakenWhenItStandsStill between two looks, and tried once.
+// TestChangedPairIsTakenWhenItStandsStill checks that a changed pair is loaded,
+// once, when it is the same at two checks.
 func TestChangedPairIsTakenWhenItStandsStill(t *testing.T) {
 	dir := t.TempDir()
 	s, log := lookingStore()
@@ -184,11 +187,11 @@ func TestChangedPairIsTakenWhenItStandsStill(t *testing.T) {
 			t.Errorf("%s: certificate %d, want %d", step.name, got, step.serial)
 		}
 	}
-	if n := strings.Count(log.String(), "changed certificate not taken"); n != 1 {
-		t.Errorf("said %d times that one was not taken, want once:\n%s", n, log)
+	if n := strings.Count(log.String(), "cannot reload certificate"); n != 1 {
+		t.Errorf("said %d times that one was not reloaded, want once:\n%s", n, log)
 	}
-	if n := strings.Count(log.String(), "certificate taken"); n != 3 {
-		t.Errorf("said %d times that one was taken, want three times:\n%s", n, log)
+	if n := strings.Count(log.String(), "certificate reloaded"); n != 3 {
+		t.Errorf("said %d times that one was reloaded, want three times:\n%s", n, log)
 	}
 
 	// Files that are gone are no reason to serve nothing.
@@ -205,7 +208,7 @@ func TestChangedPairIsTakenWhenItStandsStill(t *testing.T) {
 	for range 3 {
 		s.check()
 	}
-	if n := strings.Count(log.String(), "changed certificate not taken"); n != 1 {
+	if n := strings.Count(log.String(), "cannot reload certificate"); n != 1 {
 		t.Errorf("removed: said %d times, want once:\n%s", n, log)
 	}
 	if got := serial(t, s, &tls.Config{ServerName: "a.example"}); got != 2 {
@@ -213,7 +216,8 @@ func TestChangedPairIsTakenWhenItStandsStill(t *testing.T) {
 	}
 }
 
-// TestChangeOfSizeIsSeen though the time is the same, of each file.
+// TestChangeIsSeenInEachFile checks that a change of the size is noticed
+// although the time is the same.
 func TestChangeIsSeenInEachFile(t *testing.T) {
 	dir := t.TempDir()
 	p := writeTestPair(t, dir, "a", "a.example", "ecdsa", 1)
@@ -260,7 +264,8 @@ func TestChangeIsSeenInEachFile(t *testing.T) {
 	}
 }
 
-// TestLoadTakesAllOrNone, says why, and goes on with the old ones.
+// TestLoadTakesAllOrNone checks that one unreadable pair leaves the
+// certificates in use, and that the error names it.
 func TestLoadTakesAllOrNone(t *testing.T) {
 	dir := t.TempDir()
 	s, _ := lookingStore()
@@ -284,7 +289,7 @@ func TestLoadTakesAllOrNone(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), broken.CertFile) || !strings.Contains(err.Error(), missing.CertFile) {
 		t.Errorf("got %v, want both named", err)
 	}
-	if !maps.Equal(s.seen, stamps([]Pair{old})) || len(s.pairs) != 1 || s.pairs[0] != old {
+	if !maps.Equal(s.loaded, stamps([]Pair{old})) || len(s.pairs) != 1 || s.pairs[0] != old {
 		t.Errorf("what is looked at changed to %v", s.pairs)
 	}
 	if err := s.Load(good); err != nil {
@@ -295,8 +300,8 @@ func TestLoadTakesAllOrNone(t *testing.T) {
 	}
 }
 
-// TestConfigOfEachListener: HTTP is negotiated where it is spoken, and TLS not
-// below what is configured.
+// TestConfigOfEachListener checks that HTTP is negotiated by HTTP listeners
+// only, and that no version below the configured one is.
 func TestConfigOfEachListener(t *testing.T) {
 	dir := t.TempDir()
 	s := NewStore(tls.VersionTLS13, slog.New(slog.DiscardHandler))
@@ -307,7 +312,11 @@ func TestConfigOfEachListener(t *testing.T) {
 		a, b := net.Pipe()
 		defer a.Close()
 		defer b.Close()
-		go tls.Server(a, s.Config(http)).Handshake()
+		config := s.Config()
+		if http {
+			config = s.HTTPConfig()
+		}
+		go tls.Server(a, config).Handshake()
 		c := tls.Client(b, &tls.Config{InsecureSkipVerify: true, NextProtos: protocols})
 		err := c.Handshake()
 		return c.ConnectionState().NegotiatedProtocol, err
@@ -329,16 +338,16 @@ func TestConfigOfEachListener(t *testing.T) {
 			t.Errorf("HTTP %v, offered %v: got %q, %v, want %q", c.http, c.offers, got, err, c.want)
 		}
 	}
-	if got := s.Config(true).NextProtos; !slices.Equal(got, []string{"h2", "http/1.1"}) {
+	if got := s.HTTPConfig().NextProtos; !slices.Equal(got, []string{"h2", "http/1.1"}) {
 		t.Errorf("for an HTTP server: %v", got)
 	}
-	if got := s.Config(false).NextProtos; len(got) != 0 {
+	if got := s.Config().NextProtos; len(got) != 0 {
 		t.Errorf("for another: %v", got)
 	}
-	if got := s.Config(false).MinVersion; got != tls.VersionTLS13 {
+	if got := s.Config().MinVersion; got != tls.VersionTLS13 {
 		t.Errorf("at least %x, want TLS 1.3", got)
 	}
-	err := handshake(t, s.Config(false), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
+	err := handshake(t, s.Config(), &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
 	if err == nil || err.Error() != "remote error: tls: protocol version not supported" {
 		t.Errorf("TLS 1.2: got %v", err)
 	}
@@ -356,5 +365,36 @@ func TestMetricOfTheExpiry(t *testing.T) {
 	}
 	if m := list[0]; m.GetName() != "postern_certificate_expiry_seconds" || m.GetHelp() == "" || m.GetMetric()[0].GetGauge().GetValue() != float64(at.Unix()) {
 		t.Errorf("got %v, want %d", m, at.Unix())
+	}
+}
+
+// TestWarnsOfExpiry checks the warning 14 days ahead.
+func TestWarnsOfExpiry(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		left time.Duration
+		warn bool
+	}{{"in 13 days", 13 * 24 * time.Hour, true}, {"in 15 days", 15 * 24 * time.Hour, false}} {
+		t.Run(c.name, func(t *testing.T) {
+			cert, err := SelfSigned(t.TempDir(), "a.example", time.Now().Add(c.left-localLife))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out bytes.Buffer
+			s := NewStore(tls.VersionTLS12, slog.New(slog.NewTextHandler(&out, nil)))
+			s.Use(cert)
+			reg := prometheus.NewRegistry()
+			s.Register(reg)
+			ctx, cancel := context.WithCancel(context.Background())
+			cancel()
+			s.Watch(ctx, time.Hour) // looks once
+			if got := strings.Contains(out.String(), "certificate expires soon"); got != c.warn {
+				t.Errorf("the log says %q", out.String())
+			}
+			metrics, err := reg.Gather()
+			if err != nil || len(metrics) != 1 || metrics[0].GetMetric()[0].GetGauge().GetValue() != float64(cert.Leaf.NotAfter.Unix()) {
+				t.Errorf("%v %v", metrics, err)
+			}
+		})
 	}
 }

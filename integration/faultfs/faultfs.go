@@ -1,9 +1,9 @@
-// Package faultfs is a file system for the tests of what replaces files in one
-// step: each call can fail, and the power can be lost.
+// Package faultfs is a file system for tests of code that replaces files
+// atomically: each call can fail, and the power can be lost.
 //
-// It is the machine's file system underneath, so that whoever reads the files
-// by other means sees them too. It remembers what was fsynced: the bytes of a
-// file as far as its fsync, its name as far as that of its folder.
+// Files are stored in the file system of the machine, where other code can read
+// them. A power cut leaves what was fsynced: the bytes of a file up to its fsync,
+// and its name up to the fsync of its directory.
 package faultfs
 
 import (
@@ -19,8 +19,9 @@ import (
 
 // FS implements atomicfile.FS.
 type FS struct {
-	// Fail is asked before each call; n counts them from 1. A call that fails
-	// does nothing, a write half of itself. It is set before the first call.
+	// Fail is called before each call; n counts calls from 1. A call that fails
+	// does nothing, but a write writes half of its bytes. It must be set before
+	// the first call.
 	Fail func(n int, call string) error
 
 	mu     sync.Mutex
@@ -56,7 +57,7 @@ func New(dir string) (*FS, error) {
 	return &FS{names: names, synced: maps.Clone(names)}, nil
 }
 
-// Once fails the nth call.
+// Once returns a Fail that fails the nth call.
 func Once(nth int) func(int, string) error {
 	return func(n int, _ string) error {
 		if n == nth {
@@ -66,7 +67,8 @@ func Once(nth int) func(int, string) error {
 	}
 }
 
-// From fails the nth call and all behind it, as when the power is lost.
+// From returns a Fail that fails the nth call and all later ones, as when the power
+// is lost.
 func From(nth int) func(int, string) error {
 	return func(n int, _ string) error {
 		if n >= nth {
@@ -76,7 +78,7 @@ func From(nth int) func(int, string) error {
 	}
 }
 
-// Calls returns the calls that were made, each "call name".
+// Calls returns the calls that were made, in the form "call name".
 func (f *FS) Calls() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -84,7 +86,7 @@ func (f *FS) Calls() []string {
 	return slices.Clone(f.calls)
 }
 
-// Open returns how many files are open.
+// Open returns the number of open files.
 func (f *FS) Open() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -92,21 +94,21 @@ func (f *FS) Open() int {
 	return f.open
 }
 
-// A Loss says what the disk had written by itself when the power was lost,
-// beyond what it was asked to.
+// Loss says what the disk had written of its own accord when the power was lost,
+// in addition to what was fsynced.
 type Loss int
 
-// The losses, from the worst.
+// The losses, the worst first.
 const (
 	Unsynced  Loss = iota // nothing
-	Names                 // the names, with the content that was fsynced
-	Truncated             // the names, and half of the content
+	Names                 // the names, with the contents that were fsynced
+	Truncated             // the names, with half of the contents
 )
 
-// Losses are all of them.
+// Losses are all losses.
 var Losses = []Loss{Unsynced, Names, Truncated}
 
-// PowerLoss writes into the folder to what is left of the files of from.
+// PowerLoss writes what is left of the files of directory from to directory to.
 func (f *FS) PowerLoss(from, to string, loss Loss) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -131,7 +133,7 @@ func (f *FS) PowerLoss(from, to string, loss Loss) error {
 	return nil
 }
 
-// call notes a call; under mu.
+// call records a call, and returns the error with which it fails. f.mu must be held.
 func (f *FS) call(call, name string) error {
 	f.calls = append(f.calls, call+" "+filepath.Base(name))
 	if f.Fail == nil {

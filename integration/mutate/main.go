@@ -44,15 +44,16 @@ type options struct {
 
 func main() {
 	var o options
-	flag.Uint64Var(&o.seed, "seed", 1, "of the draw")
-	flag.IntVar(&o.perPkg, "n", 30, "changes for each package; 0: all that can be made")
+	flag.Uint64Var(&o.seed, "seed", 1, "seed of the random choice")
+	flag.IntVar(&o.perPkg, "n", 30, "number of changes per package; 0: all that are possible")
 	flag.StringVar(&o.since, "since", "", "change only lines that differ from this revision")
-	flag.DurationVar(&o.timeout, "timeout", time.Minute, "for one run of a package's tests")
+	flag.DurationVar(&o.timeout, "timeout", time.Minute, "time limit for one run of the tests of a package")
 	flag.BoolVar(&o.race, "race", false, "run the tests with the race detector, which alone notices some missing locks")
-	flag.BoolVar(&o.importers, "importers", true, "where a package's own tests notice nothing, run those of the packages that import it")
-	flag.StringVar(&o.e2e, "e2e", "", "where those notice nothing either, run the end-to-end tests that match")
+	flag.BoolVar(&o.importers, "importers", true,
+		"if the tests of a package notice nothing, run those of the packages that import it")
+	flag.StringVar(&o.e2e, "e2e", "", "if those notice nothing either, run the end-to-end tests that match")
 	flag.BoolVar(&o.list, "list", false, "print the changes and run nothing")
-	flag.Float64Var(&o.minimum, "min", 0, "exit with status 1 where fewer per cent are noticed in all")
+	flag.Float64Var(&o.minimum, "min", 0, "exit with status 1 if fewer per cent of all are noticed")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: go run ./integration/mutate [flags] [packages]")
 		flag.PrintDefaults()
@@ -156,7 +157,8 @@ func draw(list []mutant, n int, seed uint64) []mutant {
 
 		at := r.IntN(total)
 		for i, m := range rest {
-			if at -= m.weight; at < 0 {
+			at -= m.weight
+			if at < 0 {
 				out = append(out, m)
 				rest = append(rest[:i], rest[i+1:]...)
 				break
@@ -167,12 +169,13 @@ func draw(list []mutant, n int, seed uint64) []mutant {
 	return out
 }
 
-// parseEquivalent reads lines of `mutant: reason`; empty ones and those that
-// begin with # say nothing.
+// parseEquivalent parses lines of the form MUTANT -- REASON. Empty lines and those
+// that begin with # are ignored.
 func parseEquivalent(text string) (map[string]string, error) {
 	out := map[string]string{}
 	for i, line := range strings.Split(text, "\n") {
-		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
 

@@ -262,9 +262,11 @@ func (c *collector) statement(s *ast.ExprStmt) {
 	}
 
 	name := c.source(call.Fun)
-	if id, ok := call.Fun.(*ast.Ident); ok && id.Name == "panic" || strings.Contains(name, "Log.") || strings.Contains(name, "log.") {
+	logs := strings.Contains(name, "Log.") || strings.Contains(name, "log.")
+	if name == "panic" || logs {
 		return
 	}
+
 	c.replace("drop call", often, s, "")
 }
 
@@ -278,7 +280,7 @@ func (c *collector) branch(s *ast.BranchStmt) {
 	}
 }
 
-// returned makes an error that is returned nil.
+// returned replaces an error that is returned by nil.
 func (c *collector) returned(s *ast.ReturnStmt) {
 	if len(s.Results) == 0 {
 		return
@@ -291,7 +293,7 @@ func (c *collector) returned(s *ast.ReturnStmt) {
 	}
 }
 
-// wrappers are calls whose argument can stand in their place.
+// wrappers are calls that can be replaced by their first argument.
 var wrappers = map[string]bool{
 	"strings.ToLower": true, "strings.ToUpper": true, "strings.TrimSpace": true, "strings.TrimSuffix": true,
 	"strings.TrimPrefix": true, "strings.TrimRight": true, "bytes.TrimSpace": true, "bytes.TrimSuffix": true,
@@ -299,8 +301,11 @@ var wrappers = map[string]bool{
 	"min": true, "max": true, "slices.Clone": true, "event.Clip": true, "bytes.Clone": true,
 }
 
-// calls whose error means that something is not durable.
-var durable = map[string]bool{"Sync": true, "SyncDir": true, "Truncate": true, "Flush": true, "Close": true, "Remove": true, "Rename": true}
+// durable are the methods whose errors mean that something is not durable.
+var durable = map[string]bool{
+	"Sync": true, "SyncDir": true, "Truncate": true, "Flush": true,
+	"Close": true, "Remove": true, "Rename": true,
+}
 
 func (c *collector) call(e *ast.CallExpr) {
 	name := c.source(e.Fun)

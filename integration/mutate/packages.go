@@ -40,7 +40,13 @@ func (p *pkg) short() string {
 func (p *pkg) tested() bool { return len(p.TestGoFiles)+len(p.XTestGoFiles) > 0 }
 
 func (p *pkg) uses(path string) bool {
-	return slices.Contains(p.Imports, path) || slices.Contains(p.TestImports, path) || slices.Contains(p.XTestImports, path)
+	for _, imports := range [][]string{p.Imports, p.TestImports, p.XTestImports} {
+		if slices.Contains(imports, path) {
+			return true
+		}
+	}
+
+	return false
 }
 
 type packages struct{ list []*pkg }

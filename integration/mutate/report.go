@@ -54,7 +54,8 @@ func (rs results) noticed() float64 {
 }
 
 func (rs results) print(out io.Writer) {
-	fmt.Fprintln(out, "| package | mutants | noticed (of these by time-out) | survived | equivalent | not compiling | noticed % |")
+	fmt.Fprintln(out, "| package | mutants | noticed (of these by time-out) | survived | equivalent | "+
+		"not compiling | noticed % |")
 	fmt.Fprintln(out, "|---|---|---|---|---|---|---|")
 	var sum result
 	for _, r := range rs {
@@ -75,7 +76,7 @@ func (rs results) print(out io.Writer) {
 		fmt.Fprintln(out, " ", s)
 	}
 	if len(sum.equivalent) > 0 {
-		fmt.Fprintln(out, "\nLeft out, for they change nothing:")
+		fmt.Fprintln(out, "\nLeft out because they change nothing:")
 	}
 	for _, s := range sum.equivalent {
 		fmt.Fprintln(out, " ", s)

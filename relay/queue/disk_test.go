@@ -18,8 +18,8 @@ import (
 )
 
 // memoryDisk is a file system in memory. Its calls can fail, it can be full, it
-// can lose power, and it knows which files are open. Only the lock of its folder
-// is on the machine's own disk.
+// can lose power, and it counts open files. Only the lock of its directory is
+// on the real disk.
 type memoryDisk struct {
 	dir string
 
@@ -45,7 +45,7 @@ type memoryFile struct {
 
 var errPower = errors.New("power is gone")
 
-// newDisk returns an empty disk. At the test's end no file may be open.
+// newDisk returns an empty disk. The test fails if files are open at its end.
 func newDisk(t testing.TB) *memoryDisk {
 	t.Helper()
 	d := &memoryDisk{
@@ -64,14 +64,14 @@ func newDisk(t testing.TB) *memoryDisk {
 	return d
 }
 
-// set has calls fail from now on; nil: none.
+// set makes calls fail from now on as fail decides; nil ends that.
 func (d *memoryDisk) set(fail func(n int, call, name string) error) {
 	d.mu.Lock()
 	d.fail = fail
 	d.mu.Unlock()
 }
 
-// names returns the files of the folder whose names end so, in order.
+// names returns the sorted names of the files with a suffix.
 func (d *memoryDisk) names(suffix string) []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -86,7 +86,7 @@ func (d *memoryDisk) names(suffix string) []string {
 	return out
 }
 
-// read returns what a file holds.
+// read returns the contents of a file.
 func (d *memoryDisk) read(t *testing.T, name string) []byte {
 	t.Helper()
 	d.mu.Lock()
@@ -99,14 +99,14 @@ func (d *memoryDisk) read(t *testing.T, name string) []byte {
 	return slices.Clone(f.data)
 }
 
-// write makes a file.
+// write replaces a file.
 func (d *memoryDisk) write(name string, data []byte) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.files[filepath.Join(d.dir, name)] = &memoryFile{data: data}
 }
 
-// cutPower has only what was synced left, and so many bytes more of each file.
+// cutPower leaves of each file what was synced and at most tail bytes more.
 func (d *memoryDisk) cutPower(tail int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -125,8 +125,8 @@ func (d *memoryDisk) cutPower(tail int) {
 	d.fail, d.calls = nil, 0
 }
 
-// call counts a call and says whether it fails. It is called under mu, which it
-// gives back meanwhile.
+// call counts a call and returns the error with which it fails. d.mu must be
+// held; it is released meanwhile.
 func (d *memoryDisk) call(call, name string) error {
 	d.calls++
 	n, fail := d.calls, d.fail
@@ -140,7 +140,7 @@ func (d *memoryDisk) call(call, name string) error {
 	return fail(n, call, filepath.Base(name))
 }
 
-// free is how much room there is; under mu.
+// free returns the free bytes. d.mu must be held.
 func (d *memoryDisk) free() int64 {
 	if d.size == 0 {
 		return 1 << 40
@@ -153,14 +153,14 @@ func (d *memoryDisk) free() int64 {
 	return max(0, d.size-used)
 }
 
-// fill has another program take all room that is left.
+// fill has another program use all free space.
 func (d *memoryDisk) fill() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.other += d.free()
 }
 
-// unfill gives it back.
+// unfill frees what fill used.
 func (d *memoryDisk) unfill() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -292,8 +292,7 @@ type memoryHandle struct {
 	closed bool
 }
 
-// extend makes room for n bytes behind the data; it returns how many there are.
-// Under mu.
+// extend returns how many of n bytes fit behind the data. d.mu must be held.
 func (h *memoryHandle) extend(n int) int {
 	allocated := max(0, h.f.allocated-int64(len(h.f.data)))
 
@@ -402,7 +401,7 @@ func (h *memoryHandle) Close() error {
 	return nil
 }
 
-// full is a disk without room.
+// full fails calls as a disk without free space does.
 func full(_ int, call, _ string) error {
 	switch call {
 	case "create", "write", "allocate":

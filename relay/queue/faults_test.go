@@ -14,7 +14,7 @@ import (
 	"postern/tracking/spool"
 )
 
-// run is t.Run with a clock that goes on when nothing else does.
+// run is t.Run with a fake clock.
 func run(t *testing.T, name string, f func(t *testing.T)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
@@ -27,15 +27,15 @@ func put(t *testing.T, q *Queue, ts ...*Transaction) {
 	}
 }
 
-// attempted are how often each copy was given to a deliverer.
+// attempted returns how often each copy was given to a deliverer.
 func (f *fakeDeliverer) attempted(local string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.got[local])
 }
 
-// TestEndsAreWrittenWhenThereIsRoomAgain: copies that the upstream took while
-// nothing could be written are not sent again after an orderly restart.
+// TestEndsAreWrittenWhenThereIsRoomAgain checks that copies that were sent
+// while nothing could be written are not sent again after an orderly restart.
 func TestEndsAreWrittenWhenThereIsRoomAgain(t *testing.T) {
 	for _, when := range []string{"before the end", "at the end"} {
 		run(t, when, func(t *testing.T) {
@@ -69,7 +69,8 @@ func TestEndsAreWrittenWhenThereIsRoomAgain(t *testing.T) {
 	}
 }
 
-// TestEndsAreWrittenThoughStatesAreNot, all of them.
+// TestEndsAreWrittenThoughStatesAreNot checks that states that cannot be
+// written hold up no end.
 func TestEndsAreWrittenThoughStatesAreNot(t *testing.T) {
 	q := open(t, newDisk(t), func(c *Config) { c.Disk = spool.NewDisk(c.FS, c.Dir, 1<<62) })
 	release := q.hold(t, 3*maxUnsaved)
@@ -85,15 +86,15 @@ func TestEndsAreWrittenThoughStatesAreNot(t *testing.T) {
 	}
 }
 
-// hold puts n ends and a state where they wait to be recorded.
+// hold gives the queue n ends and one state to record.
 func (q *Queue) hold(t *testing.T, n int) (release func()) {
 	t.Helper()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.add(transaction("t", "a"), spool.Position{Segment: 1}, 100)
-	q.change(q.entries["t"].copies["t-a"])
+	q.markChanged(q.entries["t"].copies["t-a"])
 	for i := range n {
-		q.ends = append(q.ends, end{doneRecord: doneRecord{"x", fmt.Sprint(i), "sent"}, segment: 1})
+		q.ends = append(q.ends, pendingEnd{doneRecord: doneRecord{"x", fmt.Sprint(i), "sent"}, segment: 1})
 	}
 
 	return func() {
@@ -104,7 +105,8 @@ func (q *Queue) hold(t *testing.T, n int) (release func()) {
 	}
 }
 
-// TestUnwrittenStatesAreBounded: of a copy's states the latest is kept.
+// TestUnwrittenStatesAreBounded checks that only the latest state of a copy is
+// kept.
 func TestUnwrittenStatesAreBounded(t *testing.T) { synctest.Test(t, testUnwrittenStatesAreBounded) }
 
 func testUnwrittenStatesAreBounded(t *testing.T) {
@@ -127,9 +129,9 @@ func testUnwrittenStatesAreBounded(t *testing.T) {
 	finish(t, q)
 }
 
-// TestFailuresOfCalls fails each file call of a queue's life in turn, once or from
-// then on until the restart: every copy that was accepted is sent, and the queue
-// ends empty.
+// TestFailuresOfCalls fails each file call in the life of a queue in turn,
+// once, or from then on until the restart. Every copy that was accepted must be
+// sent, and the queue must end empty.
 func TestFailuresOfCalls(t *testing.T) {
 	all := newDisk(t)
 	synctest.Test(t, func(t *testing.T) { lifeWithFailures(t, all, 0) })
@@ -160,8 +162,8 @@ func TestFailuresOfCalls(t *testing.T) {
 	}
 }
 
-// lifeWithFailures is a queue's life, with a restart after which nothing fails
-// any more. At most so many Puts may return an error.
+// lifeWithFailures runs a queue, and restarts it without failures. At most so
+// many calls of Put may fail.
 func lifeWithFailures(t *testing.T, disk *memoryDisk, mostErrors int) {
 	t.Helper()
 	c := Config{
@@ -236,7 +238,7 @@ func lifeWithFailures(t *testing.T, disk *memoryDisk, mostErrors int) {
 	}
 }
 
-// retryAll makes copies due that wait only since they could not be read.
+// retryAll makes copies due that wait only because they could not be read.
 func retryAll(q *Queue) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -254,7 +256,8 @@ func retryAll(q *Queue) bool {
 
 const firstSegment = "0000000000000001.seg"
 
-// TestFlippedBitIsQuarantined wherever it is in a transaction that waits.
+// TestFlippedBitIsQuarantined flips a bit at any position of a waiting
+// transaction.
 func TestFlippedBitIsQuarantined(t *testing.T) {
 	disk := newDisk(t)
 	q := open(t, disk, nil)
@@ -294,7 +297,8 @@ func TestFlippedBitIsQuarantined(t *testing.T) {
 	}
 }
 
-// TestFlippedLineEndCostsNoMail, neither that of its line nor that of the next.
+// TestFlippedLineEndCostsNoMail checks that neither the record before nor the
+// one after a flipped line end is lost.
 func TestFlippedLineEndCostsNoMail(t *testing.T) {
 	disk := newDisk(t)
 	q := open(t, disk, nil)
@@ -333,7 +337,8 @@ func TestFlippedLineEndCostsNoMail(t *testing.T) {
 	}
 }
 
-// TestRecordThatCannotBeDecodedIsQuarantined, though its checksum is right.
+// TestRecordThatCannotBeDecodedIsQuarantined uses a record whose checksum is
+// right.
 func TestRecordThatCannotBeDecodedIsQuarantined(t *testing.T) {
 	for _, record := range []string{"T 0000000020 {}\\nxx", "X what", "", "D", "T 0000000020 what", `T 0000000020 {"id":"x\`, "S", "T", "D ", "D {", `S {"id":\`, "x"} {
 		run(t, record, func(t *testing.T) {
@@ -354,8 +359,9 @@ func TestRecordThatCannotBeDecodedIsQuarantined(t *testing.T) {
 	}
 }
 
-// TestSegmentNotReadableAtTheStart holds back those behind it; what waits in it
-// is sent when it can be read, and what ended since is not sent again.
+// TestSegmentNotReadableAtTheStart checks that such a segment holds back those
+// after it, that its copies are sent once it can be read, and that those that
+// ended meanwhile are not sent again.
 func TestSegmentNotReadableAtTheStart(t *testing.T) {
 	synctest.Test(t, testSegmentNotReadableAtTheStart)
 }
@@ -412,7 +418,7 @@ func testSegmentNotReadableAtTheStart(t *testing.T) {
 	}
 }
 
-// TestCopyThatCannotBeReadIsTriedAgain, and its try does not count.
+// TestCopyThatCannotBeReadIsTriedAgain checks that the attempt does not count.
 func TestCopyThatCannotBeReadIsTriedAgain(t *testing.T) {
 	synctest.Test(t, testCopyThatCannotBeReadIsTriedAgain)
 }
@@ -445,7 +451,8 @@ func testCopyThatCannotBeReadIsTriedAgain(t *testing.T) {
 	}
 }
 
-// TestManySmallMessagesHoldNothingBack: however many wait in the oldest segment.
+// TestManySmallMessagesHoldNothingBack checks that segments are freed however
+// many transactions wait in the oldest.
 func TestManySmallMessagesHoldNothingBack(t *testing.T) {
 	for _, n := range []int{10, movedEntries + 1, 1000} {
 		run(t, fmt.Sprint(n), func(t *testing.T) {
@@ -469,7 +476,7 @@ func TestManySmallMessagesHoldNothingBack(t *testing.T) {
 				put(t, q, big)
 			}
 			live := func() int64 { q.mu.Lock(); defer q.mu.Unlock(); return q.live }
-			wait(t, "room", func() bool { return q.Len() == n && q.spool.Size() <= 2*live()+3*q.c.segmentBytes })
+			wait(t, "room", func() bool { return q.Len() == n && q.spool.Size() <= 2*live()+3*q.cfg.segmentBytes })
 			stop()
 			finish(t, q)
 
@@ -483,7 +490,8 @@ func TestManySmallMessagesHoldNothingBack(t *testing.T) {
 	}
 }
 
-// TestOpenSegmentGoesWhenNothingWaits.
+// TestOpenSegmentGoesWhenNothingWaits checks that the open segment is removed
+// too.
 func TestOpenSegmentGoesWhenNothingWaits(t *testing.T) {
 	synctest.Test(t, testOpenSegmentGoesWhenNothingWaits)
 }

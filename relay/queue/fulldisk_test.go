@@ -14,7 +14,7 @@ import (
 	"postern/tracking/spool"
 )
 
-// smallDisk is a file system of its own that can be filled.
+// smallDisk mounts a small file system, which the test can fill.
 func smallDisk(t *testing.T, size int64) string {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -29,9 +29,9 @@ func smallDisk(t *testing.T, size int64) string {
 	return dir
 }
 
-// TestFullDiskDrains: the queue itself fills a disk, another program takes the
-// rest; every copy is sent once, also over an orderly restart in between, and
-// there is room for mail again though some copies wait on.
+// TestFullDiskDrains lets the queue fill a disk, and another program take the
+// rest. Every copy must be sent once, over an orderly restart too, and mail
+// must be accepted again although some copies are still waiting.
 func TestFullDiskDrains(t *testing.T) {
 	const size, headroom = 3 << 20, 1 << 20
 	for _, others := range []bool{false, true} {
@@ -52,7 +52,7 @@ func TestFullDiskDrains(t *testing.T) {
 	}
 }
 
-// TestFullFileSystemDrains is TestFullDiskDrains on one of the machine's.
+// TestFullFileSystemDrains is TestFullDiskDrains on a real file system.
 func TestFullFileSystemDrains(t *testing.T) {
 	const size, headroom = 3 << 20, 1 << 20
 	t.Parallel()
@@ -154,8 +154,8 @@ func fullDiskDrains(t *testing.T, c Config, fill, free func()) {
 	}
 }
 
-// TestRefusedCopiesLeaveAFullDisk: there is no room for their DSNs, which are
-// sent all the same, once each.
+// TestRefusedCopiesLeaveAFullDisk checks that DSNs for which there is no room
+// are sent all the same, once each.
 func TestRefusedCopiesLeaveAFullDisk(t *testing.T) { synctest.Test(t, testRefusedCopiesLeaveAFullDisk) }
 
 func testRefusedCopiesLeaveAFullDisk(t *testing.T) {
@@ -187,7 +187,7 @@ func testRefusedCopiesLeaveAFullDisk(t *testing.T) {
 	}
 }
 
-// dsnDeliverer has a DSN for each copy that it gives up.
+// dsnDeliverer returns a DSN for each copy that is given up.
 type dsnDeliverer struct{ *fakeDeliverer }
 
 func (d *dsnDeliverer) GiveUp(_ context.Context, t *Transaction, i, _ int, _ Verdict) []*Transaction {

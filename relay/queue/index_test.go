@@ -9,8 +9,8 @@ import (
 	"postern/tracking/spool"
 )
 
-// finish checks what a queue knows and holds, and closes it: nothing may be left
-// to be written.
+// finish checks the index and what is held on disk, and closes the queue, which
+// must have nothing left to record.
 func finish(t *testing.T, q *Queue) {
 	t.Helper()
 	checkIndex(t, q)
@@ -30,7 +30,7 @@ func finish(t *testing.T, q *Queue) {
 }
 
 // checkIndex compares the parts of the index with each other. No attempt may be
-// under way.
+// in progress.
 func checkIndex(t *testing.T, q *Queue) {
 	t.Helper()
 	q.mu.Lock()
@@ -91,11 +91,11 @@ func checkIndex(t *testing.T, q *Queue) {
 	}
 }
 
-// checkHeld compares the room that stays allocated on the disk with what the ends
-// of the copies take that wait.
+// checkHeld compares the room that is held on disk with the room that the ends
+// of waiting copies need.
 func checkHeld(t *testing.T, q *Queue) {
 	t.Helper()
-	disk, ok := q.c.FS.(*memoryDisk)
+	disk, ok := q.cfg.FS.(*memoryDisk)
 	if !ok || disk.size != 0 {
 		return
 	}
@@ -112,7 +112,7 @@ func checkHeld(t *testing.T, q *Queue) {
 	names := disk.names(".seg")
 	last := names[len(names)-1]
 	disk.mu.Lock()
-	held := disk.files[q.c.Dir+"/"+last].first - 256<<10
+	held := disk.files[q.cfg.Dir+"/"+last].first - 256<<10
 	disk.mu.Unlock()
 
 	q.mu.Lock()
@@ -131,7 +131,7 @@ func checkHeld(t *testing.T, q *Queue) {
 	}
 }
 
-// records returns what the segments of a disk hold, without checksums.
+// records returns the records in the segments of a disk, without checksums.
 func records(t *testing.T, disk *memoryDisk) []string {
 	t.Helper()
 	var out []string
@@ -145,7 +145,7 @@ func records(t *testing.T, disk *memoryDisk) []string {
 	return out
 }
 
-// ends returns the records of copies' ends, as `message id: why`.
+// ends returns the records of ends as "message id: why".
 func ends(t *testing.T, disk *memoryDisk) []string {
 	t.Helper()
 	var out []string

@@ -6,44 +6,48 @@ import (
 	"postern/tracking/spool"
 )
 
-// headBytes is what is read of a transaction at the start; its JSON mostly fits.
+// headBytes is the number of bytes of a transaction that are read at startup, in
+// which its JSON usually fits.
 const headBytes = 1 << 10
 
-// lateRecords is what has to be known while a segment could not be read at the
-// start, for when it is: what happened since to the copies in it.
+// lateRecords is what happened, since startup, to copies of transactions that are
+// in unread segments. It is applied when those are read.
 type lateRecords struct {
 	unread []spool.Position
 	ended  map[copyKey]struct{}
 	states map[copyKey]stateRecord
 }
 
-type copyKey struct{ id, messageID string }
-
-// index is how the spool's records are taken into the index.
+// index returns how the records of the spool are entered into the index.
 func (q *Queue) index() spool.Index {
 	return spool.Index{
 		Head:   headBytes,
 		Length: recordLength,
 		Load:   q.load,
-		Unread: func(at spool.Position) {
-			q.mu.Lock()
-			defer q.mu.Unlock()
-			q.late.unread = append(q.late.unread, at)
-			if q.late.ended == nil {
-				q.late.ended = map[copyKey]struct{}{}
-				q.late.states = map[copyKey]stateRecord{}
-			}
-		},
+		Unread: q.noteUnread,
 	}
 }
 
-// load takes one record of a previous run into the index. It reports whether
-// the beginning b of the record, which is n bytes long, was enough.
+// noteUnread records that a segment cannot be read from a position on.
+func (q *Queue) noteUnread(at spool.Position) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+
+	q.late.unread = append(q.late.unread, at)
+	if q.late.ended == nil {
+		q.late.ended = map[copyKey]struct{}{}
+		q.late.states = map[copyKey]stateRecord{}
+	}
+}
+
+// load enters one record of a previous run into the index. It reports whether the
+// beginning b of the record, whose length is n, was enough.
 func (q *Queue) load(at spool.Position, b []byte, n int) bool {
 	kind := byte(0)
 	if len(b) >= 2 {
 		kind = b[0]
 	}
+
 	if kind == kindTransaction && len(b) < n && headEnd(b) < 0 {
 		return false
 	}
@@ -66,15 +70,17 @@ func (q *Queue) load(at spool.Position, b []byte, n int) bool {
 	return true
 }
 
-// quarantine keeps a record that cannot be decoded.
+// quarantine copies a record that cannot be decoded to a file. If that fails, the
+// whole segment is kept.
 func (q *Queue) quarantine(at spool.Position, n int, why error) {
 	q.broken.Inc()
 	file, err := q.spool.Quarantine(at, n, fmt.Sprintf("%016x-%016x", at.Segment, at.Offset))
-	if err != nil { // read a moment ago: its bytes are what they are
+	if err != nil {
 		q.spool.QuarantineSegment(at.Segment)
 		file = "its segment"
 	}
-	q.c.Log.Error("queue: record quarantined", "file", file, "segment", at.Segment, "offset", at.Offset, "err", why)
+
+	q.cfg.Log.Error("queue: record quarantined", "file", file, "segment", at.Segment, "offset", at.Offset, "err", why)
 }
 
 func (q *Queue) loadTransaction(at spool.Position, b []byte, n int) error {
@@ -90,6 +96,7 @@ func (q *Queue) loadTransaction(at spool.Position, b []byte, n int) error {
 	if old != nil && old.at.Segment > at.Segment { // read late, and moved since
 		return nil
 	}
+
 	q.add(t, at, n)
 	q.entries[t.ID].recovered = true
 	if old == nil {
@@ -100,7 +107,8 @@ func (q *Queue) loadTransaction(at spool.Position, b []byte, n int) error {
 	return nil
 }
 
-// applyLate brings a transaction that was read late up to date; under mu.
+// applyLate applies to a transaction what happened before it was read. q.mu must
+// be held.
 func (q *Queue) applyLate(t *Transaction) {
 	if len(q.late.unread) == 0 {
 		return
@@ -112,6 +120,7 @@ func (q *Queue) applyLate(t *Transaction) {
 		if c == nil {
 			continue
 		}
+
 		if s, ok := q.late.states[key]; ok {
 			q.setState(c, s)
 		}
@@ -130,15 +139,19 @@ func (q *Queue) loadState(b []byte) error {
 
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	key := copyKey{s.ID, s.Copy}
 	c := q.find(key)
-	switch {
-	case c != nil:
-		if late, ok := q.late.states[key]; !ok || late.LastTry.Before(s.LastTry) {
-			q.setState(c, s)
+	if c == nil {
+		if len(q.late.unread) > 0 {
+			q.late.states[key] = s
 		}
-	case len(q.late.unread) > 0:
-		q.late.states[key] = s
+		return nil
+	}
+
+	late, ok := q.late.states[key]
+	if !ok || late.LastTry.Before(s.LastTry) {
+		q.setState(c, s)
 	}
 
 	return nil
@@ -152,6 +165,7 @@ func (q *Queue) loadDone(b []byte) error {
 
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	key := copyKey{d.ID, d.Copy}
 	if len(q.late.unread) > 0 {
 		q.late.ended[key] = struct{}{}
@@ -164,48 +178,41 @@ func (q *Queue) loadDone(b []byte) error {
 	return nil
 }
 
-// find returns a copy that waits, or nil; under mu.
-func (q *Queue) find(key copyKey) *copyState {
-	if e := q.entries[key.id]; e != nil {
-		return e.copies[key.messageID]
-	}
-
-	return nil
-}
-
-// setState takes over what a record says of a copy; under mu.
-func (q *Queue) setState(c *copyState, s stateRecord) {
-	c.tries, c.next = s.Tries, s.Next
-	c.reply, c.upstream = s.Reply, s.Upstream
-	c.lastTry = s.LastTry
-	q.setAway(c, s.Away)
-	q.schedule(c)
-}
-
-// loadUnread reads on where segments could not be read at the start.
+// loadUnread tries again to read the segments that could not be read at startup,
+// in order.
 func (q *Queue) loadUnread() {
 	for {
-		q.mu.Lock()
-		if len(q.late.unread) == 0 {
-			q.mu.Unlock()
+		at, ok := q.firstUnread()
+		if !ok {
 			return
 		}
-		at := q.late.unread[0]
-		q.mu.Unlock()
 
 		rest, err := q.spool.ScanSegment(at, q.index())
-
-		q.mu.Lock()
 		if err != nil {
+			q.mu.Lock()
 			q.late.unread[0] = rest
 			q.mu.Unlock()
 			return
 		}
+
+		q.mu.Lock()
 		q.late.unread = q.late.unread[1:]
 		if len(q.late.unread) == 0 {
 			q.late = lateRecords{}
 		}
 		q.mu.Unlock()
-		q.c.Log.Info("queue: segment read after all", "segment", at.Segment)
+		q.cfg.Log.Info("queue: segment read at last", "segment", at.Segment)
 	}
+}
+
+// firstUnread returns where the first unread segment is to be read on.
+func (q *Queue) firstUnread() (spool.Position, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+
+	if len(q.late.unread) == 0 {
+		return spool.Position{}, false
+	}
+
+	return q.late.unread[0], true
 }

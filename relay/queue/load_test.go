@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -35,8 +36,8 @@ func encodedTransaction(t *testing.T, tr *Transaction) []byte {
 	return r
 }
 
-// TestManyRecipientsSurviveARestart: the JSON of a transaction is longer than what
-// is read of it at first.
+// TestManyRecipientsSurviveARestart uses a transaction whose JSON is longer
+// than what is first read of it.
 func TestManyRecipientsSurviveARestart(t *testing.T) {
 	for _, n := range []int{1, 5, 100} {
 		run(t, fmt.Sprint(n, " recipients"), func(t *testing.T) {
@@ -67,8 +68,8 @@ func TestManyRecipientsSurviveARestart(t *testing.T) {
 	}
 }
 
-// TestLoadAsksForTheWhole where the beginning of a transaction is too short, and
-// only there.
+// TestLoadAsksForTheWhole checks that load asks for the rest of a record only
+// if the beginning of a transaction is too short.
 func TestLoadAsksForTheWhole(t *testing.T) {
 	record := encodedTransaction(t, transaction("t1", "a"))
 	end := headEnd(record)
@@ -103,7 +104,8 @@ func TestLoadAsksForTheWhole(t *testing.T) {
 	}
 }
 
-// TestBrokenRecordWhoseBytesAreGone keeps its segment.
+// TestBrokenRecordWhoseBytesAreGone checks that its segment is kept if it
+// cannot be quarantined.
 func TestBrokenRecordWhoseBytesAreGone(t *testing.T) {
 	disk, book := newDisk(t), &logBook{}
 	q := open(t, disk, nil)
@@ -140,8 +142,7 @@ func TestBrokenRecordWhoseBytesAreGone(t *testing.T) {
 	}
 }
 
-// TestLaterRecordTakesThePlaceOfTheEarlier, also where they are read in another
-// order.
+// TestLaterRecordTakesThePlaceOfTheEarlier reads the records in either order.
 func TestLaterRecordTakesThePlaceOfTheEarlier(t *testing.T) {
 	record := encodedTransaction(t, transaction("t1", "a"))
 	at := func(segment uint64, offset int64) spool.Position {
@@ -174,8 +175,8 @@ func TestLaterRecordTakesThePlaceOfTheEarlier(t *testing.T) {
 	}
 }
 
-// TestUnreadSegment is read late: what happened since to its copies is known, and
-// forgotten once everything was read.
+// TestUnreadSegment checks that what happened to the copies of an unread
+// segment is applied when it is read, and then forgotten.
 func TestUnreadSegment(t *testing.T) {
 	early := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	later := early.Add(time.Hour)
@@ -233,8 +234,8 @@ func TestUnreadSegment(t *testing.T) {
 	}
 }
 
-// TestSeveralUnreadSegments are read one after the other, from where each was
-// left.
+// TestSeveralUnreadSegments checks that they are read in order, each from where
+// reading stopped.
 func TestSeveralUnreadSegments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := newDisk(t)
@@ -280,7 +281,8 @@ func TestSeveralUnreadSegments(t *testing.T) {
 	})
 }
 
-// TestEndWhileSegmentsAreUnread is not forgotten when its transaction is read.
+// TestEndWhileSegmentsAreUnread checks that the end is not lost when the
+// transaction is read.
 func TestEndWhileSegmentsAreUnread(t *testing.T) {
 	q := open(t, newDisk(t), nil)
 	tr := transaction("t1", "a")
@@ -298,7 +300,7 @@ func TestEndWhileSegmentsAreUnread(t *testing.T) {
 	finish(t, q)
 }
 
-// TestDoneAndStateOfUnknownCopies change nothing.
+// TestDoneAndStateOfUnknownCopies checks that such records change nothing.
 func TestDoneAndStateOfUnknownCopies(t *testing.T) {
 	disk := newDisk(t)
 	q := open(t, disk, nil)
@@ -325,7 +327,8 @@ func TestDoneAndStateOfUnknownCopies(t *testing.T) {
 	finish(t, q)
 }
 
-// TestStateSurvivesARestart, all of it; also after an operator's retry.
+// TestStateSurvivesARestart checks each field, also after a retry by the
+// operator.
 func TestStateSurvivesARestart(t *testing.T) {
 	for _, retried := range []bool{false, true} {
 		run(t, fmt.Sprint("retried ", retried), func(t *testing.T) {
@@ -388,7 +391,7 @@ func TestStateSurvivesARestart(t *testing.T) {
 	}
 }
 
-// TestCopiesAreListedByWhenTheyAreDue, as many as asked for.
+// TestCopiesAreListedByWhenTheyAreDue checks the order and the limit of List.
 func TestCopiesAreListedByWhenTheyAreDue(t *testing.T) {
 	q := open(t, newDisk(t), nil)
 	var to []string
@@ -418,7 +421,7 @@ func TestCopiesAreListedByWhenTheyAreDue(t *testing.T) {
 	finish(t, q)
 }
 
-// TestShowFails where the copy cannot be read.
+// TestShowFails checks the error for a copy that cannot be read.
 func TestShowFails(t *testing.T) {
 	disk := newDisk(t)
 	q := open(t, disk, nil)
@@ -436,14 +439,14 @@ func TestShowFails(t *testing.T) {
 	if msg, err := q.Show("t1-a"); err != nil || string(msg) != bytesOf("t1", "a") {
 		t.Errorf("got %q, %v", msg, err)
 	}
-	if _, err := q.Show("t1-b"); err != ErrUnknown {
+	if _, err := q.Show("t1-b"); !errors.Is(err, ErrUnknown) {
 		t.Errorf("got %v, want %v", err, ErrUnknown)
 	}
 	finish(t, q)
 }
 
-// TestRetryAndAFullDisk: a state that cannot be written is no reason not to try;
-// an error of the disk is said.
+// TestRetryAndAFullDisk checks that Retry succeeds although the state cannot be
+// recorded, and returns other errors of the disk.
 func TestRetryAndAFullDisk(t *testing.T) {
 	for _, c := range []struct {
 		name string

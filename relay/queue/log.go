@@ -10,35 +10,43 @@ import (
 )
 
 const (
-	// defaultLogEvery is how often records that could not be written are tried again,
-	// and segments looked at, where nothing else happens.
+	// defaultLogEvery is how often, without any other reason, writes that failed
+	// are tried again and segments are freed.
 	defaultLogEvery = 500 * time.Millisecond
 
-	// complainEvery is how often it is said that records are not written.
-	complainEvery = 30 * time.Second
+	// warnEvery limits how often the log says that records cannot be written.
+	warnEvery = 30 * time.Second
 
-	// groupSize is how many records are written together or not at all.
+	// groupSize is the number of records that are written all or none.
 	groupSize = 500
 
-	// lastTries is how often records are tried at the end, lastPause apart.
+	// maxUnsaved limits how many ends, and how many states, are encoded at a
+	// time, since the queue is locked meanwhile.
+	maxUnsaved = 10 * groupSize
+
+	// lastTries is the number of writes that are tried on shutdown, lastPause
+	// apart.
 	lastTries = 3
 	lastPause = 200 * time.Millisecond
 
-	// baseRoom stays allocated whatever waits, for the records of moved copies.
+	// baseRoom is always allocated, for the ends of copies that move.
 	baseRoom = 16 << 10
 )
 
-// end is a copy's end that is to be recorded.
-type end struct {
+// noStates is the class of states that are not to be written now.
+const noStates spool.Class = -1
+
+// pendingEnd is the end of a copy that is to be recorded.
+type pendingEnd struct {
 	doneRecord
-	segment uint64 // of its transaction; with that gone, nothing is to be said
+	segment uint64 // of the transaction; once it is removed, no record is needed
 	room    int64  // held for the record
 }
 
-// room is what the record of a copy's end takes on disk at most.
+// room returns the bytes that the record of a copy's end takes on disk at most.
 func (c *copyState) room() int64 { return recordRoom(c.e.id, c.messageID) }
 
-// endRoom is room of all copies of a transaction.
+// endRoom returns the room for the ends of all copies of a transaction.
 func endRoom(t *Transaction) int64 {
 	n := int64(0)
 	for i := range t.Copies {
@@ -48,68 +56,59 @@ func endRoom(t *Transaction) int64 {
 	return n
 }
 
-// recordRoom allows for both ids escaped twice.
+// recordRoom assumes that every byte of both ids is escaped.
 func recordRoom(id, messageID string) int64 { return int64(128 + 2*(len(id)+len(messageID))) }
 
-// finish takes a copy out of the index and has its end recorded.
+// finish removes a copy from the index and has its end recorded.
 func (q *Queue) finish(c *copyState, why string) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if c.e.copies[c.messageID] != c { // dropped meanwhile
+
+	if c.e.copies[c.messageID] != c { // dropped by the operator
 		return
 	}
-	q.end(c, why)
+	q.endCopy(c, why)
 }
 
-// end is finish under mu.
-func (q *Queue) end(c *copyState, why string) {
+// endCopy is like finish. q.mu must be held.
+func (q *Queue) endCopy(c *copyState, why string) {
 	key := copyKey{c.e.id, c.messageID}
-	q.ends = append(q.ends, end{
+	q.ends = append(q.ends, pendingEnd{
 		doneRecord: doneRecord{key.id, key.messageID, why},
 		segment:    c.e.at.Segment,
 		room:       c.room(),
 	})
+
 	if len(q.late.unread) > 0 {
 		q.late.ended[key] = struct{}{}
 	}
 	q.forget(c)
-	nudge(q.wakeLog)
+	notify(q.wakeLog)
 }
 
-// change has a copy's state recorded; under mu.
-func (q *Queue) change(c *copyState) {
+// markChanged has the state of a copy recorded. q.mu must be held.
+func (q *Queue) markChanged(c *copyState) {
 	q.changed[c] = struct{}{}
-	nudge(q.wakeLog)
-}
-
-// state is the record of a copy's state; under mu.
-func (c *copyState) state() stateRecord {
-	return stateRecord{
-		ID:       c.e.id,
-		Copy:     c.messageID,
-		Tries:    c.tries,
-		Next:     c.next,
-		Away:     c.isAway,
-		Reply:    c.reply,
-		LastTry:  c.lastTry,
-		Upstream: c.upstream,
-	}
+	notify(q.wakeLog)
 }
 
 // Flush records the ends and states of copies that are not on disk yet. What
 // cannot be written is kept for the next time.
 func (q *Queue) Flush() error { return q.flush(spool.Ordinary) }
 
-// flush is Flush with a class for states. Ends are essential: they are written
-// though states cannot be.
+// flush writes ends as essential records, also if the states, which are of the
+// class given, cannot be written.
 func (q *Queue) flush(states spool.Class) error {
 	q.flushing.Lock()
 	defer q.flushing.Unlock()
 
-	var unsaved error // of states
+	// On a full disk the states are not even encoded.
+	var unsaved error
 	if states == spool.Ordinary && q.unsaved() > 0 && errors.Is(q.spool.Err(), spool.ErrNoSpace) {
-		states, unsaved = noStates, spool.ErrNoSpace // without encoding them
+		states = noStates
+		unsaved = spool.ErrNoSpace
 	}
+
 	for {
 		b, err := q.takeUnsaved(states)
 		if err != nil {
@@ -126,26 +125,21 @@ func (q *Queue) flush(states spool.Class) error {
 			return failed
 		}
 		if failed != nil {
-			states, unsaved = noStates, failed
+			states = noStates
+			unsaved = failed
 		}
 	}
 }
 
-// noStates is a class for states that are not to be tried again now.
-const noStates spool.Class = -1
-
-// unsavedBatch is what is written in one go.
+// unsavedBatch is what is written with one call.
 type unsavedBatch struct {
-	ends    []end
+	ends    []pendingEnd
 	changed []*copyState
-	groups  []spool.Group // those of the ends, then those of the states
+	groups  []spool.Group // of the ends, then of the states
 }
 
-// maxUnsaved is how many ends, and how many states, are taken at a time: the
-// queue stands still while they are encoded.
-const maxUnsaved = 10 * groupSize
-
-// takeUnsaved takes ends and states that are to be recorded.
+// takeUnsaved removes ends and states that are to be recorded from the queue, and
+// encodes them.
 func (q *Queue) takeUnsaved(states spool.Class) (unsavedBatch, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -159,10 +153,12 @@ func (q *Queue) takeUnsaved(states spool.Class) (unsavedBatch, error) {
 		b.changed = append(b.changed, c)
 	}
 
-	var err error
-	if b.groups, err = encodeGroups(b.ends, b.changed, states); err != nil {
+	groups, err := encodeGroups(b.ends, b.changed, states)
+	if err != nil {
 		return b, err
 	}
+	b.groups = groups
+
 	q.ends = q.ends[n:]
 	for _, c := range b.changed {
 		delete(q.changed, c)
@@ -171,7 +167,8 @@ func (q *Queue) takeUnsaved(states spool.Class) (unsavedBatch, error) {
 	return b, nil
 }
 
-// putBack keeps what could not be written for the next time.
+// putBack returns to the queue what could not be written. errs are those of the
+// groups.
 func (q *Queue) putBack(b unsavedBatch, errs []error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -199,11 +196,11 @@ func (q *Queue) putBack(b unsavedBatch, errs []error) {
 	}
 }
 
-// chunks cuts records into groups.
+// chunks divides records into groups.
 func chunks[T any](all []T) [][]T { return slices.Collect(slices.Chunk(all, groupSize)) }
 
-// encodeGroups encodes ends and states, a group a chunk.
-func encodeGroups(ends []end, changed []*copyState, class spool.Class) ([]spool.Group, error) {
+// encodeGroups encodes ends and states, one group for each chunk.
+func encodeGroups(ends []pendingEnd, changed []*copyState, class spool.Class) ([]spool.Group, error) {
 	var groups []spool.Group
 	for _, part := range chunks(ends) {
 		g := spool.Group{Class: spool.Essential}
@@ -232,11 +229,11 @@ func encodeGroups(ends []end, changed []*copyState, class spool.Class) ([]spool.
 	return groups, nil
 }
 
-// Alive returns when the goroutine that records ends and releases segments
-// showed its last sign of life.
+// Alive returns when the goroutine that records ends and frees segments was last
+// seen to make progress, or the current time while Serve is not running.
 func (q *Queue) Alive() time.Time {
-	if turn := q.turn.Load(); turn != nil {
-		return *turn
+	if last := q.lastAlive.Load(); last != nil {
+		return *last
 	}
 
 	return time.Now()
@@ -244,15 +241,16 @@ func (q *Queue) Alive() time.Time {
 
 func (q *Queue) noteAlive() {
 	now := time.Now()
-	q.turn.Store(&now)
+	q.lastAlive.Store(&now)
 }
 
-// writeLog records what became of copies, many with one fsync, and has segments
-// removed that nobody needs.
+// writeLog records the ends and states of copies, many with one fsync, and frees
+// segments, until stop is closed.
 func (q *Queue) writeLog(stop <-chan struct{}) {
-	tick := time.Tick(q.c.logEvery)
-	defer q.turn.Store(nil)
-	var complained time.Time
+	tick := time.Tick(q.cfg.logEvery)
+	defer q.lastAlive.Store(nil)
+
+	var warned time.Time
 	for {
 		q.noteAlive()
 		idle := false
@@ -261,102 +259,61 @@ func (q *Queue) writeLog(stop <-chan struct{}) {
 		case <-tick:
 			idle = true
 		case <-stop:
-			q.flushLast()
-			q.advance(true)
+			q.finishLog()
 			return
 		}
 
 		err := q.Flush()
-		if err != nil && time.Since(complained) > complainEvery {
-			complained = time.Now()
-			q.c.Log.Error("queue: ends and states of copies not written yet; after a crash copies may go twice",
+		if err != nil && time.Since(warned) > warnEvery {
+			warned = time.Now()
+			q.cfg.Log.Error("queue: ends and states not recorded yet, a crash would duplicate mail",
 				"records", q.unsaved(), "err", err)
 		}
+
+		free := q.freeSegments
 		if idle {
 			q.loadUnread()
 			q.memory.trim()
+			free = q.freeOpenSegment
 		}
-		for more := q.advance(idle); more; more = q.advance(false) {
-			_ = q.Flush() // said above
+		for free() {
+			_ = q.Flush() // an error was logged above
+			free = q.freeSegments
 		}
 
-		if err != nil { // not again at once
-			select {
-			case <-tick:
-			case <-stop:
-				q.flushLast()
-				q.advance(true)
-				return
-			}
+		if err == nil {
+			continue
+		}
+
+		// Do not try again at once.
+		select {
+		case <-tick:
+		case <-stop:
+			q.finishLog()
+			return
 		}
 	}
 }
 
-// flushLast writes what is left, as well as it can be.
+// finishLog records what is left on shutdown, and frees segments.
+func (q *Queue) finishLog() {
+	q.flushLast()
+	q.freeOpenSegment()
+}
+
+// flushLast records what is left, with a few tries.
 func (q *Queue) flushLast() {
 	for try := 1; q.unsaved() > 0; try++ {
 		err := q.flush(spool.Internal)
 		if err == nil {
 			return
 		}
+
 		if try == lastTries {
-			q.c.Log.Error("queue: ends and states of copies not written, copies may go twice",
+			q.cfg.Log.Error("queue: ends and states not recorded, mail may be duplicated",
 				"records", q.unsaved(), "err", err)
 			return
 		}
 		time.Sleep(lastPause)
 	}
-}
-
-// needed returns the first segment that is needed, and whether nothing waits in
-// any; under mu.
-func (q *Queue) needed() (segment uint64, empty bool) {
-	segment = q.spool.Tail()
-	for seg := range q.segments {
-		segment = min(segment, seg)
-	}
-	for seg := range q.floors {
-		segment = min(segment, seg)
-	}
-	for _, at := range q.late.unread {
-		segment = min(segment, at.Segment)
-	}
-
-	return segment, len(q.segments)+len(q.floors)+len(q.late.unread) == 0
-}
-
-// advance removes segments that no transaction needs, the open one too where
-// rotate is set, and moves what holds back too much. It reports whether there
-// is more to do.
-func (q *Queue) advance(rotate bool) (more bool) {
-	q.mu.Lock()
-	segment, empty := q.needed()
-	q.mu.Unlock()
-
-	if err := q.spool.Free(readerName, spool.Position{Segment: segment}); err != nil {
-		q.c.Log.Error("queue: cannot release segments", "err", err)
-		return false
-	}
-	q.dropEnds(segment)
-
-	newest := q.spool.Newest()
-	if empty && rotate && newest.Segment == segment && newest.Offset > 0 {
-		q.spool.Rotate()
-		return true
-	}
-
-	return q.clean()
-}
-
-// dropEnds forgets ends of copies whose transactions are in removed segments.
-func (q *Queue) dropEnds(segment uint64) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.ends = slices.DeleteFunc(q.ends, func(e end) bool {
-		if e.segment >= segment {
-			return false
-		}
-		q.spool.Hold(-e.room)
-		return true
-	})
 }

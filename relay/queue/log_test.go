@@ -17,7 +17,7 @@ import (
 	"postern/tracking/spool"
 )
 
-// logBook is a log to read in a test.
+// logBook is a log that a test can read.
 type logBook struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -31,7 +31,7 @@ func (l *logBook) Write(b []byte) (int, error) {
 
 func (l *logBook) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
-// count returns how many lines hold a text.
+// count returns the number of lines that contain a text.
 func (l *logBook) count(text string) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -45,7 +45,7 @@ func (l *logBook) count(text string) int {
 	return n
 }
 
-// noWrites is a disk that is read and not written.
+// noWrites fails calls as a disk that is read-only.
 func noWrites(_ int, call, _ string) error {
 	switch call {
 	case "create", "write", "writeat", "sync", "syncdir":
@@ -55,7 +55,7 @@ func noWrites(_ int, call, _ string) error {
 	return nil
 }
 
-// TestEndsSayWhy: each copy's end is on disk with its reason.
+// TestEndsSayWhy checks that the end of each copy is recorded with its reason.
 func TestEndsSayWhy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := newDisk(t)
@@ -102,7 +102,8 @@ func TestWhyFailed(t *testing.T) {
 	}
 }
 
-// TestGroups: records are written in groups of 500, ends first and as essential.
+// TestGroups checks that records are written in groups of 500, ends first and
+// as essential.
 func TestGroups(t *testing.T) {
 	q := open(t, newDisk(t), nil)
 	var to []string
@@ -112,10 +113,10 @@ func TestGroups(t *testing.T) {
 	put(t, q, transaction("t", to...))
 	q.mu.Lock()
 	for _, c := range q.entries["t"].copies {
-		q.change(c)
+		q.markChanged(c)
 	}
 	for i := range 501 {
-		q.ends = append(q.ends, end{doneRecord: doneRecord{"x", fmt.Sprint(i), "sent"}, segment: 1})
+		q.ends = append(q.ends, pendingEnd{doneRecord: doneRecord{"x", fmt.Sprint(i), "sent"}, segment: 1})
 	}
 	q.mu.Unlock()
 
@@ -163,7 +164,7 @@ func TestGroups(t *testing.T) {
 	finish(t, q)
 }
 
-// TestTakenAtATime are at most 5000 ends and as many states.
+// TestTakenAtATime checks the limit of 5000 ends and as many states.
 func TestTakenAtATime(t *testing.T) {
 	const most = 5000
 	q := open(t, newDisk(t), nil)
@@ -174,10 +175,10 @@ func TestTakenAtATime(t *testing.T) {
 	put(t, q, transaction("t", to...))
 	q.mu.Lock()
 	for _, c := range q.entries["t"].copies {
-		q.change(c)
+		q.markChanged(c)
 	}
 	for i := range most + 1 {
-		q.ends = append(q.ends, end{doneRecord: doneRecord{"x", fmt.Sprint(i), "sent"}, segment: 1})
+		q.ends = append(q.ends, pendingEnd{doneRecord: doneRecord{"x", fmt.Sprint(i), "sent"}, segment: 1})
 	}
 	q.mu.Unlock()
 	b, err := q.takeUnsaved(spool.Ordinary)
@@ -192,13 +193,13 @@ func TestTakenAtATime(t *testing.T) {
 	finish(t, q)
 }
 
-// TestStateOfACopyThatEnded is not put back.
+// TestStateOfACopyThatEnded checks that such a state is not put back.
 func TestStateOfACopyThatEnded(t *testing.T) {
 	q := open(t, newDisk(t), nil)
 	put(t, q, transaction("t", "a", "b"))
 	q.mu.Lock()
 	for _, c := range q.entries["t"].copies {
-		q.change(c)
+		q.markChanged(c)
 	}
 	q.mu.Unlock()
 	b, err := q.takeUnsaved(spool.Ordinary)
@@ -215,7 +216,8 @@ func TestStateOfACopyThatEnded(t *testing.T) {
 	finish(t, q)
 }
 
-// TestComplaints: records that cannot be written are told of every 30 s.
+// TestComplaints checks that the log says every 30 s that records cannot be
+// written.
 func TestComplaints(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk, book := newDisk(t), &logBook{}
@@ -228,7 +230,7 @@ func TestComplaints(t *testing.T) {
 		d.answers["b"] = []Verdict{{Reply: "450 later"}}
 		disk.set(noWrites)
 		stop := serve(q, d)
-		const text = "ends and states of copies not written yet"
+		const text = "ends and states not recorded yet"
 		for _, c := range []struct {
 			after time.Duration
 			want  int
@@ -260,7 +262,8 @@ func TestComplaints(t *testing.T) {
 	})
 }
 
-// TestLastRecordsAreTriedThreeTimes, and then it is said.
+// TestLastRecordsAreTriedThreeTimes checks that the log says if they could not
+// be written.
 func TestLastRecordsAreTriedThreeTimes(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -295,7 +298,7 @@ func TestLastRecordsAreTriedThreeTimes(t *testing.T) {
 			if n := q.unsaved(); n != c.unsaved {
 				t.Errorf("%d records are not written, want %d", n, c.unsaved)
 			}
-			if n := book.count("copies may go twice"); n != c.told {
+			if n := book.count("mail may be duplicated"); n != c.told {
 				t.Errorf("it is told %d times, want %d", n, c.told)
 			}
 			disk.set(nil)
@@ -304,7 +307,7 @@ func TestLastRecordsAreTriedThreeTimes(t *testing.T) {
 	}
 }
 
-// TestCloseWritesWhatIsLeft.
+// TestCloseWritesWhatIsLeft checks that Close records ends and states.
 func TestCloseWritesWhatIsLeft(t *testing.T) {
 	disk := newDisk(t)
 	q := open(t, disk, nil)
@@ -320,8 +323,8 @@ func TestCloseWritesWhatIsLeft(t *testing.T) {
 	}
 }
 
-// TestSignsOfLife of the goroutine that records ends: now while the queue is not
-// served, at most a turn old while it is, and older where it hangs.
+// TestSignsOfLife checks Alive: the current time while Serve is not running, at
+// most one turn ago while it is, and longer ago when it hangs.
 func TestSignsOfLife(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := newDisk(t)
@@ -346,7 +349,7 @@ func TestSignsOfLife(t *testing.T) {
 		})
 		go func() { _ = q.Put(context.Background(), transaction("t1", "a")) }()
 		q.mu.Lock()
-		q.ends = append(q.ends, end{doneRecord: doneRecord{"x", "y", "sent"}, segment: 1})
+		q.ends = append(q.ends, pendingEnd{doneRecord: doneRecord{"x", "y", "sent"}, segment: 1})
 		q.mu.Unlock()
 		pass(time.Minute)
 		if since := time.Since(q.Alive()); since < 58*time.Second {
@@ -363,8 +366,8 @@ func TestSignsOfLife(t *testing.T) {
 	})
 }
 
-// TestStopWritesEndsAndReleasesSegments, though nothing woke the log before, and
-// though it waits after a failure.
+// TestStopWritesEndsAndReleasesSegments stops a queue whose log was not woken,
+// or waits after a failure.
 func TestStopWritesEndsAndReleasesSegments(t *testing.T) {
 	for _, failed := range []bool{false, true} {
 		run(t, fmt.Sprint("after a failure ", failed), func(t *testing.T) {
@@ -375,7 +378,7 @@ func TestStopWritesEndsAndReleasesSegments(t *testing.T) {
 			d := newFake()
 			d.answers["a"] = []Verdict{{Reply: "450 later"}}
 			d.answers["b"] = []Verdict{{Reply: "450 later"}}
-			q.c.RetryAfter = []time.Duration{time.Hour}
+			q.cfg.RetryAfter = []time.Duration{time.Hour}
 			stop := serve(q, d)
 			synctest.Wait()
 			if failed {
@@ -386,8 +389,8 @@ func TestStopWritesEndsAndReleasesSegments(t *testing.T) {
 				q.wakeLog = nil
 			}
 			q.mu.Lock()
-			q.end(q.entries["t1"].copies["t1-a"], "sent")
-			q.end(q.entries["t2"].copies["t2-b"], "sent")
+			q.endCopy(q.entries["t1"].copies["t1-a"], "sent")
+			q.endCopy(q.entries["t2"].copies["t2-b"], "sent")
 			q.mu.Unlock()
 			q.wakeLog = wakeLog
 			synctest.Wait()
@@ -409,7 +412,8 @@ func TestStopWritesEndsAndReleasesSegments(t *testing.T) {
 	}
 }
 
-// TestSegmentsThatCannotBeReleased are told of, and tried again.
+// TestSegmentsThatCannotBeReleased checks that the failure is logged and tried
+// again.
 func TestSegmentsThatCannotBeReleased(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk, book := newDisk(t), &logBook{}
@@ -425,7 +429,7 @@ func TestSegmentsThatCannotBeReleased(t *testing.T) {
 		if err := q.Drop("t1-a"); err != nil {
 			t.Fatal(err)
 		}
-		if q.advance(false) {
+		if q.freeSegments() {
 			t.Error("there is more to do, said after a failure")
 		}
 		if n := book.count("cannot release segments"); n != 1 {
@@ -435,7 +439,7 @@ func TestSegmentsThatCannotBeReleased(t *testing.T) {
 			t.Errorf("%d ends are to be written, want 1", n)
 		}
 		disk.set(nil)
-		q.advance(false)
+		q.freeSegments()
 		if names := disk.names(".seg"); len(q.ends) != 0 || slices.Contains(names, firstSegment) {
 			t.Errorf("%d ends are to be written and segments %v left, want none and not the first", len(q.ends), names)
 		}
@@ -443,14 +447,15 @@ func TestSegmentsThatCannotBeReleased(t *testing.T) {
 	})
 }
 
-// TestEndsOfRemovedSegments need not be written; those of others do.
+// TestEndsOfRemovedSegments checks that such ends are dropped, and others are
+// not.
 func TestEndsOfRemovedSegments(t *testing.T) {
 	q := open(t, newDisk(t), nil)
 	put(t, q, transaction("t1", "a"))
 	q.mu.Lock()
 	for _, segment := range []uint64{1, 2, 3} {
 		q.spool.Hold(100)
-		q.ends = append(q.ends, end{doneRecord: doneRecord{"x", fmt.Sprint(segment), "sent"}, segment: segment, room: 100})
+		q.ends = append(q.ends, pendingEnd{doneRecord: doneRecord{"x", fmt.Sprint(segment), "sent"}, segment: segment, room: 100})
 	}
 	q.mu.Unlock()
 	q.dropEnds(2)

@@ -7,27 +7,27 @@ import (
 )
 
 const (
-	// bufferStep is what buffers' lengths are multiples of.
+	// bufferStep divides the capacity of each buffer.
 	bufferStep = 64 << 10
 
-	// tooLong is how many times longer than needed a buffer may be.
+	// tooLong is how many times larger than needed a buffer may be.
 	tooLong = 8
 
-	// askEvery is how often the budget is asked again while others hold it.
+	// askEvery is how often the budget is asked again while others use it.
 	askEvery = 100 * time.Millisecond
 )
 
-// memory lends buffers for the copies that are being sent. Their bytes come
-// from the process's budget and stay counted while a buffer is kept for the
-// next copy: what was freed and not collected yet is memory too.
+// memory lends buffers for the copies that are being sent. Their bytes are
+// reserved from the budget of the process, and remain so while a buffer is kept
+// for the next copy, since garbage that is not collected yet is memory too.
 type memory struct {
 	budget Budget // nil: no limit
 
 	mu       sync.Mutex
 	lent     int
 	kept     [][]byte
-	used     bool // since the last trim
-	returned chan struct{}
+	used     bool          // since the last trim
+	returned chan struct{} // closed and replaced when a buffer comes back
 }
 
 func newMemory(b Budget) *memory { return &memory{budget: b, returned: make(chan struct{})} }
@@ -35,12 +35,11 @@ func newMemory(b Budget) *memory { return &memory{budget: b, returned: make(chan
 // lease is a buffer on loan.
 type lease struct {
 	buf     []byte
-	counted bool // in the budget
+	counted bool // reserved from the budget
 }
 
-// get lends a buffer of n bytes. While the budget has no room for it, it waits
-// for other copies to end; one copy is always sent. It fails only where ctx
-// ends.
+// get lends a buffer of n bytes. While the budget is spent it waits for other
+// copies; a buffer is always lent if no other is. The only error is that of ctx.
 func (m *memory) get(ctx context.Context, n int) (lease, error) {
 	for {
 		l, wait := m.lend(n)
@@ -57,18 +56,18 @@ func (m *memory) get(ctx context.Context, n int) (lease, error) {
 	}
 }
 
-// lend returns a buffer, or what to wait for.
+// lend returns a buffer, or a channel to wait for before the next try.
 func (m *memory) lend(n int) (lease, <-chan struct{}) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.used = true
 
-	if buf := m.fitting(n); buf != nil {
+	m.used = true
+	if buf := m.takeKept(n); buf != nil {
 		m.lent++
-		return lease{buf[:n], true}, nil
+		return lease{buf: buf[:n], counted: true}, nil
 	}
 
-	size := (n + bufferStep - 1) / bufferStep * bufferStep
+	size := (n + bufferStep - 1) / bufferStep * bufferStep // rounded up
 	ok := m.reserve(int64(size))
 	if !ok && len(m.kept) > 0 {
 		m.dropKept()
@@ -79,12 +78,12 @@ func (m *memory) lend(n int) (lease, <-chan struct{}) {
 	}
 	m.lent++
 
-	return lease{make([]byte, n, size), ok}, nil
+	return lease{buf: make([]byte, n, size), counted: ok}, nil
 }
 
-// fitting takes the shortest kept buffer that holds n bytes and is not much
-// longer, nil where there is none; under mu.
-func (m *memory) fitting(n int) []byte {
+// takeKept returns the smallest kept buffer that holds n bytes and is not much
+// larger, or nil. m.mu must be held.
+func (m *memory) takeKept(n int) []byte {
 	best := -1
 	for i, b := range m.kept {
 		fits := cap(b) >= n && cap(b) <= max(tooLong*n, bufferStep)
@@ -104,10 +103,11 @@ func (m *memory) fitting(n int) []byte {
 	return buf
 }
 
-// put takes a buffer back.
+// put returns a buffer that was lent.
 func (m *memory) put(l lease) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+
 	m.lent--
 	if l.counted {
 		m.kept = append(m.kept, l.buf)
@@ -117,10 +117,12 @@ func (m *memory) put(l lease) {
 	m.returned = make(chan struct{})
 }
 
-// try reserves n bytes where there is room now.
-func (m *memory) try(n int64) bool {
+// tryReserve reports whether it could reserve n bytes. If necessary it drops the
+// kept buffers.
+func (m *memory) tryReserve(n int64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+
 	if m.reserve(n) {
 		return true
 	}
@@ -129,8 +131,8 @@ func (m *memory) try(n int64) bool {
 	return m.reserve(n)
 }
 
-// give gives back what try reserved.
-func (m *memory) give(n int64) {
+// release releases what was reserved.
+func (m *memory) release(n int64) {
 	if m.budget != nil {
 		m.budget.Release(n)
 	}
@@ -138,18 +140,19 @@ func (m *memory) give(n int64) {
 
 func (m *memory) reserve(n int64) bool { return m.budget == nil || m.budget.Reserve(n) }
 
-// dropKept gives kept buffers to the collector; under mu.
+// dropKept leaves the kept buffers to the garbage collector. m.mu must be held.
 func (m *memory) dropKept() {
 	for _, b := range m.kept {
-		m.give(int64(cap(b)))
+		m.release(int64(cap(b)))
 	}
 	m.kept = nil
 }
 
-// trim drops kept buffers that nobody used since it was called last.
+// trim drops the kept buffers if none was used since it was called last.
 func (m *memory) trim() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+
 	if !m.used && m.lent == 0 {
 		m.dropKept()
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// lent gets a buffer that must be there at once.
+// lent returns a buffer that must be available at once.
 func lent(t *testing.T, m *memory, n int) lease {
 	t.Helper()
 	l, wait := m.lend(n)
@@ -62,7 +62,8 @@ func TestBuffersAreCountedInSteps(t *testing.T) {
 	}
 }
 
-// TestTrimKeepsWhatIsNeeded: buffers are not dropped while another is lent.
+// TestTrimKeepsWhatIsNeeded checks that buffers are not dropped while another
+// is lent.
 func TestTrimKeepsWhatIsNeeded(t *testing.T) {
 	b := &testBudget{limit: 1 << 30}
 	m := newMemory(b)
@@ -105,7 +106,7 @@ func TestFittingBuffer(t *testing.T) {
 			for _, n := range c.kept {
 				m.kept = append(m.kept, make([]byte, n))
 			}
-			got := m.fitting(c.n)
+			got := m.takeKept(c.n)
 			if cap(got) != c.want {
 				t.Errorf("a buffer of %d, want %d", cap(got), c.want)
 			}
@@ -128,7 +129,8 @@ func TestFittingBuffer(t *testing.T) {
 	}
 }
 
-// TestOneBufferIsAlwaysLent, beyond the budget, and no second one.
+// TestOneBufferIsAlwaysLent checks that one buffer, and no second one, is lent
+// beyond the budget.
 func TestOneBufferIsAlwaysLent(t *testing.T) {
 	b := &testBudget{limit: bufferStep - 1}
 	m := newMemory(b)
@@ -143,7 +145,8 @@ func TestOneBufferIsAlwaysLent(t *testing.T) {
 	m.put(lent(t, m, 10))
 }
 
-// TestKeptBuffersMakeRoom for one that they do not fit.
+// TestKeptBuffersMakeRoom checks that kept buffers that are too small are
+// dropped for a larger one.
 func TestKeptBuffersMakeRoom(t *testing.T) {
 	b := &testBudget{limit: 3 * bufferStep}
 	m := newMemory(b)
@@ -156,35 +159,35 @@ func TestKeptBuffersMakeRoom(t *testing.T) {
 	m.put(two)
 	m.put(big)
 
-	if !m.try(2 * bufferStep) {
+	if !m.tryReserve(2 * bufferStep) {
 		t.Error("kept buffers leave no room for a move")
 	}
 	if b.held != 2*bufferStep {
 		t.Errorf("%d bytes are counted, want %d", b.held, 2*bufferStep)
 	}
-	if m.try(bufferStep + 1) {
+	if m.tryReserve(bufferStep + 1) {
 		t.Error("more is reserved than there is")
 	}
-	m.give(2 * bufferStep)
+	m.release(2 * bufferStep)
 	if b.held != 0 {
 		t.Errorf("%d bytes are counted at the end, want none", b.held)
 	}
 }
 
-// TestMemoryWithoutBudget has no limit.
+// TestMemoryWithoutBudget checks that there is no limit then.
 func TestMemoryWithoutBudget(t *testing.T) {
 	m := newMemory(nil)
 	for range 10 {
 		lent(t, m, 1<<20)
 	}
-	if !m.try(1 << 60) {
+	if !m.tryReserve(1 << 60) {
 		t.Error("there is a limit without a budget")
 	}
-	m.give(1 << 60)
+	m.release(1 << 60)
 }
 
-// TestWaitingForMemory: whoever waits goes on when another buffer is given back,
-// or soon after others have left room in the budget.
+// TestWaitingForMemory checks that a waiter continues when another buffer is
+// returned, and soon after others have released bytes of the budget.
 func TestWaitingForMemory(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -211,7 +214,8 @@ func TestWaitingForMemory(t *testing.T) {
 	}
 }
 
-// TestWaitingForMemoryEndsWithTheContext.
+// TestWaitingForMemoryEndsWithTheContext checks that get returns the error of
+// its context.
 func TestWaitingForMemoryEndsWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(&testBudget{limit: bufferStep})
@@ -226,7 +230,7 @@ func TestWaitingForMemoryEndsWithTheContext(t *testing.T) {
 	})
 }
 
-// testBudget counts, and knows the most that was held.
+// testBudget is a Budget that records the most that was reserved at once.
 type testBudget struct {
 	mu              sync.Mutex
 	limit, held, at int64
@@ -250,7 +254,7 @@ func (b *testBudget) Release(n int64) {
 	b.mu.Unlock()
 }
 
-// countingDeliverer knows how many copies are with it at once.
+// countingDeliverer counts concurrent attempts.
 type countingDeliverer struct {
 	*fakeDeliverer
 	mu        sync.Mutex
@@ -275,8 +279,8 @@ func (c *countingDeliverer) Deliver(ctx context.Context, t *Transaction, i, trie
 	return c.fakeDeliverer.Deliver(ctx, t, i, tries)
 }
 
-// TestWorkersKeepToTheBudget: as many copies are read as it has room for, and
-// one in any case; all are sent.
+// TestWorkersKeepToTheBudget checks that as many copies are read as the budget
+// allows, but at least one, and that all are sent.
 func TestWorkersKeepToTheBudget(t *testing.T) {
 	const size = 256 << 10
 	for _, tc := range []struct {
@@ -323,8 +327,8 @@ func TestWorkersKeepToTheBudget(t *testing.T) {
 	}
 }
 
-// TestBuffersAreUsedAgain: messages one after another make no garbage of their
-// size.
+// TestBuffersAreUsedAgain checks that sending messages one after another does
+// not allocate their size each time.
 func TestBuffersAreUsedAgain(t *testing.T) {
 	m := newMemory(&testBudget{limit: 1 << 20})
 	first, err := m.get(context.Background(), 300<<10)

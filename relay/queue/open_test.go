@@ -50,7 +50,8 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// TestSegmentsFitTheDisk: they are a sixteenth of what is free, within bounds.
+// TestSegmentsFitTheDisk checks that a segment is one sixteenth of the free
+// space, within limits.
 func TestSegmentsFitTheDisk(t *testing.T) {
 	for _, c := range []struct {
 		name       string
@@ -80,7 +81,8 @@ func TestSegmentsFitTheDisk(t *testing.T) {
 	}
 }
 
-// TestOpenTwice is refused, and closing gives the folder back.
+// TestOpenTwice checks that a second Open of the directory fails until the
+// queue is closed.
 func TestOpenTwice(t *testing.T) {
 	disk := newDisk(t)
 	q := open(t, disk, nil)
@@ -97,7 +99,7 @@ func TestOpenTwice(t *testing.T) {
 	}
 }
 
-// TestMetrics: their names are what operators' boards ask for.
+// TestMetrics checks the names of the metrics, which dashboards depend on.
 func TestMetrics(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	disk := newDisk(t)
@@ -142,7 +144,7 @@ func TestMetrics(t *testing.T) {
 	finish(t, q)
 }
 
-// values returns metrics by name and label. Each needs a help text.
+// values returns metrics by name and label. Each must have a help text.
 func values(t *testing.T, reg *prometheus.Registry) map[string]float64 {
 	t.Helper()
 	families, err := reg.Gather()
@@ -166,10 +168,11 @@ func values(t *testing.T, reg *prometheus.Registry) map[string]float64 {
 	return out
 }
 
-// TestPauses: between tries, with a tenth of jitter around the pause.
+// TestPauses checks the pauses between attempts, and their jitter of 5 % either
+// way.
 func TestPauses(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
-	q := &Queue{c: Config{RetryAfter: []time.Duration{time.Minute, time.Hour}, Now: func() time.Time { return now }}}
+	q := &Queue{cfg: Config{RetryAfter: []time.Duration{time.Minute, time.Hour}, Now: func() time.Time { return now }}}
 	for _, c := range []struct {
 		tries int
 		want  time.Duration
@@ -186,13 +189,14 @@ func TestPauses(t *testing.T) {
 		}
 	}
 
-	q.c.RetryAfter = []time.Duration{1}
+	q.cfg.RetryAfter = []time.Duration{1}
 	if pause := q.nextTry(1).Sub(now); pause != 1 {
 		t.Errorf("a pause of 1ns: got %v", pause)
 	}
 }
 
-// TestReservations come from the disk and go back to it.
+// TestReservations checks that reserved bytes are taken from the free space,
+// and returned.
 func TestReservations(t *testing.T) {
 	disk := newDisk(t)
 	disk.size = 8 << 20
@@ -222,7 +226,8 @@ func TestReservations(t *testing.T) {
 	finish(t, q)
 }
 
-// TestAnIDThatIsThereAlready moves the transaction, and has its copies wait once.
+// TestAnIDThatIsThereAlready checks that the transaction moves, and that its
+// copies wait once.
 func TestAnIDThatIsThereAlready(t *testing.T) {
 	q := open(t, newDisk(t), nil)
 	tr := transaction("t1", "a", "b")
@@ -247,7 +252,8 @@ func TestAnIDThatIsThereAlready(t *testing.T) {
 	finish(t, q)
 }
 
-// TestSegmentsLastForADay where they do not fill.
+// TestSegmentsLastForADay checks that a segment that does not fill is closed
+// after a day.
 func TestSegmentsLastForADay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, newDisk(t), nil)
@@ -266,7 +272,8 @@ func TestSegmentsLastForADay(t *testing.T) {
 	})
 }
 
-// TestForgottenCopyIsNowhere, whatever was to be done with it.
+// TestForgottenCopyIsNowhere checks that forget removes a copy from every part
+// of the index.
 func TestForgottenCopyIsNowhere(t *testing.T) {
 	q := open(t, newDisk(t), nil)
 	tr := transaction("t1", "a", "b")
@@ -274,7 +281,7 @@ func TestForgottenCopyIsNowhere(t *testing.T) {
 	put(t, q, tr)
 	q.mu.Lock()
 	for _, c := range q.entries["t1"].copies {
-		q.change(c)
+		q.markChanged(c)
 	}
 	q.mu.Unlock()
 	if err := q.Drop("t1-a"); err != nil {

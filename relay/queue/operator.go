@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -12,15 +11,15 @@ import (
 )
 
 var (
-	// ErrUnknown says that no such copy waits.
-	ErrUnknown = errors.New("queue: no such copy waits")
+	// ErrUnknown says that no waiting copy has the id.
+	ErrUnknown = errors.New("queue: no such copy is waiting")
 
-	// ErrInFlight says that a copy is being sent now, so that nothing can be
-	// done about it until its upstream has answered.
-	ErrInFlight = errors.New("queue: the copy is being sent now")
+	// ErrInFlight says that a copy is being sent, so that nothing can be done
+	// about it until the upstream has replied.
+	ErrInFlight = errors.New("queue: the copy is being sent")
 )
 
-// Waiting describes a copy that waits.
+// Waiting describes a waiting copy.
 type Waiting struct {
 	ID        string    `json:"id"`
 	MessageID string    `json:"message_id"`
@@ -36,7 +35,7 @@ type Waiting struct {
 	Size      int       `json:"size"`
 }
 
-// List returns the copies that wait, by when they are due, at most n.
+// List returns the n waiting copies that are due first, in that order.
 func (q *Queue) List(n int) []Waiting {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -61,13 +60,15 @@ func (q *Queue) List(n int) []Waiting {
 		}
 	}
 
-	sort.Slice(out, func(i, j int) bool { return out[i].Next.Before(out[j].Next) })
+	slices.SortFunc(out, func(a, b Waiting) int { return a.Next.Compare(b.Next) })
+
 	return out[:min(n, len(out))]
 }
 
-// byID returns the copies that an id is of, by message id: one copy for its
-// message id, all that wait of a message for the id that its client got. The
-// empty id is that of every copy. Under mu.
+// byID returns the waiting copies with an id, in the order of their message ids.
+// A message id is that of one copy; the id in the reply to the client is that of
+// all copies of its message; the empty id is that of all copies. q.mu must be
+// held.
 func (q *Queue) byID(id string) []*copyState {
 	var out []*copyState
 	for _, e := range q.entries {
@@ -83,11 +84,12 @@ func (q *Queue) byID(id string) []*copyState {
 	}
 
 	slices.SortFunc(out, func(a, b *copyState) int { return strings.Compare(a.messageID, b.messageID) })
+
 	return out
 }
 
-// Show returns the bytes of a waiting copy, or where the id is that of several,
-// a list of them.
+// Show returns the bytes of the waiting copy with an id. If several have it, Show
+// returns a list of them as text.
 func (q *Queue) Show(id string) ([]byte, error) {
 	if id == "" {
 		return nil, ErrUnknown
@@ -105,6 +107,7 @@ func (q *Queue) Show(id string) ([]byte, error) {
 		q.mu.Unlock()
 		return list, nil
 	}
+
 	c := copies[0]
 	messageID := c.messageID
 	at, size := c.e.at, c.e.size
@@ -115,24 +118,28 @@ func (q *Queue) Show(id string) ([]byte, error) {
 		return nil, err
 	}
 
-	if i := t.find(messageID); i >= 0 {
-		return t.Message(i), nil
+	i := t.find(messageID)
+	if i < 0 {
+		return nil, ErrUnknown
 	}
-	return nil, ErrUnknown
+
+	return t.Message(i), nil
 }
 
-// listCopies writes a line for each copy; under mu.
+// listCopies returns one line for each copy. q.mu must be held.
 func listCopies(id string, copies []*copyState) []byte {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d copies of %s wait; show each by its message id:\n", len(copies), id)
+	fmt.Fprintf(&b, "%d copies of %s are waiting; show each by its message id:\n", len(copies), id)
 	for _, c := range copies {
 		fmt.Fprintf(&b, "%s %s tries=%d reply=%.100q\n", c.messageID, c.recipient, c.tries, c.reply)
 	}
+
 	return []byte(b.String())
 }
 
-// Retry makes the copies of an id due now; the empty id, all. It returns how
-// many; ErrInFlight where all that there are are being sent.
+// Retry makes the waiting copies with an id due now, or all copies if the id is
+// empty. It returns their number. The error is ErrUnknown if no copy has the id,
+// and ErrInFlight if all that do are being sent.
 func (q *Queue) Retry(id string) (int, error) {
 	q.mu.Lock()
 	copies := q.byID(id)
@@ -141,9 +148,9 @@ func (q *Queue) Retry(id string) (int, error) {
 		if c.busy {
 			continue
 		}
-		c.next = q.c.Now()
+		c.next = q.cfg.Now()
 		q.schedule(c)
-		q.change(c)
+		q.markChanged(c)
 		n++
 	}
 	q.mu.Unlock()
@@ -155,8 +162,8 @@ func (q *Queue) Retry(id string) (int, error) {
 		return 0, ErrInFlight
 	}
 
-	// For whoever opens the spool next, where no gateway runs. A full disk is no
-	// reason not to try.
+	// If Serve is not running, the change is for the next process that opens the
+	// queue. On a full disk the copies are due all the same.
 	if err := q.Flush(); err != nil && !errors.Is(err, spool.ErrNoSpace) {
 		return n, err
 	}
@@ -164,8 +171,8 @@ func (q *Queue) Retry(id string) (int, error) {
 	return n, nil
 }
 
-// Drop forgets the copies of an id for good; nobody is told. Those that are
-// being sent stay, and are ErrInFlight.
+// Drop removes the waiting copies with an id for good; no DSN is sent. Copies that
+// are being sent are not removed, and the error is then ErrInFlight.
 func (q *Queue) Drop(id string) error {
 	if id == "" {
 		return ErrUnknown
@@ -176,15 +183,18 @@ func (q *Queue) Drop(id string) error {
 	var dropped []*copyState
 	for _, c := range copies {
 		if !c.busy {
-			q.end(c, "dropped")
+			q.endCopy(c, "dropped")
 			dropped = append(dropped, c)
 		}
 	}
 	q.mu.Unlock()
 
 	for _, c := range dropped {
-		q.c.Log.Warn("queue: copy dropped by the operator", "message_id", c.messageID,
-			"recipient", c.recipient, "session", c.e.session)
+		q.cfg.Log.Warn("queue: copy dropped by operator",
+			"message_id", c.messageID,
+			"recipient", c.recipient,
+			"session", c.e.session,
+		)
 	}
 
 	left := len(copies) - len(dropped)
@@ -194,7 +204,8 @@ func (q *Queue) Drop(id string) error {
 	case left > 0 && len(dropped) > 0:
 		return fmt.Errorf("%w: %d of %d copies of %s; the others were dropped", ErrInFlight, left, len(copies), id)
 	case left > 0:
-		return fmt.Errorf("%w, and is not dropped; the log will say what came of it", ErrInFlight)
+		return fmt.Errorf("%w and was not dropped; the log will have the outcome", ErrInFlight)
 	}
+
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// heldDeliverer holds its one attempt until it is released.
+// heldDeliverer holds its only attempt until it is released.
 type heldDeliverer struct {
 	began   chan struct{}
 	release chan struct{}
@@ -63,8 +63,8 @@ func TestWhatIsBeingSentIsSaidSo(t *testing.T) {
 	}
 }
 
-// TestSessionLeadsToItsCopies: also after a restart, and where they are in
-// several transactions.
+// TestSessionLeadsToItsCopies looks copies up by the id of their session, after
+// a restart, and in several transactions.
 func TestSessionLeadsToItsCopies(t *testing.T) {
 	disk := newDisk(t)
 	q := open(t, disk, nil)
@@ -108,7 +108,8 @@ func TestSessionLeadsToItsCopies(t *testing.T) {
 	}
 }
 
-// TestNoIDIsNoID: transactions of an older version have no session.
+// TestNoIDIsNoID checks that an empty id does not match transactions without a
+// session, which older versions wrote.
 func TestNoIDIsNoID(t *testing.T) {
 	q := open(t, newDisk(t), nil)
 	defer finish(t, q)

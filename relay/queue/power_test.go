@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// TestPowerLoss cuts the power at each file call of a queue's life in turn, and
-// keeps what was synced and some of what was not. A copy that was accepted was
-// sent before, or is sent after the restart; one whose end was written before is
-// not sent again.
+// TestPowerLoss cuts the power at each file call in the life of a queue in
+// turn, and keeps what was synced and some of what was not. A copy that was
+// accepted must have been sent, or be sent after the restart; one whose end was
+// synced must not be sent again.
 func TestPowerLoss(t *testing.T) {
 	for _, tail := range []int{0, 1, 100, 100_000} {
 		t.Run(fmt.Sprint(tail, " bytes of tails left"), func(t *testing.T) {
@@ -32,7 +32,7 @@ func TestPowerLoss(t *testing.T) {
 	}
 }
 
-// lifeUntilPowerLoss returns how many calls a life took.
+// lifeUntilPowerLoss runs a queue and returns the number of file calls.
 func lifeUntilPowerLoss(t *testing.T, cut, tail int) (calls int) {
 	disk := newDisk(t)
 	disk.power = true

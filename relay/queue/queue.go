@@ -1,37 +1,38 @@
-// Package queue is the retry spool: copies that the upstream has not taken yet
-// wait here, on disk, until it does or their time is over.
+// Package queue is the retry spool: copies that no upstream has accepted yet wait
+// here, on disk, until one does or their time is over.
 //
-// It is built on tracking/spool (group commit, fsync before the
-// acknowledgement, torn tails, its crash model) in a folder of its own;
-// record.go has the form of the records. What is in memory is an index: where
-// each transaction is, and when its copies are due. A transaction's bytes are
-// written once and read when a copy is sent. A segment is removed when none of
-// its transactions, nor of those before, waits any more. What holds back much
-// more than it is itself is written again at the end, a part at a time.
+// It is built on tracking/spool, in a directory of its own, and shares its crash
+// model: group commit, fsync before anything is acknowledged, torn tails cut off.
+// record.go describes the records. In memory is an index only: where each
+// transaction is, and when its copies are due. The bytes of a transaction are
+// written once, and read when one of its copies is sent. A segment is removed
+// when none of its transactions, nor of those before it, is waiting. If what
+// waits is much less than what it holds back, it is written again at the end, a
+// part at a time.
 //
 // # Crash model
 //
-// A copy's end is recorded after the fact, so that a crash in between sends it
-// a second time, and never loses it. A record that could not be written is kept
-// and written with the next ones, and at the end; an orderly restart sends
-// nothing again. Of a copy's state after an attempt only the latest counts.
+// The end of a copy is recorded after the copy was sent. A crash in between sends
+// it a second time; it never loses it. A record that cannot be written is kept
+// and written with the next ones, or on shutdown, so that an orderly restart
+// sends nothing twice. Of the states of a copy only the latest counts.
 //
-// What is broken is quarantined in a .broken file before its segment may go. A
-// segment that cannot be read at the start holds back all behind it, and is
-// read when it can be.
+// A damaged record is quarantined in a .broken file before its segment may be
+// removed. A segment that cannot be read at startup holds back all those after
+// it, and is read as soon as it can be.
 //
 // # A full disk
 //
-// For each waiting copy the room of the record of its end stays allocated, so
-// that what the upstream takes can be recorded. Segments in which nothing waits
-// go, the open one too. DSNs and what is moved may use the headroom that is
-// never given to mail; a DSN that does not fit is sent without being queued.
+// For each waiting copy, the room for the record of its end is allocated in
+// advance, so that a delivery can always be recorded. Segments in which nothing
+// waits are removed, including the open one. DSNs, and what is written again, may
+// use the headroom that mail never gets; a DSN that does not fit is sent without
+// being queued.
 //
 // A Queue is safe for concurrent use.
 package queue
 
 import (
-	"container/heap"
 	"context"
 	"fmt"
 	"log/slog"
@@ -45,186 +46,82 @@ import (
 	"postern/tracking/spool"
 )
 
-// Verdict is what came of an attempt.
-type Verdict struct {
-	Done     bool   // the upstream took the copy
-	Failed   bool   // refused for good
-	Away     bool   // no upstream was reachable: try again when one is
-	Reply    string // its words, or what happened
-	Upstream string
-}
-
-// Deliverer sends copies and tells the sender what came of those that failed;
-// the relay is one. A transaction that it is given, with all its bytes, is its
-// own until it returns; index is that of the copy.
-type Deliverer interface {
-	Deliver(ctx context.Context, t *Transaction, index int, tries int) Verdict
-	// GiveUp is told of a copy that will not be sent again. It returns what is
-	// to be sent about it (a DSN), which is queued in the same step.
-	GiveUp(ctx context.Context, t *Transaction, index int, tries int, v Verdict) []*Transaction
-	// Reachable returns nil while an upstream takes connections.
-	Reachable(context.Context) error
-}
-
-// Budget counts the memory of messages for the whole process. Reserve reports
-// whether there was room for n bytes, which are then held until Release; it
-// never waits.
-type Budget interface {
-	Reserve(n int64) bool
-	Release(n int64)
-}
-
-// Config is what a Queue needs. Zero values get the defaults named.
-type Config struct {
-	Dir         string
-	RetryAfter  []time.Duration // pauses between attempts, the last repeated: 1m, 5m, 15m, 1h
-	BounceAfter time.Duration   // how long a copy is tried: 108 h
-	Workers     int             // attempts at once: 16
-	ProbeEvery  time.Duration   // while the upstream is away: 5 s
-	Grace       time.Duration   // for attempts under way at the end: 5 s
-	Now         func() time.Time
-
-	// Budget is where the memory of copies that are being sent comes from; nil:
-	// without limit. One copy is always sent, whatever is left of it.
-	Budget Budget
-
-	FS   spool.FS
-	Disk *spool.Disk // shared with all that write to the file system; nil: alone
-
-	Log     *slog.Logger
-	Metrics prometheus.Registerer
-
-	segmentBytes int64         // 64 MiB, less where the disk is small
-	logEvery     time.Duration // 500 ms
-}
-
 const (
 	readerName     = "queue"
+	segmentAge     = 24 * time.Hour
 	deliverTimeout = 15 * time.Minute
 
 	defaultSegment  = 64 << 20
 	smallestSegment = 1 << 20
 
-	// segmentShare of the free space is the most that a segment takes: on a
-	// small disk room has to come back in small pieces.
+	// segmentShare limits a segment to this fraction of the free space: on a
+	// small disk, room must become free in small pieces.
 	segmentShare = 16
 )
 
-// Queue is the retry spool.
-type Queue struct {
-	c     Config
-	spool *spool.Spool
-	d     Deliverer
-
-	mu       sync.Mutex
-	entries  map[string]*entry
-	due      dueHeap
-	away     map[*copyState]struct{} // waiting for the upstream
-	wake     chan struct{}
-	segments map[uint64]*usage // what waits, by segment
-	live     int64             // bytes that are needed
-	floors   map[uint64]int    // segments that were the newest when a Put began, which is under way
-	copies   int
-
-	ends    []end                   // to be recorded
-	changed map[*copyState]struct{} // whose states are to be recorded
-	wakeLog chan struct{}
-
-	late lateRecords // while segments are unread
-
-	turn     atomic.Pointer[time.Time] // when the log was last seen; nil: not served
-	flushing sync.Mutex
-	memory   *memory
-	largeDSN sync.Mutex
-
-	attempts *prometheus.CounterVec
-	broken   prometheus.Counter
+// Verdict is the result of one attempt to send a copy. A copy that is neither
+// Done nor Failed is tried again.
+type Verdict struct {
+	Done     bool   // the upstream accepted the copy
+	Failed   bool   // it was refused for good
+	Away     bool   // no upstream was reachable: try again as soon as one is
+	Reply    string // the upstream's, or what went wrong
+	Upstream string
 }
 
-// usage is what waits in a segment.
-type usage struct {
-	entries map[*entry]struct{}
-	bytes   int64
+// Deliverer sends copies for a Queue. It may change the transactions that it is
+// given, with all their bytes, until it returns; index is that of the copy, and
+// tries counts the attempts before this one.
+type Deliverer interface {
+	// Deliver sends a copy.
+	Deliver(ctx context.Context, t *Transaction, index int, tries int) Verdict
+
+	// GiveUp reports that a copy will not be sent again. The transactions that
+	// it returns (a DSN, or none) are queued before the copy is removed.
+	GiveUp(ctx context.Context, t *Transaction, index int, tries int, v Verdict) []*Transaction
+
+	// Reachable returns nil while an upstream accepts connections.
+	Reachable(ctx context.Context) error
 }
 
-// entry is a transaction that waits.
-type entry struct {
-	id      string
-	session string // the id that the client got; empty: none
-	at      spool.Position
-	size    int
-	weight  int64
-	created time.Time
-	from    string
-	copies  map[string]*copyState // by message id; those not done
+// Budget limits the memory that messages take in the whole process.
+type Budget interface {
+	// Reserve reports whether n bytes were available. If so they are reserved
+	// until Release. It never blocks.
+	Reserve(n int64) bool
 
-	recovered bool // of a previous run
+	Release(n int64)
 }
 
-type copyState struct {
-	e         *entry
-	messageID string
-	recipient string
-	tries     int
-	next      time.Time
-	lastTry   time.Time
-	reply     string
-	upstream  string
-	isAway    bool
-	busy      bool
-	heapIndex int // -1: not in the heap
-}
+// Config configures a Queue. Fields that are zero have the defaults named.
+type Config struct {
+	// Dir is created if it does not exist.
+	Dir string
 
-// Open opens the queue in c.Dir and reads what waits there.
-func Open(c Config) (*Queue, error) {
-	c.setDefaults()
-	q := &Queue{
-		c:        c,
-		entries:  map[string]*entry{},
-		away:     map[*copyState]struct{}{},
-		wake:     make(chan struct{}, 1),
-		segments: map[uint64]*usage{},
-		floors:   map[uint64]int{},
-		changed:  map[*copyState]struct{}{},
-		wakeLog:  make(chan struct{}, 1),
-		memory:   newMemory(c.Budget),
-	}
-	q.attempts = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "postern_queue_attempts_total",
-		Help: "Attempts to send waiting copies, by result.",
-	}, []string{"result"})
-	q.broken = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "postern_queue_broken_records_total",
-		Help: "Records that could not be decoded and were quarantined.",
-	})
+	// RetryAfter are the pauses between attempts; the last one repeats. Default:
+	// 1 min, 5 min, 15 min, 1 h.
+	RetryAfter []time.Duration
 
-	var err error
-	q.spool, err = spool.Open(spool.Config{
-		Dir:          c.Dir,
-		Name:         "queue",
-		SegmentBytes: c.segmentBytes,
-		SegmentAge:   24 * time.Hour,
-		Readers:      []string{readerName},
-		FS:           c.FS,
-		Disk:         c.Disk,
-		Log:          c.Log,
-		Metrics:      c.Metrics,
-	})
-	if err != nil {
-		return nil, err
-	}
-	q.spool.Hold(baseRoom)
+	BounceAfter time.Duration // age at which a copy is given up; default: 108 h
+	Workers     int           // concurrent attempts; default: 16
+	ProbeEvery  time.Duration // while no upstream is reachable; default: 5 s
+	Grace       time.Duration // for attempts in progress at shutdown; default: 5 s
 
-	if err := q.spool.Scan(readerName, q.index()); err != nil {
-		q.spool.Close()
-		return nil, err
-	}
-	if c.Metrics != nil {
-		c.Metrics.MustRegister(q.attempts, q.broken, q.gauge("copies", "Copies that wait in the retry spool.", q.Len),
-			q.gauge("unsaved", "Ends and states of copies that are not on disk yet.", q.unsaved))
-	}
+	// Now replaces time.Now.
+	Now func() time.Time
 
-	return q, nil
+	// Budget limits the memory of copies that are being sent. One copy is sent
+	// whatever is left of it. Default: no limit.
+	Budget Budget
+
+	FS   spool.FS    // default: the operating system's
+	Disk *spool.Disk // shared by all spools of a file system; default: separate
+
+	Log     *slog.Logger
+	Metrics prometheus.Registerer // default: none
+
+	segmentBytes int64         // 64 MiB, less on a small disk
+	logEvery     time.Duration // 500 ms
 }
 
 func (c *Config) setDefaults() {
@@ -255,11 +152,12 @@ func (c *Config) setDefaults() {
 	}
 }
 
-// segmentFor returns how long segments are on a disk.
+// segmentFor returns the size of segments on a disk, in bytes.
 func segmentFor(d *spool.Disk) int64 {
 	if d == nil {
 		return defaultSegment
 	}
+
 	free, err := d.Free()
 	if err != nil {
 		return defaultSegment
@@ -268,21 +166,138 @@ func segmentFor(d *spool.Disk) int64 {
 	return min(max(free/segmentShare, smallestSegment), defaultSegment)
 }
 
-func (q *Queue) gauge(name, help string, f func() int) prometheus.Collector {
+// Queue is the retry spool.
+type Queue struct {
+	cfg   Config
+	spool *spool.Spool
+	d     Deliverer
+
+	// mu guards the index and what is still to be recorded.
+	mu       sync.Mutex
+	entries  map[string]*entry // by transaction id
+	due      dueHeap
+	away     map[*copyState]struct{} // waiting for an upstream to be reachable
+	segments map[uint64]*usage
+	live     int64          // bytes of waiting transactions on disk
+	floors   map[uint64]int // calls of append in progress, by the segment open when each began
+	copies   int
+	ends     []pendingEnd
+	changed  map[*copyState]struct{} // copies whose states are to be recorded
+	late     lateRecords
+
+	wake    chan struct{} // the next due time may have changed
+	wakeLog chan struct{} // there is something to record
+
+	lastAlive atomic.Pointer[time.Time] // of writeLog; nil: not running
+	flushing  sync.Mutex
+	memory    *memory
+	largeDSN  sync.Mutex // held while a DSN about a large message is made
+
+	attempts *prometheus.CounterVec
+	broken   prometheus.Counter
+}
+
+// Open opens the queue in c.Dir and reads what is waiting there. Copies are sent
+// once Serve is called.
+func Open(c Config) (*Queue, error) {
+	c.setDefaults()
+	q := &Queue{
+		cfg:      c,
+		entries:  map[string]*entry{},
+		away:     map[*copyState]struct{}{},
+		wake:     make(chan struct{}, 1),
+		segments: map[uint64]*usage{},
+		floors:   map[uint64]int{},
+		changed:  map[*copyState]struct{}{},
+		wakeLog:  make(chan struct{}, 1),
+		memory:   newMemory(c.Budget),
+		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "postern_queue_attempts_total",
+			Help: "Attempts to send waiting copies, by result.",
+		}, []string{"result"}),
+		broken: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "postern_queue_broken_records_total",
+			Help: "Records that could not be decoded and were quarantined.",
+		}),
+	}
+
+	var err error
+	q.spool, err = spool.Open(spool.Config{
+		Dir:          c.Dir,
+		Name:         "queue",
+		SegmentBytes: c.segmentBytes,
+		SegmentAge:   segmentAge,
+		Readers:      []string{readerName},
+		FS:           c.FS,
+		Disk:         c.Disk,
+		Log:          c.Log,
+		Metrics:      c.Metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	q.spool.Hold(baseRoom)
+
+	if err := q.spool.Scan(readerName, q.index()); err != nil {
+		q.spool.Close()
+		return nil, err
+	}
+
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(
+			q.attempts,
+			q.broken,
+			gauge("copies", "Copies waiting in the retry spool.", q.Len),
+			gauge("unsaved", "Ends and states of copies that are not on disk yet.", q.unsaved),
+		)
+	}
+
+	return q, nil
+}
+
+func gauge(name, help string, f func() int) prometheus.Collector {
 	opts := prometheus.GaugeOpts{Name: "postern_queue_" + name, Help: help}
 	return prometheus.NewGaugeFunc(opts, func() float64 { return float64(f()) })
 }
 
-// Len is how many copies wait.
+// Close records what is not on disk yet and closes the spool.
+func (q *Queue) Close() error {
+	q.flushLast()
+	return q.spool.Close()
+}
+
+// Len returns the number of waiting copies.
 func (q *Queue) Len() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	return q.copies
 }
 
+// Backlog returns when the oldest waiting copy was submitted, or the zero time if
+// none is waiting, and the bytes that the waiting transactions take on disk.
+func (q *Queue) Backlog() (oldest time.Time, size int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+
+	for _, e := range q.entries {
+		if len(e.copies) == 0 {
+			continue
+		}
+		if oldest.IsZero() || e.created.Before(oldest) {
+			oldest = e.created
+		}
+		size += int64(e.size)
+	}
+
+	return oldest, size
+}
+
+// unsaved returns the number of records that are not on disk yet.
 func (q *Queue) unsaved() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	return len(q.ends) + len(q.changed)
 }
 
@@ -290,123 +305,13 @@ func (q *Queue) unsaved() int {
 // disk is too full.
 func (q *Queue) Err() error { return q.spool.Err() }
 
-// add takes a transaction into the index. One that is there already has moved.
-func (q *Queue) add(t *Transaction, at spool.Position, size int) {
-	if old := q.entries[t.ID]; old != nil {
-		q.leave(old)
-		q.occupy(old, at, size, int64(size))
-		return
-	}
-
-	e := &entry{
-		id:      t.ID,
-		session: t.Session,
-		created: t.Created,
-		from:    t.From.String(),
-		copies:  map[string]*copyState{},
-	}
-	q.entries[t.ID] = e
-	q.occupy(e, at, size, int64(size))
-
-	for _, c := range t.Copies {
-		s := &copyState{
-			e:         e,
-			messageID: c.MessageID,
-			recipient: c.Recipient.Address.String(),
-			next:      q.c.Now(),
-			heapIndex: -1,
-		}
-		if v := c.Tried; v != nil {
-			s.tries, s.next = 1, q.nextTry(1)
-			s.lastTry, s.reply = q.c.Now(), v.Reply
-			q.setAway(s, v.Away)
-		}
-		e.copies[c.MessageID] = s
-		q.copies++
-		q.schedule(s)
-	}
-}
-
-// occupy notes that a transaction needs a segment, and how many bytes of it:
-// more than its size where states were written with it.
-func (q *Queue) occupy(e *entry, at spool.Position, size int, weight int64) {
-	e.at, e.size = at, size
-	e.weight = weight
-
-	u := q.segments[at.Segment]
-	if u == nil {
-		u = &usage{entries: map[*entry]struct{}{}}
-		q.segments[at.Segment] = u
-	}
-
-	u.entries[e] = struct{}{}
-	u.bytes += weight
-	q.live += weight
-}
-
-// leave notes that a transaction no longer needs its segment.
-func (q *Queue) leave(e *entry) {
-	u := q.segments[e.at.Segment]
-	delete(u.entries, e)
-	u.bytes -= e.weight
-	q.live -= e.weight
-
-	if len(u.entries) == 0 {
-		delete(q.segments, e.at.Segment)
-	}
-}
-
-// forget takes a copy out of the index.
-func (q *Queue) forget(c *copyState) {
-	if c.e.copies[c.messageID] != c {
-		return
-	}
-
-	delete(c.e.copies, c.messageID)
-	delete(q.away, c)
-	delete(q.changed, c)
-	q.copies--
-
-	if c.heapIndex >= 0 {
-		heap.Remove(&q.due, c.heapIndex)
-	}
-	if len(c.e.copies) == 0 {
-		delete(q.entries, c.e.id)
-		q.leave(c.e)
-	}
-}
-
-func (q *Queue) setAway(c *copyState, away bool) {
-	c.isAway = away
-	if away {
-		q.away[c] = struct{}{}
-	} else {
-		delete(q.away, c)
-	}
-}
-
-func (q *Queue) schedule(c *copyState) {
-	if c.heapIndex >= 0 {
-		heap.Fix(&q.due, c.heapIndex)
-	} else {
-		heap.Push(&q.due, c)
-	}
-	nudge(q.wake)
-}
-
-// nudge wakes whoever waits for a channel.
-func nudge(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-// Room is what a transaction takes on disk, for Reserve: shared bytes as
-// Escaped counts them, and those of the copies alone.
+// Room returns the bytes that a transaction takes on disk at most, for Reserve.
+// shared and own are the bytes of Transaction.Shared and of all Copy.Own, as
+// Escaped counts them.
 func Room(shared, own int) int64 { return int64(shared) + int64(own) + int64(own)/16 + 4096 }
 
-// Reserve holds room for n bytes of transactions.
+// Reserve reserves room for n bytes of transactions until release is called. The
+// error is spool.ErrNoSpace if there is too little.
 func (q *Queue) Reserve(n int64) (release func(), err error) {
 	r, err := q.spool.Reserve(n)
 	if err != nil {
@@ -416,8 +321,8 @@ func (q *Queue) Reserve(n int64) (release func(), err error) {
 	return r.Release, nil
 }
 
-// Put makes transactions durable, all of them or none that anybody will see:
-// when it returns nil they are fsynced and will be sent.
+// Put makes transactions durable. When it returns nil, all of them are fsynced
+// and will be sent; after an error, none is.
 func (q *Queue) Put(ctx context.Context, ts ...*Transaction) error {
 	return q.put(ctx, spool.Ordinary, ts...)
 }
@@ -448,8 +353,8 @@ func (q *Queue) put(ctx context.Context, class spool.Class, ts ...*Transaction) 
 	return nil
 }
 
-// append makes records durable and has them taken into the index, under mu.
-// Their segment is not removed in between.
+// append makes records durable and then calls add, with q.mu held, to enter them
+// into the index. Their segment is not removed in between.
 func (q *Queue) append(ctx context.Context, class spool.Class, records [][]byte, add func([]spool.Position)) error {
 	q.mu.Lock()
 	floor := q.spool.Newest().Segment
@@ -460,7 +365,9 @@ func (q *Queue) append(ctx context.Context, class spool.Class, records [][]byte,
 
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.floors[floor]--; q.floors[floor] == 0 {
+
+	q.floors[floor]--
+	if q.floors[floor] == 0 {
 		delete(q.floors, floor)
 	}
 	if err != nil {
@@ -471,40 +378,17 @@ func (q *Queue) append(ctx context.Context, class spool.Class, records [][]byte,
 	return nil
 }
 
-// nextTry is when the attempt after n is due, with a tenth of jitter.
+// nextTry returns when the attempt after n attempts is due: the configured pause,
+// give or take 5 %.
 func (q *Queue) nextTry(n int) time.Time {
-	pause := q.c.RetryAfter[min(n, len(q.c.RetryAfter))-1]
-	return q.c.Now().Add(pause - pause/20 + rand.N(pause/10+1))
+	pause := q.cfg.RetryAfter[min(n, len(q.cfg.RetryAfter))-1]
+	return q.cfg.Now().Add(pause - pause/20 + rand.N(pause/10+1))
 }
 
-// Close writes what is not on disk yet and ends the queue's spool.
-func (q *Queue) Close() error {
-	q.flushLast()
-	return q.spool.Close()
-}
-
-// dueHeap orders copies by when they are due.
-type dueHeap []*copyState
-
-func (h dueHeap) Len() int           { return len(h) }
-func (h dueHeap) Less(i, j int) bool { return h[i].next.Before(h[j].next) }
-func (h dueHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].heapIndex, h[j].heapIndex = i, j
-}
-
-// Push implements heap.Interface.
-func (h *dueHeap) Push(x any) {
-	c := x.(*copyState)
-	c.heapIndex = len(*h)
-	*h = append(*h, c)
-}
-
-// Pop implements heap.Interface.
-func (h *dueHeap) Pop() any {
-	old := *h
-	c := old[len(old)-1]
-	*h = old[:len(old)-1]
-	c.heapIndex = -1
-	return c
+// notify makes a receiver of c run, now or when it next waits.
+func notify(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
 }

@@ -3,6 +3,7 @@ package queue
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -22,7 +23,7 @@ var quiet = slog.New(slog.DiscardHandler)
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// fakeDeliverer answers by recipient and keeps what it was given.
+// fakeDeliverer replies by recipient and records what it was given.
 type fakeDeliverer struct {
 	mu      sync.Mutex
 	answers map[string][]Verdict // by local part, one an attempt, the last repeated; none: done
@@ -179,8 +180,8 @@ func TestDelivery(t *testing.T) {
 	}
 }
 
-// TestRestart: what waits survives, with its tries; what is done does not
-// come back.
+// TestRestart checks that waiting copies survive a restart with their tries,
+// and that ended ones do not come back.
 func TestRestart(t *testing.T) { synctest.Test(t, testRestart) }
 
 func testRestart(t *testing.T) {
@@ -220,8 +221,8 @@ func testRestart(t *testing.T) {
 	finish(t, q)
 }
 
-// TestUpstreamBack: copies that wait for the upstream go when it is back, long
-// before their next try.
+// TestUpstreamBack checks that copies that wait for the upstream are sent when
+// it is back, long before they would be due.
 func TestUpstreamBack(t *testing.T) { synctest.Test(t, testUpstreamBack) }
 
 func testUpstreamBack(t *testing.T) {
@@ -264,8 +265,8 @@ func testExpiry(t *testing.T) {
 	}
 }
 
-// TestBroken: a flipped bit costs one transaction, which is set aside; the
-// others go.
+// TestBroken checks that a flipped bit costs one transaction, which is
+// quarantined, and that the others are sent.
 func TestBroken(t *testing.T) {
 	disk := newDisk(t)
 	q := open(t, disk, nil)
@@ -284,7 +285,7 @@ func TestBroken(t *testing.T) {
 	stop()
 	finish(t, q)
 	if broken := disk.names(".broken"); !slices.Equal(broken, []string{"t1.broken"}) {
-		t.Errorf("set aside: %v", broken)
+		t.Errorf("quarantined: %v", broken)
 	}
 	if len(d.got["a"]) != 2 {
 		t.Errorf("%d of the others went", len(d.got["a"]))
@@ -299,7 +300,7 @@ func TestDrop(t *testing.T) {
 	if err := q.Drop("t1-a"); err != nil {
 		t.Error(err)
 	}
-	if err := q.Drop("t1-a"); err != ErrUnknown {
+	if err := q.Drop("t1-a"); !errors.Is(err, ErrUnknown) {
 		t.Errorf("twice: %v", err)
 	}
 	d := newFake()
@@ -313,8 +314,8 @@ func TestDrop(t *testing.T) {
 	}
 }
 
-// TestSpaceComesBack: segments go when nothing in them waits, and the few that
-// wait for long are moved.
+// TestSpaceComesBack checks that segments are removed when nothing in them
+// waits, and that the few transactions that wait for long are moved.
 func TestSpaceComesBack(t *testing.T) { synctest.Test(t, testSpaceComesBack) }
 
 func testSpaceComesBack(t *testing.T) {

@@ -7,124 +7,57 @@ import (
 	"fmt"
 	"strconv"
 	"time"
-
-	"postern/relay/envelope"
 )
 
-// Transaction is a message that waits, with the copies that are to be sent.
-type Transaction struct {
-	ID string `json:"id"`
-	// Session is what the client was told that its message is queued as.
-	Session string              `json:"session,omitempty"`
-	Created time.Time           `json:"created"`
-	From    envelope.Address    `json:"from"`
-	Params  envelope.MailParams `json:"params"`
-	// EightBit says that the message has bytes above 0x7f.
-	EightBit bool `json:"eight_bit,omitempty"`
-	// Info is the owner's, for the events of the copies.
-	Info   json.RawMessage `json:"info,omitempty"`
-	Copies []Copy          `json:"copies"`
-	// SharedLengths are those of Shared.
-	SharedLengths []int `json:"shared"`
-
-	// Recovered says that a previous run put the transaction here. It may have
-	// ended before it wrote what else there was to be written.
-	Recovered bool `json:"-"`
-	// Shared are the parts of the message that all copies have. A copy is
-	// Own[0], Shared[0], Own[1], Shared[1] ... Own[n].
-	Shared [][]byte `json:"-"`
-}
-
-// Copy is one recipient's copy.
-type Copy struct {
-	// From is the copy's return path; that of the transaction is the sender's
-	// own, who hears of failures.
-	From       envelope.Address   `json:"from"`
-	Recipient  envelope.Recipient `json:"recipient"`
-	MessageID  string             `json:"message_id"`
-	EnvelopeID string             `json:"envid,omitempty"`
-	OwnLengths []int              `json:"own"`
-	// Tried, where set, is what came of the first attempt, before the copy was
-	// put here.
-	Tried *Verdict `json:"-"`
-	Own   [][]byte `json:"-"`
-}
-
-// find returns the index of a copy, or -1.
-func (t *Transaction) find(messageID string) int {
-	for i := range t.Copies {
-		if t.Copies[i].MessageID == messageID {
-			return i
-		}
-	}
-
-	return -1
-}
-
-// Parts are a copy's bytes, in pieces that belong to the transaction.
-func (t *Transaction) Parts(index int) [][]byte {
-	own := t.Copies[index].Own
-	parts := make([][]byte, 0, len(own)+len(t.Shared))
-	for i, b := range own {
-		parts = append(parts, b)
-		if i < len(t.Shared) {
-			parts = append(parts, t.Shared[i])
-		}
-	}
-
-	return parts
-}
-
-// Message puts a copy's bytes together.
-func (t *Transaction) Message(index int) []byte { return bytes.Join(t.Parts(index), nil) }
-
-// size is how many bytes the message has that all copies share.
-func (t *Transaction) size() int { return total(t.SharedLengths) }
-
-// The records of the queue, one kind a letter, then a space:
+// The records of the queue begin with a letter for the kind, and a space:
 //
-//	T LENGTH JSON LF bytes   a transaction: the record's length in 10 digits, so
-//	                         that a start need not read the bytes; its JSON, then
-//	                         Shared, then each copy's Own. A later one with the
-//	                         same id takes the place of the earlier
-//	S JSON                   a copy's state after an attempt
-//	D JSON                   a copy that is done with, one way or the other
+//	T LENGTH JSON LF bytes   a transaction: the length of the record in 10
+//	                         digits, so that the bytes need not be read at
+//	                         startup; its JSON, then Shared, then the Own of
+//	                         each copy. A later record replaces an earlier one
+//	                         with the same id
+//	S JSON                   the state of a copy after an attempt
+//	D JSON                   the end of a copy, whatever the outcome
 //
-// LF inside is written as \n, a backslash as \\.
+// LF inside a record is written as \n, a backslash as \\.
 const (
 	kindTransaction = 'T'
 	kindState       = 'S'
 	kindDone        = 'D'
 )
 
-// lengthEnd is where a transaction's JSON begins: behind `T`, a space, ten
-// digits, a space.
+// lengthEnd is the offset of a transaction's JSON: after `T`, a space, ten digits
+// and a space.
 const lengthEnd = 2 + 10 + 1
 
+// stateRecord is the state of a copy after an attempt.
 type stateRecord struct {
 	ID       string    `json:"id"`
 	Copy     string    `json:"copy"` // message id
 	Tries    int       `json:"tries"`
 	Next     time.Time `json:"next"`
-	Away     bool      `json:"away,omitempty"` // the upstream was not reachable
+	Away     bool      `json:"away,omitempty"` // no upstream was reachable
 	Reply    string    `json:"reply,omitempty"`
 	LastTry  time.Time `json:"last_try"`
 	Upstream string    `json:"upstream,omitempty"`
 }
 
+// doneRecord is the end of a copy.
 type doneRecord struct {
 	ID   string `json:"id"`
 	Copy string `json:"copy"`
 	Why  string `json:"why"`
 }
 
-var errRecord = errors.New("queue: record cannot be read")
+var errRecord = errors.New("queue: malformed record")
 
+// encodeTransaction returns the record of a transaction, and sets the lengths in it.
 func encodeTransaction(t *Transaction) ([]byte, error) {
 	t.SharedLengths = lengths(t.Shared)
 	for i := range t.Copies {
 		t.Copies[i].OwnLengths = lengths(t.Copies[i].Own)
 	}
+
 	head, err := json.Marshal(t)
 	if err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
@@ -134,6 +67,7 @@ func encodeTransaction(t *Transaction) ([]byte, error) {
 	out = append(out, "T 0000000000 "...)
 	out = escape(out, head)
 	out = append(out, `\n`...)
+
 	for _, b := range t.Shared {
 		out = escape(out, b)
 	}
@@ -142,12 +76,13 @@ func encodeTransaction(t *Transaction) ([]byte, error) {
 			out = escape(out, b)
 		}
 	}
+
 	copy(out[2:], fmt.Sprintf("%010d", len(out)))
 
 	return out, nil
 }
 
-// encodedSize is how long a transaction's record is.
+// encodedSize returns the length of a transaction's record.
 func encodedSize(t *Transaction, head []byte) int {
 	n := lengthEnd + Escaped(head) + len(`\n`)
 	for _, b := range t.Shared {
@@ -162,17 +97,19 @@ func encodedSize(t *Transaction, head []byte) int {
 	return n
 }
 
-// Escaped is how many bytes b takes in a record, where a line end and a
-// backslash are two.
+// Escaped returns the number of bytes that b takes in a record, in which LF and
+// backslash are two bytes each.
 func Escaped(b []byte) int {
 	return len(b) + bytes.Count(b, []byte{'\n'}) + bytes.Count(b, []byte{'\\'})
 }
 
-// recordLength reads a transaction's length from its beginning.
+// recordLength returns the length that a transaction's record states at its
+// beginning, or 0 for any other record.
 func recordLength(beginning []byte) int {
 	if len(beginning) < lengthEnd || beginning[0] != kindTransaction {
 		return 0
 	}
+
 	n, err := strconv.Atoi(string(beginning[2 : lengthEnd-1]))
 	if err != nil || n < lengthEnd {
 		return 0
@@ -199,32 +136,36 @@ func total(ns []int) int {
 	return sum
 }
 
+// encodeJSON returns a record that consists of its kind and JSON.
 func encodeJSON(kind byte, v any) ([]byte, error) {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("queue: %w", err)
 	}
+
 	return escape([]byte{kind, ' '}, b), nil
 }
 
-// escape keeps line ends out of a record.
+// escape appends b to dst, without the line ends that would end a record.
 func escape(dst, b []byte) []byte {
 	for {
 		i := bytes.IndexAny(b, "\n\\")
 		if i < 0 {
 			return append(dst, b...)
 		}
+
 		dst = append(dst, b[:i]...)
 		if b[i] == '\n' {
 			dst = append(dst, `\n`...)
 		} else {
 			dst = append(dst, `\\`...)
 		}
+
 		b = b[i+1:]
 	}
 }
 
-// unescape undoes escape, over b itself.
+// unescape reverses escape. It overwrites b.
 func unescape(b []byte) ([]byte, error) {
 	out := b[:0]
 	for {
@@ -232,6 +173,7 @@ func unescape(b []byte) ([]byte, error) {
 		if i < 0 {
 			return append(out, b...), nil
 		}
+
 		out = append(out, b[:i]...)
 
 		switch {
@@ -249,7 +191,8 @@ func unescape(b []byte) ([]byte, error) {
 	}
 }
 
-// headEnd finds where a transaction's JSON ends in its escaped record.
+// headEnd returns where the JSON of a transaction ends in its record, or -1 if it
+// does not.
 func headEnd(record []byte) int {
 	for i := lengthEnd; i+1 < len(record); i++ {
 		if record[i] != '\\' {
@@ -264,12 +207,13 @@ func headEnd(record []byte) int {
 	return -1
 }
 
-// decodeJSON reads what follows the kind of a record.
+// decodeJSON decodes what follows the kind of a record.
 func decodeJSON(record []byte, v any) error {
 	raw, err := unescape(bytes.Clone(record[2:]))
 	if err != nil {
 		return err
 	}
+
 	if err := json.Unmarshal(raw, v); err != nil {
 		return fmt.Errorf("%w: %w", errRecord, err)
 	}
@@ -277,12 +221,13 @@ func decodeJSON(record []byte, v any) error {
 	return nil
 }
 
-// decodeHead reads a transaction without its bytes.
+// decodeHead decodes a transaction without its bytes, and does not change record.
 func decodeHead(record []byte) (*Transaction, error) {
 	end := headEnd(record)
 	if end < 0 {
 		return nil, errRecord
 	}
+
 	head, err := unescape(bytes.Clone(record[lengthEnd:end]))
 	if err != nil {
 		return nil, err
@@ -292,6 +237,7 @@ func decodeHead(record []byte) (*Transaction, error) {
 	if err := json.Unmarshal(head, t); err != nil {
 		return nil, fmt.Errorf("%w: %w", errRecord, err)
 	}
+
 	if t.ID == "" || len(t.Copies) == 0 {
 		return nil, errRecord
 	}
@@ -299,40 +245,49 @@ func decodeHead(record []byte) (*Transaction, error) {
 	return t, nil
 }
 
-// decodeInPlace reads a transaction whose bytes are parts of record, which is
-// overwritten.
+// decodeInPlace decodes a transaction. It overwrites record, which then belongs to
+// the transaction.
 func decodeInPlace(record []byte) (*Transaction, error) {
 	t, err := decodeHead(record)
 	if err != nil {
 		return nil, err
 	}
+
 	data, err := unescape(record[headEnd(record)+2:])
 	if err != nil {
 		return nil, err
 	}
 
-	cut := func(ns []int) ([][]byte, error) {
-		out := make([][]byte, len(ns))
-		for i, n := range ns {
-			if n < 0 || n > len(data) {
-				return nil, errRecord
-			}
-			out[i], data = data[:n:n], data[n:]
-		}
-		return out, nil
-	}
-
-	if t.Shared, err = cut(t.SharedLengths); err != nil {
+	t.Shared, data, err = split(data, t.SharedLengths)
+	if err != nil {
 		return nil, err
 	}
+
 	for i := range t.Copies {
-		if t.Copies[i].Own, err = cut(t.Copies[i].OwnLengths); err != nil {
+		c := &t.Copies[i]
+		c.Own, data, err = split(data, c.OwnLengths)
+		if err != nil {
 			return nil, err
 		}
-		if len(t.Copies[i].Own) != len(t.Shared)+1 {
+		if len(c.Own) != len(t.Shared)+1 {
 			return nil, errRecord
 		}
 	}
 
 	return t, nil
+}
+
+// split cuts parts with the lengths given from the beginning of data, and returns
+// them and the rest.
+func split(data []byte, lengths []int) (parts [][]byte, rest []byte, err error) {
+	parts = make([][]byte, len(lengths))
+	for i, n := range lengths {
+		if n < 0 || n > len(data) {
+			return nil, nil, errRecord
+		}
+		parts[i] = data[:n:n]
+		data = data[n:]
+	}
+
+	return parts, data, nil
 }

@@ -13,8 +13,8 @@ import (
 	"postern/tracking/spool"
 )
 
-// TestRecordOnDisk holds the form of the records, which a later version has to
-// read too.
+// TestRecordOnDisk holds the format of the records, which later versions must
+// be able to read.
 func TestRecordOnDisk(t *testing.T) {
 	tr := &Transaction{
 		ID:       "t1",
@@ -81,7 +81,7 @@ func TestRecordOnDisk(t *testing.T) {
 	}
 }
 
-// TestTransactionThatCannotBeEncoded leaves nothing behind.
+// TestTransactionThatCannotBeEncoded checks that nothing is held or queued.
 func TestTransactionThatCannotBeEncoded(t *testing.T) {
 	q := open(t, newDisk(t), nil)
 	defer finish(t, q)
@@ -172,7 +172,8 @@ func TestDecodeJSONRefuses(t *testing.T) {
 	}
 }
 
-// TestHeadIsNotOverwritten: the start decodes a part of what is read whole later.
+// TestHeadIsNotOverwritten checks that decodeHead does not change a record,
+// which is read as a whole later.
 func TestHeadIsNotOverwritten(t *testing.T) {
 	tr := transaction("t1", "a")
 	tr.Session = `back\slash`
@@ -228,7 +229,8 @@ func TestEscapeRoundTrip(t *testing.T) {
 	}
 }
 
-// FuzzEscape: what was escaped comes back, and holds no line end.
+// FuzzEscape checks that unescape reverses escape, and that an escaped record
+// has no line end.
 func FuzzEscape(f *testing.F) {
 	f.Add([]byte("a\\\nb"))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -268,7 +270,7 @@ func TestRoomOfRecords(t *testing.T) {
 	}
 }
 
-// TestEscapedIsExact: what is reserved is what is written.
+// TestEscapedIsExact checks that a record has the length that was reserved.
 func TestEscapedIsExact(t *testing.T) {
 	for _, text := range []string{"", "plain", "\r\n", strings.Repeat("\\", 1000), strings.Repeat("\\r\\n\n", 1000)} {
 		if got, want := Escaped([]byte(text)), len(escape(nil, []byte(text))); got != want {
@@ -302,7 +304,7 @@ func text2(t *Transaction) []byte {
 	return all
 }
 
-// TestEndFitsTheRoomHeldForIt, whatever the ids hold.
+// TestEndFitsTheRoomHeldForIt uses ids with any bytes.
 func TestEndFitsTheRoomHeldForIt(t *testing.T) {
 	for _, id := range []string{"", "a2bh4f3dw2iyp3uk2bh4f3dw2i", strings.Repeat("x", 500)} {
 		refused := failedWith("550 5.1.1 \"<no> such")
@@ -318,7 +320,7 @@ func TestEndFitsTheRoomHeldForIt(t *testing.T) {
 	}
 }
 
-// TestPartsAreTheMessage.
+// TestPartsAreTheMessage checks that Parts and Message return the same bytes.
 func TestPartsAreTheMessage(t *testing.T) {
 	tr := transaction("t", "a")
 	if n := len(tr.Parts(0)); n != 5 {

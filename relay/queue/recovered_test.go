@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// recoveredDeliverer notes which transactions are of a previous run, and what
-// became of each copy before it was put into the queue.
+// recoveredDeliverer records which transactions were recovered, and their
+// results before they were queued.
 type recoveredDeliverer struct {
 	*fakeDeliverer
 	mu        sync.Mutex
@@ -22,7 +22,7 @@ func (r *recoveredDeliverer) Deliver(ctx context.Context, t *Transaction, i, tri
 	return r.fakeDeliverer.Deliver(ctx, t, i, tries)
 }
 
-// TestRecovered: a transaction of a previous run is marked as one.
+// TestRecovered checks that transactions of a previous run are marked.
 func TestRecovered(t *testing.T) {
 	disk := newDisk(t)
 	q := open(t, disk, nil)
@@ -46,7 +46,8 @@ func TestRecovered(t *testing.T) {
 	}
 }
 
-// TestTriedByCopy: the copies of a transaction wait with their own answers.
+// TestTriedByCopy checks that each copy of a transaction has its own result of
+// the first attempt.
 func TestTriedByCopy(t *testing.T) {
 	q := open(t, newDisk(t), func(c *Config) { c.RetryAfter = []time.Duration{time.Minute, time.Hour} })
 	defer finish(t, q)

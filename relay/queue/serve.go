@@ -12,26 +12,28 @@ import (
 )
 
 const (
+	// longWait is how long the queue sleeps at most.
 	longWait = time.Minute
 
-	// readPause follows an attempt whose copy could not be read just now.
+	// readPause follows an attempt whose copy could not be read for now.
 	readPause = 10 * time.Second
 
-	// largeMessage is from where on DSNs are made one at a time: they hold the
-	// message again.
+	// largeMessage is the size, in bytes, from which on DSNs are made one at a
+	// time, since each holds the message again.
 	largeMessage = 1 << 20
 )
 
-// Serve sends what is due until ctx ends. Attempts under way then have Grace
-// to end; what is cut off is tried again after the next start.
+// Serve sends what is due until ctx ends. Attempts in progress then have
+// Config.Grace to complete; those that are cut off are tried again after the next
+// start.
 func (q *Queue) Serve(ctx context.Context, d Deliverer) error {
 	q.d = d
 	sending, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 
-	var workers, others sync.WaitGroup
-	work, stopLog := make(chan *copyState), make(chan struct{})
-	for range q.c.Workers {
+	var workers sync.WaitGroup
+	work := make(chan *copyState)
+	for range q.cfg.Workers {
 		workers.Go(func() {
 			for c := range work {
 				q.attempt(sending, c)
@@ -39,12 +41,14 @@ func (q *Queue) Serve(ctx context.Context, d Deliverer) error {
 		})
 	}
 
+	var others sync.WaitGroup
+	stopLog := make(chan struct{})
 	others.Go(func() { q.writeLog(stopLog) })
 	others.Go(func() { q.probe(ctx) })
 
-	q.handOut(ctx, work)
+	q.dispatch(ctx, work)
 	close(work)
-	grace := time.AfterFunc(q.c.Grace, cut)
+	grace := time.AfterFunc(q.cfg.Grace, cut)
 	defer grace.Stop()
 	workers.Wait()
 
@@ -54,8 +58,8 @@ func (q *Queue) Serve(ctx context.Context, d Deliverer) error {
 	return nil
 }
 
-// handOut gives what is due to the workers until ctx ends.
-func (q *Queue) handOut(ctx context.Context, work chan<- *copyState) {
+// dispatch hands the copies that are due to the workers until ctx ends.
+func (q *Queue) dispatch(ctx context.Context, work chan<- *copyState) {
 	for ctx.Err() == nil {
 		c, wait := q.takeDue()
 		if c != nil {
@@ -74,36 +78,39 @@ func (q *Queue) handOut(ctx context.Context, work chan<- *copyState) {
 	}
 }
 
-// takeDue takes the first copy that is due, or returns how long to wait.
+// takeDue takes the first copy that is due out of the heap. If none is due, it
+// returns how long to wait.
 func (q *Queue) takeDue() (*copyState, time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+
 	if len(q.due) == 0 {
 		return nil, longWait
 	}
 
 	c := q.due[0]
-	if wait := c.next.Sub(q.c.Now()); wait > 0 {
+	if wait := c.next.Sub(q.cfg.Now()); wait > 0 {
 		return nil, min(wait, longWait)
 	}
+
 	heap.Pop(&q.due)
 	c.busy = true
 
 	return c, 0
 }
 
-// attempt sends one copy.
+// attempt sends one copy. If ctx ends first, the attempt does not count.
 func (q *Queue) attempt(ctx context.Context, c *copyState) {
-	at, size := q.place(c)
+	at, size := q.position(c)
 	mem, err := q.memory.get(ctx, spool.LineBytes(size))
-	if err != nil { // we stop
+	if err != nil {
 		return
 	}
 	defer q.memory.put(mem)
 
 	t, index, err := q.readCopy(c, at, mem.buf)
 	if err != nil {
-		q.unreadable(c, at, size, err)
+		q.handleUnreadable(c, at, size, err)
 		return
 	}
 
@@ -112,15 +119,14 @@ func (q *Queue) attempt(ctx context.Context, c *copyState) {
 	t.Recovered = c.e.recovered
 	q.mu.Unlock()
 
-	one, cancel := context.WithTimeout(ctx, deliverTimeout)
-	v := q.d.Deliver(one, t, index, tries)
-	cancel()
-	if ctx.Err() != nil && !v.Done && !v.Failed { // we stop; nothing has been said
+	v := q.deliver(ctx, t, index, tries)
+	decided := v.Done || v.Failed
+	if ctx.Err() != nil && !decided {
 		return
 	}
 
 	tries++
-	expired := !v.Done && !v.Failed && q.c.Now().Sub(t.Created) >= q.c.BounceAfter
+	expired := !decided && q.cfg.Now().Sub(t.Created) >= q.cfg.BounceAfter
 	switch {
 	case v.Done:
 		q.attempts.WithLabelValues("done").Inc()
@@ -130,28 +136,39 @@ func (q *Queue) attempt(ctx context.Context, c *copyState) {
 		q.giveUp(ctx, t, index, c, tries, v)
 	default:
 		q.attempts.WithLabelValues("deferred").Inc()
-		q.again(c, tries, v)
+		q.retryLater(c, tries, v)
 	}
 }
 
-// place is where a copy's transaction is.
-func (q *Queue) place(c *copyState) (spool.Position, int) {
+// deliver has the deliverer send a copy, with its time limited.
+func (q *Queue) deliver(ctx context.Context, t *Transaction, index, tries int) Verdict {
+	ctx, cancel := context.WithTimeout(ctx, deliverTimeout)
+	defer cancel()
+
+	return q.d.Deliver(ctx, t, index, tries)
+}
+
+// position returns where a copy's transaction is, and its size.
+func (q *Queue) position(c *copyState) (spool.Position, int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 
 	return c.e.at, c.e.size
 }
 
-// readCopy reads a copy's transaction into a buffer, which it shares.
+// readCopy reads a copy's transaction into a buffer, which then belongs to the
+// transaction, and returns the index of the copy.
 func (q *Queue) readCopy(c *copyState, at spool.Position, buf []byte) (*Transaction, int, error) {
 	record, err := q.spool.ReadInto(at, buf)
 	if err != nil {
 		return nil, 0, err
 	}
+
 	t, err := decodeInPlace(record)
 	if err != nil {
 		return nil, 0, err
 	}
+
 	index := t.find(c.messageID)
 	if index < 0 {
 		return nil, 0, errRecord
@@ -160,6 +177,7 @@ func (q *Queue) readCopy(c *copyState, at spool.Position, buf []byte) (*Transact
 	return t, index, nil
 }
 
+// read reads a transaction.
 func (q *Queue) read(at spool.Position, size int) (*Transaction, error) {
 	record, err := q.spool.ReadAt(at, size)
 	if err != nil {
@@ -169,99 +187,110 @@ func (q *Queue) read(at spool.Position, size int) (*Transaction, error) {
 	return decodeInPlace(record)
 }
 
-// unreadable is a copy that could not be read. Broken bytes are quarantined in
-// a file of their own, and the rest goes on. A copy that has moved meanwhile,
-// or that cannot be read just now, is tried again.
-func (q *Queue) unreadable(c *copyState, at spool.Position, size int, err error) {
-	if now, _ := q.place(c); now != at {
-		q.later(c, 0)
+// handleUnreadable handles a copy that could not be read at a position. If it has
+// moved meanwhile, or cannot be read for now, it is tried again. If it is damaged
+// it is quarantined, and ends.
+func (q *Queue) handleUnreadable(c *copyState, at spool.Position, size int, err error) {
+	if now, _ := q.position(c); now != at {
+		q.postpone(c, 0)
 		return
 	}
 
 	q.attempts.WithLabelValues("unreadable").Inc()
+	log := q.cfg.Log.With("message_id", c.messageID, "recipient", c.recipient)
 	gone := errors.Is(err, spool.ErrGone)
-	if !gone && !errors.Is(err, spool.ErrCorrupt) && !errors.Is(err, errRecord) {
-		q.c.Log.Error("queue: copy not readable, trying again", "message_id", c.messageID,
-			"recipient", c.recipient, "err", err)
-		q.later(c, readPause)
+	damaged := errors.Is(err, spool.ErrCorrupt) || errors.Is(err, errRecord)
+	if !gone && !damaged {
+		log.Error("queue: cannot read copy, trying again", "err", err)
+		q.postpone(c, readPause)
 		return
 	}
 
 	file := ""
 	if !gone {
 		q.broken.Inc()
-		var kept error
-		file, kept = q.spool.Quarantine(at, size, c.e.id)
-		if kept != nil && !errors.Is(kept, spool.ErrGone) {
-			q.c.Log.Error("queue: broken copy not quarantined, trying again", "message_id", c.messageID,
-				"recipient", c.recipient, "err", errors.Join(err, kept))
-			q.later(c, readPause)
+		var failed error
+		file, failed = q.spool.Quarantine(at, size, c.e.id)
+		if failed != nil && !errors.Is(failed, spool.ErrGone) {
+			log.Error("queue: cannot quarantine damaged copy, trying again", "err", errors.Join(err, failed))
+			q.postpone(c, readPause)
 			return
 		}
 	}
-	q.c.Log.Error("queue: copy is broken and was quarantined", "file", file, "message_id", c.messageID,
-		"recipient", c.recipient, "err", err)
+
+	log.Error("queue: damaged copy quarantined", "file", file, "err", err)
 	q.finish(c, "unreadable")
 }
 
-// later makes a copy due after a pause; the attempt did not count.
-func (q *Queue) later(c *copyState, pause time.Duration) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	c.next, c.busy = q.c.Now().Add(pause), false
-	q.schedule(c)
-}
-
-// again makes a copy due after the pause that follows its tries.
-func (q *Queue) again(c *copyState, tries int, v Verdict) {
+// postpone makes a copy due after a pause. The attempt does not count.
+func (q *Queue) postpone(c *copyState, pause time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 
 	c.busy = false
-	c.tries, c.next = tries, q.nextTry(tries)
-	c.lastTry = q.c.Now()
-	c.reply, c.upstream = v.Reply, v.Upstream
-	q.setAway(c, v.Away)
+	c.next = q.cfg.Now().Add(pause)
 	q.schedule(c)
-	q.change(c)
 }
 
-// giveUp queues what is to be said about a copy and forgets it. Where the disk
-// has no room for that, it is sent at once.
+// retryLater makes a copy due after the pause that follows so many attempts.
+func (q *Queue) retryLater(c *copyState, tries int, v Verdict) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+
+	c.busy = false
+	c.tries = tries
+	c.next = q.nextTry(tries)
+	c.lastTry = q.cfg.Now()
+	c.reply = v.Reply
+	c.upstream = v.Upstream
+
+	q.setAway(c, v.Away)
+	q.schedule(c)
+	q.markChanged(c)
+}
+
+// giveUp queues the DSN about a copy and ends the copy. If the disk has no room
+// for the DSN, it is sent at once; if that fails too, the copy stays.
 func (q *Queue) giveUp(ctx context.Context, t *Transaction, index int, c *copyState, tries int, v Verdict) {
 	if t.size() >= largeMessage {
 		q.largeDSN.Lock()
 		defer q.largeDSN.Unlock()
 	}
 
-	about := q.d.GiveUp(ctx, t, index, tries, v)
-	if len(about) > 0 {
-		err := q.put(context.WithoutCancel(ctx), spool.Internal, about...)
-		if errors.Is(err, spool.ErrNoSpace) && q.sendNow(ctx, about) {
-			err = nil
-		}
-		if err != nil {
-			q.c.Log.Error("queue: a DSN could not be queued, the copy stays", "message_id", c.messageID, "err", err)
-			q.again(c, tries, v)
-			return
-		}
+	dsns := q.d.GiveUp(ctx, t, index, tries, v)
+	if err := q.putDSNs(ctx, dsns); err != nil {
+		q.cfg.Log.Error("queue: cannot queue DSN, copy stays", "message_id", c.messageID, "err", err)
+		q.retryLater(c, tries, v)
+		return
 	}
+
 	q.finish(c, failedWith(v.Reply))
 }
 
-// sendNow sends transactions that the disk has no room for, so that the copies
-// that they are about can leave it. It reports whether none has to be sent
-// again.
+// putDSNs queues DSNs, or sends them if the disk has no room.
+func (q *Queue) putDSNs(ctx context.Context, dsns []*Transaction) error {
+	if len(dsns) == 0 {
+		return nil
+	}
+
+	err := q.put(context.WithoutCancel(ctx), spool.Internal, dsns...)
+	if errors.Is(err, spool.ErrNoSpace) && q.sendNow(ctx, dsns) {
+		return nil
+	}
+
+	return err
+}
+
+// sendNow sends transactions that the disk has no room for. It reports whether
+// all have been accepted or refused for good.
 func (q *Queue) sendNow(ctx context.Context, ts []*Transaction) bool {
 	for _, t := range ts {
 		for i := range t.Copies {
-			one, cancel := context.WithTimeout(ctx, deliverTimeout)
-			v := q.d.Deliver(one, t, i, 0)
-			cancel()
+			v := q.deliver(ctx, t, i, 0)
 			if !v.Done && !v.Failed {
 				return false
 			}
-			if v.Failed { // a DSN has no DSN
+			if v.Failed { // a DSN has no DSN itself
 				q.d.GiveUp(ctx, t, i, 1, v)
 			}
 		}
@@ -270,7 +299,8 @@ func (q *Queue) sendNow(ctx context.Context, ts []*Transaction) bool {
 	return true
 }
 
-// failedWith says why a copy ended, in a few letters whatever the upstream said.
+// failedWith returns why a copy ended, for its record: at most the code of the
+// reply, since the room for the record was allocated before the reply was known.
 func failedWith(reply string) string {
 	code, _, _ := strings.Cut(reply, " ")
 	if len(code) != 3 || strings.Trim(code, "0123456789") != "" {
@@ -280,10 +310,10 @@ func failedWith(reply string) string {
 	return "failed " + code
 }
 
-// probe asks for the upstream while copies wait for it, and makes them due
-// when it is back.
+// probe asks whether an upstream is reachable while copies wait for that, and
+// makes them due when one is, until ctx ends.
 func (q *Queue) probe(ctx context.Context) {
-	tick := time.Tick(q.c.ProbeEvery)
+	tick := time.Tick(q.cfg.ProbeEvery)
 	for {
 		select {
 		case <-tick:
@@ -298,15 +328,21 @@ func (q *Queue) probe(ctx context.Context) {
 			continue
 		}
 
-		q.c.Log.Info("queue: the upstream is back", "copies", waiting)
-		q.mu.Lock()
-		for c := range q.away {
-			delete(q.away, c)
-			if !c.busy {
-				c.next = q.c.Now()
-				q.schedule(c)
-			}
+		q.cfg.Log.Info("queue: upstream is back", "copies", waiting)
+		q.releaseAway()
+	}
+}
+
+// releaseAway makes the copies due that wait for an upstream to be reachable.
+func (q *Queue) releaseAway() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+
+	for c := range q.away {
+		delete(q.away, c)
+		if !c.busy {
+			c.next = q.cfg.Now()
+			q.schedule(c)
 		}
-		q.mu.Unlock()
 	}
 }

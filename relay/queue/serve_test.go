@@ -7,41 +7,36 @@ import (
 	"maps"
 	"slices"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-
-	"postern/tracking/spool"
 )
 
-// funcDeliverer delivers by a function.
+// funcDeliverer is a Deliverer that consists of functions.
 type funcDeliverer struct {
-	deliver   func(ctx context.Context, t *Transaction, copy, tries int) Verdict
-	giveUp    func(ctx context.Context, t *Transaction, copy, tries int, v Verdict) []*Transaction
+	deliver   func(ctx context.Context, t *Transaction, index, tries int) Verdict
+	giveUp    func(ctx context.Context, t *Transaction, index, tries int, v Verdict) []*Transaction
 	reachable func() error
 }
 
-func (f *funcDeliverer) Deliver(ctx context.Context, t *Transaction, copy, tries int) Verdict {
-	return f.deliver(ctx, t, copy, tries)
+func (f *funcDeliverer) Deliver(ctx context.Context, t *Transaction, index, tries int) Verdict {
+	return f.deliver(ctx, t, index, tries)
 }
 
-func (f *funcDeliverer) GiveUp(ctx context.Context, t *Transaction, copy, tries int, v Verdict) []*Transaction {
-	return f.giveUp(ctx, t, copy, tries, v)
+func (f *funcDeliverer) GiveUp(ctx context.Context, t *Transaction, index, tries int, v Verdict) []*Transaction {
+	return f.giveUp(ctx, t, index, tries, v)
 }
 
 func (f *funcDeliverer) Reachable(context.Context) error { return f.reachable() }
 
-// pass lets time go by, and what is due then be done.
+// pass lets time pass, and what is due complete.
 func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
 
-// TestTriesAndPauses: a copy is tried when it is due, with the tries before, until
-// its time is over, and then given up.
+// TestTriesAndPauses checks that a copy is tried when it is due, with the
+// number of attempts before, and given up when its time is over.
 func TestTriesAndPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, newDisk(t), func(c *Config) {
@@ -89,47 +84,8 @@ func TestTriesAndPauses(t *testing.T) {
 	})
 }
 
-// TestExpiryAtTheMinute: a copy is given up when it is as old as BounceAfter, and
-// not before.
-func TestExpiryAtTheMinute(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		age     time.Duration
-		answer  Verdict
-		expires bool
-	}{
-		{"as old", time.Hour, Verdict{Reply: "450 later"}, true},
-		{"a little younger", time.Hour - time.Nanosecond, Verdict{Reply: "450 later"}, false},
-		{"as old, and taken", time.Hour, Verdict{Done: true}, false},
-	} {
-		run(t, c.name, func(t *testing.T) {
-			q := open(t, newDisk(t), func(c *Config) {
-				c.BounceAfter = time.Hour
-				c.RetryAfter = []time.Duration{time.Hour}
-			})
-			gaveUp := false
-			d := &funcDeliverer{
-				deliver: func(context.Context, *Transaction, int, int) Verdict { return c.answer },
-				giveUp: func(context.Context, *Transaction, int, int, Verdict) []*Transaction {
-					gaveUp = true
-					return nil
-				},
-			}
-			tr := transaction("t1", "a")
-			tr.Created = time.Now().Add(-c.age)
-			put(t, q, tr)
-			stop := serve(q, d)
-			synctest.Wait()
-			if gaveUp != c.expires {
-				t.Errorf("given up: %v, want %v", gaveUp, c.expires)
-			}
-			stop()
-			finish(t, q)
-		})
-	}
-}
-
-// TestAttemptsAtOnce are as many as there are workers.
+// TestAttemptsAtOnce checks that there are as many concurrent attempts as
+// workers.
 func TestAttemptsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, newDisk(t), func(c *Config) { c.Workers = 3 })
@@ -166,8 +122,9 @@ func TestAttemptsAtOnce(t *testing.T) {
 	})
 }
 
-// TestGrace: attempts under way at the end have so long to end, and count where
-// they do. Those that are cut off are tried again after the next start.
+// TestGrace checks that attempts in progress at shutdown have the grace to
+// complete, and that those that are cut off are tried again after the next
+// start.
 func TestGrace(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -231,7 +188,7 @@ func TestGrace(t *testing.T) {
 	}
 }
 
-// TestEndOfAnEmptyQueue does not wait for the grace.
+// TestEndOfAnEmptyQueue checks that shutdown does not wait for the grace then.
 func TestEndOfAnEmptyQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, newDisk(t), nil)
@@ -246,8 +203,8 @@ func TestEndOfAnEmptyQueue(t *testing.T) {
 	})
 }
 
-// TestAttemptEndsInTime: a deliverer has 15 minutes, and its context ends with the
-// attempt.
+// TestAttemptEndsInTime checks that an attempt is limited to 15 minutes, and
+// that its context ends with it.
 func TestAttemptEndsInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, newDisk(t), func(c *Config) {
@@ -283,8 +240,9 @@ func TestAttemptEndsInTime(t *testing.T) {
 	})
 }
 
-// TestUpstreamIsAskedFor only while copies wait for it, and its return makes them
-// due, whether they were tried before they were put here or since.
+// TestUpstreamIsAskedFor checks that the upstream is probed only while copies
+// wait for it, and that its return makes them due, whether they were tried
+// before they were queued or since.
 func TestUpstreamIsAskedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, newDisk(t), func(c *Config) {
@@ -364,7 +322,8 @@ func TestUpstreamIsAskedFor(t *testing.T) {
 	})
 }
 
-// TestUpstreamBackWhileACopyIsSent changes nothing for that copy.
+// TestUpstreamBackWhileACopyIsSent checks that the copy is not sent a second
+// time.
 func TestUpstreamBackWhileACopyIsSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, newDisk(t), func(c *Config) { c.logEvery = time.Second })
@@ -387,255 +346,7 @@ func TestUpstreamBackWhileACopyIsSent(t *testing.T) {
 	})
 }
 
-// TestLargeReportsAreMadeOneAtATime: from 1 MiB on a message is held again for its
-// DSN.
-func TestLargeReportsAreMadeOneAtATime(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		size  int
-		alone bool
-	}{{"1 MiB", 1 << 20, true}, {"a byte less", 1<<20 - 1, false}} {
-		run(t, c.name, func(t *testing.T) {
-			q := open(t, newDisk(t), nil)
-			locked := func() bool {
-				if q.largeDSN.TryLock() {
-					q.largeDSN.Unlock()
-					return false
-				}
-				return true
-			}
-			made := 0
-			d := &funcDeliverer{
-				deliver: func(context.Context, *Transaction, int, int) Verdict { return Verdict{Failed: true} },
-				giveUp: func(context.Context, *Transaction, int, int, Verdict) []*Transaction {
-					made++
-					if locked() != c.alone {
-						t.Errorf("others have to wait: %v, want %v", locked(), c.alone)
-					}
-					return nil
-				},
-			}
-			tr := transaction("t1", "a")
-			tr.Shared = [][]byte{make([]byte, c.size-1), make([]byte, 1)}
-			put(t, q, tr)
-			stop := serve(q, d)
-			wait(t, "an empty queue", func() bool { return q.Len() == 0 })
-			stop()
-			if made != 1 || locked() {
-				t.Errorf("%d reports, locked afterwards: %v; want 1 and not", made, locked())
-			}
-			finish(t, q)
-		})
-	}
-}
-
-// TestReportThatCannotBeQueued: the copy stays, and its DSN is not lost.
-func TestReportThatCannotBeQueued(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		disk := newDisk(t)
-		q := open(t, disk, func(c *Config) { c.RetryAfter = []time.Duration{time.Minute} })
-		d := &dsnDeliverer{fakeDeliverer: newFake()}
-		d.answers["a"] = []Verdict{{Failed: true, Reply: "550 no"}}
-		put(t, q, transaction("t1", "a"))
-		disk.set(noWrites)
-		stop := serve(q, d)
-		synctest.Wait()
-		if l := q.List(9); len(l) != 1 || l[0].Tries != 1 || l[0].Reply != "550 no" {
-			t.Errorf("got %+v, want the copy with one try", l)
-		}
-		disk.set(nil)
-		pass(2 * time.Minute)
-		if n := d.attempted("sender-of-t1-a"); n != 1 || q.Len() != 0 {
-			t.Errorf("%d DSNs are sent and %d copies wait, want 1 and none", n, q.Len())
-		}
-		stop()
-		finish(t, q)
-	})
-}
-
-// TestReportsOnAFullDisk are sent at once. One that is refused has no report of its
-// own, and one that is deferred keeps the copy.
-func TestReportsOnAFullDisk(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		answers []Verdict // to the two copies of the DSN
-		stays   bool
-		gaveUp  []string
-	}{
-		{"taken", []Verdict{{Done: true}, {Done: true}}, false, []string{"a"}},
-		{"refused", []Verdict{{Failed: true}, {Done: true}}, false, []string{"a", "s1"}},
-		{"both refused", []Verdict{{Failed: true}, {Failed: true}}, false, []string{"a", "s1", "s2"}},
-		{"the first deferred", []Verdict{{Reply: "450 later"}, {Done: true}}, true, []string{"a"}},
-		{"the second deferred", []Verdict{{Done: true}, {Reply: "450 later"}}, true, []string{"a"}},
-	} {
-		run(t, c.name, func(t *testing.T) {
-			disk := newDisk(t)
-			q := open(t, disk, func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} })
-			var contexts []context.Context
-			var gaveUp []string
-			d := &funcDeliverer{
-				deliver: func(ctx context.Context, tr *Transaction, i, tries int) Verdict {
-					if tr.ID != "dsn" {
-						return Verdict{Failed: true, Reply: "550 no"}
-					}
-					if deadline, ok := ctx.Deadline(); !ok || time.Until(deadline) != 15*time.Minute || tries != 0 {
-						t.Errorf("until %v after %d tries, want 15m and none", deadline, tries)
-					}
-					contexts = append(contexts, ctx)
-					return c.answers[i]
-				},
-				giveUp: func(_ context.Context, tr *Transaction, i, tries int, _ Verdict) []*Transaction {
-					gaveUp = append(gaveUp, tr.Copies[i].Recipient.Address.Local)
-					if tries != 1 {
-						t.Errorf("given up after %d tries, want 1", tries)
-					}
-					if tr.ID == "dsn" {
-						return nil
-					}
-					return []*Transaction{transaction("dsn", "s1", "s2")}
-				},
-			}
-			put(t, q, transaction("t1", "a"))
-			disk.set(full)
-			stop := serve(q, d)
-			synctest.Wait()
-			if stays := q.Len() == 1; stays != c.stays || !slices.Equal(gaveUp, c.gaveUp) {
-				t.Errorf("stays: %v, gave up %v; want %v, %v", stays, gaveUp, c.stays, c.gaveUp)
-			}
-			for _, ctx := range contexts {
-				if ctx.Err() == nil {
-					t.Error("a context has not ended")
-				}
-			}
-			disk.set(nil)
-			stop()
-			finish(t, q)
-		})
-	}
-}
-
-// TestSegmentOfACopyIsGone: others go on, the copy is told of and forgotten.
-func TestSegmentOfACopyIsGone(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		disk, book := newDisk(t), &logBook{}
-		q := open(t, disk, func(c *Config) { c.Log, c.segmentBytes = book.logger(), 1 })
-		put(t, q, transaction("t1", "a"))
-		put(t, q, transaction("t2", "b"))
-		if err := disk.Remove(disk.dir + "/" + firstSegment); err != nil {
-			t.Fatal(err)
-		}
-		d := newFake()
-		stop := serve(q, d)
-		wait(t, "an empty queue", func() bool { return q.Len() == 0 })
-		stop()
-		if d.attempted("a") != 0 || d.attempted("b") != 1 {
-			t.Errorf("sent %v, want b", d.got)
-		}
-		if kept := disk.names(".broken"); len(kept) != 0 {
-			t.Errorf("quarantined %v, want nothing", kept)
-		}
-		if book.count("message_id=t1-a") == 0 {
-			t.Errorf("the log does not name the copy:\n%s", book.buf.String())
-		}
-		finish(t, q)
-	})
-}
-
-// TestCopyThatCannotBeReadNow is tried again after 10 s, without a try; so is one
-// that is broken and cannot be quarantined now.
-func TestCopyThatCannotBeReadNow(t *testing.T) {
-	for _, broken := range []bool{false, true} {
-		run(t, fmt.Sprint("broken ", broken), func(t *testing.T) {
-			disk := newDisk(t)
-			q := open(t, disk, nil)
-			put(t, q, transaction("t1", "a"))
-			if broken {
-				data := disk.read(t, firstSegment)
-				data[100] ^= 1
-				disk.write(firstSegment, data)
-			}
-			var reads []time.Duration
-			start := time.Now()
-			disk.set(func(_ int, call, name string) error {
-				if call != "read" || name != firstSegment {
-					return nil
-				}
-				reads = append(reads, time.Since(start))
-				if broken && len(reads)%2 == 1 { // the attempt reads it, the quarantine cannot
-					return nil
-				}
-				return syscall.EIO
-			})
-			stop := serve(q, newFake())
-			pass(25 * time.Second)
-			want := []time.Duration{0, 10 * time.Second, 20 * time.Second}
-			if !slices.Equal(slices.Compact(reads), want) {
-				t.Errorf("read at %v, want at %v", reads, want)
-			}
-			if l := q.List(9); len(l) != 1 || l[0].Tries != 0 {
-				t.Errorf("got %+v, want the copy without a try", l)
-			}
-			disk.set(nil)
-			pass(10 * time.Second)
-			if q.Len() != 0 {
-				t.Errorf("%d copies wait, want none", q.Len())
-			}
-			if kept := disk.names(".broken"); (len(kept) == 1) != broken {
-				t.Errorf("quarantined %v", kept)
-			}
-			stop()
-			finish(t, q)
-		})
-	}
-}
-
-// TestCopyThatMovedIsReadAgain, at once and where it is now.
-func TestCopyThatMovedIsReadAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		disk := newDisk(t)
-		q := open(t, disk, nil)
-		put(t, q, transaction("t1", "a"))
-		old := spool.Position{Segment: 1, Offset: 12345}
-		c := q.find(copyKey{"t1", "t1-a"})
-		taken, _ := q.takeDue()
-		if taken != c || !c.busy {
-			t.Fatalf("took %+v, want the copy", taken)
-		}
-		q.unreadable(c, old, 10, spool.ErrCorrupt)
-		if c.busy || c.next.After(time.Now()) || q.Len() != 1 {
-			t.Errorf("busy %v, due at %v, want it due now", c.busy, c.next)
-		}
-		if kept := disk.names(".broken"); len(kept) != 0 {
-			t.Errorf("quarantined %v", kept)
-		}
-		finish(t, q)
-	})
-}
-
-// TestRecordOfAnother in the place of a copy's is quarantined.
-func TestRecordOfAnother(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		disk, reg := newDisk(t), prometheus.NewRegistry()
-		q := open(t, disk, func(c *Config) { c.Metrics = reg })
-		put(t, q, transaction("t1", "a"))
-		put(t, q, transaction("t2", "b"))
-		q.entries["t1"].at = q.entries["t2"].at
-		d := newFake()
-		stop := serve(q, d)
-		wait(t, "an empty queue", func() bool { return q.Len() == 0 })
-		stop()
-		metrics := values(t, reg)
-		if metrics["postern_queue_broken_records_total"] != 1 || metrics["postern_queue_attempts_total unreadable"] != 1 {
-			t.Errorf("counted %v, want a broken record", metrics)
-		}
-		if d.attempted("a") != 0 || d.attempted("b") != 1 || !slices.Equal(disk.names(".broken"), []string{"t1.broken"}) {
-			t.Errorf("sent %v, quarantined %v; want b sent and t1 quarantined", d.got, disk.names(".broken"))
-		}
-		finish(t, q)
-	})
-}
-
-// TestDroppedWhileItIsSent: nothing more is written of a copy.
+// TestDroppedWhileItIsSent checks that nothing more is recorded of the copy.
 func TestDroppedWhileItIsSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := newDisk(t)
@@ -654,51 +365,8 @@ func TestDroppedWhileItIsSent(t *testing.T) {
 	})
 }
 
-// TestAppendHoldsItsSegment: it is not removed while a Put into it is under way.
-func TestAppendHoldsItsSegment(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		disk := newDisk(t)
-		q := open(t, disk, nil)
-		put(t, q, transaction("t1", "a"))
-		release := make(chan struct{})
-		disk.set(func(_ int, call, _ string) error {
-			if call == "sync" {
-				<-release
-			}
-			return nil
-		})
-		done := make(chan error)
-		go func() { done <- q.Put(context.Background(), transaction("t2", "b")) }()
-		go func() { done <- q.Put(context.Background(), transaction("t3", "c")) }()
-		synctest.Wait()
-		q.mu.Lock()
-		segment, empty := q.needed()
-		if segment != 1 || empty || q.floors[1] != 2 {
-			t.Errorf("needed from %d, empty %v, floors %v; want segment 1, held twice", segment, empty, q.floors)
-		}
-		q.mu.Unlock()
-		disk.set(nil)
-		close(release)
-		for range 2 {
-			if err := <-done; err != nil {
-				t.Error(err)
-			}
-		}
-		if len(q.floors) != 0 {
-			t.Errorf("floors %v, want none", q.floors)
-		}
-		drop(t, q, "t1-a", "t2-b", "t3-c")
-		q.mu.Lock()
-		if _, empty := q.needed(); !empty {
-			t.Error("something is needed where nothing waits")
-		}
-		q.mu.Unlock()
-		finish(t, q)
-	})
-}
-
-// TestNewCopyIsSentAtOnce, and its end recorded, though nothing else is due for
-// long; so is one that an operator retries.
+// TestNewCopyIsSentAtOnce checks that a new copy, and one that the operator
+// retries, is sent and its end recorded although nothing else is due for long.
 func TestNewCopyIsSentAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		disk := newDisk(t)
@@ -742,7 +410,8 @@ func TestNewCopyIsSentAtOnce(t *testing.T) {
 	})
 }
 
-// TestStopWhileCopiesWaitForMemory: they are not sent, and nothing stays lent.
+// TestStopWhileCopiesWaitForMemory checks that they are not sent, and that no
+// buffer stays lent.
 func TestStopWhileCopiesWaitForMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := open(t, newDisk(t), func(c *Config) {
@@ -765,47 +434,4 @@ func TestStopWhileCopiesWaitForMemory(t *testing.T) {
 		}
 		q.Close()
 	})
-}
-
-// TestNeeded is the first segment that anything needs.
-func TestNeeded(t *testing.T) {
-	for _, c := range []struct {
-		name                   string
-		waits, putting, unread uint64 // segments; 0: none
-		want                   uint64
-		empty                  bool
-	}{
-		{"nothing", 0, 0, 0, 10, true},
-		{"a copy waits", 3, 0, 0, 3, false},
-		{"a Put is under way", 0, 4, 0, 4, false},
-		{"a segment is unread", 0, 0, 5, 5, false},
-		{"the copy is first", 3, 4, 5, 3, false},
-		{"the Put is first", 5, 3, 4, 3, false},
-		{"the unread segment is first", 5, 4, 3, 3, false},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			disk := newDisk(t)
-			q := open(t, disk, func(c *Config) { c.segmentBytes = 1 })
-			for i := range 9 {
-				put(t, q, transaction(fmt.Sprint("t", i), "a"))
-			}
-			q.mu.Lock()
-			q.segments = map[uint64]*usage{}
-			if c.waits != 0 {
-				q.segments[c.waits] = &usage{}
-			}
-			if c.putting != 0 {
-				q.floors[c.putting] = 1
-			}
-			if c.unread != 0 {
-				q.late.unread = []spool.Position{{Segment: c.unread}}
-			}
-			segment, empty := q.needed()
-			q.mu.Unlock()
-			if segment != c.want || empty != c.empty {
-				t.Errorf("got %d, empty %v; want %d, %v", segment, empty, c.want, c.empty)
-			}
-			q.Close()
-		})
-	}
 }

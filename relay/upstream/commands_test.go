@@ -12,7 +12,8 @@ import (
 	"postern/relay/upstream"
 )
 
-// TestCommands: parameters go to upstreams that know them.
+// TestCommands checks that parameters are sent only to upstreams that offer
+// their extensions.
 func TestCommands(t *testing.T) {
 	const all = "SIZE 1000\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 DSN"
 	dsn := func(tr *upstream.Transaction) {
@@ -64,7 +65,8 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// TestWhatAnUpstreamLacks is told before anything is sent.
+// TestWhatAnUpstreamLacks checks that a missing extension is an error before
+// anything is sent.
 func TestWhatAnUpstreamLacks(t *testing.T) {
 	utf8 := "550 5.6.7 Upstream does not take internationalised addresses or headers"
 	eight := "550 5.6.3 Message has 8-bit content and the upstream does not offer 8BITMIME"
@@ -100,7 +102,7 @@ func TestWhatAnUpstreamLacks(t *testing.T) {
 	}
 }
 
-// TestLargeMessage goes out whole, and as it is.
+// TestLargeMessage checks that a large message is sent whole and unchanged.
 func TestLargeMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -123,7 +125,8 @@ func TestLargeMessage(t *testing.T) {
 	})
 }
 
-// TestFaultOfOurOwnEndsTheConnection, for the upstream waits for a message.
+// TestFaultOfOurOwnEndsTheConnection checks that the connection is closed when
+// a message cannot be sent, since the upstream waits for one.
 func TestFaultOfOurOwnEndsTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()

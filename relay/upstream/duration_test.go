@@ -11,8 +11,8 @@ import (
 	"postern/relay/upstream"
 )
 
-// TestDurationOfAnsweredMessages: what the upstream answered after the final
-// dot is measured, whatever it said and whoever had logged in, and nothing else.
+// TestDurationOfAnsweredMessages checks that the time to the reply to the final
+// dot is measured, whatever the reply and the login, and nothing else.
 func TestDurationOfAnsweredMessages(t *testing.T) {
 	at := func(phase string, a sink.Action) func(string, string) sink.Action {
 		return func(p, _ string) sink.Action {

@@ -10,11 +10,12 @@ import (
 // Dial opens a connection to an upstream.
 type Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// WrapDial has a pool open its connections by what wrap makes of its own way.
+// WrapDial replaces the function with which a pool dials by what wrap makes of
+// it.
 func (p *Pool) WrapDial(wrap func(Dial) Dial) { p.dial = wrap(p.dial) }
 
-// Balance reports what a pool thinks is under way or open, where that is not what
-// it has: nothing may be in use.
+// Balance returns an error unless the pool's counts match its connections. No
+// connection may be in use.
 func (p *Pool) Balance() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -23,7 +24,7 @@ func (p *Pool) Balance() error {
 			return fmt.Errorf("%s: %d are busy and %d open, with %d idle", h.addr, h.busy, h.open, len(h.idle))
 		}
 		for _, c := range h.idle {
-			if c.broken || c.messages >= p.c.MaxMessages {
+			if c.broken || c.messages >= p.cfg.MaxMessages {
 				return fmt.Errorf("%s: a connection is kept after %d messages, broken %v", h.addr, c.messages, c.broken)
 			}
 		}
@@ -32,7 +33,7 @@ func (p *Pool) Balance() error {
 	return nil
 }
 
-// Idle is how many connections are kept.
+// Idle returns the number of idle connections.
 func (p *Pool) Idle() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -57,5 +58,5 @@ func (p *Pool) Pause(addr string) time.Duration {
 	return 0
 }
 
-// Config returns a pool's configuration, with the defaults.
-func (p *Pool) Config() Config { return p.c }
+// Config returns the configuration of a pool with its defaults.
+func (p *Pool) Config() Config { return p.cfg }

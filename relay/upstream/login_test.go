@@ -15,7 +15,8 @@ import (
 	"postern/relay/upstream"
 )
 
-// TestMechanisms: PLAIN where it is offered, else LOGIN, in whatever letters.
+// TestMechanisms checks that PLAIN is preferred to LOGIN, in upper or lower
+// case.
 func TestMechanisms(t *testing.T) {
 	b64 := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 	plain := []string{"AUTH PLAIN " + b64("\x00ann\x00secret")}
@@ -55,7 +56,7 @@ func TestMechanisms(t *testing.T) {
 			if got := s.commands()[1:]; !slices.Equal(got[:min(len(got), len(c.said))], c.said) {
 				t.Errorf("said %q, want %q", got, c.said)
 			}
-			const without = "EHLO answered 250 without AUTH PLAIN or LOGIN"
+			const without = "neither AUTH PLAIN nor AUTH LOGIN is offered"
 			if c.said == nil && (out.Err == nil || !strings.Contains(out.Err.Error(), without)) {
 				t.Errorf("error %v, want one with %q", out.Err, without)
 			}
@@ -68,8 +69,8 @@ func TestMechanisms(t *testing.T) {
 	}
 }
 
-// TestPasswordsStayHere where the connection is neither to this machine nor under
-// TLS that was verified.
+// TestPasswordsStayHere checks that passwords are sent only to loopback or over
+// verified TLS.
 func TestPasswordsStayHere(t *testing.T) {
 	for _, c := range []struct {
 		addr string
@@ -84,7 +85,7 @@ func TestPasswordsStayHere(t *testing.T) {
 			if said != c.says || out.Accepted() != c.says {
 				t.Errorf("said %v, %+v; want %v", said, out, c.says)
 			}
-			if !c.says && !strings.Contains(out.Err.Error(), "passwords go only over verified TLS") {
+			if !c.says && !strings.Contains(out.Err.Error(), "passwords are sent only over verified TLS") {
 				t.Errorf("error %v", out.Err)
 			}
 			l, _, err := p.Login(context.Background(), "bob", "other")
@@ -98,7 +99,7 @@ func TestPasswordsStayHere(t *testing.T) {
 	}
 }
 
-// loggedIn returns a client's login.
+// loggedIn returns the login of a client.
 func loggedIn(t *testing.T, p *upstream.Pool) *upstream.Login {
 	t.Helper()
 	l, answer, err := p.Login(context.Background(), "ann", "secret")
@@ -109,8 +110,8 @@ func loggedIn(t *testing.T, p *upstream.Pool) *upstream.Login {
 	return l
 }
 
-// TestLoginUsesUpConnections: as many messages as configured go over each, and it
-// is opened again with the same credentials.
+// TestLoginUsesUpConnections checks that a connection carries as many messages
+// as configured, and is replaced by one with the same credentials.
 func TestLoginUsesUpConnections(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -145,7 +146,8 @@ func TestLoginUsesUpConnections(t *testing.T) {
 	})
 }
 
-// TestLoginOfABrokenConnection opens a new one for the next transaction.
+// TestLoginOfABrokenConnection checks that the next transaction uses a new
+// connection.
 func TestLoginOfABrokenConnection(t *testing.T) {
 	for _, c := range []struct {
 		name, phase, answer string
@@ -190,7 +192,8 @@ func TestLoginOfABrokenConnection(t *testing.T) {
 	}
 }
 
-// TestLoginIsTriedOnceMore over a new connection, and no more often.
+// TestLoginIsTriedOnceMore checks that a transaction is tried once, and no more
+// than once, over a new connection.
 func TestLoginIsTriedOnceMore(t *testing.T) {
 	for _, c := range []struct {
 		name, mail string
@@ -211,7 +214,7 @@ func TestLoginIsTriedOnceMore(t *testing.T) {
 			if got := sent(out); got != c.want || s.connections() != c.tries {
 				t.Errorf("got %s over %d connections, want %s over %d", got, s.connections(), c.want, c.tries)
 			}
-			if c.mail == closing && !strings.Contains(out.Err.Error(), addr+": closed before it answered MAIL") {
+			if c.mail == closing && !strings.Contains(out.Err.Error(), addr+": connection closed before the reply to MAIL") {
 				t.Errorf("error %v", out.Err)
 			}
 			l.Close()
@@ -219,8 +222,8 @@ func TestLoginIsTriedOnceMore(t *testing.T) {
 	}
 }
 
-// TestLoginThatEndedIsStale: 421 to a later transaction's MAIL ends the connection,
-// and it goes over a new one.
+// TestLoginThatEndedIsStale checks that a later transaction whose MAIL is
+// refused with 421 is sent over a new connection.
 func TestLoginThatEndedIsStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		mails := 0
@@ -247,8 +250,8 @@ func TestLoginThatEndedIsStale(t *testing.T) {
 	})
 }
 
-// TestLoginGoneBad: credentials that are no longer taken when the connection has to
-// be opened again are no refusal of the message.
+// TestLoginGoneBad checks that credentials that are refused when the connection
+// is replaced are not a refusal of the message.
 func TestLoginGoneBad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -265,7 +268,7 @@ func TestLoginGoneBad(t *testing.T) {
 		l := loggedIn(t, p)
 		l.Send(context.Background(), transaction())
 		out := l.Send(context.Background(), transaction())
-		if got := sent(out); got != takesNone || !strings.Contains(out.Err.Error(), "AUTH answered 535 5.7.8 changed") {
+		if got := sent(out); got != takesNone || !strings.Contains(out.Err.Error(), "AUTH: unexpected reply 535 5.7.8 changed") {
 			t.Errorf("got %s, %v", got, out.Err)
 		}
 		if open.now() != 0 {
@@ -275,7 +278,8 @@ func TestLoginGoneBad(t *testing.T) {
 	})
 }
 
-// TestLoginAsksTheNextUpstream where the first is away, and tells of the last.
+// TestLoginAsksTheNextUpstream checks that the next upstream is asked if one
+// cannot be reached, and that the error is that of the last.
 func TestLoginAsksTheNextUpstream(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -316,7 +320,8 @@ func TestLoginAsksTheNextUpstream(t *testing.T) {
 	}
 }
 
-// TestLoginTakesASlot of the upstream's connections, until its end.
+// TestLoginTakesASlot checks that a login counts as a connection until it is
+// closed.
 func TestLoginTakesASlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -340,7 +345,7 @@ func TestLoginTakesASlot(t *testing.T) {
 	})
 }
 
-// TestLoginWithAContextThatIsOver costs nothing.
+// TestLoginWithAContextThatIsOver checks that no connection is opened.
 func TestLoginWithAContextThatIsOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()

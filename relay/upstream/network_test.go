@@ -13,8 +13,8 @@ import (
 	"postern/relay/upstream"
 )
 
-// counter counts the connections of a pool that are open, and keeps what is written
-// to them.
+// counter counts the open connections of a pool, and records what is written to
+// them.
 type counter struct {
 	mu     sync.Mutex
 	open   int
@@ -41,7 +41,7 @@ func (c *countedConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// written returns what was written, call by call.
+// written returns what was written, one element for each call.
 func (c *counter) written() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -64,7 +64,7 @@ func (c *counter) now() int {
 	return c.open
 }
 
-// watch counts a pool's connections, and fails the test where one is open at its
+// watch counts the connections of a pool. The test fails if one is open at its
 // end.
 func watch(t testing.TB, p *upstream.Pool) *counter {
 	c := &counter{none: make(chan struct{})}
@@ -97,8 +97,7 @@ func watch(t testing.TB, p *upstream.Pool) *counter {
 	return c
 }
 
-// network is where upstreams are in memory, so that a test in a bubble of
-// testing/synctest need not wait for them.
+// network is a network of upstreams in memory, for tests with a fake clock.
 type network struct {
 	mu    sync.Mutex
 	hosts map[string]func(net.Conn)
@@ -111,7 +110,7 @@ func newNetwork() *network {
 	return &network{hosts: map[string]func(net.Conn){}, dials: map[string][]time.Time{}}
 }
 
-// host adds an upstream that answers by a function, as newScripted does.
+// host adds an upstream that replies as answer says; see newScripted.
 func (n *network) host(addr string, answer func(conn int, command string) string) *scripted {
 	s := &scripted{addr: addr, answer: answer}
 	n.add(addr, func(c net.Conn) {
@@ -134,7 +133,7 @@ func (n *network) add(addr string, accept func(net.Conn)) {
 	n.mu.Unlock()
 }
 
-// sink adds a sink. It ends with the test.
+// sink adds a sink, which is closed at the end of the test.
 func (n *network) sink(t *testing.T, addr string, c sink.Config) *upstreamServer {
 	t.Helper()
 	l := &memoryListener{conns: make(chan net.Conn), closed: make(chan struct{})}
@@ -202,7 +201,7 @@ func (n *network) dialled(addr string) []time.Time {
 	return append([]time.Time(nil), n.dials[addr]...)
 }
 
-// addressedConn has the addresses of TCP.
+// addressedConn is a connection with TCP addresses.
 type addressedConn struct {
 	net.Conn
 	remote *net.TCPAddr
@@ -213,7 +212,7 @@ func (c addressedConn) LocalAddr() net.Addr {
 	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000}
 }
 
-// pool returns a pool that dials there.
+// pool returns a pool that dials in the network.
 func (n *network) pool(t testing.TB, c upstream.Config) (*upstream.Pool, *counter) {
 	c.Hostname, c.Log = "gateway.example", quiet
 	if c.TLS == "" {

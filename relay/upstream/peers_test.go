@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,10 +17,8 @@ import (
 
 const addr = "127.0.0.1:25"
 
-// oneByOne is an EHLO answer without PIPELINING.
-const oneByOne = "250-up.example\r\n250 AUTH PLAIN"
-
-// answers answers commands by a table, but for EHLO where pipelining is off.
+// answers returns a function that replies to commands by a table, and to EHLO
+// without PIPELINING if pipelining is false.
 func answers(pipelining bool, table map[string]string) func(int, string) string {
 	return func(_ int, command string) string {
 		if a := table[command]; a != "" || command != "EHLO" || pipelining {
@@ -29,7 +28,7 @@ func answers(pipelining bool, table map[string]string) func(int, string) string 
 	}
 }
 
-// sent is what a client would be told of an outcome.
+// sent returns what a client would be told of an outcome.
 func sent(out upstream.Outcome) string {
 	if out.Err != nil {
 		return reply.For(out.Err).String()
@@ -43,9 +42,9 @@ const (
 	wasLost      = "451 4.4.2 Connection to the upstream was lost, try again later"
 )
 
-// TestSilentUpstream says nothing more from a phase on: the client waits as long as
-// RFC 5321 section 4.5.3.2 says, and only where the whole message went out it may
-// have been taken.
+// TestSilentUpstream checks that the client waits for a silent upstream as long
+// as RFC 5321 section 4.5.3.2 says, and that the outcome is doubtful only if
+// the whole message was sent.
 func TestSilentUpstream(t *testing.T) {
 	for _, c := range []struct {
 		phase    string
@@ -89,7 +88,8 @@ func TestSilentUpstream(t *testing.T) {
 	}
 }
 
-// TestSlowUpstream answers each command just in time: that is no reason to give up.
+// TestSlowUpstream checks that an upstream that replies to each command just in
+// time is not given up.
 func TestSlowUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -113,7 +113,7 @@ func TestSlowUpstream(t *testing.T) {
 	})
 }
 
-// TestLostConnection is closed at a phase, before an answer.
+// TestLostConnection closes the connection in each phase, before the reply.
 func TestLostConnection(t *testing.T) {
 	for _, c := range []struct {
 		phase    string
@@ -124,7 +124,7 @@ func TestLostConnection(t *testing.T) {
 		{"greeting", notReachable, "EOF", false},
 		{"EHLO", notReachable, "EOF", false},
 		{"AUTH", notReachable, "EOF", false},
-		{"MAIL", notReachable, "closed before it answered MAIL", false},
+		{"MAIL", notReachable, "connection closed before the reply to MAIL", false},
 		{"RCPT", wasLost, "RCPT: EOF", false},
 		{"DATA", wasLost, "DATA: EOF", false},
 		{".", wasLost, "final dot: EOF", true},
@@ -152,136 +152,8 @@ func TestLostConnection(t *testing.T) {
 	}
 }
 
-// TestLostAfterHELO is not taken for greeted.
-func TestLostAfterHELO(t *testing.T) {
-	for _, c := range []struct{ helo, want string }{
-		{closing, notReachable},
-		{"421 4.3.2 closing", takesNone},
-		{"550 no", takesNone},
-		{"250 hello", "250 taken"},
-		{"250-hello\r\n250 PIPELINING", "250 taken"},
-	} {
-		run(t, c.helo, func(t *testing.T) {
-			n := newNetwork()
-			s := n.host(addr, answers(true, map[string]string{"EHLO": "502 5.5.1 what", "HELO": c.helo}))
-			p, _ := n.pool(t, upstream.Config{Addrs: []string{addr}})
-			out := p.Send(context.Background(), transaction())
-			if got := sent(out); got != c.want {
-				t.Errorf("got %s (%v), want %s", got, out.Err, c.want)
-			}
-			want := []string{"EHLO gateway.example", "HELO gateway.example"}
-			if got := s.commands(); !slices.Equal(got[:2], want) {
-				t.Errorf("commands %q, want %q first", got, want)
-			}
-		})
-	}
-}
-
-// TestHELOOnlyWhereEHLOIsNotKnown: a temporary refusal is one.
-func TestHELOOnlyWhereEHLOIsNotKnown(t *testing.T) {
-	for _, ehlo := range []string{"421 4.3.2 busy", "451 4.3.2 busy", "251 what", "354 what"} {
-		run(t, ehlo, func(t *testing.T) {
-			n := newNetwork()
-			s := n.host(addr, answers(true, map[string]string{"EHLO": ehlo, "HELO": "250 hello"}))
-			p, _ := n.pool(t, upstream.Config{Addrs: []string{addr}})
-			out := p.Send(context.Background(), transaction())
-			if got := sent(out); got != takesNone || !strings.Contains(out.Err.Error(), "EHLO answered "+ehlo) {
-				t.Errorf("got %s, %v", got, out.Err)
-			}
-			if slices.Contains(s.commands(), "HELO gateway.example") {
-				t.Error("HELO was said")
-			}
-		})
-	}
-}
-
-// TestGreetings that are not 220 are refusals.
-func TestGreetings(t *testing.T) {
-	for _, greeting := range []string{"221 bye", "250 hello", "421 4.3.2 busy", "554 5.7.1 no"} {
-		run(t, greeting, func(t *testing.T) {
-			n := newNetwork()
-			s := n.host(addr, answers(true, map[string]string{"greeting": greeting}))
-			p, _ := n.pool(t, upstream.Config{Addrs: []string{addr}})
-			out := p.Send(context.Background(), transaction())
-			if got := sent(out); got != takesNone || !strings.Contains(out.Err.Error(), "greeting answered "+greeting) {
-				t.Errorf("got %s, %v", got, out.Err)
-			}
-			if got := s.commands(); len(got) != 0 {
-				t.Errorf("commands %q, want none", got)
-			}
-		})
-	}
-}
-
-// TestAnswersOfThreeDigits and in other forms that RFC 5321 section 4.2 allows.
-func TestAnswersOfThreeDigits(t *testing.T) {
-	digits := map[string]string{
-		"greeting": "220", "EHLO": "250", "AUTH": "235", "MAIL": "250", "RCPT": "250", "DATA": "354", ".": "250", "RSET": "250",
-	}
-	lines := map[string]string{}
-	for command, code := range digits {
-		lines[command] = strings.Repeat(code+"-a\r\n", 20) + code + " b"
-	}
-	for _, c := range []struct {
-		name  string
-		table map[string]string
-		text  string
-	}{
-		{"three digits", digits, ""},
-		{"many lines", lines, reply.CleanText(strings.Repeat("a\n", 20) + "b")},
-	} {
-		run(t, c.name, func(t *testing.T) {
-			n := newNetwork()
-			n.host(addr, answers(true, c.table))
-			p, _ := n.pool(t, upstream.Config{Addrs: []string{addr}})
-			for range 2 {
-				out := p.Send(context.Background(), transaction())
-				if !out.Accepted() || out.Reply.Text != c.text {
-					t.Errorf("got %+v, want 250 with %q", out, c.text)
-				}
-			}
-		})
-	}
-}
-
-// TestExtensionsInLowerCase, with spaces, are extensions all the same; the line
-// that greets is none.
-func TestExtensionsInLowerCase(t *testing.T) {
-	for _, c := range []struct {
-		name, ehlo string
-		pipelined  bool
-		mail       string
-	}{
-		{"upper", "250-up\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE 1000", true, " SIZE=46 BODY=8BITMIME"},
-		{"lower", "250-up\r\n250-pipelining\r\n250-8bitmime\r\n250 size 1000", true, " SIZE=46 BODY=8BITMIME"},
-		{"spaces", "250-up\r\n250- PIPELINING \r\n250-  8BITMIME\r\n250 SIZE ", true, " SIZE=46 BODY=8BITMIME"},
-		{"the first line", "250-PIPELINING\r\n250-8BITMIME\r\n250 SIZE", false, " SIZE=46 BODY=8BITMIME"},
-	} {
-		run(t, c.name, func(t *testing.T) {
-			n := newNetwork()
-			s := n.host(addr, answers(true, map[string]string{"EHLO": c.ehlo}))
-			p, wire := n.pool(t, upstream.Config{Addrs: []string{addr}})
-			tr := transaction()
-			tr.EightBit = true
-			if out := p.Send(context.Background(), tr); !out.Accepted() {
-				t.Fatalf("%+v", out)
-			}
-			if !p.TakesEightBit() {
-				t.Error("8BITMIME is not seen")
-			}
-			want := "MAIL FROM:<a@example.com>" + c.mail
-			if got := s.commands(); got[1] != want {
-				t.Errorf("got %q, want %q", got[1], want)
-			}
-			flight := want + "\r\nRCPT TO:<\"odd one\"@example.net>\r\nDATA\r\n"
-			if got := slices.Contains(wire.written(), flight); got != c.pipelined {
-				t.Errorf("pipelined: %v, want %v; written %q", got, c.pipelined, wire.written())
-			}
-		})
-	}
-}
-
-// TestUpstreamThatTalksTooEarly: its early words are no answers to later commands.
+// TestUpstreamThatTalksTooEarly checks that early replies are not taken for
+// replies to later commands.
 func TestUpstreamThatTalksTooEarly(t *testing.T) {
 	t.Run("it ends an idle connection", func(t *testing.T) {
 		for _, early := range []string{"421 4.4.2 idle for too long", "421 4.4.2 idle" + closing} {
@@ -320,8 +192,9 @@ func TestUpstreamThatTalksTooEarly(t *testing.T) {
 	})
 }
 
-// TestUpstreamThatWaitsForARefusedMessage: it refused the recipient, and says 354
-// all the same. Nobody's commands may become that message.
+// TestUpstreamThatWaitsForARefusedMessage checks that the connection is closed
+// after 354 to DATA if the recipient was refused, so that no command becomes
+// the message.
 func TestUpstreamThatWaitsForARefusedMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -350,8 +223,8 @@ func TestUpstreamThatWaitsForARefusedMessage(t *testing.T) {
 	})
 }
 
-// TestAfterARefusal the connection is brought back with RSET, and kept only where
-// that was answered with 250.
+// TestAfterARefusal checks that the connection is reset with RSET, and kept
+// only if the reply is 250.
 func TestAfterARefusal(t *testing.T) {
 	for _, c := range []struct {
 		name        string
@@ -376,15 +249,16 @@ func TestAfterARefusal(t *testing.T) {
 		{"the end though taken", true, ".", "250 taken" + closing, "", 2},
 	} {
 		run(t, c.name, func(t *testing.T) {
-			refuse := true
+			var refuse atomic.Bool
+			refuse.Store(true)
 			n := newNetwork()
 			s := n.host(addr, func(_ int, command string) string {
 				switch {
 				case command == "EHLO" && !c.pipelining:
 					return oneByOne
-				case command == c.refused && refuse:
+				case command == c.refused && refuse.Load():
 					return c.answer
-				case command == "DATA" && refuse && c.refused != "." && c.pipelining:
+				case command == "DATA" && refuse.Load() && c.refused != "." && c.pipelining:
 					return "503 5.5.1 no recipient"
 				case command == "RSET":
 					return c.rset
@@ -399,7 +273,7 @@ func TestAfterARefusal(t *testing.T) {
 			if kept := open.now(); kept > 1 || c.connections == 1 && kept != 1 {
 				t.Errorf("%d connections are open", kept)
 			}
-			refuse = false
+			refuse.Store(false)
 			if out := p.Send(context.Background(), transaction()); !out.Accepted() || s.connections() != c.connections {
 				t.Errorf("%+v over %d connections, want 250 over %d", out, s.connections(), c.connections)
 			}
@@ -411,18 +285,18 @@ func TestAfterARefusal(t *testing.T) {
 	}
 }
 
-// TestNonsense is no answer to the command: the connection ends, and the mail is
-// tried again.
+// TestNonsense checks that the connection is closed after a malformed reply,
+// and that the outcome is temporary.
 func TestNonsense(t *testing.T) {
 	for _, c := range []struct {
 		phase, answer, says string
 		doubtful            bool
 	}{
-		{"MAIL", "354 go", "MAIL: unexpected answer 354 go", false},
-		{"RCPT", "354 go", "RCPT: unexpected answer 354 go", false},
-		{"DATA", "250 ok", "DATA: unexpected answer 250 ok", false},
-		{"DATA", "355 ok", "DATA: unexpected answer 355 ok", false},
-		{".", "354 go", "final dot: unexpected answer 354 go", true},
+		{"MAIL", "354 go", "MAIL: unexpected reply 354 go", false},
+		{"RCPT", "354 go", "RCPT: unexpected reply 354 go", false},
+		{"DATA", "250 ok", "DATA: unexpected reply 250 ok", false},
+		{"DATA", "355 ok", "DATA: unexpected reply 355 ok", false},
+		{".", "354 go", "final dot: unexpected reply 354 go", true},
 		{"MAIL", "what", "MAIL: ", false},
 		{"RCPT", "what", "RCPT: ", false},
 		{".", "what", "final dot: ", true},
@@ -445,7 +319,7 @@ func TestNonsense(t *testing.T) {
 	}
 }
 
-// TestOtherSuccesses: 251 and 252 are good answers to RCPT.
+// TestOtherSuccesses checks that 251 and 252 to RCPT mean success.
 func TestOtherSuccesses(t *testing.T) {
 	for _, pipelining := range []bool{true, false} {
 		for _, answer := range []string{"251 forwarded", "252 cannot tell", "200 ok", "299 ok"} {
@@ -461,7 +335,8 @@ func TestOtherSuccesses(t *testing.T) {
 	}
 }
 
-// TestDeafUpstream does not read: each block has three minutes.
+// TestDeafUpstream checks that an upstream that does not read has three minutes
+// for each block.
 func TestDeafUpstream(t *testing.T) {
 	for _, c := range []struct {
 		phase, answer string
@@ -472,7 +347,7 @@ func TestDeafUpstream(t *testing.T) {
 		{"DATA", "354 go" + deaf, 3 * time.Minute, wasLost, "message: "},
 		{"MAIL", "250 ok" + deaf, 5 * time.Minute, wasLost, "RCPT: "},
 		{"RCPT", "250 ok" + deaf, 5 * time.Minute, wasLost, "DATA: "},
-		{"EHLO", oneByOne + deaf, 5 * time.Minute, notReachable, "closed before it answered MAIL"},
+		{"EHLO", oneByOne + deaf, 5 * time.Minute, notReachable, "connection closed before the reply to MAIL"},
 		{"greeting", "220 up" + deaf, 5 * time.Minute, notReachable, "timeout"},
 	} {
 		run(t, c.phase, func(t *testing.T) {
@@ -495,52 +370,7 @@ func TestDeafUpstream(t *testing.T) {
 	}
 }
 
-// TestContextEndsInAPhase: the caller does not wait for a silent upstream, and the
-// connection is not used again.
-func TestContextEndsInAPhase(t *testing.T) {
-	for _, phase := range []string{"greeting", "EHLO", "AUTH", "MAIL", "RCPT", "DATA", "."} {
-		run(t, phase, func(t *testing.T) {
-			n := newNetwork()
-			n.host(addr, answers(true, map[string]string{phase: silent}))
-			p, open := n.pool(t, upstream.Config{Addrs: []string{addr}, Username: "u", Password: "p"})
-			ctx, cancel := context.WithTimeout(context.Background(), 7*time.Second)
-			defer cancel()
-			start := time.Now()
-			out := p.Send(ctx, transaction())
-			if took := time.Since(start); took != 7*time.Second {
-				t.Errorf("waited %v, want 7s", took)
-			}
-			if out.Err == nil || out.Permanent() || out.Doubtful != (phase == ".") {
-				t.Errorf("got %+v", out)
-			}
-			if open.now() != 0 {
-				t.Errorf("%d connections are open, want none", open.now())
-			}
-		})
-	}
-}
-
-// TestContextThatEndsAfterwards leaves the connection alone.
-func TestContextThatEndsAfterwards(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newNetwork()
-		s := n.host(addr, answers(true, nil))
-		p, _ := n.pool(t, upstream.Config{Addrs: []string{addr}})
-		for range 3 {
-			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-			if out := p.Send(ctx, transaction()); !out.Accepted() {
-				t.Errorf("%+v", out)
-			}
-			cancel()
-			time.Sleep(2 * time.Second)
-		}
-		if s.connections() != 1 {
-			t.Errorf("%d connections, want 1", s.connections())
-		}
-	})
-}
-
-// TestRefusedConnection is told of with its cause.
+// TestRefusedConnection checks that the error has its cause.
 func TestRefusedConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, _ := newNetwork().pool(t, upstream.Config{Addrs: []string{addr}})
@@ -560,7 +390,7 @@ func TestRefusedConnection(t *testing.T) {
 	})
 }
 
-// TestEndOfAFlight: after 421 no further answer is waited for.
+// TestEndOfAFlight checks that no further reply is awaited after 421.
 func TestEndOfAFlight(t *testing.T) {
 	for _, phase := range []string{"MAIL", "RCPT"} {
 		run(t, phase, func(t *testing.T) {
@@ -575,29 +405,6 @@ func TestEndOfAFlight(t *testing.T) {
 			}
 			if took := time.Since(start); took > time.Second || open.now() != 0 {
 				t.Errorf("took %v, %d connections are open; want no wait and none", took, open.now())
-			}
-		})
-	}
-}
-
-// TestContextThatEndsWithTheAnswer: whichever comes first, the connection is not
-// used again, for its deadline may be set any time.
-func TestContextThatEndsWithTheAnswer(t *testing.T) {
-	for range 30 {
-		synctest.Test(t, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(context.Background())
-			defer cancel()
-			n := newNetwork()
-			n.host(addr, func(_ int, command string) string {
-				if command == "." {
-					cancel()
-				}
-				return ""
-			})
-			p, open := n.pool(t, upstream.Config{Addrs: []string{addr}})
-			p.Send(ctx, transaction())
-			if p.Idle() != 0 || open.now() != 0 {
-				t.Errorf("%d connections are kept and %d open, want none", p.Idle(), open.now())
 			}
 		})
 	}

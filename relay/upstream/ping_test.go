@@ -14,8 +14,8 @@ import (
 	"postern/relay/upstream"
 )
 
-// TestPoolPing: any upstream that answers will do, over a kept connection or over
-// a new one, which is kept.
+// TestPoolPing checks that one upstream that replies is enough, over an idle
+// connection, or over a new one, which is kept.
 func TestPoolPing(t *testing.T) {
 	for _, c := range []struct {
 		name        string
@@ -56,8 +56,8 @@ func TestPoolPing(t *testing.T) {
 	})
 }
 
-// TestPingUnderLoad: an upstream that answered lately is well; one that did not is
-// asked over a connection beyond the limit.
+// TestPingUnderLoad checks that an upstream that replied recently is healthy,
+// and that another is asked over a connection above the limit.
 func TestPingUnderLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
@@ -77,7 +77,7 @@ func TestPingUnderLoad(t *testing.T) {
 		if err := p.Ping(context.Background()); err != nil || a.connections()+b.connections() != 2 {
 			t.Errorf("got %v over %d connections, want nil over 2", err, a.connections()+b.connections())
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if err := p.Ping(context.Background()); err != nil || a.connections() != 1 || b.connections() != 2 {
 			t.Errorf("got %v over %d and %d connections, want nil over 1 and 2", err, a.connections(), b.connections())
 		}
@@ -96,7 +96,8 @@ func TestPingUnderLoad(t *testing.T) {
 	})
 }
 
-// TestLoginIsHeard: mail over a client's login shows that the upstream is well.
+// TestLoginIsHeard checks that mail over a client's login shows that the
+// upstream is healthy.
 func TestLoginIsHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -118,7 +119,7 @@ func TestLoginIsHeard(t *testing.T) {
 	})
 }
 
-// metrics returns values by name and labels. Each needs a help text.
+// metrics returns values by name and labels. Each must have a help text.
 func metrics(t *testing.T, reg *prometheus.Registry) map[string]float64 {
 	t.Helper()
 	families, err := reg.Gather()
@@ -142,7 +143,7 @@ func metrics(t *testing.T, reg *prometheus.Registry) map[string]float64 {
 	return out
 }
 
-// TestMetrics count dials by result and outcomes by class.
+// TestMetrics checks that dials are counted by result, and outcomes by class.
 func TestMetrics(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -184,7 +185,8 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// TestDialsThatTheCallerGaveUp say nothing of an upstream that still had time.
+// TestDialsThatTheCallerGaveUp checks that they do not count against an
+// upstream that still had time.
 func TestDialsThatTheCallerGaveUp(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -215,7 +217,7 @@ func TestDialsThatTheCallerGaveUp(t *testing.T) {
 	}
 }
 
-// TestContextThatEndsAtTheEndOfADial loses no connection.
+// TestContextThatEndsAtTheEndOfADial checks that no connection is leaked.
 func TestContextThatEndsAtTheEndOfADial(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(context.Background())
@@ -237,7 +239,8 @@ func TestContextThatEndsAtTheEndOfADial(t *testing.T) {
 	})
 }
 
-// TestMailIsHeard: an upstream that takes mail over a kept connection is well.
+// TestMailIsHeard checks that an upstream that accepts mail over an idle
+// connection is healthy.
 func TestMailIsHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var hold chan struct{}

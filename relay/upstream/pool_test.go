@@ -3,17 +3,13 @@ package upstream_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"postern/relay/reply"
 	"postern/relay/upstream"
 )
 
@@ -58,7 +54,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// TestIdleConnections are used for so long, and then closed.
+// TestIdleConnections checks how long they are reused before they are closed.
 func TestIdleConnections(t *testing.T) {
 	for _, c := range []struct {
 		name        string
@@ -95,7 +91,8 @@ func TestIdleConnections(t *testing.T) {
 	}
 }
 
-// TestConnectionTooOldToKeep is not kept when a transaction ends over it.
+// TestConnectionTooOldToKeep checks that such a connection is closed after its
+// transaction.
 func TestConnectionTooOldToKeep(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -118,7 +115,7 @@ func TestConnectionTooOldToKeep(t *testing.T) {
 	}
 }
 
-// TestMessagesOnAConnection are as many as configured.
+// TestMessagesOnAConnection checks that there are as many as configured.
 func TestMessagesOnAConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -139,7 +136,7 @@ func TestMessagesOnAConnection(t *testing.T) {
 	})
 }
 
-// TestOneMessageOnAConnection keeps none.
+// TestOneMessageOnAConnection checks that no connection is kept then.
 func TestOneMessageOnAConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -156,7 +153,7 @@ func TestOneMessageOnAConnection(t *testing.T) {
 	})
 }
 
-// busy has transactions wait for the answer to their final dot.
+// busy starts n transactions, which wait for the reply to the final dot.
 func busy(t *testing.T, p *upstream.Pool, n int) (outcomes chan upstream.Outcome) {
 	t.Helper()
 	outcomes = make(chan upstream.Outcome, n)
@@ -168,7 +165,8 @@ func busy(t *testing.T, p *upstream.Pool, n int) (outcomes chan upstream.Outcome
 	return outcomes
 }
 
-// TestWaitingForAConnection: for so long, or until one is given back.
+// TestWaitingForAConnection checks the time limit, and that a released
+// connection ends the wait.
 func TestWaitingForAConnection(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -217,7 +215,8 @@ func TestWaitingForAConnection(t *testing.T) {
 	}
 }
 
-// TestWaitingEndsWithTheContext.
+// TestWaitingEndsWithTheContext checks that a transaction whose context ends
+// stops waiting.
 func TestWaitingEndsWithTheContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
@@ -241,8 +240,8 @@ func TestWaitingEndsWithTheContext(t *testing.T) {
 	})
 }
 
-// TestLeastBusyUpstream is the one that a transaction goes to, among those that
-// are well.
+// TestLeastBusyUpstream checks that a transaction is sent to the healthy
+// upstream with the fewest transactions.
 func TestLeastBusyUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
@@ -276,7 +275,7 @@ func TestLeastBusyUpstream(t *testing.T) {
 	})
 }
 
-// TestUpstreamOfWhichAllAreBusy is passed over.
+// TestUpstreamOfWhichAllAreBusy checks that such an upstream is passed over.
 func TestUpstreamOfWhichAllAreBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hold := make(chan struct{})
@@ -302,8 +301,8 @@ func TestUpstreamOfWhichAllAreBusy(t *testing.T) {
 	})
 }
 
-// TestPausesOfAFailingUpstream grow to 30 s, however often it fails, and end when
-// it answers.
+// TestPausesOfAFailingUpstream checks that pauses grow up to 30 s and end when
+// the upstream replies.
 func TestPausesOfAFailingUpstream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -327,7 +326,7 @@ func TestPausesOfAFailingUpstream(t *testing.T) {
 			if got := len(n.dialled(addr)); got != i+1 {
 				t.Errorf("pause %d: dialled %d times within it, want %d", i, got, i+1)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			p.Check(context.Background())
 			if got := len(n.dialled(addr)); got != i+2 {
 				t.Errorf("pause %d: dialled %d times after it, want %d", i, got, i+2)
@@ -347,8 +346,8 @@ func TestPausesOfAFailingUpstream(t *testing.T) {
 	})
 }
 
-// TestCheckKeepsToItsLimits: it dials no upstream of which all connections are in
-// use, nor for a pool that was retired.
+// TestCheckKeepsToItsLimits checks that neither an upstream whose connections
+// are all in use nor one of a retired pool is dialled.
 func TestCheckKeepsToItsLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -383,7 +382,8 @@ func TestCheckKeepsToItsLimits(t *testing.T) {
 	})
 }
 
-// TestSickUpstreamIsTriedLast, and tried all the same where no other is left.
+// TestSickUpstreamIsTriedLast checks that it is tried all the same if no other
+// is left.
 func TestSickUpstreamIsTriedLast(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -414,8 +414,8 @@ func TestSickUpstreamIsTriedLast(t *testing.T) {
 	})
 }
 
-// TestRetire ends idle connections; later transactions are served, each over a
-// connection of its own. Close refuses them.
+// TestRetire checks that idle connections are closed and that later
+// transactions each have a new one. Close refuses them.
 func TestRetire(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -460,7 +460,7 @@ func TestRetire(t *testing.T) {
 	})
 }
 
-// TestQuitIsPolite and does not wait for more than a second.
+// TestQuitIsPolite checks that QUIT is sent, and takes no longer than a second.
 func TestQuitIsPolite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -476,130 +476,4 @@ func TestQuitIsPolite(t *testing.T) {
 		}
 		s.hangUp()
 	})
-}
-
-// TestOutcomes: what is accepted, and what is refused for good.
-func TestOutcomes(t *testing.T) {
-	answer := func(code int, enhanced ...int) reply.Reply {
-		r := reply.Reply{Code: code}
-		copy(r.Enhanced[:], enhanced)
-		return r
-	}
-	for _, c := range []struct {
-		name                string
-		out                 upstream.Outcome
-		accepted, permanent bool
-	}{
-		{"250", upstream.Outcome{Reply: answer(250)}, true, false},
-		{"299", upstream.Outcome{Reply: answer(299)}, true, false},
-		{"354", upstream.Outcome{Reply: answer(354)}, false, false},
-		{"450", upstream.Outcome{Reply: answer(450)}, false, false},
-		{"550", upstream.Outcome{Reply: answer(550)}, false, true},
-		{"503 is about us", upstream.Outcome{Reply: answer(503, 5, 5, 1)}, false, false},
-		{"503 about a mailbox", upstream.Outcome{Reply: answer(503, 5, 2, 1)}, false, true},
-		{"an error", upstream.Outcome{Err: errors.New("what")}, false, false},
-		{"an error beside 550", upstream.Outcome{Reply: answer(550), Err: errors.New("what")}, false, false},
-		{"an error beside 250", upstream.Outcome{Reply: answer(250), Err: errors.New("what")}, false, false},
-		{"a permanent fault", upstream.Outcome{Err: reply.Refuse(550, reply.EnhancedCode{5, 6, 7}, "no")}, false, true},
-		{"a temporary fault", upstream.Outcome{Err: reply.Defer(451, reply.EnhancedCode{4, 4, 1}, "no", nil)}, false, false},
-	} {
-		if c.out.Accepted() != c.accepted || c.out.Permanent() != c.permanent {
-			t.Errorf("%s: accepted %v, permanent %v; want %v, %v", c.name, c.out.Accepted(), c.out.Permanent(), c.accepted,
-				c.permanent)
-		}
-	}
-}
-
-// TestUnusableUpstreamIsLogged, by its address and its error.
-func TestUnusableUpstreamIsLogged(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var log strings.Builder
-		n := newNetwork()
-		p := upstream.New(upstream.Config{
-			Addrs: []string{addr},
-			Log:   slog.New(slog.NewTextHandler(&log, nil)),
-		})
-		p.WrapDial(func(upstream.Dial) upstream.Dial { return n.dial })
-		watch(t, p)
-		p.Send(context.Background(), transaction())
-		if got := log.String(); !strings.Contains(got, "upstream="+addr) || !strings.Contains(got, "connection refused") {
-			t.Errorf("the log: %s", got)
-		}
-	})
-}
-
-// TestNextUpstream takes what the first cannot: the last error is told, and that
-// of one that lacks an extension before that of one that is away.
-func TestNextUpstream(t *testing.T) {
-	seven := "250-up.example\r\n250 PIPELINING"
-	for _, c := range []struct {
-		name   string
-		first  map[string]string
-		second map[string]string // nil: away
-		want   string
-	}{
-		{"away, well", map[string]string{"greeting": closing}, map[string]string{}, "250 taken"},
-		{"lost at MAIL, well", map[string]string{"MAIL": closing}, map[string]string{}, "250 taken"},
-		{"lost at RCPT", map[string]string{"RCPT": closing}, map[string]string{}, wasLost},
-		{"refuses us, well", map[string]string{"MAIL": "530 log in"}, map[string]string{}, "250 taken"},
-		{"refuses us twice", map[string]string{"MAIL": "530 log in"}, map[string]string{"MAIL": "530 log in"}, takesNone},
-		{"refuses us, away", map[string]string{"MAIL": "530 log in"}, nil, notReachable},
-		{"away, refuses us", map[string]string{"greeting": closing}, map[string]string{"MAIL": "530 no"}, takesNone},
-		{"refuses the message", map[string]string{"MAIL": "550 no"}, map[string]string{}, "550 no"},
-		{
-			"lacks an extension, away",
-			map[string]string{"EHLO": seven},
-			nil,
-			"550 5.6.3 Message has 8-bit content and the upstream does not offer 8BITMIME",
-		},
-		{"lacks an extension, well", map[string]string{"EHLO": seven}, map[string]string{}, "250 taken"},
-	} {
-		run(t, c.name, func(t *testing.T) {
-			full := func(table map[string]string) func(int, string) string {
-				return func(_ int, command string) string {
-					if a := table[command]; a != "" || command != "EHLO" {
-						return a
-					}
-					return "250-up.example\r\n250-8BITMIME\r\n250 SMTPUTF8"
-				}
-			}
-			n := newNetwork()
-			n.host(addr, full(c.first))
-			if c.second != nil {
-				n.host(second, full(c.second))
-			}
-			p, _ := n.pool(t, upstream.Config{Addrs: []string{addr, second}})
-			tr := transaction()
-			tr.EightBit = true
-			if out := p.Send(context.Background(), tr); sent(out) != c.want {
-				t.Errorf("got %s (%v), want %s", sent(out), out.Err, c.want)
-			}
-		})
-	}
-}
-
-// TestEightBitOfSeveralUpstreams: none that was spoken to may lack it.
-func TestEightBitOfSeveralUpstreams(t *testing.T) {
-	const with, without = "250-up\r\n250 8BITMIME", "250 up"
-	for _, c := range []struct {
-		first, second string
-		want          bool
-	}{{with, with, true}, {with, without, false}, {without, with, false}, {with, "", true}, {"", with, true}, {"", "", false}} {
-		run(t, fmt.Sprintf("%q %q", c.first, c.second), func(t *testing.T) {
-			n := newNetwork()
-			if c.first != "" {
-				n.host(addr, answers(true, map[string]string{"EHLO": c.first, ".": silent}))
-			}
-			if c.second != "" {
-				n.host(second, answers(true, map[string]string{"EHLO": c.second, ".": silent}))
-			}
-			p, _ := n.pool(t, upstream.Config{Addrs: []string{addr, second}})
-			outcomes := busy(t, p, 2)
-			if got := p.TakesEightBit(); got != c.want {
-				t.Errorf("got %v, want %v", got, c.want)
-			}
-			<-outcomes
-			<-outcomes
-		})
-	}
 }

@@ -16,8 +16,7 @@ import (
 	"postern/relay/reply"
 )
 
-// read reads one reply of a text that comes as a reader has it, and returns what
-// is left of it.
+// read reads one reply from a reader, and returns what is left.
 func read(r io.Reader) (answer reply.Reply, rest string, broken bool, err error) {
 	c := &conn{r: bufio.NewReaderSize(r, maxReplyLine)}
 	answer, err = c.readReply()
@@ -127,7 +126,7 @@ func TestRepliesThatAreNone(t *testing.T) {
 	}
 }
 
-// deadlines notes the deadlines that a connection is given.
+// deadlines records the deadline that a connection was given last.
 type deadlines struct {
 	net.Conn
 	last time.Time
@@ -138,24 +137,26 @@ func (d *deadlines) SetDeadline(t time.Time) error {
 	return nil
 }
 
-// TestDeadlineOfAPhase is the phase's, or long ago where the caller is gone.
+// TestDeadlineOfAPhase checks the deadline of a phase, and that it is in the
+// past once the context has ended.
 func TestDeadlineOfAPhase(t *testing.T) {
 	raw := &deadlines{}
 	c := &conn{raw: raw}
-	c.deadline(context.Background(), time.Hour)
+	c.setDeadline(context.Background(), time.Hour)
 	if left := time.Until(raw.last); left <= 59*time.Minute || left > time.Hour {
 		t.Errorf("%v are left, want an hour", left)
 	}
 
 	over, cancel := context.WithCancel(context.Background())
 	cancel()
-	c.deadline(over, time.Hour)
+	c.setDeadline(over, time.Hour)
 	if left := time.Until(raw.last); left > 0 {
 		t.Errorf("%v are left to a caller who is gone, want none", left)
 	}
 }
 
-// TestTranscriptIsBounded and needs a log.
+// TestTranscriptIsBounded checks the length of lines, and that a transcript
+// without a log does nothing.
 func TestTranscriptIsBounded(t *testing.T) {
 	var out strings.Builder
 	tr := transcript{log: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))}
@@ -176,8 +177,8 @@ func TestTranscriptIsBounded(t *testing.T) {
 	none.command("MAIL")
 }
 
-// FuzzReply: what is read of an upstream's answer is clean, and short, and comes
-// back where it is written and read again.
+// FuzzReply checks that a reply that is read is clean and short, and is the
+// same after it is written and read again.
 func FuzzReply(f *testing.F) {
 	f.Add("250-5.1.1 a\r\n250 b\r\n")
 	f.Add("550 5.1.1 \x1b[2J\xff\r\n")

@@ -7,12 +7,11 @@ import (
 	"postern/relay/reply"
 )
 
-// ErrSession says that an upstream refused what we are to it (no login, no TLS,
-// a command that it does not know), which says nothing of the message. The
-// message was not taken.
+// ErrSession says that an upstream refused the session (no login, no TLS, an
+// unknown command) and not the message. The message was not accepted.
 var ErrSession = errors.New("upstream refuses the session")
 
-// phase is the part of a transaction that a reply answers.
+// phase is the part of a session that a reply belongs to.
 type phase string
 
 const (
@@ -23,26 +22,47 @@ const (
 	phaseFinalDot phase = "final dot"
 )
 
-// refused makes an outcome of a reply that refuses a transaction: the reply
-// itself, or a temporary error where it is between the upstream and us.
-func refused(p phase, r reply.Reply) Outcome {
-	switch {
-	case concernsSession(p, r):
-		f := setupError(string(p), r)
-		f.Err = fmt.Errorf("%w: %w", ErrSession, f.Err)
-		return Outcome{Err: f}
-	case p == phaseRcpt && r.Code == 552 && r.Enhanced == (reply.EnhancedCode{5, 5, 3}):
-		// Too many recipients: meant as 452 (RFC 5321 section 4.5.3.1.10).
-		r.Code, r.Enhanced = 452, reply.EnhancedCode{4, 5, 3}
-	}
-
-	return Outcome{Reply: r}
+// refusal is a reply that refuses a transaction.
+type refusal struct {
+	phase phase
+	reply reply.Reply
 }
 
-// concernsSession reports whether a refusal is about how we speak or log in.
-// That are the codes of authentication and encryption (RFC 4954 section 6), and
-// those of syntax and sequence (RFC 5321 section 4.2.2), unless the enhanced
-// code says that they are about an address, a mailbox or the content.
+// outcome returns the outcome of a refused transaction: the reply itself, or a
+// temporary error if it concerns the session.
+func (r refusal) outcome() Outcome {
+	if concernsSession(r.phase, r.reply) {
+		f := unexpected(r.phase, r.reply)
+		f.Err = fmt.Errorf("%w: %w", ErrSession, f.Err)
+		return Outcome{Err: f}
+	}
+
+	// Too many recipients means 452, also where it is said with 552 (RFC 5321
+	// section 4.5.3.1.10).
+	tooMany := r.reply.Code == 552 && r.reply.Enhanced == reply.EnhancedCode{5, 5, 3}
+	if r.phase == phaseRcpt && tooMany {
+		r.reply.Code = 452
+		r.reply.Enhanced = reply.EnhancedCode{4, 5, 3}
+	}
+
+	return Outcome{Reply: r.reply}
+}
+
+// outcomeOf returns the outcome of a refused transaction. A connection on which
+// the upstream refused the session is not used again.
+func (c *conn) outcomeOf(r *refusal) Outcome {
+	out := r.outcome()
+	if errors.Is(out.Err, ErrSession) {
+		c.broken = true
+	}
+
+	return out
+}
+
+// concernsSession reports whether a refusal concerns the session: the codes of
+// authentication and encryption (RFC 4954 section 6), and those of syntax and
+// sequence (RFC 5321 section 4.2.2), unless the subject of the enhanced code
+// (RFC 3463 section 3) is an address, a mailbox or the content.
 func concernsSession(p phase, r reply.Reply) bool {
 	switch r.Code {
 	case 530, 534, 535, 538:
@@ -55,7 +75,7 @@ func concernsSession(p phase, r reply.Reply) bool {
 	switch subject := r.Enhanced[1]; subject {
 	case 1, 2, 6:
 		return false
-	case 7:
+	case 7: // security or policy: of the message, once it has been seen
 		return p != phaseFinalDot
 	}
 

@@ -19,11 +19,11 @@ import (
 	"postern/relay/upstream"
 )
 
-// scripted is an upstream that answers by a function of the connection's number,
-// from 1 on, and the command. "." is the final dot; an empty answer is the usual
-// one, and one that ends with closing is the last of its connection. After silent
-// it says nothing more, and after an answer that ends with deaf it does not even
-// read.
+// scripted is an upstream that replies as a function of the number of the
+// connection, from 1, and the command says. "." is the final dot. An empty
+// reply is the usual one, and one that ends with closing is the last of its
+// connection. After silent the upstream replies no more, and after a reply that
+// ends with deaf it does not even read.
 type scripted struct {
 	addr   string
 	answer func(conn int, command string) string
@@ -139,7 +139,7 @@ func (s *scripted) serve(c net.Conn, n int) {
 	}
 }
 
-// hangUp has deaf connections end.
+// hangUp closes the deaf connections.
 func (s *scripted) hangUp() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,14 +149,14 @@ func (s *scripted) hangUp() {
 	s.ends = nil
 }
 
-// commands returns what came in, but for messages.
+// commands returns the commands that were received, without messages.
 func (s *scripted) commands() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.lines)
 }
 
-// messages returns the messages that came in, to their final dots.
+// messages returns the messages that were received, without their final dots.
 func (s *scripted) messages() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -178,8 +178,8 @@ func always(command, answer string) func(int, string) string {
 	}
 }
 
-// TestSessionRefusals: what an upstream says of us, and not of the message, is
-// a temporary error of ours.
+// TestSessionRefusals checks that a refusal of the session, and not of the
+// message, is a temporary error.
 func TestSessionRefusals(t *testing.T) {
 	const ours = "451 4.4.1 Upstream does not take mail now, try again later"
 
@@ -233,8 +233,8 @@ func TestSessionRefusals(t *testing.T) {
 	}
 }
 
-// TestRefusalThenClose: a refusal stands, though the connection is closed before
-// the other commands of the flight are answered.
+// TestRefusalThenClose checks that a refusal counts although the connection is
+// closed before the replies to the other commands.
 func TestRefusalThenClose(t *testing.T) {
 	for _, c := range []struct{ command, answer, want string }{
 		{"MAIL", "550 5.7.1 not you", "550 5.7.1 not you"},
@@ -260,8 +260,8 @@ func TestRefusalThenClose(t *testing.T) {
 	}
 }
 
-// TestSessionRefusedOverOldConnection: an upstream that begins to want a login
-// or TLS gets it over a new connection.
+// TestSessionRefusedOverOldConnection checks that a new connection is tried
+// when an upstream begins to require a login or TLS.
 func TestSessionRefusedOverOldConnection(t *testing.T) {
 	var wanting atomic.Bool
 	s := newScripted(t, func(conn int, command string) string {
@@ -281,8 +281,8 @@ func TestSessionRefusedOverOldConnection(t *testing.T) {
 	}
 }
 
-// TestRefusedSessionEnds: a connection over which an upstream refused us carries
-// no further transaction.
+// TestRefusedSessionEnds checks that a connection whose session was refused
+// carries no further transaction.
 func TestRefusedSessionEnds(t *testing.T) {
 	for _, command := range []string{"MAIL", "RCPT", "DATA", "."} {
 		var asked atomic.Int32
@@ -306,7 +306,7 @@ func TestRefusedSessionEnds(t *testing.T) {
 	}
 }
 
-// TestSessionRefusedByOneOfTwo: another upstream takes what one refuses us.
+// TestSessionRefusedByOneOfTwo checks that the other upstream is tried.
 func TestSessionRefusedByOneOfTwo(t *testing.T) {
 	bad := newScripted(t, always("MAIL", "530 5.7.0 no"))
 	good := newScripted(t, always("", ""))
@@ -319,8 +319,8 @@ func TestSessionRefusedByOneOfTwo(t *testing.T) {
 	}
 }
 
-// TestLoginRefusals: of the answers to a client's credentials only those about
-// the credentials are the client's.
+// TestLoginRefusals checks that only replies about the credentials are returned
+// to the client.
 func TestLoginRefusals(t *testing.T) {
 	for _, c := range []struct {
 		answer string
@@ -342,8 +342,8 @@ func TestLoginRefusals(t *testing.T) {
 	}
 }
 
-// TestLoginSessionRefused: a transaction over a client's login that the upstream
-// no longer knows of is tried over a new one, and then deferred.
+// TestLoginSessionRefused checks that a transaction over a login that the
+// upstream has forgotten is tried over a new connection, and then deferred.
 func TestLoginSessionRefused(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -371,8 +371,8 @@ func TestLoginSessionRefused(t *testing.T) {
 	}
 }
 
-// TestReplyTextIsClean: nothing of an upstream's text but printable ASCII comes
-// in.
+// TestReplyTextIsClean checks that only printable ASCII of a reply is passed
+// on.
 func TestReplyTextIsClean(t *testing.T) {
 	dirty := "550-5.1.1 no \rsuch\x00 user\r\n550 5.1.1 \x1b[2J\xff" + strings.Repeat("x", 600)
 	want := "550 5.1.1 no ?such? user\n?[2J?" + strings.Repeat("x", 495)
@@ -386,7 +386,7 @@ func TestReplyTextIsClean(t *testing.T) {
 	}
 
 	for _, command := range []string{"greeting", "EHLO"} {
-		s := newScripted(t, always(command, strings.Replace(dirty, "550", "450", -1)))
+		s := newScripted(t, always(command, strings.ReplaceAll(dirty, "550", "450")))
 		out := pool(t, upstream.Config{Addrs: []string{s.addr}}).Send(context.Background(), transaction())
 		if out.Err == nil || strings.ContainsFunc(out.Err.Error(), isDirty) {
 			t.Errorf("%s: got %+v", command, out)
@@ -397,7 +397,8 @@ func TestReplyTextIsClean(t *testing.T) {
 // isDirty reports whether a character must not reach a log or a client.
 func isDirty(r rune) bool { return r == utf8.RuneError || r < ' ' && r != '\n' }
 
-// TestManyExtensions: EHLO may offer more than a passed-on reply has lines.
+// TestManyExtensions checks that EHLO may offer more extensions than a cleaned
+// reply has lines.
 func TestManyExtensions(t *testing.T) {
 	answer := "250-up.example\r\n" + strings.Repeat("250-X-NOTHING\r\n", 30) + "250 8BITMIME"
 	s := newScripted(t, always("EHLO", answer))
@@ -408,8 +409,8 @@ func TestManyExtensions(t *testing.T) {
 	}
 }
 
-// TestContextOver: a transaction that nobody waits for any more costs no
-// connection, and no upstream its good name.
+// TestContextOver checks that a transaction whose context has ended neither
+// uses a connection nor counts against an upstream.
 func TestContextOver(t *testing.T) {
 	s := newScripted(t, always("", ""))
 	p := pool(t, upstream.Config{Addrs: []string{s.addr}})
@@ -431,8 +432,8 @@ func TestContextOver(t *testing.T) {
 	}
 }
 
-// TestDialGivenUp: a caller that goes away while a connection is opened says
-// nothing of the upstream.
+// TestDialGivenUp checks that a caller that gives up while a connection is
+// opened does not count against the upstream.
 func TestDialGivenUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	release := make(chan struct{})
@@ -456,7 +457,8 @@ func TestDialGivenUp(t *testing.T) {
 	}
 }
 
-// TestPingUnderFullLoad: a probe does not wait for a connection that is busy.
+// TestPingUnderFullLoad checks that a health check does not wait for a busy
+// connection.
 func TestPingUnderFullLoad(t *testing.T) {
 	hold, entered := make(chan struct{}), make(chan struct{})
 	s := newScripted(t, func(conn int, command string) string {
@@ -484,8 +486,8 @@ func TestPingUnderFullLoad(t *testing.T) {
 	}
 }
 
-// TestFaultOfOurOwnIsTemporary: a message that must not go out as it is was let
-// in by us, and is kept.
+// TestFaultOfOurOwnIsTemporary checks that a message that was accepted but
+// cannot be sent is deferred.
 func TestFaultOfOurOwnIsTemporary(t *testing.T) {
 	for _, msg := range []string{"a\nb\r\n", "a\rb\r\n", "a\x00\r\n"} {
 		s := newScripted(t, always("none", ""))

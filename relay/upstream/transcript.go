@@ -8,51 +8,51 @@ import (
 	"postern/relay/reply"
 )
 
-// maxTranscript bounds a line of a transcript, in bytes.
+// maxTranscript limits a line of a transcript, in bytes.
 const maxTranscript = 500
 
-// transcript writes a connection's dialogue to the log, at level debug: what we
-// send as C:, what the upstream answers as S:, without messages and passwords.
+// transcript logs the dialogue of a connection at level debug, without messages
+// and passwords: commands with C: in front, replies with S:.
 type transcript struct {
 	log        *slog.Logger // nil: none
 	upstream   string
-	connection string // our end of it, which tells connections apart
+	connection string // the local address, which tells connections apart
 
 	session   string // of the client whose copy is being sent
 	messageID string
 }
 
-func (t *transcript) on() bool {
+func (t *transcript) enabled() bool {
 	return t.log != nil && t.log.Enabled(context.Background(), slog.LevelDebug)
 }
 
-func (t *transcript) write(who, line string) {
+func (t *transcript) write(prefix, line string) {
 	t.log.Debug("upstream dialogue",
 		"upstream", t.upstream,
 		"connection", t.connection,
 		"session", t.session,
 		"message_id", t.messageID,
-		"line", who+reply.CleanLine(line, maxTranscript),
+		"line", prefix+reply.CleanLine(line, maxTranscript),
 	)
 }
 
-// command writes a command as it may be shown.
+// command logs a command, without its secrets.
 func (t *transcript) command(shown string) {
-	if t.on() {
+	if t.enabled() {
 		t.write("C: ", shown)
 	}
 }
 
-// reply writes a line of a reply.
+// reply logs a line of a reply.
 func (t *transcript) reply(line []byte) {
-	if t.on() {
+	if t.enabled() {
 		t.write("S: ", string(line))
 	}
 }
 
-// message writes that a message was sent.
+// message logs that a message of size bytes was sent.
 func (t *transcript) message(size int) {
-	if t.on() {
+	if t.enabled() {
 		t.write("C: ", fmt.Sprintf("(message of %d bytes)", size))
 	}
 }

@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var quiet = slog.New(slog.DiscardHandler)
 
-// upstreamServer is a sink with what it kept.
+// upstreamServer is a sink, and the messages that it received.
 type upstreamServer struct {
 	*sink.Server
 	addr string
@@ -183,8 +183,8 @@ func TestReuse(t *testing.T) {
 	}
 }
 
-// TestStale has the upstream close kept connections: the next transaction goes
-// over a new one and nobody notices.
+// TestStale checks that a transaction is sent over a new connection if the
+// upstream has closed the idle ones.
 func TestStale(t *testing.T) {
 	u := start(t, sink.Config{})
 	p := pool(t, upstream.Config{Addrs: []string{u.addr}})
@@ -199,7 +199,7 @@ func TestStale(t *testing.T) {
 	}
 }
 
-// TestPing: a kept connection that is dead does not pass for an upstream.
+// TestPing checks that a dead idle connection is not taken for an upstream.
 func TestPing(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -291,7 +291,8 @@ func TestAuth(t *testing.T) {
 	}
 }
 
-// TestWriterRefuses: what must not go out never reaches the upstream.
+// TestWriterRefuses checks that a message that must not be sent does not reach
+// the upstream.
 func TestWriterRefuses(t *testing.T) {
 	u := start(t, sink.Config{})
 	p := pool(t, upstream.Config{Addrs: []string{u.addr}})
@@ -328,8 +329,8 @@ func BenchmarkSend(b *testing.B) {
 	}
 }
 
-// TestEightBit: a message goes to the upstream that takes it, and is told apart
-// from one that none takes.
+// TestEightBit checks that a message is sent to the upstream that offers
+// 8BITMIME, and the error if none does.
 func TestEightBit(t *testing.T) {
 	seven := start(t, sink.Config{Extensions: []string{"PIPELINING"}})
 	eight := start(t, sink.Config{})
@@ -367,8 +368,8 @@ func TestEightBit(t *testing.T) {
 	}
 }
 
-// TestInternational: SMTPUTF8 goes with what needs it, to an upstream that
-// offers it.
+// TestInternational checks that SMTPUTF8 is used if a transaction needs it,
+// with an upstream that offers it.
 func TestInternational(t *testing.T) {
 	old := start(t, sink.Config{Extensions: []string{"PIPELINING", "8BITMIME"}})
 	modern := start(t, sink.Config{})
@@ -417,8 +418,8 @@ func TestInternational(t *testing.T) {
 	}
 }
 
-// TestLogin: a client's own credentials, its mail over that connection alone,
-// which is opened again where it is lost.
+// TestLogin checks that a client's mail is sent over the connection with its
+// credentials, which is replaced if it is lost.
 func TestLogin(t *testing.T) {
 	s := start(t, sink.Config{Password: "ann:secret"})
 	p := pool(t, upstream.Config{Addrs: []string{s.addr}})
@@ -459,7 +460,7 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// TestCheck: an upstream that was away is found back without mail.
+// TestCheck checks that an upstream that is back is found without mail.
 func TestCheck(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
@@ -485,7 +486,7 @@ func TestCheck(t *testing.T) {
 	})
 }
 
-// run is t.Run with a clock that goes on when nothing else does.
+// run is t.Run with a fake clock.
 func run(t *testing.T, name string, f func(t *testing.T)) {
 	t.Helper()
 	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })

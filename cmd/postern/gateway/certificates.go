@@ -149,7 +149,7 @@ func (c *certificates) addACME() error {
 		return serveHTTP(ctx, web.NewServer(c.answerChallenges(nothing), g.log), l, g.lastGrace)
 	})
 	c.bindACME("certs.acme_tls_listen", g.cfg.Certs.ACMETLSListen, func(ctx context.Context, l net.Listener) error {
-		return serveHTTP(ctx, web.NewServer(nothing, g.log), tls.NewListener(l, c.store.Config(true)), g.lastGrace)
+		return serveHTTP(ctx, web.NewServer(nothing, g.log), tls.NewListener(l, c.store.HTTPConfig()), g.lastGrace)
 	})
 
 	return nil

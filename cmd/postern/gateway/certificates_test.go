@@ -23,7 +23,7 @@ func TestLeastVersionOfTLS(t *testing.T) {
 		file := writeConfig(t, "")
 		replaceIn(t, file, "[certs]\n", "[certs]\nmin_version = \""+version+"\"\n")
 		g, _ := startGateway(t, file)
-		if got := partOf[*certificates](t, g).store.Config(false).MinVersion; got != want {
+		if got := partOf[*certificates](t, g).store.Config().MinVersion; got != want {
 			t.Errorf("%s: got %x, want %x", version, got, want)
 		}
 	}
@@ -39,7 +39,7 @@ func TestCertificatesChangeWithAReload(t *testing.T) {
 	}
 	parts := partOf[*certificates](t, g)
 	serial := func() string {
-		c, err := parts.store.Config(false).GetConfigForClient(&tls.ClientHelloInfo{ServerName: "postern.localhost"})
+		c, err := parts.store.Config().GetConfigForClient(&tls.ClientHelloInfo{ServerName: "postern.localhost"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,7 +131,7 @@ func TestChangedCertificatesAreTaken(t *testing.T) {
 		time.Sleep(3 * watchEvery)
 		synctest.Wait()
 
-		config, err := partOf[*certificates](t, g).store.Config(false).GetConfigForClient(&tls.ClientHelloInfo{})
+		config, err := partOf[*certificates](t, g).store.Config().GetConfigForClient(&tls.ClientHelloInfo{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -281,7 +281,7 @@ func (m *mail) serverConfig() smtpd.Config {
 	c := m.g.cfg.Submission
 	return smtpd.Config{
 		Hostname:                string(m.g.cfg.Hostname),
-		TLS:                     m.certs.store.Config(false),
+		TLS:                     m.certs.store.Config(),
 		RequireTLS:              c.RequireTLS,
 		ProxyFrom:               prefixes(c.ProxyProtocolFrom),
 		MaxRecipients:           c.MaxRecipients,

@@ -75,7 +75,7 @@ func (t *tracker) listener(l net.Listener) net.Listener {
 		l = web.Proxied(l, from)
 	}
 	if t.cfg.Tracking.Web.TLS {
-		l = tls.NewListener(l, t.certs.store.Config(true))
+		l = tls.NewListener(l, t.certs.store.HTTPConfig())
 	}
 
 	return l

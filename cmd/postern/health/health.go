@@ -1,8 +1,7 @@
-// Package health collects signs of life of the parts of a process.
+// Package health detects parts of a process that are stuck.
 //
-// A part that has nothing to do is alive. It is stuck when it has been at one
-// piece of work for longer than its bound. All types are safe for concurrent
-// use.
+// An idle part is alive. A part is stuck when one unit of its work takes longer
+// than its limit. All types are safe for concurrent use.
 package health
 
 import (
@@ -15,14 +14,14 @@ import (
 	"time"
 )
 
-// Part is a part that shows signs of life.
+// Part is a part of a process that can be watched.
 type Part interface {
-	// Alive returns the time of the last sign of life. Where the part is idle
-	// that is now.
+	// Alive returns when the part last made progress, or the current time if it
+	// is idle.
 	Alive() time.Time
 }
 
-// Registry is the set of parts that are watched. The zero value is empty.
+// Registry is a set of watched parts. The zero value is empty.
 type Registry struct {
 	mu    sync.Mutex
 	parts []watched
@@ -31,18 +30,19 @@ type Registry struct {
 type watched struct {
 	name  string
 	part  Part
-	bound time.Duration
+	limit time.Duration
 }
 
-// Watch adds a part, whose last sign of life may be as old as bound.
-func (r *Registry) Watch(name string, p Part, bound time.Duration) {
+// Watch adds a part, which is stuck once it has made no progress for longer than
+// limit.
+func (r *Registry) Watch(name string, p Part, limit time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 
-	r.parts = append(r.parts, watched{name: name, part: p, bound: bound})
+	r.parts = append(r.parts, watched{name: name, part: p, limit: limit})
 }
 
-// Check returns an error that names the parts that are stuck.
+// Check returns an error that names all parts that are stuck, or nil.
 func (r *Registry) Check() error {
 	r.mu.Lock()
 	parts := r.parts
@@ -50,7 +50,8 @@ func (r *Registry) Check() error {
 
 	var errs []error
 	for _, w := range parts {
-		if age := time.Since(w.part.Alive()); age > w.bound {
+		age := time.Since(w.part.Alive())
+		if age > w.limit {
 			errs = append(errs, fmt.Errorf("%s: no sign of life for %v", w.name, age.Round(time.Second)))
 		}
 	}
@@ -58,15 +59,15 @@ func (r *Registry) Check() error {
 	return errors.Join(errs...)
 }
 
-// Work is a part that is alive as long as each piece of its work ends in time.
-// The zero value is idle.
+// Work is a Part that consists of units of work, any number of them at once. The
+// zero value is idle.
 type Work struct {
 	mu     sync.Mutex
 	begins list.List // of time.Time, the oldest in front
 }
 
-// Begin notes that a piece of work begins. The caller calls end once it is
-// done.
+// Begin records the start of a unit of work. The caller must call end when it is
+// complete.
 func (w *Work) Begin() (end func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -79,7 +80,8 @@ func (w *Work) Begin() (end func()) {
 	}
 }
 
-// Alive implements Part: it is when the oldest work that has not ended began.
+// Alive implements Part. It returns the start of the oldest unit that is not
+// complete.
 func (w *Work) Alive() time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -91,13 +93,13 @@ func (w *Work) Alive() time.Time {
 	return time.Now()
 }
 
-// Listener is a listener that shows whether its user goes on accepting.
+// Listener is a net.Listener, and a Part that is stuck while nobody calls Accept.
 type Listener struct {
 	net.Listener
-	left atomic.Pointer[time.Time] // when Accept returned; nil: somebody is in it
+	left atomic.Pointer[time.Time] // when Accept returned; nil: a call is in progress
 }
 
-// NewListener returns a Listener on top of l.
+// NewListener returns a Listener that accepts from l.
 func NewListener(l net.Listener) *Listener { return &Listener{Listener: l} }
 
 // Accept implements net.Listener.
@@ -105,7 +107,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	l.left.Store(nil)
 
 	c, err := l.Listener.Accept()
-	if err != nil { // the user ends, or waits for descriptors
+	if err != nil { // the caller stops, or waits for file descriptors
 		return nil, err
 	}
 

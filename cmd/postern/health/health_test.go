@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// at is a part whose last sign of life was some time ago.
+// at is a part that made progress last so long ago.
 type at time.Duration
 
 func (a at) Alive() time.Time { return time.Now().Add(-time.Duration(a)) }

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// descriptors counts what this process has open.
+// descriptors returns the number of open file descriptors of this process.
 func descriptors(t *testing.T) int {
 	t.Helper()
 	open, err := os.ReadDir("/proc/self/fd")
@@ -21,8 +21,8 @@ func descriptors(t *testing.T) int {
 	return len(open)
 }
 
-// TestFailuresHoldNothing: a socket that cannot be opened, or reached, leaves
-// no descriptor open, and no lock held.
+// TestFailuresHoldNothing checks that no descriptor stays open, and no lock
+// held, if a socket cannot be opened or reached.
 func TestFailuresHoldNothing(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -118,7 +118,8 @@ func mkdir(t *testing.T, path string) {
 	}
 }
 
-// TestCloseIsDoneOnce, and says what it could not do.
+// TestCloseIsDoneOnce checks that a second Close does nothing, and returns the
+// same error.
 func TestCloseIsDoneOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.sock")
 	l, err := Listen(path, "")
@@ -152,8 +153,8 @@ func TestCloseIsDoneOnce(t *testing.T) {
 	}
 }
 
-// TestAStaleNextOneIsReplaced: a process that was killed between opening and
-// renaming leaves NAME.new.
+// TestAStaleNextOneIsReplaced checks that NAME.new, which a process leaves if
+// it is killed before the rename, is replaced.
 func TestAStaleNextOneIsReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.sock")
 	if err := os.WriteFile(path+".new", nil, 0o600); err != nil {
@@ -169,7 +170,8 @@ func TestAStaleNextOneIsReplaced(t *testing.T) {
 	}
 }
 
-// TestTheLockIsNotFollowed: a link in its place could lead to another's file.
+// TestTheLockIsNotFollowed checks that the lock is not opened through a
+// symbolic link, which could lead to another file.
 func TestTheLockIsNotFollowed(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.sock")
@@ -185,7 +187,7 @@ func TestTheLockIsNotFollowed(t *testing.T) {
 	}
 }
 
-// TestTheLockIsPrivate.
+// TestTheLockIsPrivate checks the mode of the lock.
 func TestTheLockIsPrivate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a.sock")
 	l, err := Listen(path, "")
@@ -199,7 +201,8 @@ func TestTheLockIsPrivate(t *testing.T) {
 	}
 }
 
-// TestPathsOfEveryLength around the longest that an address holds.
+// TestPathsOfEveryLength checks paths around the longest that fits into an
+// address.
 func TestPathsOfEveryLength(t *testing.T) {
 	const dir = "/tmp" // nothing is made there
 	for n := 106; n <= 108; n++ {
@@ -231,7 +234,7 @@ func TestGroupsByNameAndNumber(t *testing.T) {
 	}
 }
 
-// TestGiveAndAdmitSayWhatFailed.
+// TestGiveAndAdmitSayWhatFailed checks the errors.
 func TestGiveAndAdmitSayWhatFailed(t *testing.T) {
 	dir := t.TempDir()
 	nowhere := filepath.Join(dir, "nowhere")
@@ -259,8 +262,8 @@ func TestNobodyListens(t *testing.T) {
 	}
 }
 
-// TestAdmitGivesAPrivateFolderToTheGroup: a pass is of no use to a group that
-// the folder is not of.
+// TestAdmitGivesAPrivateFolderToTheGroup checks that the directory gets the
+// group, without which its mode would be of no use.
 func TestAdmitGivesAPrivateFolderToTheGroup(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root may give a folder to any group")

@@ -1,8 +1,8 @@
-// Package localsocket opens the Unix sockets by which programs of one machine
-// talk to each other.
+// Package localsocket provides the Unix sockets through which the programs of one
+// machine communicate.
 //
-// A socket has mode 0660: its owner, the members of its group and root may
-// connect, nobody else.
+// A socket has mode 0660: its owner, the members of its group and root can
+// connect.
 package localsocket
 
 import (
@@ -20,35 +20,35 @@ import (
 	"time"
 )
 
-// ErrInUse says that another process listens on a socket.
+// ErrInUse says that another process is listening on a socket.
 var ErrInUse = errors.New("another process listens on it")
 
 const (
 	// Mode is the mode of every socket.
 	Mode = 0o660
 
-	// maxPath is the longest path that a socket's address holds (unix(7)); one
-	// that is longer is reached through its folder's descriptor.
+	// maxPath is the length of the longest path that fits into an address
+	// (unix(7)). A longer one is reached through a descriptor of its directory.
 	maxPath = 107
 
 	dialTimeout = 10 * time.Second
 )
 
-// Listener listens on a socket. Close removes the socket's file.
+// Listener listens on a socket. Close removes the file.
 type Listener struct {
 	*net.UnixListener
 	path string
-	lock *os.File // held as long as the socket is this process's
+	lock *os.File // held while the socket belongs to this process
 	once sync.Once
 	err  error
 }
 
-// Listen opens a socket, and gives it to a group; without one it keeps that of
-// the process. The file that a killed process left behind is replaced. It
-// returns ErrInUse where a living process has the socket.
+// Listen listens on a socket and gives it to a group, by name or number; if group
+// is empty, it has that of the process. A file that a killed process left behind is
+// replaced. The error is ErrInUse if another process is listening.
 func Listen(path, group string) (*Listener, error) {
 	if info, err := os.Lstat(path); err == nil && info.Mode().Type() != fs.ModeSocket {
-		return nil, fmt.Errorf("%s is there already, and is not a socket", path)
+		return nil, fmt.Errorf("%s already exists and is not a socket", path)
 	}
 
 	lock, err := takeLock(path + ".lock")
@@ -64,7 +64,7 @@ func Listen(path, group string) (*Listener, error) {
 	return &Listener{UnixListener: l, path: path, lock: lock}, nil
 }
 
-// takeLock holds a file until it is closed, or its process ends in any way.
+// takeLock locks a file until it is closed or the process ends in any way.
 func takeLock(name string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
@@ -78,8 +78,8 @@ func takeLock(name string) (*os.File, error) {
 	return f, nil
 }
 
-// listen opens the socket under another name, and renames it once it has its
-// group and mode. The rename replaces what a killed process left.
+// listen creates the socket under another name, and renames it once it has its
+// group and mode. The rename replaces the file of a killed process.
 func listen(path, group string) (*net.UnixListener, error) {
 	next := path + ".new"
 	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -95,9 +95,9 @@ func listen(path, group string) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	l.SetUnlinkOnClose(false) // the name is another one by then
+	l.SetUnlinkOnClose(false) // the file has another name by then
 
-	if err = publish(next, path, group); err != nil {
+	if err := publish(next, path, group); err != nil {
 		l.Close()
 		os.Remove(next)
 		return nil, err
@@ -106,6 +106,7 @@ func listen(path, group string) (*net.UnixListener, error) {
 	return l, nil
 }
 
+// publish gives the file next its group and mode, and renames it to path.
 func publish(next, path, group string) error {
 	if group != "" {
 		if err := Give(next, group); err != nil {
@@ -119,10 +120,10 @@ func publish(next, path, group string) error {
 	return os.Rename(next, path)
 }
 
-// Addr returns the address under which the socket is found.
+// Addr returns the address of the socket, with its path.
 func (l *Listener) Addr() net.Addr { return &net.UnixAddr{Name: l.path, Net: "unix"} }
 
-// Close stops listening, and removes the socket's file.
+// Close stops listening and removes the file. Later calls return the same error.
 func (l *Listener) Close() error {
 	l.once.Do(func() {
 		l.err = errors.Join(os.Remove(l.path), l.UnixListener.Close(), l.lock.Close())
@@ -131,8 +132,7 @@ func (l *Listener) Close() error {
 	return l.err
 }
 
-// Dial connects to a socket. Errors are those of connect(2): fs.ErrNotExist and
-// syscall.ECONNREFUSED say that nobody listens.
+// Dial connects to a socket. Errors are those of connect(2); see NobodyListens.
 func Dial(ctx context.Context, path string) (*net.UnixConn, error) {
 	addr, release, err := address(path)
 	if err != nil {
@@ -149,14 +149,14 @@ func Dial(ctx context.Context, path string) (*net.UnixConn, error) {
 	return c.(*net.UnixConn), nil
 }
 
-// NobodyListens reports whether an error of Dial says that no process has the
-// socket.
+// NobodyListens reports whether an error of Dial means that no process is listening
+// on the socket.
 func NobodyListens(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
-// address returns an address for a path of any length. The caller calls release
-// once it has been used.
+// address returns an address for a path of any length, which is valid until release
+// is called.
 func address(path string) (a *net.UnixAddr, release func(), err error) {
 	if len(path) <= maxPath {
 		return &net.UnixAddr{Name: path, Net: "unix"}, func() {}, nil
@@ -171,25 +171,26 @@ func address(path string) (a *net.UnixAddr, release func(), err error) {
 	return &net.UnixAddr{Name: short, Net: "unix"}, func() { dir.Close() }, nil
 }
 
-// Give gives a file or folder to a group, by its name or number.
+// Give changes the group of a file or directory. The group is a name or number.
 func Give(path, group string) error {
 	gid, err := GroupID(group)
 	if err != nil {
 		return err
 	}
 	if err := os.Chown(path, -1, gid); err != nil {
-		return fmt.Errorf("cannot give %s to group %s, of which user %d has to be a member: %w",
+		return fmt.Errorf("cannot give %s to group %s, of which user %d must be a member: %w",
 			path, group, os.Getuid(), err)
 	}
 
 	return nil
 }
 
-// GroupID returns the number of a group.
+// GroupID returns the number of a group that is given by name or number.
 func GroupID(group string) (int, error) {
 	g, err := user.LookupGroup(group)
 	if err != nil {
-		if n, numeric := strconv.Atoi(group); numeric == nil && n >= 0 {
+		n, notNumber := strconv.Atoi(group)
+		if notNumber == nil && n >= 0 {
 			return n, nil
 		}
 		return 0, fmt.Errorf("this machine has no group %q: make it with `groupadd --system %s`", group, group)
@@ -198,9 +199,10 @@ func GroupID(group string) (int, error) {
 	return strconv.Atoi(g.Gid)
 }
 
-// Admit lets the members of a group reach what is in a folder, by its name:
-// they may pass through (x) and not list it. A folder that others have rights
-// to keeps those; where its group is already another one that may pass, all may.
+// Admit lets the members of a group reach the files in a directory by name, but not
+// list them. The directory is given to the group and becomes executable for it;
+// if it already has another group with rights to it, which remain, the directory
+// becomes executable for all.
 func Admit(dir, group string) error {
 	gid, err := GroupID(group)
 	if err != nil {
@@ -212,7 +214,7 @@ func Admit(dir, group string) error {
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		return fmt.Errorf("%s: its group is not known", dir)
+		return fmt.Errorf("%s: cannot determine the group", dir)
 	}
 
 	mode, isGroups := info.Mode(), int(st.Gid) == gid

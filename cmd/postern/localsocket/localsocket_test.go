@@ -17,7 +17,7 @@ import (
 	"go.uber.org/goleak"
 )
 
-// asDialer has the test binary connect to the socket that it names, and end.
+// asDialer makes the test binary connect to the socket that it names, and exit.
 const asDialer = "LOCALSOCKET_TEST_DIAL"
 
 func TestMain(m *testing.M) {
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// ownGroup is the number of a group that the test may give files to.
+// ownGroup returns the number of a group that the test may give files to.
 func ownGroup() string { return strconv.Itoa(os.Getgid()) }
 
 func TestListenHasModeAndRemovesItsFile(t *testing.T) {
@@ -177,8 +177,8 @@ func TestAdmitLetsAGroupPass(t *testing.T) {
 	}
 }
 
-// TestOthersCannotConnect asks as a user that is neither the owner nor in the
-// group.
+// TestOthersCannotConnect connects as a user that is neither the owner nor in
+// the group.
 func TestOthersCannotConnect(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("only root may become another user")

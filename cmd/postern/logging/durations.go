@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// hasDuration reports whether a line would have a duration without its unit,
-// which JSON writes as a bare number of nanoseconds.
+// hasDuration reports whether a record has a duration, which JSON would write as a
+// number of nanoseconds without a unit.
 func hasDuration(r slog.Record) bool {
 	found := false
 	r.Attrs(func(a slog.Attr) bool {
@@ -19,8 +19,8 @@ func hasDuration(r slog.Record) bool {
 
 func isDuration(a slog.Attr) bool { return a.Value.Kind() == slog.KindDuration }
 
-// inSeconds returns a record whose durations are seconds, and say so in their
-// keys. Our own lines have none; those of libraries may.
+// inSeconds returns a record with its durations converted by seconds. Only the
+// records of libraries have any.
 func inSeconds(r slog.Record) slog.Record {
 	out := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
 	r.Attrs(func(a slog.Attr) bool {
@@ -31,6 +31,8 @@ func inSeconds(r slog.Record) slog.Record {
 	return out
 }
 
+// seconds converts a duration to seconds, with the unit in its key. It returns any
+// other attribute unchanged.
 func seconds(a slog.Attr) slog.Attr {
 	if !isDuration(a) {
 		return a

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// TestDurationsAreSeconds: also those that a library logs.
+// TestDurationsAreSeconds checks the durations of libraries, too.
 func TestDurationsAreSeconds(t *testing.T) {
 	s := &sink{}
 	l := New(Config{Writer: s, Level: slog.LevelInfo, JSON: true})
@@ -47,7 +47,8 @@ var durationCalls = map[string]bool{
 	"Until":    true,
 }
 
-// logCalls are methods of a logger, with how many arguments precede the attributes.
+// logCalls are the methods of a logger, with the number of arguments before the
+// attributes.
 var logCalls = map[string]int{
 	"Debug": 1,
 	"Info":  1,
@@ -57,8 +58,8 @@ var logCalls = map[string]int{
 	"log":   2,
 }
 
-// TestNoLineHasADurationWithoutUnit reads all of the source for log lines with
-// a duration as it is, and for keys that want a unit and have none.
+// TestNoLineHasADurationWithoutUnit searches the source for log lines that have
+// a time.Duration, or a key that lacks a unit.
 func TestNoLineHasADurationWithoutUnit(t *testing.T) {
 	unitless := map[string]bool{"took": true, "in": true, "every": true, "pause": true, "wait": true, "after": true, "age": true}
 	fset := token.NewFileSet()

@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// held is a log whose writer is held up with its first line.
+// held returns a log whose writer blocks in its first line.
 func held(t *testing.T, buffer int) (*Log, *sink) {
 	t.Helper()
 	w := &sink{entered: make(chan struct{}, 1000), gate: make(chan struct{})}
@@ -24,7 +24,7 @@ func held(t *testing.T, buffer int) (*Log, *sink) {
 	return l, w
 }
 
-// release lets the writer go on, and ends the log.
+// release unblocks the writer and closes the log.
 func release(t *testing.T, l *Log, w *sink) string {
 	t.Helper()
 	close(w.gate)
@@ -34,8 +34,8 @@ func release(t *testing.T, l *Log, w *sink) string {
 	return w.text()
 }
 
-// TestTheBufferIsFullToTheByte: ordinary lines fill three quarters, errors the
-// last one.
+// TestTheBufferIsFullToTheByte checks that ordinary lines fill three quarters
+// of the buffer, and errors the last one.
 func TestTheBufferIsFullToTheByte(t *testing.T) {
 	l, w := held(t, 400)
 	put := func(n int, urgent bool) float64 {
@@ -60,13 +60,13 @@ func TestTheBufferIsFullToTheByte(t *testing.T) {
 			t.Errorf("%d: %d bytes, urgent %v: got %v dropped, want %v", i, c.size, c.urgent, got, c.dropped)
 		}
 	}
-	if l.bytes != 400 {
-		t.Errorf("got %d bytes in the buffer, want 400", l.bytes)
+	if l.size != 400 {
+		t.Errorf("got %d bytes in the buffer, want 400", l.size)
 	}
 
 	text := release(t, l, w)
-	if l.bytes != 0 || len(l.lines) != 0 {
-		t.Errorf("got %d bytes and %d lines left, want none", l.bytes, len(l.lines))
+	if l.size != 0 || len(l.lines) != 0 {
+		t.Errorf("got %d bytes and %d lines left, want none", l.size, len(l.lines))
 	}
 	if got := strings.Count(text, "log lines dropped, their reader did not keep up"); got != 3 {
 		t.Errorf("got\n%s\nwant three words of what is missing: before each line that came in, and at the end", text)
@@ -78,7 +78,8 @@ func TestTheBufferIsFullToTheByte(t *testing.T) {
 	}
 }
 
-// TestWhatIsMissingIsSaidOnce, at its place.
+// TestWhatIsMissingIsSaidOnce checks that one line stands for the missing ones,
+// in their place.
 func TestWhatIsMissingIsSaidOnce(t *testing.T) {
 	l, w := held(t, 400)
 	l.put(bytes.Repeat([]byte("x"), 500), false)
@@ -94,7 +95,7 @@ func TestWhatIsMissingIsSaidOnce(t *testing.T) {
 	}
 }
 
-// TestLinesAreCopied: who wrote one may use its memory again.
+// TestLinesAreCopied checks that the caller may reuse the memory of a line.
 func TestLinesAreCopied(t *testing.T) {
 	l, w := held(t, 0)
 	b := []byte("mine\n")
@@ -108,12 +109,12 @@ func TestLinesAreCopied(t *testing.T) {
 	if text := release(t, l, w); text != "held\nmine\nmine\n" {
 		t.Errorf("got %q, want the lines as they were", text)
 	}
-	if DefaultBuffer != 4194304 || l.size != DefaultBuffer {
-		t.Errorf("got a buffer of %d, want 4 MiB", l.size)
+	if DefaultBuffer != 4194304 || l.limit != DefaultBuffer {
+		t.Errorf("got a buffer of %d, want 4 MiB", l.limit)
 	}
 }
 
-// TestAFailedWriteIsCountedOnce, and one that works is not.
+// TestAFailedWriteIsCountedOnce checks that only writes that fail are counted.
 func TestAFailedWriteIsCountedOnce(t *testing.T) {
 	w := &sink{}
 	l := New(Config{Writer: w})
@@ -131,7 +132,7 @@ func TestAFailedWriteIsCountedOnce(t *testing.T) {
 	}
 }
 
-// TestCloseEndsAnIdleLog: its writer sleeps, and has to be woken.
+// TestCloseEndsAnIdleLog checks that Close wakes the writer.
 func TestCloseEndsAnIdleLog(t *testing.T) {
 	l := New(Config{Writer: &sink{}})
 	if err := l.Close(long); err != nil {
@@ -148,7 +149,8 @@ func TestCloseEndsAnIdleLog(t *testing.T) {
 	}
 }
 
-// TestCloseSaysHowManyLinesWereLost in either half of its time.
+// TestCloseSaysHowManyLinesWereLost checks the number in both halves of its
+// time.
 func TestCloseSaysHowManyLinesWereLost(t *testing.T) {
 	l, w := held(t, 0)
 	for range 3 {
@@ -172,8 +174,8 @@ func TestCloseSaysHowManyLinesWereLost(t *testing.T) {
 	}
 }
 
-// TestWhatIsKeptSaysWhatIsMissing: dropped lines are counted before the error
-// that follows them, and at the end.
+// TestWhatIsKeptSaysWhatIsMissing checks that dropped lines are counted before
+// the error that follows them, and at the end.
 func TestWhatIsKeptSaysWhatIsMissing(t *testing.T) {
 	l := &Log{
 		lines: []line{
@@ -182,7 +184,7 @@ func TestWhatIsKeptSaysWhatIsMissing(t *testing.T) {
 			{text: []byte("ccc"), urgent: true},
 			{text: []byte("dddd"), missing: 4},
 		},
-		bytes:   10,
+		size:    10,
 		missing: 8,
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "x"}),
 	}
@@ -190,15 +192,15 @@ func TestWhatIsKeptSaysWhatIsMissing(t *testing.T) {
 	if got := l.keepUrgent(); got != 2 {
 		t.Errorf("got %d lines given up, want 2", got)
 	}
-	if len(l.lines) != 2 || l.lines[0].missing != 4 || l.lines[1].missing != 0 || l.missing != 13 || l.bytes != 5 {
-		t.Errorf("got %+v, %d missing, %d bytes, want 4 before the first, none before the second, 13 at the end, 5 bytes", l.lines, l.missing, l.bytes)
+	if len(l.lines) != 2 || l.lines[0].missing != 4 || l.lines[1].missing != 0 || l.missing != 13 || l.size != 5 {
+		t.Errorf("got %+v, %d missing, %d bytes, want 4 before the first, none before the second, 13 at the end, 5 bytes", l.lines, l.missing, l.size)
 	}
 	if got := value(t, l.dropped); got != 2 {
 		t.Errorf("got %v dropped, want 2", got)
 	}
 }
 
-// TestLevelsAreHeld: each logger asks for its own, below error and above.
+// TestLevelsAreHeld checks levels below and above error.
 func TestLevelsAreHeld(t *testing.T) {
 	for level, want := range map[slog.Level]string{
 		slog.LevelDebug: "debug info warn error",
@@ -230,8 +232,8 @@ func TestLevelsAreHeld(t *testing.T) {
 	}
 }
 
-// TestAttributesAndGroupsHoldForErrorsToo, and a shared slice of attributes is
-// left alone.
+// TestAttributesAndGroupsHoldForErrorsToo checks also that a shared slice of
+// attributes is not changed.
 func TestAttributesAndGroupsHoldForErrorsToo(t *testing.T) {
 	w := &sink{}
 	l := New(Config{Writer: w, JSON: true})
@@ -260,7 +262,8 @@ func TestAttributesAndGroupsHoldForErrorsToo(t *testing.T) {
 	}
 }
 
-// TestInSecondsKeepsTheRecord: time, level, message and place.
+// TestInSecondsKeepsTheRecord checks the time, level, message and source
+// position.
 func TestInSecondsKeepsTheRecord(t *testing.T) {
 	r := slog.NewRecord(time.Unix(1795500000, 0), slog.LevelWarn, "m", 7)
 	r.AddAttrs(slog.Int("a", 1), slog.Duration("b", time.Second), slog.String("c", "x"))
@@ -279,7 +282,7 @@ func TestInSecondsKeepsTheRecord(t *testing.T) {
 	}
 }
 
-// TestCountersHaveTheirNames.
+// TestCountersHaveTheirNames checks the names of the metrics and their help.
 func TestCountersHaveTheirNames(t *testing.T) {
 	l := New(Config{Writer: &sink{}})
 	defer l.Close(long) //nolint:errcheck // nothing is written
@@ -293,8 +296,8 @@ func TestCountersHaveTheirNames(t *testing.T) {
 	for _, f := range families {
 		got = append(got, f.GetName()+": "+f.GetHelp())
 	}
-	want := "postern_log_lines_dropped_total: Log lines that were dropped, for the log's reader did not keep up.\n" +
-		"postern_log_write_errors_total: Log lines that were lost in a write that failed."
+	want := "postern_log_lines_dropped_total: Log lines that were dropped because the reader of the log did not keep up.\n" +
+		"postern_log_write_errors_total: Log lines that were lost in a failed write."
 	if text := strings.Join(got, "\n"); text != want {
 		t.Errorf("got\n%s\nwant\n%s", text, want)
 	}

@@ -1,11 +1,10 @@
-// Package logging writes the log without ever holding up who logs.
+// Package logging writes the log without ever blocking its callers.
 //
-// Lines go into a buffer of bounded size, and one goroutine writes them, in
-// order. A line that does not fit is dropped and counted, and a later line
-// says how many are missing, at the place where they are missing. A write that
-// fails is counted and never fatal. Errors have a share of the buffer that
-// other lines cannot fill, and are written first where the time at the end of
-// the process does not suffice for all.
+// Lines are put into a buffer of limited size, and one goroutine writes them in
+// order. A line that does not fit is dropped and counted, and a line in its place
+// says how many are missing. A failed write is counted and otherwise ignored. Part
+// of the buffer is reserved for lines at level error; if there is too little time
+// for all lines on shutdown, these are written.
 //
 // A Log and its loggers are safe for concurrent use.
 package logging
@@ -23,53 +22,53 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// DefaultBuffer is how many bytes of lines may wait for the writer.
+// DefaultBuffer is the default size of the buffer in bytes.
 const DefaultBuffer = 4 << 20
 
-// errorShare is the part of the buffer, one in so many, that only lines at
-// level error may fill.
+// errorShare is the fraction of the buffer, one in errorShare, that is reserved for
+// lines at level error.
 const errorShare = 4
 
-// Config says what a Log writes, and where.
+// Config configures a Log.
 type Config struct {
-	// Writer gets one line with each Write. It may block or fail.
+	// Writer receives one line with each Write. It may block or fail.
 	Writer io.Writer
 
-	// JSON writes JSON lines in the place of logfmt.
+	// JSON selects JSON lines instead of logfmt.
 	JSON bool
 
-	// Level is the least level that is written; nil: info.
+	// Level is the lowest level that is written. Default: info.
 	Level slog.Leveler
 
-	// Buffer is how many bytes may wait; zero: DefaultBuffer.
+	// Buffer is the size of the buffer in bytes. Default: DefaultBuffer.
 	Buffer int
 }
 
-// Log is a buffered log. Close ends it.
+// Log is a buffered log. It must be closed.
 type Log struct {
 	w       io.Writer
 	options *slog.HandlerOptions
 	json    bool
 	logger  *slog.Logger
-	size    int
+	limit   int // of size
 
 	mu      sync.Mutex
 	lines   []line
-	bytes   int   // of lines
-	missing int64 // dropped since the last line that came in
+	size    int   // of lines, in bytes
+	missing int64 // lines dropped since the last one in the buffer
 	closing bool
-	wake    chan struct{} // holds one where the writer has something to look at
+	wake    chan struct{} // there is something for the writer to do
 	done    chan struct{} // closed when the writer has ended
 
 	dropped prometheus.Counter
 	failed  prometheus.Counter
 }
 
-// line is one that waits.
+// line is a line in the buffer.
 type line struct {
 	text    []byte
 	urgent  bool
-	missing int64 // how many were dropped right before it
+	missing int64 // lines dropped just before it
 }
 
 // New returns a Log and starts its writer.
@@ -82,16 +81,16 @@ func New(c Config) *Log {
 		w:       c.Writer,
 		options: &slog.HandlerOptions{Level: c.Level},
 		json:    c.JSON,
-		size:    c.Buffer,
+		limit:   c.Buffer,
 		wake:    make(chan struct{}, 1),
 		done:    make(chan struct{}),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "postern_log_lines_dropped_total",
-			Help: "Log lines that were dropped, for the log's reader did not keep up.",
+			Help: "Log lines that were dropped because the reader of the log did not keep up.",
 		}),
 		failed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "postern_log_write_errors_total",
-			Help: "Log lines that were lost in a write that failed.",
+			Help: "Log lines that were lost in a failed write.",
 		}),
 	}
 	l.logger = slog.New(handler{
@@ -100,10 +99,11 @@ func New(c Config) *Log {
 	})
 
 	go l.write()
+
 	return l
 }
 
-// format returns the handler that formats lines for w.
+// format returns a handler that writes lines to w.
 func (l *Log) format(w io.Writer) slog.Handler {
 	if l.json {
 		return slog.NewJSONHandler(w, l.options)
@@ -115,12 +115,11 @@ func (l *Log) format(w io.Writer) slog.Handler {
 // Logger returns the logger that writes to the buffer.
 func (l *Log) Logger() *slog.Logger { return l.logger }
 
-// Register exports the counters of lines that were lost.
+// Register registers the counters of lines that were lost.
 func (l *Log) Register(r prometheus.Registerer) { r.MustRegister(l.dropped, l.failed) }
 
-// Write puts a text that is not a log record, such as a problem in the
-// configuration, into the buffer as one line. It never blocks and returns no
-// error.
+// Write puts text that is not a log record, such as a problem in the configuration,
+// into the buffer as one line. It never blocks, and never returns an error.
 func (l *Log) Write(p []byte) (int, error) {
 	l.put(p, false)
 	return len(p), nil
@@ -139,9 +138,9 @@ func (l *Log) put(p []byte, urgent bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
-	room := l.size - l.bytes
+	room := l.limit - l.size
 	if !urgent {
-		room -= l.size / errorShare
+		room -= l.limit / errorShare
 	}
 	if l.closing || len(p) > room {
 		l.drop(1)
@@ -153,13 +152,12 @@ func (l *Log) put(p []byte, urgent bool) {
 		urgent:  urgent,
 		missing: l.missing,
 	})
-	l.bytes += len(p)
+	l.size += len(p)
 	l.missing = 0
 	l.signal()
 }
 
-// drop counts lines that are missing at the end of the buffer. The caller
-// holds mu.
+// drop counts lines that are missing at the end of the buffer. l.mu must be held.
 func (l *Log) drop(n int64) {
 	l.missing += n
 	l.dropped.Add(float64(n))
@@ -172,7 +170,7 @@ func (l *Log) signal() {
 	}
 }
 
-// write is the one goroutine that writes.
+// write writes lines until the log is closed and the buffer is empty.
 func (l *Log) write() {
 	defer close(l.done)
 
@@ -191,19 +189,19 @@ func (l *Log) write() {
 	}
 }
 
-// next waits for a line, and reports whether there is one: after Close there
-// is none once the buffer is empty. A line without text says only that lines
-// are missing.
+// next waits for the next line. It reports false once the log is closed and the
+// buffer is empty. A line without text stands for missing lines only.
 func (l *Log) next() (line, bool) {
 	for {
 		l.mu.Lock()
 
 		if len(l.lines) > 0 {
 			first := l.lines[0]
-			l.lines[0] = line{} // its text need not stay in memory
+			l.lines[0] = line{} // for the garbage collector
 			l.lines = l.lines[1:]
-			l.bytes -= len(first.text)
+			l.size -= len(first.text)
 			l.mu.Unlock()
+
 			return first, true
 		}
 
@@ -223,25 +221,27 @@ func (l *Log) next() (line, bool) {
 	}
 }
 
+// emit writes one line, or counts it as lost.
 func (l *Log) emit(text []byte) {
 	if _, err := l.w.Write(text); err != nil {
 		l.failed.Inc()
 	}
 }
 
-// missingLine says that n lines were dropped.
+// missingLine returns the line that says that n lines were dropped.
 func (l *Log) missingLine(n int64) []byte {
 	var b bytes.Buffer
 	r := slog.NewRecord(time.Now(), slog.LevelWarn, "log lines dropped, their reader did not keep up", 0)
 	r.AddAttrs(slog.Int64("lines", n))
 
-	_ = l.format(&b).Handle(context.Background(), r) // a buffer takes everything
+	_ = l.format(&b).Handle(context.Background(), r) // writing to a buffer does not fail
+
 	return b.Bytes()
 }
 
-// Close writes what waits and ends the log. It returns after the given time
-// at the latest; in the second half of it only lines at level error are
-// still written. The error says how many lines were lost that way.
+// Close writes the lines in the buffer and ends the log. It takes no longer than
+// within; in the second half of that time only lines at level error are written.
+// The error says how many lines were lost.
 func (l *Log) Close(within time.Duration) error {
 	l.mu.Lock()
 	l.closing = true
@@ -258,17 +258,18 @@ func (l *Log) Close(within time.Duration) error {
 
 	if !l.ended(within - within/2) {
 		l.mu.Lock()
-		lost += len(l.lines) + 1 // and the one in the writer's hands
+		lost += len(l.lines) + 1 // and the one being written
 		l.mu.Unlock()
 	}
 
 	if lost == 0 {
 		return nil
 	}
+
 	return fmt.Errorf("logging: %d lines not written within %v", lost, within)
 }
 
-// ended reports whether the writer ends within the given time.
+// ended reports whether the writer ends within a time.
 func (l *Log) ended(within time.Duration) bool {
 	t := time.NewTimer(within)
 	defer t.Stop()
@@ -281,8 +282,8 @@ func (l *Log) ended(within time.Duration) bool {
 	}
 }
 
-// keepUrgent drops the lines below level error, and returns how many. The
-// caller holds mu.
+// keepUrgent drops the lines below level error, and returns their number. l.mu must
+// be held.
 func (l *Log) keepUrgent() int {
 	var kept []line
 	dropped := 0
@@ -291,7 +292,7 @@ func (l *Log) keepUrgent() int {
 	for _, one := range l.lines {
 		missing += one.missing
 		if !one.urgent {
-			l.bytes -= len(one.text)
+			l.size -= len(one.text)
 			dropped++
 			missing++
 			continue
@@ -305,12 +306,17 @@ func (l *Log) keepUrgent() int {
 	l.lines = kept
 	l.missing += missing
 	l.dropped.Add(float64(dropped))
+
 	return dropped
 }
 
-// handler sends errors to one handler and all else to another.
-type handler struct{ ordinary, urgent slog.Handler }
+// handler passes records at level error to one handler, and all others to another.
+type handler struct {
+	ordinary slog.Handler
+	urgent   slog.Handler
+}
 
+// of returns the handler for a level.
 func (h handler) of(level slog.Level) slog.Handler {
 	if level >= slog.LevelError {
 		return h.urgent

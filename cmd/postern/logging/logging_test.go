@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // long is more time than any test needs.
 const long = time.Minute
 
-// sink is a writer that a test can hold up or fail.
+// sink is a writer that a test can block or fail.
 type sink struct {
 	entered chan struct{} // gets one for each Write that begins; nil: nobody asks
 	gate    chan struct{} // each Write waits for one, or for its end; nil: none waits

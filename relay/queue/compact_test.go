@@ -1,17 +1,20 @@
 package queue
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"postern/tracking/spool"
 )
 
-// inSegments opens a queue with a transaction in each segment, whose copies wait
-// for an hour, and returns what has to be called before its end.
+// inSegments opens a queue with one transaction in each segment, whose copies
+// are due in an hour. The function that it returns must be called before the
+// end of the test.
 func inSegments(t *testing.T, disk *memoryDisk, change func(*Config), n int) *Queue {
 	t.Helper()
 	q := open(t, disk, func(c *Config) {
@@ -30,7 +33,7 @@ func inSegments(t *testing.T, disk *memoryDisk, change func(*Config), n int) *Qu
 	return q
 }
 
-// drop forgets copies, as if they had been sent.
+// drop removes copies as if they had been sent.
 func drop(t *testing.T, q *Queue, ids ...string) {
 	t.Helper()
 	for _, id := range ids {
@@ -43,8 +46,8 @@ func drop(t *testing.T, q *Queue, ids ...string) {
 	}
 }
 
-// TestMovingBegins where more than half of what lies on the disk is needed by
-// nobody, and two segments more.
+// TestMovingBegins checks that compaction begins when more than half of the
+// bytes on disk, and two segments more, are not needed.
 func TestMovingBegins(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -66,8 +69,8 @@ func TestMovingBegins(t *testing.T) {
 				t.Errorf("%d bytes wait, want those of one transaction", live)
 			}
 			useless := q.spool.Size() - live
-			q.c.segmentBytes = c.segment(useless, live)
-			if got := q.clean(); got != c.want {
+			q.cfg.segmentBytes = c.segment(useless, live)
+			if got := q.compact(); got != c.want {
 				t.Errorf("moved: %v, want %v; %d bytes are useless, %d wait", got, c.want, useless, live)
 			}
 			if moved := q.entries["t0"].at.Segment > 9; moved != c.want {
@@ -78,13 +81,14 @@ func TestMovingBegins(t *testing.T) {
 	}
 }
 
-// TestNothingIsMoved where nothing waits in the oldest segment, or nothing at all.
+// TestNothingIsMoved checks that nothing is moved when nothing waits in the
+// oldest segment, or anywhere.
 func TestNothingIsMoved(t *testing.T) {
 	q := inSegments(t, newDisk(t), nil, 9)
 	for i := range 9 {
 		drop(t, q, fmt.Sprintf("t%d-a", i), fmt.Sprintf("t%d-b", i))
 	}
-	if q.clean() {
+	if q.compact() {
 		t.Error("something was moved")
 	}
 	if q.moveSome(1) {
@@ -93,8 +97,9 @@ func TestNothingIsMoved(t *testing.T) {
 	finish(t, q)
 }
 
-// TestMovedTransaction has the copies that wait, with their states, and survives a
-// restart; so does the place of those that do not wait any more.
+// TestMovedTransaction checks that a moved transaction keeps its waiting copies
+// and their states, also after a restart, and that copies that have ended do
+// not come back.
 func TestMovedTransaction(t *testing.T) {
 	disk := newDisk(t)
 	q := inSegments(t, disk, nil, 3)
@@ -113,7 +118,7 @@ func TestMovedTransaction(t *testing.T) {
 	if q.segments[1] != nil {
 		t.Error("the first segment is still needed")
 	}
-	if q.advance(false) {
+	if q.freeSegments() {
 		t.Error("there is more to do")
 	}
 	if names := disk.names(".seg"); slices.Contains(names, firstSegment) {
@@ -148,7 +153,8 @@ func TestMovedTransaction(t *testing.T) {
 	finish(t, q)
 }
 
-// TestCopyThatEndsWhileItIsMoved does not wake up with the new record.
+// TestCopyThatEndsWhileItIsMoved checks that such a copy does not come back
+// with the new record.
 func TestCopyThatEndsWhileItIsMoved(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -203,7 +209,8 @@ func TestCopyThatEndsWhileItIsMoved(t *testing.T) {
 	}
 }
 
-// TestUnreadableTransactionIsNotMoved, and holds up no other.
+// TestUnreadableTransactionIsNotMoved checks that it does not prevent others
+// from being moved either.
 func TestUnreadableTransactionIsNotMoved(t *testing.T) {
 	disk := newDisk(t)
 	q := open(t, disk, func(c *Config) { c.RetryAfter = []time.Duration{time.Hour} })
@@ -232,7 +239,8 @@ func TestUnreadableTransactionIsNotMoved(t *testing.T) {
 	finish(t, q)
 }
 
-// TestMoveThatFails is told of and leaves all where it was.
+// TestMoveThatFails checks that the failure is logged, and that the index does
+// not change.
 func TestMoveThatFails(t *testing.T) {
 	disk, book := newDisk(t), &logBook{}
 	q := inSegments(t, disk, func(c *Config) { c.Log = book.logger() }, 2)
@@ -248,7 +256,8 @@ func TestMoveThatFails(t *testing.T) {
 	finish(t, q)
 }
 
-// TestMovingKeepsToTheBudget: twice the bytes are reserved, and given back.
+// TestMovingKeepsToTheBudget checks that twice the bytes that are moved are
+// reserved, and released.
 func TestMovingKeepsToTheBudget(t *testing.T) {
 	b := &testBudget{}
 	q := inSegments(t, newDisk(t), func(c *Config) { c.Budget = b }, 2)
@@ -270,7 +279,8 @@ func TestMovingKeepsToTheBudget(t *testing.T) {
 	finish(t, q)
 }
 
-// TestMovedAtATime: at most a MiB, at most 256 transactions, and one at least.
+// TestMovedAtATime checks the limits: 1 MiB and 256 transactions, but at least
+// one transaction.
 func TestMovedAtATime(t *testing.T) {
 	const mib = 1 << 20
 	for _, c := range []struct {
@@ -302,8 +312,8 @@ func TestMovedAtATime(t *testing.T) {
 	}
 }
 
-// TestMovingOnAFullDisk: where more comes free than is written, and that fits into
-// the headroom.
+// TestMovingOnAFullDisk checks that on a full disk a segment is moved only if
+// that frees more than it takes, and if it fits into the headroom.
 func TestMovingOnAFullDisk(t *testing.T) {
 	disk := newDisk(t)
 	disk.size = 8 << 20
@@ -344,7 +354,8 @@ func TestMovingOnAFullDisk(t *testing.T) {
 	q.Close()
 }
 
-// TestCleaningAFullDisk moves by that rule alone, and out of the open segment too.
+// TestCleaningAFullDisk checks that on a full disk that rule alone decides, for
+// the open segment too.
 func TestCleaningAFullDisk(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -369,7 +380,7 @@ func TestCleaningAFullDisk(t *testing.T) {
 				disk.other = disk.free() - 1<<20
 				disk.mu.Unlock()
 			}
-			if got := q.clean(); got != c.want {
+			if got := q.compact(); got != c.want {
 				t.Errorf("moved: %v, want %v", got, c.want)
 			}
 			if moved := q.entries["stays"].at.Segment != 1; moved != c.want {
@@ -377,6 +388,93 @@ func TestCleaningAFullDisk(t *testing.T) {
 			}
 			disk.unfill()
 			finish(t, q)
+		})
+	}
+}
+
+// TestAppendHoldsItsSegment checks that a segment is not removed while a Put
+// into it is in progress.
+func TestAppendHoldsItsSegment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		disk := newDisk(t)
+		q := open(t, disk, nil)
+		put(t, q, transaction("t1", "a"))
+		release := make(chan struct{})
+		disk.set(func(_ int, call, _ string) error {
+			if call == "sync" {
+				<-release
+			}
+			return nil
+		})
+		done := make(chan error)
+		go func() { done <- q.Put(context.Background(), transaction("t2", "b")) }()
+		go func() { done <- q.Put(context.Background(), transaction("t3", "c")) }()
+		synctest.Wait()
+		q.mu.Lock()
+		segment, empty := q.needed()
+		if segment != 1 || empty || q.floors[1] != 2 {
+			t.Errorf("needed from %d, empty %v, floors %v; want segment 1, held twice", segment, empty, q.floors)
+		}
+		q.mu.Unlock()
+		disk.set(nil)
+		close(release)
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+		if len(q.floors) != 0 {
+			t.Errorf("floors %v, want none", q.floors)
+		}
+		drop(t, q, "t1-a", "t2-b", "t3-c")
+		q.mu.Lock()
+		if _, empty := q.needed(); !empty {
+			t.Error("something is needed where nothing waits")
+		}
+		q.mu.Unlock()
+		finish(t, q)
+	})
+}
+
+// TestNeeded checks which is the first segment that is needed.
+func TestNeeded(t *testing.T) {
+	for _, c := range []struct {
+		name                   string
+		waits, putting, unread uint64 // segments; 0: none
+		want                   uint64
+		empty                  bool
+	}{
+		{"nothing", 0, 0, 0, 10, true},
+		{"a copy waits", 3, 0, 0, 3, false},
+		{"a Put is under way", 0, 4, 0, 4, false},
+		{"a segment is unread", 0, 0, 5, 5, false},
+		{"the copy is first", 3, 4, 5, 3, false},
+		{"the Put is first", 5, 3, 4, 3, false},
+		{"the unread segment is first", 5, 4, 3, 3, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			disk := newDisk(t)
+			q := open(t, disk, func(c *Config) { c.segmentBytes = 1 })
+			for i := range 9 {
+				put(t, q, transaction(fmt.Sprint("t", i), "a"))
+			}
+			q.mu.Lock()
+			q.segments = map[uint64]*usage{}
+			if c.waits != 0 {
+				q.segments[c.waits] = &usage{}
+			}
+			if c.putting != 0 {
+				q.floors[c.putting] = 1
+			}
+			if c.unread != 0 {
+				q.late.unread = []spool.Position{{Segment: c.unread}}
+			}
+			segment, empty := q.needed()
+			q.mu.Unlock()
+			if segment != c.want || empty != c.empty {
+				t.Errorf("got %d, empty %v; want %d, %v", segment, empty, c.want, c.empty)
+			}
+			q.Close()
 		})
 	}
 }
