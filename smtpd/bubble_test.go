@@ -68,7 +68,7 @@ func inBubble(t *testing.T, change func(*Config), implicit bool, do func(b *bubb
 
 		ctx, cancel := context.WithCancel(t.Context())
 		served := make(chan error, 1)
-		go func() { served <- b.s.Serve(ctx, b.l, implicit) }()
+		go func() { served <- b.s.serve(ctx, b.l, implicit) }()
 		b.stop = sync.OnceFunc(func() {
 			cancel()
 			if err := <-served; err != nil {

@@ -108,7 +108,7 @@ func FuzzCommands(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in string) {
 		s := New(Config{Hostname: "x", Auth: users, Submit: sub, MaxMessageSize: 1000, Log: quiet, Grace: time.Second})
 		l := &oneConn{c: &wire{in: []byte(in)}, done: make(chan struct{})}
-		if err := s.Serve(context.Background(), l, false); !errors.Is(err, net.ErrClosed) {
+		if err := s.Serve(context.Background(), l); !errors.Is(err, net.ErrClosed) {
 			t.Fatal(err)
 		}
 		if len(sub.submissions()) > 0 {

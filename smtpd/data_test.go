@@ -157,7 +157,7 @@ func FuzzSession(f *testing.F) {
 			Grace:          time.Second,
 		})
 		l := &oneConn{c: &wire{in: []byte(begin + in)}, done: make(chan struct{})}
-		if err := s.Serve(context.Background(), l, false); !errors.Is(err, net.ErrClosed) {
+		if err := s.Serve(context.Background(), l); !errors.Is(err, net.ErrClosed) {
 			t.Fatal(err)
 		}
 

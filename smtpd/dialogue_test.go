@@ -162,7 +162,7 @@ func startServer(t *testing.T, change func(*Config), implicit bool) *running {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx, l, implicit) }()
+	go func() { done <- s.serve(ctx, l, implicit) }()
 	r := &running{addr: l.Addr().String(), s: s, submit: sub}
 	var once sync.Once
 	r.stop = func() {

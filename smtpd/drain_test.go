@@ -99,7 +99,7 @@ func TestStopDoesNotWaitForReaders(t *testing.T) {
 	s := New(Config{Submit: &submitter{}, Grace: time.Millisecond, Log: quiet})
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx, l, false) }()
+	go func() { served <- s.Serve(ctx, l) }()
 	<-deaf.writes // the server writes, and waits
 	cancel()
 

@@ -89,7 +89,7 @@ func TestAcceptGoesOn(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(context.Background())
 			done := make(chan error, 1)
-			go func() { done <- New(config).Serve(ctx, &faultyListener{Listener: raw, errors: passing}, false) }()
+			go func() { done <- New(config).Serve(ctx, &faultyListener{Listener: raw, errors: passing}) }()
 
 			for range 3 {
 				conn, err := net.Dial("tcp", raw.Addr().String())
@@ -125,7 +125,7 @@ func TestAcceptEnds(t *testing.T) {
 	}
 	defer raw.Close()
 	s := New(Config{Submit: &submitter{}, Log: quiet})
-	got := s.Serve(context.Background(), &faultyListener{Listener: raw, errors: []error{syscall.EINVAL}}, false)
+	got := s.Serve(context.Background(), &faultyListener{Listener: raw, errors: []error{syscall.EINVAL}})
 	if !errors.Is(got, syscall.EINVAL) {
 		t.Errorf("got %v, want %v", got, syscall.EINVAL)
 	}
@@ -344,7 +344,7 @@ func TestServeEndsWhenStoppedAtTheStart(t *testing.T) {
 		}
 
 		served := make(chan error, 1)
-		go func() { served <- s.Serve(ctx, l, false) }()
+		go func() { served <- s.Serve(ctx, l) }()
 		select {
 		case err := <-served:
 			if err != nil {

@@ -234,9 +234,15 @@ func (l libraryLog) Println(v ...any) {
 }
 
 // Serve accepts connections on l until ctx ends, then drains: idle sessions
-// get 421, those in a transaction may finish within Grace. implicit says that
-// TLS begins with the connection (port 465).
-func (s *Server) Serve(ctx context.Context, l net.Listener, implicit bool) error {
+// get 421, those in a transaction may finish within Grace. Clients may begin
+// TLS with STARTTLS.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error { return s.serve(ctx, l, false) }
+
+// ServeTLS is Serve for connections that begin with TLS (port 465, RFC 8314
+// section 3.3).
+func (s *Server) ServeTLS(ctx context.Context, l net.Listener) error { return s.serve(ctx, l, true) }
+
+func (s *Server) serve(ctx context.Context, l net.Listener, implicit bool) error {
 	l = newSteadyListener(l, s.acceptFailed)
 	l = &countingListener{Listener: l, s: s, implicit: implicit}
 	if len(s.c.ProxyFrom) > 0 {

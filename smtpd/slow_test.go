@@ -51,7 +51,7 @@ func TestSlowClientsHearTheRefusal(t *testing.T) {
 				})
 				ctx, cancel := context.WithCancel(context.Background())
 				served := make(chan error, 1)
-				go func() { served <- s.Serve(ctx, l, false) }()
+				go func() { served <- s.Serve(ctx, l) }()
 				defer func() {
 					client.Close()
 					cancel()

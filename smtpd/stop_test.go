@@ -40,7 +40,7 @@ func TestStopLetsTransactionsEnd(t *testing.T) {
 				ctx, cancel := context.WithCancel(context.Background())
 				second := &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
 				ended := make(chan error, 1)
-				go func() { ended <- b.s.Serve(ctx, second, false) }()
+				go func() { ended <- b.s.Serve(ctx, second) }()
 				synctest.Wait()
 
 				begun := time.Now()
@@ -76,7 +76,7 @@ func TestBrokenListenersDrain(t *testing.T) {
 		broken := make(chan struct{})
 		s := New(Config{Hostname: "x", Submit: &submitter{}, Log: quiet, Grace: time.Second})
 		served := make(chan error, 1)
-		go func() { served <- s.Serve(t.Context(), &breakingListener{raw, broken}, false) }()
+		go func() { served <- s.Serve(t.Context(), &breakingListener{raw, broken}) }()
 		client, sock := net.Pipe()
 		raw.conns <- &pipeConn{Conn: sock, from: net.IPv4(127, 0, 0, 1)}
 		c := &caller{b: &bubble{t: t}, c: client}

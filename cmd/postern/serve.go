@@ -683,13 +683,13 @@ type runner func(what string, f func() error)
 // serveFront starts what takes things in, and ends first.
 func (g *gateway) serveFront(ctx context.Context, run runner) {
 	for _, l := range g.submission {
-		run("submission", func() error { return g.smtp.Serve(ctx, l, false) })
+		run("submission", func() error { return g.smtp.Serve(ctx, l) })
 	}
 	for _, l := range g.submissionTLS {
-		run("submission", func() error { return g.smtp.Serve(ctx, l, true) })
+		run("submission", func() error { return g.smtp.ServeTLS(ctx, l) })
 	}
 	for _, l := range g.port25 {
-		run("reports", func() error { return g.reports.Serve(ctx, l, false) })
+		run("reports", func() error { return g.reports.Serve(ctx, l) })
 	}
 	for _, l := range g.web {
 		run("tracker", func() error { return serveHTTP(ctx, g.tracker, g.trackerListener(l), g.c.ShutdownGrace.Std) })
