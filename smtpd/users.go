@@ -98,9 +98,22 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Replace swaps in other users and forgets what was verified. Two users whose
-// names differ in ASCII case only are an error.
+// Replace swaps in other users and forgets what was verified. Its errors are
+// those of Prepare; the users of before stay then.
 func (u *Users) Replace(entries []UserEntry) error {
+	use, err := u.Prepare(entries)
+	if err != nil {
+		return err
+	}
+	use()
+
+	return nil
+}
+
+// Prepare checks other users and changes nothing: use puts them to use, and
+// forgets what was verified. A hash that cannot be read is an error, and so are
+// two users whose names differ in ASCII case only.
+func (u *Users) Prepare(entries []UserEntry) (use func(), err error) {
 	users := make(map[string]userEntry, len(entries))
 	var patterns []string
 	for _, e := range entries {
@@ -108,28 +121,32 @@ func (u *Users) Replace(entries []UserEntry) error {
 		if e.Password != "" {
 			d, err := decodeHash(e.Password)
 			if err != nil {
-				return fmt.Errorf("smtpd: user %s: %w", e.Name, err)
+				return nil, fmt.Errorf("smtpd: user %s: %w", e.Name, err)
 			}
 			n.digest = d
 		}
 
 		key := FoldName(e.Name)
 		if other, ok := users[key]; ok {
-			return fmt.Errorf("smtpd: users %s and %s have the same name", other.Name, e.Name)
+			return nil, fmt.Errorf("smtpd: users %s and %s have the same name", other.Name, e.Name)
 		}
 		users[key] = n
 		patterns = append(patterns, e.FromDomains...)
 	}
+
 	set := u.measure(users)
 	set.held = relay.NewHeldDomains(patterns)
 
+	return func() { u.put(set) }, nil
+}
+
+// put puts a set of users to use.
+func (u *Users) put(set userSet) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.set = set
 	u.cache = map[[sha256.Size]byte]struct{}{}
 	rand.Read(u.cacheKey[:])
-
-	return nil
 }
 
 // measure finds out which kind of hash is the slowest, where there are several.

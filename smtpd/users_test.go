@@ -483,3 +483,35 @@ func TestFailuresAreNeverAnsweredSooner(t *testing.T) {
 		}
 	}
 }
+
+func TestUsersPrepareChangesNothing(t *testing.T) {
+	u, err := NewUsers(Rate{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Replace([]UserEntry{{User: relay.User{Name: "ann"}}}); err != nil {
+		t.Fatal(err)
+	}
+
+	use, err := u.Prepare([]UserEntry{{User: relay.User{Name: "bob"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := u.Lookup("ann"); !ok {
+		t.Error("ann is gone before the new users are put to use")
+	}
+	if _, ok := u.Lookup("bob"); ok {
+		t.Error("bob is there before the new users are put to use")
+	}
+
+	use()
+	if _, ok := u.Lookup("ann"); ok {
+		t.Error("ann is still there")
+	}
+	if _, ok := u.Lookup("bob"); !ok {
+		t.Error("bob is not there")
+	}
+	if use, err := u.Prepare([]UserEntry{{User: relay.User{Name: "x"}, Password: "plain"}}); err == nil || use != nil {
+		t.Errorf("a bad hash: got error %v, want one and nothing to use", err)
+	}
+}
