@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/emersion/go-sasl"
-	"github.com/emersion/go-smtp"
 
 	"postern/relay"
 
@@ -62,9 +61,9 @@ func (ss *session) Auth(mech string) (sasl.Server, error) {
 	offered := slices.Contains(ss.s.c.Auth.Mechanisms(), mech)
 	switch {
 	case offered && mech == sasl.Plain:
-		return &plainServer{login: ss.login}, nil
+		return saslReplies{&plainServer{login: ss.login}}, nil
 	case offered && mech == sasl.Login:
-		return &loginServer{login: ss.login}, nil
+		return saslReplies{&loginServer{login: ss.login}}, nil
 	}
 
 	return nil, refuse(504, 5, 5, 4, "Unsupported authentication mechanism")
@@ -73,7 +72,8 @@ func (ss *session) Auth(mech string) (sasl.Server, error) {
 func (ss *session) login(name, password string) error {
 	who, err := ss.s.c.Auth.Authenticate(ss.ctx, Login{Name: name, Password: password, Source: ss.source()})
 	if err != nil {
-		return ss.refuseLogin(name, err)
+		ss.loginFailed(name, err)
+		return err
 	}
 
 	ss.s.logins.WithLabelValues("ok").Inc()
@@ -87,28 +87,35 @@ func (ss *session) login(name, password string) error {
 	return nil
 }
 
-// refuseLogin counts and logs an attempt that failed, and returns its reply.
-func (ss *session) refuseLogin(name string, err error) error {
-	answer := reply.ReplyFor(err)
+// loginFailed counts and logs an attempt that failed.
+func (ss *session) loginFailed(name string, err error) {
 	result := "failed"
-	if answer.Code/100 == 4 {
+	if reply.ReplyFor(err).Code/100 == 4 {
 		result = "deferred"
 	}
 	ss.s.logins.WithLabelValues(result).Inc()
+
 	ss.s.c.Log.Warn("login refused",
 		"session", ss.id,
 		"user", name[:min(len(name), maxLoginName)],
 		"remote", ss.remote.String(),
 		"err", err)
-
-	return smtpError(answer)
 }
 
-var errSASL = &smtp.SMTPError{
-	Code:         501,
-	EnhancedCode: smtp.EnhancedCode{5, 5, 2},
-	Message:      "Malformed authentication response",
+// saslReplies is an exchange whose errors are replies that go-smtp knows.
+type saslReplies struct{ sasl.Server }
+
+// Next implements sasl.Server.
+func (s saslReplies) Next(response []byte) (challenge []byte, done bool, err error) {
+	challenge, done, err = s.Server.Next(response)
+	if err != nil {
+		err = smtpError(reply.ReplyFor(err))
+	}
+
+	return challenge, done, err
 }
+
+var errSASL = reply.Refuse(501, reply.EnhancedCode{5, 5, 2}, "Malformed authentication response")
 
 // plainServer is PLAIN (RFC 4616). An authorization identity other than the
 // user's own name is refused.
@@ -128,7 +135,7 @@ func (p *plainServer) Next(response []byte) ([]byte, bool, error) {
 		return nil, false, errSASL
 	}
 	if len(parts[0]) > 0 && FoldName(string(parts[0])) != FoldName(string(parts[1])) {
-		return nil, false, smtpError(reply.ReplyFor(errFailed))
+		return nil, false, errFailed
 	}
 
 	return nil, true, p.login(string(parts[1]), string(parts[2]))

@@ -15,8 +15,59 @@ import (
 	"postern/relay/reply"
 )
 
-// TestDefaultLimits: what promises and the configuration say.
+// TestDefaultLimits are as documented.
 func TestDefaultLimits(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name      string
+		got, want any
+	}{
+		{"commands without a message", maxCommands, 200},
+		{"recipients of a report", reportRecipients, 100},
+		{"handshakes of a source", minHandshakes, 16},
+		{"header section", maxHeaderBytes, 1048576},
+		{"header line", maxHeaderLine, 998},
+		{"hops", maxReceived, 100},
+		{"cost of a submission", submissionCost, 2},
+		{"cost of a report", reportCost, 1},
+		{"sources of the budget", sourceShare, 4},
+		{"address in a refusal", maxRefusedAddress, 318},
+		{"PROXY header", proxyHeaderTimeout, 10 * time.Second},
+		{"refusal of a connection", refusalTimeout, time.Second},
+		{"the same in the log", rareEvery, time.Minute},
+		{"first pause of accept", minAcceptPause, 5 * time.Millisecond},
+		{"longest pause of accept", maxAcceptPause, time.Second},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, c.got, c.want)
+		}
+	}
+}
+
+// TestLoginLimits are as documented.
+func TestLoginLimits(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name      string
+		got, want any
+	}{
+		{"login name", maxLoginName, 320},
+		{"password", maxPassword, 1024},
+		{"hashes at once", maxHashing, 8},
+		{"verified logins", maxVerified, 10000},
+		{"counters of failures", maxCounted, 100000},
+		{"known sources", maxKnown, 100000},
+		{"pause after failures", maxDelay, 3 * time.Second},
+		{"login at the upstream", loginTimeout, time.Minute},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, c.got, c.want)
+		}
+	}
+}
+
+// TestTransportLimits are as documented.
+func TestTransportLimits(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name      string
@@ -27,32 +78,9 @@ func TestDefaultLimits(t *testing.T) {
 		{"unknown commands", maxUnknown, 10},
 		{"chunk", maxChunk, 2147483647},
 		{"refusals in a row", maxErrors, 20},
-		{"commands without a message", maxCommands, 200},
-		{"recipients of a report", reportRecipients, 100},
-		{"handshakes of a source", minHandshakes, 16},
-		{"header section", maxHeaderBytes, 1048576},
-		{"header line", maxHeaderLine, 998},
-		{"hops", maxReceived, 100},
-		{"login name", maxLoginName, 320},
-		{"password", maxPassword, 1024},
-		{"cost of a submission", submissionCost, 2},
-		{"cost of a report", reportCost, 1},
-		{"sources of the budget", sourceShare, 4},
-		{"hashes at once", maxHashing, 8},
-		{"verified logins", maxVerified, 10000},
-		{"counters of failures", maxCounted, 100000},
-		{"known sources", maxKnown, 100000},
 		{"line of a transcript", maxTranscript, 500},
-		{"address in a refusal", maxRefusedAddress, 318},
-		{"pause after failures", maxDelay, 3 * time.Second},
 		{"handshake", handshakeTimeout, 30 * time.Second},
 		{"write", writeTimeout, time.Minute},
-		{"login at the upstream", loginTimeout, time.Minute},
-		{"PROXY header", proxyHeaderTimeout, 10 * time.Second},
-		{"refusal of a connection", refusalTimeout, time.Second},
-		{"the same in the log", rareEvery, time.Minute},
-		{"first pause of accept", minAcceptPause, 5 * time.Millisecond},
-		{"longest pause of accept", maxAcceptPause, time.Second},
 	} {
 		if c.got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, c.got, c.want)

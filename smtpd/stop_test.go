@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -156,14 +155,11 @@ func TestInjectedTransactionsAreNotRun(t *testing.T) {
 	})
 }
 
-// TestContextsEnd with what they were made for.
-func TestContextsEnd(t *testing.T) {
+// TestLoginContextsEnd with what they were made for.
+func TestLoginContextsEnd(t *testing.T) {
 	t.Parallel()
-	var mu sync.Mutex
 	contexts := map[string]context.Context{}
 	keep := func(name string, ctx context.Context) {
-		mu.Lock()
-		defer mu.Unlock()
 		contexts[name] = ctx
 		if ctx.Err() != nil {
 			t.Errorf("%s: the context has ended before: %v", name, ctx.Err())
@@ -180,19 +176,38 @@ func TestContextsEnd(t *testing.T) {
 	if _, err := NewPassthrough(conf).Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: home}); err != nil {
 		t.Fatal(err)
 	}
+
 	users := newUsers(t, Rate{N: 3, Per: time.Minute}, testUsers())
 	users.delay = func(ctx context.Context, _ time.Duration) { keep("delay", ctx) }
 	if _, err := users.Authenticate(t.Context(), Login{Name: "alice", Password: "x", Source: home}); err == nil {
 		t.Fatal("a wrong password is right")
 	}
+
+	for _, name := range []string{"login at the upstream", "delay"} {
+		if ctx := contexts[name]; ctx == nil || ctx.Err() == nil {
+			t.Errorf("%s: the context %v goes on", name, ctx)
+		}
+	}
+}
+
+// TestHandshakeContextEnds with the handshake.
+func TestHandshakeContextEnds(t *testing.T) {
+	t.Parallel()
 	client, server := net.Pipe()
 	defer client.Close()
+	var got context.Context
 	c := newConn(server, connConfig{
-		implicit:  true,
-		tls:       testTLS(),
-		release:   func() {},
-		onFail:    func(error) {},
-		beforeTLS: func(ctx context.Context) (func(), error) { keep("handshake", ctx); return func() {}, nil },
+		implicit: true,
+		tls:      testTLS(),
+		release:  func() {},
+		onFail:   func(error) {},
+		beforeTLS: func(ctx context.Context) (func(), error) {
+			got = ctx
+			if ctx.Err() != nil {
+				t.Errorf("the context has ended before: %v", ctx.Err())
+			}
+			return func() {}, nil
+		},
 	})
 	go client.Write([]byte("EHLO x\r\n"))
 	go func() { // whatever the server has to say to that
@@ -205,10 +220,7 @@ func TestContextsEnd(t *testing.T) {
 	if err := c.handshake(); err == nil {
 		t.Error("a handshake without TLS")
 	}
-
-	for _, name := range []string{"login at the upstream", "delay", "handshake"} {
-		if ctx := contexts[name]; ctx == nil || ctx.Err() == nil {
-			t.Errorf("%s: the context %v goes on", name, ctx)
-		}
+	if got == nil || got.Err() == nil {
+		t.Errorf("the context %v goes on", got)
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/emersion/go-smtp"
 	"github.com/go-crypt/crypt/algorithm"
 
 	"postern/relay"
@@ -347,12 +346,17 @@ func TestSubaccountOfTheUser(t *testing.T) {
 	}
 }
 
-func TestFoldAndUpper(t *testing.T) {
+func TestFoldName(t *testing.T) {
 	t.Parallel()
 	in := "@AZ[`az{\u00c4\u00e4\u017f\u212a"
 	if got, want := FoldName(in), "@az[`az{\u00c4\u00e4\u017f\u212a"; got != want {
 		t.Errorf("folded %q, want %q", got, want)
 	}
+}
+
+func TestUpper(t *testing.T) {
+	t.Parallel()
+	in := "@AZ[`az{\u00c4\u00e4\u017f\u212a"
 	if got, want := upper(in), "@AZ[`AZ{\u00c4\u00e4\u017f\u212a"; got != want {
 		t.Errorf("upper %q, want %q", got, want)
 	}
@@ -404,11 +408,11 @@ func TestSASLExchanges(t *testing.T) {
 				ask, done, err := s.Next(step)
 				last := i == len(c.steps)-1
 				if err != nil {
-					var answer *smtp.SMTPError
-					if !errors.As(err, &answer) {
-						t.Fatalf("step %d: %v is no reply", i+1, err)
+					var fault *reply.Fault
+					if !errors.As(err, &fault) {
+						t.Fatalf("step %d: %v is no fault", i+1, err)
 					}
-					got = fmt.Sprint(answer.Code, " ", enhanced(answer), " ", answer.Message)
+					got = fault.Reply.String()
 				}
 				if !last && (err != nil || done || string(ask) != c.asks[i]) {
 					t.Fatalf("step %d: %q, done %v, %v; want %q", i+1, ask, done, err, c.asks[i])
@@ -422,11 +426,6 @@ func TestSASLExchanges(t *testing.T) {
 			}
 		})
 	}
-}
-
-// enhanced writes an enhanced code.
-func enhanced(e *smtp.SMTPError) string {
-	return fmt.Sprintf("%d.%d.%d", e.EnhancedCode[0], e.EnhancedCode[1], e.EnhancedCode[2])
 }
 
 // TestOneKindOfHashIsNotMeasured: only where there are several has one to be
