@@ -1,42 +1,12 @@
 package smtpd
 
 import (
-	"bytes"
-	"context"
-	"errors"
-	"net/netip"
 	"slices"
 
 	"github.com/emersion/go-sasl"
 
-	"postern/relay"
-
 	"postern/relay/reply"
 )
-
-// Login is one attempt to authenticate.
-type Login struct {
-	Name     string
-	Password string
-	Source   netip.Addr
-}
-
-// Identity is who logged in.
-type Identity struct {
-	User  relay.User
-	Via   relay.Sender // the session's own way upstream; nil: the relay's
-	Close func()       // at the session's end; may be nil
-}
-
-// Authenticator authenticates clients for submission. Its errors are *envelope.Fault: 535
-// 5.7.8 for a wrong name or password, 454 4.7.0 for "not now".
-type Authenticator interface {
-	// Mechanisms are those of AUTH that are on offer, of PLAIN and LOGIN.
-	Mechanisms() []string
-	Authenticate(context.Context, Login) (*Identity, error)
-}
-
-var errFailed = reply.Refuse(535, reply.EnhancedCode{5, 7, 8}, "Authentication credentials invalid")
 
 // AuthMechanisms implements smtp.AuthSession.
 func (ss *session) AuthMechanisms() []string {
@@ -114,70 +84,3 @@ func (s saslReplies) Next(response []byte) (challenge []byte, done bool, err err
 
 	return challenge, done, err
 }
-
-var errSASL = reply.Refuse(501, reply.EnhancedCode{5, 5, 2}, "Malformed authentication response")
-
-// plainServer is PLAIN (RFC 4616). An authorization identity other than the
-// user's own name is refused.
-type plainServer struct {
-	login func(name, password string) error
-	asked bool
-}
-
-func (p *plainServer) Next(response []byte) ([]byte, bool, error) {
-	if response == nil && !p.asked {
-		p.asked = true
-		return nil, false, nil
-	}
-
-	parts := bytes.SplitN(response, []byte{0}, 3) // a NUL in the password is the Authenticator's to refuse
-	if len(parts) != 3 || len(parts[1]) == 0 {
-		return nil, false, errSASL
-	}
-	if len(parts[0]) > 0 && FoldName(string(parts[0])) != FoldName(string(parts[1])) {
-		return nil, false, errFailed
-	}
-
-	return nil, true, p.login(string(parts[1]), string(parts[2]))
-}
-
-// loginServer is LOGIN, which go-sasl has only the client of: two prompts, or
-// the name as initial response.
-type loginServer struct {
-	login func(name, password string) error
-	name  *string
-	asked bool
-}
-
-func (l *loginServer) Next(response []byte) ([]byte, bool, error) {
-	switch {
-	case response == nil && !l.asked:
-		l.asked = true
-		return []byte("Username:"), false, nil
-	case l.name == nil:
-		if len(response) == 0 {
-			return nil, false, errSASL
-		}
-		name := string(response)
-		l.name = &name
-		return []byte("Password:"), false, nil
-	}
-
-	return nil, true, l.login(*l.name, string(response))
-}
-
-// errNotBegun answers an attempt that was not looked at.
-func errNotBegun(err error) error {
-	if errors.Is(err, errLocked) {
-		return errNotNow("Too many failed logins, try again later", err)
-	}
-
-	return errNotNow("Temporary authentication failure", err)
-}
-
-// errNotNow is 454 while a source or user is locked, or the server is busy.
-func errNotNow(text string, cause error) error {
-	return reply.Defer(454, reply.EnhancedCode{4, 7, 0}, text, cause)
-}
-
-var errLocked = errors.New("too many failed logins")

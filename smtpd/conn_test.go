@@ -7,16 +7,11 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
-
-	"postern/relay"
-
-	"postern/relay/reply"
 )
 
 // wire is a connection that gives prepared bytes: so many at a time, or a line
@@ -152,64 +147,6 @@ func (c *closing) Close() error {
 func (c *closing) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)} }
 func (c *closing) LocalAddr() net.Addr  { return &net.TCPAddr{} }
 
-func TestUsers(t *testing.T) {
-	t.Parallel()
-	users := newUsers(t, Rate{N: 100, Per: time.Minute}, append(testUsers(), UserEntry{User: relay.User{Name: "carol"}, Password: bcryptSecret}))
-	for _, c := range []struct {
-		name, user, password string
-		code                 int // 0: accepted
-		subaccount           uint32
-	}{
-		{"right", "alice", "secret", 0, 0},
-		{"right again, from the cache", "alice", "secret", 0, 0},
-		{"wrong", "alice", "Secret", 535, 0},
-		{"unknown", "mallory", "secret", 535, 0},
-		{"without a password", "nopass", "", 535, 0},
-		{"subaccount", "alice:X-MSYS-SUBACCOUNT=123", "secret", 0, 123},
-		{"bad subaccount", "alice:X-MSYS-SUBACCOUNT=x", "secret", 535, 0},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			u, err := users.Authenticate(context.Background(), Login{Name: c.user, Password: c.password, Source: netip.MustParseAddr("192.0.2.1")})
-			if c.code != 0 {
-				if got := reply.ReplyFor(err); err == nil || got.Code != c.code {
-					t.Errorf("got %v, want %d", err, c.code)
-				}
-				return
-			}
-			if err != nil || u.User.Subaccount != c.subaccount {
-				t.Errorf("got %+v, %v", u, err)
-			}
-		})
-	}
-	if err := users.Replace(nil); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := users.Authenticate(context.Background(), Login{Name: "alice", Password: "secret"}); err == nil {
-		t.Error("a removed user logs in from the cache")
-	}
-}
-
-const bcryptSecret = "$2b$04$QmQ2QZqzOD3IO4NuQuInEOBJBVJoyRf3cB5XJx0T8CTPVbEuiOlnS"
-
-func TestHashes(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		name, hash string
-		ok         bool
-	}{
-		{"argon2id", "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$Lq2tUBkwzK3p5D1lPwW6Pg", true},
-		{"bcrypt", bcryptSecret, true},
-		{"sha512-crypt", "$6$rounds=5000$saltsalt$" + strings.Repeat("a", 86), true},
-		{"argon2i", "$argon2i$v=19$m=64,t=1,p=1$c29tZXNhbHQ$Lq2tUBkwzK3p5D1lPwW6Pg", false},
-		{"plain text", "secret", false},
-		{"placeholder", "$argon2id$v=19$m=19456,t=2,p=1$...", false},
-	} {
-		if err := CheckHash(c.hash); (err == nil) != c.ok {
-			t.Errorf("%s: %v", c.name, err)
-		}
-	}
-}
-
 // TestDrain ends a server with an idle session and one in a transaction.
 func TestDrain(t *testing.T) {
 	t.Parallel()
@@ -314,30 +251,6 @@ func TestDefaultPhases(t *testing.T) {
 		if got := c.config.defaultPhases(); got != c.want {
 			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
 		}
-	}
-}
-
-// TestDelayGrows with each failure of a source, up to a bound, before the 535.
-func TestDelayGrows(t *testing.T) {
-	t.Parallel()
-	users := newUsers(t, Rate{N: 100, Per: time.Minute}, nil)
-	var delays []time.Duration
-	users.delay = func(_ context.Context, d time.Duration) { delays = append(delays, d) }
-	if err := users.Replace(testUsers()); err != nil {
-		t.Fatal(err)
-	}
-	for range 7 {
-		if _, err := users.Authenticate(context.Background(), Login{Name: "alice", Password: "wrong", Source: netip.MustParseAddr("192.0.2.1")}); err == nil {
-			t.Fatal("taken")
-		}
-	}
-	for i := 1; i < 5; i++ {
-		if delays[i] <= delays[i-1] {
-			t.Errorf("delays %v", delays)
-		}
-	}
-	if len(delays) != 7 || delays[6] > maxDelay {
-		t.Errorf("delays %v", delays)
 	}
 }
 

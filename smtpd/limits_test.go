@@ -44,28 +44,6 @@ func TestDefaultLimits(t *testing.T) {
 	}
 }
 
-// TestLoginLimits are as documented.
-func TestLoginLimits(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		name      string
-		got, want any
-	}{
-		{"login name", maxLoginName, 320},
-		{"password", maxPassword, 1024},
-		{"hashes at once", maxHashing, 8},
-		{"verified logins", maxVerified, 10000},
-		{"counters of failures", maxCounted, 100000},
-		{"known sources", maxKnown, 100000},
-		{"pause after failures", maxDelay, 3 * time.Second},
-		{"login at the upstream", loginTimeout, time.Minute},
-	} {
-		if c.got != c.want {
-			t.Errorf("%s: %v, want %v", c.name, c.got, c.want)
-		}
-	}
-}
-
 // TestTransportLimits are as documented.
 func TestTransportLimits(t *testing.T) {
 	t.Parallel()

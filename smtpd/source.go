@@ -21,11 +21,6 @@ type SourceRule struct {
 	User        string // whose settings apply
 }
 
-// Directory finds users by name; *Users is one.
-type Directory interface {
-	Lookup(name string) (relay.User, bool)
-}
-
 // sourceUser gives the user whose settings apply to who comes from an address
 // without authenticating; nil: nobody's.
 func (s *Server) sourceUser(ip netip.Addr) *relay.User {

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"postern/relay"
-
 	"postern/relay/reply"
 )
 
@@ -153,41 +152,6 @@ func TestInjectedTransactionsAreNotRun(t *testing.T) {
 			t.Errorf("ended %v, %d messages", client.ended(), len(b.submit.submissions()))
 		}
 	})
-}
-
-// TestLoginContextsEnd with what they were made for.
-func TestLoginContextsEnd(t *testing.T) {
-	t.Parallel()
-	contexts := map[string]context.Context{}
-	keep := func(name string, ctx context.Context) {
-		contexts[name] = ctx
-		if ctx.Err() != nil {
-			t.Errorf("%s: the context has ended before: %v", name, ctx.Err())
-		}
-	}
-
-	f := &fakeUpstream{reply: reply.Reply{Code: 235}}
-	conf := f.config()
-	login := conf.Login
-	conf.Login = func(ctx context.Context, user, password string) (relay.Sender, func(), reply.Reply, error) {
-		keep("login at the upstream", ctx)
-		return login(ctx, user, password)
-	}
-	if _, err := NewPassthrough(conf).Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: home}); err != nil {
-		t.Fatal(err)
-	}
-
-	users := newUsers(t, Rate{N: 3, Per: time.Minute}, testUsers())
-	users.delay = func(ctx context.Context, _ time.Duration) { keep("delay", ctx) }
-	if _, err := users.Authenticate(t.Context(), Login{Name: "alice", Password: "x", Source: home}); err == nil {
-		t.Fatal("a wrong password is right")
-	}
-
-	for _, name := range []string{"login at the upstream", "delay"} {
-		if ctx := contexts[name]; ctx == nil || ctx.Err() == nil {
-			t.Errorf("%s: the context %v goes on", name, ctx)
-		}
-	}
 }
 
 // TestHandshakeContextEnds with the handshake.

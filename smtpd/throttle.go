@@ -262,3 +262,15 @@ func (t *throttle) remember(source netip.Addr, user string) {
 	}
 	t.known[key] = struct{}{}
 }
+
+// delayFor is the pause before the answer to a source's n-th failure.
+func delayFor(n int) time.Duration { return min(100*time.Millisecond<<min(n-1, 5), maxDelay) }
+
+func wait(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

@@ -5,20 +5,13 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/emersion/go-sasl"
-	"github.com/go-crypt/crypt"
 	"github.com/go-crypt/crypt/algorithm"
-	"github.com/go-crypt/crypt/algorithm/argon2"
-	"github.com/go-crypt/crypt/algorithm/bcrypt"
-	"github.com/go-crypt/crypt/algorithm/scrypt"
-	"github.com/go-crypt/crypt/algorithm/shacrypt"
 
 	"postern/relay"
 )
@@ -84,18 +77,6 @@ func NewUsers(rate Rate) (*Users, error) {
 	}
 
 	return u, u.Replace(nil)
-}
-
-// delayFor is the pause before the answer to a source's n-th failure.
-func delayFor(n int) time.Duration { return min(100*time.Millisecond<<min(n-1, 5), maxDelay) }
-
-func wait(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }
 
 // Replace swaps in other users and forgets what was verified. Its errors are
@@ -175,17 +156,6 @@ func (u *Users) measure(users map[string]userEntry) userSet {
 	}
 
 	return set
-}
-
-// hashKind returns the algorithm and the parameters of a hash, which is all of
-// it but the last two fields: salt and key, in bcrypt in one.
-func hashKind(d algorithm.Digest) string {
-	f := strings.Split(d.Encode(), "$")
-	if strings.HasPrefix(f[1], "2") { // bcrypt
-		return strings.Join(f[:3], "$")
-	}
-
-	return strings.Join(f[:len(f)-2], "$")
 }
 
 // Lookup implements Directory.
@@ -320,55 +290,4 @@ func (u *Users) remember(key [sha256.Size]byte, name string, e userEntry) {
 		}
 	}
 	u.cache[key] = struct{}{}
-}
-
-// HashPassword makes an argon2id hash with the parameters that OWASP names for
-// login storms: 19 MiB, two passes.
-func HashPassword(password string) (string, error) {
-	d, err := hashPassword(password)
-	if err != nil {
-		return "", err
-	}
-
-	return d.Encode(), nil
-}
-
-func hashPassword(password string) (algorithm.Digest, error) {
-	h, err := argon2.New(argon2.WithVariantID(), argon2.WithM(19456), argon2.WithT(2), argon2.WithP(1))
-	if err != nil {
-		return nil, fmt.Errorf("smtpd: argon2id: %w", err)
-	}
-	d, err := h.Hash(password)
-	if err != nil {
-		return nil, fmt.Errorf("smtpd: argon2id: %w", err)
-	}
-
-	return d, nil
-}
-
-var errHash = errors.New("not an argon2id, bcrypt, scrypt or sha512-crypt hash (`postern passwd` makes one)")
-
-// CheckHash returns an error unless a password hash of the users file is of a kind that
-// Postern verifies.
-func CheckHash(hash string) error { _, err := decodeHash(hash); return err }
-
-func decodeHash(hash string) (algorithm.Digest, error) {
-	d := crypt.NewDecoder()
-	for _, register := range []func(algorithm.DecoderRegister) error{
-		argon2.RegisterDecoderArgon2id,
-		bcrypt.RegisterDecoder,
-		scrypt.RegisterDecoder,
-		shacrypt.RegisterDecoderSHA512,
-	} {
-		if err := register(d); err != nil {
-			return nil, fmt.Errorf("smtpd: %w", err)
-		}
-	}
-
-	digest, err := d.Decode(hash)
-	if err != nil {
-		return nil, errHash
-	}
-
-	return digest, nil
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/go-crypt/crypt/algorithm"
 
 	"postern/relay"
-
 	"postern/relay/reply"
 )
 
@@ -354,80 +353,6 @@ func TestFoldName(t *testing.T) {
 	}
 }
 
-func TestUpper(t *testing.T) {
-	t.Parallel()
-	in := "@AZ[`az{\u00c4\u00e4\u017f\u212a"
-	if got, want := upper(in), "@AZ[`AZ{\u00c4\u00e4\u017f\u212a"; got != want {
-		t.Errorf("upper %q, want %q", got, want)
-	}
-}
-
-// TestSASLExchanges, step by step.
-func TestSASLExchanges(t *testing.T) {
-	t.Parallel()
-	const malformed, wrong = "501 5.5.2 Malformed authentication response", "535 5.7.8 Authentication credentials invalid"
-	none := []byte(nil)
-	b := func(s string) []byte { return []byte(s) }
-	for _, c := range []struct {
-		name  string
-		plain bool
-		steps [][]byte // responses; none: no initial one
-		asks  []string // what each is answered with
-		want  string   // the login, or the error
-	}{
-		{"PLAIN", true, [][]byte{b("\x00ann\x00pw")}, nil, "ann/pw"},
-		{"PLAIN, in two steps", true, [][]byte{none, b("\x00ann\x00pw")}, []string{""}, "ann/pw"},
-		{"PLAIN, no answer", true, [][]byte{none, none}, []string{""}, malformed},
-		{"PLAIN, own name in another case", true, [][]byte{b("ANN\x00ann\x00pw")}, nil, "ann/pw"},
-		{"PLAIN, another's name", true, [][]byte{b("b\x00ann\x00pw")}, nil, wrong},
-		{"PLAIN, a NUL in the password", true, [][]byte{b("\x00ann\x00pw\x00x")}, nil, "ann/pw\x00x"},
-		{"PLAIN, a name of one letter", true, [][]byte{b("\x00a\x00")}, nil, "a/"},
-		{"PLAIN, no name", true, [][]byte{b("\x00\x00pw")}, nil, malformed},
-		{"PLAIN, two fields", true, [][]byte{b("ann\x00pw")}, nil, malformed},
-		{"PLAIN, one field", true, [][]byte{b("ann")}, nil, malformed},
-		{"PLAIN, empty", true, [][]byte{b("")}, nil, malformed},
-		{"LOGIN", false, [][]byte{none, b("ann"), b("pw")}, []string{"Username:", "Password:"}, "ann/pw"},
-		{"LOGIN, with the name", false, [][]byte{b("ann"), b("pw")}, []string{"Password:"}, "ann/pw"},
-		{"LOGIN, a name of one letter", false, [][]byte{b("a"), b("")}, []string{"Password:"}, "a/"},
-		{"LOGIN, no name", false, [][]byte{none, b("")}, []string{"Username:"}, malformed},
-		{"LOGIN, no answer", false, [][]byte{none, none}, []string{"Username:"}, malformed},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			got := ""
-			login := func(name, password string) error {
-				got = name + "/" + password
-				return nil
-			}
-			var s interface {
-				Next([]byte) ([]byte, bool, error)
-			} = &loginServer{login: login}
-			if c.plain {
-				s = &plainServer{login: login}
-			}
-			for i, step := range c.steps {
-				ask, done, err := s.Next(step)
-				last := i == len(c.steps)-1
-				if err != nil {
-					var fault *reply.Fault
-					if !errors.As(err, &fault) {
-						t.Fatalf("step %d: %v is no fault", i+1, err)
-					}
-					got = fault.Reply.String()
-				}
-				if !last && (err != nil || done || string(ask) != c.asks[i]) {
-					t.Fatalf("step %d: %q, done %v, %v; want %q", i+1, ask, done, err, c.asks[i])
-				}
-				if last && (ask != nil || done != (err == nil)) {
-					t.Errorf("last step: %q, done %v, %v", ask, done, err)
-				}
-			}
-			if got != c.want {
-				t.Errorf("got %q, want %q", got, c.want)
-			}
-		})
-	}
-}
-
 // TestOneKindOfHashIsNotMeasured: only where there are several has one to be
 // found that is the slowest.
 func TestOneKindOfHashIsNotMeasured(t *testing.T) {
@@ -512,5 +437,87 @@ func TestUsersPrepareChangesNothing(t *testing.T) {
 	}
 	if use, err := u.Prepare([]UserEntry{{User: relay.User{Name: "x"}, Password: "plain"}}); err == nil || use != nil {
 		t.Errorf("a bad hash: got error %v, want one and nothing to use", err)
+	}
+}
+
+func TestUsers(t *testing.T) {
+	t.Parallel()
+	users := newUsers(t, Rate{N: 100, Per: time.Minute}, append(testUsers(), UserEntry{User: relay.User{Name: "carol"}, Password: bcryptSecret}))
+	for _, c := range []struct {
+		name, user, password string
+		code                 int // 0: accepted
+		subaccount           uint32
+	}{
+		{"right", "alice", "secret", 0, 0},
+		{"right again, from the cache", "alice", "secret", 0, 0},
+		{"wrong", "alice", "Secret", 535, 0},
+		{"unknown", "mallory", "secret", 535, 0},
+		{"without a password", "nopass", "", 535, 0},
+		{"subaccount", "alice:X-MSYS-SUBACCOUNT=123", "secret", 0, 123},
+		{"bad subaccount", "alice:X-MSYS-SUBACCOUNT=x", "secret", 535, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			u, err := users.Authenticate(context.Background(), Login{Name: c.user, Password: c.password, Source: netip.MustParseAddr("192.0.2.1")})
+			if c.code != 0 {
+				if got := reply.ReplyFor(err); err == nil || got.Code != c.code {
+					t.Errorf("got %v, want %d", err, c.code)
+				}
+				return
+			}
+			if err != nil || u.User.Subaccount != c.subaccount {
+				t.Errorf("got %+v, %v", u, err)
+			}
+		})
+	}
+	if err := users.Replace(nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := users.Authenticate(context.Background(), Login{Name: "alice", Password: "secret"}); err == nil {
+		t.Error("a removed user logs in from the cache")
+	}
+}
+
+const bcryptSecret = "$2b$04$QmQ2QZqzOD3IO4NuQuInEOBJBVJoyRf3cB5XJx0T8CTPVbEuiOlnS"
+
+func TestHashes(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, hash string
+		ok         bool
+	}{
+		{"argon2id", "$argon2id$v=19$m=64,t=1,p=1$c29tZXNhbHQ$Lq2tUBkwzK3p5D1lPwW6Pg", true},
+		{"bcrypt", bcryptSecret, true},
+		{"sha512-crypt", "$6$rounds=5000$saltsalt$" + strings.Repeat("a", 86), true},
+		{"argon2i", "$argon2i$v=19$m=64,t=1,p=1$c29tZXNhbHQ$Lq2tUBkwzK3p5D1lPwW6Pg", false},
+		{"plain text", "secret", false},
+		{"placeholder", "$argon2id$v=19$m=19456,t=2,p=1$...", false},
+	} {
+		if err := CheckHash(c.hash); (err == nil) != c.ok {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// TestDelayGrows with each failure of a source, up to a bound, before the 535.
+func TestDelayGrows(t *testing.T) {
+	t.Parallel()
+	users := newUsers(t, Rate{N: 100, Per: time.Minute}, nil)
+	var delays []time.Duration
+	users.delay = func(_ context.Context, d time.Duration) { delays = append(delays, d) }
+	if err := users.Replace(testUsers()); err != nil {
+		t.Fatal(err)
+	}
+	for range 7 {
+		if _, err := users.Authenticate(context.Background(), Login{Name: "alice", Password: "wrong", Source: netip.MustParseAddr("192.0.2.1")}); err == nil {
+			t.Fatal("taken")
+		}
+	}
+	for i := 1; i < 5; i++ {
+		if delays[i] <= delays[i-1] {
+			t.Errorf("delays %v", delays)
+		}
+	}
+	if len(delays) != 7 || delays[6] > maxDelay {
+		t.Errorf("delays %v", delays)
 	}
 }

@@ -1,0 +1,76 @@
+package smtpd
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/go-crypt/crypt"
+	"github.com/go-crypt/crypt/algorithm"
+	"github.com/go-crypt/crypt/algorithm/argon2"
+	"github.com/go-crypt/crypt/algorithm/bcrypt"
+	"github.com/go-crypt/crypt/algorithm/scrypt"
+	"github.com/go-crypt/crypt/algorithm/shacrypt"
+)
+
+// hashKind returns the algorithm and the parameters of a hash, which is all of
+// it but the last two fields: salt and key, in bcrypt in one.
+func hashKind(d algorithm.Digest) string {
+	f := strings.Split(d.Encode(), "$")
+	if strings.HasPrefix(f[1], "2") { // bcrypt
+		return strings.Join(f[:3], "$")
+	}
+
+	return strings.Join(f[:len(f)-2], "$")
+}
+
+// HashPassword makes an argon2id hash with the parameters that OWASP names for
+// login storms: 19 MiB, two passes.
+func HashPassword(password string) (string, error) {
+	d, err := hashPassword(password)
+	if err != nil {
+		return "", err
+	}
+
+	return d.Encode(), nil
+}
+
+func hashPassword(password string) (algorithm.Digest, error) {
+	h, err := argon2.New(argon2.WithVariantID(), argon2.WithM(19456), argon2.WithT(2), argon2.WithP(1))
+	if err != nil {
+		return nil, fmt.Errorf("smtpd: argon2id: %w", err)
+	}
+	d, err := h.Hash(password)
+	if err != nil {
+		return nil, fmt.Errorf("smtpd: argon2id: %w", err)
+	}
+
+	return d, nil
+}
+
+var errHash = errors.New("not an argon2id, bcrypt, scrypt or sha512-crypt hash (`postern passwd` makes one)")
+
+// CheckHash returns an error unless a password hash of the users file is of a kind that
+// Postern verifies.
+func CheckHash(hash string) error { _, err := decodeHash(hash); return err }
+
+func decodeHash(hash string) (algorithm.Digest, error) {
+	d := crypt.NewDecoder()
+	for _, register := range []func(algorithm.DecoderRegister) error{
+		argon2.RegisterDecoderArgon2id,
+		bcrypt.RegisterDecoder,
+		scrypt.RegisterDecoder,
+		shacrypt.RegisterDecoderSHA512,
+	} {
+		if err := register(d); err != nil {
+			return nil, fmt.Errorf("smtpd: %w", err)
+		}
+	}
+
+	digest, err := d.Decode(hash)
+	if err != nil {
+		return nil, errHash
+	}
+
+	return digest, nil
+}
