@@ -313,27 +313,27 @@ func TestBudgetBounds(t *testing.T) {
 func TestSourceHoldsItsShare(t *testing.T) {
 	t.Parallel()
 	s := New(Config{Reports: &submitter{}, Budget: NewBudget(40), Log: quiet})
-	if !s.reserve(home, 4) || !s.reserve(home, 6) || s.reserve(home, 1) {
-		t.Errorf("%d bytes of 40 are held; want a quarter, and none above", s.held[home])
+	if !s.reserve(oneSource, 4) || !s.reserve(oneSource, 6) || s.reserve(oneSource, 1) {
+		t.Errorf("%d bytes of 40 are held; want a quarter, and none above", s.held[oneSource])
 	}
 	for _, a := range []string{"192.0.2.9", "192.0.2.10", "192.0.2.11"} {
 		if !s.reserve(netip.MustParseAddr(a), 10) {
 			t.Errorf("%s has no quarter", a)
 		}
 	}
-	s.release(home, 6)
-	if s.reserve(away, 7) || s.held[away] != 0 {
+	s.release(oneSource, 6)
+	if s.reserve(otherSource, 7) || s.held[otherSource] != 0 {
 		t.Error("more than the budget was reserved, or a source's part without it")
 	}
-	if s.reserve(home, 7) || !s.reserve(home, 6) {
+	if s.reserve(oneSource, 7) || !s.reserve(oneSource, 6) {
 		t.Error("what was given back cannot be reserved, or more than that")
 	}
-	s.release(home, 9)
-	if got, ok := s.held[home]; got != 1 || !ok {
+	s.release(oneSource, 9)
+	if got, ok := s.held[oneSource]; got != 1 || !ok {
 		t.Errorf("%d bytes held, want 1", got)
 	}
-	s.release(home, 1)
-	if _, ok := s.held[home]; ok {
+	s.release(oneSource, 1)
+	if _, ok := s.held[oneSource]; ok {
 		t.Error("a source that holds nothing is remembered")
 	}
 	if got := s.c.Budget.Used(); got != 30 {

@@ -99,7 +99,7 @@ func FuzzCommands(f *testing.F) {
 		f.Add(s)
 	}
 	sub := &submitter{}
-	users := newUsers(f, Rate{}, nil)
+	users := newClients(f, Rate{}, nil)
 	f.Fuzz(func(t *testing.T, in string) {
 		s := New(Config{Hostname: "x", Auth: users, Submit: sub, MaxMessageSize: 1000, Log: quiet, Grace: time.Second})
 		l := &oneConn{c: &wire{in: []byte(in)}, done: make(chan struct{})}

@@ -142,7 +142,7 @@ func FuzzSession(f *testing.F) {
 	} {
 		f.Add(s)
 	}
-	users := newUsers(f, Rate{}, nil)
+	users := newClients(f, Rate{}, nil)
 	f.Fuzz(func(t *testing.T, in string) {
 		sub, budget := &submitter{reply: reply.Reply{Code: 250}}, NewBudget(10_000)
 		s := New(Config{

@@ -1,9 +1,11 @@
 package smtpd
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 
 	"github.com/go-crypt/crypt"
 	"github.com/go-crypt/crypt/algorithm"
@@ -47,6 +49,9 @@ func hashPassword(password string) (algorithm.Digest, error) {
 
 	return d, nil
 }
+
+// nobodysHash returns a hash of what nobody knows, one for the process.
+var nobodysHash = sync.OnceValues(func() (algorithm.Digest, error) { return hashPassword(rand.Text()) })
 
 var errHash = errors.New("not an argon2id, bcrypt, scrypt or sha512-crypt hash (`postern passwd` makes one)")
 

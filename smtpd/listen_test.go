@@ -246,13 +246,13 @@ func TestHandshakesOfASourceWait(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var done []func()
 	for range 2 {
-		end, err := h.acquire(ctx, home)
+		end, err := h.acquire(ctx, oneSource)
 		if err != nil {
 			t.Fatal(err)
 		}
 		done = append(done, end)
 	}
-	other, err := h.acquire(ctx, away)
+	other, err := h.acquire(ctx, otherSource)
 	if err != nil {
 		t.Fatalf("another source: %v", err)
 	}
@@ -260,7 +260,7 @@ func TestHandshakesOfASourceWait(t *testing.T) {
 
 	third := make(chan error, 1)
 	go func() {
-		end, err := h.acquire(ctx, home)
+		end, err := h.acquire(ctx, oneSource)
 		if err == nil {
 			end()
 		}
@@ -271,12 +271,12 @@ func TestHandshakesOfASourceWait(t *testing.T) {
 		t.Errorf("after one was done: %v", err)
 	}
 
-	end, err := h.acquire(ctx, home)
+	end, err := h.acquire(ctx, oneSource)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cancel()
-	if _, err := h.acquire(ctx, home); !errors.Is(err, context.Canceled) {
+	if _, err := h.acquire(ctx, oneSource); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want %v", err, context.Canceled)
 	}
 	end()

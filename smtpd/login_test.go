@@ -1,19 +1,31 @@
 package smtpd
 
 import (
+	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"postern/relay"
 	"postern/relay/reply"
+	"postern/relay/upstream"
 )
 
 // TestPassthroughSession: the session's mail goes its own way, which ends with
 // the session.
 func TestPassthroughSession(t *testing.T) {
 	t.Parallel()
-	f := &fakeUpstream{reply: reply.Reply{Code: 235, Text: "welcome"}}
-	r := startServer(t, func(c *Config) { c.Auth = NewPassthrough(f.config()) }, false)
+	var via relay.Sender = &upstreamLogin{}
+	ended := false
+	r := startServer(t, func(c *Config) {
+		c.Auth = NewPassthrough(PassthroughConfig{
+			Login: func(context.Context, string, string) (relay.Sender, func(), reply.Reply, error) {
+				return via, func() { ended = true }, reply.Reply{Code: 235, Text: "welcome"}, nil
+			},
+			Offered: func() ([]string, bool) { return []string{"PLAIN"}, true },
+			Rate:    Rate{N: 3, Per: time.Minute},
+		})
+	}, false)
 	p := &player{t: t, at: "session", serv: r}
 	p.dial()
 	p.check("login")
@@ -25,10 +37,17 @@ func TestPassthroughSession(t *testing.T) {
 	}
 	p.raw.Close()
 	r.stop()
-	if subs := r.submit.submissions(); len(subs) != 1 || subs[0].Via != relay.Sender(f.way) {
+	if subs := r.submit.submissions(); len(subs) != 1 || subs[0].Via != via {
 		t.Errorf("%+v", subs)
 	}
-	if !f.way.closed {
+	if !ended {
 		t.Error("the connection was not closed")
 	}
+}
+
+// upstreamLogin is a session's own way upstream.
+type upstreamLogin struct{}
+
+func (*upstreamLogin) Send(context.Context, *upstream.Transaction) upstream.Outcome {
+	return upstream.Outcome{}
 }

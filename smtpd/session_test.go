@@ -142,9 +142,9 @@ func TestMessagesAreCounted(t *testing.T) {
 		}
 		client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354")
 		client.say("a\nb\r\n.", "550 5.6.0")
-		for range 3 {
+		for _, answer := range []string{"535", "535", "454"} {
 			client := b.greeted()
-			client.say("AUTH PLAIN AGJvYgB3cm9uZw==", "")
+			client.say("AUTH PLAIN AGJvYgB3cm9uZw==", answer)
 		}
 
 		for _, c := range []struct {

@@ -35,7 +35,7 @@ func TestSlowClientsHearTheRefusal(t *testing.T) {
 				client, server := net.Pipe()
 				l := &pipeListener{conns: make(chan net.Conn, 1), done: make(chan struct{})}
 				l.conns <- &pipeConn{Conn: server, from: net.IPv4(127, 0, 0, 1)}
-				users := newUsers(t, Rate{}, nil)
+				users := newClients(t, Rate{}, nil)
 				s := New(Config{
 					Hostname:       "mail.example.com",
 					Auth:           users,

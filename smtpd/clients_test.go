@@ -1,0 +1,56 @@
+package smtpd
+
+import (
+	"net/netip"
+	"sync"
+	"testing"
+
+	"github.com/go-crypt/crypt/algorithm/argon2"
+
+	"postern/relay"
+)
+
+// Sources of clients.
+var (
+	oneSource   = netip.MustParseAddr("192.0.2.1")
+	otherSource = netip.MustParseAddr("192.0.2.2")
+)
+
+// cheapPassword hashes a password with less work than HashPassword.
+func cheapPassword(password string) string {
+	h, err := argon2.New(argon2.WithVariantID(), argon2.WithM(64), argon2.WithT(1), argon2.WithP(1))
+	if err != nil {
+		panic(err)
+	}
+	d, err := h.Hash(password)
+	if err != nil {
+		panic(err)
+	}
+
+	return d.Encode()
+}
+
+// clientList lists the users that tests log in as.
+var clientList = sync.OnceValue(func() []UserEntry {
+	hash := cheapPassword("secret")
+
+	return []UserEntry{
+		{User: relay.User{Name: "alice", Tracking: true}, Password: hash},
+		{User: relay.User{Name: "bob", Tracking: true, FromDomains: []string{"bob.example", "*.bob.example"}}, Password: hash},
+		{User: relay.User{Name: "nopass"}},
+	}
+})
+
+// newClients returns an Authenticator for users.
+func newClients(t testing.TB, rate Rate, entries []UserEntry) *Users {
+	t.Helper()
+	u, err := NewUsers(rate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := u.Replace(entries); err != nil {
+		t.Fatal(err)
+	}
+
+	return u
+}
