@@ -8,7 +8,7 @@ import (
 )
 
 // DomainHolders reports which domains belong to users that are held to them by
-// from_domains; *HeldDomains and *smtpd.Users are some.
+// from_domains; *HeldDomains and *auth.Users are some.
 type DomainHolders interface {
 	// Held reports whether a domain belongs to a user that is held to it.
 	Held(domain string) bool

@@ -6,6 +6,7 @@ import (
 	"github.com/emersion/go-sasl"
 
 	"postern/relay/reply"
+	"postern/smtpd/auth"
 )
 
 // AuthMechanisms implements smtp.AuthSession.
@@ -28,19 +29,19 @@ func (ss *session) Auth(mech string) (sasl.Server, error) {
 		return nil, refuse(503, 5, 5, 1, "AUTH not allowed during a mail transaction")
 	}
 
-	offered := slices.Contains(ss.s.c.Auth.Mechanisms(), mech)
-	switch {
-	case offered && mech == sasl.Plain:
-		return saslReplies{&plainServer{login: ss.login}}, nil
-	case offered && mech == sasl.Login:
-		return saslReplies{&loginServer{login: ss.login}}, nil
+	if !slices.Contains(ss.s.c.Auth.Mechanisms(), mech) {
+		return nil, refuse(504, 5, 5, 4, "Unsupported authentication mechanism")
+	}
+	exchange := auth.NewServer(mech, ss.login)
+	if exchange == nil {
+		return nil, refuse(504, 5, 5, 4, "Unsupported authentication mechanism")
 	}
 
-	return nil, refuse(504, 5, 5, 4, "Unsupported authentication mechanism")
+	return saslReplies{exchange}, nil
 }
 
 func (ss *session) login(name, password string) error {
-	who, err := ss.s.c.Auth.Authenticate(ss.ctx, Login{Name: name, Password: password, Source: ss.source()})
+	who, err := ss.s.c.Auth.Authenticate(ss.ctx, auth.Credentials{Name: name, Password: password, Source: ss.source()})
 	if err != nil {
 		ss.loginFailed(name, err)
 		return err
@@ -67,7 +68,7 @@ func (ss *session) loginFailed(name string, err error) {
 
 	ss.s.c.Log.Warn("login refused",
 		"session", ss.id,
-		"user", name[:min(len(name), maxLoginName)],
+		"user", name[:min(len(name), auth.MaxName)],
 		"remote", ss.remote.String(),
 		"err", err)
 }

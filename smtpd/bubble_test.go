@@ -20,6 +20,7 @@ import (
 	"postern/certs"
 
 	"postern/relay/reply"
+	"postern/smtpd/auth"
 )
 
 // bubble is a server in a bubble of synctest: no time passes but what a test
@@ -28,7 +29,7 @@ type bubble struct {
 	t       *testing.T
 	s       *Server
 	submit  *submitter
-	users   *Users
+	users   *auth.Users
 	log     *lockedBuffer
 	metrics *prometheus.Registry
 	l       *pipeListener
@@ -44,7 +45,7 @@ func inBubble(t *testing.T, change func(*Config), implicit bool, do func(b *bubb
 		b := &bubble{
 			t:       t,
 			submit:  &submitter{reply: reply.Reply{Code: 250, Enhanced: reply.EnhancedCode{2, 0, 0}, Text: "taken by the test"}},
-			users:   newClients(t, Rate{N: 3, Per: time.Minute}, clientList()),
+			users:   newClients(t, auth.Rate{N: 3, Per: time.Minute}, clientList()),
 			log:     &lockedBuffer{},
 			metrics: prometheus.NewRegistry(),
 			l:       &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})},

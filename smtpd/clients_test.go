@@ -8,6 +8,7 @@ import (
 	"github.com/go-crypt/crypt/algorithm/argon2"
 
 	"postern/relay"
+	"postern/smtpd/auth"
 )
 
 // Sources of clients.
@@ -31,10 +32,10 @@ func cheapPassword(password string) string {
 }
 
 // clientList lists the users that tests log in as.
-var clientList = sync.OnceValue(func() []UserEntry {
+var clientList = sync.OnceValue(func() []auth.Entry {
 	hash := cheapPassword("secret")
 
-	return []UserEntry{
+	return []auth.Entry{
 		{User: relay.User{Name: "alice", Tracking: true}, Password: hash},
 		{User: relay.User{Name: "bob", Tracking: true, FromDomains: []string{"bob.example", "*.bob.example"}}, Password: hash},
 		{User: relay.User{Name: "nopass"}},
@@ -42,9 +43,9 @@ var clientList = sync.OnceValue(func() []UserEntry {
 })
 
 // newClients returns an Authenticator for users.
-func newClients(t testing.TB, rate Rate, entries []UserEntry) *Users {
+func newClients(t testing.TB, rate auth.Rate, entries []auth.Entry) *auth.Users {
 	t.Helper()
-	u, err := NewUsers(rate)
+	u, err := auth.NewUsers(rate)
 	if err != nil {
 		t.Fatal(err)
 	}

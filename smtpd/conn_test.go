@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"postern/smtpd/auth"
 )
 
 // wire is a connection that gives prepared bytes: so many at a time, or a line
@@ -99,7 +101,7 @@ func FuzzCommands(f *testing.F) {
 		f.Add(s)
 	}
 	sub := &submitter{}
-	users := newClients(f, Rate{}, nil)
+	users := newClients(f, auth.Rate{}, nil)
 	f.Fuzz(func(t *testing.T, in string) {
 		s := New(Config{Hostname: "x", Auth: users, Submit: sub, MaxMessageSize: 1000, Log: quiet, Grace: time.Second})
 		l := &oneConn{c: &wire{in: []byte(in)}, done: make(chan struct{})}

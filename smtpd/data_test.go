@@ -15,6 +15,7 @@ import (
 
 	"postern/relay/message"
 	"postern/relay/reply"
+	"postern/smtpd/auth"
 )
 
 // strictChunks reads what follows RCPT as RFC 3030 says, for lines that are
@@ -142,7 +143,7 @@ func FuzzSession(f *testing.F) {
 	} {
 		f.Add(s)
 	}
-	users := newClients(f, Rate{}, nil)
+	users := newClients(f, auth.Rate{}, nil)
 	f.Fuzz(func(t *testing.T, in string) {
 		sub, budget := &submitter{reply: reply.Reply{Code: 250}}, NewBudget(10_000)
 		s := New(Config{

@@ -24,6 +24,7 @@ import (
 	"postern/relay"
 	"postern/relay/envelope"
 	"postern/relay/reply"
+	"postern/smtpd/auth"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -102,7 +103,7 @@ type running struct {
 
 func startServer(t *testing.T, change func(*Config), implicit bool) *running {
 	t.Helper()
-	users := newClients(t, Rate{N: 3, Per: time.Minute}, clientList())
+	users := newClients(t, auth.Rate{N: 3, Per: time.Minute}, clientList())
 	sub := &submitter{reply: reply.Reply{Code: 250, Enhanced: reply.EnhancedCode{2, 0, 0}, Text: "taken by the test"}}
 	c := Config{Directory: users, Hostname: "mail.example.com", TLS: testTLS(), RequireTLS: true, Auth: users, Submit: sub,
 		MaxMessageSize: 10000, MaxRecipients: 3, Grace: time.Second, Log: quiet}

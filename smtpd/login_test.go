@@ -9,6 +9,7 @@ import (
 	"postern/relay"
 	"postern/relay/reply"
 	"postern/relay/upstream"
+	"postern/smtpd/auth"
 )
 
 // TestPassthroughSession: the session's mail goes its own way, which ends with
@@ -18,12 +19,12 @@ func TestPassthroughSession(t *testing.T) {
 	var via relay.Sender = &upstreamLogin{}
 	ended := false
 	r := startServer(t, func(c *Config) {
-		c.Auth = NewPassthrough(PassthroughConfig{
+		c.Auth = auth.NewPassthrough(auth.PassthroughConfig{
 			Login: func(context.Context, string, string) (relay.Sender, func(), reply.Reply, error) {
 				return via, func() { ended = true }, reply.Reply{Code: 235, Text: "welcome"}, nil
 			},
 			Offered: func() ([]string, bool) { return []string{"PLAIN"}, true },
-			Rate:    Rate{N: 3, Per: time.Minute},
+			Rate:    auth.Rate{N: 3, Per: time.Minute},
 		})
 	}, false)
 	p := &player{t: t, at: "session", serv: r}

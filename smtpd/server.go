@@ -26,6 +26,7 @@ import (
 	"postern/relay"
 
 	"postern/relay/reply"
+	"postern/smtpd/auth"
 )
 
 // Submitter takes a message; *relay.Relay is one.
@@ -42,11 +43,11 @@ type Config struct {
 	Hostname                string
 	TLS                     *tls.Config
 	RequireTLS              bool
-	Auth                    Authenticator
+	Auth                    auth.Authenticator
 	Submit                  Submitter
 	Reports                 ReportTaker // instead of Auth, Submit and Sources
 	Sources                 []SourceRule
-	Directory               Directory      // for the users of source rules
+	Directory               auth.Directory // for the users of source rules
 	ProxyFrom               []netip.Prefix // whose PROXY header is believed, and wanted
 	Budget                  *Budget        // of bytes in flight; one source of port 25 gets a quarter; nil: no limit
 	MaxMessageSize          int64          // bytes

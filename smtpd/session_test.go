@@ -12,6 +12,7 @@ import (
 	"postern/relay"
 	"postern/relay/envelope"
 	"postern/relay/reply"
+	"postern/smtpd/auth"
 )
 
 // TestSessionIDsDiffer, and are letters and digits that nobody mistakes.
@@ -309,9 +310,9 @@ func TestSessionsEndTheirContext(t *testing.T) {
 	t.Parallel()
 	asked := make(chan context.Context, 1)
 	inBubble(t, func(c *Config) {
-		c.Auth = authFunc(func(ctx context.Context, l Login) (*Identity, error) {
+		c.Auth = authFunc(func(ctx context.Context, l auth.Credentials) (*auth.Identity, error) {
 			asked <- ctx
-			return &Identity{User: relay.User{Name: l.Name + " " + l.Password + " " + l.Source.String()}}, nil
+			return &auth.Identity{User: relay.User{Name: l.Name + " " + l.Password + " " + l.Source.String()}}, nil
 		})
 	}, false, func(b *bubble) {
 		client := b.greeted()
@@ -331,17 +332,19 @@ func TestSessionsEndTheirContext(t *testing.T) {
 }
 
 // authFunc is an Authenticator that offers PLAIN.
-type authFunc func(context.Context, Login) (*Identity, error)
+type authFunc func(context.Context, auth.Credentials) (*auth.Identity, error)
 
 func (authFunc) Mechanisms() []string { return []string{"PLAIN", "CRAM-MD5"} }
 
-func (f authFunc) Authenticate(ctx context.Context, l Login) (*Identity, error) { return f(ctx, l) }
+func (f authFunc) Authenticate(ctx context.Context, l auth.Credentials) (*auth.Identity, error) {
+	return f(ctx, l)
+}
 
 // TestMechanismsOnOffer are those alone that are known here, too.
 func TestMechanismsOnOffer(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(c *Config) {
-		c.Auth = authFunc(func(context.Context, Login) (*Identity, error) { return &Identity{}, nil })
+		c.Auth = authFunc(func(context.Context, auth.Credentials) (*auth.Identity, error) { return &auth.Identity{}, nil })
 	}, false, func(b *bubble) {
 		client := b.greeted()
 		client.say("AUTH LOGIN", "504 5.5.4 Unsupported authentication mechanism")

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"postern/smtpd/auth"
 )
 
 // TestSlowClientsHearTheRefusal: a message that was refused early may take as
@@ -35,7 +37,7 @@ func TestSlowClientsHearTheRefusal(t *testing.T) {
 				client, server := net.Pipe()
 				l := &pipeListener{conns: make(chan net.Conn, 1), done: make(chan struct{})}
 				l.conns <- &pipeConn{Conn: server, from: net.IPv4(127, 0, 0, 1)}
-				users := newClients(t, Rate{}, nil)
+				users := newClients(t, auth.Rate{}, nil)
 				s := New(Config{
 					Hostname:       "mail.example.com",
 					Auth:           users,

@@ -20,6 +20,7 @@ import (
 	"postern/relay/envelope"
 	"postern/relay/message"
 	"postern/relay/reply"
+	"postern/smtpd/auth"
 )
 
 // session is one client between EHLO and the end of its connection.
@@ -32,8 +33,8 @@ type session struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	start  time.Time
-	user   *relay.User // nil: not authenticated
-	who    *Identity   // of AUTH; nil: none
+	user   *relay.User    // nil: not authenticated
+	who    *auth.Identity // of AUTH; nil: none
 	sent   int
 
 	bySource bool // user is that of a source rule: nobody authenticated

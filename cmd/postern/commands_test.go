@@ -14,7 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"postern/dkim"
-	"postern/smtpd"
+
+	"postern/smtpd/auth"
 	"postern/tracking/token"
 )
 
@@ -485,11 +486,11 @@ func TestPasswdTakesTheLineAsItIs(t *testing.T) {
 		t.Fatalf("got %d %q", code, stderr)
 	}
 	l := loadConfig(t, file)
-	if ok := smtpd.CheckHash(l.Users[0].Password); ok != nil {
+	if ok := auth.CheckHash(l.Users[0].Password); ok != nil {
 		t.Fatal(ok)
 	}
 	g, _ := startGateway(t, file)
-	if _, err := g.users.Authenticate(t.Context(), smtpd.Login{Name: "app", Password: " a b "}); err != nil {
+	if _, err := g.users.Authenticate(t.Context(), auth.Credentials{Name: "app", Password: " a b "}); err != nil {
 		t.Errorf("the line without its end: got %v, want that it is the password", err)
 	}
 }

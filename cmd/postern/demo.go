@@ -21,7 +21,8 @@ import (
 
 	"postern/cmd/postern/demo/ingestd"
 	"postern/cmd/postern/demo/sink"
-	"postern/smtpd"
+
+	"postern/smtpd/auth"
 	"postern/tracking/token"
 )
 
@@ -251,7 +252,7 @@ func (d *demo) files(upstream, ingest string) error {
 	}
 
 	if _, err := os.Stat(inDir("users.toml")); err != nil {
-		hash, err := smtpd.HashPassword(demoPassword)
+		hash, err := auth.HashPassword(demoPassword)
 		if err != nil {
 			return err
 		}

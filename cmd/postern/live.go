@@ -19,7 +19,8 @@ import (
 	"postern/relay/queue"
 	"postern/relay/reply"
 	"postern/relay/upstream"
-	"postern/smtpd"
+
+	"postern/smtpd/auth"
 	"postern/tracking/report"
 	"postern/tracking/token"
 	"postern/tracking/web"
@@ -522,10 +523,10 @@ func addRoutes(rc *relay.Config, c *config.Config) {
 	}
 }
 
-func userEntries(users []config.User) []smtpd.UserEntry {
-	out := make([]smtpd.UserEntry, len(users))
+func userEntries(users []config.User) []auth.Entry {
+	out := make([]auth.Entry, len(users))
 	for i, u := range users {
-		out[i] = smtpd.UserEntry{
+		out[i] = auth.Entry{
 			Password: u.Password,
 			User: relay.User{
 				Name:        u.Name,

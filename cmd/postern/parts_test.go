@@ -13,7 +13,8 @@ import (
 
 	"postern/cmd/postern/config"
 	"postern/dkim"
-	"postern/smtpd"
+
+	"postern/smtpd/auth"
 )
 
 // compareGolden holds a text to a file of testdata.
@@ -344,7 +345,7 @@ func (g *gateway) heldBy(t *testing.T) string {
 	note(r.Budget != g.budget, "reports have the budget of submission")
 	q, err := g.queueConfig()
 	note(err == nil && q.Budget == g.budget, "the retry spool has another budget than submission")
-	note(s.Auth == smtpd.Authenticator(g.users), "submission asks others than the users file")
+	note(s.Auth == auth.Authenticator(g.users), "submission asks others than the users file")
 	i, err := g.ingestConfig()
 	note(err == nil && i.Disk == q.Disk, "two spools of one file system count its room apart")
 

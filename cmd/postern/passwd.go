@@ -11,7 +11,8 @@ import (
 	"golang.org/x/term"
 
 	"postern/cmd/postern/config"
-	"postern/smtpd"
+
+	"postern/smtpd/auth"
 )
 
 type passwdCmd struct {
@@ -66,7 +67,7 @@ func (c *passwdCmd) Run(e *env) error {
 		return nil
 	}
 
-	if err := smtpd.CheckName(c.User); err != nil { // before the password is asked for
+	if err := auth.CheckName(c.User); err != nil { // before the password is asked for
 		return fmt.Errorf("the name %w", err)
 	}
 
@@ -75,10 +76,10 @@ func (c *passwdCmd) Run(e *env) error {
 		return err
 	}
 
-	if err := smtpd.CheckPassword(password); err != nil {
+	if err := auth.CheckPassword(password); err != nil {
 		return fmt.Errorf("password: %w", err)
 	}
-	hash, err := smtpd.HashPassword(password)
+	hash, err := auth.HashPassword(password)
 	if err != nil {
 		return err
 	}

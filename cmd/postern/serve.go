@@ -29,6 +29,7 @@ import (
 	"postern/relay/queue"
 	"postern/relay/reply"
 	"postern/smtpd"
+	"postern/smtpd/auth"
 	"postern/tracking/accounting"
 	"postern/tracking/event"
 	"postern/tracking/ingest"
@@ -131,7 +132,7 @@ type gateway struct {
 	spool      *spool.Spool
 	queue      *queue.Queue
 	budget     *smtpd.Budget // of submissions, and of what is retried
-	users      *smtpd.Users
+	users      *auth.Users
 	certs      *certs.Store
 	acme       *certs.ACME // nil: not in that mode
 	smtp       *smtpd.Server
@@ -202,7 +203,7 @@ func newGateway(l *config.Loaded, log *slog.Logger, level *slog.LevelVar) (g *ga
 		}
 	}
 	if mail {
-		if g.users, err = smtpd.NewUsers(smtpd.Rate(l.Submission.AuthFailureRate)); err != nil {
+		if g.users, err = auth.NewUsers(auth.Rate(l.Submission.AuthFailureRate)); err != nil {
 			return g, err
 		}
 	}
@@ -494,15 +495,15 @@ func (g *gateway) queueConfig() (queue.Config, error) {
 }
 
 // authenticator is submission.auth.
-func (g *gateway) authenticator() smtpd.Authenticator {
+func (g *gateway) authenticator() auth.Authenticator {
 	if g.c.Submission.Auth != "upstream" {
 		return g.users
 	}
 
-	return smtpd.NewPassthrough(smtpd.PassthroughConfig{
+	return auth.NewPassthrough(auth.PassthroughConfig{
 		Users:       g.users,
 		DefaultUser: g.c.Submission.DefaultUser,
-		Rate:        smtpd.Rate(g.c.Submission.AuthFailureRate),
+		Rate:        auth.Rate(g.c.Submission.AuthFailureRate),
 		Offered:     func() ([]string, bool) { return g.live.Load().pool.Mechanisms() },
 		Login:       g.loginUpstream,
 	})

@@ -40,7 +40,8 @@ import (
 	"postern/cmd/postern/demo/sink"
 	"postern/relay/envelope"
 	"postern/relay/upstream"
-	"postern/smtpd"
+
+	"postern/smtpd/auth"
 )
 
 const apiKey = "00112233445566778899aabbccddeeff00112233"
@@ -342,7 +343,7 @@ listen = %q
 			return nil, fmt.Errorf("%w: %s", err, out)
 		}
 	}
-	hash, err := smtpd.HashPassword("bench")
+	hash, err := auth.HashPassword("bench")
 	if err != nil {
 		return nil, err
 	}

@@ -16,7 +16,8 @@ import (
 
 	"postern/certs"
 	"postern/relay/envelope"
-	"postern/smtpd"
+
+	"postern/smtpd/auth"
 	"postern/tracking/event"
 	"postern/tracking/token"
 	"postern/tracking/web"
@@ -504,17 +505,17 @@ func parseUsers(file string, data []byte, env func(string) string) ([]User, Prob
 	for i, u := range f.Users {
 		key := keyOf("user", i)
 
-		if err := smtpd.CheckName(u.Name); err != nil {
+		if err := auth.CheckName(u.Name); err != nil {
 			b.problem(key+".name", "%v", err)
-		} else if line, twice := seen[smtpd.FoldName(u.Name)]; twice {
+		} else if line, twice := seen[auth.FoldName(u.Name)]; twice {
 			b.problem(key+".name", "there is another user of this name in line %d, %q; "+
 				"names are compared without case", line, u.Name)
 		} else {
-			seen[smtpd.FoldName(u.Name)] = b.line(key + ".name")
+			seen[auth.FoldName(u.Name)] = b.line(key + ".name")
 		}
 
 		if u.Password != "" {
-			if err := smtpd.CheckHash(u.Password); err != nil {
+			if err := auth.CheckHash(u.Password); err != nil {
 				b.problem(key+".password", "%v", err)
 			}
 		}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2/unstable"
 
-	"postern/smtpd"
+	"postern/smtpd/auth"
 	"postern/tracking/spool/atomicfile"
 )
 
@@ -30,7 +30,7 @@ func UsersFile(file string) (string, error) {
 
 // findUser returns the index of a user, or -1.
 func findUser(users []User, name string) int {
-	return slices.IndexFunc(users, func(u User) bool { return smtpd.FoldName(u.Name) == smtpd.FoldName(name) })
+	return slices.IndexFunc(users, func(u User) bool { return auth.FoldName(u.Name) == auth.FoldName(name) })
 }
 
 // UsersEditor changes one user of a users file and keeps every other byte of
@@ -51,7 +51,7 @@ var errInline = errors.New("the users are written in one line, user = [...]; " +
 // SetPassword gives a user a password hash, or adds the user. It returns the
 // name as the file has it.
 func (e UsersEditor) SetPassword(name, hash string) (written string, added bool, err error) {
-	if err := smtpd.CheckName(name); err != nil {
+	if err := auth.CheckName(name); err != nil {
 		return "", false, fmt.Errorf("the name %w", err)
 	}
 

@@ -1,4 +1,4 @@
-package smtpd
+package auth
 
 import (
 	"context"
@@ -7,7 +7,11 @@ import (
 
 	"postern/relay"
 	"postern/relay/reply"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestLoginLimits are as documented.
 func TestLoginLimits(t *testing.T) {
@@ -16,7 +20,7 @@ func TestLoginLimits(t *testing.T) {
 		name      string
 		got, want any
 	}{
-		{"login name", maxLoginName, 320},
+		{"login name", MaxName, 320},
 		{"password", maxPassword, 1024},
 		{"hashes at once", maxHashing, 8},
 		{"verified logins", maxVerified, 10000},
@@ -49,13 +53,13 @@ func TestLoginContextsEnd(t *testing.T) {
 		keep("login at the upstream", ctx)
 		return login(ctx, user, password)
 	}
-	if _, err := NewPassthrough(conf).Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: home}); err != nil {
+	if _, err := NewPassthrough(conf).Authenticate(t.Context(), Credentials{Name: "ann", Password: "x", Source: home}); err != nil {
 		t.Fatal(err)
 	}
 
 	users := newUsers(t, Rate{N: 3, Per: time.Minute}, testUsers())
 	users.delay = func(ctx context.Context, _ time.Duration) { keep("delay", ctx) }
-	if _, err := users.Authenticate(t.Context(), Login{Name: "alice", Password: "x", Source: home}); err == nil {
+	if _, err := users.Authenticate(t.Context(), Credentials{Name: "alice", Password: "x", Source: home}); err == nil {
 		t.Fatal("a wrong password is right")
 	}
 

@@ -1,4 +1,4 @@
-package smtpd
+package auth
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 )
 
 // UserEntry is one user of the users file.
-type UserEntry struct {
+type Entry struct {
 	relay.User
 	Password string // a hash; empty: this user cannot log in
 }
@@ -81,7 +81,7 @@ func NewUsers(rate Rate) (*Users, error) {
 
 // Replace swaps in other users and forgets what was verified. Its errors are
 // those of Prepare; the users of before stay then.
-func (u *Users) Replace(entries []UserEntry) error {
+func (u *Users) Replace(entries []Entry) error {
 	use, err := u.Prepare(entries)
 	if err != nil {
 		return err
@@ -94,7 +94,7 @@ func (u *Users) Replace(entries []UserEntry) error {
 // Prepare checks other users and changes nothing: use puts them to use, and
 // forgets what was verified. A hash that cannot be read is an error, and so are
 // two users whose names differ in ASCII case only.
-func (u *Users) Prepare(entries []UserEntry) (use func(), err error) {
+func (u *Users) Prepare(entries []Entry) (use func(), err error) {
 	users := make(map[string]userEntry, len(entries))
 	var patterns []string
 	for _, e := range entries {
@@ -185,7 +185,7 @@ func (u *Users) Held(domain string) bool {
 
 // Authenticate implements Authenticator. Unknown users and those without a
 // password take as long as known ones.
-func (u *Users) Authenticate(ctx context.Context, l Login) (*Identity, error) {
+func (u *Users) Authenticate(ctx context.Context, l Credentials) (*Identity, error) {
 	name, malformed := parseLogin(l)
 	key := name.key()
 
@@ -222,7 +222,7 @@ func (u *Users) Mechanisms() []string { return []string{sasl.Plain, sasl.Login} 
 
 // verify looks at a password, with its failure counted before. A digest of nil
 // is that of nobody.
-func (u *Users) verify(ctx context.Context, l Login, key string, set userSet, digest algorithm.Digest) error {
+func (u *Users) verify(ctx context.Context, l Credentials, key string, set userSet, digest algorithm.Digest) error {
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
 	a, err := u.throttle.begin(ctx, l.Source, key)

@@ -1,8 +1,24 @@
-package smtpd
+package auth
 
 import (
 	"bytes"
+
+	"github.com/emersion/go-sasl"
 )
+
+// NewServer returns the server's side of an exchange of AUTH, which calls login
+// at its end, or nil for a mechanism other than PLAIN and LOGIN. Its errors are
+// *reply.Fault, or login's.
+func NewServer(mechanism string, login func(name, password string) error) sasl.Server {
+	switch mechanism {
+	case sasl.Plain:
+		return &plainServer{login: login}
+	case sasl.Login:
+		return &loginServer{login: login}
+	}
+
+	return nil
+}
 
 // plainServer is PLAIN (RFC 4616). An authorization identity other than the
 // user's own name is refused.

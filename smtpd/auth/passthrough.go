@@ -1,4 +1,4 @@
-package smtpd
+package auth
 
 import (
 	"context"
@@ -69,7 +69,7 @@ func (p *Passthrough) Mechanisms() (out []string) {
 
 // Authenticate implements Authenticator. The upstream gets the name as the
 // client gave it, without a subaccount's suffix.
-func (p *Passthrough) Authenticate(ctx context.Context, l Login) (*Identity, error) {
+func (p *Passthrough) Authenticate(ctx context.Context, l Credentials) (*Identity, error) {
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
 

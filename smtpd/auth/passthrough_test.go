@@ -1,4 +1,4 @@
-package smtpd
+package auth
 
 import (
 	"context"
@@ -48,7 +48,7 @@ func (f *fakeUpstream) config() PassthroughConfig {
 func TestPassthrough(t *testing.T) {
 	t.Parallel()
 	source := netip.MustParseAddr("192.0.2.1")
-	users := newUsers(t, Rate{}, []UserEntry{{User: relay.User{Name: "known", Job: "news", Subaccount: 5}}})
+	users := newUsers(t, Rate{}, []Entry{{User: relay.User{Name: "known", Job: "news", Subaccount: 5}}})
 	for _, c := range []struct {
 		name, login string
 		reply       reply.Reply
@@ -70,7 +70,7 @@ func TestPassthrough(t *testing.T) {
 			conf.Users = users
 			p := NewPassthrough(conf)
 			p.delay = func(context.Context, time.Duration) {}
-			who, err := p.Authenticate(context.Background(), Login{Name: c.login, Password: "x", Source: source})
+			who, err := p.Authenticate(context.Background(), Credentials{Name: c.login, Password: "x", Source: source})
 			if c.want != "" {
 				if r := reply.ReplyFor(err); r.String() != c.want {
 					t.Errorf("%s, want %s", r, c.want)
@@ -106,7 +106,7 @@ func TestPassthroughThrottle(t *testing.T) {
 	p := NewPassthrough(f.config())
 	p.delay = func(context.Context, time.Duration) {}
 	for range 10 {
-		p.Authenticate(context.Background(), Login{Name: "ann", Password: "x", Source: netip.MustParseAddr("192.0.2.1")})
+		p.Authenticate(context.Background(), Credentials{Name: "ann", Password: "x", Source: netip.MustParseAddr("192.0.2.1")})
 	}
 	if f.asked != 3 {
 		t.Errorf("the upstream was asked %d times", f.asked)
@@ -134,7 +134,7 @@ func TestPassthroughGuessesAtOnce(t *testing.T) {
 	for i := range 60 {
 		wg.Go(func() {
 			name := fmt.Sprintf("user%d", i)
-			_, err := p.Authenticate(context.Background(), Login{Name: name, Password: "x", Source: home})
+			_, err := p.Authenticate(context.Background(), Credentials{Name: name, Password: "x", Source: home})
 			if reply.ReplyFor(err).Code == 454 {
 				locked.Add(1)
 			}
@@ -163,7 +163,7 @@ func TestPassthroughLoginsAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 60 {
 		wg.Go(func() {
-			if _, err := p.Authenticate(context.Background(), Login{Name: "ann", Password: "x", Source: home}); err != nil {
+			if _, err := p.Authenticate(context.Background(), Credentials{Name: "ann", Password: "x", Source: home}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -174,24 +174,24 @@ func TestPassthroughLoginsAtOnce(t *testing.T) {
 // TestPassthroughUnlistedUsers: no spelling of a name takes a limit away.
 func TestPassthroughUnlistedUsers(t *testing.T) {
 	t.Parallel()
-	held := UserEntry{User: relay.User{Name: "tester", FromDomains: []string{"allowed.example"}}}
-	free := UserEntry{User: relay.User{Name: "free", Job: "j"}}
-	others := UserEntry{User: relay.User{Name: "others", Job: "o", FromDomains: []string{"others.example"}, Subaccount: 3}}
+	held := Entry{User: relay.User{Name: "tester", FromDomains: []string{"allowed.example"}}}
+	free := Entry{User: relay.User{Name: "free", Job: "j"}}
+	others := Entry{User: relay.User{Name: "others", Job: "o", FromDomains: []string{"others.example"}, Subaccount: 3}}
 	for _, c := range []struct {
 		name, login string
-		users       []UserEntry
+		users       []Entry
 		standard    string
 		want        string // name, job and domains; empty: refused
 	}{
-		{"listed", "tester", []UserEntry{held}, "", "tester  [allowed.example]"},
-		{"listed, in capitals", "TESTER", []UserEntry{held}, "", "tester  [allowed.example]"},
-		{"listed, with a subaccount", "Tester:X-MSYS-SUBACCOUNT=9", []UserEntry{held}, "", "tester  [allowed.example]"},
-		{"unlisted, nobody held", "Someone", []UserEntry{free}, "", "someone  []"},
-		{"unlisted, somebody held", "someone", []UserEntry{free, held}, "", ""},
-		{"another spelling", "tester ", []UserEntry{held}, "", ""},
-		{"full width letters", "ｔｅｓｔｅｒ", []UserEntry{held}, "", ""},
-		{"unlisted, with a default", "Someone", []UserEntry{held, others}, "Others", "someone o [others.example]"},
-		{"unlisted, the default is gone", "someone", []UserEntry{free}, "others", ""},
+		{"listed", "tester", []Entry{held}, "", "tester  [allowed.example]"},
+		{"listed, in capitals", "TESTER", []Entry{held}, "", "tester  [allowed.example]"},
+		{"listed, with a subaccount", "Tester:X-MSYS-SUBACCOUNT=9", []Entry{held}, "", "tester  [allowed.example]"},
+		{"unlisted, nobody held", "Someone", []Entry{free}, "", "someone  []"},
+		{"unlisted, somebody held", "someone", []Entry{free, held}, "", ""},
+		{"another spelling", "tester ", []Entry{held}, "", ""},
+		{"full width letters", "ｔｅｓｔｅｒ", []Entry{held}, "", ""},
+		{"unlisted, with a default", "Someone", []Entry{held, others}, "Others", "someone o [others.example]"},
+		{"unlisted, the default is gone", "someone", []Entry{free}, "others", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			users := newUsers(t, Rate{}, c.users)
@@ -201,7 +201,7 @@ func TestPassthroughUnlistedUsers(t *testing.T) {
 			p := NewPassthrough(conf)
 			p.delay = func(context.Context, time.Duration) {}
 
-			who, err := p.Authenticate(context.Background(), Login{Name: c.login, Password: "x", Source: home})
+			who, err := p.Authenticate(context.Background(), Credentials{Name: c.login, Password: "x", Source: home})
 			if c.want == "" {
 				if r := reply.ReplyFor(err); err == nil || r.String() != errFailed.Reply.String() {
 					t.Errorf("%+v, %v; want %v", who, err, errFailed.Reply)
@@ -225,12 +225,12 @@ func TestPassthroughUnlistedUsers(t *testing.T) {
 // refused here, its answer does not tell a right password from a wrong one.
 func TestPassthroughRefusalsAreAlike(t *testing.T) {
 	t.Parallel()
-	held := UserEntry{User: relay.User{Name: "tester", FromDomains: []string{"allowed.example"}}}
-	free := UserEntry{User: relay.User{Name: "free"}}
+	held := Entry{User: relay.User{Name: "tester", FromDomains: []string{"allowed.example"}}}
+	free := Entry{User: relay.User{Name: "free"}}
 	own := reply.Reply{Code: 535, Enhanced: reply.EnhancedCode{5, 7, 0}, Text: "upstream says no"}
 	for _, c := range []struct {
 		name     string
-		user     UserEntry
+		user     Entry
 		standard string
 		want     reply.Reply // to a wrong password
 	}{
@@ -240,7 +240,7 @@ func TestPassthroughRefusalsAreAlike(t *testing.T) {
 		{"nobody refused here", free, "", own},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			users := newUsers(t, Rate{}, []UserEntry{c.user})
+			users := newUsers(t, Rate{}, []Entry{c.user})
 			f := &fakeUpstream{reply: own}
 			conf := f.config()
 			conf.Users, conf.DefaultUser, conf.Rate = users, c.standard, Rate{}
@@ -248,7 +248,7 @@ func TestPassthroughRefusalsAreAlike(t *testing.T) {
 			p.delay = func(context.Context, time.Duration) {}
 
 			for _, login := range []string{"someone", c.user.Name} {
-				_, err := p.Authenticate(context.Background(), Login{Name: login, Password: "x", Source: home})
+				_, err := p.Authenticate(context.Background(), Credentials{Name: login, Password: "x", Source: home})
 				if got := reply.ReplyFor(err); err == nil || got.String() != c.want.String() {
 					t.Errorf("%s: got %s, want %s", login, got, c.want)
 				}
@@ -268,7 +268,7 @@ func TestPassthroughHandsOnTheName(t *testing.T) {
 		},
 	})
 	for login, want := range map[string]string{"Ann": "Ann", "Ann:x-msys-subaccount=7": "Ann"} {
-		if _, err := p.Authenticate(context.Background(), Login{Name: login, Password: "x"}); err != nil || got != want {
+		if _, err := p.Authenticate(context.Background(), Credentials{Name: login, Password: "x"}); err != nil || got != want {
 			t.Errorf("%s: the upstream was given %q, %v; want %q", login, got, err, want)
 		}
 	}
@@ -283,7 +283,7 @@ func TestPassthroughOwnTrouble(t *testing.T) {
 		p := NewPassthrough(f.config())
 		p.delay = func(context.Context, time.Duration) {}
 		for range 4 { // more than the failures of a period
-			_, err := p.Authenticate(context.Background(), Login{Name: "ann", Password: "x", Source: home})
+			_, err := p.Authenticate(context.Background(), Credentials{Name: "ann", Password: "x", Source: home})
 			if got, want := reply.ReplyFor(err).String(), "454 4.7.0 Temporary authentication failure"; got != want {
 				t.Errorf("upstream %d: %s, want %s", code, got, want)
 			}
@@ -315,7 +315,7 @@ func TestPassthroughWaits(t *testing.T) {
 		p := NewPassthrough(conf)
 		for i, want := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond} {
 			begun = time.Now()
-			_, err := p.Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: home})
+			_, err := p.Authenticate(t.Context(), Credentials{Name: "ann", Password: "x", Source: home})
 			if got := reply.ReplyFor(err).String(); got != "535 no" {
 				t.Errorf("got %s, want the upstream's words", got)
 			}
@@ -351,7 +351,7 @@ func TestPassthroughFaults(t *testing.T) {
 			f := &fakeUpstream{reply: c.reply, err: c.err}
 			p := NewPassthrough(f.config())
 			p.delay = noDelay
-			_, err := p.Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: home})
+			_, err := p.Authenticate(t.Context(), Credentials{Name: "ann", Password: "x", Source: home})
 			var fault *reply.Fault
 			if !errors.As(err, &fault) || fault.Class != c.class || err.Error() != c.want {
 				t.Errorf("got %#v, want class %v and %s", err, c.class, c.want)
@@ -373,7 +373,7 @@ func TestPassthroughKnowsWhoLoggedIn(t *testing.T) {
 	p := NewPassthrough(f.config())
 	p.delay = noDelay
 	login := func(source netip.Addr) reply.Reply {
-		_, err := p.Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: source})
+		_, err := p.Authenticate(t.Context(), Credentials{Name: "ann", Password: "x", Source: source})
 		if err == nil {
 			return reply.Reply{Code: 235}
 		}
@@ -405,7 +405,7 @@ func TestPassthroughWithoutAnEnd(t *testing.T) {
 	conf.Users = newUsers(t, Rate{}, testUsers())
 	p := NewPassthrough(conf)
 	p.delay = noDelay
-	_, err := p.Authenticate(t.Context(), Login{Name: "nobody", Password: "x", Source: home})
+	_, err := p.Authenticate(t.Context(), Credentials{Name: "nobody", Password: "x", Source: home})
 	if got := reply.ReplyFor(err).String(); err == nil || got != errFailed.Reply.String() {
 		t.Errorf("got %v, want %s", err, errFailed.Reply)
 	}
@@ -419,7 +419,7 @@ func TestPassthroughWithoutAnEnd(t *testing.T) {
 func TestPassthroughWithoutUsersTracks(t *testing.T) {
 	t.Parallel()
 	p := NewPassthrough((&fakeUpstream{reply: reply.Reply{Code: 235}}).config())
-	who, err := p.Authenticate(t.Context(), Login{Name: "Ann:X-MSYS-SUBACCOUNT=3", Password: "x", Source: home})
+	who, err := p.Authenticate(t.Context(), Credentials{Name: "Ann:X-MSYS-SUBACCOUNT=3", Password: "x", Source: home})
 	if err != nil || who.User.Name != "ann" || !who.User.Tracking || who.User.Subaccount != 3 {
 		t.Errorf("got %+v, %v", who, err)
 	}

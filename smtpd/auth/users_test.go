@@ -1,4 +1,4 @@
-package smtpd
+package auth
 
 import (
 	"context"
@@ -74,9 +74,9 @@ func TestHashesAreVerified(t *testing.T) {
 			if err := CheckHash(hash); err != nil {
 				t.Fatal(err)
 			}
-			users := newUsers(t, Rate{}, []UserEntry{{User: relay.User{Name: "ann"}, Password: hash}})
+			users := newUsers(t, Rate{}, []Entry{{User: relay.User{Name: "ann"}, Password: hash}})
 			for password, want := range map[string]bool{"secret": true, "Secret": false} {
-				_, err := users.Authenticate(t.Context(), Login{Name: "ann", Password: password, Source: home})
+				_, err := users.Authenticate(t.Context(), Credentials{Name: "ann", Password: password, Source: home})
 				if (err == nil) != want {
 					t.Errorf("%q: %v, want accepted %v", password, err, want)
 				}
@@ -135,7 +135,7 @@ func TestVerifiedLoginsCostNothing(t *testing.T) {
 	d := &countingDigest{}
 	u.set.users = map[string]userEntry{"ann": {User: relay.User{Name: "ann"}, digest: d}}
 	login := func(password string, source int) error {
-		_, err := u.Authenticate(t.Context(), Login{Name: "Ann", Password: password, Source: []netip.Addr{home, away, third}[source]})
+		_, err := u.Authenticate(t.Context(), Credentials{Name: "Ann", Password: password, Source: []netip.Addr{home, away, third}[source]})
 		return err
 	}
 
@@ -199,7 +199,7 @@ func TestCacheIsBounded(t *testing.T) {
 func TestReplaceRefuses(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t, Rate{}, testUsers())
-	err := u.Replace([]UserEntry{{User: relay.User{Name: "ann"}, Password: "plain text"}})
+	err := u.Replace([]Entry{{User: relay.User{Name: "ann"}, Password: "plain text"}})
 	if err == nil || !strings.HasPrefix(err.Error(), "smtpd: user ann: not an argon2id, ") || !errors.Is(err, errHash) {
 		t.Errorf("got %v", err)
 	}
@@ -223,7 +223,7 @@ func TestLoginsWaitForAPlace(t *testing.T) {
 			u.hashing <- struct{}{}
 		}
 		begun := time.Now()
-		_, err := u.Authenticate(t.Context(), Login{Name: "alice", Password: "secret", Source: home})
+		_, err := u.Authenticate(t.Context(), Credentials{Name: "alice", Password: "secret", Source: home})
 		if got, want := reply.ReplyFor(err).String(), "454 4.7.0 Temporary authentication failure"; err == nil || got != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
@@ -239,7 +239,7 @@ func TestLoginsWaitForAPlace(t *testing.T) {
 
 		<-u.hashing
 		for range 3 {
-			if _, err := u.Authenticate(t.Context(), Login{Name: "alice", Password: "secret", Source: home}); err != nil {
+			if _, err := u.Authenticate(t.Context(), Credentials{Name: "alice", Password: "secret", Source: home}); err != nil {
 				t.Errorf("with a place: %v", err)
 			}
 			if len(u.hashing) != cap(u.hashing)-1 {
@@ -316,20 +316,20 @@ func TestCheckNameAndPassword(t *testing.T) {
 func TestLoginErrorsSayWhat(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		login Login
+		login Credentials
 		want  string
 	}{
-		{Login{Name: ""}, "user name: missing"},
-		{Login{Name: "a", Password: "\n"}, "password: must not hold control characters"},
-		{Login{Name: "a:X-MSYS-SUBACCOUNT=0"}, "user name: subaccount is not a number greater than zero"},
-		{Login{Name: "a:X-MSYS-SUBACCOUNT=4294967296"}, "user name: subaccount is not a number greater than zero"},
-		{Login{Name: "a:X-MSYS-SUBACCOUNT=0x1"}, "user name: subaccount is not a number greater than zero"},
+		{Credentials{Name: ""}, "user name: missing"},
+		{Credentials{Name: "a", Password: "\n"}, "password: must not hold control characters"},
+		{Credentials{Name: "a:X-MSYS-SUBACCOUNT=0"}, "user name: subaccount is not a number greater than zero"},
+		{Credentials{Name: "a:X-MSYS-SUBACCOUNT=4294967296"}, "user name: subaccount is not a number greater than zero"},
+		{Credentials{Name: "a:X-MSYS-SUBACCOUNT=0x1"}, "user name: subaccount is not a number greater than zero"},
 	} {
 		if _, err := parseLogin(c.login); err == nil || err.Error() != c.want {
 			t.Errorf("%q: %v, want %s", c.login.Name, err, c.want)
 		}
 	}
-	if n, err := parseLogin(Login{Name: "a:X-MSYS-SUBACCOUNT=4294967295"}); err != nil || n.subaccount != 4294967295 {
+	if n, err := parseLogin(Credentials{Name: "a:X-MSYS-SUBACCOUNT=4294967295"}); err != nil || n.subaccount != 4294967295 {
 		t.Errorf("the last subaccount is %d, %v", n.subaccount, err)
 	}
 }
@@ -371,10 +371,10 @@ func TestOneKindOfHashIsNotMeasured(t *testing.T) {
 // TestMalformedLoginsAreNobodys, not even those of a user without a name.
 func TestMalformedLoginsAreNobodys(t *testing.T) {
 	t.Parallel()
-	u := newUsers(t, Rate{}, []UserEntry{{Password: cheapHash("secret")}})
+	u := newUsers(t, Rate{}, []Entry{{Password: cheapHash("secret")}})
 	u.cache[u.cacheLine("", "secret")] = struct{}{}
 	for _, name := range []string{"a\x00b", "a:X-MSYS-SUBACCOUNT=x", ""} {
-		_, err := u.Authenticate(t.Context(), Login{Name: name, Password: "secret", Source: home})
+		_, err := u.Authenticate(t.Context(), Credentials{Name: name, Password: "secret", Source: home})
 		if got := reply.ReplyFor(err); err == nil || got.Code != 535 {
 			t.Errorf("%q: %v, want 535", name, err)
 		}
@@ -399,7 +399,7 @@ func TestFailuresAreNeverAnsweredSooner(t *testing.T) {
 		{time.Minute, 400 * time.Millisecond},
 	} {
 		quick.takes = c.takes
-		if _, err := u.Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: home}); err == nil {
+		if _, err := u.Authenticate(t.Context(), Credentials{Name: "ann", Password: "x", Source: home}); err == nil {
 			t.Fatal("logged in")
 		}
 		if delay != c.want {
@@ -413,11 +413,11 @@ func TestUsersPrepareChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := u.Replace([]UserEntry{{User: relay.User{Name: "ann"}}}); err != nil {
+	if err := u.Replace([]Entry{{User: relay.User{Name: "ann"}}}); err != nil {
 		t.Fatal(err)
 	}
 
-	use, err := u.Prepare([]UserEntry{{User: relay.User{Name: "bob"}}})
+	use, err := u.Prepare([]Entry{{User: relay.User{Name: "bob"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -435,14 +435,14 @@ func TestUsersPrepareChangesNothing(t *testing.T) {
 	if _, ok := u.Lookup("bob"); !ok {
 		t.Error("bob is not there")
 	}
-	if use, err := u.Prepare([]UserEntry{{User: relay.User{Name: "x"}, Password: "plain"}}); err == nil || use != nil {
+	if use, err := u.Prepare([]Entry{{User: relay.User{Name: "x"}, Password: "plain"}}); err == nil || use != nil {
 		t.Errorf("a bad hash: got error %v, want one and nothing to use", err)
 	}
 }
 
 func TestUsers(t *testing.T) {
 	t.Parallel()
-	users := newUsers(t, Rate{N: 100, Per: time.Minute}, append(testUsers(), UserEntry{User: relay.User{Name: "carol"}, Password: bcryptSecret}))
+	users := newUsers(t, Rate{N: 100, Per: time.Minute}, append(testUsers(), Entry{User: relay.User{Name: "carol"}, Password: bcryptSecret}))
 	for _, c := range []struct {
 		name, user, password string
 		code                 int // 0: accepted
@@ -457,7 +457,7 @@ func TestUsers(t *testing.T) {
 		{"bad subaccount", "alice:X-MSYS-SUBACCOUNT=x", "secret", 535, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			u, err := users.Authenticate(context.Background(), Login{Name: c.user, Password: c.password, Source: netip.MustParseAddr("192.0.2.1")})
+			u, err := users.Authenticate(context.Background(), Credentials{Name: c.user, Password: c.password, Source: netip.MustParseAddr("192.0.2.1")})
 			if c.code != 0 {
 				if got := reply.ReplyFor(err); err == nil || got.Code != c.code {
 					t.Errorf("got %v, want %d", err, c.code)
@@ -472,7 +472,7 @@ func TestUsers(t *testing.T) {
 	if err := users.Replace(nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := users.Authenticate(context.Background(), Login{Name: "alice", Password: "secret"}); err == nil {
+	if _, err := users.Authenticate(context.Background(), Credentials{Name: "alice", Password: "secret"}); err == nil {
 		t.Error("a removed user logs in from the cache")
 	}
 }
@@ -508,7 +508,7 @@ func TestDelayGrows(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 7 {
-		if _, err := users.Authenticate(context.Background(), Login{Name: "alice", Password: "wrong", Source: netip.MustParseAddr("192.0.2.1")}); err == nil {
+		if _, err := users.Authenticate(context.Background(), Credentials{Name: "alice", Password: "wrong", Source: netip.MustParseAddr("192.0.2.1")}); err == nil {
 			t.Fatal("taken")
 		}
 	}

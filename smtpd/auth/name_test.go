@@ -1,4 +1,4 @@
-package smtpd
+package auth
 
 import (
 	"context"
@@ -39,13 +39,13 @@ func TestParseLogin(t *testing.T) {
 		{"delete in the name", "alice\x7f", "secret", "", 0},
 		{"C1 control in the name", "alice\u0085", "secret", "", 0},
 		{"not UTF-8", "alice\xff", "secret", "", 0},
-		{"long name", strings.Repeat("a", maxLoginName+1), "secret", "", 0},
-		{"longest name", strings.Repeat("a", maxLoginName), "secret", strings.Repeat("a", maxLoginName), 0},
+		{"long name", strings.Repeat("a", MaxName+1), "secret", "", 0},
+		{"longest name", strings.Repeat("a", MaxName), "secret", strings.Repeat("a", MaxName), 0},
 		{"long password", "alice", strings.Repeat("a", maxPassword+1), "", 0},
 		{"no password", "alice", "", "alice", 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := parseLogin(Login{Name: c.login, Password: c.password})
+			got, err := parseLogin(Credentials{Name: c.login, Password: c.password})
 			if (err != nil) != (c.user == "") || got.user != c.user || got.subaccount != c.subaccount {
 				t.Errorf("got %+v, %v; want %q, %d", got, err, c.user, c.subaccount)
 			}
@@ -60,14 +60,14 @@ func FuzzParseLogin(f *testing.F) {
 	f.Add("Alice:X-MSYS-SUBACCOUNT=12", "")
 	f.Add("a\x00b", "c\r\n")
 	f.Fuzz(func(t *testing.T, name, password string) {
-		n, err := parseLogin(Login{Name: name, Password: password})
+		n, err := parseLogin(Credentials{Name: name, Password: password})
 		if err != nil {
 			return
 		}
 		if strings.ContainsAny(n.user+password, "\x00\r\n") || n.user == "" {
 			t.Fatalf("accepted %q, %q as %+v", name, password, n)
 		}
-		upper, err := parseLogin(Login{Name: asciiUpper(name), Password: password})
+		upper, err := parseLogin(Credentials{Name: asciiUpper(name), Password: password})
 		if err != nil || upper.key() != n.key() || upper.subaccount != n.subaccount {
 			t.Fatalf("%q is %+v, in capitals %+v, %v", name, n, upper, err)
 		}
@@ -89,7 +89,7 @@ func TestUserNamesHaveNoCase(t *testing.T) {
 	t.Parallel()
 	users := newUsers(t, Rate{N: 3, Per: time.Minute}, testUsers())
 
-	who, err := users.Authenticate(context.Background(), Login{Name: "BOB", Password: "secret", Source: home})
+	who, err := users.Authenticate(context.Background(), Credentials{Name: "BOB", Password: "secret", Source: home})
 	if err != nil || who.User.Name != "bob" || len(who.User.FromDomains) != 2 {
 		t.Fatalf("BOB is %+v, %v; want bob", who, err)
 	}
@@ -99,16 +99,16 @@ func TestUserNamesHaveNoCase(t *testing.T) {
 
 	for i, name := range []string{"alice", "Alice", "ALICE"} {
 		source := netip.AddrFrom4([4]byte{198, 51, 100, byte(i)})
-		if _, err := users.Authenticate(context.Background(), Login{Name: name, Password: "wrong", Source: source}); err == nil {
+		if _, err := users.Authenticate(context.Background(), Credentials{Name: name, Password: "wrong", Source: source}); err == nil {
 			t.Fatalf("%s logged in with a wrong password", name)
 		}
 	}
-	_, err = users.Authenticate(context.Background(), Login{Name: "aLICE", Password: "secret", Source: third})
+	_, err = users.Authenticate(context.Background(), Credentials{Name: "aLICE", Password: "secret", Source: third})
 	if got := reply.ReplyFor(err); got.Code != 454 {
 		t.Errorf("after three failures in three spellings: %v, want 454", err)
 	}
 
-	twice := []UserEntry{{User: relay.User{Name: "Ann"}}, {User: relay.User{Name: "aNN"}}}
+	twice := []Entry{{User: relay.User{Name: "Ann"}}, {User: relay.User{Name: "aNN"}}}
 	if err := users.Replace(twice); err == nil || !strings.Contains(err.Error(), "Ann and aNN") {
 		t.Errorf("two spellings of one name: %v", err)
 	}
@@ -126,7 +126,7 @@ func TestMalformedLoginsCount(t *testing.T) {
 
 	for name, auth := range map[string]Authenticator{"upstream": passthrough, "users": users} {
 		t.Run(name, func(t *testing.T) {
-			for i, l := range []Login{
+			for i, l := range []Credentials{
 				{Name: "alice\x00pw", Password: "x"},
 				{Name: "alice", Password: "x\x00"},
 				{Name: "alice:X-MSYS-SUBACCOUNT=x", Password: "x"},
@@ -137,7 +137,7 @@ func TestMalformedLoginsCount(t *testing.T) {
 					t.Errorf("login %d: %v, want %v", i, err, errFailed.Reply)
 				}
 			}
-			_, err := auth.Authenticate(context.Background(), Login{Name: "bob", Password: "x", Source: away})
+			_, err := auth.Authenticate(context.Background(), Credentials{Name: "bob", Password: "x", Source: away})
 			if got := reply.ReplyFor(err); got.Code != 454 {
 				t.Errorf("after three failures: %v, want 454", err)
 			}
@@ -193,7 +193,7 @@ func TestFailuresTakeTheSameTime(t *testing.T) {
 			for i, name := range names {
 				start := clock
 				source := netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}) // the first failure of each
-				if _, err := users.Authenticate(context.Background(), Login{Name: name, Password: "wrong", Source: source}); err == nil {
+				if _, err := users.Authenticate(context.Background(), Credentials{Name: name, Password: "wrong", Source: source}); err == nil {
 					t.Fatalf("%s logged in", name)
 				}
 				took[name] = clock.Sub(start)

@@ -1,4 +1,4 @@
-package smtpd
+package auth
 
 import (
 	"context"
@@ -28,7 +28,7 @@ func cheapHash(password string) string {
 func noDelay(context.Context, time.Duration) {}
 
 // newUsers is NewUsers with cheap hashes, and without pauses after failures.
-func newUsers(t testing.TB, rate Rate, entries []UserEntry) *Users {
+func newUsers(t testing.TB, rate Rate, entries []Entry) *Users {
 	t.Helper()
 	standIn, err := decodeHash(cheapHash("nobody's"))
 	if err != nil {
@@ -47,9 +47,9 @@ func newUsers(t testing.TB, rate Rate, entries []UserEntry) *Users {
 	return u
 }
 
-var testUsers = sync.OnceValue(func() []UserEntry {
+var testUsers = sync.OnceValue(func() []Entry {
 	hash := cheapHash("secret")
-	return []UserEntry{
+	return []Entry{
 		{User: relay.User{Name: "alice", Tracking: true}, Password: hash},
 		{User: relay.User{Name: "bob", Tracking: true, FromDomains: []string{"bob.example", "*.bob.example"}}, Password: hash},
 		{User: relay.User{Name: "nopass"}},

@@ -1,4 +1,4 @@
-package smtpd
+package auth
 
 import (
 	"testing"
@@ -14,10 +14,10 @@ func TestHeldFollowsUsers(t *testing.T) {
 		t.Error("a.example is held without any user")
 	}
 
-	entry := func(name string, domains ...string) UserEntry {
-		return UserEntry{User: relay.User{Name: name, FromDomains: domains}}
+	entry := func(name string, domains ...string) Entry {
+		return Entry{User: relay.User{Name: name, FromDomains: domains}}
 	}
-	if err := u.Replace([]UserEntry{entry("a", "a.example", "*.b.example"), entry("c")}); err != nil {
+	if err := u.Replace([]Entry{entry("a", "a.example", "*.b.example"), entry("c")}); err != nil {
 		t.Fatal(err)
 	}
 	for domain, want := range map[string]bool{"a.example": true, "x.b.example": true, "b.example": false, "c.example": false} {
@@ -26,7 +26,7 @@ func TestHeldFollowsUsers(t *testing.T) {
 		}
 	}
 
-	if err := u.Replace([]UserEntry{entry("c", "c.example")}); err != nil {
+	if err := u.Replace([]Entry{entry("c", "c.example")}); err != nil {
 		t.Fatal(err)
 	}
 	if u.Held("a.example") || !u.Held("c.example") {

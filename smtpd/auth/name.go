@@ -1,4 +1,4 @@
-package smtpd
+package auth
 
 import (
 	"errors"
@@ -13,8 +13,8 @@ import (
 
 // Limits on what a login may hold, in bytes. The users file has the same.
 const (
-	maxLoginName = 320
-	maxPassword  = 1024
+	MaxName     = 320
+	maxPassword = 1024
 )
 
 const subaccountSuffix = ":X-MSYS-SUBACCOUNT="
@@ -37,8 +37,8 @@ func CheckName(name string) error {
 	switch {
 	case name == "":
 		return errors.New("missing")
-	case len(name) > maxLoginName:
-		return fmt.Errorf("longer than %d bytes", maxLoginName)
+	case len(name) > MaxName:
+		return fmt.Errorf("longer than %d bytes", MaxName)
 	case !utf8.ValidString(name):
 		return errors.New("not UTF-8")
 	case strings.ContainsFunc(name, unicode.IsControl):
@@ -85,7 +85,7 @@ func (n loginName) withSubaccount(u relay.User) relay.User {
 }
 
 // parseLogin is the one reading of a login, for every Authenticator.
-func parseLogin(l Login) (loginName, error) {
+func parseLogin(l Credentials) (loginName, error) {
 	user, suffix, has := splitName(l.Name)
 	if err := CheckName(user); err != nil {
 		return loginName{}, fmt.Errorf("user name: %w", err)

@@ -1,4 +1,6 @@
-package smtpd
+// Package auth authenticates SMTP clients: against the users file (Users) or at
+// the upstream (Passthrough). Both bound failed logins per source and per user.
+package auth
 
 import (
 	"context"
@@ -7,8 +9,8 @@ import (
 	"postern/relay"
 )
 
-// Login is one attempt to authenticate.
-type Login struct {
+// Credentials is one attempt to authenticate.
+type Credentials struct {
 	Name     string
 	Password string
 	Source   netip.Addr
@@ -21,12 +23,12 @@ type Identity struct {
 	Close func()       // at the session's end; may be nil
 }
 
-// Authenticator authenticates clients for submission. Its errors are *envelope.Fault: 535
+// Authenticator authenticates clients for submission. Its errors are *reply.Fault: 535
 // 5.7.8 for a wrong name or password, 454 4.7.0 for "not now".
 type Authenticator interface {
 	// Mechanisms are those of AUTH that are on offer, of PLAIN and LOGIN.
 	Mechanisms() []string
-	Authenticate(context.Context, Login) (*Identity, error)
+	Authenticate(context.Context, Credentials) (*Identity, error)
 }
 
 // Directory finds users by name; *Users is one.
