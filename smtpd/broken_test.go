@@ -265,3 +265,32 @@ func TestCutMessagesGetNoReply(t *testing.T) {
 		})
 	}
 }
+
+// TestIsReply: a line of three digits and more is one of a reply, a refusal if
+// it is the last of one.
+func TestIsReply(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		line    string
+		three   bool
+		refusal bool
+	}{
+		{"354 Go ahead\r\n", true, false},
+		{"334 ", true, false},
+		{"250 Ok\r\n", false, false},
+		{"421 Bye\r\n", false, true},
+		{"550 No\r\n", false, true},
+		{"550-No\r\n", false, false},
+		{"550", false, false},
+		{"354", false, false},
+		{"x3 4 ", false, false},
+		{"", false, false},
+	} {
+		if got := isReply([]byte(c.line), '3'); got != c.three {
+			t.Errorf("%q asks for more: %v, want %v", c.line, got, c.three)
+		}
+		if got := isRefusal([]byte(c.line)); got != c.refusal {
+			t.Errorf("%q is a refusal: %v, want %v", c.line, got, c.refusal)
+		}
+	}
+}

@@ -1,9 +1,7 @@
 package smtpd
 
 import (
-	"bytes"
 	"errors"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -25,68 +23,6 @@ var (
 	errNotSMTP     = errors.New("smtpd: the client does not speak SMTP")
 	errTooMany     = errors.New("smtpd: too many commands without a message")
 )
-
-// command is a command line in parts. There is one reading of a line: the
-// library gets it written anew.
-type command struct {
-	verb string // in upper case; what precedes the first space or tab
-	arg  string // without white space around it
-}
-
-func parseCommand(line []byte) command {
-	s := strings.TrimSuffix(strings.TrimSuffix(string(line), "\n"), "\r")
-	verb, arg := s, ""
-	if i := strings.IndexAny(s, " \t"); i >= 0 {
-		verb, arg = s[:i], s[i:]
-	}
-
-	return command{verb: upper(verb), arg: strings.Trim(arg, " \t")}
-}
-
-// upper returns s with its ASCII letters in upper case: other letters that have
-// one of them as their capital are not it.
-func upper(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if c >= 'a' && c <= 'z' {
-			b[i] = c - ('a' - 'A')
-		}
-	}
-
-	return string(b)
-}
-
-// line writes the command for the library.
-func (c command) line() []byte {
-	if c.arg == "" {
-		return []byte(c.verb + "\r\n")
-	}
-
-	return []byte(c.verb + " " + c.arg + "\r\n")
-}
-
-// chunk is the argument of BDAT (RFC 3030 section 2).
-type chunk struct {
-	size int64
-	last bool
-}
-
-func parseChunk(arg string) (chunk, error) {
-	f := strings.Fields(arg)
-	if len(f) == 0 || len(f) > 2 {
-		return chunk{}, errBadChunk
-	}
-	if len(f) == 2 && upper(f[1]) != "LAST" {
-		return chunk{}, errBadChunk
-	}
-
-	n, err := strconv.ParseUint(f[0], 10, 32)
-	if err != nil || n > maxChunk {
-		return chunk{}, errBadChunk
-	}
-
-	return chunk{size: int64(n), last: len(f) == 2}, nil
-}
 
 // examine looks at a command before the library does, which gets the line that
 // is returned; none where the command was answered here.
@@ -196,66 +132,4 @@ func (c *conn) rejectPipelined() error {
 	c.writeReply("503 5.5.1 Improper use of command pipelining")
 
 	return c.endNow(errEarly)
-}
-
-// beginChunks begins a message in chunks. The library knows it as DATA: chunks
-// are read here, in the goroutine of the connection.
-func (c *conn) beginChunks(cmd command) ([]byte, error) {
-	ch, err := parseChunk(cmd.arg)
-	if err != nil {
-		return nil, c.rejectChunk()
-	}
-
-	c.chunk = ch
-	if c.needEHLO {
-		c.writeReply("503 5.5.1 EHLO first")
-		return nil, nil // the chunk is passed over
-	}
-
-	return command{verb: "DATA"}.line(), nil
-}
-
-// rejectChunk ends the connection: where nobody knows how long a chunk is, it
-// would be run as commands.
-func (c *conn) rejectChunk() error {
-	c.writeReply("501 5.5.4 Malformed BDAT")
-
-	return c.endNow(errBadChunk)
-}
-
-// isReply reports whether p is the last line of a reply of a class, which is
-// its first digit.
-func isReply(p []byte, class byte) bool { return len(p) > 3 && p[0] == class && p[3] == ' ' }
-
-func isRefusal(p []byte) bool { return isReply(p, '4') || isReply(p, '5') }
-
-// libraryReplies are replies of go-smtp whose codes RFC 5321 (sections 4.1.1.11,
-// 4.1.4 and 4.2.4) and RFC 4954 (section 4) want otherwise.
-var libraryReplies = map[string]string{
-	"502 5.5.1 Please introduce yourself first.":          "503 5.5.1 EHLO first",
-	"502 5.5.1 Missing MAIL FROM command.":                "503 5.5.1 MAIL first",
-	"502 5.5.1 Missing RCPT TO command.":                  "503 5.5.1 RCPT first",
-	"502 5.5.4 Missing parameter":                         "501 5.5.4 Missing parameter",
-	"501 5.5.2 Bad command":                               "500 5.5.2 Bad command",
-	"500 5.5.4 Unknown MAIL FROM argument":                "555 5.5.4 Unknown MAIL parameter",
-	"500 5.5.4 Unknown RCPT TO argument":                  "555 5.5.4 Unknown RCPT parameter",
-	"500 5.5.4 Malformed AUTH parameter value":            "501 5.5.4 Malformed AUTH parameter value",
-	"500 5.5.4 Malformed AUTH parameter mailbox":          "501 5.5.4 Malformed AUTH parameter mailbox",
-	"454 4.7.0 Invalid base64 data":                       "501 5.5.2 Invalid base64 data",
-	"501 5.0.0 Negotiation cancelled":                     "501 5.7.0 Authentication cancelled",
-	"501 5.5.2 Domain/address argument required for HELO": "501 5.5.4 Domain or address literal required",
-	"500 5.5.1 Too many errors. Quiting now":              "421 4.7.0 Too many errors, closing connection",
-	"421 4.4.2 Idle timeout, bye bye":                     "421 4.4.2 Timeout, closing connection",
-	"421 4.4.0 Connection error, sorry":                   "421 4.4.0 Connection error",
-	"500 5.4.0 Too long line, closing connection":         "500 5.5.2 Line too long",
-	"250 2.0.0 I have successfully done nothing":          "250 2.0.0 Ok",
-}
-
-// corrected returns a line of the library's as RFC 5321 wants it.
-func corrected(p []byte) []byte {
-	if r, ok := libraryReplies[string(bytes.TrimSuffix(p, crlf))]; ok {
-		return []byte(r + "\r\n")
-	}
-
-	return p
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"regexp"
@@ -15,84 +14,6 @@ import (
 
 	"postern/smtpd/auth"
 )
-
-// wire is a connection that gives prepared bytes: so many at a time, or a line
-// at a time, as a client that waits for its answers.
-type wire struct {
-	net.Conn
-	in   []byte
-	step int // 0: a line
-	out  bytes.Buffer
-}
-
-func (w *wire) Read(p []byte) (int, error) {
-	if len(w.in) == 0 {
-		return 0, io.EOF
-	}
-	step := w.step
-	if step == 0 {
-		if step = bytes.IndexByte(w.in, '\n') + 1; step == 0 {
-			step = len(w.in)
-		}
-	}
-	n := copy(p[:min(len(p), step)], w.in)
-	w.in = w.in[n:]
-	return n, nil
-}
-
-func (w *wire) Write(p []byte) (int, error)      { return w.out.Write(p) }
-func (w *wire) Close() error                     { return nil }
-func (w *wire) SetReadDeadline(time.Time) error  { return nil }
-func (w *wire) SetWriteDeadline(time.Time) error { return nil }
-
-// strictData is RFC 5321 section 4.5.2 to the letter.
-func strictData(in string) (msg, rest string, ok bool) {
-	for line := true; ; {
-		if line && strings.HasPrefix(in, ".\r\n") {
-			return msg, in[3:], true
-		}
-		if line {
-			in = strings.TrimPrefix(in, ".")
-		}
-		i := strings.Index(in, "\r\n")
-		if i < 0 {
-			return "", "", false
-		}
-		msg, in, line = msg+in[:i+2], in[i+2:], true
-	}
-}
-
-func FuzzMessageReader(f *testing.F) {
-	for _, s := range []string{"a\r\n.\r\n", ".\r\n", "..\r\n.\r\nQUIT\r\n", "x\r\r\n.\r\nMAIL\r\n.\r\n", "x\n.\n.\r\n\r\n.\r\n", "\r\n.\r", "..a\r\n...\r\n.\r\n", "\r\n.\n.\r\n.\r\n"} {
-		f.Add(s, byte(3), byte(5))
-	}
-	f.Fuzz(func(t *testing.T, in string, step, read byte) {
-		w := &wire{in: []byte(in), step: 1 + int(step)}
-		c := newConn(w, connConfig{release: func() {}})
-		c.mode, c.lineStart = modeData, true
-		var got []byte
-		buf := make([]byte, 1+int(read))
-		var err error
-		for err == nil {
-			var n int
-			n, err = c.message().Read(buf)
-			got = append(got, buf[:n]...)
-		}
-		msg, rest, ok := strictData(in)
-		if !ok {
-			if err != io.ErrUnexpectedEOF {
-				t.Fatalf("cut message ended with %v", err)
-			}
-			return
-		}
-		if err != io.EOF || string(got) != msg {
-			t.Fatalf("got %q, %v; want %q", got, err, msg)
-		}
-		if left := string(c.in) + string(w.in); left != rest {
-			t.Fatalf("left %q, want %q", left, rest)
-		}
-	})
-}
 
 // FuzzCommands throws bytes at a session before AUTH: nothing may panic, and
 // nothing may be submitted.

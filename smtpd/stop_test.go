@@ -153,38 +153,3 @@ func TestInjectedTransactionsAreNotRun(t *testing.T) {
 		}
 	})
 }
-
-// TestHandshakeContextEnds with the handshake.
-func TestHandshakeContextEnds(t *testing.T) {
-	t.Parallel()
-	client, server := net.Pipe()
-	defer client.Close()
-	var got context.Context
-	c := newConn(server, connConfig{
-		implicit: true,
-		tls:      testTLS(),
-		release:  func() {},
-		onFail:   func(error) {},
-		beforeTLS: func(ctx context.Context) (func(), error) {
-			got = ctx
-			if ctx.Err() != nil {
-				t.Errorf("the context has ended before: %v", ctx.Err())
-			}
-			return func() {}, nil
-		},
-	})
-	go client.Write([]byte("EHLO x\r\n"))
-	go func() { // whatever the server has to say to that
-		for buf := make([]byte, 100); ; {
-			if _, err := client.Read(buf); err != nil {
-				return
-			}
-		}
-	}()
-	if err := c.handshake(); err == nil {
-		t.Error("a handshake without TLS")
-	}
-	if got == nil || got.Err() == nil {
-		t.Errorf("the context %v goes on", got)
-	}
-}

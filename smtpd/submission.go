@@ -2,8 +2,6 @@ package smtpd
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base32"
 	"errors"
 	"io"
 	"log/slog"
@@ -82,15 +80,6 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	s.sessions[ss] = struct{}{}
 
 	return ss, nil
-}
-
-var sessionIDs = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
-
-func newSessionID() string {
-	var b [10]byte
-	rand.Read(b[:])
-
-	return sessionIDs.EncodeToString(b[:])
 }
 
 // smtpError gives a reply to the library, which knows no other kind.
