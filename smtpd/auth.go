@@ -51,9 +51,8 @@ func (ss *session) login(name, password string) error {
 	ss.user = &who.User
 	ss.who = who
 	ss.bySource = false
-	ss.conn.authed = true
 	ss.conn.phase(0)
-	ss.conn.trust()
+	ss.conn.markAuthenticated()
 
 	return nil
 }

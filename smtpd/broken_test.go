@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"testing"
 )
@@ -48,7 +47,7 @@ func TestWriteErrorsEndTheConnection(t *testing.T) {
 			return err
 		}},
 		{"the end", func(c *conn) error { return c.endNow(errTooMany) }},
-		{"STARTTLS", func(c *conn) error { c.tls = testTLS(); return c.startTLS(false) }},
+		{"STARTTLS", func(c *conn) error { c.cfg.tls = testTLS(); return c.startTLS(false) }},
 		{"a chunk", func(c *conn) error { c.chunk.size = 5; return c.discardChunk() }},
 		{"a reading of a chunk", func(c *conn) error { c.chunk.size = 5; _, err := c.readChunk(make([]byte, 5)); return err }},
 		{"between chunks", (*conn).nextChunk},
@@ -108,7 +107,7 @@ func TestReadErrorsAreTold(t *testing.T) {
 			return readAtMost(c.message(), "NOO")
 		}, io.ErrUnexpectedEOF},
 		{"a message that is too large in its first chunk", func(c *conn) error {
-			c.mode, c.chunk, c.maxMessage = modeChunks, chunk{size: 50}, 49
+			c.mode, c.chunk, c.cfg.maxMessage = modeChunks, chunk{size: 50}, 49
 			return readAtMost(c.message(), "")
 		}, errTooLarge},
 	} {
@@ -236,33 +235,6 @@ func TestLibraryRepliesAreCorrected(t *testing.T) {
 		if got := sock.out.String(); got != want+"\r\n" {
 			t.Errorf("%s: sent %q, want %q", given, got, want)
 		}
-	}
-}
-
-// TestCutMessagesGetNoReply: who has closed its side in the middle of a message
-// is not told anything that could be taken for an answer to it.
-func TestCutMessagesGetNoReply(t *testing.T) {
-	t.Parallel()
-	for name, send := range map[string]string{
-		"DATA": "DATA\r\n",
-		"BDAT": "BDAT 500 LAST\r\n",
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			r := startServer(t, options["source"], false)
-			p := dialFrom(t, r, "127.0.0.1")
-			p.say("EHLO x", "250", "MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250")
-			p.send(send)
-			if name == "DATA" {
-				p.expect("354")
-			}
-			p.send("From: a@example.com\r\n")
-			p.raw.(*net.TCPConn).CloseWrite()
-			p.check("closed")
-			if n := len(r.submit.submissions()); n != 0 {
-				t.Errorf("%d messages were submitted", n)
-			}
-		})
 	}
 }
 

@@ -61,7 +61,7 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 // checkChunk refuses a message that its chunks make too large, before they are
 // read (RFC 1870 section 6.3).
 func (c *conn) checkChunk() error {
-	if c.maxMessage > 0 && c.received+c.chunk.size > c.maxMessage {
+	if c.cfg.maxMessage > 0 && c.received+c.chunk.size > c.cfg.maxMessage {
 		return errTooLarge
 	}
 
@@ -86,7 +86,7 @@ func (c *conn) readChunk(p []byte) (int, error) {
 // discardChunk passes over the chunk of a BDAT that was refused.
 func (c *conn) discardChunk() error {
 	for c.chunk.size > 0 {
-		c.SetReadDeadline(time.Now().Add(c.idle))
+		c.SetReadDeadline(time.Now().Add(c.cfg.idle))
 		if len(c.in) == 0 {
 			if err := c.fill(); err != nil {
 				return err
@@ -119,7 +119,7 @@ func (r *chunkRest) Read(p []byte) (int, error) {
 // for afterwards, and the message is given up.
 func (c *conn) nextChunk() error {
 	for {
-		c.SetReadDeadline(time.Now().Add(c.idle))
+		c.SetReadDeadline(time.Now().Add(c.cfg.idle))
 		line, err := c.line()
 		if err != nil {
 			return err

@@ -1,9 +1,13 @@
 package smtpd
 
 import (
+	"bytes"
+	"io"
+	"net"
 	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/go-crypt/crypt/algorithm/argon2"
 
@@ -55,3 +59,30 @@ func newClients(t testing.TB, rate auth.Rate, entries []auth.Entry) *auth.Users 
 
 	return u
 }
+
+// script is the connection of a client that sends prepared bytes, a line at a
+// time, as one that waits for its answers.
+type script struct {
+	net.Conn
+	in []byte
+}
+
+func (s *script) Read(p []byte) (int, error) {
+	if len(s.in) == 0 {
+		return 0, io.EOF
+	}
+
+	line := len(s.in)
+	if i := bytes.IndexByte(s.in, '\n'); i >= 0 {
+		line = i + 1
+	}
+	n := copy(p[:min(len(p), line)], s.in)
+	s.in = s.in[n:]
+
+	return n, nil
+}
+
+func (s *script) Write(p []byte) (int, error)      { return len(p), nil }
+func (s *script) Close() error                     { return nil }
+func (s *script) SetReadDeadline(time.Time) error  { return nil }
+func (s *script) SetWriteDeadline(time.Time) error { return nil }

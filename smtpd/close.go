@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"errors"
+	"postern/relay/reply"
 )
 
 var errClosed = errors.New("smtpd: closed after the last reply")
@@ -53,14 +54,14 @@ func (c *conn) drop() error {
 	c.mu.Unlock()
 
 	err := transport.Close()
-	c.once.Do(c.release)
+	c.once.Do(c.cfg.release)
 
 	return err
 }
 
-// sayGoodbye ends a connection that is idle. One whose TLS handshake is not
+// goodbye ends a connection that is idle, with a reply. One whose TLS handshake is not
 // done can be told nothing.
-func (c *conn) sayGoodbye() {
+func (c *conn) goodbye(last reply.Reply) {
 	c.mu.Lock()
 	mute := c.secured != nil && !c.shaken.Load()
 	c.mu.Unlock()
@@ -69,7 +70,7 @@ func (c *conn) sayGoodbye() {
 		return
 	}
 
-	c.writeReply(shuttingDown.String())
+	c.writeReply(last.String())
 	c.Close()
 }
 

@@ -93,7 +93,7 @@ func (c *conn) countCommand(verb string) error {
 	c.mu.Lock()
 	c.verb = verb
 	c.commands++
-	tooMany := c.maxCommands > 0 && c.commands > c.maxCommands && !c.trusted
+	tooMany := c.cfg.maxCommands > 0 && c.commands > c.cfg.maxCommands && !c.trusted
 	c.mu.Unlock()
 
 	if tooMany {

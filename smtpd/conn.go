@@ -34,13 +34,13 @@ import (
 // closing may come from others.
 type conn struct {
 	net.Conn // the transport: the socket, or TLS over it
-	connConfig
-	id      string      // of the session, for the log and the client
-	said    transcript  // of the session
-	sock    net.Conn    // under all
-	secured *tls.Conn   // nil: plain text
-	hello   *helloConn  // under secured
-	shaken  atomic.Bool // the handshake is done
+	cfg      connConfig
+	id       string      // of the session, for the log and the client
+	said     transcript  // of the session
+	sock     net.Conn    // under all
+	secured  *tls.Conn   // nil: plain text
+	hello    *helloConn  // under secured
+	shaken   atomic.Bool // the handshake is done
 
 	in        []byte // read from the transport, not given out yet
 	buf       []byte
@@ -98,10 +98,15 @@ const (
 
 // newConn wraps a socket.
 func newConn(sock net.Conn, cfg connConfig) *conn {
-	c := &conn{Conn: sock, sock: sock, connConfig: cfg, id: newSessionID()}
+	c := &conn{
+		Conn: sock,
+		sock: sock,
+		cfg:  cfg,
+		id:   newSessionID(),
+	}
 	c.said = transcript{log: cfg.log, session: c.id}
 	if cfg.implicit {
-		c.secure()
+		c.wrapTLS()
 	}
 
 	return c

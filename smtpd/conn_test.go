@@ -25,7 +25,7 @@ func FuzzCommands(f *testing.F) {
 	users := newClients(f, auth.Rate{}, nil)
 	f.Fuzz(func(t *testing.T, in string) {
 		s := New(Config{Hostname: "x", Auth: users, Submit: sub, MaxMessageSize: 1000, Log: quiet, Grace: time.Second})
-		l := &oneConn{c: &wire{in: []byte(in)}, done: make(chan struct{})}
+		l := &oneConn{c: &script{in: []byte(in)}, done: make(chan struct{})}
 		if err := s.Serve(context.Background(), l); !errors.Is(err, net.ErrClosed) {
 			t.Fatal(err)
 		}
@@ -38,7 +38,7 @@ func FuzzCommands(f *testing.F) {
 
 // oneConn is a listener with one connection, which ends when that is closed.
 type oneConn struct {
-	c    *wire
+	c    *script
 	done chan struct{}
 	used bool
 }
@@ -55,7 +55,7 @@ func (l *oneConn) Close() error   { return nil }
 func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
 
 type closing struct {
-	*wire
+	*script
 	done chan struct{}
 }
 
@@ -167,9 +167,9 @@ func TestDefaultPhases(t *testing.T) {
 		config Config
 		want   phases
 	}{
-		{"submission", Config{}, phases{2 * time.Minute, 10 * time.Minute, 10 * time.Minute, 16 << 10}},
-		{"message_timeout", Config{MessageTimeout: time.Minute}, phases{2 * time.Minute, 10 * time.Minute, time.Minute, 16 << 10}},
-		{"port 25", Config{Reports: &submitter{}, MessageTimeout: time.Hour}, phases{2 * time.Minute, 10 * time.Minute, 10 * time.Minute, 0}},
+		{"submission", Config{}, phases{2 * time.Minute, 10 * time.Minute, messageTimeout{10 * time.Minute, 16 << 10}}},
+		{"message_timeout", Config{MessageTimeout: time.Minute}, phases{2 * time.Minute, 10 * time.Minute, messageTimeout{time.Minute, 16 << 10}}},
+		{"port 25", Config{Reports: &submitter{}, MessageTimeout: time.Hour}, phases{2 * time.Minute, 10 * time.Minute, messageTimeout{10 * time.Minute, 0}}},
 	} {
 		if got := c.config.defaultPhases(); got != c.want {
 			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)

@@ -3,6 +3,7 @@ package smtpd
 import (
 	"bytes"
 	"io"
+	"time"
 )
 
 var (
@@ -11,11 +12,27 @@ var (
 	newDot = []byte("\r\n.")
 )
 
+// openMessage begins the message that the client has announced, and returns what
+// reads it within its time.
+func (c *conn) openMessage(limit messageTimeout) io.Reader {
+	c.arrival = &phaseReader{
+		r:     c.message(),
+		conn:  c,
+		limit: limit,
+		start: time.Now(),
+	}
+
+	return c.arrival
+}
+
+// chunked reports whether the message under way comes in chunks (BDAT).
+func (c *conn) chunked() bool { return c.mode == modeChunks }
+
 // message reads the message that follows DATA or BDAT: dots unstuffed up to
 // CRLF.CRLF, or chunk after chunk up to the last. A transport that ends before
 // is io.ErrUnexpectedEOF.
 func (c *conn) message() io.Reader {
-	if c.mode == modeChunks {
+	if c.chunked() {
 		return (*chunkReader)(c)
 	}
 
@@ -85,7 +102,7 @@ func unexpected(err error) error {
 // that it would have had for it: who sends a large message slowly gets the
 // refusal, too, and does not come again.
 func (c *conn) finishMessage() error {
-	if c.mode == modeChunks {
+	if c.chunked() {
 		c.arrival.r = (*chunkRest)(c)
 	}
 	_, err := io.Copy(io.Discard, c.arrival)

@@ -45,7 +45,7 @@ func FuzzSession(f *testing.F) {
 			Log:            quiet,
 			Grace:          time.Second,
 		})
-		l := &oneConn{c: &wire{in: []byte(begin + in)}, done: make(chan struct{})}
+		l := &oneConn{c: &script{in: []byte(begin + in)}, done: make(chan struct{})}
 		if err := s.Serve(context.Background(), l); !errors.Is(err, net.ErrClosed) {
 			t.Fatal(err)
 		}
@@ -63,3 +63,30 @@ func FuzzSession(f *testing.F) {
 type anybody struct{}
 
 func (anybody) Lookup(name string) (relay.User, bool) { return relay.User{Name: name}, true }
+
+// TestCutMessagesGetNoReply: who has closed its side in the middle of a message
+// is not told anything that could be taken for an answer to it.
+func TestCutMessagesGetNoReply(t *testing.T) {
+	t.Parallel()
+	for name, send := range map[string]string{
+		"DATA": "DATA\r\n",
+		"BDAT": "BDAT 500 LAST\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := startServer(t, options["source"], false)
+			p := dialFrom(t, r, "127.0.0.1")
+			p.say("EHLO x", "250", "MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250")
+			p.send(send)
+			if name == "DATA" {
+				p.expect("354")
+			}
+			p.send("From: a@example.com\r\n")
+			p.raw.(*net.TCPConn).CloseWrite()
+			p.check("closed")
+			if n := len(r.submit.submissions()); n != 0 {
+				t.Errorf("%d messages were submitted", n)
+			}
+		})
+	}
+}

@@ -34,12 +34,19 @@ func isTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
+// messageTimeout is how long a message may take to arrive: base, and beside that
+// its size at minRate.
+type messageTimeout struct {
+	base    time.Duration
+	minRate int64 // bytes a second; 0: no time for the size
+}
+
 // phaseReader holds a message's arrival to its time as a whole, and each read
 // to the idle timeout.
 type phaseReader struct {
 	r     io.Reader
 	conn  *conn
-	limit phases
+	limit messageTimeout
 	start time.Time
 	n     int64
 }
@@ -49,10 +56,10 @@ type phaseReader struct {
 const refusedSize = 2
 
 func (p *phaseReader) Read(b []byte) (int, error) {
-	total := p.limit.message
+	total := p.limit.base
 	if p.limit.minRate > 0 {
 		size := p.n
-		if most := p.conn.maxMessage; most > 0 {
+		if most := p.conn.cfg.maxMessage; most > 0 {
 			size = min(size, refusedSize*most)
 		}
 		total += time.Duration(size/p.limit.minRate) * time.Second
@@ -60,7 +67,7 @@ func (p *phaseReader) Read(b []byte) (int, error) {
 	left := total - time.Since(p.start)
 
 	p.conn.phase(max(left, time.Millisecond))
-	p.conn.SetReadDeadline(time.Now().Add(p.conn.idle))
+	p.conn.SetReadDeadline(time.Now().Add(p.conn.cfg.idle))
 	n, err := p.r.Read(b)
 	p.n += int64(n)
 

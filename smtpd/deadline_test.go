@@ -24,7 +24,7 @@ func TestRefusedMessagesHaveAnEnd(t *testing.T) {
 		p := &phaseReader{
 			r:     strings.NewReader("x"),
 			conn:  newConn(&wire{}, connConfig{maxMessage: 1 << 20, idle: time.Minute}),
-			limit: phases{message: time.Minute, minRate: 1 << 10},
+			limit: messageTimeout{base: time.Minute, minRate: 1 << 10},
 			start: time.Now().Add(-c.after),
 			n:     c.sent,
 		}
@@ -91,22 +91,22 @@ func TestMessageTime(t *testing.T) {
 		now := time.Now()
 		for _, c := range []struct {
 			name    string
-			limit   phases
+			limit   messageTimeout
 			most    int64 // of a message; 0: no limit
 			n       int64
 			started time.Duration // ago
 			idle    time.Duration
 			want    time.Duration
 		}{
-			{"at the beginning", phases{message: time.Minute, minRate: 1024}, 1 << 20, 0, 0, time.Hour, time.Minute},
-			{"of some size", phases{message: time.Minute, minRate: 1024}, 1 << 20, 3071, 0, time.Hour, time.Minute + 2*time.Second},
-			{"half over", phases{message: time.Minute, minRate: 1024}, 1 << 20, 3072, 30 * time.Second, time.Hour, 33 * time.Second},
-			{"over", phases{message: time.Minute, minRate: 1024}, 1 << 20, 0, 2 * time.Minute, time.Hour, time.Millisecond},
-			{"idle before", phases{message: time.Minute, minRate: 1024}, 1 << 20, 0, 0, time.Second, time.Second},
-			{"too large", phases{message: time.Minute, minRate: 1024}, 1 << 20, 9 << 20, 0, 3 * time.Hour, time.Minute + 2048*time.Second},
-			{"without a limit", phases{message: time.Minute, minRate: 1024}, 0, 9 << 20, 0, 3 * time.Hour, time.Minute + 9216*time.Second},
-			{"at a byte a second", phases{message: time.Minute, minRate: 1}, 1, 2, 0, time.Hour, time.Minute + 2*time.Second},
-			{"on port 25", phases{message: time.Minute}, 1 << 20, 9 << 20, 0, time.Hour, time.Minute},
+			{"at the beginning", messageTimeout{base: time.Minute, minRate: 1024}, 1 << 20, 0, 0, time.Hour, time.Minute},
+			{"of some size", messageTimeout{base: time.Minute, minRate: 1024}, 1 << 20, 3071, 0, time.Hour, time.Minute + 2*time.Second},
+			{"half over", messageTimeout{base: time.Minute, minRate: 1024}, 1 << 20, 3072, 30 * time.Second, time.Hour, 33 * time.Second},
+			{"over", messageTimeout{base: time.Minute, minRate: 1024}, 1 << 20, 0, 2 * time.Minute, time.Hour, time.Millisecond},
+			{"idle before", messageTimeout{base: time.Minute, minRate: 1024}, 1 << 20, 0, 0, time.Second, time.Second},
+			{"too large", messageTimeout{base: time.Minute, minRate: 1024}, 1 << 20, 9 << 20, 0, 3 * time.Hour, time.Minute + 2048*time.Second},
+			{"without a limit", messageTimeout{base: time.Minute, minRate: 1024}, 0, 9 << 20, 0, 3 * time.Hour, time.Minute + 9216*time.Second},
+			{"at a byte a second", messageTimeout{base: time.Minute, minRate: 1}, 1, 2, 0, time.Hour, time.Minute + 2*time.Second},
+			{"on port 25", messageTimeout{base: time.Minute}, 1 << 20, 9 << 20, 0, time.Hour, time.Minute},
 		} {
 			sock := &deadlines{}
 			p := &phaseReader{

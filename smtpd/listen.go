@@ -224,11 +224,11 @@ func (s *Server) admit(c *conn) (refusal string) {
 	switch {
 	case s.draining:
 		return shuttingDown.String()
-	case s.sources[c.source] >= s.c.MaxConnectionsPerSource:
+	case s.sources[c.source()] >= s.c.MaxConnectionsPerSource:
 		return "421 4.7.0 Too many connections from your address, try again later"
 	}
 
-	s.sources[c.source]++
+	s.sources[c.source()]++
 	s.conns[c] = struct{}{}
 
 	return ""
@@ -239,9 +239,9 @@ func (s *Server) leave(c *conn) {
 	defer s.mu.Unlock()
 	delete(s.conns, c)
 
-	s.sources[c.source]--
-	if s.sources[c.source] <= 0 {
-		delete(s.sources, c.source)
+	s.sources[c.source()]--
+	if s.sources[c.source()] <= 0 {
+		delete(s.sources, c.source())
 	}
 }
 

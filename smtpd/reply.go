@@ -17,6 +17,9 @@ func (c *conn) flushFinal() error {
 	return c.flushLocked()
 }
 
+// writeTimeout is how long replies may take to leave.
+const writeTimeout = time.Minute
+
 // writeReply queues a reply of our own.
 func (c *conn) writeReply(line string) { c.Write([]byte(line + "\r\n")) }
 
@@ -44,7 +47,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 
 	c.out = append(c.out, p...)
-	if bytes.HasPrefix(p, []byte("250-PIPELINING")) && c.tls != nil && c.secured == nil {
+	if bytes.HasPrefix(p, []byte("250-PIPELINING")) && c.cfg.tls != nil && c.secured == nil {
 		c.out = append(c.out, "250-STARTTLS\r\n"...) // the library knows nothing of it
 	}
 	c.countRefusal(p)
@@ -103,6 +106,19 @@ func (c *conn) trust() {
 	c.trusted = true
 	c.mu.Unlock()
 }
+
+// markAuthenticated marks the client as one that has authenticated, and trusts
+// it: STARTTLS comes too late for it.
+func (c *conn) markAuthenticated() {
+	c.authed = true
+	c.trust()
+}
+
+// beginTransaction tells the connection of MAIL: STARTTLS has to wait.
+func (c *conn) beginTransaction() { c.inMail = true }
+
+// endTransaction tells the connection that the transaction of MAIL is over.
+func (c *conn) endTransaction() { c.inMail = false }
 
 // forgetErrors forgets refusals and commands: a client that gets a message
 // through is not a crawler.

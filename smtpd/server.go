@@ -65,7 +65,6 @@ type Config struct {
 }
 
 const (
-	writeTimeout = time.Minute
 	// maxCommands is how many commands a client that is not authenticated may
 	// give for each message, beside its recipients.
 	maxCommands = 200
@@ -78,8 +77,7 @@ const (
 type phases struct {
 	greeting time.Duration // from the connection to AUTH's success
 	envelope time.Duration // from MAIL to DATA; on port 25 from one message to the next
-	message  time.Duration // for a message, and its size at minRate beside
-	minRate  int64         // bytes a second; 0: no time for the size
+	message  messageTimeout
 }
 
 // Default times. A message of port 25 gets messageTime, however large.
@@ -91,14 +89,18 @@ const (
 )
 
 func (c *Config) defaultPhases() phases {
-	p := phases{greeting: greetingTime, envelope: envelopeTime, message: messageTime}
+	p := phases{
+		greeting: greetingTime,
+		envelope: envelopeTime,
+		message:  messageTimeout{base: messageTime},
+	}
 	if c.Reports != nil {
 		return p
 	}
 
-	p.minRate = minRate
+	p.message.minRate = minRate
 	if c.MessageTimeout > 0 {
-		p.message = c.MessageTimeout
+		p.message.base = c.MessageTimeout
 	}
 
 	return p
@@ -296,7 +298,7 @@ func (s *Server) drain() {
 	}
 
 	for _, c := range idle {
-		go c.sayGoodbye()
+		go c.goodbye(shuttingDown)
 	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), s.c.Grace)

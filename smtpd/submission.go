@@ -60,7 +60,7 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 		s:     s,
 		c:     c,
 		conn:  raw,
-		id:    raw.id,
+		id:    raw.sessionID(),
 		start: time.Now(),
 	}
 	if t, ok := c.Conn().RemoteAddr().(*net.TCPAddr); ok {
@@ -99,7 +99,7 @@ func refuse(code int, a, b, c int, text string) error {
 // Reset implements smtp.Session.
 func (ss *session) Reset() {
 	ss.env, ss.hasFrom = envelope.Envelope{}, false
-	ss.conn.inMail = false
+	ss.conn.endTransaction()
 	ss.releaseBudget()
 
 	switch {
@@ -174,7 +174,7 @@ func (ss *session) reports() bool { return ss.s.c.Reports != nil }
 // source is what limits count the client by.
 func (ss *session) source() netip.Addr { return sourceAddr(ss.remote.Addr()) }
 
-func (ss *session) secure() bool { return ss.conn.secured != nil }
+func (ss *session) secure() bool { return ss.conn.secure() }
 
 // Refusals of addresses; refuseAddress puts the address behind the text.
 var (
@@ -260,7 +260,8 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 		return smtpError(shuttingDown)
 	}
 
-	ss.hasFrom, ss.conn.inMail = true, true
+	ss.hasFrom = true
+	ss.conn.beginTransaction()
 	if !reports {
 		ss.conn.phase(ss.s.c.phases.envelope)
 	}
@@ -310,12 +311,7 @@ func (ss *session) Rcpt(to string, o *smtp.RcptOptions) error {
 // submit, and for nobody else: theirs is reserved as it arrives, as that of a
 // message in chunks, of which the first has arrived when its size is known.
 func (ss *session) readMessage(chunked bool) ([]byte, error) {
-	ss.conn.arrival = &phaseReader{
-		r:     ss.conn.message(),
-		conn:  ss.conn,
-		limit: ss.s.c.phases,
-		start: time.Now(),
-	}
+	arrival := ss.conn.openMessage(ss.s.c.phases.message)
 	var hint int64
 	if !chunked && !ss.reports() {
 		hint = ss.env.Params.Size
@@ -326,7 +322,7 @@ func (ss *session) readMessage(chunked bool) ([]byte, error) {
 	}
 	ss.conn.sendGoAhead()
 
-	return message.ReadMessage(ss.conn.arrival, message.ReadConfig{
+	return message.ReadMessage(arrival, message.ReadConfig{
 		MaxBytes:    ss.s.c.MaxMessageSize,
 		NormaliseLF: ss.s.c.NormaliseLF,
 		SizeHint:    hint,
@@ -337,14 +333,14 @@ func (ss *session) readMessage(chunked bool) ([]byte, error) {
 // Data implements smtp.Session, for DATA and BDAT: the connection gives the
 // library the one for the other. It does not read the library's reader.
 func (ss *session) Data(io.Reader) error {
-	chunked := ss.conn.mode == modeChunks
+	chunked := ss.conn.chunked()
 	msg, err := ss.readMessage(chunked)
 	if err != nil {
 		return ss.dataError(err, chunked)
 	}
 
 	ss.conn.phase(0) // the upstream's time is not the client's
-	ss.conn.said.message(len(msg))
+	ss.conn.logMessage(len(msg))
 	ss.whole = true
 	ss.sent++
 	if ss.reports() {

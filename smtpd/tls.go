@@ -16,10 +16,10 @@ const (
 	tooManyErrors    = "421 4.7.0 Too many errors, closing connection\r\n"
 )
 
-// secure puts TLS over the transport. The handshake is still to come.
-func (c *conn) secure() {
+// wrapTLS puts TLS over the transport. The handshake is still to come.
+func (c *conn) wrapTLS() {
 	c.hello = &helloConn{Conn: c.Conn}
-	c.secured = tls.Server(c.hello, c.tls)
+	c.secured = tls.Server(c.hello, c.cfg.tls)
 	c.Conn = c.secured
 }
 
@@ -29,7 +29,7 @@ func (c *conn) startTLS(params bool) error {
 	case params:
 		c.writeReply("501 5.5.4 STARTTLS takes no parameters")
 		return nil
-	case c.tls == nil:
+	case c.cfg.tls == nil:
 		c.writeReply("502 5.5.1 TLS not supported")
 		return nil
 	case c.secured != nil:
@@ -49,7 +49,7 @@ func (c *conn) startTLS(params bool) error {
 	}
 
 	c.mu.Lock()
-	c.secure()
+	c.wrapTLS()
 	c.mu.Unlock()
 	c.needEHLO = true
 
@@ -64,7 +64,7 @@ func (c *conn) handshake() error {
 	defer cancel()
 	leave := func() {}
 	c.hello.begun = func() error {
-		done, err := c.beforeTLS(ctx)
+		done, err := c.cfg.beforeTLS(ctx)
 		if err == nil {
 			leave = done
 		}
@@ -75,7 +75,7 @@ func (c *conn) handshake() error {
 	err := c.secured.HandshakeContext(ctx)
 	leave()
 	if err != nil {
-		c.onFail(err)
+		c.cfg.onFail(err)
 		return err // after which the library closes
 	}
 	c.shaken.Store(true)
@@ -105,6 +105,9 @@ func (h *helloConn) Read(p []byte) (int, error) {
 
 	return n, err
 }
+
+// secure reports whether TLS is on, or about to be.
+func (c *conn) secure() bool { return c.secured != nil }
 
 // protection names a connection's TLS for Received and the log; empty: plain.
 func (c *conn) protection() string {

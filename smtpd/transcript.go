@@ -50,6 +50,9 @@ func (t transcript) message(size int) {
 	}
 }
 
+// logMessage writes to the transcript that a message has arrived.
+func (c *conn) logMessage(size int) { c.said.message(size) }
+
 // replies writes the replies that are sent to the client.
 func (t transcript) replies(out []byte) {
 	if !t.on() {
