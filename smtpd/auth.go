@@ -51,8 +51,8 @@ func (ss *session) login(name, password string) error {
 	ss.user = &who.User
 	ss.who = who
 	ss.bySource = false
-	ss.conn.phase(0)
-	ss.conn.markAuthenticated()
+	ss.conn.BeginPhase(0)
+	ss.conn.MarkAuthenticated()
 
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"postern/smtpd/auth"
+	"postern/smtpd/wire"
 )
 
 // FuzzCommands throws bytes at a session before AUTH: nothing may panic, and
@@ -167,9 +168,9 @@ func TestDefaultPhases(t *testing.T) {
 		config Config
 		want   phases
 	}{
-		{"submission", Config{}, phases{2 * time.Minute, 10 * time.Minute, messageTimeout{10 * time.Minute, 16 << 10}}},
-		{"message_timeout", Config{MessageTimeout: time.Minute}, phases{2 * time.Minute, 10 * time.Minute, messageTimeout{time.Minute, 16 << 10}}},
-		{"port 25", Config{Reports: &submitter{}, MessageTimeout: time.Hour}, phases{2 * time.Minute, 10 * time.Minute, messageTimeout{10 * time.Minute, 0}}},
+		{"submission", Config{}, phases{2 * time.Minute, 10 * time.Minute, wire.MessageTimeout{Base: 10 * time.Minute, MinRate: 16 << 10}}},
+		{"message_timeout", Config{MessageTimeout: time.Minute}, phases{2 * time.Minute, 10 * time.Minute, wire.MessageTimeout{Base: time.Minute, MinRate: 16 << 10}}},
+		{"port 25", Config{Reports: &submitter{}, MessageTimeout: time.Hour}, phases{2 * time.Minute, 10 * time.Minute, wire.MessageTimeout{Base: 10 * time.Minute, MinRate: 0}}},
 	} {
 		if got := c.config.defaultPhases(); got != c.want {
 			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)

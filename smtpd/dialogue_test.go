@@ -25,6 +25,7 @@ import (
 	"postern/relay/envelope"
 	"postern/relay/reply"
 	"postern/smtpd/auth"
+	"postern/smtpd/wire"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -311,7 +312,7 @@ func (p *player) check(arg string) {
 		p.tls()
 	case "closed":
 		p.c.SetReadDeadline(time.Now().Add(10 * time.Second))
-		if b, err := p.r.ReadByte(); err == nil || isTimeout(err) {
+		if b, err := p.r.ReadByte(); err == nil || wire.IsTimeout(err) {
 			p.t.Fatalf("%s: read %q, %v", p.at, b, err)
 		}
 	case "login":

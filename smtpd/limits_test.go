@@ -13,6 +13,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"postern/relay/reply"
+	"postern/smtpd/wire"
 )
 
 // TestDefaultLimits are as documented.
@@ -393,7 +394,7 @@ func TestLinesOfEveryLength(t *testing.T) {
 	inBubble(t, bySource, false, func(b *bubble) {
 		client := b.greeted()
 		for _, around := range []int{4096, 8192, 12288} {
-			for n := around - 3; n <= min(around+3, maxCommandLine); n++ {
+			for n := around - 3; n <= min(around+3, wire.MaxLine); n++ {
 				client.send("NOOP " + strings.Repeat("x", n-7) + "\r\nRSET\r\n")
 				client.expect("250 2.0.0 Ok", "250 2.0.0 Session reset")
 			}

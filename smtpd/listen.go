@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"postern/smtpd/wire"
 )
 
 // Pauses between attempts to accept a connection while that fails.
@@ -158,25 +160,25 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-func (s *Server) newConn(raw net.Conn, source netip.Addr, implicit bool) *conn {
+func (s *Server) newConn(raw net.Conn, source netip.Addr, implicit bool) *wire.Conn {
 	remote := raw.RemoteAddr().String()
-	var c *conn
-	c = newConn(raw, connConfig{
-		source:      source,
-		tls:         s.c.TLS,
-		implicit:    implicit,
-		idle:        s.c.IdleTimeout,
-		maxMessage:  s.c.MaxMessageSize,
-		maxCommands: maxCommands + s.c.MaxRecipients,
-		beforeTLS:   func(ctx context.Context) (func(), error) { return s.slots.acquire(ctx, source) },
-		log:         s.c.Log,
-		release:     func() { s.leave(c) },
-		onFail: func(err error) {
+	var c *wire.Conn
+	c = wire.NewConn(raw, wire.Config{
+		Source:      source,
+		TLS:         s.c.TLS,
+		Implicit:    implicit,
+		Idle:        s.c.IdleTimeout,
+		MaxMessage:  s.c.MaxMessageSize,
+		MaxCommands: maxCommands + s.c.MaxRecipients,
+		BeforeTLS:   func(ctx context.Context) (func(), error) { return s.slots.acquire(ctx, source) },
+		Log:         s.c.Log,
+		Release:     func() { s.leave(c) },
+		OnFail: func(err error) {
 			s.connections.WithLabelValues("tls_failed").Inc()
 			s.c.Log.Info("TLS handshake failed", "remote", remote, "err", err)
 		},
 	})
-	c.phase(s.c.phases.greeting)
+	c.BeginPhase(s.c.phases.greeting)
 
 	return c
 }
@@ -217,31 +219,31 @@ func sourceAddr(ip netip.Addr) netip.Addr {
 }
 
 // admit counts a connection, or returns what it is refused with.
-func (s *Server) admit(c *conn) (refusal string) {
+func (s *Server) admit(c *wire.Conn) (refusal string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
 	switch {
 	case s.draining:
 		return shuttingDown.String()
-	case s.sources[c.source()] >= s.c.MaxConnectionsPerSource:
+	case s.sources[c.Source()] >= s.c.MaxConnectionsPerSource:
 		return "421 4.7.0 Too many connections from your address, try again later"
 	}
 
-	s.sources[c.source()]++
+	s.sources[c.Source()]++
 	s.conns[c] = struct{}{}
 
 	return ""
 }
 
-func (s *Server) leave(c *conn) {
+func (s *Server) leave(c *wire.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.conns, c)
 
-	s.sources[c.source()]--
-	if s.sources[c.source()] <= 0 {
-		delete(s.sources, c.source())
+	s.sources[c.Source()]--
+	if s.sources[c.Source()] <= 0 {
+		delete(s.sources, c.Source())
 	}
 }
 

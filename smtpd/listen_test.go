@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"postern/relay"
+	"postern/smtpd/wire"
 )
 
 // faultyListener fails before it accepts.
@@ -459,7 +460,7 @@ func TestSilentClientsTakeNoHandshakePlaces(t *testing.T) {
 	p := &player{t: t, at: "handshake", serv: r}
 	p.dial()
 	defer p.raw.Close()
-	p.raw.SetDeadline(time.Now().Add(handshakeTimeout / 2))
+	p.raw.SetDeadline(time.Now().Add(wire.HandshakeTimeout / 2))
 	p.tls()
 	p.expect("220")
 }

@@ -9,6 +9,7 @@ import (
 	"postern/relay"
 
 	"postern/relay/reply"
+	"postern/smtpd/wire"
 )
 
 // crawl says a line every so often until the connection is closed, and returns
@@ -306,7 +307,7 @@ func TestHandshakesOfASourceTakeTurns(t *testing.T) {
 
 		begun := time.Now()
 		waiting.secure()
-		if got, want := time.Since(begun), handshakeTimeout-time.Second; got != want {
+		if got, want := time.Since(begun), wire.HandshakeTimeout-time.Second; got != want {
 			t.Errorf("the seventeenth waited %s, want %s", got, want)
 		}
 		waiting.expect("220")
@@ -320,7 +321,7 @@ func TestHandshakesOfASourceTakeTurns(t *testing.T) {
 			b.dial().send("\x16\x03\x01\x01")
 		}
 		late.send("\x16\x03\x01\x01")
-		late.endsAfter(handshakeTimeout - time.Second)
+		late.endsAfter(wire.HandshakeTimeout - time.Second)
 		if got := b.counted("postern_smtpd_connections_total", "tls_failed"); got != 2*minHandshakes+1 {
 			t.Errorf("%v failed handshakes counted, want %d", got, 2*minHandshakes+1)
 		}

@@ -46,7 +46,7 @@ func (ss *session) takeReport(msg []byte, start time.Time) error {
 		"session", ss.id,
 		"remote", ss.remote.String(),
 		"helo", ss.c.Hostname(),
-		"tls", ss.conn.protection(),
+		"tls", ss.conn.Protection(),
 		"from", ss.env.From.String(),
 		"recipients", len(recipients),
 		"recipient", recipients[0],

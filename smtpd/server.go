@@ -27,6 +27,7 @@ import (
 
 	"postern/relay/reply"
 	"postern/smtpd/auth"
+	"postern/smtpd/wire"
 )
 
 // Submitter takes a message; *relay.Relay is one.
@@ -77,7 +78,7 @@ const (
 type phases struct {
 	greeting time.Duration // from the connection to AUTH's success
 	envelope time.Duration // from MAIL to DATA; on port 25 from one message to the next
-	message  messageTimeout
+	message  wire.MessageTimeout
 }
 
 // Default times. A message of port 25 gets messageTime, however large.
@@ -92,15 +93,15 @@ func (c *Config) defaultPhases() phases {
 	p := phases{
 		greeting: greetingTime,
 		envelope: envelopeTime,
-		message:  messageTimeout{base: messageTime},
+		message:  wire.MessageTimeout{Base: messageTime},
 	}
 	if c.Reports != nil {
 		return p
 	}
 
-	p.message.minRate = minRate
+	p.message.MinRate = minRate
 	if c.MessageTimeout > 0 {
-		p.message.base = c.MessageTimeout
+		p.message.Base = c.MessageTimeout
 	}
 
 	return p
@@ -117,7 +118,7 @@ type Server struct {
 
 	open     atomic.Int64 // connections
 	mu       sync.Mutex
-	conns    map[*conn]struct{}
+	conns    map[*wire.Conn]struct{}
 	sessions map[*session]struct{}
 	sources  map[netip.Addr]int
 	held     map[netip.Addr]int64 // of the budget
@@ -136,7 +137,7 @@ func New(c Config) *Server {
 		cost:     submissionCost,
 		rare:     newRareLog(c.Log, time.Now),
 		slots:    newHandshakeSlots(max(minHandshakes, c.MaxConnectionsPerSource/4)),
-		conns:    map[*conn]struct{}{},
+		conns:    map[*wire.Conn]struct{}{},
 		sessions: map[*session]struct{}{},
 		sources:  map[netip.Addr]int{},
 		held:     map[netip.Addr]int64{},
@@ -206,7 +207,7 @@ func (s *Server) newLibraryServer() *smtp.Server {
 	l.AllowInsecureAuth = true // TLS ends in conn: the session decides
 	l.MaxRecipients = s.c.MaxRecipients
 	l.MaxMessageBytes = s.c.MaxMessageSize
-	l.MaxLineLength = maxCommandLine
+	l.MaxLineLength = wire.MaxLine
 	l.ReadTimeout = s.c.IdleTimeout
 	l.EnableDSN = true
 	l.EnableSMTPUTF8 = true
@@ -282,11 +283,11 @@ func (s *Server) drain() {
 	first := !s.draining
 	s.draining = true
 
-	busy := map[*conn]bool{}
+	busy := map[*wire.Conn]bool{}
 	for ss := range s.sessions {
 		busy[ss.conn] = !ss.endWhenIdle()
 	}
-	var idle []*conn
+	var idle []*wire.Conn
 	for c := range s.conns {
 		if !busy[c] {
 			idle = append(idle, c)
@@ -298,7 +299,7 @@ func (s *Server) drain() {
 	}
 
 	for _, c := range idle {
-		go c.goodbye(shuttingDown)
+		go c.Goodbye(shuttingDown)
 	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), s.c.Grace)
@@ -310,6 +311,6 @@ func (s *Server) drain() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.conns {
-		c.abort()
+		c.Abort()
 	}
 }

@@ -15,19 +15,6 @@ import (
 	"postern/smtpd/auth"
 )
 
-// TestSessionIDsDiffer, and are letters and digits that nobody mistakes.
-func TestSessionIDsDiffer(t *testing.T) {
-	t.Parallel()
-	seen := map[string]bool{}
-	for range 100 {
-		id := newSessionID()
-		if len(id) != 16 || strings.Trim(id, "abcdefghijklmnopqrstuvwxyz234567") != "" || seen[id] {
-			t.Fatalf("%q is no new identifier", id)
-		}
-		seen[id] = true
-	}
-}
-
 // TestSubmissionIsWhole: what the relay is told of a message.
 func TestSubmissionIsWhole(t *testing.T) {
 	t.Parallel()

@@ -19,13 +19,14 @@ import (
 	"postern/relay/message"
 	"postern/relay/reply"
 	"postern/smtpd/auth"
+	"postern/smtpd/wire"
 )
 
 // session is one client between EHLO and the end of its connection.
 type session struct {
 	s      *Server
 	c      *smtp.Conn
-	conn   *conn
+	conn   *wire.Conn
 	id     string
 	remote netip.AddrPort
 	ctx    context.Context
@@ -50,9 +51,9 @@ type session struct {
 func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	raw := c.Conn().(*conn)
+	raw := c.Conn().(*wire.Conn)
 	if s.draining {
-		raw.closeAfterReply()
+		raw.CloseAfterReply()
 		return nil, smtpError(shuttingDown)
 	}
 
@@ -60,7 +61,7 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 		s:     s,
 		c:     c,
 		conn:  raw,
-		id:    raw.sessionID(),
+		id:    raw.SessionID(),
 		start: time.Now(),
 	}
 	if t, ok := c.Conn().RemoteAddr().(*net.TCPAddr); ok {
@@ -72,10 +73,10 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	ss.bySource = ss.user != nil
 	switch {
 	case ss.reports():
-		ss.conn.phase(s.c.phases.envelope)
+		ss.conn.BeginPhase(s.c.phases.envelope)
 	case ss.bySource:
-		ss.conn.phase(0)
-		ss.conn.trust()
+		ss.conn.BeginPhase(0)
+		ss.conn.Trust()
 	}
 	s.sessions[ss] = struct{}{}
 
@@ -99,14 +100,14 @@ func refuse(code int, a, b, c int, text string) error {
 // Reset implements smtp.Session.
 func (ss *session) Reset() {
 	ss.env, ss.hasFrom = envelope.Envelope{}, false
-	ss.conn.endTransaction()
+	ss.conn.EndTransaction()
 	ss.releaseBudget()
 
 	switch {
 	case ss.reports() && ss.whole: // a stranger's time begins anew with a message, not with RSET
-		ss.conn.phase(ss.s.c.phases.envelope)
+		ss.conn.BeginPhase(ss.s.c.phases.envelope)
 	case ss.user != nil:
-		ss.conn.phase(0)
+		ss.conn.BeginPhase(0)
 	}
 	ss.whole = false
 
@@ -115,7 +116,7 @@ func (ss *session) Reset() {
 	end := ss.end
 	ss.mu.Unlock()
 	if end {
-		ss.conn.closeAfterReply()
+		ss.conn.CloseAfterReply()
 	}
 }
 
@@ -137,7 +138,7 @@ func (ss *session) Logout() error {
 		"user", ss.userName(),
 		"remote", ss.remote.String(),
 		"helo", ss.c.Hostname(),
-		"tls", ss.conn.protection(),
+		"tls", ss.conn.Protection(),
 		"messages", ss.sent,
 		tookSeconds(ss.start))
 
@@ -174,7 +175,7 @@ func (ss *session) reports() bool { return ss.s.c.Reports != nil }
 // source is what limits count the client by.
 func (ss *session) source() netip.Addr { return sourceAddr(ss.remote.Addr()) }
 
-func (ss *session) secure() bool { return ss.conn.secure() }
+func (ss *session) secure() bool { return ss.conn.Secure() }
 
 // Refusals of addresses; refuseAddress puts the address behind the text.
 var (
@@ -256,14 +257,14 @@ func (ss *session) Mail(from string, o *smtp.MailOptions) error {
 	ss.busy = !ending
 	ss.mu.Unlock()
 	if ending {
-		ss.conn.closeAfterReply()
+		ss.conn.CloseAfterReply()
 		return smtpError(shuttingDown)
 	}
 
 	ss.hasFrom = true
-	ss.conn.beginTransaction()
+	ss.conn.BeginTransaction()
 	if !reports {
-		ss.conn.phase(ss.s.c.phases.envelope)
+		ss.conn.BeginPhase(ss.s.c.phases.envelope)
 	}
 	ss.env = envelope.Envelope{From: a, Params: envelope.MailParams{
 		Size:       o.Size,
@@ -311,16 +312,16 @@ func (ss *session) Rcpt(to string, o *smtp.RcptOptions) error {
 // submit, and for nobody else: theirs is reserved as it arrives, as that of a
 // message in chunks, of which the first has arrived when its size is known.
 func (ss *session) readMessage(chunked bool) ([]byte, error) {
-	arrival := ss.conn.openMessage(ss.s.c.phases.message)
+	arrival := ss.conn.OpenMessage(ss.s.c.phases.message)
 	var hint int64
 	if !chunked && !ss.reports() {
 		hint = ss.env.Params.Size
 		if err := ss.reserveBudget(message.FirstBuffer(hint)); err != nil {
-			ss.conn.refuseData()
+			ss.conn.RefuseData()
 			return nil, err
 		}
 	}
-	ss.conn.sendGoAhead()
+	ss.conn.GoAhead()
 
 	return message.ReadMessage(arrival, message.ReadConfig{
 		MaxBytes:    ss.s.c.MaxMessageSize,
@@ -333,14 +334,14 @@ func (ss *session) readMessage(chunked bool) ([]byte, error) {
 // Data implements smtp.Session, for DATA and BDAT: the connection gives the
 // library the one for the other. It does not read the library's reader.
 func (ss *session) Data(io.Reader) error {
-	chunked := ss.conn.chunked()
+	chunked := ss.conn.Chunked()
 	msg, err := ss.readMessage(chunked)
 	if err != nil {
 		return ss.dataError(err, chunked)
 	}
 
-	ss.conn.phase(0) // the upstream's time is not the client's
-	ss.conn.logMessage(len(msg))
+	ss.conn.BeginPhase(0) // the upstream's time is not the client's
+	ss.conn.LogMessage(len(msg))
 	ss.whole = true
 	ss.sent++
 	if ss.reports() {
@@ -355,7 +356,7 @@ func (ss *session) Data(io.Reader) error {
 		Remote:   ss.remote,
 		Helo:     ss.c.Hostname(),
 		Protocol: ss.protocol(),
-		TLS:      ss.conn.protection(),
+		TLS:      ss.conn.Protection(),
 	}
 	if ss.who != nil {
 		sub.Via = ss.who.Via
@@ -369,7 +370,7 @@ func (ss *session) Data(io.Reader) error {
 
 func (ss *session) answer(r reply.Reply) error {
 	if r.Code/100 == 2 {
-		ss.conn.forgetErrors()
+		ss.conn.ForgetErrors()
 	}
 	ss.s.messages.WithLabelValues(strconv.Itoa(r.Code/100) + "xx").Inc()
 
@@ -397,7 +398,7 @@ func (ss *session) protocol() string {
 // connection closes: two readers may not agree where such a message ends.
 func (ss *session) dataError(err error, chunked bool) error {
 	ss.releaseBudget()
-	if errors.Is(err, errAborted) {
+	if errors.Is(err, wire.ErrAborted) {
 		return smtpError(reply.ReplyFor(err)) // which the connection omits
 	}
 
@@ -410,17 +411,17 @@ func (ss *session) dataError(err error, chunked bool) error {
 		"err", err)
 
 	switch {
-	case cut && isTimeout(err):
-		ss.conn.closeAfterRefusal()
+	case cut && wire.IsTimeout(err):
+		ss.conn.CloseAfterRefusal()
 		return ss.answer(reply.Reply{
 			Code:     421,
 			Enhanced: reply.EnhancedCode{4, 4, 2},
 			Text:     "Timeout, closing connection",
 		})
 	case cut:
-		ss.conn.drop()
+		ss.conn.Drop()
 	case !chunked && errors.Is(err, message.ErrBareCR):
-		ss.conn.closeAfterRefusal()
+		ss.conn.CloseAfterRefusal()
 	}
 
 	return ss.answer(reply.ReplyFor(err))

@@ -179,11 +179,8 @@ func TestTranscriptOfChunks(t *testing.T) {
 		}
 	}
 	for _, line := range lines {
-		if len(line) > maxTranscript+3 {
+		if len(line) > 500+3 {
 			t.Errorf("a line of %d bytes", len(line))
 		}
-	}
-	if silent := (transcript{}); silent.on() {
-		t.Error("a transcript without a log is on")
 	}
 }

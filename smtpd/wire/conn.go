@@ -1,4 +1,6 @@
-package smtpd
+// Package wire is the transport under go-smtp: what the library cannot do for a
+// server is done between it and the socket. See Conn.
+package wire
 
 import (
 	"bytes"
@@ -12,7 +14,7 @@ import (
 	"time"
 )
 
-// conn stands between the socket and go-smtp, which sees a plain connection:
+// Conn stands between the socket and go-smtp, which sees a plain connection:
 // TLS ends here. It does what the library cannot:
 //
 //   - whole lines only, of a bounded length; a line that ran into a deadline
@@ -32,9 +34,9 @@ import (
 //
 // Reading belongs to one goroutine at a time, as in go-smtp; writing and
 // closing may come from others.
-type conn struct {
+type Conn struct {
 	net.Conn // the transport: the socket, or TLS over it
-	cfg      connConfig
+	cfg      Config
 	id       string      // of the session, for the log and the client
 	said     transcript  // of the session
 	sock     net.Conn    // under all
@@ -73,18 +75,18 @@ type conn struct {
 	once     sync.Once
 }
 
-// connConfig is what a conn is told by its listener.
-type connConfig struct {
-	source      netip.Addr  // what limits count it by
-	tls         *tls.Config // nil: no STARTTLS
-	implicit    bool        // TLS begins at once
-	idle        time.Duration
-	maxMessage  int64                                 // bytes; 0: no limit
-	maxCommands int                                   // without a message, of a client that is not trusted; 0: no limit
-	beforeTLS   func(context.Context) (func(), error) // asked before a handshake, and told of its end
-	log         *slog.Logger                          // for transcripts; nil: none
-	release     func()                                // frees the connection's place
-	onFail      func(error)                           // told of a failed handshake
+// Config is what a conn is told by its listener.
+type Config struct {
+	Source      netip.Addr  // what limits count it by
+	TLS         *tls.Config // nil: no STARTTLS
+	Implicit    bool        // TLS begins at once
+	Idle        time.Duration
+	MaxMessage  int64                                 // bytes; 0: no limit
+	MaxCommands int                                   // without a message, of a client that is not trusted; 0: no limit
+	BeforeTLS   func(context.Context) (func(), error) // asked before a handshake, and told of its end
+	Log         *slog.Logger                          // for transcripts; nil: none
+	Release     func()                                // frees the connection's place
+	OnFail      func(error)                           // told of a failed handshake
 }
 
 type mode int
@@ -96,16 +98,16 @@ const (
 	modeDot          // the message was read; the library gets its final dot
 )
 
-// newConn wraps a socket.
-func newConn(sock net.Conn, cfg connConfig) *conn {
-	c := &conn{
+// NewConn wraps a socket.
+func NewConn(sock net.Conn, cfg Config) *Conn {
+	c := &Conn{
 		Conn: sock,
 		sock: sock,
 		cfg:  cfg,
 		id:   newSessionID(),
 	}
-	c.said = transcript{log: cfg.log, session: c.id}
-	if cfg.implicit {
+	c.said = transcript{log: cfg.Log, session: c.id}
+	if cfg.Implicit {
 		c.wrapTLS()
 	}
 
@@ -113,7 +115,7 @@ func newConn(sock net.Conn, cfg connConfig) *conn {
 }
 
 // Read gives the library one command line, or its final dot.
-func (c *conn) Read(p []byte) (int, error) {
+func (c *Conn) Read(p []byte) (int, error) {
 	if len(c.rest) > 0 {
 		return c.give(p, c.rest), nil
 	}
@@ -147,7 +149,7 @@ func (c *conn) Read(p []byte) (int, error) {
 }
 
 // give copies what fits: the library's buffer is 4096 bytes.
-func (c *conn) give(p, line []byte) int {
+func (c *Conn) give(p, line []byte) int {
 	n := copy(p, line)
 	c.rest = line[n:]
 
@@ -156,7 +158,7 @@ func (c *conn) give(p, line []byte) int {
 
 // command reads a command and returns what the library gets of it; nil where
 // it was answered here.
-func (c *conn) command() ([]byte, error) {
+func (c *Conn) command() ([]byte, error) {
 	if line := c.pushed; line != nil {
 		c.pushed = nil
 		return c.examine(line)
@@ -179,7 +181,7 @@ func (c *conn) command() ([]byte, error) {
 }
 
 // isResponse reports whether the line is a response of AUTH, not a command.
-func (c *conn) isResponse() bool {
+func (c *Conn) isResponse() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	response := c.sasl
@@ -190,7 +192,7 @@ func (c *conn) isResponse() bool {
 
 // fill reads more from the transport. Pending replies are flushed first; with
 // implicit TLS the handshake comes before that.
-func (c *conn) fill() error {
+func (c *Conn) fill() error {
 	if c.rerr != nil {
 		return c.rerr
 	}
@@ -217,16 +219,16 @@ func (c *conn) fill() error {
 }
 
 // line takes one line off the input. It stays valid until the next fill.
-func (c *conn) line() ([]byte, error) {
+func (c *Conn) line() ([]byte, error) {
 	for {
-		if i := bytes.IndexByte(c.in, '\n'); i >= 0 && i < maxCommandLine {
+		if i := bytes.IndexByte(c.in, '\n'); i >= 0 && i < MaxLine {
 			line := c.in[:i+1]
 			c.in = c.in[i+1:]
 
 			return line, nil
 		}
 
-		if len(c.in) >= maxCommandLine {
+		if len(c.in) >= MaxLine {
 			c.writeReply("500 5.5.2 Line too long")
 			return nil, c.endNow(errLineTooLong)
 		}

@@ -1,4 +1,4 @@
-package smtpd
+package wire
 
 import (
 	"bytes"
@@ -7,7 +7,7 @@ import (
 
 // flushFinal sends the last reply, where there has been one: what was sent
 // behind it is not read.
-func (c *conn) flushFinal() error {
+func (c *Conn) flushFinal() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.last {
@@ -21,10 +21,10 @@ func (c *conn) flushFinal() error {
 const writeTimeout = time.Minute
 
 // writeReply queues a reply of our own.
-func (c *conn) writeReply(line string) { c.Write([]byte(line + "\r\n")) }
+func (c *Conn) writeReply(line string) { c.Write([]byte(line + "\r\n")) }
 
 // Write queues a reply line of the library's, or its replacement.
-func (c *conn) Write(p []byte) (int, error) {
+func (c *Conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	written := len(p)
@@ -47,7 +47,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 
 	c.out = append(c.out, p...)
-	if bytes.HasPrefix(p, []byte("250-PIPELINING")) && c.cfg.tls != nil && c.secured == nil {
+	if bytes.HasPrefix(p, []byte("250-PIPELINING")) && c.cfg.TLS != nil && c.secured == nil {
 		c.out = append(c.out, "250-STARTTLS\r\n"...) // the library knows nothing of it
 	}
 	c.countRefusal(p)
@@ -60,7 +60,7 @@ func (c *conn) Write(p []byte) (int, error) {
 
 // countRefusal closes the connection after the refusal that is to be the last,
 // and after too many. Called under mu.
-func (c *conn) countRefusal(p []byte) {
+func (c *Conn) countRefusal(p []byte) {
 	if !isRefusal(p) {
 		return
 	}
@@ -77,64 +77,64 @@ func (c *conn) countRefusal(p []byte) {
 	}
 }
 
-// sendGoAhead releases the 354 of DATA.
-func (c *conn) sendGoAhead() {
+// GoAhead releases the 354 of DATA.
+func (c *Conn) GoAhead() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.out, c.goAhead = append(c.out, c.goAhead...), nil
 }
 
-// refuseData takes the 354 back: DATA is answered with a refusal, and nothing
+// RefuseData takes the 354 back: DATA is answered with a refusal, and nothing
 // of the message is asked for.
-func (c *conn) refuseData() {
+func (c *Conn) RefuseData() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.goAhead, c.mode = nil, modeDot
 }
 
 // omitReply keeps the library's next reply back, which is of one line.
-func (c *conn) omitReply() {
+func (c *Conn) omitReply() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.omit = true
 }
 
-// trust marks the client as one that may submit: it may have bad addresses
+// Trust marks the client as one that may submit: it may have bad addresses
 // among many, and may be idle.
-func (c *conn) trust() {
+func (c *Conn) Trust() {
 	c.mu.Lock()
 	c.trusted = true
 	c.mu.Unlock()
 }
 
-// markAuthenticated marks the client as one that has authenticated, and trusts
+// MarkAuthenticated marks the client as one that has authenticated, and trusts
 // it: STARTTLS comes too late for it.
-func (c *conn) markAuthenticated() {
+func (c *Conn) MarkAuthenticated() {
 	c.authed = true
-	c.trust()
+	c.Trust()
 }
 
-// beginTransaction tells the connection of MAIL: STARTTLS has to wait.
-func (c *conn) beginTransaction() { c.inMail = true }
+// BeginTransaction tells the connection of MAIL: STARTTLS has to wait.
+func (c *Conn) BeginTransaction() { c.inMail = true }
 
-// endTransaction tells the connection that the transaction of MAIL is over.
-func (c *conn) endTransaction() { c.inMail = false }
+// EndTransaction tells the connection that the transaction of MAIL is over.
+func (c *Conn) EndTransaction() { c.inMail = false }
 
-// forgetErrors forgets refusals and commands: a client that gets a message
+// ForgetErrors forgets refusals and commands: a client that gets a message
 // through is not a crawler.
-func (c *conn) forgetErrors() {
+func (c *Conn) ForgetErrors() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.errors, c.commands = 0, 0
 }
 
-func (c *conn) flush() error {
+func (c *Conn) flush() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.flushLocked()
 }
 
-func (c *conn) flushLocked() error {
+func (c *Conn) flushLocked() error {
 	if len(c.out) > 0 {
 		c.said.replies(c.out)
 		c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout))

@@ -1,4 +1,4 @@
-package smtpd
+package wire
 
 import (
 	"errors"
@@ -9,24 +9,24 @@ import (
 
 // Limits on commands.
 const (
-	maxCommandLine = 12288 + 2 // an AUTH response (RFC 4954 section 4)
-	maxDomain      = 255       // of EHLO and HELO (RFC 5321 section 4.5.3.1.2)
-	maxUnknown     = 10        // unknown commands of a connection
-	maxChunk       = 1<<31 - 1
+	MaxLine    = 12288 + 2 // an AUTH response (RFC 4954 section 4)
+	maxDomain  = 255       // of EHLO and HELO (RFC 5321 section 4.5.3.1.2)
+	maxUnknown = 10        // unknown commands of a connection
+	maxChunk   = 1<<31 - 1
 )
 
 var (
-	errLineTooLong = errors.New("smtpd: command line too long")
-	errInjection   = errors.New("smtpd: plain text behind STARTTLS")
-	errBadChunk    = errors.New("smtpd: BDAT that cannot be understood")
-	errEarly       = errors.New("smtpd: commands sent before they may be")
-	errNotSMTP     = errors.New("smtpd: the client does not speak SMTP")
-	errTooMany     = errors.New("smtpd: too many commands without a message")
+	errLineTooLong = errors.New("smtp: command line too long")
+	errInjection   = errors.New("smtp: plain text behind STARTTLS")
+	errBadChunk    = errors.New("smtp: BDAT that cannot be understood")
+	errEarly       = errors.New("smtp: commands sent before they may be")
+	errNotSMTP     = errors.New("smtp: the client does not speak SMTP")
+	errTooMany     = errors.New("smtp: too many commands without a message")
 )
 
 // examine looks at a command before the library does, which gets the line that
 // is returned; none where the command was answered here.
-func (c *conn) examine(line []byte) ([]byte, error) {
+func (c *Conn) examine(line []byte) ([]byte, error) {
 	cmd := parseCommand(line)
 	if err := c.countCommand(cmd.verb); err != nil {
 		return nil, err
@@ -56,7 +56,7 @@ func (c *conn) examine(line []byte) ([]byte, error) {
 }
 
 // answer answers what the library need not see.
-func (c *conn) answer(cmd command) error {
+func (c *Conn) answer(cmd command) error {
 	switch cmd.verb {
 	case "VRFY":
 		if cmd.arg == "" {
@@ -89,11 +89,11 @@ func (c *conn) answer(cmd command) error {
 
 // countCommand bounds the commands of a client that nobody vouches for: so
 // many, and no message among them, are not mail.
-func (c *conn) countCommand(verb string) error {
+func (c *Conn) countCommand(verb string) error {
 	c.mu.Lock()
 	c.verb = verb
 	c.commands++
-	tooMany := c.cfg.maxCommands > 0 && c.commands > c.cfg.maxCommands && !c.trusted
+	tooMany := c.cfg.MaxCommands > 0 && c.commands > c.cfg.MaxCommands && !c.trusted
 	c.mu.Unlock()
 
 	if tooMany {
@@ -104,7 +104,7 @@ func (c *conn) countCommand(verb string) error {
 	return nil
 }
 
-func (c *conn) examineHello(cmd command) ([]byte, error) {
+func (c *Conn) examineHello(cmd command) ([]byte, error) {
 	domain, _, _ := strings.Cut(cmd.arg, " ")
 	switch {
 	case len(domain) > maxDomain:
@@ -124,7 +124,7 @@ func (c *conn) examineHello(cmd command) ([]byte, error) {
 // rejectPipelined accepts nothing behind a command whose answer decides what
 // may follow (RFC 2920 section 3.1): who does not wait for it is not a mail
 // client.
-func (c *conn) rejectPipelined() error {
+func (c *Conn) rejectPipelined() error {
 	if len(c.in) == 0 {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package smtpd
+package wire
 
 import (
 	"errors"
@@ -8,7 +8,7 @@ import (
 
 // SetReadDeadline is called by go-smtp before each line. It never reaches
 // beyond the phase's end.
-func (c *conn) SetReadDeadline(t time.Time) error {
+func (c *Conn) SetReadDeadline(t time.Time) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.phaseEnd.IsZero() && (t.IsZero() || t.After(c.phaseEnd)) {
@@ -18,8 +18,8 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// phase begins a phase that ends after d, whatever is read; 0 means no end.
-func (c *conn) phase(d time.Duration) {
+// BeginPhase begins a phase that ends after d, whatever is read; 0 means no end.
+func (c *Conn) BeginPhase(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.phaseEnd = time.Time{}
@@ -29,24 +29,24 @@ func (c *conn) phase(d time.Duration) {
 	}
 }
 
-func isTimeout(err error) bool {
+func IsTimeout(err error) bool {
 	var t interface{ Timeout() bool }
 	return errors.As(err, &t) && t.Timeout()
 }
 
-// messageTimeout is how long a message may take to arrive: base, and beside that
+// MessageTimeout is how long a message may take to arrive: base, and beside that
 // its size at minRate.
-type messageTimeout struct {
-	base    time.Duration
-	minRate int64 // bytes a second; 0: no time for the size
+type MessageTimeout struct {
+	Base    time.Duration
+	MinRate int64 // bytes a second; 0: no time for the size
 }
 
 // phaseReader holds a message's arrival to its time as a whole, and each read
 // to the idle timeout.
 type phaseReader struct {
 	r     io.Reader
-	conn  *conn
-	limit messageTimeout
+	conn  *Conn
+	limit MessageTimeout
 	start time.Time
 	n     int64
 }
@@ -56,18 +56,18 @@ type phaseReader struct {
 const refusedSize = 2
 
 func (p *phaseReader) Read(b []byte) (int, error) {
-	total := p.limit.base
-	if p.limit.minRate > 0 {
+	total := p.limit.Base
+	if p.limit.MinRate > 0 {
 		size := p.n
-		if most := p.conn.cfg.maxMessage; most > 0 {
+		if most := p.conn.cfg.MaxMessage; most > 0 {
 			size = min(size, refusedSize*most)
 		}
-		total += time.Duration(size/p.limit.minRate) * time.Second
+		total += time.Duration(size/p.limit.MinRate) * time.Second
 	}
 	left := total - time.Since(p.start)
 
-	p.conn.phase(max(left, time.Millisecond))
-	p.conn.SetReadDeadline(time.Now().Add(p.conn.cfg.idle))
+	p.conn.BeginPhase(max(left, time.Millisecond))
+	p.conn.SetReadDeadline(time.Now().Add(p.conn.cfg.Idle))
 	n, err := p.r.Read(b)
 	p.n += int64(n)
 

@@ -1,4 +1,4 @@
-package smtpd
+package wire
 
 import (
 	"context"
@@ -10,26 +10,26 @@ import (
 
 const (
 	readSize         = 16 << 10
-	handshakeTimeout = 30 * time.Second
+	HandshakeTimeout = 30 * time.Second
 	maxOut           = 32 << 10
 	maxErrors        = 20 // refusals in a row
 	tooManyErrors    = "421 4.7.0 Too many errors, closing connection\r\n"
 )
 
 // wrapTLS puts TLS over the transport. The handshake is still to come.
-func (c *conn) wrapTLS() {
+func (c *Conn) wrapTLS() {
 	c.hello = &helloConn{Conn: c.Conn}
-	c.secured = tls.Server(c.hello, c.cfg.tls)
+	c.secured = tls.Server(c.hello, c.cfg.TLS)
 	c.Conn = c.secured
 }
 
 // startTLS answers STARTTLS and does the handshake.
-func (c *conn) startTLS(params bool) error {
+func (c *Conn) startTLS(params bool) error {
 	switch {
 	case params:
 		c.writeReply("501 5.5.4 STARTTLS takes no parameters")
 		return nil
-	case c.cfg.tls == nil:
+	case c.cfg.TLS == nil:
 		c.writeReply("502 5.5.1 TLS not supported")
 		return nil
 	case c.secured != nil:
@@ -59,12 +59,12 @@ func (c *conn) startTLS(params bool) error {
 // handshake does the TLS handshake, in one of the places of the client's
 // source. It takes that when the client begins: those that say nothing must not
 // keep others of their source waiting.
-func (c *conn) handshake() error {
-	ctx, cancel := context.WithTimeout(context.Background(), handshakeTimeout)
+func (c *Conn) handshake() error {
+	ctx, cancel := context.WithTimeout(context.Background(), HandshakeTimeout)
 	defer cancel()
 	leave := func() {}
 	c.hello.begun = func() error {
-		done, err := c.cfg.beforeTLS(ctx)
+		done, err := c.cfg.BeforeTLS(ctx)
 		if err == nil {
 			leave = done
 		}
@@ -75,7 +75,7 @@ func (c *conn) handshake() error {
 	err := c.secured.HandshakeContext(ctx)
 	leave()
 	if err != nil {
-		c.cfg.onFail(err)
+		c.cfg.OnFail(err)
 		return err // after which the library closes
 	}
 	c.shaken.Store(true)
@@ -106,11 +106,11 @@ func (h *helloConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// secure reports whether TLS is on, or about to be.
-func (c *conn) secure() bool { return c.secured != nil }
+// Secure reports whether TLS is on, or about to be.
+func (c *Conn) Secure() bool { return c.secured != nil }
 
-// protection names a connection's TLS for Received and the log; empty: plain.
-func (c *conn) protection() string {
+// Protection names a connection's TLS for Received and the log; empty: plain.
+func (c *Conn) Protection() string {
 	if c.secured == nil {
 		return ""
 	}

@@ -1,4 +1,4 @@
-package smtpd
+package wire
 
 import (
 	"bytes"
@@ -64,7 +64,7 @@ func FuzzMessageReader(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in string, step, read byte) {
 		w := &wire{in: []byte(in), step: 1 + int(step)}
-		c := newConn(w, connConfig{release: func() {}})
+		c := NewConn(w, Config{Release: func() {}})
 		c.mode, c.lineStart = modeData, true
 		var got []byte
 		buf := make([]byte, 1+int(read))
@@ -95,7 +95,7 @@ func FuzzMessageReader(f *testing.F) {
 func strictChunks(in string) (msg, rest string, ok bool) {
 	for {
 		i := strings.IndexByte(in, '\n')
-		if i < 0 || i >= maxCommandLine {
+		if i < 0 || i >= MaxLine {
 			return "", "", false
 		}
 		cmd := parseCommand([]byte(in[:i+1]))
@@ -133,7 +133,7 @@ func FuzzChunkReader(f *testing.F) {
 		}
 
 		w := &wire{in: []byte(in), step: 1 + int(step)}
-		c := newConn(w, connConfig{release: func() {}})
+		c := NewConn(w, Config{Release: func() {}})
 		c.mode = modeChunks
 		if err := c.nextChunk(); err != nil {
 			t.Fatalf("first chunk of %q: %v", in, err)
@@ -168,7 +168,7 @@ func TestMessagesSplitAnywhere(t *testing.T) {
 	chunks := "BDAT 7\r\na\r\n.\r\nBNOOP\r\nBDAT 0\r\nbdat 5 last\r\nDAT\r\nQUIT\r\n"
 	for first := 1; first < len(data); first++ {
 		for read := 1; read < 9; read++ {
-			c := newConn(&pieces{parts: []string{data[:first], data[first:]}}, connConfig{release: func() {}})
+			c := NewConn(&pieces{parts: []string{data[:first], data[first:]}}, Config{Release: func() {}})
 			c.mode, c.lineStart = modeData, true
 			got, err := readBy(c.message(), read)
 			if string(got) != msg || err != nil || left(c) != rest {
@@ -178,7 +178,7 @@ func TestMessagesSplitAnywhere(t *testing.T) {
 	}
 	for first := 1; first < len(chunks); first++ {
 		for read := 1; read < 9; read++ {
-			c := newConn(&pieces{parts: []string{chunks[:first], chunks[first:]}}, connConfig{release: func() {}})
+			c := NewConn(&pieces{parts: []string{chunks[:first], chunks[first:]}}, Config{Release: func() {}})
 			c.mode = modeChunks
 			if err := c.nextChunk(); err != nil {
 				t.Fatalf("split at %d: %v", first, err)
@@ -207,7 +207,7 @@ func readBy(r io.Reader, n int) (all []byte, err error) {
 }
 
 // left is what a connection has not given out yet.
-func left(c *conn) string {
+func left(c *Conn) string {
 	rest := string(c.in)
 	for _, part := range c.sock.(*pieces).parts {
 		rest += part
@@ -244,10 +244,10 @@ func TestReadersStayAtTheEnd(t *testing.T) {
 	}{
 		{"DATA", "a\r\n.\r\nNOOP\r\n", modeData, nil},
 		{"chunks", "BDAT 3 LAST\r\na\r\nBDAT 5 LAST\r\nNOOP\r\n", modeChunks, nil},
-		{"chunks that were given up", "BDAT 3\r\na\r\nRSET\r\nBDAT 5 LAST\r\nNOOP\r\n", modeChunks, errAborted},
+		{"chunks that were given up", "BDAT 3\r\na\r\nRSET\r\nBDAT 5 LAST\r\nNOOP\r\n", modeChunks, ErrAborted},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			conn := newConn(&pieces{parts: []string{c.in}}, connConfig{release: func() {}})
+			conn := NewConn(&pieces{parts: []string{c.in}}, Config{Release: func() {}})
 			conn.mode, conn.lineStart = c.mode, true
 			if c.mode == modeChunks {
 				if err := conn.nextChunk(); err != nil {

@@ -1,4 +1,4 @@
-package smtpd
+package wire
 
 import (
 	"crypto/rand"
@@ -15,8 +15,8 @@ func newSessionID() string {
 	return sessionIDs.EncodeToString(b[:])
 }
 
-// sessionID returns the id of the connection's session.
-func (c *conn) sessionID() string { return c.id }
+// SessionID returns the id of the connection's session.
+func (c *Conn) SessionID() string { return c.id }
 
-// source returns what limits count the connection by.
-func (c *conn) source() netip.Addr { return c.cfg.source }
+// Source returns what limits count the connection by.
+func (c *Conn) Source() netip.Addr { return c.cfg.Source }

@@ -1,4 +1,4 @@
-package smtpd
+package wire
 
 import (
 	"bytes"
@@ -50,8 +50,8 @@ func (t transcript) message(size int) {
 	}
 }
 
-// logMessage writes to the transcript that a message has arrived.
-func (c *conn) logMessage(size int) { c.said.message(size) }
+// LogMessage writes to the transcript that a message has arrived.
+func (c *Conn) LogMessage(size int) { c.said.message(size) }
 
 // replies writes the replies that are sent to the client.
 func (t transcript) replies(out []byte) {

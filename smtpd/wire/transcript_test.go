@@ -1,6 +1,7 @@
-package smtpd
+package wire
 
 import (
+	"strings"
 	"testing"
 )
 
@@ -50,5 +51,25 @@ func TestTranscriptShowsMechanismsAndVerbs(t *testing.T) {
 	}
 	if got := shownCommand([]byte("AUTH\r\n")); got != "AUTH ***" {
 		t.Errorf("got %q, want no mechanism", got)
+	}
+}
+
+func TestTranscriptWithoutLog(t *testing.T) {
+	t.Parallel()
+	if silent := (transcript{}); silent.on() {
+		t.Error("a transcript without a log is on")
+	}
+}
+
+// TestSessionIDsDiffer, and are letters and digits that nobody mistakes.
+func TestSessionIDsDiffer(t *testing.T) {
+	t.Parallel()
+	seen := map[string]bool{}
+	for range 100 {
+		id := newSessionID()
+		if len(id) != 16 || strings.Trim(id, "abcdefghijklmnopqrstuvwxyz234567") != "" || seen[id] {
+			t.Fatalf("%q is no new identifier", id)
+		}
+		seen[id] = true
 	}
 }

@@ -1,4 +1,4 @@
-package smtpd
+package wire
 
 import (
 	"errors"
@@ -34,31 +34,31 @@ func TestWriteErrorsEndTheConnection(t *testing.T) {
 	broken := errors.New("broken")
 	for _, c := range []struct {
 		name string
-		do   func(*conn) error
+		do   func(*Conn) error
 	}{
-		{"flush", (*conn).flush},
-		{"fill", (*conn).fill},
-		{"line", func(c *conn) error { _, err := c.line(); return err }},
-		{"Read", func(c *conn) error { _, err := c.Read(make([]byte, 100)); return err }},
-		{"the last reply", func(c *conn) error { c.closeAfterReply(); return c.flushFinal() }},
-		{"Read after the last reply", func(c *conn) error {
-			c.closeAfterReply()
+		{"flush", (*Conn).flush},
+		{"fill", (*Conn).fill},
+		{"line", func(c *Conn) error { _, err := c.line(); return err }},
+		{"Read", func(c *Conn) error { _, err := c.Read(make([]byte, 100)); return err }},
+		{"the last reply", func(c *Conn) error { c.CloseAfterReply(); return c.flushFinal() }},
+		{"Read after the last reply", func(c *Conn) error {
+			c.CloseAfterReply()
 			_, err := c.Read(make([]byte, 100))
 			return err
 		}},
-		{"the end", func(c *conn) error { return c.endNow(errTooMany) }},
-		{"STARTTLS", func(c *conn) error { c.cfg.tls = testTLS(); return c.startTLS(false) }},
-		{"a chunk", func(c *conn) error { c.chunk.size = 5; return c.discardChunk() }},
-		{"a reading of a chunk", func(c *conn) error { c.chunk.size = 5; _, err := c.readChunk(make([]byte, 5)); return err }},
-		{"between chunks", (*conn).nextChunk},
-		{"many replies", func(c *conn) error {
+		{"the end", func(c *Conn) error { return c.endNow(errTooMany) }},
+		{"STARTTLS", func(c *Conn) error { c.cfg.TLS = serverTLS(); return c.startTLS(false) }},
+		{"a chunk", func(c *Conn) error { c.chunk.size = 5; return c.discardChunk() }},
+		{"a reading of a chunk", func(c *Conn) error { c.chunk.size = 5; _, err := c.readChunk(make([]byte, 5)); return err }},
+		{"between chunks", (*Conn).nextChunk},
+		{"many replies", func(c *Conn) error {
 			_, err := c.Write([]byte("250 " + strings.Repeat("x", maxOut) + "\r\n"))
 			return err
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			sock := &lostConn{wire: &wire{in: []byte("NOOP\r\nNOOP\r\n")}, writeErr: broken}
-			conn := newConn(sock, connConfig{release: func() {}})
+			conn := NewConn(sock, Config{Release: func() {}})
 			conn.writeReply("250 Ok")
 			if err := c.do(conn); !errors.Is(err, broken) {
 				t.Errorf("got %v, want %v", err, broken)
@@ -78,41 +78,41 @@ func TestReadErrorsAreTold(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name string
-		do   func(*conn) error
+		do   func(*Conn) error
 		want error
 	}{
-		{"line", func(c *conn) error { _, err := c.line(); return err }, io.EOF},
-		{"Read", func(c *conn) error { return readNothing(c) }, io.EOF},
-		{"between chunks", (*conn).nextChunk, io.EOF},
-		{"a chunk that was refused", func(c *conn) error { c.chunk.size = 50; return c.discardChunk() }, io.EOF},
-		{"Read of a chunk that was refused", func(c *conn) error {
+		{"line", func(c *Conn) error { _, err := c.line(); return err }, io.EOF},
+		{"Read", func(c *Conn) error { return readNothing(c) }, io.EOF},
+		{"between chunks", (*Conn).nextChunk, io.EOF},
+		{"a chunk that was refused", func(c *Conn) error { c.chunk.size = 50; return c.discardChunk() }, io.EOF},
+		{"Read of a chunk that was refused", func(c *Conn) error {
 			c.chunk.size = 50
 			return readNothing(c)
 		}, io.EOF},
-		{"Read of the rest of a message", func(c *conn) error {
+		{"Read of the rest of a message", func(c *Conn) error {
 			c.mode, c.arrival = modeData, &phaseReader{r: (*dataReader)(c), conn: c}
 			return readNothing(c)
 		}, io.ErrUnexpectedEOF},
-		{"the rest of a chunk", func(c *conn) error { c.chunk.size = 50; _, err := io.ReadAll((*chunkRest)(c)); return err }, nil},
-		{"a message in chunks", func(c *conn) error {
+		{"the rest of a chunk", func(c *Conn) error { c.chunk.size = 50; _, err := io.ReadAll((*chunkRest)(c)); return err }, nil},
+		{"a message in chunks", func(c *Conn) error {
 			c.mode, c.chunk = modeChunks, chunk{size: 50}
 			return readAtMost(c.message(), "NOO")
 		}, io.ErrUnexpectedEOF},
-		{"a message between chunks", func(c *conn) error {
+		{"a message between chunks", func(c *Conn) error {
 			c.mode = modeChunks
 			return readAtMost(c.message(), "")
 		}, io.ErrUnexpectedEOF},
-		{"a message", func(c *conn) error {
+		{"a message", func(c *Conn) error {
 			c.mode = modeData
 			return readAtMost(c.message(), "NOO")
 		}, io.ErrUnexpectedEOF},
-		{"a message that is too large in its first chunk", func(c *conn) error {
-			c.mode, c.chunk, c.cfg.maxMessage = modeChunks, chunk{size: 50}, 49
+		{"a message that is too large in its first chunk", func(c *Conn) error {
+			c.mode, c.chunk, c.cfg.MaxMessage = modeChunks, chunk{size: 50}, 49
 			return readAtMost(c.message(), "")
 		}, errTooLarge},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			conn := newConn(&lostConn{wire: &wire{in: []byte("NOO")}}, connConfig{release: func() {}})
+			conn := NewConn(&lostConn{wire: &wire{in: []byte("NOO")}}, Config{Release: func() {}})
 			for range 2 {
 				if err := c.do(conn); err != c.want {
 					t.Errorf("got %v, want %v", err, c.want)
@@ -146,7 +146,7 @@ func readAtMost(r io.Reader, most string) error {
 func TestEndNowSaysWhy(t *testing.T) {
 	t.Parallel()
 	sock := &lostConn{wire: &wire{}}
-	c := newConn(sock, connConfig{release: func() {}})
+	c := NewConn(sock, Config{Release: func() {}})
 	c.writeReply("421 Bye")
 	if err := c.endNow(errTooMany); err != errTooMany {
 		t.Errorf("got %v, want %v", err, errTooMany)
@@ -164,7 +164,7 @@ func TestDropSaysHowItWent(t *testing.T) {
 	t.Parallel()
 	given := 0
 	sock := &lostConn{wire: &wire{}, closeErr: errors.New("cannot close")}
-	c := newConn(sock, connConfig{release: func() { given++ }})
+	c := NewConn(sock, Config{Release: func() { given++ }})
 	c.writeReply("250 Ok")
 	for range 2 {
 		if err := c.Close(); err == nil || err.Error() != "cannot close" {
@@ -184,7 +184,7 @@ func TestDropSaysHowItWent(t *testing.T) {
 func TestRepliesLeaveTogether(t *testing.T) {
 	t.Parallel()
 	sock := &lostConn{wire: &wire{in: []byte("NOOP\r\n")}}
-	c := newConn(sock, connConfig{release: func() {}})
+	c := NewConn(sock, Config{Release: func() {}})
 	reply := "250 " + strings.Repeat("x", 1018) + "\r\n" // 1024 bytes
 	for range 32 {
 		c.Write([]byte(reply))
@@ -229,7 +229,7 @@ func TestLibraryRepliesAreCorrected(t *testing.T) {
 		"250 2.0.0 something else":                            "250 2.0.0 something else",
 	} {
 		sock := &lostConn{wire: &wire{}}
-		c := newConn(sock, connConfig{release: func() {}})
+		c := NewConn(sock, Config{Release: func() {}})
 		c.Write([]byte(given + "\r\n"))
 		c.flush()
 		if got := sock.out.String(); got != want+"\r\n" {

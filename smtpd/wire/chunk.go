@@ -1,4 +1,4 @@
-package smtpd
+package wire
 
 import (
 	"bytes"
@@ -10,9 +10,9 @@ import (
 	"postern/relay/reply"
 )
 
-// errAborted says that the client gave up a message between two chunks: with
+// ErrAborted says that the client gave up a message between two chunks: with
 // RSET, EHLO or QUIT (RFC 3030 section 3, RFC 5321 section 4.1.4).
-var errAborted = errors.New("smtpd: message given up by the client")
+var ErrAborted = errors.New("smtp: message given up by the client")
 
 var errTooLarge = &reply.Fault{
 	Class: reply.Permanent,
@@ -24,12 +24,12 @@ var errTooLarge = &reply.Fault{
 	},
 }
 
-type chunkReader conn
+type chunkReader Conn
 
 // Read implements io.Reader. By the time that it is called again, what it gave
 // was accepted: a chunk is acknowledged when the next one is asked for.
 func (r *chunkReader) Read(p []byte) (int, error) {
-	c := (*conn)(r)
+	c := (*Conn)(r)
 	if c.mode != modeChunks {
 		return 0, io.EOF
 	}
@@ -60,8 +60,8 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 
 // checkChunk refuses a message that its chunks make too large, before they are
 // read (RFC 1870 section 6.3).
-func (c *conn) checkChunk() error {
-	if c.cfg.maxMessage > 0 && c.received+c.chunk.size > c.cfg.maxMessage {
+func (c *Conn) checkChunk() error {
+	if c.cfg.MaxMessage > 0 && c.received+c.chunk.size > c.cfg.MaxMessage {
 		return errTooLarge
 	}
 
@@ -69,7 +69,7 @@ func (c *conn) checkChunk() error {
 }
 
 // readChunk reads a part of the chunk under way.
-func (c *conn) readChunk(p []byte) (int, error) {
+func (c *Conn) readChunk(p []byte) (int, error) {
 	if len(c.in) == 0 {
 		if err := c.fill(); err != nil {
 			return 0, err
@@ -84,9 +84,9 @@ func (c *conn) readChunk(p []byte) (int, error) {
 }
 
 // discardChunk passes over the chunk of a BDAT that was refused.
-func (c *conn) discardChunk() error {
+func (c *Conn) discardChunk() error {
 	for c.chunk.size > 0 {
-		c.SetReadDeadline(time.Now().Add(c.cfg.idle))
+		c.SetReadDeadline(time.Now().Add(c.cfg.Idle))
 		if len(c.in) == 0 {
 			if err := c.fill(); err != nil {
 				return err
@@ -102,11 +102,11 @@ func (c *conn) discardChunk() error {
 }
 
 // chunkRest is what is left of a chunk.
-type chunkRest conn
+type chunkRest Conn
 
 // Read implements io.Reader.
 func (r *chunkRest) Read(p []byte) (int, error) {
-	c := (*conn)(r)
+	c := (*Conn)(r)
 	if c.chunk.size == 0 {
 		return 0, io.EOF
 	}
@@ -117,9 +117,9 @@ func (r *chunkRest) Read(p []byte) (int, error) {
 // nextChunk reads commands up to the next BDAT of a message. Those that would
 // begin something else are refused; those that end the transaction are kept
 // for afterwards, and the message is given up.
-func (c *conn) nextChunk() error {
+func (c *Conn) nextChunk() error {
 	for {
-		c.SetReadDeadline(time.Now().Add(c.cfg.idle))
+		c.SetReadDeadline(time.Now().Add(c.cfg.Idle))
 		line, err := c.line()
 		if err != nil {
 			return err
@@ -143,7 +143,7 @@ func (c *conn) nextChunk() error {
 			c.pushed = bytes.Clone(line)
 			c.mode = modeDot
 			c.omitReply()
-			return errAborted
+			return ErrAborted
 		case "NOOP":
 			c.writeReply("250 2.0.0 Ok")
 		case "MAIL", "RCPT", "DATA", "AUTH", "STARTTLS":
@@ -162,7 +162,7 @@ func (c *conn) nextChunk() error {
 
 // beginChunks begins a message in chunks. The library knows it as DATA: chunks
 // are read here, in the goroutine of the connection.
-func (c *conn) beginChunks(cmd command) ([]byte, error) {
+func (c *Conn) beginChunks(cmd command) ([]byte, error) {
 	ch, err := parseChunk(cmd.arg)
 	if err != nil {
 		return nil, c.rejectChunk()
@@ -179,7 +179,7 @@ func (c *conn) beginChunks(cmd command) ([]byte, error) {
 
 // rejectChunk ends the connection: where nobody knows how long a chunk is, it
 // would be run as commands.
-func (c *conn) rejectChunk() error {
+func (c *Conn) rejectChunk() error {
 	c.writeReply("501 5.5.4 Malformed BDAT")
 
 	return c.endNow(errBadChunk)

@@ -1,4 +1,4 @@
-package smtpd
+package wire
 
 import (
 	"context"
@@ -12,12 +12,12 @@ func TestHandshakeContextEnds(t *testing.T) {
 	client, server := net.Pipe()
 	defer client.Close()
 	var got context.Context
-	c := newConn(server, connConfig{
-		implicit: true,
-		tls:      testTLS(),
-		release:  func() {},
-		onFail:   func(error) {},
-		beforeTLS: func(ctx context.Context) (func(), error) {
+	c := NewConn(server, Config{
+		Implicit: true,
+		TLS:      serverTLS(),
+		Release:  func() {},
+		OnFail:   func(error) {},
+		BeforeTLS: func(ctx context.Context) (func(), error) {
 			got = ctx
 			if ctx.Err() != nil {
 				t.Errorf("the context has ended before: %v", ctx.Err())

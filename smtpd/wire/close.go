@@ -1,21 +1,21 @@
-package smtpd
+package wire
 
 import (
 	"errors"
 	"postern/relay/reply"
 )
 
-var errClosed = errors.New("smtpd: closed after the last reply")
+var errClosed = errors.New("smtp: closed after the last reply")
 
-// closeAfterReply ends the connection once the reply under way is out.
-func (c *conn) closeAfterReply() {
+// CloseAfterReply ends the connection once the reply under way is out.
+func (c *Conn) CloseAfterReply() {
 	c.mu.Lock()
 	c.last = true
 	c.mu.Unlock()
 }
 
-// closeAfterRefusal ends the connection once a refusal that is to come is out.
-func (c *conn) closeAfterRefusal() {
+// CloseAfterRefusal ends the connection once a refusal that is to come is out.
+func (c *Conn) CloseAfterRefusal() {
 	c.mu.Lock()
 	c.refusal = true
 	c.mu.Unlock()
@@ -23,8 +23,8 @@ func (c *conn) closeAfterRefusal() {
 
 // endNow sends the replies of before and closes; it returns why, or what went
 // wrong with that.
-func (c *conn) endNow(why error) error {
-	c.closeAfterReply()
+func (c *Conn) endNow(why error) error {
+	c.CloseAfterReply()
 	if err := c.flush(); err != nil && err != errClosed {
 		return err
 	}
@@ -33,7 +33,7 @@ func (c *conn) endNow(why error) error {
 }
 
 // closeAfterErrors tells a client that its errors were too many.
-func (c *conn) closeAfterErrors() {
+func (c *Conn) closeAfterErrors() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.last {
@@ -42,31 +42,31 @@ func (c *conn) closeAfterErrors() {
 }
 
 // Close sends what is queued and closes.
-func (c *conn) Close() error {
+func (c *Conn) Close() error {
 	c.flush()
-	return c.drop()
+	return c.Drop()
 }
 
-// drop closes without another word.
-func (c *conn) drop() error {
+// Drop closes without another word.
+func (c *Conn) Drop() error {
 	c.mu.Lock()
 	transport := c.Conn
 	c.mu.Unlock()
 
 	err := transport.Close()
-	c.once.Do(c.cfg.release)
+	c.once.Do(c.cfg.Release)
 
 	return err
 }
 
-// goodbye ends a connection that is idle, with a reply. One whose TLS handshake is not
+// Goodbye ends a connection that is idle, with a reply. One whose TLS handshake is not
 // done can be told nothing.
-func (c *conn) goodbye(last reply.Reply) {
+func (c *Conn) Goodbye(last reply.Reply) {
 	c.mu.Lock()
 	mute := c.secured != nil && !c.shaken.Load()
 	c.mu.Unlock()
 	if mute {
-		c.abort()
+		c.Abort()
 		return
 	}
 
@@ -74,6 +74,6 @@ func (c *conn) goodbye(last reply.Reply) {
 	c.Close()
 }
 
-// abort closes the socket, whatever is being written to it or waited for: who
+// Abort closes the socket, whatever is being written to it or waited for: who
 // reads or writes fails and gives the rest back.
-func (c *conn) abort() { c.sock.Close() }
+func (c *Conn) Abort() { c.sock.Close() }

@@ -1,4 +1,4 @@
-package smtpd
+package wire
 
 import (
 	"bytes"
@@ -12,9 +12,9 @@ var (
 	newDot = []byte("\r\n.")
 )
 
-// openMessage begins the message that the client has announced, and returns what
+// OpenMessage begins the message that the client has announced, and returns what
 // reads it within its time.
-func (c *conn) openMessage(limit messageTimeout) io.Reader {
+func (c *Conn) OpenMessage(limit MessageTimeout) io.Reader {
 	c.arrival = &phaseReader{
 		r:     c.message(),
 		conn:  c,
@@ -25,25 +25,25 @@ func (c *conn) openMessage(limit messageTimeout) io.Reader {
 	return c.arrival
 }
 
-// chunked reports whether the message under way comes in chunks (BDAT).
-func (c *conn) chunked() bool { return c.mode == modeChunks }
+// Chunked reports whether the message under way comes in chunks (BDAT).
+func (c *Conn) Chunked() bool { return c.mode == modeChunks }
 
 // message reads the message that follows DATA or BDAT: dots unstuffed up to
 // CRLF.CRLF, or chunk after chunk up to the last. A transport that ends before
 // is io.ErrUnexpectedEOF.
-func (c *conn) message() io.Reader {
-	if c.chunked() {
+func (c *Conn) message() io.Reader {
+	if c.Chunked() {
 		return (*chunkReader)(c)
 	}
 
 	return (*dataReader)(c)
 }
 
-type dataReader conn
+type dataReader Conn
 
 // Read implements io.Reader.
 func (d *dataReader) Read(p []byte) (int, error) {
-	c := (*conn)(d)
+	c := (*Conn)(d)
 	n := 0
 	for n < len(p) {
 		if c.mode != modeData {
@@ -74,7 +74,7 @@ func (d *dataReader) Read(p []byte) (int, error) {
 }
 
 // copyUntilDot copies input as far as the next line that begins with a dot.
-func (c *conn) copyUntilDot(p []byte) int {
+func (c *Conn) copyUntilDot(p []byte) int {
 	out := c.in
 	if c.afterCR && out[0] == '\n' {
 		out = out[:1]
@@ -101,8 +101,8 @@ func unexpected(err error) error {
 // finishMessage passes over what the session left of a message, in the time
 // that it would have had for it: who sends a large message slowly gets the
 // refusal, too, and does not come again.
-func (c *conn) finishMessage() error {
-	if c.chunked() {
+func (c *Conn) finishMessage() error {
+	if c.Chunked() {
 		c.arrival.r = (*chunkRest)(c)
 	}
 	_, err := io.Copy(io.Discard, c.arrival)

@@ -1,4 +1,4 @@
-package smtpd
+package wire
 
 import (
 	"io"
@@ -23,8 +23,8 @@ func TestRefusedMessagesHaveAnEnd(t *testing.T) {
 	} {
 		p := &phaseReader{
 			r:     strings.NewReader("x"),
-			conn:  newConn(&wire{}, connConfig{maxMessage: 1 << 20, idle: time.Minute}),
-			limit: messageTimeout{base: time.Minute, minRate: 1 << 10},
+			conn:  NewConn(&wire{}, Config{MaxMessage: 1 << 20, Idle: time.Minute}),
+			limit: MessageTimeout{Base: time.Minute, MinRate: 1 << 10},
 			start: time.Now().Add(-c.after),
 			n:     c.sent,
 		}
@@ -67,9 +67,9 @@ func TestPhasesBoundDeadlines(t *testing.T) {
 			{"the shortest phase", 1, time.Time{}, now.Add(1)},
 		} {
 			sock := &deadlines{}
-			conn := newConn(sock, connConfig{})
-			conn.phase(time.Hour)
-			conn.phase(c.phase)
+			conn := NewConn(sock, Config{})
+			conn.BeginPhase(time.Hour)
+			conn.BeginPhase(c.phase)
 			if c.phase > 0 && !sock.read[1].Equal(now.Add(c.phase)) {
 				t.Errorf("%s: the phase's own deadline is %s", c.name, sock.read[1].Sub(now))
 			}
@@ -91,27 +91,27 @@ func TestMessageTime(t *testing.T) {
 		now := time.Now()
 		for _, c := range []struct {
 			name    string
-			limit   messageTimeout
+			limit   MessageTimeout
 			most    int64 // of a message; 0: no limit
 			n       int64
 			started time.Duration // ago
 			idle    time.Duration
 			want    time.Duration
 		}{
-			{"at the beginning", messageTimeout{base: time.Minute, minRate: 1024}, 1 << 20, 0, 0, time.Hour, time.Minute},
-			{"of some size", messageTimeout{base: time.Minute, minRate: 1024}, 1 << 20, 3071, 0, time.Hour, time.Minute + 2*time.Second},
-			{"half over", messageTimeout{base: time.Minute, minRate: 1024}, 1 << 20, 3072, 30 * time.Second, time.Hour, 33 * time.Second},
-			{"over", messageTimeout{base: time.Minute, minRate: 1024}, 1 << 20, 0, 2 * time.Minute, time.Hour, time.Millisecond},
-			{"idle before", messageTimeout{base: time.Minute, minRate: 1024}, 1 << 20, 0, 0, time.Second, time.Second},
-			{"too large", messageTimeout{base: time.Minute, minRate: 1024}, 1 << 20, 9 << 20, 0, 3 * time.Hour, time.Minute + 2048*time.Second},
-			{"without a limit", messageTimeout{base: time.Minute, minRate: 1024}, 0, 9 << 20, 0, 3 * time.Hour, time.Minute + 9216*time.Second},
-			{"at a byte a second", messageTimeout{base: time.Minute, minRate: 1}, 1, 2, 0, time.Hour, time.Minute + 2*time.Second},
-			{"on port 25", messageTimeout{base: time.Minute}, 1 << 20, 9 << 20, 0, time.Hour, time.Minute},
+			{"at the beginning", MessageTimeout{Base: time.Minute, MinRate: 1024}, 1 << 20, 0, 0, time.Hour, time.Minute},
+			{"of some size", MessageTimeout{Base: time.Minute, MinRate: 1024}, 1 << 20, 3071, 0, time.Hour, time.Minute + 2*time.Second},
+			{"half over", MessageTimeout{Base: time.Minute, MinRate: 1024}, 1 << 20, 3072, 30 * time.Second, time.Hour, 33 * time.Second},
+			{"over", MessageTimeout{Base: time.Minute, MinRate: 1024}, 1 << 20, 0, 2 * time.Minute, time.Hour, time.Millisecond},
+			{"idle before", MessageTimeout{Base: time.Minute, MinRate: 1024}, 1 << 20, 0, 0, time.Second, time.Second},
+			{"too large", MessageTimeout{Base: time.Minute, MinRate: 1024}, 1 << 20, 9 << 20, 0, 3 * time.Hour, time.Minute + 2048*time.Second},
+			{"without a limit", MessageTimeout{Base: time.Minute, MinRate: 1024}, 0, 9 << 20, 0, 3 * time.Hour, time.Minute + 9216*time.Second},
+			{"at a byte a second", MessageTimeout{Base: time.Minute, MinRate: 1}, 1, 2, 0, time.Hour, time.Minute + 2*time.Second},
+			{"on port 25", MessageTimeout{Base: time.Minute}, 1 << 20, 9 << 20, 0, time.Hour, time.Minute},
 		} {
 			sock := &deadlines{}
 			p := &phaseReader{
 				r:     strings.NewReader("xy"),
-				conn:  newConn(sock, connConfig{maxMessage: c.most, idle: c.idle}),
+				conn:  NewConn(sock, Config{MaxMessage: c.most, Idle: c.idle}),
 				limit: c.limit,
 				start: now.Add(-c.started),
 				n:     c.n,

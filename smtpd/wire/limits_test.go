@@ -1,4 +1,4 @@
-package smtpd
+package wire
 
 import (
 	"testing"
@@ -12,13 +12,13 @@ func TestTransportLimits(t *testing.T) {
 		name      string
 		got, want any
 	}{
-		{"command line", maxCommandLine, 12290},
+		{"command line", MaxLine, 12290},
 		{"domain of EHLO", maxDomain, 255},
 		{"unknown commands", maxUnknown, 10},
 		{"chunk", maxChunk, 2147483647},
 		{"refusals in a row", maxErrors, 20},
 		{"line of a transcript", maxTranscript, 500},
-		{"handshake", handshakeTimeout, 30 * time.Second},
+		{"handshake", HandshakeTimeout, 30 * time.Second},
 		{"write", writeTimeout, time.Minute},
 	} {
 		if c.got != c.want {
