@@ -2,12 +2,10 @@ package smtpd
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net"
 	"net/netip"
 	"sync"
-	"syscall"
 	"time"
 
 	"postern/smtpd/wire"
@@ -18,78 +16,6 @@ const (
 	minAcceptPause = 5 * time.Millisecond
 	maxAcceptPause = time.Second
 )
-
-// steadyListener goes on after errors of Accept that pass: too many open files,
-// a connection that was gone before it was accepted, no memory.
-type steadyListener struct {
-	net.Listener
-	failed   func(error) // told of each
-	stop     chan struct{}
-	once     sync.Once
-	closeErr error
-}
-
-func newSteadyListener(l net.Listener, failed func(error)) *steadyListener {
-	return &steadyListener{Listener: l, failed: failed, stop: make(chan struct{})}
-}
-
-// Accept implements net.Listener.
-func (l *steadyListener) Accept() (net.Conn, error) {
-	for pause := minAcceptPause; ; pause = min(2*pause, maxAcceptPause) {
-		c, err := l.Listener.Accept()
-		if err == nil || !passes(err) {
-			return c, err
-		}
-		l.failed(err)
-
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-		case <-l.stop:
-			t.Stop()
-			return nil, net.ErrClosed
-		}
-	}
-}
-
-// Close implements net.Listener. It may be called again.
-func (l *steadyListener) Close() error {
-	l.once.Do(func() {
-		close(l.stop)
-		l.closeErr = l.Listener.Close()
-	})
-
-	return l.closeErr
-}
-
-// passingErrors are those of accept(2) that say nothing of the listener.
-var passingErrors = []error{
-	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EINTR, syscall.EAGAIN,
-	syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EPERM, syscall.EPROTO, syscall.ENOPROTOOPT, syscall.EOPNOTSUPP,
-	syscall.ENETDOWN, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.EHOSTUNREACH, syscall.ETIMEDOUT,
-}
-
-func passes(err error) bool {
-	if errors.Is(err, net.ErrClosed) {
-		return false
-	}
-	var t interface{ Temporary() bool }
-	if errors.As(err, &t) && t.Temporary() {
-		return true
-	}
-	for _, e := range passingErrors {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-
-	return false
-}
-
-func (s *Server) acceptFailed(err error) {
-	s.connections.WithLabelValues("accept_failed").Inc()
-	s.rare.log(slog.LevelError, "cannot accept connections", "err", err)
-}
 
 // countingListener refuses connections above the limit of the process, before
 // anything is kept of them.
@@ -245,100 +171,4 @@ func (s *Server) leave(c *wire.Conn) {
 	if s.sources[c.Source()] <= 0 {
 		delete(s.sources, c.Source())
 	}
-}
-
-// minHandshakes is how many TLS handshakes of one source may be under way, at
-// the least.
-const minHandshakes = 16
-
-// handshakeSlots bounds the TLS handshakes of each source that are under way at
-// once: others need not wait until all that one source begins are done.
-type handshakeSlots struct {
-	most int
-
-	mu     sync.Mutex
-	queues map[netip.Addr]*handshakeQueue
-}
-
-type handshakeQueue struct {
-	places chan struct{}
-	users  int // under way and waiting
-}
-
-func newHandshakeSlots(most int) *handshakeSlots {
-	return &handshakeSlots{most: most, queues: map[netip.Addr]*handshakeQueue{}}
-}
-
-// acquire waits for a place, which the function that it returns gives back.
-func (h *handshakeSlots) acquire(ctx context.Context, source netip.Addr) (func(), error) {
-	h.mu.Lock()
-	q := h.queues[source]
-	if q == nil {
-		q = &handshakeQueue{places: make(chan struct{}, h.most)}
-		h.queues[source] = q
-	}
-	q.users++
-	h.mu.Unlock()
-
-	select {
-	case q.places <- struct{}{}:
-		return func() { <-q.places; h.leave(source, q) }, nil
-	case <-ctx.Done():
-		h.leave(source, q)
-		return nil, ctx.Err()
-	}
-}
-
-func (h *handshakeSlots) leave(source netip.Addr, q *handshakeQueue) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	q.users--
-	if q.users == 0 {
-		delete(h.queues, source)
-	}
-}
-
-// rareEvery is how often a rareLog says the same.
-const rareEvery = time.Minute
-
-// rareLog writes each message once a minute, with how many it kept back.
-type rareLog struct {
-	out *slog.Logger
-	now func() time.Time
-
-	mu   sync.Mutex
-	said map[string]*saying
-}
-
-type saying struct {
-	last time.Time
-	kept int
-}
-
-func newRareLog(out *slog.Logger, now func() time.Time) *rareLog {
-	return &rareLog{out: out, now: now, said: map[string]*saying{}}
-}
-
-// log writes a message, which is one of a few: it is remembered.
-func (r *rareLog) log(level slog.Level, msg string, args ...any) {
-	r.mu.Lock()
-	s := r.said[msg]
-	now := r.now()
-	if s != nil && now.Sub(s.last) < rareEvery {
-		s.kept++
-		r.mu.Unlock()
-		return
-	}
-	if s == nil {
-		s = &saying{}
-		r.said[msg] = s
-	}
-	kept := s.kept
-	*s = saying{last: now}
-	r.mu.Unlock()
-
-	if kept > 0 {
-		args = append(args, "more_since_last_line", kept)
-	}
-	r.out.Log(context.Background(), level, msg, args...)
 }
