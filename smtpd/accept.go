@@ -77,6 +77,6 @@ func passes(err error) bool {
 }
 
 func (s *Server) acceptFailed(err error) {
-	s.connections.WithLabelValues("accept_failed").Inc()
+	s.metrics.connection("accept_failed")
 	s.rare.log(slog.LevelError, "cannot accept connections", "err", err)
 }

@@ -38,7 +38,7 @@ type bubble struct {
 }
 
 // inBubble runs a server, and fails where anything is held once it has stopped.
-func inBubble(t *testing.T, change func(*Config), implicit bool, do func(b *bubble)) {
+func inBubble(t *testing.T, change func(*setup), implicit bool, do func(b *bubble)) {
 	t.Helper()
 	cert := testCert()
 	synctest.Test(t, func(t *testing.T) {
@@ -50,26 +50,29 @@ func inBubble(t *testing.T, change func(*Config), implicit bool, do func(b *bubb
 			metrics: prometheus.NewRegistry(),
 			l:       &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})},
 		}
-		c := Config{
-			Hostname:       "mail.example.com",
-			TLS:            certs.ServerConfig([]tls.Certificate{cert}, tls.VersionTLS12),
-			Auth:           b.users,
-			Submit:         b.submit,
-			Directory:      b.users,
-			MaxMessageSize: 10000,
-			MaxRecipients:  3,
-			Grace:          time.Second,
-			Log:            slog.New(slog.NewJSONHandler(b.log, nil)),
-			Metrics:        b.metrics,
+		c := setup{
+			Config: Config{
+				Hostname: "mail.example.com",
+				TLS:      certs.ServerConfig([]tls.Certificate{cert}, tls.VersionTLS12),
+				Log:      slog.New(slog.NewJSONHandler(b.log, nil)),
+				Metrics:  b.metrics,
+				Limits:   Limits{MaxMessageSize: 10000, MaxRecipients: 3},
+				Timeouts: Timeouts{Grace: time.Second},
+			},
+			Submission: Submission{
+				Auth:      b.users,
+				Submit:    b.submit,
+				Directory: b.users,
+			},
 		}
 		if change != nil {
 			change(&c)
 		}
-		b.s = New(c)
+		b.s = newTestServer(c)
 
 		ctx, cancel := context.WithCancel(t.Context())
 		served := make(chan error, 1)
-		go func() { served <- b.s.serve(ctx, b.l, implicit) }()
+		go func() { served <- serveTest(ctx, b.s, b.l, implicit) }()
 		b.stop = sync.OnceFunc(func() {
 			cancel()
 			if err := <-served; err != nil {
@@ -89,12 +92,12 @@ func inBubble(t *testing.T, change func(*Config), implicit bool, do func(b *bubb
 }
 
 // bySource lets the clients of a bubble in without AUTH.
-func bySource(c *Config) {
+func bySource(c *setup) {
 	c.Sources = []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8"), User: "alice"}}
 }
 
 // reporting makes a server one for reports.
-func reporting(c *Config) { c.Reports = c.Submit.(*submitter) }
+func reporting(c *setup) { c.Reports = c.Submit.(*submitter) }
 
 // nothingHeld fails where a server without clients holds anything.
 func nothingHeld(t *testing.T, s *Server) {
@@ -118,7 +121,7 @@ func held(s *Server) (left []string) {
 	add(len(s.sessions) != 0, "a session")
 	add(len(s.sources) != 0, "a count of a source")
 	add(len(s.held) != 0, "a source's part of the budget")
-	add(s.c.Budget.Used() != 0, "bytes of the budget")
+	add(s.cfg.Budget.Used() != 0, "bytes of the budget")
 	s.slots.mu.Lock()
 	add(len(s.slots.queues) != 0, "a place of a handshake")
 	s.slots.mu.Unlock()
@@ -263,7 +266,7 @@ func (b *bubble) inMail() *caller {
 	b.t.Helper()
 	c := b.greeted()
 	to := "b@example.net"
-	if b.s.c.Reports != nil {
+	if b.s.traits.listener == "reports" {
 		to = "b@bounces.example.com"
 	}
 	c.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<"+to+">", "250")

@@ -72,10 +72,10 @@ var errMemory = &reply.Fault{
 func (s *Server) reserve(source netip.Addr, n int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.share > 0 && s.held[source]+n > s.share {
+	if share := s.sourceShare(); share > 0 && s.held[source]+n > share {
 		return false
 	}
-	if !s.c.Budget.Reserve(n) {
+	if !s.cfg.Budget.Reserve(n) {
 		return false
 	}
 	s.held[source] += n
@@ -83,8 +83,18 @@ func (s *Server) reserve(source netip.Addr, n int64) bool {
 	return true
 }
 
+// sourceShare returns how many bytes of the budget one source may hold; 0 means
+// no bound but the budget's own.
+func (s *Server) sourceShare() int64 {
+	if s.traits.sourceShare == 0 {
+		return 0
+	}
+
+	return s.cfg.Budget.limit / s.traits.sourceShare
+}
+
 func (s *Server) release(source netip.Addr, n int64) {
-	s.c.Budget.Release(n)
+	s.cfg.Budget.Release(n)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,20 +106,21 @@ func (s *Server) release(source netip.Addr, n int64) {
 
 // reserveBudget makes sure that the session holds budget for n bytes of a
 // message.
-func (ss *session) reserveBudget(n int64) error {
-	need := n * ss.s.cost
-	if need <= ss.held {
+func (s *session) reserveBudget(n int64) error {
+	need := n * s.srv.traits.byteCost
+	if need <= s.held {
 		return nil
 	}
-	if !ss.s.reserve(ss.source(), need-ss.held) {
+	if !s.srv.reserve(s.source(), need-s.held) {
 		return errMemory
 	}
-	ss.held = need
+	s.held = need
 
 	return nil
 }
 
-func (ss *session) releaseBudget() {
-	ss.s.release(ss.source(), ss.held)
-	ss.held = 0
+// releaseBudget gives back what the session holds.
+func (s *session) releaseBudget() {
+	s.srv.release(s.source(), s.held)
+	s.held = 0
 }

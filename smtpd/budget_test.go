@@ -60,8 +60,8 @@ func (p *player) say(pairs ...string) {
 	}
 }
 
-func reportsWith(b *Budget) func(*Config) {
-	return func(c *Config) {
+func reportsWith(b *Budget) func(*setup) {
+	return func(c *setup) {
 		c.Reports, c.Budget = c.Submit.(*submitter), b
 	}
 }
@@ -128,7 +128,7 @@ func TestPort25SourceHoldsAQuarter(t *testing.T) {
 func TestSubmissionReservesDeclaredSizeAtData(t *testing.T) {
 	t.Parallel()
 	b := NewBudget(1 << 20)
-	r := startServer(t, func(c *Config) { c.Budget = b }, true)
+	r := startServer(t, func(c *setup) { c.Budget = b }, true)
 	p := dialTLS(t, r)
 	for range 3 {
 		p.say("MAIL FROM:<a@example.com> SIZE=9999", "250", "RSET", "250")
@@ -152,7 +152,7 @@ func TestSubmissionReservesDeclaredSizeAtData(t *testing.T) {
 func TestSubmissionReservesNothingForChunksToCome(t *testing.T) {
 	t.Parallel()
 	b := NewBudget(1 << 20)
-	r := startServer(t, func(c *Config) { c.Budget = b }, true)
+	r := startServer(t, func(c *setup) { c.Budget = b }, true)
 	p := dialTLS(t, r)
 	p.say("MAIL FROM:<a@example.com> SIZE=9999", "250", "RCPT TO:<b@example.net>", "250")
 	p.send("BDAT 21\r\nFrom: a@example.com\r\n")
@@ -170,7 +170,7 @@ func TestSubmissionReservesNothingForChunksToCome(t *testing.T) {
 func TestSubmissionRefusesDataWithoutMemory(t *testing.T) {
 	t.Parallel()
 	b := NewBudget(30000)
-	r := startServer(t, func(c *Config) { c.Budget = b }, true)
+	r := startServer(t, func(c *setup) { c.Budget = b }, true)
 	p := dialTLS(t, r)
 	if !b.Reserve(29000) {
 		t.Fatal("nothing could be reserved")
@@ -196,7 +196,7 @@ func TestPort25LeavesSubmissionAlone(t *testing.T) {
 	t.Parallel()
 	own, theirs := NewBudget(1<<20), NewBudget(32000)
 	reports := startServer(t, reportsWith(theirs), false)
-	submission := startServer(t, func(c *Config) { c.Budget = own }, true)
+	submission := startServer(t, func(c *setup) { c.Budget = own }, true)
 	for i := 2; i < 6; i++ {
 		p := dialFrom(t, reports, fmt.Sprintf("127.0.0.%d", i))
 		p.say("EHLO mx.example.net", "250", "MAIL FROM:<>", "250", "RCPT TO:<x@bounces.example.com>", "250", "DATA", "354")
@@ -213,7 +213,7 @@ func TestPort25LeavesSubmissionAlone(t *testing.T) {
 func TestPort25BoundsCommandsWithoutMessage(t *testing.T) {
 	t.Parallel()
 	const most = maxCommands + reportRecipients
-	r := startServer(t, func(c *Config) { c.Reports = c.Submit.(*submitter) }, false)
+	r := startServer(t, func(c *setup) { c.Reports = c.Submit.(*submitter) }, false)
 	p := dialFrom(t, r, "127.0.0.1")
 	p.say("EHLO mx.example.net", "250")
 	msg := func() {
@@ -274,7 +274,7 @@ func TestBudgetRefusesOnlyWhatIsTooMuch(t *testing.T) {
 // address is not counted, so it is not kept.
 func TestPort25KeepsAddressesAlone(t *testing.T) {
 	t.Parallel()
-	ss := &session{s: New(Config{Reports: &submitter{}, Log: quiet})}
+	ss := &session{srv: newTestServer(setup{Config: Config{Log: quiet}, Reports: &submitter{}})}
 	err := ss.Rcpt("x@bounces.example.com", &smtp.RcptOptions{
 		Notify:                []smtp.DSNNotify{smtp.DSNNotifyFailure},
 		OriginalRecipientType: smtp.DSNAddressTypeRFC822,
@@ -284,7 +284,7 @@ func TestPort25KeepsAddressesAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	got := ss.env.Recipients[0]
+	got := ss.mail.envelope.Recipients[0]
 	if got.Original != "" || got.OriginalType != "" || got.Notify != nil {
 		t.Errorf("kept %d bytes, %q and %v; want the address alone", len(got.Original), got.OriginalType, got.Notify)
 	}
@@ -312,7 +312,7 @@ func TestBudgetBounds(t *testing.T) {
 // TestSourceHoldsItsShare to the byte, and gives it back to itself.
 func TestSourceHoldsItsShare(t *testing.T) {
 	t.Parallel()
-	s := New(Config{Reports: &submitter{}, Budget: NewBudget(40), Log: quiet})
+	s := newTestServer(setup{Config: Config{Budget: NewBudget(40), Log: quiet}, Reports: &submitter{}})
 	if !s.reserve(oneSource, 4) || !s.reserve(oneSource, 6) || s.reserve(oneSource, 1) {
 		t.Errorf("%d bytes of 40 are held; want a quarter, and none above", s.held[oneSource])
 	}
@@ -336,7 +336,7 @@ func TestSourceHoldsItsShare(t *testing.T) {
 	if _, ok := s.held[oneSource]; ok {
 		t.Error("a source that holds nothing is remembered")
 	}
-	if got := s.c.Budget.Used(); got != 30 {
+	if got := s.cfg.Budget.Used(); got != 30 {
 		t.Errorf("%d bytes reserved, want those of three others", got)
 	}
 }
@@ -345,7 +345,7 @@ func TestSourceHoldsItsShare(t *testing.T) {
 func TestSessionReservesOnce(t *testing.T) {
 	t.Parallel()
 	b := NewBudget(100)
-	ss := &session{s: New(Config{Budget: b, Log: quiet})}
+	ss := &session{srv: newTestServer(setup{Config: Config{Budget: b, Log: quiet}})}
 	for _, c := range []struct{ n, want int64 }{{10, 20}, {10, 20}, {5, 20}, {11, 22}, {50, 100}} {
 		if err := ss.reserveBudget(c.n); err != nil || b.Used() != c.want || ss.held != c.want {
 			t.Errorf("after %d bytes: %d reserved, %d held, %v; want %d", c.n, b.Used(), ss.held, err, c.want)

@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"net/netip"
@@ -86,3 +87,27 @@ func (s *script) Write(p []byte) (int, error)      { return len(p), nil }
 func (s *script) Close() error                     { return nil }
 func (s *script) SetReadDeadline(time.Time) error  { return nil }
 func (s *script) SetWriteDeadline(time.Time) error { return nil }
+
+// setup is what a test wants of a server.
+type setup struct {
+	Config
+	Submission
+	Reports ReportTaker // nil: a server for submissions
+}
+
+func newTestServer(c setup) *Server {
+	if c.Reports != nil {
+		return NewReports(c.Config, c.Reports)
+	}
+
+	return NewSubmission(c.Config, c.Submission)
+}
+
+// serveTest serves with TLS from the beginning, or without.
+func serveTest(ctx context.Context, s *Server, l net.Listener, implicit bool) error {
+	if implicit {
+		return s.ServeTLS(ctx, l)
+	}
+
+	return s.Serve(ctx, l)
+}

@@ -8,83 +8,84 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"postern/smtpd/auth"
 	"postern/smtpd/wire"
 )
 
-// Config is what a server needs: one for submissions, or, with Reports, one
-// for bounces and complaints. Zero limits get the defaults that
-// the configuration file documents.
+// Config is what every server needs, whatever its policy. Zero limits and
+// timeouts mean the defaults that the configuration file documents.
 type Config struct {
-	Hostname                string
-	TLS                     *tls.Config
-	RequireTLS              bool
-	Auth                    auth.Authenticator
-	Submit                  Submitter
-	Reports                 ReportTaker // instead of Auth, Submit and Sources
-	Sources                 []SourceRule
-	Directory               auth.Directory // for the users of source rules
-	ProxyFrom               []netip.Prefix // whose PROXY header is believed, and wanted
-	Budget                  *Budget        // of bytes in flight; one source of port 25 gets a quarter; nil: no limit
-	MaxMessageSize          int64          // bytes
-	MaxRecipients           int
-	MaxConnections          int
-	MaxConnectionsPerSource int
-	IdleTimeout             time.Duration
-	MessageTimeout          time.Duration // for a submission, beside its size at 16 KiB/s
-	NormaliseLF             bool
-	Grace                   time.Duration // for sessions in a transaction, at the end
-	Log                     *slog.Logger
-	Metrics                 prometheus.Registerer
-
-	phases phases // zero: the default; tests have less time
+	Hostname    string
+	TLS         *tls.Config    // nil: no TLS
+	ProxyFrom   []netip.Prefix // proxies whose PROXY header is required and believed
+	Budget      *Budget        // of bytes in flight; nil: no limit
+	Limits      Limits
+	Timeouts    Timeouts
+	NormaliseLF bool // accept a bare LF as the end of a line, and make it CRLF
+	Log         *slog.Logger
+	Metrics     prometheus.Registerer // nil: not registered
 }
 
-// phases are how long a client may take for what, all in all.
+// Limits bound what clients may send and hold.
+type Limits struct {
+	MaxMessageSize          int64 // bytes; 0: no limit
+	MaxRecipients           int   // of a message; 0: no limit. Reports have their own.
+	MaxConnections          int
+	MaxConnectionsPerSource int // a source is an IPv4 address or an IPv6 /64
+}
+
+// Timeouts bound how long clients may take.
+type Timeouts struct {
+	Idle    time.Duration // for a command
+	Message time.Duration // for a submission, beside its size at 16 KiB/s. Reports have their own.
+	Grace   time.Duration // for sessions in a transaction, when the server stops
+}
+
+// Default limits and timeouts.
+const (
+	defaultConnections          = 10000
+	defaultConnectionsPerSource = 200
+	defaultIdle                 = 5 * time.Minute
+)
+
+// maxCommands is how many commands a client that is not authenticated may give
+// for each message, beside its recipients.
+const maxCommands = 200
+
+// phases are how long a client may take for each part of a session in total,
+// whatever it sends meanwhile.
 type phases struct {
-	greeting time.Duration // from the connection to AUTH's success
-	envelope time.Duration // from MAIL to DATA; on port 25 from one message to the next
+	greeting time.Duration // from the connection to the success of AUTH
+	envelope time.Duration // from MAIL to DATA; for reports from one message to the next
 	message  wire.MessageTimeout
 }
 
-func (c *Config) defaultPhases() phases {
-	p := phases{
-		greeting: greetingTime,
-		envelope: envelopeTime,
-		message:  wire.MessageTimeout{Base: messageTime},
-	}
-	if c.Reports != nil {
-		return p
-	}
+// Default times of phases.
+const (
+	greetingTime = 2 * time.Minute
+	envelopeTime = 10 * time.Minute
+	messageTime  = 10 * time.Minute
+	minRate      = 16 << 10 // bytes per second
+)
 
-	p.message.MinRate = minRate
-	if c.MessageTimeout > 0 {
-		p.message.Base = c.MessageTimeout
+// withDefaults returns the configuration with defaults in place of zeros.
+func (c Config) withDefaults() Config {
+	if c.Limits.MaxConnections == 0 {
+		c.Limits.MaxConnections = defaultConnections
 	}
+	if c.Limits.MaxConnectionsPerSource == 0 {
+		c.Limits.MaxConnectionsPerSource = defaultConnectionsPerSource
+	}
+	c.Limits.MaxConnectionsPerSource = min(c.Limits.MaxConnectionsPerSource, mostPerSource(c.Limits.MaxConnections))
 
-	return p
-}
-
-func (c *Config) setDefaults() {
-	if c.Reports != nil {
-		c.MaxRecipients = reportRecipients
+	if c.Timeouts.Idle == 0 {
+		c.Timeouts.Idle = defaultIdle
 	}
-
-	if c.MaxConnections == 0 {
-		c.MaxConnections = 10000
-	}
-	if c.MaxConnectionsPerSource == 0 {
-		c.MaxConnectionsPerSource = 200
-	}
-	c.MaxConnectionsPerSource = min(c.MaxConnectionsPerSource, mostPerSource(c.MaxConnections))
-
-	if c.IdleTimeout == 0 {
-		c.IdleTimeout = 5 * time.Minute
-	}
-	if c.phases == (phases{}) {
-		c.phases = c.defaultPhases()
+	if c.Timeouts.Message <= 0 {
+		c.Timeouts.Message = messageTime
 	}
 	if c.Budget == nil {
 		c.Budget = NewBudget(0)
 	}
+
+	return c
 }

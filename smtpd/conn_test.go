@@ -25,7 +25,7 @@ func FuzzCommands(f *testing.F) {
 	sub := &submitter{}
 	users := newClients(f, auth.Rate{}, nil)
 	f.Fuzz(func(t *testing.T, in string) {
-		s := New(Config{Hostname: "x", Auth: users, Submit: sub, MaxMessageSize: 1000, Log: quiet, Grace: time.Second})
+		s := newTestServer(setup{Config: Config{Hostname: "x", Log: quiet, Limits: Limits{MaxMessageSize: 1000}, Timeouts: Timeouts{Grace: time.Second}}, Submission: Submission{Auth: users, Submit: sub}})
 		l := &oneConn{c: &script{in: []byte(in)}, done: make(chan struct{})}
 		if err := s.Serve(context.Background(), l); !errors.Is(err, net.ErrClosed) {
 			t.Fatal(err)
@@ -74,7 +74,7 @@ func (c *closing) LocalAddr() net.Addr  { return &net.TCPAddr{} }
 // TestDrain ends a server with an idle session and one in a transaction.
 func TestDrain(t *testing.T) {
 	t.Parallel()
-	r := startServer(t, func(c *Config) { c.Grace = 10 * time.Second }, true)
+	r := startServer(t, func(c *setup) { c.Timeouts.Grace = 10 * time.Second }, true)
 	idle, busy := dialTLS(t, r), dialTLS(t, r)
 	busy.send("MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nDATA\r\n")
 	for range 3 {
@@ -119,7 +119,7 @@ func dialTLS(t *testing.T, r *running) *player {
 // among them the sizes of buffers: none is submitted.
 func TestCutMessage(t *testing.T) {
 	t.Parallel()
-	r := startServer(t, func(c *Config) { c.MaxMessageSize = 1 << 20 }, true)
+	r := startServer(t, func(c *setup) { c.Limits.MaxMessageSize = 1 << 20 }, true)
 	for _, n := range []int{0, 1, 100, 4096, 32 << 10, 32<<10 + 1, 200_000} {
 		p := dialTLS(t, r)
 		p.send("MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nDATA\r\n")
@@ -137,7 +137,7 @@ func TestCutMessage(t *testing.T) {
 
 func TestConnectionLimits(t *testing.T) {
 	t.Parallel()
-	r := startServer(t, func(c *Config) { c.MaxConnectionsPerSource = 2 }, false)
+	r := startServer(t, func(c *setup) { c.Limits.MaxConnectionsPerSource = 2 }, false)
 	var ps []*player
 	for range 3 {
 		raw, err := net.Dial("tcp", r.addr)
@@ -165,14 +165,14 @@ func TestDefaultPhases(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
-		config Config
+		config setup
 		want   phases
 	}{
-		{"submission", Config{}, phases{2 * time.Minute, 10 * time.Minute, wire.MessageTimeout{Base: 10 * time.Minute, MinRate: 16 << 10}}},
-		{"message_timeout", Config{MessageTimeout: time.Minute}, phases{2 * time.Minute, 10 * time.Minute, wire.MessageTimeout{Base: time.Minute, MinRate: 16 << 10}}},
-		{"port 25", Config{Reports: &submitter{}, MessageTimeout: time.Hour}, phases{2 * time.Minute, 10 * time.Minute, wire.MessageTimeout{Base: 10 * time.Minute, MinRate: 0}}},
+		{"submission", setup{}, phases{2 * time.Minute, 10 * time.Minute, wire.MessageTimeout{Base: 10 * time.Minute, MinRate: 16 << 10}}},
+		{"message_timeout", setup{Config: Config{Timeouts: Timeouts{Message: time.Minute}}}, phases{2 * time.Minute, 10 * time.Minute, wire.MessageTimeout{Base: time.Minute, MinRate: 16 << 10}}},
+		{"port 25", setup{Config: Config{Timeouts: Timeouts{Message: time.Hour}}, Reports: &submitter{}}, phases{2 * time.Minute, 10 * time.Minute, wire.MessageTimeout{Base: 10 * time.Minute, MinRate: 0}}},
 	} {
-		if got := c.config.defaultPhases(); got != c.want {
+		if got := newTestServer(c.config).phases; got != c.want {
 			t.Errorf("%s: got %+v, want %+v", c.name, got, c.want)
 		}
 	}
@@ -183,7 +183,7 @@ func TestDefaultPhases(t *testing.T) {
 func TestSessionLine(t *testing.T) {
 	t.Parallel()
 	out := &lockedBuffer{}
-	r := startServer(t, func(c *Config) { c.Log = slog.New(slog.NewTextHandler(out, nil)) }, false)
+	r := startServer(t, func(c *setup) { c.Log = slog.New(slog.NewTextHandler(out, nil)) }, false)
 	p := &player{t: t, at: "session", serv: r}
 	p.dial()
 	p.check("login")

@@ -34,16 +34,20 @@ func FuzzSession(f *testing.F) {
 	users := newClients(f, auth.Rate{}, nil)
 	f.Fuzz(func(t *testing.T, in string) {
 		sub, budget := &submitter{reply: reply.Reply{Code: 250}}, NewBudget(10_000)
-		s := New(Config{
-			Hostname:       "x",
-			Auth:           users,
-			Submit:         sub,
-			Directory:      anybody{},
-			Sources:        []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8")}},
-			Budget:         budget,
-			MaxMessageSize: 1000,
-			Log:            quiet,
-			Grace:          time.Second,
+		s := newTestServer(setup{
+			Config: Config{
+				Hostname: "x",
+				Budget:   budget,
+				Log:      quiet,
+				Limits:   Limits{MaxMessageSize: 1000},
+				Timeouts: Timeouts{Grace: time.Second},
+			},
+			Submission: Submission{
+				Auth:      users,
+				Submit:    sub,
+				Directory: anybody{},
+				Sources:   []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8")}},
+			},
 		})
 		l := &oneConn{c: &script{in: []byte(begin + in)}, done: make(chan struct{})}
 		if err := s.Serve(context.Background(), l); !errors.Is(err, net.ErrClosed) {

@@ -102,23 +102,36 @@ type running struct {
 	stop   func()
 }
 
-func startServer(t *testing.T, change func(*Config), implicit bool) *running {
+func startServer(t *testing.T, change func(*setup), implicit bool) *running {
 	t.Helper()
 	users := newClients(t, auth.Rate{N: 3, Per: time.Minute}, clientList())
 	sub := &submitter{reply: reply.Reply{Code: 250, Enhanced: reply.EnhancedCode{2, 0, 0}, Text: "taken by the test"}}
-	c := Config{Directory: users, Hostname: "mail.example.com", TLS: testTLS(), RequireTLS: true, Auth: users, Submit: sub,
-		MaxMessageSize: 10000, MaxRecipients: 3, Grace: time.Second, Log: quiet}
+	c := setup{
+		Config: Config{
+			Hostname: "mail.example.com",
+			TLS:      testTLS(),
+			Log:      quiet,
+			Limits:   Limits{MaxMessageSize: 10000, MaxRecipients: 3},
+			Timeouts: Timeouts{Grace: time.Second},
+		},
+		Submission: Submission{
+			Directory:  users,
+			RequireTLS: true,
+			Auth:       users,
+			Submit:     sub,
+		},
+	}
 	if change != nil {
 		change(&c)
 	}
-	s := New(c)
+	s := newTestServer(c)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.serve(ctx, l, implicit) }()
+	go func() { done <- serveTest(ctx, s, l, implicit) }()
 	r := &running{addr: l.Addr().String(), s: s, submit: sub}
 	var once sync.Once
 	r.stop = func() {
@@ -162,29 +175,29 @@ func TestDialogues(t *testing.T) {
 }
 
 // options are what `!!` lines may say.
-var options = map[string]func(*Config){
-	"plain":     func(c *Config) { c.RequireTLS = false },
-	"no-tls":    func(c *Config) { c.TLS = nil },
-	"normalise": func(c *Config) { c.NormaliseLF = true },
-	"source": func(c *Config) {
+var options = map[string]func(*setup){
+	"plain":     func(c *setup) { c.RequireTLS = false },
+	"no-tls":    func(c *setup) { c.TLS = nil },
+	"normalise": func(c *setup) { c.NormaliseLF = true },
+	"source": func(c *setup) {
 		c.Sources = []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8"), User: "nopass"}}
 	},
-	"elsewhere": func(c *Config) {
+	"elsewhere": func(c *setup) {
 		c.Sources = []SourceRule{{Network: netip.MustParsePrefix("10.0.0.0/8"), User: "nopass"}}
 	},
-	"proxy": func(c *Config) {
+	"proxy": func(c *setup) {
 		c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 		c.Sources = []SourceRule{{Network: netip.MustParsePrefix("192.0.2.0/24"), User: "nopass"}}
 	},
-	"reports": func(c *Config) {
+	"reports": func(c *setup) {
 		c.Reports, c.NormaliseLF = c.Submit.(*submitter), true
 		c.Sources = []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8"), User: "nopass"}} // has no meaning here
 	},
-	"reports-full": func(c *Config) {
+	"reports-full": func(c *setup) {
 		c.Submit.(*submitter).full = true
 		c.Reports = c.Submit.(*submitter)
 	},
-	"upstream550": func(c *Config) {
+	"upstream550": func(c *setup) {
 		c.Submit.(*submitter).reply = reply.Reply{Code: 550, Enhanced: reply.EnhancedCode{5, 1, 1}, Text: "No such user\nhere"}
 	},
 }
@@ -203,7 +216,7 @@ func play(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var change []func(*Config)
+	var change []func(*setup)
 	implicit := false
 	for _, line := range strings.Split(string(data), "\n") {
 		if o, ok := strings.CutPrefix(line, "!! "); ok {
@@ -216,7 +229,7 @@ func play(t *testing.T, file string) {
 			}
 		}
 	}
-	p := &player{t: t, serv: startServer(t, func(c *Config) {
+	p := &player{t: t, serv: startServer(t, func(c *setup) {
 		for _, f := range change {
 			f(c)
 		}

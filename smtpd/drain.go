@@ -3,34 +3,14 @@ package smtpd
 import (
 	"context"
 
-	"postern/relay/reply"
 	"postern/smtpd/wire"
 )
 
-var shuttingDown = reply.Reply{
-	Code:     421,
-	Enhanced: reply.EnhancedCode{4, 3, 2},
-	Text:     "Shutting down, try again later",
-}
-
 // drain ends the connections: idle ones and those without a session at once,
-// the others politely as long as Grace lasts, and then all that are left.
+// the others after their transaction, and at the end of the grace period all
+// that are left.
 func (s *Server) drain() {
-	s.mu.Lock()
-	first := !s.draining
-	s.draining = true
-
-	busy := map[*wire.Conn]bool{}
-	for ss := range s.sessions {
-		busy[ss.conn] = !ss.endWhenIdle()
-	}
-	var idle []*wire.Conn
-	for c := range s.conns {
-		if !busy[c] {
-			idle = append(idle, c)
-		}
-	}
-	s.mu.Unlock()
+	idle, first := s.beginDraining()
 	if !first {
 		return
 	}
@@ -39,10 +19,10 @@ func (s *Server) drain() {
 		go c.Goodbye(shuttingDown)
 	}
 
-	ctx, cancel := context.WithTimeout(context.Background(), s.c.Grace)
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.Timeouts.Grace)
 	defer cancel()
 	if err := s.smtp.Shutdown(ctx); err != nil {
-		s.c.Log.Warn("sessions cut off at the end of shutdown_grace", "err", err)
+		s.cfg.Log.Warn("sessions cut off at the end of shutdown_grace", "err", err)
 	}
 
 	s.mu.Lock()
@@ -50,4 +30,25 @@ func (s *Server) drain() {
 	for c := range s.conns {
 		c.Abort()
 	}
+}
+
+// beginDraining admits nobody any more, and returns the connections that are
+// not in a transaction. first is false where draining has begun before.
+func (s *Server) beginDraining() (idle []*wire.Conn, first bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first = !s.draining
+	s.draining = true
+
+	busy := map[*wire.Conn]bool{}
+	for ss := range s.sessions {
+		busy[ss.conn] = !ss.endWhenIdle()
+	}
+	for c := range s.conns {
+		if !busy[c] {
+			idle = append(idle, c)
+		}
+	}
+
+	return idle, first
 }

@@ -44,8 +44,8 @@ func TestStopWaitsForNobodyWithoutSession(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			r := startServer(t, func(conf *Config) {
-				conf.Grace = time.Hour
+			r := startServer(t, func(conf *setup) {
+				conf.Timeouts.Grace = time.Hour
 				if c.option != "" {
 					options[c.option](conf)
 				}
@@ -96,7 +96,7 @@ func TestStopDoesNotWaitForReaders(t *testing.T) {
 	}
 	l := &pipeListener{conns: make(chan net.Conn, 1), done: make(chan struct{})}
 	l.conns <- deaf
-	s := New(Config{Submit: &submitter{}, Grace: time.Millisecond, Log: quiet})
+	s := newTestServer(setup{Config: Config{Log: quiet, Timeouts: Timeouts{Grace: time.Millisecond}}, Submission: Submission{Submit: &submitter{}}})
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, l) }()

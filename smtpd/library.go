@@ -13,15 +13,15 @@ import (
 
 func (s *Server) newLibraryServer() *smtp.Server {
 	l := smtp.NewServer(smtp.BackendFunc(s.newSession))
-	l.Domain = s.c.Hostname
-	l.AllowInsecureAuth = true // TLS ends in conn: the session decides
-	l.MaxRecipients = s.c.MaxRecipients
-	l.MaxMessageBytes = s.c.MaxMessageSize
+	l.Domain = s.cfg.Hostname
+	l.AllowInsecureAuth = true // TLS ends in wire.Conn: the policy decides
+	l.MaxRecipients = s.cfg.Limits.MaxRecipients
+	l.MaxMessageBytes = s.cfg.Limits.MaxMessageSize
 	l.MaxLineLength = wire.MaxLine
-	l.ReadTimeout = s.c.IdleTimeout
+	l.ReadTimeout = s.cfg.Timeouts.Idle
 	l.EnableDSN = true
 	l.EnableSMTPUTF8 = true
-	l.ErrorLog = libraryLog{s.c.Log}
+	l.ErrorLog = libraryLog{s.cfg.Log}
 
 	return l
 }

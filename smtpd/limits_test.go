@@ -56,33 +56,30 @@ func TestConfigDefaults(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		config Config
+		config setup
 		want   limits
 	}{
-		{"submission", Config{MaxRecipients: 1000}, limits{10000, 200, 1000, 5 * time.Minute, 50, 2, 0}},
-		{"as configured", Config{
-			MaxConnections:          500,
-			MaxConnectionsPerSource: 400,
-			MaxRecipients:           7,
-			IdleTimeout:             time.Second,
-			Budget:                  NewBudget(1000),
+		{"submission", setup{Config: Config{Limits: Limits{MaxRecipients: 1000}}}, limits{10000, 200, 1000, 5 * time.Minute, 50, 2, 0}},
+		{"as configured", setup{
+			Config: Config{
+				Budget:   NewBudget(1000),
+				Limits:   Limits{MaxConnections: 500, MaxConnectionsPerSource: 400, MaxRecipients: 7},
+				Timeouts: Timeouts{Idle: time.Second},
+			},
 		}, limits{500, 400, 7, time.Second, 100, 2, 0}},
-		{"more for a source than there are", Config{MaxConnections: 8, MaxConnectionsPerSource: 400},
+		{"more for a source than there are", setup{Config: Config{Limits: Limits{MaxConnections: 8, MaxConnectionsPerSource: 400}}},
 			limits{8, 7, 0, 5 * time.Minute, 16, 2, 0}},
-		{"reports", Config{Reports: &submitter{}, MaxRecipients: 7, Budget: NewBudget(1000)},
+		{"reports", setup{Config: Config{Budget: NewBudget(1000), Limits: Limits{MaxRecipients: 7}}, Reports: &submitter{}},
 			limits{10000, 200, 100, 5 * time.Minute, 50, 1, 250}},
-		{"reports without a budget", Config{Reports: &submitter{}}, limits{10000, 200, 100, 5 * time.Minute, 50, 1, 0}},
+		{"reports without a budget", setup{Reports: &submitter{}}, limits{10000, 200, 100, 5 * time.Minute, 50, 1, 0}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			c.config.Log = quiet
-			s := New(c.config)
-			got := limits{s.c.MaxConnections, s.c.MaxConnectionsPerSource, s.c.MaxRecipients, s.c.IdleTimeout,
-				s.slots.most, s.cost, s.share}
+			s := newTestServer(c.config)
+			got := limits{s.cfg.Limits.MaxConnections, s.cfg.Limits.MaxConnectionsPerSource, s.cfg.Limits.MaxRecipients, s.cfg.Timeouts.Idle,
+				s.slots.most, s.traits.byteCost, s.sourceShare()}
 			if got != c.want {
 				t.Errorf("got %+v, want %+v", got, c.want)
-			}
-			if s.c.phases != c.config.defaultPhases() {
-				t.Errorf("phases %+v, want %+v", s.c.phases, c.config.defaultPhases())
 			}
 		})
 	}
@@ -148,7 +145,7 @@ func TestErrorsEndTheConnection(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
-		change func(*Config)
+		change func(*setup)
 		line   string
 		reply  string
 		before int // refusals that are answered, and no more
@@ -183,7 +180,7 @@ func TestCommandsEndTheConnection(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
-		change func(*Config)
+		change func(*setup)
 		most   int
 		before func(*caller) // of which no command counts
 	}{
@@ -251,7 +248,7 @@ func TestReportsHaveAHundredRecipients(t *testing.T) {
 // have gone, however they went.
 func TestConnectionsOfASource(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(c *Config) { c.MaxConnectionsPerSource = 2 }, false, func(b *bubble) {
+	inBubble(t, func(c *setup) { c.Limits.MaxConnectionsPerSource = 2 }, false, func(b *bubble) {
 		for _, leave := range []func(*caller){
 			func(c *caller) { c.say("QUIT", "221 2.0.0 Bye") },
 			func(c *caller) { c.c.Close() },
@@ -287,7 +284,7 @@ func TestConnectionsOfASource(t *testing.T) {
 // broken handshake. Without TLS the refusal does not wait for its reader.
 func TestRefusalsOverTLSAreMute(t *testing.T) {
 	t.Parallel()
-	few := func(c *Config) { c.MaxConnectionsPerSource = 1 }
+	few := func(c *setup) { c.Limits.MaxConnectionsPerSource = 1 }
 	inBubble(t, few, true, func(b *bubble) {
 		first := b.connect("127.0.0.1")
 		first.secure()
@@ -458,16 +455,16 @@ func TestNullIsNoRecipient(t *testing.T) {
 		{"\u00fc@example.com", true, ""},
 		{"b@example.com", false, ""},
 	} {
-		ss := &session{s: New(Config{Log: quiet})}
-		ss.env.Params.UTF8 = c.utf8
+		ss := &session{srv: newTestServer(setup{Config: Config{Log: quiet}})}
+		ss.mail.envelope.Params.UTF8 = c.utf8
 		err := ss.Rcpt(c.to, &smtp.RcptOptions{})
 		got := ""
 		var answer *smtp.SMTPError
 		if errors.As(err, &answer) {
 			got = fmt.Sprint(answer.Code, " ", answer.Message)
 		}
-		if got != c.want || len(ss.env.Recipients) != map[bool]int{true: 1, false: 0}[c.want == ""] {
-			t.Errorf("%q: %q, %d recipients; want %q", c.to, got, len(ss.env.Recipients), c.want)
+		if got != c.want || len(ss.mail.envelope.Recipients) != map[bool]int{true: 1, false: 0}[c.want == ""] {
+			t.Errorf("%q: %q, %d recipients; want %q", c.to, got, len(ss.mail.envelope.Recipients), c.want)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"postern/relay/reply"
 	"postern/smtpd/wire"
 )
 
@@ -17,12 +18,20 @@ const (
 	maxAcceptPause = time.Second
 )
 
+// protocol is what a connection begins with.
+type protocol int
+
+const (
+	plainFirst protocol = iota // plain SMTP, and perhaps STARTTLS
+	tlsFirst                   // a TLS handshake
+)
+
 // countingListener refuses connections above the limit of the process, before
 // anything is kept of them.
 type countingListener struct {
 	net.Listener
-	s        *Server
-	implicit bool
+	srv   *Server
+	first protocol
 }
 
 // Accept implements net.Listener.
@@ -32,12 +41,12 @@ func (l *countingListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		if l.s.open.Add(1) <= int64(l.s.c.MaxConnections) {
-			return &countedConn{Conn: c, release: func() { l.s.open.Add(-1) }}, nil
+		if l.srv.open.Add(1) <= int64(l.srv.cfg.Limits.MaxConnections) {
+			return &countedConn{Conn: c, release: func() { l.srv.open.Add(-1) }}, nil
 		}
 
-		l.s.open.Add(-1)
-		l.s.turnAway(c, "421 4.3.2 Too many connections, try again later", l.implicit)
+		l.srv.open.Add(-1)
+		l.srv.turnAway(c, tooManyConnections, l.first)
 	}
 }
 
@@ -63,8 +72,8 @@ func mostPerSource(all int) int { return max(1, all-max(1, all/8)) }
 // listener counts connections per source and refuses those above its limit.
 type listener struct {
 	net.Listener
-	s        *Server
-	implicit bool
+	srv   *Server
+	first protocol
 }
 
 // Accept implements net.Listener.
@@ -75,51 +84,54 @@ func (l *listener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 
-		c := l.s.newConn(raw, sourceOf(raw.RemoteAddr()), l.implicit)
-		if refusal := l.s.admit(c); refusal != "" {
-			l.s.turnAway(raw, refusal, l.implicit)
+		c := l.srv.newConn(raw, sourceOf(raw.RemoteAddr()), l.first)
+		if refusal, ok := l.srv.admit(c); !ok {
+			l.srv.turnAway(raw, refusal, l.first)
 			continue
 		}
-		l.s.connections.WithLabelValues("accepted").Inc()
+		l.srv.metrics.connection("accepted")
 
 		return c, nil
 	}
 }
 
-func (s *Server) newConn(raw net.Conn, source netip.Addr, implicit bool) *wire.Conn {
+func (s *Server) newConn(raw net.Conn, source netip.Addr, first protocol) *wire.Conn {
 	remote := raw.RemoteAddr().String()
+
 	var c *wire.Conn
 	c = wire.NewConn(raw, wire.Config{
 		Source:      source,
-		TLS:         s.c.TLS,
-		Implicit:    implicit,
-		Idle:        s.c.IdleTimeout,
-		MaxMessage:  s.c.MaxMessageSize,
-		MaxCommands: maxCommands + s.c.MaxRecipients,
+		TLS:         s.cfg.TLS,
+		Implicit:    first == tlsFirst,
+		Idle:        s.cfg.Timeouts.Idle,
+		MaxMessage:  s.cfg.Limits.MaxMessageSize,
+		MaxCommands: maxCommands + s.cfg.Limits.MaxRecipients,
 		BeforeTLS:   func(ctx context.Context) (func(), error) { return s.slots.acquire(ctx, source) },
-		Log:         s.c.Log,
+		Log:         s.cfg.Log,
 		Release:     func() { s.leave(c) },
 		OnFail: func(err error) {
-			s.connections.WithLabelValues("tls_failed").Inc()
-			s.c.Log.Info("TLS handshake failed", "remote", remote, "err", err)
+			s.metrics.connection("tls_failed")
+			s.cfg.Log.Info("TLS handshake failed", "remote", remote, "err", err)
 		},
 	})
-	c.BeginPhase(s.c.phases.greeting)
+	c.BeginPhase(s.phases.greeting)
 
 	return c
 }
 
-// refusalTimeout is for one line to a client that has read nothing yet: it
-// never waits.
+// refusalTimeout is for one line to a client that has read nothing yet, whose
+// socket has room for it.
 const refusalTimeout = time.Second
 
-func (s *Server) turnAway(c net.Conn, reply string, implicit bool) {
-	s.connections.WithLabelValues("refused").Inc()
-	s.rare.log(slog.LevelWarn, "connection refused", "remote", c.RemoteAddr().String(), "reply", reply)
+// turnAway refuses a connection. One that begins with TLS is closed without a
+// word: a handshake would cost more than the client is worth.
+func (s *Server) turnAway(c net.Conn, refusal reply.Reply, first protocol) {
+	s.metrics.connection("refused")
+	s.rare.log(slog.LevelWarn, "connection refused", "remote", c.RemoteAddr().String(), "reply", refusal.String())
 
-	if !implicit {
+	if first == plainFirst {
 		c.SetDeadline(time.Now().Add(refusalTimeout))
-		c.Write([]byte(reply + "\r\n"))
+		c.Write([]byte(refusal.String() + "\r\n"))
 	}
 	c.Close()
 }
@@ -145,23 +157,23 @@ func sourceAddr(ip netip.Addr) netip.Addr {
 }
 
 // admit counts a connection, or returns what it is refused with.
-func (s *Server) admit(c *wire.Conn) (refusal string) {
+func (s *Server) admit(c *wire.Conn) (refusal reply.Reply, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-
-	switch {
-	case s.draining:
-		return shuttingDown.String()
-	case s.sources[c.Source()] >= s.c.MaxConnectionsPerSource:
-		return "421 4.7.0 Too many connections from your address, try again later"
+	if s.draining {
+		return shuttingDown, false
+	}
+	if s.sources[c.Source()] >= s.cfg.Limits.MaxConnectionsPerSource {
+		return tooManyOfSource, false
 	}
 
 	s.sources[c.Source()]++
 	s.conns[c] = struct{}{}
 
-	return ""
+	return reply.Reply{}, true
 }
 
+// leave forgets a connection that has ended.
 func (s *Server) leave(c *wire.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

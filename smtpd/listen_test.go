@@ -67,21 +67,25 @@ func TestAcceptGoesOn(t *testing.T) {
 	passing := []error{syscall.EMFILE, syscall.ECONNABORTED}
 	for _, c := range []struct {
 		name   string
-		change func(*Config)
+		change func(*setup)
 		hello  string
 	}{
-		{"plain", func(*Config) {}, ""},
+		{"plain", func(*setup) {}, ""},
 		{"behind a proxy", options["proxy"], "PROXY TCP4 192.0.2.7 192.0.2.1 1234 587\r\n"},
 		{"port 25", options["reports"], ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			reg := prometheus.NewRegistry()
 			out := &lockedBuffer{}
-			config := Config{
-				Hostname: "x.example",
-				Submit:   &submitter{},
-				Log:      slog.New(slog.NewTextHandler(out, nil)),
-				Metrics:  reg,
+			config := setup{
+				Config: Config{
+					Hostname: "x.example",
+					Log:      slog.New(slog.NewTextHandler(out, nil)),
+					Metrics:  reg,
+				},
+				Submission: Submission{
+					Submit: &submitter{},
+				},
 			}
 			c.change(&config)
 			raw, err := net.Listen("tcp", "127.0.0.1:0")
@@ -90,7 +94,7 @@ func TestAcceptGoesOn(t *testing.T) {
 			}
 			ctx, cancel := context.WithCancel(context.Background())
 			done := make(chan error, 1)
-			go func() { done <- New(config).Serve(ctx, &faultyListener{Listener: raw, errors: passing}) }()
+			go func() { done <- newTestServer(config).Serve(ctx, &faultyListener{Listener: raw, errors: passing}) }()
 
 			for range 3 {
 				conn, err := net.Dial("tcp", raw.Addr().String())
@@ -125,7 +129,7 @@ func TestAcceptEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer raw.Close()
-	s := New(Config{Submit: &submitter{}, Log: quiet})
+	s := newTestServer(setup{Config: Config{Log: quiet}, Submission: Submission{Submit: &submitter{}}})
 	got := s.Serve(context.Background(), &faultyListener{Listener: raw, errors: []error{syscall.EINVAL}})
 	if !errors.Is(got, syscall.EINVAL) {
 		t.Errorf("got %v, want %v", got, syscall.EINVAL)
@@ -161,10 +165,10 @@ func TestConnectionsAboveTheLimitAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
-		change func(*Config)
+		change func(*setup)
 	}{
-		{"submission", func(c *Config) { c.MaxConnections = 4 }},
-		{"port 25", func(c *Config) { c.MaxConnections, c.Reports = 4, c.Submit.(*submitter) }},
+		{"submission", func(c *setup) { c.Limits.MaxConnections = 4 }},
+		{"port 25", func(c *setup) { c.Limits.MaxConnections, c.Reports = 4, c.Submit.(*submitter) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := startServer(t, c.change, false)
@@ -214,7 +218,7 @@ func TestConnectionsAboveTheLimitAreRefused(t *testing.T) {
 // as others do.
 func TestProxiesCountBeforeTheirHeader(t *testing.T) {
 	t.Parallel()
-	r := startServer(t, func(c *Config) { options["proxy"](c); c.MaxConnections = 2 }, false)
+	r := startServer(t, func(c *setup) { options["proxy"](c); c.Limits.MaxConnections = 2 }, false)
 	for range 2 {
 		raw, err := net.Dial("tcp", r.addr)
 		if err != nil {
@@ -334,7 +338,7 @@ func TestLibraryLogIsFormatted(t *testing.T) {
 // is served, where another one has drained the server already.
 func TestServeEndsWhenStoppedAtTheStart(t *testing.T) {
 	t.Parallel()
-	s := New(Config{Log: slog.New(slog.DiscardHandler)})
+	s := newTestServer(setup{Config: Config{Log: slog.New(slog.DiscardHandler)}})
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 
@@ -363,14 +367,13 @@ func TestServeEndsWhenStoppedAtTheStart(t *testing.T) {
 func TestSourceRulesHoldForAddressesWithScopeOrMapped(t *testing.T) {
 	t.Parallel()
 	network := netip.MustParsePrefix
-	s := New(Config{
-		Log:       slog.New(slog.DiscardHandler),
+	rules := &submission{Submission{
 		Directory: directoryOf("local"),
 		Sources: []SourceRule{
 			{Network: network("fe80::/64"), User: "local"},
 			{Network: network("10.0.0.0/8"), User: "local"},
 		},
-	})
+	}}
 	p := &proxied{from: []netip.Prefix{network("fe80::/64"), network("10.0.0.0/8")}}
 
 	for addr, want := range map[string]bool{
@@ -384,7 +387,7 @@ func TestSourceRulesHoldForAddressesWithScopeOrMapped(t *testing.T) {
 		"2001:db8::1":      false,
 	} {
 		ip := netip.MustParseAddr(addr)
-		if got := s.sourceUser(ip) != nil; got != want {
+		if got := rules.sourceUser(quiet, ip) != nil; got != want {
 			t.Errorf("source rule for %s: %v, want %v", addr, got, want)
 		}
 		if got := p.trusted(net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, 1))); got != want {

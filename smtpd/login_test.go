@@ -18,7 +18,7 @@ func TestPassthroughSession(t *testing.T) {
 	t.Parallel()
 	var via relay.Sender = &upstreamLogin{}
 	ended := false
-	r := startServer(t, func(c *Config) {
+	r := startServer(t, func(c *setup) {
 		c.Auth = auth.NewPassthrough(auth.PassthroughConfig{
 			Login: func(context.Context, string, string) (relay.Sender, func(), reply.Reply, error) {
 				return via, func() { ended = true }, reply.Reply{Code: 235, Text: "welcome"}, nil

@@ -2,7 +2,6 @@ package smtpd
 
 import (
 	"log/slog"
-	"strings"
 
 	"github.com/emersion/go-smtp"
 
@@ -10,108 +9,90 @@ import (
 	"postern/relay/reply"
 )
 
-// maxRefusedAddress bounds what a refusal repeats of an address, in bytes.
-const maxRefusedAddress = 254 + 64
-
-// refuseAddress refuses an address of MAIL or RCPT, and names it in the reply
-// and in the log, where key is what it is there. Strangers on port 25 get one
-// line a minute.
-func (ss *session) refuseAddress(key, address string, r reply.Reply) error {
-	address = reply.CleanLine(address, maxRefusedAddress)
-	r.Text += ": <" + address + ">"
-	ss.logRefused(key, address, r)
-
-	return smtpError(r)
-}
-
-// logRefused writes that an address of MAIL or RCPT was refused.
-func (ss *session) logRefused(key, address string, r reply.Reply) {
-	args := []any{
-		"session", ss.id,
-		"user", ss.userName(),
-		"remote", ss.remote.String(),
-		key, address,
-		"reply", r.String(),
-	}
-	if ss.user == nil {
-		ss.s.rare.log(slog.LevelInfo, "address refused", args...)
-		return
-	}
-
-	ss.s.c.Log.Warn("address refused", args...)
-}
-
 // Mail implements smtp.Session.
-func (ss *session) Mail(from string, o *smtp.MailOptions) error {
-	reports := ss.reports()
-	switch {
-	case ss.s.c.RequireTLS && !ss.secure() && !ss.bySource && !reports:
-		return refuse(530, 5, 7, 0, "Must issue a STARTTLS command first")
-	case ss.user == nil && !reports:
-		return refuse(530, 5, 7, 0, "Authentication required")
-	case ss.hasFrom:
-		return refuse(503, 5, 5, 1, "Sender already given")
+func (s *session) Mail(from string, o *smtp.MailOptions) error {
+	if err := s.srv.policy.mayBegin(s); err != nil {
+		return err
+	}
+	if s.mail.begun {
+		return errSenderGiven
 	}
 
-	a, err := envelope.FromUnquoted(from)
+	sender, err := envelope.FromUnquoted(from)
 	if err != nil {
-		return ss.refuseAddress("from", from, badSender)
+		return s.refuseAddress("from", from, badSender)
 	}
-	if !a.IsASCII() && !o.UTF8 {
-		return ss.refuseAddress("from", from, badSenderUTF8)
+	if !sender.IsASCII() && !o.UTF8 {
+		return s.refuseAddress("from", from, badSenderUTF8)
 	}
 
-	ss.mu.Lock()
-	ending := ss.end
-	ss.busy = !ending
-	ss.mu.Unlock()
-	if ending {
-		ss.conn.CloseAfterReply()
+	if !s.beginTransaction() {
+		s.conn.CloseAfterReply()
 		return smtpError(shuttingDown)
 	}
 
-	ss.hasFrom = true
-	ss.conn.BeginTransaction()
-	if !reports {
-		ss.conn.BeginPhase(ss.s.c.phases.envelope)
+	s.conn.BeginTransaction()
+	s.srv.policy.transactionBegins(s)
+	s.mail.begun = true
+	s.mail.envelope = envelope.Envelope{
+		From: sender,
+		Params: envelope.MailParams{
+			Size:       o.Size,
+			UTF8:       o.UTF8,
+			Return:     string(o.Return),
+			EnvelopeID: o.EnvelopeID,
+		},
 	}
-	ss.env = envelope.Envelope{From: a, Params: envelope.MailParams{
-		Size:       o.Size,
-		UTF8:       o.UTF8,
-		Return:     string(o.Return),
-		EnvelopeID: o.EnvelopeID,
-	}}
 
 	return nil
 }
 
 // Rcpt implements smtp.Session.
-func (ss *session) Rcpt(to string, o *smtp.RcptOptions) error {
-	a, err := envelope.FromUnquoted(to)
-	if err != nil || a.IsNull() {
-		return ss.refuseAddress("recipient", to, badRecipient)
+func (s *session) Rcpt(to string, o *smtp.RcptOptions) error {
+	address, err := envelope.FromUnquoted(to)
+	if err != nil || address.IsNull() {
+		return s.refuseAddress("recipient", to, badRecipient)
 	}
-	if !a.IsASCII() && !ss.env.Params.UTF8 {
-		return ss.refuseAddress("recipient", to, badRecipientUTF8)
-	}
-
-	if r := ss.s.c.Reports; r != nil {
-		if !r.Takes(a.Domain) {
-			return ss.refuseRelaying(a)
-		}
-		ss.env.Recipients = append(ss.env.Recipients, envelope.Recipient{Address: a}) // and nothing that is long
-
-		return nil
+	if !address.IsASCII() && !s.mail.envelope.Params.UTF8 {
+		return s.refuseAddress("recipient", to, badRecipientUTF8)
 	}
 
-	r := envelope.Recipient{Address: a, Original: o.OriginalRecipient}
-	for _, n := range o.Notify {
-		r.Notify = append(r.Notify, string(n))
+	r, err := s.srv.policy.recipient(s, address, o)
+	if err != nil {
+		return err
 	}
-	if r.Original != "" {
-		r.OriginalType = strings.ToLower(string(o.OriginalRecipientType))
-	}
-	ss.env.Recipients = append(ss.env.Recipients, r)
+	s.mail.envelope.Recipients = append(s.mail.envelope.Recipients, r)
 
 	return nil
+}
+
+// maxRefusedAddress bounds what a refusal repeats of an address, in bytes.
+const maxRefusedAddress = 254 + 64
+
+// refuseAddress refuses an address of MAIL or RCPT, and names it in the reply
+// and in the log, there under key.
+func (s *session) refuseAddress(key, address string, r reply.Reply) error {
+	address = reply.CleanLine(address, maxRefusedAddress)
+	r.Text += ": <" + address + ">"
+	s.logRefused(key, address, r)
+
+	return smtpError(r)
+}
+
+// logRefused logs that an address of MAIL or RCPT was refused. For clients that
+// have not authenticated there is one line a minute.
+func (s *session) logRefused(key, address string, r reply.Reply) {
+	args := []any{
+		"session", s.id,
+		"user", s.userName(),
+		"remote", s.remote.String(),
+		key, address,
+		"reply", r.String(),
+	}
+	if s.user == nil {
+		s.srv.rare.log(slog.LevelInfo, "address refused", args...)
+		return
+	}
+
+	s.log.Warn("address refused", args...)
 }

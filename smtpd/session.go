@@ -12,172 +12,151 @@ import (
 
 	"postern/relay"
 	"postern/relay/envelope"
-	"postern/relay/reply"
 	"postern/smtpd/auth"
 	"postern/smtpd/wire"
 )
 
-// session is one client between EHLO and the end of its connection.
+// session is one client between EHLO and the end of its connection. It
+// implements smtp.Session and smtp.AuthSession.
 type session struct {
-	s      *Server
-	c      *smtp.Conn
+	srv    *Server
+	smtp   *smtp.Conn
 	conn   *wire.Conn
+	log    *slog.Logger
 	id     string
 	remote netip.AddrPort
+	start  time.Time
 	ctx    context.Context
 	cancel context.CancelFunc
-	start  time.Time
-	user   *relay.User    // nil: not authenticated
-	who    *auth.Identity // of AUTH; nil: none
-	sent   int
 
-	bySource bool // user is that of a source rule: nobody authenticated
+	user     *relay.User    // nil: not authenticated, and of no source rule
+	identity *auth.Identity // of AUTH; nil: none
+	bySource bool           // user is that of a source rule: nobody authenticated
+	messages int
 
-	env     envelope.Envelope
-	hasFrom bool
-	whole   bool  // the message of this transaction arrived whole
-	held    int64 // bytes of the memory budget
+	mail transaction
+	held int64 // bytes of the budget
 
-	mu   sync.Mutex // the fields below are drain's too
+	mu   sync.Mutex // guards what drain uses, too
 	busy bool       // in a transaction
-	end  bool       // say goodbye once idle
+	end  bool       // close once idle
+}
+
+// transaction is what MAIL, RCPT and DATA say.
+type transaction struct {
+	begun    bool // MAIL was accepted
+	envelope envelope.Envelope
+	complete bool // the message arrived whole
 }
 
 func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	raw := c.Conn().(*wire.Conn)
+	conn := c.Conn().(*wire.Conn)
 	if s.draining {
-		raw.CloseAfterReply()
+		conn.CloseAfterReply()
 		return nil, smtpError(shuttingDown)
 	}
 
 	ss := &session{
-		s:     s,
-		c:     c,
-		conn:  raw,
-		id:    raw.SessionID(),
+		srv:   s,
+		smtp:  c,
+		conn:  conn,
+		log:   s.cfg.Log,
+		id:    conn.SessionID(),
 		start: time.Now(),
 	}
-	if t, ok := c.Conn().RemoteAddr().(*net.TCPAddr); ok {
+	if t, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		ss.remote = netip.AddrPortFrom(t.AddrPort().Addr().Unmap(), t.AddrPort().Port())
 	}
 	ss.ctx, ss.cancel = context.WithCancel(context.Background())
 
-	ss.user = s.sourceUser(ss.remote.Addr())
-	ss.bySource = ss.user != nil
-	switch {
-	case ss.reports():
-		ss.conn.BeginPhase(s.c.phases.envelope)
-	case ss.bySource:
-		ss.conn.BeginPhase(0)
-		ss.conn.Trust()
-	}
+	s.policy.sessionBegins(ss)
 	s.sessions[ss] = struct{}{}
 
 	return ss, nil
 }
 
-// Reset implements smtp.Session.
-func (ss *session) Reset() {
-	ss.env, ss.hasFrom = envelope.Envelope{}, false
-	ss.conn.EndTransaction()
-	ss.releaseBudget()
+// Reset implements smtp.Session. go-smtp calls it at the end of each
+// transaction, too.
+func (s *session) Reset() {
+	s.conn.EndTransaction()
+	s.releaseBudget()
+	s.srv.policy.transactionEnds(s)
+	s.mail = transaction{}
 
-	switch {
-	case ss.reports() && ss.whole: // a stranger's time begins anew with a message, not with RSET
-		ss.conn.BeginPhase(ss.s.c.phases.envelope)
-	case ss.user != nil:
-		ss.conn.BeginPhase(0)
-	}
-	ss.whole = false
-
-	ss.mu.Lock()
-	ss.busy = false
-	end := ss.end
-	ss.mu.Unlock()
+	s.mu.Lock()
+	s.busy = false
+	end := s.end
+	s.mu.Unlock()
 	if end {
-		ss.conn.CloseAfterReply()
+		s.conn.CloseAfterReply()
 	}
 }
 
-// Logout implements smtp.Session.
-func (ss *session) Logout() error {
-	ss.cancel()
-	ss.releaseBudget()
+// Logout implements smtp.Session. go-smtp calls it at the end of the connection.
+func (s *session) Logout() error {
+	s.cancel()
+	s.releaseBudget()
 
-	if ss.who != nil && ss.who.Close != nil {
-		ss.who.Close()
+	if s.identity != nil && s.identity.Close != nil {
+		s.identity.Close()
 	}
+	s.srv.forget(s)
 
-	ss.s.mu.Lock()
-	delete(ss.s.sessions, ss)
-	ss.s.mu.Unlock()
-
-	ss.s.c.Log.Info("session",
-		"session", ss.id,
-		"user", ss.userName(),
-		"remote", ss.remote.String(),
-		"helo", ss.c.Hostname(),
-		"tls", ss.conn.Protection(),
-		"messages", ss.sent,
-		tookSeconds(ss.start))
+	s.log.Info("session",
+		"session", s.id,
+		"user", s.userName(),
+		"remote", s.remote.String(),
+		"helo", s.smtp.Hostname(),
+		"tls", s.conn.Protection(),
+		"messages", s.messages,
+		tookSeconds(s.start))
 
 	return nil
 }
 
-// tookSeconds says in the log how long something has taken since start.
+func (s *Server) forget(ss *session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, ss)
+}
+
+// tookSeconds returns the log's attribute for the time since start.
 func tookSeconds(start time.Time) slog.Attr {
 	return slog.Float64("took_seconds", time.Since(start).Round(time.Microsecond).Seconds())
 }
 
-// userName is for the log; empty: nobody authenticated.
-func (ss *session) userName() string {
-	if ss.user == nil {
+// userName returns the user's name for the log, or "".
+func (s *session) userName() string {
+	if s.user == nil {
 		return ""
 	}
 
-	return ss.user.Name
+	return s.user.Name
 }
 
-// endWhenIdle reports whether the session is idle now; a busy one ends with its
-// transaction.
-func (ss *session) endWhenIdle() bool {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
-	ss.end = true
+// endWhenIdle reports whether the session is idle. One that is not ends with
+// its transaction.
+func (s *session) endWhenIdle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.end = true
 
-	return !ss.busy
+	return !s.busy
 }
 
-// reports reports whether the session is one of port 25.
-func (ss *session) reports() bool { return ss.s.c.Reports != nil }
+// beginTransaction marks the session as busy, unless it is to end.
+func (s *session) beginTransaction() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.end {
+		return false
+	}
+	s.busy = true
 
-// source is what limits count the client by.
-func (ss *session) source() netip.Addr { return sourceAddr(ss.remote.Addr()) }
+	return true
+}
 
-func (ss *session) secure() bool { return ss.conn.Secure() }
-
-// Refusals of addresses; refuseAddress puts the address behind the text.
-var (
-	badSender = reply.Reply{
-		Code:     553,
-		Enhanced: reply.EnhancedCode{5, 1, 7},
-		Text:     "Bad sender address",
-	}
-	badSenderUTF8 = reply.Reply{
-		Code:     553,
-		Enhanced: reply.EnhancedCode{5, 6, 7},
-		Text:     "International sender address without SMTPUTF8",
-	}
-	badRecipient = reply.Reply{
-		Code:     553,
-		Enhanced: reply.EnhancedCode{5, 1, 3},
-		Text:     "Bad recipient address",
-	}
-	badRecipientUTF8 = reply.Reply{
-		Code:     553,
-		Enhanced: reply.EnhancedCode{5, 6, 7},
-		Text:     "International recipient address without SMTPUTF8",
-	}
-)
+// source returns what limits count the client by.
+func (s *session) source() netip.Addr { return sourceAddr(s.remote.Addr()) }

@@ -18,7 +18,7 @@ import (
 // TestSubmissionIsWhole: what the relay is told of a message.
 func TestSubmissionIsWhole(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(c *Config) { bySource(c); c.RequireTLS = true }, false, func(b *bubble) {
+	inBubble(t, func(c *setup) { bySource(c); c.RequireTLS = true }, false, func(b *bubble) {
 		client := b.greeted()
 		client.say(
 			"MAIL FROM:<a@example.com> SIZE=100 RET=HDRS ENVID=id+2B1", "250",
@@ -85,7 +85,7 @@ func TestProtocols(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			change := func(*Config) {}
+			change := func(*setup) {}
 			if c.bySource {
 				change = bySource
 			}
@@ -263,7 +263,7 @@ func TestStopBetweenCommands(t *testing.T) {
 // TestStopCutsOffAfterGrace, and says so.
 func TestStopCutsOffAfterGrace(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(c *Config) { bySource(c); c.Grace = 20 * time.Second }, false, func(b *bubble) {
+	inBubble(t, func(c *setup) { bySource(c); c.Timeouts.Grace = 20 * time.Second }, false, func(b *bubble) {
 		client := b.inMail()
 		idle := b.greeted()
 		begun := time.Now()
@@ -296,7 +296,7 @@ func TestStopCutsOffAfterGrace(t *testing.T) {
 func TestSessionsEndTheirContext(t *testing.T) {
 	t.Parallel()
 	asked := make(chan context.Context, 1)
-	inBubble(t, func(c *Config) {
+	inBubble(t, func(c *setup) {
 		c.Auth = authFunc(func(ctx context.Context, l auth.Credentials) (*auth.Identity, error) {
 			asked <- ctx
 			return &auth.Identity{User: relay.User{Name: l.Name + " " + l.Password + " " + l.Source.String()}}, nil
@@ -330,7 +330,7 @@ func (f authFunc) Authenticate(ctx context.Context, l auth.Credentials) (*auth.I
 // TestMechanismsOnOffer are those alone that are known here, too.
 func TestMechanismsOnOffer(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(c *Config) {
+	inBubble(t, func(c *setup) {
 		c.Auth = authFunc(func(context.Context, auth.Credentials) (*auth.Identity, error) { return &auth.Identity{}, nil })
 	}, false, func(b *bubble) {
 		client := b.greeted()
@@ -344,7 +344,7 @@ func TestMechanismsOnOffer(t *testing.T) {
 // of the address, and is named so in Received.
 func TestLoginTakesTheSourcesPlace(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(c *Config) {
+	inBubble(t, func(c *setup) {
 		c.Sources = []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8"), User: "bob"}}
 	}, false, func(b *bubble) {
 		client := b.greeted()
@@ -383,7 +383,7 @@ func TestSourceRules(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			inBubble(t, func(conf *Config) { conf.Sources = c.rules }, false, func(b *bubble) {
+			inBubble(t, func(conf *setup) { conf.Sources = c.rules }, false, func(b *bubble) {
 				client := b.greeted()
 				if c.want == "" {
 					client.say("MAIL FROM:<a@example.com>", "530 5.7.0 Authentication required")
@@ -393,15 +393,15 @@ func TestSourceRules(t *testing.T) {
 						t.Errorf("submitted by %s, want %s", got, c.want)
 					}
 				}
-				lines := b.logged("a source rule names a user that is not there")
+				lines := b.logged("source rule names an unknown user")
 				if len(lines) != c.lines || c.lines > 0 && (lines[0]["user"] != "nobody" || lines[0]["level"] != "ERROR") {
 					t.Errorf("logged %v, want %d lines", lines, c.lines)
 				}
 			})
 		})
 	}
-	none := New(Config{Log: quiet, Sources: []SourceRule{{Network: network("127.0.0.0/8"), User: "alice"}}})
-	if u := none.sourceUser(netip.MustParseAddr("127.0.0.1")); u != nil {
+	none := &submission{Submission{Sources: []SourceRule{{Network: network("127.0.0.0/8"), User: "alice"}}}}
+	if u := none.sourceUser(quiet, netip.MustParseAddr("127.0.0.1")); u != nil {
 		t.Errorf("%+v without a directory", u)
 	}
 }
@@ -447,7 +447,7 @@ func TestFailedHandshakesAreCounted(t *testing.T) {
 // and its place is free again.
 func TestProxyHeaders(t *testing.T) {
 	t.Parallel()
-	behind := func(c *Config) { options["proxy"](c); c.MaxConnections = 1 }
+	behind := func(c *setup) { options["proxy"](c); c.Limits.MaxConnections = 1 }
 	inBubble(t, behind, false, func(b *bubble) {
 		client := b.dial()
 		client.endsAfter(10 * time.Second)

@@ -37,18 +37,19 @@ func TestSlowClientsHearTheRefusal(t *testing.T) {
 				l := &pipeListener{conns: make(chan net.Conn, 1), done: make(chan struct{})}
 				l.conns <- &pipeConn{Conn: server, from: net.IPv4(127, 0, 0, 1)}
 				users := newClients(t, auth.Rate{}, nil)
-				s := New(Config{
-					Hostname:       "mail.example.com",
-					Auth:           users,
-					Submit:         &submitter{},
-					Directory:      anybody{},
-					Sources:        []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8"), User: "app"}},
-					MaxMessageSize: 1000,
-					MaxRecipients:  3,
-					IdleTimeout:    5 * time.Minute,
-					MessageTimeout: time.Hour,
-					Grace:          time.Second,
-					Log:            quiet,
+				s := newTestServer(setup{
+					Config: Config{
+						Hostname: "mail.example.com",
+						Log:      quiet,
+						Limits:   Limits{MaxMessageSize: 1000, MaxRecipients: 3},
+						Timeouts: Timeouts{Idle: 5 * time.Minute, Message: time.Hour, Grace: time.Second},
+					},
+					Submission: Submission{
+						Auth:      users,
+						Submit:    &submitter{},
+						Directory: anybody{},
+						Sources:   []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8"), User: "app"}},
+					},
 				})
 				ctx, cancel := context.WithCancel(context.Background())
 				served := make(chan error, 1)

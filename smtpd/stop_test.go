@@ -18,7 +18,7 @@ func TestStopLetsTransactionsEnd(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
-		change func(*Config)
+		change func(*setup)
 		header string
 	}{
 		{"plain", bySource, ""},
@@ -26,7 +26,7 @@ func TestStopLetsTransactionsEnd(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			inBubble(t, func(conf *Config) { c.change(conf); conf.Grace = time.Minute }, false, func(b *bubble) {
+			inBubble(t, func(conf *setup) { c.change(conf); conf.Timeouts.Grace = time.Minute }, false, func(b *bubble) {
 				client := b.dial()
 				if c.header != "" {
 					client.send(c.header)
@@ -72,7 +72,7 @@ func TestBrokenListenersDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		raw := &pipeListener{conns: make(chan net.Conn, 1), done: make(chan struct{})}
 		broken := make(chan struct{})
-		s := New(Config{Hostname: "x", Submit: &submitter{}, Log: quiet, Grace: time.Second})
+		s := newTestServer(setup{Config: Config{Hostname: "x", Log: quiet, Timeouts: Timeouts{Grace: time.Second}}, Submission: Submission{Submit: &submitter{}}})
 		served := make(chan error, 1)
 		go func() { served <- s.Serve(t.Context(), &breakingListener{raw, broken}) }()
 		client, sock := net.Pipe()
@@ -118,7 +118,7 @@ func (panicking) Submit(context.Context, *relay.Submission) reply.Reply { panic(
 // TestPanicsEndOneConnection, which hears so, and are logged as errors.
 func TestPanicsEndOneConnection(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(c *Config) {
+	inBubble(t, func(c *setup) {
 		bySource(c)
 		c.Submit = panicking{c.Submit.(*submitter)}
 	}, false, func(b *bubble) {
@@ -133,7 +133,7 @@ func TestPanicsEndOneConnection(t *testing.T) {
 			t.Errorf("logged %v, want one error", lines)
 		}
 		other.say("NOOP", "250")
-		if got := b.s.c.Budget.Used(); got != 0 {
+		if got := b.s.cfg.Budget.Used(); got != 0 {
 			t.Errorf("%d bytes are reserved", got)
 		}
 	})

@@ -37,7 +37,7 @@ func dialogueOf(t *testing.T, log string) []string {
 func debugServer(t *testing.T, level slog.Level) (*player, *running, *lockedBuffer) {
 	t.Helper()
 	out := &lockedBuffer{}
-	r := startServer(t, func(c *Config) {
+	r := startServer(t, func(c *setup) {
 		c.RequireTLS = false
 		c.Log = slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
 	}, false)
@@ -116,7 +116,7 @@ func TestNoTranscriptAboveDebug(t *testing.T) {
 func TestRefusedAddressesAreNamed(t *testing.T) {
 	t.Parallel()
 	out := &lockedBuffer{}
-	r := startServer(t, func(c *Config) { c.Log = slog.New(slog.NewJSONHandler(out, nil)) }, false)
+	r := startServer(t, func(c *setup) { c.Log = slog.New(slog.NewJSONHandler(out, nil)) }, false)
 	p := &player{t: t, at: "refusals", serv: r}
 	p.dial()
 	p.check("login")
@@ -158,7 +158,7 @@ func TestRefusedAddressesAreNamed(t *testing.T) {
 func TestTranscriptOfChunks(t *testing.T) {
 	t.Parallel()
 	out := &lockedBuffer{}
-	inBubble(t, func(c *Config) {
+	inBubble(t, func(c *setup) {
 		bySource(c)
 		c.Log = slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}, false, func(b *bubble) {

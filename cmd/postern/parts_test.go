@@ -308,6 +308,7 @@ func TestEveryKeyReachesItsPart(t *testing.T) {
 		config any
 	}{
 		{"submission", g.submissionConfig()},
+		{"submission policy", g.submissionPolicy()},
 		{"reports", g.reportsConfig()},
 		{"relay", relayConfig},
 		{"upstream", upstreamConfig},
@@ -345,7 +346,7 @@ func (g *gateway) heldBy(t *testing.T) string {
 	note(r.Budget != g.budget, "reports have the budget of submission")
 	q, err := g.queueConfig()
 	note(err == nil && q.Budget == g.budget, "the retry spool has another budget than submission")
-	note(s.Auth == auth.Authenticator(g.users), "submission asks others than the users file")
+	note(g.submissionPolicy().Auth == auth.Authenticator(g.users), "submission asks others than the users file")
 	i, err := g.ingestConfig()
 	note(err == nil && i.Disk == q.Disk, "two spools of one file system count its room apart")
 
@@ -359,8 +360,11 @@ func TestOtherKeysReachTheirPart(t *testing.T) {
 	n := g.live.Load()
 	relayConfig := g.relayConfig(n, g.recorder(), dkim.NewSigner(nil))
 
-	if c := g.submissionConfig(); c.NormaliseLF || !c.RequireTLS || len(c.Sources) != 0 || len(c.ProxyFrom) != 0 {
+	if c := g.submissionConfig(); c.NormaliseLF || len(c.ProxyFrom) != 0 {
 		t.Errorf("submission: got %+v", c)
+	}
+	if p := g.submissionPolicy(); !p.RequireTLS || len(p.Sources) != 0 {
+		t.Errorf("submission's policy: got %+v", p)
 	}
 	if !relayConfig.PowerMTA || relayConfig.QueueAlways || !relayConfig.MsysAPI || relayConfig.UnsubscribeBy != "" || relayConfig.RequireSignature {
 		t.Errorf("relay: got %+v", relayConfig)

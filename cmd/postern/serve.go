@@ -524,7 +524,7 @@ func (g *gateway) loginUpstream(
 // newListener makes the servers of submission and of reports.
 func (g *gateway) newListener() {
 	g.budget.Register(g.reg, "postern_memory_budget_used_bytes", "Of memory_budget, reserved by messages in flight.")
-	g.smtp = smtpd.New(g.submissionConfig())
+	g.smtp = smtpd.NewSubmission(g.submissionConfig(), g.submissionPolicy())
 	if !g.c.Reports.On() {
 		return
 	}
@@ -532,11 +532,11 @@ func (g *gateway) newListener() {
 	c := g.reportsConfig()
 	c.Budget.Register(g.reg, "postern_reports_memory_budget_used_bytes",
 		"Of reports.memory_budget, reserved by messages in flight.")
-	g.reports = smtpd.New(c)
+	g.reports = smtpd.NewReports(c, g)
 }
 
-// submissionConfig is [submission].
-func (g *gateway) submissionConfig() smtpd.Config {
+// submissionPolicy is who may submit, as [submission] has it.
+func (g *gateway) submissionPolicy() smtpd.Submission {
 	c := g.c.Submission
 	var sources []smtpd.SourceRule
 	for _, r := range c.Sources {
@@ -547,35 +547,46 @@ func (g *gateway) submissionConfig() smtpd.Config {
 		})
 	}
 
+	return smtpd.Submission{
+		RequireTLS: c.RequireTLS,
+		Auth:       g.authenticator(),
+		Submit:     g,
+		Sources:    sources,
+		Directory:  g.users,
+	}
+}
+
+// submissionConfig is the rest of [submission].
+func (g *gateway) submissionConfig() smtpd.Config {
+	c := g.c.Submission
+
 	return smtpd.Config{
-		Hostname:                string(g.c.Hostname),
-		TLS:                     g.certs.Config(false),
-		RequireTLS:              c.RequireTLS,
-		Auth:                    g.authenticator(),
-		Submit:                  g,
-		Sources:                 sources,
-		Directory:               g.users,
-		ProxyFrom:               prefixes(c.ProxyProtocolFrom),
-		Budget:                  g.budget,
-		MaxMessageSize:          int64(c.MaxMessageSize),
-		MaxRecipients:           c.MaxRecipients,
-		MaxConnections:          g.connections.Submission,
-		MaxConnectionsPerSource: g.connections.PerSource,
-		IdleTimeout:             c.IdleTimeout.Std(),
-		MessageTimeout:          c.MessageTimeout.Std(),
-		NormaliseLF:             c.BareNewlines == "normalise",
-		Grace:                   g.c.ShutdownGrace.Std(),
-		Log:                     g.log,
-		Metrics:                 g.reg,
+		Hostname:  string(g.c.Hostname),
+		TLS:       g.certs.Config(false),
+		ProxyFrom: prefixes(c.ProxyProtocolFrom),
+		Budget:    g.budget,
+		Limits: smtpd.Limits{
+			MaxMessageSize:          int64(c.MaxMessageSize),
+			MaxRecipients:           c.MaxRecipients,
+			MaxConnections:          g.connections.Submission,
+			MaxConnectionsPerSource: g.connections.PerSource,
+		},
+		Timeouts: smtpd.Timeouts{
+			Idle:    c.IdleTimeout.Std(),
+			Message: c.MessageTimeout.Std(),
+			Grace:   g.c.ShutdownGrace.Std(),
+		},
+		NormaliseLF: c.BareNewlines == "normalise",
+		Log:         g.log,
+		Metrics:     g.reg,
 	}
 }
 
 // reportsConfig is [reports], with what it has of [submission].
 func (g *gateway) reportsConfig() smtpd.Config {
 	c := g.submissionConfig()
-	c.Reports = g
-	c.MaxConnections = g.connections.Reports
-	c.MaxMessageSize = int64(g.c.Reports.MaxMessageSize)
+	c.Limits.MaxConnections = g.connections.Reports
+	c.Limits.MaxMessageSize = int64(g.c.Reports.MaxMessageSize)
 	c.Budget = smtpd.NewBudget(int64(g.c.Reports.MemoryBudget))
 	// Mail systems of all kinds report; what they send goes nowhere, so that a
 	// bare LF can do no harm.
