@@ -47,7 +47,7 @@ func TestWriteErrorsEndTheConnection(t *testing.T) {
 			return err
 		}},
 		{"the end", func(c *Conn) error { return c.endNow(errTooMany) }},
-		{"STARTTLS", func(c *Conn) error { c.cfg.TLS = serverTLS(); return c.startTLS(false) }},
+		{"STARTTLS", func(c *Conn) error { c.cfg.TLS = serverTLS(); return c.startTLS("") }},
 		{"a chunk", func(c *Conn) error { c.chunk.size = 5; return c.discardChunk() }},
 		{"a reading of a chunk", func(c *Conn) error { c.chunk.size = 5; _, err := c.readChunk(make([]byte, 5)); return err }},
 		{"between chunks", (*Conn).nextChunk},

@@ -4,15 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"time"
 
 	"postern/relay/message"
 	"postern/relay/reply"
 )
 
-// ErrAborted says that the client gave up a message between two chunks: with
-// RSET, EHLO or QUIT (RFC 3030 section 3, RFC 5321 section 4.1.4).
-var ErrAborted = errors.New("smtp: message given up by the client")
+// ErrAborted is the error of a message that the client gave up between two
+// chunks: with RSET, EHLO or QUIT (RFC 3030 section 3, RFC 5321 section 4.1.4).
+var ErrAborted = errors.New("wire: message given up by the client")
 
 var errTooLarge = &reply.Fault{
 	Class: reply.Permanent,
@@ -24,9 +23,35 @@ var errTooLarge = &reply.Fault{
 	},
 }
 
+// beginChunks begins a message in chunks. The library gets a DATA: chunks are
+// read here, in the goroutine of the connection.
+func (c *Conn) beginChunks(cmd command) ([]byte, error) {
+	ch, err := parseChunk(cmd.arg)
+	if err != nil {
+		return nil, c.rejectChunk()
+	}
+
+	c.chunk = ch
+	if c.needEHLO {
+		c.writeReply(replyEHLOFirst)
+		return nil, nil // the chunk is discarded
+	}
+
+	return command{verb: "DATA"}.line(), nil
+}
+
+// rejectChunk closes the connection after a malformed BDAT. Nobody knows how
+// long its chunk is, and it would be run as commands.
+func (c *Conn) rejectChunk() error {
+	c.writeReply(replyBadChunk)
+
+	return c.endNow(errBadChunk)
+}
+
+// chunkReader reads a message chunk by chunk, up to the last.
 type chunkReader Conn
 
-// Read implements io.Reader. By the time that it is called again, what it gave
+// Read implements io.Reader. When it is called again, what it returned before
 // was accepted: a chunk is acknowledged when the next one is asked for.
 func (r *chunkReader) Read(p []byte) (int, error) {
 	c := (*Conn)(r)
@@ -43,7 +68,7 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 			return 0, io.EOF
 		}
 
-		c.writeReply("250 2.0.0 Continue")
+		c.writeReply(replyContinue)
 		if err := c.nextChunk(); err != nil {
 			return 0, unexpected(err)
 		}
@@ -58,8 +83,8 @@ func (r *chunkReader) Read(p []byte) (int, error) {
 	return n, unexpected(err)
 }
 
-// checkChunk refuses a message that its chunks make too large, before they are
-// read (RFC 1870 section 6.3).
+// checkChunk returns an error if the chunk makes the message too large, before
+// it is read (RFC 1870 section 6.3).
 func (c *Conn) checkChunk() error {
 	if c.cfg.MaxMessage > 0 && c.received+c.chunk.size > c.cfg.MaxMessage {
 		return errTooLarge
@@ -68,7 +93,7 @@ func (c *Conn) checkChunk() error {
 	return nil
 }
 
-// readChunk reads a part of the chunk under way.
+// readChunk reads a part of the current chunk.
 func (c *Conn) readChunk(p []byte) (int, error) {
 	if len(c.in) == 0 {
 		if err := c.fill(); err != nil {
@@ -83,10 +108,10 @@ func (c *Conn) readChunk(p []byte) (int, error) {
 	return n, nil
 }
 
-// discardChunk passes over the chunk of a BDAT that was refused.
+// discardChunk discards the chunk of a BDAT that was refused.
 func (c *Conn) discardChunk() error {
 	for c.chunk.size > 0 {
-		c.SetReadDeadline(time.Now().Add(c.cfg.Idle))
+		c.allowIdle()
 		if len(c.in) == 0 {
 			if err := c.fill(); err != nil {
 				return err
@@ -101,7 +126,7 @@ func (c *Conn) discardChunk() error {
 	return nil
 }
 
-// chunkRest is what is left of a chunk.
+// chunkRest reads what is left of a chunk.
 type chunkRest Conn
 
 // Read implements io.Reader.
@@ -114,73 +139,55 @@ func (r *chunkRest) Read(p []byte) (int, error) {
 	return c.readChunk(p)
 }
 
-// nextChunk reads commands up to the next BDAT of a message. Those that would
-// begin something else are refused; those that end the transaction are kept
-// for afterwards, and the message is given up.
+// nextChunk reads commands up to the next BDAT of a message.
 func (c *Conn) nextChunk() error {
 	for {
-		c.SetReadDeadline(time.Now().Add(c.cfg.Idle))
+		c.allowIdle()
 		line, err := c.line()
 		if err != nil {
 			return err
 		}
-
 		c.said.command(line)
-		cmd := parseCommand(line)
-		if err := c.countCommand(cmd.verb); err != nil {
+
+		found, err := c.betweenChunks(line)
+		if found || err != nil {
 			return err
 		}
-
-		switch cmd.verb {
-		case "BDAT":
-			ch, err := parseChunk(cmd.arg)
-			if err != nil {
-				return c.rejectChunk()
-			}
-			c.chunk = ch
-			return nil
-		case "RSET", "EHLO", "HELO", "QUIT":
-			c.pushed = bytes.Clone(line)
-			c.mode = modeDot
-			c.omitReply()
-			return ErrAborted
-		case "NOOP":
-			c.writeReply("250 2.0.0 Ok")
-		case "MAIL", "RCPT", "DATA", "AUTH", "STARTTLS":
-			c.writeReply("503 5.5.1 Not allowed during a message transfer")
-		default:
-			if err := c.answer(cmd); err != nil {
-				return err
-			}
-		}
-
 		if err := c.flushFinal(); err != nil {
 			return err
 		}
 	}
 }
 
-// beginChunks begins a message in chunks. The library knows it as DATA: chunks
-// are read here, in the goroutine of the connection.
-func (c *Conn) beginChunks(cmd command) ([]byte, error) {
-	ch, err := parseChunk(cmd.arg)
-	if err != nil {
-		return nil, c.rejectChunk()
+// betweenChunks runs a command between two chunks, and reports whether it is the
+// next BDAT. Commands that would begin something else are refused. Those that
+// end the transaction are run after it, and the message is given up.
+func (c *Conn) betweenChunks(line []byte) (bool, error) {
+	cmd := parseCommand(line)
+	if err := c.countCommand(cmd.verb); err != nil {
+		return false, err
 	}
 
-	c.chunk = ch
-	if c.needEHLO {
-		c.writeReply("503 5.5.1 EHLO first")
-		return nil, nil // the chunk is passed over
+	switch cmd.verb {
+	case "BDAT":
+		ch, err := parseChunk(cmd.arg)
+		if err != nil {
+			return false, c.rejectChunk()
+		}
+		c.chunk = ch
+		return true, nil
+	case "RSET", "EHLO", "HELO", "QUIT":
+		c.pushed = bytes.Clone(line)
+		c.mode = modeDot
+		c.omitReply()
+		return false, ErrAborted
+	case "NOOP":
+		c.writeReply(replyOK)
+	case "MAIL", "RCPT", "DATA", "AUTH", "STARTTLS":
+		c.writeReply(replyInMessage)
+	default:
+		return false, c.answer(cmd)
 	}
 
-	return command{verb: "DATA"}.line(), nil
-}
-
-// rejectChunk ends the connection: where nobody knows how long a chunk is, it
-// would be run as commands.
-func (c *Conn) rejectChunk() error {
-	c.writeReply("501 5.5.4 Malformed BDAT")
-
-	return c.endNow(errBadChunk)
+	return false, nil
 }

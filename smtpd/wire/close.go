@@ -2,27 +2,28 @@ package wire
 
 import (
 	"errors"
+
 	"postern/relay/reply"
 )
 
-var errClosed = errors.New("smtp: closed after the last reply")
+var errClosed = errors.New("wire: closed after the last reply")
 
-// CloseAfterReply ends the connection once the reply under way is out.
+// CloseAfterReply closes the connection once the next reply is sent.
 func (c *Conn) CloseAfterReply() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.last = true
-	c.mu.Unlock()
 }
 
-// CloseAfterRefusal ends the connection once a refusal that is to come is out.
+// CloseAfterRefusal closes the connection once the next refusal is sent.
 func (c *Conn) CloseAfterRefusal() {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.refusal = true
-	c.mu.Unlock()
 }
 
-// endNow sends the replies of before and closes; it returns why, or what went
-// wrong with that.
+// endNow sends pending replies and closes. It returns why, or the error of
+// sending.
 func (c *Conn) endNow(why error) error {
 	c.CloseAfterReply()
 	if err := c.flush(); err != nil && err != errClosed {
@@ -32,35 +33,44 @@ func (c *Conn) endNow(why error) error {
 	return why
 }
 
-// closeAfterErrors tells a client that its errors were too many.
+// closeAfterErrors closes the connection after too many errors.
 func (c *Conn) closeAfterErrors() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.last {
-		c.out, c.last = append(c.out, tooManyErrors...), true
-	}
+	c.endErrorsLocked()
 }
 
-// Close sends what is queued and closes.
+// endErrorsLocked makes "too many errors" the last reply, unless there is one
+// already. mu is held.
+func (c *Conn) endErrorsLocked() {
+	if c.last {
+		return
+	}
+
+	c.out = append(c.out, replyTooManyErrors+"\r\n"...)
+	c.last = true
+}
+
+// Close sends pending replies and closes the connection.
 func (c *Conn) Close() error {
 	c.flush()
 	return c.Drop()
 }
 
-// Drop closes without another word.
+// Drop closes the connection without sending anything.
 func (c *Conn) Drop() error {
 	c.mu.Lock()
 	transport := c.Conn
 	c.mu.Unlock()
 
 	err := transport.Close()
-	c.once.Do(c.cfg.Release)
+	c.released.Do(c.cfg.Release)
 
 	return err
 }
 
-// Goodbye ends a connection that is idle, with a reply. One whose TLS handshake is not
-// done can be told nothing.
+// Goodbye closes an idle connection with a reply, or without one where the TLS
+// handshake is not done.
 func (c *Conn) Goodbye(last reply.Reply) {
 	c.mu.Lock()
 	mute := c.secured != nil && !c.shaken.Load()
@@ -74,6 +84,6 @@ func (c *Conn) Goodbye(last reply.Reply) {
 	c.Close()
 }
 
-// Abort closes the socket, whatever is being written to it or waited for: who
-// reads or writes fails and gives the rest back.
+// Abort closes the socket under reads and writes that wait. They fail, and their
+// goroutines release what the connection holds.
 func (c *Conn) Abort() { c.sock.Close() }

@@ -1,5 +1,6 @@
-// Package wire is the transport under go-smtp: what the library cannot do for a
-// server is done between it and the socket. See Conn.
+// Package wire is the transport under go-smtp. A Conn is a net.Conn between the
+// socket and the library, for what a server has to do and the library cannot: it
+// bounds lines, commands and time, ends TLS, and finds the end of messages.
 package wire
 
 import (
@@ -14,91 +15,99 @@ import (
 	"time"
 )
 
-// Conn stands between the socket and go-smtp, which sees a plain connection:
-// TLS ends here. It does what the library cannot:
+// Conn is a client's connection as go-smtp sees it: plain text, a command line
+// at a time. In between it
 //
-//   - whole lines only, of a bounded length; a line that ran into a deadline
-//     is never executed; what a phase may take in total
-//   - one reading of each command, whose line the library gets written anew
-//   - STARTTLS: exactly that word, nothing sent in plain behind it, nothing of
-//     before used after it, the connection closed where the handshake fails
-//   - the end of a message: CRLF.CRLF and nothing else after DATA, the last
-//     chunk after BDAT. The session reads the message from here, in bulk; the
-//     library, which would look at each byte and read chunks in a goroutine of
-//     their own, knows of DATA alone and gets its final dot
-//   - a BDAT that cannot be understood ends the connection, since its chunk
-//     would be run as commands
-//   - commands behind one whose answer has to be waited for (EHLO, AUTH, DATA),
-//     and too many refusals, end the connection
-//   - replies leave together, when the next read has to wait
+//   - reads whole lines of a bounded length, never executes a line that a
+//     deadline cut, and bounds the time of each phase in total
+//   - parses each command once, and writes its line anew for the library
+//   - does STARTTLS: exactly that word, nothing in plain text behind it, no state
+//     from before it, and the connection closed if the handshake fails
+//   - finds the end of a message: CRLF.CRLF and nothing else after DATA, the last
+//     chunk after BDAT. The session reads the message from here, in bulk. The
+//     library, which would look at each byte and read chunks in another
+//     goroutine, knows only DATA and gets its final dot
+//   - closes after a malformed BDAT, whose chunk would be run as commands
+//   - closes after commands that did not wait for the reply to EHLO, AUTH or
+//     DATA, and after too many refusals
+//   - sends replies together, before a read that has to wait
 //
-// Reading belongs to one goroutine at a time, as in go-smtp; writing and
-// closing may come from others.
+// Reading belongs to one goroutine at a time, as in go-smtp; writing and closing
+// are safe for concurrent use.
 type Conn struct {
 	net.Conn // the transport: the socket, or TLS over it
 	cfg      Config
-	id       string      // of the session, for the log and the client
-	said     transcript  // of the session
-	sock     net.Conn    // under all
+	id       string
+	said     transcript
+	sock     net.Conn    // below TLS
 	secured  *tls.Conn   // nil: plain text
-	hello    *helloConn  // under secured
+	hello    *helloConn  // below secured
 	shaken   atomic.Bool // the handshake is done
 
-	in        []byte // read from the transport, not given out yet
-	buf       []byte
-	rest      []byte // of a command line that the library takes in parts
-	pushed    []byte // a command line that ended a message, to be run after it
-	mode      mode
-	chunk     chunk        // what is still to come of the chunk under way
-	received  int64        // bytes of a message in chunks
-	arrival   *phaseReader // of the message under way
-	lineStart bool         // the next byte of a message is the first of its line
-	afterCR   bool         // the last byte of a message was a CR
-	needEHLO  bool         // after STARTTLS
-	authed    bool
-	inMail    bool  // in a transaction
-	unknown   int   // unknown commands so far
-	rerr      error // of the transport; nothing is read after it, not even after a deadline
+	// What the reading goroutine knows.
+	buf      []byte
+	in       []byte // the part of buf that was read and not used yet
+	readErr  error  // of the transport; nothing is read after it, deadlines included
+	rest     []byte // of a command line that the library reads in parts
+	pushed   []byte // a command line that ended a message, to be run after it
+	mode     mode
+	data     dataState
+	chunk    chunk        // what is still to come of the current chunk
+	received int64        // bytes of a message in chunks
+	arrival  *phaseReader // of the current message
+	needEHLO bool         // after STARTTLS
+	authed   bool
+	inMail   bool // in a transaction
+	unknown  int  // unknown commands so far
 
-	mu       sync.Mutex
-	phaseEnd time.Time // no read deadline is later than this; zero: none
-	out      []byte    // replies that have not left yet
-	goAhead  []byte    // the 354 that the session has to release
-	omit     bool      // the next reply is not sent: nobody asked for it
-	sasl     bool      // the next line is a response of AUTH
-	last     bool      // close once the replies are out
-	refusal  bool      // the next refusal is the last reply
-	verb     string    // the last command's
-	trusted  bool      // authenticated clients: refused recipients are a list's bad addresses
-	errors   int       // refusals since a message was taken
-	commands int       // and commands
-	once     sync.Once
+	mu       sync.Mutex // guards what follows, and writes
+	phaseEnd time.Time  // no read deadline is later; zero: none
+	out      []byte     // replies that have not been sent yet
+	goAhead  []byte     // the 354 that the session has to release
+	omit     bool       // the next reply is not sent: nobody asked for it
+	sasl     bool       // the next line is a response of AUTH
+	last     bool       // close once the replies are sent
+	refusal  bool       // the next refusal is the last reply
+	verb     string     // of the last command
+	trusted  bool       // refused recipients are bad addresses of a list, not guesses
+	errors   int        // refusals since the last message
+	commands int        // commands since the last message
+	released sync.Once
 }
 
-// Config is what a conn is told by its listener.
+// Config is what a listener tells a Conn.
 type Config struct {
-	Source      netip.Addr  // what limits count it by
-	TLS         *tls.Config // nil: no STARTTLS
-	Implicit    bool        // TLS begins at once
-	Idle        time.Duration
-	MaxMessage  int64                                 // bytes; 0: no limit
-	MaxCommands int                                   // without a message, of a client that is not trusted; 0: no limit
-	BeforeTLS   func(context.Context) (func(), error) // asked before a handshake, and told of its end
-	Log         *slog.Logger                          // for transcripts; nil: none
-	Release     func()                                // frees the connection's place
-	OnFail      func(error)                           // told of a failed handshake
+	Source      netip.Addr    // what limits count the connection by
+	TLS         *tls.Config   // nil: no TLS
+	Implicit    bool          // TLS begins with the connection
+	Idle        time.Duration // for each read of a message
+	MaxMessage  int64         // bytes; 0: no limit
+	MaxCommands int           // without a message, of a client that is not trusted; 0: no limit
+	Log         *slog.Logger  // for transcripts at level debug; nil: none
+
+	// BeforeTLS is called when a client begins a handshake, which waits for it.
+	// The function that it returns is called at the end of the handshake.
+	BeforeTLS func(context.Context) (func(), error)
+	// OnFail is called with the error of a handshake that failed.
+	OnFail func(error)
+	// Release is called once, when the connection is closed.
+	Release func()
 }
 
+// mode says what comes next from the client.
 type mode int
 
 const (
 	modeCommand mode = iota
-	modeData         // a message is to come, up to its final dot
-	modeChunks       // a message is to come, up to its last chunk
-	modeDot          // the message was read; the library gets its final dot
+	modeData         // a message, up to its final dot
+	modeChunks       // a message, up to its last chunk
+	modeDot          // a command; the library gets a final dot before it
 )
 
-// NewConn wraps a socket.
+// readSize is how much is read from the transport at once, in bytes.
+const readSize = 16 << 10
+
+// NewConn returns a Conn over a socket.
 func NewConn(sock net.Conn, cfg Config) *Conn {
 	c := &Conn{
 		Conn: sock,
@@ -114,7 +123,14 @@ func NewConn(sock net.Conn, cfg Config) *Conn {
 	return c
 }
 
-// Read gives the library one command line, or its final dot.
+// SessionID returns the id of the connection's session.
+func (c *Conn) SessionID() string { return c.id }
+
+// Source returns what limits count the connection by.
+func (c *Conn) Source() netip.Addr { return c.cfg.Source }
+
+// Read implements net.Conn for the library, which gets one command line, or the
+// final dot of a message.
 func (c *Conn) Read(p []byte) (int, error) {
 	if len(c.rest) > 0 {
 		return c.give(p, c.rest), nil
@@ -123,7 +139,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 		return 0, err
 	}
 
-	if c.mode == modeData || c.mode == modeChunks { // the session left some of the message
+	if c.mode == modeData || c.mode == modeChunks { // the session did not read all of it
 		if err := c.finishMessage(); err != nil {
 			return 0, err
 		}
@@ -148,7 +164,7 @@ func (c *Conn) Read(p []byte) (int, error) {
 	}
 }
 
-// give copies what fits: the library's buffer is 4096 bytes.
+// give copies as much of a line as fits: the library's buffer has 4096 bytes.
 func (c *Conn) give(p, line []byte) int {
 	n := copy(p, line)
 	c.rest = line[n:]
@@ -156,7 +172,7 @@ func (c *Conn) give(p, line []byte) int {
 	return n
 }
 
-// command reads a command and returns what the library gets of it; nil where
+// command reads a command and returns what the library gets of it, or nil where
 // it was answered here.
 func (c *Conn) command() ([]byte, error) {
 	if line := c.pushed; line != nil {
@@ -180,7 +196,7 @@ func (c *Conn) command() ([]byte, error) {
 	return c.examine(line)
 }
 
-// isResponse reports whether the line is a response of AUTH, not a command.
+// isResponse reports whether the line that was read is a response of AUTH.
 func (c *Conn) isResponse() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -193,8 +209,8 @@ func (c *Conn) isResponse() bool {
 // fill reads more from the transport. Pending replies are flushed first; with
 // implicit TLS the handshake comes before that.
 func (c *Conn) fill() error {
-	if c.rerr != nil {
-		return c.rerr
+	if c.readErr != nil {
+		return c.readErr
 	}
 	if c.secured != nil && !c.shaken.Load() {
 		if err := c.handshake(); err != nil {
@@ -208,9 +224,10 @@ func (c *Conn) fill() error {
 	if c.buf == nil {
 		c.buf = make([]byte, readSize)
 	}
-	kept := copy(c.buf, c.in) // c.in is a part of c.buf, and shorter than the longest line
+	kept := copy(c.buf, c.in) // shorter than the longest line
 	n, err := c.Conn.Read(c.buf[kept:])
-	c.in, c.rerr = c.buf[:kept+n], err
+	c.in = c.buf[:kept+n]
+	c.readErr = err
 	if n > 0 {
 		return nil
 	}
@@ -218,7 +235,7 @@ func (c *Conn) fill() error {
 	return err
 }
 
-// line takes one line off the input. It stays valid until the next fill.
+// line returns the next line of the input. It is valid until the next fill.
 func (c *Conn) line() ([]byte, error) {
 	for {
 		if i := bytes.IndexByte(c.in, '\n'); i >= 0 && i < MaxLine {
@@ -229,7 +246,7 @@ func (c *Conn) line() ([]byte, error) {
 		}
 
 		if len(c.in) >= MaxLine {
-			c.writeReply("500 5.5.2 Line too long")
+			c.writeReply(replyLineTooLong)
 			return nil, c.endNow(errLineTooLong)
 		}
 		if err := c.fill(); err != nil {

@@ -12,8 +12,10 @@ var (
 	newDot = []byte("\r\n.")
 )
 
-// OpenMessage begins the message that the client has announced, and returns what
-// reads it within its time.
+// OpenMessage returns a reader of the message that the client has announced. It
+// ends with io.EOF at the end of the message, and with io.ErrUnexpectedEOF where
+// the connection ends before that. What is not read of a message is discarded
+// by the next Read of the connection.
 func (c *Conn) OpenMessage(limit MessageTimeout) io.Reader {
 	c.arrival = &phaseReader{
 		r:     c.message(),
@@ -25,12 +27,10 @@ func (c *Conn) OpenMessage(limit MessageTimeout) io.Reader {
 	return c.arrival
 }
 
-// Chunked reports whether the message under way comes in chunks (BDAT).
+// Chunked reports whether the message comes in chunks (BDAT).
 func (c *Conn) Chunked() bool { return c.mode == modeChunks }
 
-// message reads the message that follows DATA or BDAT: dots unstuffed up to
-// CRLF.CRLF, or chunk after chunk up to the last. A transport that ends before
-// is io.ErrUnexpectedEOF.
+// message returns a reader of the message that follows DATA or BDAT.
 func (c *Conn) message() io.Reader {
 	if c.Chunked() {
 		return (*chunkReader)(c)
@@ -39,6 +39,35 @@ func (c *Conn) message() io.Reader {
 	return (*dataReader)(c)
 }
 
+// finishMessage discards what the session did not read of a message. It takes no
+// longer than the whole message may: slow clients get the refusal of a large
+// message, too, and do not send it again.
+func (c *Conn) finishMessage() error {
+	if c.Chunked() {
+		c.arrival.r = (*chunkRest)(c)
+	}
+	_, err := io.Copy(io.Discard, c.arrival)
+
+	return err
+}
+
+// unexpected returns the error for a connection that ended in a message.
+func unexpected(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+
+	return err
+}
+
+// dataState is where in a line the input of DATA is.
+type dataState struct {
+	lineStart bool // the next byte is the first of its line
+	afterCR   bool // the last byte was a CR
+}
+
+// dataReader reads a message up to CRLF.CRLF and removes the dots that the
+// client put before dots (RFC 5321 section 4.5.2).
 type dataReader Conn
 
 // Read implements io.Reader.
@@ -49,7 +78,8 @@ func (d *dataReader) Read(p []byte) (int, error) {
 		if c.mode != modeData {
 			return n, io.EOF
 		}
-		if len(c.in) == 0 || c.lineStart && len(c.in) < len(endDot) && bytes.HasPrefix(endDot, c.in) {
+
+		if c.needsMore() {
 			if n > 0 {
 				return n, nil
 			}
@@ -58,13 +88,9 @@ func (d *dataReader) Read(p []byte) (int, error) {
 			}
 			continue
 		}
-		if c.lineStart && c.in[0] == '.' {
-			c.lineStart = false
-			if bytes.HasPrefix(c.in, endDot) {
-				c.in, c.mode = c.in[len(endDot):], modeDot
-				continue
-			}
-			c.in = c.in[1:]
+
+		if c.data.lineStart && c.in[0] == '.' {
+			c.takeDot()
 			continue
 		}
 		n += c.copyUntilDot(p[n:])
@@ -73,39 +99,44 @@ func (d *dataReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// needsMore reports whether the input does not tell what comes next: there is
+// none, or it may be the beginning of the final dot.
+func (c *Conn) needsMore() bool {
+	if len(c.in) == 0 {
+		return true
+	}
+
+	return c.data.lineStart && len(c.in) < len(endDot) && bytes.HasPrefix(endDot, c.in)
+}
+
+// takeDot removes the dot at the beginning of a line, which may be the final one.
+func (c *Conn) takeDot() {
+	c.data.lineStart = false
+	if bytes.HasPrefix(c.in, endDot) {
+		c.in = c.in[len(endDot):]
+		c.mode = modeDot
+		return
+	}
+
+	c.in = c.in[1:]
+}
+
 // copyUntilDot copies input as far as the next line that begins with a dot.
 func (c *Conn) copyUntilDot(p []byte) int {
+	splitCRLF := c.data.afterCR && c.in[0] == '\n'
+
 	out := c.in
-	if c.afterCR && out[0] == '\n' {
+	if splitCRLF {
 		out = out[:1]
 	} else if i := bytes.Index(out, newDot); i >= 0 {
 		out = out[:i+len(crlf)]
 	}
-	k := copy(p, out)
-	out, c.in = out[:k], c.in[k:]
+	n := copy(p, out)
+	out = out[:n]
+	c.in = c.in[n:]
 
-	c.lineStart = bytes.HasSuffix(out, crlf) || k == 1 && c.afterCR && out[0] == '\n'
-	c.afterCR = out[k-1] == '\r'
+	c.data.lineStart = splitCRLF || bytes.HasSuffix(out, crlf)
+	c.data.afterCR = out[n-1] == '\r'
 
-	return k
-}
-
-func unexpected(err error) error {
-	if err == io.EOF {
-		return io.ErrUnexpectedEOF
-	}
-
-	return err
-}
-
-// finishMessage passes over what the session left of a message, in the time
-// that it would have had for it: who sends a large message slowly gets the
-// refusal, too, and does not come again.
-func (c *Conn) finishMessage() error {
-	if c.Chunked() {
-		c.arrival.r = (*chunkRest)(c)
-	}
-	_, err := io.Copy(io.Discard, c.arrival)
-
-	return err
+	return n
 }

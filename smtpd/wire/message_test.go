@@ -65,7 +65,7 @@ func FuzzMessageReader(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in string, step, read byte) {
 		w := &wire{in: []byte(in), step: 1 + int(step)}
 		c := NewConn(w, Config{Release: func() {}})
-		c.mode, c.lineStart = modeData, true
+		c.mode, c.data.lineStart = modeData, true
 		var got []byte
 		buf := make([]byte, 1+int(read))
 		var err error
@@ -169,7 +169,7 @@ func TestMessagesSplitAnywhere(t *testing.T) {
 	for first := 1; first < len(data); first++ {
 		for read := 1; read < 9; read++ {
 			c := NewConn(&pieces{parts: []string{data[:first], data[first:]}}, Config{Release: func() {}})
-			c.mode, c.lineStart = modeData, true
+			c.mode, c.data.lineStart = modeData, true
 			got, err := readBy(c.message(), read)
 			if string(got) != msg || err != nil || left(c) != rest {
 				t.Errorf("split at %d, read by %d: %q, %v, left %q", first, read, got, err, left(c))
@@ -248,7 +248,7 @@ func TestReadersStayAtTheEnd(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			conn := NewConn(&pieces{parts: []string{c.in}}, Config{Release: func() {}})
-			conn.mode, conn.lineStart = c.mode, true
+			conn.mode, conn.data.lineStart = c.mode, true
 			if c.mode == modeChunks {
 				if err := conn.nextChunk(); err != nil {
 					t.Fatal(err)

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// command is a command line in parts. There is one reading of a line: the
-// library gets it written anew.
+// command is a command line in parts. A line is parsed once, and the library
+// gets it written anew.
 type command struct {
 	verb string // in upper case; what precedes the first space or tab
 	arg  string // without white space around it
@@ -22,8 +22,8 @@ func parseCommand(line []byte) command {
 	return command{verb: upper(verb), arg: strings.Trim(arg, " \t")}
 }
 
-// upper returns s with its ASCII letters in upper case: other letters that have
-// one of them as their capital are not it.
+// upper returns s with its ASCII letters in upper case. Letters outside ASCII
+// whose upper case is an ASCII letter stay as they are.
 func upper(s string) string {
 	b := []byte(s)
 	for i, c := range b {
@@ -35,7 +35,7 @@ func upper(s string) string {
 	return string(b)
 }
 
-// line writes the command for the library.
+// line returns the command as the library gets it.
 func (c command) line() []byte {
 	if c.arg == "" {
 		return []byte(c.verb + "\r\n")

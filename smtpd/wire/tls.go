@@ -8,13 +8,8 @@ import (
 	"time"
 )
 
-const (
-	readSize         = 16 << 10
-	HandshakeTimeout = 30 * time.Second
-	maxOut           = 32 << 10
-	maxErrors        = 20 // refusals in a row
-	tooManyErrors    = "421 4.7.0 Too many errors, closing connection\r\n"
-)
+// HandshakeTimeout bounds a TLS handshake.
+const HandshakeTimeout = 30 * time.Second
 
 // wrapTLS puts TLS over the transport. The handshake is still to come.
 func (c *Conn) wrapTLS() {
@@ -24,26 +19,17 @@ func (c *Conn) wrapTLS() {
 }
 
 // startTLS answers STARTTLS and does the handshake.
-func (c *Conn) startTLS(params bool) error {
-	switch {
-	case params:
-		c.writeReply("501 5.5.4 STARTTLS takes no parameters")
+func (c *Conn) startTLS(arg string) error {
+	if refusal := c.refuseTLS(arg); refusal != "" {
+		c.writeReply(refusal)
 		return nil
-	case c.cfg.TLS == nil:
-		c.writeReply("502 5.5.1 TLS not supported")
-		return nil
-	case c.secured != nil:
-		c.writeReply("503 5.5.1 TLS is on already")
-		return nil
-	case c.authed, c.inMail: // nothing of before TLS may be used in it (RFC 3207 section 4.2)
-		c.writeReply("503 5.5.1 Too late for STARTTLS")
-		return nil
-	case len(c.in) > 0: // sent before the handshake: never read
+	}
+	if len(c.in) > 0 { // sent before the handshake: never read
 		c.Close()
 		return errInjection
 	}
 
-	c.writeReply("220 2.0.0 Ready to start TLS")
+	c.writeReply(replyTLSReady)
 	if err := c.flush(); err != nil {
 		return err
 	}
@@ -56,24 +42,42 @@ func (c *Conn) startTLS(params bool) error {
 	return c.handshake()
 }
 
-// handshake does the TLS handshake, in one of the places of the client's
-// source. It takes that when the client begins: those that say nothing must not
-// keep others of their source waiting.
+// refuseTLS returns the reply to a STARTTLS that is refused, or "". No state
+// from before TLS may be used in it (RFC 3207 section 4.2).
+func (c *Conn) refuseTLS(arg string) string {
+	switch {
+	case arg != "":
+		return replyTLSParams
+	case c.cfg.TLS == nil:
+		return replyNoTLS
+	case c.secured != nil:
+		return replyTLSOn
+	case c.authed, c.inMail:
+		return replyTLSTooLate
+	}
+
+	return ""
+}
+
+// handshake does the TLS handshake, between BeforeTLS and the function that it
+// returned. BeforeTLS is called once the client begins, so that silent clients
+// do not hold up others of their source.
 func (c *Conn) handshake() error {
 	ctx, cancel := context.WithTimeout(context.Background(), HandshakeTimeout)
 	defer cancel()
-	leave := func() {}
+
+	done := func() {}
 	c.hello.begun = func() error {
-		done, err := c.cfg.BeforeTLS(ctx)
+		f, err := c.cfg.BeforeTLS(ctx)
 		if err == nil {
-			leave = done
+			done = f
 		}
 
 		return err // that of ctx, as HandshakeContext's is then
 	}
 
 	err := c.secured.HandshakeContext(ctx)
-	leave()
+	done()
 	if err != nil {
 		c.cfg.OnFail(err)
 		return err // after which the library closes
@@ -83,11 +87,11 @@ func (c *Conn) handshake() error {
 	return nil
 }
 
-// helloConn is the transport under TLS, which asks before the client's first
-// bytes are looked at.
+// helloConn is the transport under TLS. It calls begun before it hands out the
+// client's first bytes.
 type helloConn struct {
 	net.Conn
-	begun func() error // nil once it was asked
+	begun func() error // nil once it was called
 }
 
 // Read implements net.Conn.
@@ -106,10 +110,11 @@ func (h *helloConn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Secure reports whether TLS is on, or about to be.
+// Secure reports whether the connection uses TLS.
 func (c *Conn) Secure() bool { return c.secured != nil }
 
-// Protection names a connection's TLS for Received and the log; empty: plain.
+// Protection returns the TLS version and cipher suite for Received and the log,
+// or "" for plain text.
 func (c *Conn) Protection() string {
 	if c.secured == nil {
 		return ""

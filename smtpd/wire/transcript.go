@@ -13,9 +13,9 @@ import (
 // maxTranscript bounds a line of a transcript, in bytes.
 const maxTranscript = 500
 
-// transcript writes a session's dialogue to the log, at level debug: what the
-// client sends as C:, what it is answered as S:, without messages, passwords
-// and whatever might be one. Safe for concurrent use.
+// transcript writes a session's dialogue to the log at level debug: C: what the
+// client sends, S: the replies. Messages, passwords and what might be a password
+// are left out. It is safe for concurrent use.
 type transcript struct {
 	log     *slog.Logger // nil: none
 	session string
@@ -43,14 +43,14 @@ func (t transcript) response() {
 	}
 }
 
-// message writes that a message has arrived.
+// message writes that a message of so many bytes has arrived.
 func (t transcript) message(size int) {
 	if t.on() {
 		t.write(fmt.Sprintf("C: (message of %d bytes)", size))
 	}
 }
 
-// LogMessage writes to the transcript that a message has arrived.
+// LogMessage notes in the transcript that a message of so many bytes has arrived.
 func (c *Conn) LogMessage(size int) { c.said.message(size) }
 
 // replies writes the replies that are sent to the client.
@@ -58,12 +58,13 @@ func (t transcript) replies(out []byte) {
 	if !t.on() {
 		return
 	}
+
 	for line := range bytes.Lines(out) {
 		t.write("S: " + string(bytes.TrimRight(line, "\r\n")))
 	}
 }
 
-// shownMechanisms are names behind AUTH that are surely not a password.
+// shownMechanisms are arguments of AUTH that are certainly not passwords.
 var shownMechanisms = map[string]bool{
 	"PLAIN":         true,
 	"LOGIN":         true,
@@ -76,28 +77,35 @@ var shownMechanisms = map[string]bool{
 	"XOAUTH2":       true,
 }
 
-// shownCommand returns what a transcript shows of a command line. A client that
-// goes on with its password after AUTH was refused sends it as a command, so
-// that unknown ones are not shown.
+// shownCommand returns what a transcript shows of a command line. Unknown
+// commands are left out: a client whose AUTH was refused may go on with its
+// password, which is then a command.
 func shownCommand(line []byte) string {
 	cmd := parseCommand(line)
 	switch cmd.verb {
 	case "EHLO", "HELO", "MAIL", "RCPT", "BDAT":
 		return cmd.verb + " " + cmd.arg
 	case "AUTH":
-		mechanism, secret, _ := strings.Cut(cmd.arg, " ")
-		if !shownMechanisms[upper(mechanism)] {
-			return "AUTH ***"
-		}
-		if secret != "" {
-			return "AUTH " + mechanism + " ***"
-		}
-		return "AUTH " + mechanism
+		return shownAuth(cmd.arg)
 	case "DATA", "EXPN", "HELP", "NOOP", "QUIT", "RSET", "STARTTLS", "VRFY":
 		if cmd.arg != "" {
 			return cmd.verb + " ***"
 		}
 		return cmd.verb
 	}
+
 	return fmt.Sprintf("(unknown command of %d bytes)", len(line))
+}
+
+// shownAuth returns what a transcript shows of an AUTH command.
+func shownAuth(arg string) string {
+	mechanism, secret, _ := strings.Cut(arg, " ")
+	if !shownMechanisms[upper(mechanism)] {
+		return "AUTH ***"
+	}
+	if secret != "" {
+		return "AUTH " + mechanism + " ***"
+	}
+
+	return "AUTH " + mechanism
 }
