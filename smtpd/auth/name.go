@@ -11,16 +11,18 @@ import (
 	"postern/relay"
 )
 
-// Limits on what a login may hold, in bytes. The users file has the same.
+// Limits on names and passwords, in bytes.
 const (
-	MaxName     = 320
+	MaxName     = 320 // without a subaccount
 	maxPassword = 1024
 )
 
+// subaccountSuffix follows the name of a user who logs in for a subaccount, whose
+// number follows it.
 const subaccountSuffix = ":X-MSYS-SUBACCOUNT="
 
-// FoldName returns a user's name as names are compared: without ASCII case.
-// Everything that knows users by name uses it.
+// FoldName returns a user's name with ASCII letters in lower case. Users are the
+// same if their folded names are.
 func FoldName(name string) string {
 	b := []byte(name)
 	for i, c := range b {
@@ -32,7 +34,7 @@ func FoldName(name string) string {
 	return string(b)
 }
 
-// CheckName returns an error for what cannot be a user's name.
+// CheckName returns an error if a name cannot be a user's.
 func CheckName(name string) error {
 	switch {
 	case name == "":
@@ -51,9 +53,9 @@ func CheckName(name string) error {
 	return nil
 }
 
-// CheckPassword returns an error for what cannot be a password: NUL separates
-// the fields of AUTH PLAIN (RFC 4616), and other programs end lines and strings
-// at other controls.
+// CheckPassword returns an error if a password is too long or contains control
+// characters. NUL separates the fields of AUTH PLAIN (RFC 4616 section 2), and
+// others end lines and strings elsewhere.
 func CheckPassword(password string) error {
 	switch {
 	case len(password) > maxPassword:
@@ -71,11 +73,11 @@ type loginName struct {
 	subaccount uint32 // 0: none
 }
 
-// key returns what counters and settings know the user by.
+// key returns the name that counters and settings are kept under.
 func (n loginName) key() string { return FoldName(n.user) }
 
-// withSubaccount returns the user with the login's subaccount, unless the user
-// has its own, which is the account's boundary.
+// withSubaccount returns the user with the login's subaccount, unless the users
+// file assigns one, which a login cannot leave.
 func (n loginName) withSubaccount(u relay.User) relay.User {
 	if u.Subaccount == 0 {
 		u.Subaccount = n.subaccount
@@ -84,7 +86,8 @@ func (n loginName) withSubaccount(u relay.User) relay.User {
 	return u
 }
 
-// parseLogin is the one reading of a login, for every Authenticator.
+// parseLogin checks credentials and takes the name apart. Every Authenticator
+// uses it.
 func parseLogin(l Credentials) (loginName, error) {
 	user, suffix, has := splitName(l.Name)
 	if err := CheckName(user); err != nil {
@@ -105,8 +108,8 @@ func parseLogin(l Credentials) (loginName, error) {
 	return loginName{user: user, subaccount: uint32(n)}, nil
 }
 
-// splitName divides a login's name at its first subaccount suffix, whose case
-// does not matter.
+// splitName splits a login's name at its first subaccount suffix, in whatever
+// case.
 func splitName(name string) (user, suffix string, has bool) {
 	i := strings.Index(FoldName(name), FoldName(subaccountSuffix))
 	if i < 0 {

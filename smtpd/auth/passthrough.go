@@ -10,31 +10,34 @@ import (
 	"github.com/emersion/go-sasl"
 
 	"postern/relay"
-
 	"postern/relay/reply"
 )
 
-// Passthrough authenticates clients at the upstream (auth = "upstream"): each
-// session logs in there with the client's credentials, and its mail goes over
-// that connection. Guessing is throttled here as with a users file. It is safe
-// for concurrent use.
+// Passthrough authenticates clients at the upstream (submission.auth =
+// "upstream"): each session logs in there with the client's credentials, and its
+// mail goes over that connection. Failed logins are bounded here, as with a users
+// file. It is safe for concurrent use.
 type Passthrough struct {
-	c        PassthroughConfig
+	cfg      PassthroughConfig
 	throttle *throttle
 	delay    func(context.Context, time.Duration)
 }
 
 // PassthroughConfig is what a Passthrough needs.
 type PassthroughConfig struct {
-	// Login asks the upstream; reply is its answer, 235 where it takes the
-	// credentials, and the error says that it could not be asked.
+	// Login logs in at the upstream. answer is the upstream's reply, 235 where it
+	// accepts the credentials; err says that it could not be asked. end is called
+	// at the end of the session, and may be nil.
 	Login func(ctx context.Context, user, password string) (
 		via relay.Sender, end func(), answer reply.Reply, err error)
-	// Offered are the upstream's mechanisms, as it offered them last.
+	// Offered returns the mechanisms that the upstream offered last, if it was
+	// connected to before.
 	Offered func() (mechanisms []string, known bool)
-	Users   Settings // settings of users, where it has them; may be nil
-	// DefaultUser names the user whose settings a login gets that Users does
-	// not list. Empty: its own, unless any user is held to domains.
+	// Users has the settings of users; nil: there are none.
+	Users Settings
+	// DefaultUser names the user whose settings apply to logins that Users does
+	// not list. Without it they get default settings, unless any user is held to
+	// domains.
 	DefaultUser string
 	Rate        Rate
 }
@@ -46,18 +49,22 @@ type Settings interface {
 	HasFromDomains() bool
 }
 
-// loginTimeout is how long a client may wait for the upstream's word.
+// loginTimeout is how long a client may wait for the answer to its credentials.
 const loginTimeout = time.Minute
 
 // NewPassthrough returns a Passthrough.
 func NewPassthrough(c PassthroughConfig) *Passthrough {
-	return &Passthrough{c: c, throttle: newThrottle(c.Rate, time.Now), delay: wait}
+	return &Passthrough{
+		cfg:      c,
+		throttle: newThrottle(c.Rate, time.Now),
+		delay:    wait,
+	}
 }
 
-// Mechanisms implements Authenticator: the upstream's, of those that are known
-// here; both where it has not been spoken to yet.
+// Mechanisms implements Authenticator. It returns those that the upstream
+// offers, too; all where it was not connected to yet.
 func (p *Passthrough) Mechanisms() (out []string) {
-	offered, known := p.c.Offered()
+	offered, known := p.cfg.Offered()
 	for _, m := range []string{sasl.Plain, sasl.Login} {
 		if !known || slices.Contains(offered, m) {
 			out = append(out, m)
@@ -68,7 +75,7 @@ func (p *Passthrough) Mechanisms() (out []string) {
 }
 
 // Authenticate implements Authenticator. The upstream gets the name as the
-// client gave it, without a subaccount's suffix.
+// client gave it, without a subaccount.
 func (p *Passthrough) Authenticate(ctx context.Context, l Credentials) (*Identity, error) {
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
@@ -76,41 +83,46 @@ func (p *Passthrough) Authenticate(ctx context.Context, l Credentials) (*Identit
 	name, malformed := parseLogin(l)
 	a, err := p.throttle.begin(ctx, l.Source, name.key())
 	if err != nil {
-		return nil, errNotBegun(err)
+		return nil, notBegun(err)
 	}
 	defer a.withdraw() // where nobody knows whether it was right
 	if malformed != nil {
 		return nil, p.fail(ctx, a, errFailed.Reply, malformed)
 	}
 
-	via, end, answer, err := p.c.Login(ctx, name.user, l.Password)
-	switch {
-	case err != nil:
-		return nil, errNotNow("Temporary authentication failure", err)
-	case answer.Code == 235:
+	via, end, answer, err := p.cfg.Login(ctx, name.user, l.Password)
+	if err != nil {
+		return nil, notNow(err)
+	}
+	if answer.Code == 235 {
 		return p.accept(ctx, a, name, &Identity{Via: via, Close: end})
-	case answer.Code/100 == 5 && !ours(answer.Code):
-		return nil, p.fail(ctx, a, p.refusal(answer), fmt.Errorf("upstream answered %s", answer))
+	}
+
+	cause := fmt.Errorf("upstream answered %s", answer)
+	switch {
+	case answer.Code/100 == 5 && !betweenServers(answer.Code):
+		return nil, p.fail(ctx, a, p.refusal(answer), cause)
 	case answer.Code/100 == 4:
 		return nil, &reply.Fault{
 			Class: reply.Temporary,
 			Reply: answer,
-			Err:   fmt.Errorf("upstream answered %s", answer),
+			Err:   cause,
 		}
 	}
 
-	return nil, errNotNow("Temporary authentication failure", fmt.Errorf("upstream answered %s", answer))
+	return nil, notNow(cause)
 }
 
-// ours reports whether a refusal of AUTH is between the upstream and us: it
-// does not know the command or the mechanism, or wants TLS (RFC 4954 section 6).
-func ours(code int) bool {
+// betweenServers reports whether a refusal of AUTH is not about the client's
+// credentials: the upstream does not know the command or the mechanism, or
+// requires TLS (RFC 4954 section 6).
+func betweenServers(code int) bool {
 	return slices.Contains([]int{500, 502, 503, 504, 530, 534, 538}, code)
 }
 
-// refusal is what a client hears whose credentials the upstream refused: its
-// words, but where a login that it takes may be refused here, for then they
-// would tell a right password from a wrong one.
+// refusal returns the reply to credentials that the upstream refused. It is the
+// upstream's, unless credentials that it accepts may be refused here: then the
+// reply would tell right passwords from wrong ones.
 func (p *Passthrough) refusal(answer reply.Reply) reply.Reply {
 	if _, ok := p.unlisted(); ok {
 		return answer
@@ -119,22 +131,30 @@ func (p *Passthrough) refusal(answer reply.Reply) reply.Reply {
 	return errFailed.Reply
 }
 
-// fail counts a failure and answers it, a little later each time.
+// fail counts a failure, waits, longer after each, and returns its fault.
 func (p *Passthrough) fail(ctx context.Context, a *attempt, answer reply.Reply, cause error) error {
 	p.delay(ctx, delayFor(a.fail()))
 
-	return &reply.Fault{Class: reply.Permanent, Reply: answer, Err: cause}
+	return &reply.Fault{
+		Class: reply.Permanent,
+		Reply: answer,
+		Err:   cause,
+	}
 }
 
-// accept lets a login in that the upstream took, if there are settings for it.
+// errNoSettings is the cause where a login that the upstream accepts is refused.
+var errNoSettings = errors.New(
+	"the upstream accepted the login, but users_file does not list it, and there is no default_user")
+
+// accept accepts a login that the upstream accepted, if there are settings for
+// it.
 func (p *Passthrough) accept(ctx context.Context, a *attempt, name loginName, who *Identity) (*Identity, error) {
 	user, ok := p.settings(name)
 	if !ok {
 		if who.Close != nil {
 			who.Close()
 		}
-		return nil, p.fail(ctx, a, errFailed.Reply,
-			errors.New("the upstream took the login, but users_file does not list it, and there is no default_user"))
+		return nil, p.fail(ctx, a, errFailed.Reply, errNoSettings)
 	}
 
 	a.succeed()
@@ -143,10 +163,10 @@ func (p *Passthrough) accept(ctx context.Context, a *attempt, name loginName, wh
 	return who, nil
 }
 
-// settings returns those of a login.
+// settings returns the settings of a login, if there are any.
 func (p *Passthrough) settings(name loginName) (relay.User, bool) {
-	if p.c.Users != nil {
-		if listed, ok := p.c.Users.Lookup(name.user); ok {
+	if p.cfg.Users != nil {
+		if listed, ok := p.cfg.Users.Lookup(name.user); ok {
 			return name.withSubaccount(listed), true
 		}
 	}
@@ -157,16 +177,17 @@ func (p *Passthrough) settings(name loginName) (relay.User, bool) {
 	return name.withSubaccount(user), ok
 }
 
-// unlisted returns the settings of logins that are not listed. Where any user
-// is held to domains there are none, but for those of the default user: a limit
-// must not end with another spelling of a name.
+// unlisted returns the settings of logins that are not listed. Where any user is
+// held to domains there are none but the default user's: another spelling of a
+// name must not lift the limit.
 func (p *Passthrough) unlisted() (relay.User, bool) {
-	switch {
-	case p.c.Users == nil:
-		return relay.User{Tracking: true}, true
-	case p.c.DefaultUser != "":
-		return p.c.Users.Lookup(p.c.DefaultUser)
+	defaults := relay.User{Tracking: true}
+	if p.cfg.Users == nil {
+		return defaults, true
+	}
+	if p.cfg.DefaultUser != "" {
+		return p.cfg.Users.Lookup(p.cfg.DefaultUser)
 	}
 
-	return relay.User{Tracking: true}, !p.c.Users.HasFromDomains()
+	return defaults, !p.cfg.Users.HasFromDomains()
 }

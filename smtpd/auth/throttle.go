@@ -7,27 +7,27 @@ import (
 	"time"
 )
 
-// Rate is N failures within Per, as PowerMTA's smtp-max-auth-failure-rate.
+// Rate is N failures within Per, as in PowerMTA's smtp-max-auth-failure-rate. No
+// N means no limit.
 type Rate struct {
 	N   int
 	Per time.Duration
 }
 
-// throttle bounds failed logins per source and per user: after N failures
-// within the period no attempt is looked at until the period, counted from
-// the first failure, is over.
+// throttle bounds failed logins per source and per user. After N failures no
+// credentials are checked until Per has passed since the first of them.
 //
-// An attempt under way counts like a failure until its end is known, so that
-// guesses made at once are not more than guesses one after the other. Where
-// only attempts under way are in the way, the next one waits for them: many
-// connections that log in at once with the right password all succeed.
+// An attempt counts as a failure until its outcome is known, so that guesses in
+// parallel are not more than guesses one after the other. Where only attempts
+// under way fill a counter, the next one waits for them: many connections that
+// log in together with the right password all succeed.
 type throttle struct {
 	rate Rate
 	now  func() time.Time
 
 	mu     sync.Mutex
 	counts map[string]*counter
-	known  map[string]struct{} // source and user that logged in together before
+	known  map[string]struct{} // pairs of a source and a user that has logged in from it
 }
 
 type counter struct {
@@ -37,31 +37,39 @@ type counter struct {
 	changed chan struct{} // closed when an attempt ends; nil: nobody waits
 }
 
-// attempt is a login that is being looked at. It ends with succeed, fail or
-// withdraw, of which the first counts.
+// attempt is a login that is being checked. It ends with succeed, fail or
+// withdraw; after the first of them the others do nothing.
 type attempt struct {
 	t      *throttle
 	source netip.Addr
 	user   string
-	keys   []string // of the counters that it counts in
+	keys   []string // of the counters that count it
 }
 
-// Bounds on what is remembered, whoever asks.
+// Bounds on memory, whoever asks.
 const (
-	maxCounted = 100_000
-	maxKnown   = 100_000
+	maxCounted = 100_000 // counters
+	maxKnown   = 100_000 // pairs
 )
 
+// maxDelay bounds the pause before a failure is answered.
+const maxDelay = 3 * time.Second
+
 func newThrottle(r Rate, now func() time.Time) *throttle {
-	return &throttle{rate: r, now: now, counts: map[string]*counter{}, known: map[string]struct{}{}}
+	return &throttle{
+		rate:   r,
+		now:    now,
+		counts: map[string]*counter{},
+		known:  map[string]struct{}{},
+	}
 }
 
-func sourceKey(a netip.Addr) string         { return "s" + a.String() }
-func userKey(name string) string            { return "u" + name }
-func pairKey(a netip.Addr, n string) string { return a.String() + " " + n }
+func sourceKey(a netip.Addr) string            { return "s" + a.String() }
+func userKey(name string) string               { return "u" + name }
+func pairKey(a netip.Addr, name string) string { return a.String() + " " + name }
 
-// locked reports whether an attempt is not to be looked at. A user is never
-// locked out, by others' guesses, where that user logged in from before.
+// locked reports whether credentials are not to be checked now. Guesses of others
+// never lock a user out of a source that the user has logged in from.
 func (t *throttle) locked(source netip.Addr, user string) bool {
 	if t.rate.N == 0 {
 		return false
@@ -78,7 +86,7 @@ func (t *throttle) locked(source netip.Addr, user string) bool {
 	return false
 }
 
-// keys are the counters that decide about an attempt.
+// keys returns the keys of the counters that decide about an attempt. mu is held.
 func (t *throttle) keys(source netip.Addr, user string) []string {
 	if _, known := t.known[pairKey(source, user)]; known {
 		return []string{sourceKey(source)}
@@ -87,8 +95,8 @@ func (t *throttle) keys(source netip.Addr, user string) []string {
 	return []string{sourceKey(source), userKey(user)}
 }
 
-// full reports whether a counter's failures of this period, and others beside
-// them, are as many as may be.
+// full reports whether a counter has reached the rate with its failures of this
+// period and others. mu is held.
 func (t *throttle) full(key string, others int) bool {
 	c := t.counts[key]
 	if c == nil {
@@ -101,8 +109,8 @@ func (t *throttle) full(key string, others int) bool {
 	return c.failed+others >= t.rate.N
 }
 
-// begin begins an attempt, after those under way where these might be the last
-// that may fail. Its error is errLocked, or that of ctx.
+// begin begins an attempt. It waits for attempts under way that would reach the
+// rate if all of them failed. Its error is errLocked, or that of ctx.
 func (t *throttle) begin(ctx context.Context, source netip.Addr, user string) (*attempt, error) {
 	for {
 		a, busy, err := t.tryBegin(source, user)
@@ -118,8 +126,8 @@ func (t *throttle) begin(ctx context.Context, source netip.Addr, user string) (*
 	}
 }
 
-// tryBegin begins an attempt, or returns what is closed when it may be tried
-// again.
+// tryBegin begins an attempt, or returns a channel that is closed when it may be
+// tried again.
 func (t *throttle) tryBegin(source netip.Addr, user string) (*attempt, <-chan struct{}, error) {
 	a := &attempt{t: t, source: source, user: user}
 	if t.rate.N == 0 {
@@ -136,10 +144,7 @@ func (t *throttle) tryBegin(source netip.Addr, user string) (*attempt, <-chan st
 	}
 	for _, key := range keys {
 		if c := t.counts[key]; c != nil && t.full(key, c.asking) {
-			if c.changed == nil {
-				c.changed = make(chan struct{})
-			}
-			return nil, c.changed, nil
+			return nil, c.wait(), nil
 		}
 	}
 
@@ -151,7 +156,16 @@ func (t *throttle) tryBegin(source netip.Addr, user string) (*attempt, <-chan st
 	return a, nil, nil
 }
 
-// counter returns a counter, which it makes where there is none.
+// wait returns a channel that is closed when an attempt ends.
+func (c *counter) wait() <-chan struct{} {
+	if c.changed == nil {
+		c.changed = make(chan struct{})
+	}
+
+	return c.changed
+}
+
+// counter returns the counter of a key, a new one where there is none. mu is held.
 func (t *throttle) counter(key string) *counter {
 	c := t.counts[key]
 	if c == nil {
@@ -165,8 +179,8 @@ func (t *throttle) counter(key string) *counter {
 	return c
 }
 
-// prune makes room: what is over is removed, and where that is not enough,
-// anything but attempts under way.
+// prune removes counters whose period is over, and where that is not enough, any
+// without attempts under way. mu is held.
 func (t *throttle) prune() {
 	now := t.now()
 	for k, c := range t.counts {
@@ -174,6 +188,7 @@ func (t *throttle) prune() {
 			delete(t.counts, k)
 		}
 	}
+
 	for k, c := range t.counts {
 		if len(t.counts) < maxCounted {
 			return
@@ -184,7 +199,8 @@ func (t *throttle) prune() {
 	}
 }
 
-// end takes the attempt back, and wakes up those that wait for it.
+// end removes the attempt from its counters, and wakes up those that wait for it.
+// mu is held.
 func (a *attempt) end() {
 	for _, key := range a.keys {
 		c := a.t.counts[key]
@@ -200,8 +216,8 @@ func (a *attempt) end() {
 	a.keys = nil
 }
 
-// fail counts the attempt as a failure and returns how many the source has
-// now, this one included.
+// fail ends the attempt as a failure, and returns how many failures the source has
+// in this period.
 func (a *attempt) fail() int {
 	t := a.t
 	if t.rate.N == 0 {
@@ -217,27 +233,29 @@ func (a *attempt) fail() int {
 	return n
 }
 
-// count counts a failure.
+// count counts a failure, and returns how many there are in this period. mu is
+// held.
 func (t *throttle) count(key string) int {
 	now := t.now()
 	c := t.counter(key)
 	if c.failed == 0 || now.Sub(c.first) >= t.rate.Per {
-		c.failed, c.first = 0, now
+		c.failed = 0
+		c.first = now
 	}
 	c.failed++
 
 	return c.failed
 }
 
-// withdraw ends an attempt of which nobody knows whether it was right.
+// withdraw ends an attempt without an outcome.
 func (a *attempt) withdraw() {
 	a.t.mu.Lock()
 	defer a.t.mu.Unlock()
 	a.end()
 }
 
-// succeed ends an attempt that was right, and remembers that the user logged
-// in from there.
+// succeed ends an attempt that was right, and remembers that the user has logged
+// in from the source.
 func (a *attempt) succeed() {
 	a.t.mu.Lock()
 	defer a.t.mu.Unlock()
@@ -245,13 +263,14 @@ func (a *attempt) succeed() {
 	a.t.remember(a.source, a.user)
 }
 
-// succeeded remembers that the user logged in from there.
+// succeeded remembers that a user has logged in from a source.
 func (t *throttle) succeeded(source netip.Addr, user string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.remember(source, user)
 }
 
+// remember is succeeded with mu held.
 func (t *throttle) remember(source netip.Addr, user string) {
 	key := pairKey(source, user)
 	if _, ok := t.known[key]; !ok && len(t.known) >= maxKnown {
@@ -263,9 +282,11 @@ func (t *throttle) remember(source netip.Addr, user string) {
 	t.known[key] = struct{}{}
 }
 
-// delayFor is the pause before the answer to a source's n-th failure.
+// delayFor returns the pause before a source's n-th failure is answered: 100 ms,
+// doubled with each failure.
 func delayFor(n int) time.Duration { return min(100*time.Millisecond<<min(n-1, 5), maxDelay) }
 
+// wait waits for d, or until ctx ends.
 func wait(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()

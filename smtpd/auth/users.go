@@ -16,36 +16,37 @@ import (
 	"postern/relay"
 )
 
-// UserEntry is one user of the users file.
+// Entry is one user of the users file.
 type Entry struct {
 	relay.User
 	Password string // a hash; empty: this user cannot log in
 }
 
-// Users authenticates clients by the users file. Verification is cached, so that
-// a storm of logins does not cost the hash each time. It is safe for
-// concurrent use; Replace swaps in a new file.
+// Users authenticates clients by the users file. Logins that were verified are
+// cached, so that many connections of one client cost one hash. It is safe for
+// concurrent use.
 type Users struct {
 	throttle *throttle
-	hashing  chan struct{} // a place for each password that is hashed now
+	hashing  chan struct{} // a place for each password that is being hashed
 	delay    func(context.Context, time.Duration)
 	now      func() time.Time
-	standIn  algorithm.Digest // where no user has a password
+	standIn  algorithm.Digest // dummy where no user has a password
 
-	mu       sync.RWMutex
+	mu       sync.RWMutex // guards what follows
 	set      userSet
 	cacheKey [32]byte
-	cache    map[[sha256.Size]byte]struct{}
+	cache    map[cacheLine]struct{}
 }
 
-// userSet is what a users file says, by folded name.
+// userSet is what a users file says. It does not change.
 type userSet struct {
-	users       map[string]userEntry
-	fromDomains bool // any user is held to domains
+	users       map[string]userEntry // by folded name
+	fromDomains bool                 // any user is held to domains
 	held        *relay.HeldDomains
-	// Names that are not there, and users without a password, are verified
-	// against dummy, whose kind is the slowest in the file; slowest is how long
-	// that takes where there are several kinds, which no failure undercuts.
+
+	// The passwords of unknown users, and of users without one, are compared
+	// with dummy, a hash of the file's slowest kind. slowest is how long that
+	// takes where there are several kinds, and no failure is answered sooner.
 	dummy   algorithm.Digest
 	slowest time.Duration
 }
@@ -55,13 +56,16 @@ type userEntry struct {
 	digest algorithm.Digest // nil: cannot log in
 }
 
+// cacheLine is what the cache knows a login by.
+type cacheLine = [sha256.Size]byte
+
 const (
-	maxHashing  = 8 // at once, whatever the machine
-	maxVerified = 10_000
-	maxDelay    = 3 * time.Second
+	maxHashing  = 8      // passwords hashed at once, if there are so many CPUs
+	maxVerified = 10_000 // cached logins
 )
 
-// NewUsers returns an empty set of users with its throttle.
+// NewUsers returns an authenticator without users, which bounds failed logins by
+// a rate.
 func NewUsers(rate Rate) (*Users, error) {
 	digest, err := nobodysHash()
 	if err != nil {
@@ -79,8 +83,8 @@ func NewUsers(rate Rate) (*Users, error) {
 	return u, u.Replace(nil)
 }
 
-// Replace swaps in other users and forgets what was verified. Its errors are
-// those of Prepare; the users of before stay then.
+// Replace replaces all users and forgets which logins were verified. If it
+// returns an error, which is one of Prepare's, nothing has changed.
 func (u *Users) Replace(entries []Entry) error {
 	use, err := u.Prepare(entries)
 	if err != nil {
@@ -91,46 +95,64 @@ func (u *Users) Replace(entries []Entry) error {
 	return nil
 }
 
-// Prepare checks other users and changes nothing: use puts them to use, and
-// forgets what was verified. A hash that cannot be read is an error, and so are
-// two users whose names differ in ASCII case only.
+// Prepare checks entries and changes nothing. The function that it returns
+// replaces all users with them, and forgets which logins were verified. Password
+// hashes of an unknown kind are an error, and so are two users with the same
+// folded name.
 func (u *Users) Prepare(entries []Entry) (use func(), err error) {
 	users := make(map[string]userEntry, len(entries))
-	var patterns []string
 	for _, e := range entries {
-		n := userEntry{User: e.User}
-		if e.Password != "" {
-			d, err := decodeHash(e.Password)
-			if err != nil {
-				return nil, fmt.Errorf("smtpd: user %s: %w", e.Name, err)
-			}
-			n.digest = d
-		}
-
 		key := FoldName(e.Name)
 		if other, ok := users[key]; ok {
-			return nil, fmt.Errorf("smtpd: users %s and %s have the same name", other.Name, e.Name)
+			return nil, fmt.Errorf("auth: users %s and %s have the same name", other.Name, e.Name)
+		}
+
+		n, err := newEntry(e)
+		if err != nil {
+			return nil, fmt.Errorf("auth: user %s: %w", e.Name, err)
 		}
 		users[key] = n
+	}
+	set := u.measure(users)
+	set.held = heldDomains(entries)
+
+	return func() { u.use(set) }, nil
+}
+
+func newEntry(e Entry) (userEntry, error) {
+	if e.Password == "" {
+		return userEntry{User: e.User}, nil
+	}
+
+	d, err := decodeHash(e.Password)
+	if err != nil {
+		return userEntry{}, err
+	}
+
+	return userEntry{User: e.User, digest: d}, nil
+}
+
+// heldDomains returns the domains that any of the users is held to.
+func heldDomains(entries []Entry) *relay.HeldDomains {
+	var patterns []string
+	for _, e := range entries {
 		patterns = append(patterns, e.FromDomains...)
 	}
 
-	set := u.measure(users)
-	set.held = relay.NewHeldDomains(patterns)
-
-	return func() { u.put(set) }, nil
+	return relay.NewHeldDomains(patterns)
 }
 
-// put puts a set of users to use.
-func (u *Users) put(set userSet) {
+// use replaces the users.
+func (u *Users) use(set userSet) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.set = set
-	u.cache = map[[sha256.Size]byte]struct{}{}
+	u.cache = map[cacheLine]struct{}{}
 	rand.Read(u.cacheKey[:])
 }
 
-// measure finds out which kind of hash is the slowest, where there are several.
+// measure returns a set of users. Where their hashes are of several kinds, it
+// finds the slowest of them.
 func (u *Users) measure(users map[string]userEntry) userSet {
 	set := userSet{users: users, dummy: u.standIn}
 	kinds := map[string]algorithm.Digest{}
@@ -148,10 +170,12 @@ func (u *Users) measure(users map[string]userEntry) userSet {
 			set.dummy = d
 			break
 		}
+
 		start := u.now()
 		d.Match("a password that nobody has")
 		if took := u.now().Sub(start); took > set.slowest {
-			set.slowest, set.dummy = took, d
+			set.slowest = took
+			set.dummy = d
 		}
 	}
 
@@ -183,8 +207,11 @@ func (u *Users) Held(domain string) bool {
 	return u.set.held.Held(domain)
 }
 
-// Authenticate implements Authenticator. Unknown users and those without a
-// password take as long as known ones.
+// Mechanisms implements Authenticator.
+func (u *Users) Mechanisms() []string { return []string{sasl.Plain, sasl.Login} }
+
+// Authenticate implements Authenticator. Unknown users, and users without a
+// password, take as long as others.
 func (u *Users) Authenticate(ctx context.Context, l Credentials) (*Identity, error) {
 	name, malformed := parseLogin(l)
 	key := name.key()
@@ -199,9 +226,10 @@ func (u *Users) Authenticate(ctx context.Context, l Credentials) (*Identity, err
 	identity := &Identity{User: name.withSubaccount(entry.User)}
 	if verified && malformed == nil {
 		if u.throttle.locked(l.Source, key) {
-			return nil, errNotBegun(errLocked)
+			return nil, notBegun(errLocked)
 		}
 		u.throttle.succeeded(l.Source, key)
+
 		return identity, nil
 	}
 
@@ -217,37 +245,35 @@ func (u *Users) Authenticate(ctx context.Context, l Credentials) (*Identity, err
 	return identity, nil
 }
 
-// Mechanisms implements Authenticator.
-func (u *Users) Mechanisms() []string { return []string{sasl.Plain, sasl.Login} }
-
-// verify looks at a password, with its failure counted before. A digest of nil
-// is that of nobody.
+// verify compares a password with a digest, between the beginning and the end of
+// an attempt. No password matches a nil digest.
 func (u *Users) verify(ctx context.Context, l Credentials, key string, set userSet, digest algorithm.Digest) error {
 	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
+
 	a, err := u.throttle.begin(ctx, l.Source, key)
 	if err != nil {
-		return errNotBegun(err)
+		return notBegun(err)
 	}
-
 	defer a.withdraw() // where nobody knows whether it was right
 
 	start, right, err := u.match(ctx, digest, set.dummy, l.Password)
 	if err != nil {
-		return errNotBegun(err)
+		return notBegun(err)
 	}
 	if right {
 		a.succeed()
 		return nil
 	}
+
 	took := u.now().Sub(start)
 	u.delay(ctx, delayFor(a.fail())+max(0, set.slowest-took))
 
 	return errFailed
 }
 
-// match compares a password with a digest, or takes as long with dummy, when
-// there is a place for that. It returns when the comparison began.
+// match waits for a place, and compares a password with a digest, or takes as
+// long with dummy where that is nil. It returns when the comparison began.
 func (u *Users) match(ctx context.Context, digest, dummy algorithm.Digest, password string) (time.Time, bool, error) {
 	select {
 	case u.hashing <- struct{}{}:
@@ -257,37 +283,38 @@ func (u *Users) match(ctx context.Context, digest, dummy algorithm.Digest, passw
 	}
 
 	start := u.now()
-	right := false
 	if digest == nil {
 		dummy.Match(password)
-	} else {
-		right = digest.Match(password)
+		return start, false, nil
 	}
 
-	return start, right, nil
+	return start, digest.Match(password), nil
 }
 
-// cacheLine is what the cache knows a login by, under a key that is drawn
-// anew with each users file. Called under mu.
-func (u *Users) cacheLine(name, password string) (key [sha256.Size]byte) {
+// cacheLine returns what the cache knows a login by, under a key that is random
+// for each users file. mu is held.
+func (u *Users) cacheLine(name, password string) (line cacheLine) {
 	h := hmac.New(sha256.New, u.cacheKey[:])
 	fmt.Fprintf(h, "%d %s%s", len(name), name, password)
-	h.Sum(key[:0])
+	h.Sum(line[:0])
 
-	return key
+	return line
 }
 
-func (u *Users) remember(key [sha256.Size]byte, name string, e userEntry) {
+// remember caches that a login was verified, unless the users were replaced
+// meanwhile.
+func (u *Users) remember(line cacheLine, name string, e userEntry) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if now, ok := u.set.users[name]; !ok || now.digest != e.digest { // replaced meanwhile
+	if now, ok := u.set.users[name]; !ok || now.digest != e.digest {
 		return
 	}
+
 	if len(u.cache) >= maxVerified {
 		for k := range u.cache {
 			delete(u.cache, k)
 			break
 		}
 	}
-	u.cache[key] = struct{}{}
+	u.cache[line] = struct{}{}
 }

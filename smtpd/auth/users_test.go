@@ -200,7 +200,7 @@ func TestReplaceRefuses(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t, Rate{}, testUsers())
 	err := u.Replace([]Entry{{User: relay.User{Name: "ann"}, Password: "plain text"}})
-	if err == nil || !strings.HasPrefix(err.Error(), "smtpd: user ann: not an argon2id, ") || !errors.Is(err, errHash) {
+	if err == nil || !strings.HasPrefix(err.Error(), "auth: user ann: not an argon2id, ") || !errors.Is(err, errHash) {
 		t.Errorf("got %v", err)
 	}
 	if _, ok := u.Lookup("alice"); !ok {
