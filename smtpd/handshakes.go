@@ -6,12 +6,11 @@ import (
 	"sync"
 )
 
-// minHandshakes is how many TLS handshakes of one source may be under way, at
-// the least.
+// minHandshakes is how many TLS handshakes of one source may always run at once.
 const minHandshakes = 16
 
-// handshakeSlots bounds the TLS handshakes of each source that are under way at
-// once: others need not wait until all that one source begins are done.
+// handshakeSlots bounds the TLS handshakes of each source that run at once, so that
+// one source cannot take all CPUs. It is safe for concurrent use.
 type handshakeSlots struct {
 	most int
 
@@ -21,14 +20,15 @@ type handshakeSlots struct {
 
 type handshakeQueue struct {
 	places chan struct{}
-	users  int // under way and waiting
+	users  int // handshakes that run or wait
 }
 
 func newHandshakeSlots(most int) *handshakeSlots {
 	return &handshakeSlots{most: most, queues: map[netip.Addr]*handshakeQueue{}}
 }
 
-// acquire waits for a place, which the function that it returns gives back.
+// acquire waits for a place. The function that it returns gives the place back.
+// The error is that of ctx.
 func (h *handshakeSlots) acquire(ctx context.Context, source netip.Addr) (func(), error) {
 	h.mu.Lock()
 	q := h.queues[source]
@@ -48,6 +48,7 @@ func (h *handshakeSlots) acquire(ctx context.Context, source netip.Addr) (func()
 	}
 }
 
+// leave removes a queue that nobody uses any more.
 func (h *handshakeSlots) leave(source netip.Addr, q *handshakeQueue) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -11,6 +11,7 @@ import (
 	"postern/smtpd/wire"
 )
 
+// newLibraryServer returns the go-smtp server under s.
 func (s *Server) newLibraryServer() *smtp.Server {
 	l := smtp.NewServer(smtp.BackendFunc(s.newSession))
 	l.Domain = s.cfg.Hostname
@@ -26,11 +27,11 @@ func (s *Server) newLibraryServer() *smtp.Server {
 	return l
 }
 
-// libraryLog takes what the library has to say, which is about clients that
-// went away, and about panics of ours.
+// libraryLog logs what go-smtp reports: clients that went away, at level debug, and
+// our panics, as errors.
 type libraryLog struct{ log *slog.Logger }
 
-// libraryPanic begins the format of the library's line about a panic.
+// libraryPanic begins the format of go-smtp's line about a panic.
 const libraryPanic = "panic serving"
 
 // Printf implements smtp.Logger.

@@ -12,12 +12,6 @@ import (
 	"postern/smtpd/wire"
 )
 
-// Pauses between attempts to accept a connection while that fails.
-const (
-	minAcceptPause = 5 * time.Millisecond
-	maxAcceptPause = time.Second
-)
-
 // protocol is what a connection begins with.
 type protocol int
 
@@ -26,8 +20,8 @@ const (
 	tlsFirst                   // a TLS handshake
 )
 
-// countingListener refuses connections above the limit of the process, before
-// anything is kept of them.
+// countingListener refuses connections above the server's limit, before anything
+// is stored for them.
 type countingListener struct {
 	net.Listener
 	srv   *Server
@@ -65,11 +59,12 @@ func (c *countedConn) Close() error {
 	return err
 }
 
-// mostPerSource is how many connections one source may have of all: a few are
-// left for others.
+// mostPerSource returns how many of all connections one source may have: an eighth
+// is left for others.
 func mostPerSource(all int) int { return max(1, all-max(1, all/8)) }
 
-// listener counts connections per source and refuses those above its limit.
+// listener wraps connections for go-smtp, and refuses those above the limit of
+// their source.
 type listener struct {
 	net.Listener
 	srv   *Server
@@ -95,6 +90,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
+// newConn wraps a connection and begins its first phase.
 func (s *Server) newConn(raw net.Conn, source netip.Addr, first protocol) *wire.Conn {
 	remote := raw.RemoteAddr().String()
 
@@ -136,7 +132,8 @@ func (s *Server) turnAway(c net.Conn, refusal reply.Reply, first protocol) {
 	c.Close()
 }
 
-// sourceOf is what limits count by: an IPv4 address, or an IPv6 /64.
+// sourceOf returns what limits count a client by, or the zero address for a
+// network other than TCP.
 func sourceOf(a net.Addr) netip.Addr {
 	t, ok := a.(*net.TCPAddr)
 	if !ok {
@@ -146,6 +143,7 @@ func sourceOf(a net.Addr) netip.Addr {
 	return sourceAddr(t.AddrPort().Addr())
 }
 
+// sourceAddr returns an IPv4 address, or the /64 of an IPv6 address.
 func sourceAddr(ip netip.Addr) netip.Addr {
 	ip = ip.Unmap().WithZone("")
 	if ip.Is6() {

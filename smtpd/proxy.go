@@ -11,20 +11,20 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// proxyHeaderTimeout is how long a trusted proxy may take for its header.
+// proxyHeaderTimeout bounds the wait for the header of a trusted proxy.
 const proxyHeaderTimeout = 10 * time.Second
 
-// proxied is a listener behind proxies: from their networks a connection has to
-// begin with a PROXY header (v1 or v2), whose source then counts. From anywhere
-// else such a header is a command that there is not.
+// proxied is a listener behind proxies. Connections from their networks must begin
+// with a PROXY header (version 1 or 2), which says where the client comes from.
+// From anywhere else such a header is an unknown command.
 type proxied struct {
 	net.Listener
 	from  []netip.Prefix
 	log   *slog.Logger
 	conns chan net.Conn
-	open  context.Context // ends with Close
+	open  context.Context // until Close
 	stop  context.CancelFunc
-	err   error
+	err   error // of Accept; set before conns is closed
 }
 
 func newProxied(l net.Listener, from []netip.Prefix, log *slog.Logger) *proxied {
@@ -40,6 +40,7 @@ func newProxied(l net.Listener, from []netip.Prefix, log *slog.Logger) *proxied 
 	return p
 }
 
+// trusted reports whether an address is a proxy's.
 func (p *proxied) trusted(a net.Addr) bool {
 	t, ok := a.(*net.TCPAddr)
 	if !ok {
@@ -56,8 +57,8 @@ func (p *proxied) trusted(a net.Addr) bool {
 	return false
 }
 
-// accept reads each header in a goroutine of its own: a proxy that says nothing
-// must not hold up the others.
+// accept reads each header in a separate goroutine: a silent proxy must not hold
+// up the others.
 func (p *proxied) accept() {
 	var wg sync.WaitGroup
 	for {
@@ -72,8 +73,8 @@ func (p *proxied) accept() {
 	close(p.conns)
 }
 
-// hand hands a connection to Accept, once its header is read. One that has sent
-// none is closed with the listener.
+// hand hands a connection to Accept once its header is read. Close of the listener
+// ends the wait.
 func (p *proxied) hand(raw net.Conn) {
 	handed := context.AfterFunc(p.open, func() { raw.Close() })
 	defer handed()
@@ -81,7 +82,8 @@ func (p *proxied) hand(raw net.Conn) {
 	c := raw
 	if p.trusted(raw.RemoteAddr()) {
 		pc := proxyproto.NewConn(raw,
-			proxyproto.WithPolicy(proxyproto.REQUIRE), proxyproto.SetReadHeaderTimeout(proxyHeaderTimeout))
+			proxyproto.WithPolicy(proxyproto.REQUIRE),
+			proxyproto.SetReadHeaderTimeout(proxyHeaderTimeout))
 		if pc.ProxyHeader() == nil {
 			p.refuse(raw)
 			return
@@ -96,10 +98,11 @@ func (p *proxied) hand(raw net.Conn) {
 	}
 }
 
-// refuse closes a connection that has not begun with a header.
+// refuse closes a connection that did not begin with a header.
 func (p *proxied) refuse(raw net.Conn) {
 	if p.open.Err() == nil {
-		p.log.Warn("connection refused", "remote", raw.RemoteAddr().String(),
+		p.log.Warn("connection refused",
+			"remote", raw.RemoteAddr().String(),
 			"reason", "no PROXY header from a trusted proxy")
 	}
 	raw.Close()

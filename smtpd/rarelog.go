@@ -7,10 +7,11 @@ import (
 	"time"
 )
 
-// rareEvery is how often a rareLog says the same.
+// rareEvery is how often a rareLog writes the same message.
 const rareEvery = time.Minute
 
-// rareLog writes each message once a minute, with how many it kept back.
+// rareLog writes each message once a minute, with the number of those that it
+// suppressed. It is safe for concurrent use.
 type rareLog struct {
 	out *slog.Logger
 	now func() time.Time
@@ -19,35 +20,51 @@ type rareLog struct {
 	said map[string]*saying
 }
 
+// saying is what a rareLog remembers of a message.
 type saying struct {
-	last time.Time
-	kept int
+	last       time.Time // when it was written
+	suppressed int       // since then
 }
 
 func newRareLog(out *slog.Logger, now func() time.Time) *rareLog {
-	return &rareLog{out: out, now: now, said: map[string]*saying{}}
+	return &rareLog{
+		out:  out,
+		now:  now,
+		said: map[string]*saying{},
+	}
 }
 
-// log writes a message, which is one of a few: it is remembered.
+// log writes a message, unless it was written less than a minute ago. Messages
+// must be constant: each is remembered.
 func (r *rareLog) log(level slog.Level, msg string, args ...any) {
-	r.mu.Lock()
-	s := r.said[msg]
-	now := r.now()
-	if s != nil && now.Sub(s.last) < rareEvery {
-		s.kept++
-		r.mu.Unlock()
+	suppressed, due := r.next(msg)
+	if !due {
 		return
 	}
-	if s == nil {
-		s = &saying{}
-		r.said[msg] = s
-	}
-	kept := s.kept
-	*s = saying{last: now}
-	r.mu.Unlock()
 
-	if kept > 0 {
-		args = append(args, "more_since_last_line", kept)
+	if suppressed > 0 {
+		args = append(args, "more_since_last_line", suppressed)
 	}
 	r.out.Log(context.Background(), level, msg, args...)
+}
+
+// next reports whether a message is due, and how many were suppressed before it.
+func (r *rareLog) next(msg string) (suppressed int, due bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.now()
+	s := r.said[msg]
+	if s == nil {
+		r.said[msg] = &saying{last: now}
+		return 0, true
+	}
+	if now.Sub(s.last) < rareEvery {
+		s.suppressed++
+		return 0, false
+	}
+
+	suppressed = s.suppressed
+	*s = saying{last: now}
+
+	return suppressed, true
 }
