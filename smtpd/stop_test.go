@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"context"
+	"errors"
 	"net"
 	"strings"
 	"syscall"
@@ -82,7 +83,7 @@ func TestBrokenListenersDrain(t *testing.T) {
 		c.expect("220")
 
 		close(broken)
-		if err := <-served; err != syscall.EINVAL {
+		if err := <-served; !errors.Is(err, syscall.EINVAL) {
 			t.Errorf("got %v, want %v", err, syscall.EINVAL)
 		}
 		c.expect("421 4.3.2 Shutting down, try again later")

@@ -299,7 +299,7 @@ func TestPassthroughOwnTrouble(t *testing.T) {
 func TestPassthroughWaits(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		begun := time.Now()
+		var begun time.Time
 		var end time.Time
 		f := &fakeUpstream{reply: reply.Reply{Code: 535, Text: "no"}}
 		conf := f.config()

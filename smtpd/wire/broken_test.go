@@ -114,7 +114,7 @@ func TestReadErrorsAreTold(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			conn := NewConn(&lostConn{wire: &wire{in: []byte("NOO")}}, Config{Release: func() {}})
 			for range 2 {
-				if err := c.do(conn); err != c.want {
+				if err := c.do(conn); !errors.Is(err, c.want) {
 					t.Errorf("got %v, want %v", err, c.want)
 				}
 			}
@@ -126,7 +126,7 @@ func TestReadErrorsAreTold(t *testing.T) {
 func readNothing(r io.Reader) error {
 	n, err := r.Read(make([]byte, 100))
 	if n != 0 {
-		return fmt.Errorf("%d bytes and %v", n, err)
+		return fmt.Errorf("%d bytes and %q", n, fmt.Sprint(err))
 	}
 
 	return err
@@ -136,7 +136,7 @@ func readNothing(r io.Reader) error {
 func readAtMost(r io.Reader, most string) error {
 	got, err := io.ReadAll(r)
 	if string(got) != most && len(got) != 0 {
-		return fmt.Errorf("%q and %v", got, err)
+		return fmt.Errorf("%q and %q", got, fmt.Sprint(err))
 	}
 
 	return err
@@ -148,13 +148,13 @@ func TestEndNowSaysWhy(t *testing.T) {
 	sock := &lostConn{wire: &wire{}}
 	c := NewConn(sock, Config{Release: func() {}})
 	c.writeReply("421 Bye")
-	if err := c.endNow(errTooMany); err != errTooMany {
+	if err := c.endNow(errTooMany); !errors.Is(err, errTooMany) {
 		t.Errorf("got %v, want %v", err, errTooMany)
 	}
 	if sock.closed != 1 || sock.out.String() != "421 Bye\r\n" {
 		t.Errorf("closed %d times after %q", sock.closed, sock.out.String())
 	}
-	if err := c.flushFinal(); err != errClosed {
+	if err := c.flushFinal(); !errors.Is(err, errClosed) {
 		t.Errorf("afterwards: %v, want %v", err, errClosed)
 	}
 }

@@ -26,7 +26,7 @@ func (c *Conn) CloseAfterRefusal() {
 // sending.
 func (c *Conn) endNow(why error) error {
 	c.CloseAfterReply()
-	if err := c.flush(); err != nil && err != errClosed {
+	if err := c.flush(); err != nil && !errors.Is(err, errClosed) {
 		return err
 	}
 

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 )
@@ -48,7 +49,7 @@ func TestParseChunk(t *testing.T) {
 			if got != c.want {
 				t.Errorf("parseChunk(%q) = %s, want %s", c.arg, got, c.want)
 			}
-			if _, err := parseChunk(c.arg); err != nil && err != errBadChunk {
+			if _, err := parseChunk(c.arg); err != nil && !errors.Is(err, errBadChunk) {
 				t.Errorf("parseChunk(%q): %v, want %v", c.arg, err, errBadChunk)
 			}
 		})

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"time"
 )
@@ -53,7 +54,7 @@ func (c *Conn) finishMessage() error {
 
 // unexpected returns the error for a connection that ended in a message.
 func unexpected(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -123,7 +124,7 @@ func TestMessageTime(t *testing.T) {
 			if got := sock.read[len(sock.read)-1].Sub(now); got != c.want {
 				t.Errorf("%s: has %s, want %s", c.name, got, c.want)
 			}
-			if _, err := p.Read(make([]byte, 5)); err != io.EOF {
+			if _, err := p.Read(make([]byte, 5)); !errors.Is(err, io.EOF) {
 				t.Errorf("%s: at the end %v, want %v", c.name, err, io.EOF)
 			}
 		}

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net"
 	"strings"
@@ -76,7 +77,7 @@ func FuzzMessageReader(f *testing.F) {
 		}
 		msg, rest, ok := strictData(in)
 		if !ok {
-			if err != io.ErrUnexpectedEOF {
+			if !errors.Is(err, io.ErrUnexpectedEOF) {
 				t.Fatalf("cut message ended with %v", err)
 			}
 			return
@@ -255,7 +256,7 @@ func TestReadersStayAtTheEnd(t *testing.T) {
 				}
 			}
 			r := conn.message()
-			if got, err := readBy(r, 10); string(got) != "a\r\n" || err != c.want {
+			if got, err := readBy(r, 10); string(got) != "a\r\n" || !errors.Is(err, c.want) {
 				t.Fatalf("read %q, %v; want %v", got, err, c.want)
 			}
 			before := left(conn)

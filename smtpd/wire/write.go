@@ -138,7 +138,7 @@ func (c *Conn) send() error {
 	}
 
 	c.said.replies(c.out)
-	c.Conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	c.SetWriteDeadline(time.Now().Add(writeTimeout))
 	_, err := c.Conn.Write(c.out)
 	c.out = c.out[:0]
 
