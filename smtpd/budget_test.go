@@ -352,7 +352,8 @@ func TestSessionReservesOnce(t *testing.T) {
 		}
 	}
 	err := ss.reserveBudget(51)
-	if got, want := reply.ReplyFor(err).String(), "452 4.3.1 Too many messages in flight, try again later"; err == nil || got != want {
+	const want = "452 4.3.1 Too many messages in flight, try again later"
+	if got := reply.ReplyFor(err).String(); err == nil || got != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	var fault *reply.Fault

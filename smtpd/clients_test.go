@@ -42,7 +42,14 @@ var clientList = sync.OnceValue(func() []auth.Entry {
 
 	return []auth.Entry{
 		{User: relay.User{Name: "alice", Tracking: true}, Password: hash},
-		{User: relay.User{Name: "bob", Tracking: true, FromDomains: []string{"bob.example", "*.bob.example"}}, Password: hash},
+		{
+			User: relay.User{
+				Name:        "bob",
+				Tracking:    true,
+				FromDomains: []string{"bob.example", "*.bob.example"},
+			},
+			Password: hash,
+		},
 		{User: relay.User{Name: "nopass"}},
 	}
 })

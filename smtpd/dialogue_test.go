@@ -198,7 +198,11 @@ var options = map[string]func(*setup){
 		c.Reports = c.Submit.(*submitter)
 	},
 	"upstream550": func(c *setup) {
-		c.Submit.(*submitter).reply = reply.Reply{Code: 550, Enhanced: reply.EnhancedCode{5, 1, 1}, Text: "No such user\nhere"}
+		c.Submit.(*submitter).reply = reply.Reply{
+			Code:     550,
+			Enhanced: reply.EnhancedCode{5, 1, 1},
+			Text:     "No such user\nhere",
+		}
 	},
 }
 

@@ -96,7 +96,7 @@ func TestStopDoesNotWaitForReaders(t *testing.T) {
 	}
 	l := &pipeListener{conns: make(chan net.Conn, 1), done: make(chan struct{})}
 	l.conns <- deaf
-	s := newTestServer(setup{Config: Config{Log: quiet, Timeouts: Timeouts{Grace: time.Millisecond}}, Submission: Submission{Submit: &submitter{}}})
+	s := NewSubmission(Config{Log: quiet, Timeouts: Timeouts{Grace: time.Millisecond}}, Submission{Submit: &submitter{}})
 	ctx, cancel := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, l) }()

@@ -76,7 +76,8 @@ func TestConfigDefaults(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			c.config.Log = quiet
 			s := newTestServer(c.config)
-			got := limits{s.cfg.Limits.MaxConnections, s.cfg.Limits.MaxConnectionsPerSource, s.cfg.Limits.MaxRecipients, s.cfg.Timeouts.Idle,
+			l := s.cfg.Limits
+			got := limits{l.MaxConnections, l.MaxConnectionsPerSource, l.MaxRecipients, s.cfg.Timeouts.Idle,
 				s.slots.most, s.traits.byteCost, s.sourceShare()}
 			if got != c.want {
 				t.Errorf("got %+v, want %+v", got, c.want)
@@ -116,7 +117,7 @@ func TestCommandLineLength(t *testing.T) {
 	}
 }
 
-// TestLineThatGrewIsReadOn: what stands behind a line that came in pieces, and
+// TestLineThatGrewIsReadOn: what follows a line that came in pieces, and
 // was longer than a read, is the next command.
 func TestLineThatGrewIsReadOn(t *testing.T) {
 	t.Parallel()
@@ -168,7 +169,8 @@ func TestErrorsEndTheConnection(t *testing.T) {
 				client.send(c.line + "\r\nRCPT TO:<b@bounces.example.com>\r\nBDAT 26 LAST\r\n" + shortMessage)
 				client.expect(c.reply, tooMany)
 				if !client.ended() || len(b.submit.submissions()) != 0 {
-					t.Errorf("ended %v, %d messages; want the end, and nothing that follows", client.ended(), len(b.submit.submissions()))
+					t.Errorf("ended %v, %d messages; want the end, and nothing that follows",
+						client.ended(), len(b.submit.submissions()))
 				}
 			})
 		})
@@ -344,7 +346,9 @@ func TestPassingErrors(t *testing.T) {
 			t.Errorf("%v ends the listener", err)
 		}
 	}
-	for _, err := range []error{syscall.EINVAL, syscall.EBADF, errors.New("other"), closedTemporarily{}, temporary(false)} {
+	for _, err := range []error{
+		syscall.EINVAL, syscall.EBADF, errors.New("other"), closedTemporarily{}, temporary(false),
+	} {
 		if passes(err) {
 			t.Errorf("%v does not end the listener", err)
 		}

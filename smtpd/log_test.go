@@ -34,7 +34,8 @@ func TestSessionsAreLoggedOnce(t *testing.T) {
 			t.Parallel()
 			inBubble(t, bySource, false, func(b *bubble) {
 				client := b.greeted()
-				client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354", shortMessage+".", "250")
+				client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250")
+				client.say("DATA", "354", shortMessage+".", "250")
 				time.Sleep(1500 * time.Millisecond)
 				c.end(b, client)
 				synctest.Wait()

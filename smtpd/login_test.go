@@ -30,7 +30,13 @@ func TestPassthroughSession(t *testing.T) {
 	p := &player{t: t, at: "session", serv: r}
 	p.dial()
 	p.check("login")
-	for _, step := range []struct{ say, want string }{{"MAIL FROM:<a@example.com>", "250"}, {"RCPT TO:<b@example.net>", "250"}, {"DATA", "354"}, {"From: a@example.com\r\n\r\nx\r\n.", "250"}, {"QUIT", "221"}} {
+	for _, step := range []struct{ say, want string }{
+		{"MAIL FROM:<a@example.com>", "250"},
+		{"RCPT TO:<b@example.net>", "250"},
+		{"DATA", "354"},
+		{"From: a@example.com\r\n\r\nx\r\n.", "250"},
+		{"QUIT", "221"},
+	} {
 		p.send(step.say + "\r\n")
 		if got := p.reply(); !strings.HasPrefix(got, step.want) {
 			t.Fatalf("%s: %s", step.say, got)

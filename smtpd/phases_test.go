@@ -197,7 +197,7 @@ func TestCrawlingClientsAreGone(t *testing.T) {
 	}
 }
 
-// TestTrustedClientsMayStay: who may submit is bound by being idle alone, and
+// TestTrustedClientsMayStay: authenticated clients are bound by the idle timeout alone, and
 // the time of a transaction begins anew with each.
 func TestTrustedClientsMayStay(t *testing.T) {
 	t.Parallel()

@@ -349,7 +349,8 @@ func TestLoginTakesTheSourcesPlace(t *testing.T) {
 	}, false, func(b *bubble) {
 		client := b.greeted()
 		client.login("235 2.0.0 Authentication succeeded")
-		client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354", shortMessage+".", "250")
+		client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250")
+		client.say("DATA", "354", shortMessage+".", "250")
 		if got := b.submit.submissions()[0]; got.User.Name != "alice" || got.Protocol != "ESMTPA" {
 			t.Errorf("by %s with %s, want alice with ESMTPA", got.User.Name, got.Protocol)
 		}
@@ -388,7 +389,8 @@ func TestSourceRules(t *testing.T) {
 				if c.want == "" {
 					client.say("MAIL FROM:<a@example.com>", "530 5.7.0 Authentication required")
 				} else {
-					client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354", shortMessage+".", "250")
+					client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250")
+					client.say("DATA", "354", shortMessage+".", "250")
 					if got := b.submit.submissions()[0].User.Name; got != c.want {
 						t.Errorf("submitted by %s, want %s", got, c.want)
 					}

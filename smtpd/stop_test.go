@@ -73,7 +73,11 @@ func TestBrokenListenersDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		raw := &pipeListener{conns: make(chan net.Conn, 1), done: make(chan struct{})}
 		broken := make(chan struct{})
-		s := newTestServer(setup{Config: Config{Hostname: "x", Log: quiet, Timeouts: Timeouts{Grace: time.Second}}, Submission: Submission{Submit: &submitter{}}})
+		s := NewSubmission(Config{
+			Hostname: "x",
+			Timeouts: Timeouts{Grace: time.Second},
+			Log:      quiet,
+		}, Submission{Submit: &submitter{}})
 		served := make(chan error, 1)
 		go func() { served <- s.Serve(t.Context(), &breakingListener{raw, broken}) }()
 		client, sock := net.Pipe()
@@ -140,7 +144,7 @@ func TestPanicsEndOneConnection(t *testing.T) {
 	})
 }
 
-// TestInjectedTransactionsAreNotRun: what stands in plain text behind STARTTLS
+// TestInjectedTransactionsAreNotRun: what is sent in plain text behind STARTTLS
 // is nobody's, though a client of this address may submit.
 func TestInjectedTransactionsAreNotRun(t *testing.T) {
 	t.Parallel()

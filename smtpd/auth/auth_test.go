@@ -53,13 +53,14 @@ func TestLoginContextsEnd(t *testing.T) {
 		keep("login at the upstream", ctx)
 		return login(ctx, user, password)
 	}
-	if _, err := NewPassthrough(conf).Authenticate(t.Context(), Credentials{Name: "ann", Password: "x", Source: home}); err != nil {
+	_, err := NewPassthrough(conf).Authenticate(t.Context(), credentials("ann", "x", home))
+	if err != nil {
 		t.Fatal(err)
 	}
 
 	users := newUsers(t, Rate{N: 3, Per: time.Minute}, testUsers())
 	users.delay = func(ctx context.Context, _ time.Duration) { keep("delay", ctx) }
-	if _, err := users.Authenticate(t.Context(), Credentials{Name: "alice", Password: "x", Source: home}); err == nil {
+	if _, err := users.Authenticate(t.Context(), credentials("alice", "x", home)); err == nil {
 		t.Fatal("a wrong password is right")
 	}
 

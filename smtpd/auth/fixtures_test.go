@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -51,7 +52,23 @@ var testUsers = sync.OnceValue(func() []Entry {
 	hash := cheapHash("secret")
 	return []Entry{
 		{User: relay.User{Name: "alice", Tracking: true}, Password: hash},
-		{User: relay.User{Name: "bob", Tracking: true, FromDomains: []string{"bob.example", "*.bob.example"}}, Password: hash},
+		{
+			User: relay.User{
+				Name:        "bob",
+				Tracking:    true,
+				FromDomains: []string{"bob.example", "*.bob.example"},
+			},
+			Password: hash,
+		},
 		{User: relay.User{Name: "nopass"}},
 	}
 })
+
+// credentials returns one attempt to authenticate.
+func credentials(name, password string, source netip.Addr) Credentials {
+	return Credentials{
+		Name:     name,
+		Password: password,
+		Source:   source,
+	}
+}

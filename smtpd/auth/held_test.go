@@ -20,7 +20,12 @@ func TestHeldFollowsUsers(t *testing.T) {
 	if err := u.Replace([]Entry{entry("a", "a.example", "*.b.example"), entry("c")}); err != nil {
 		t.Fatal(err)
 	}
-	for domain, want := range map[string]bool{"a.example": true, "x.b.example": true, "b.example": false, "c.example": false} {
+	for domain, want := range map[string]bool{
+		"a.example":   true,
+		"x.b.example": true,
+		"b.example":   false,
+		"c.example":   false,
+	} {
 		if got := u.Held(domain); got != want {
 			t.Errorf("Held(%q) = %v, want %v", domain, got, want)
 		}

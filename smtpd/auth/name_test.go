@@ -89,7 +89,7 @@ func TestUserNamesHaveNoCase(t *testing.T) {
 	t.Parallel()
 	users := newUsers(t, Rate{N: 3, Per: time.Minute}, testUsers())
 
-	who, err := users.Authenticate(context.Background(), Credentials{Name: "BOB", Password: "secret", Source: home})
+	who, err := users.Authenticate(context.Background(), credentials("BOB", "secret", home))
 	if err != nil || who.User.Name != "bob" || len(who.User.FromDomains) != 2 {
 		t.Fatalf("BOB is %+v, %v; want bob", who, err)
 	}
@@ -99,11 +99,11 @@ func TestUserNamesHaveNoCase(t *testing.T) {
 
 	for i, name := range []string{"alice", "Alice", "ALICE"} {
 		source := netip.AddrFrom4([4]byte{198, 51, 100, byte(i)})
-		if _, err := users.Authenticate(context.Background(), Credentials{Name: name, Password: "wrong", Source: source}); err == nil {
+		if _, err := users.Authenticate(context.Background(), credentials(name, "wrong", source)); err == nil {
 			t.Fatalf("%s logged in with a wrong password", name)
 		}
 	}
-	_, err = users.Authenticate(context.Background(), Credentials{Name: "aLICE", Password: "secret", Source: third})
+	_, err = users.Authenticate(context.Background(), credentials("aLICE", "secret", third))
 	if got := reply.ReplyFor(err); got.Code != 454 {
 		t.Errorf("after three failures in three spellings: %v, want 454", err)
 	}
@@ -137,7 +137,7 @@ func TestMalformedLoginsCount(t *testing.T) {
 					t.Errorf("login %d: %v, want %v", i, err, errFailed.Reply)
 				}
 			}
-			_, err := auth.Authenticate(context.Background(), Credentials{Name: "bob", Password: "x", Source: away})
+			_, err := auth.Authenticate(context.Background(), credentials("bob", "x", away))
 			if got := reply.ReplyFor(err); got.Code != 454 {
 				t.Errorf("after three failures: %v, want 454", err)
 			}
@@ -193,7 +193,7 @@ func TestFailuresTakeTheSameTime(t *testing.T) {
 			for i, name := range names {
 				start := clock
 				source := netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}) // the first failure of each
-				if _, err := users.Authenticate(context.Background(), Credentials{Name: name, Password: "wrong", Source: source}); err == nil {
+				if _, err := users.Authenticate(context.Background(), credentials(name, "wrong", source)); err == nil {
 					t.Fatalf("%s logged in", name)
 				}
 				took[name] = clock.Sub(start)

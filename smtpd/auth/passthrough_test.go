@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -70,14 +71,17 @@ func TestPassthrough(t *testing.T) {
 			conf.Users = users
 			p := NewPassthrough(conf)
 			p.delay = func(context.Context, time.Duration) {}
-			who, err := p.Authenticate(context.Background(), Credentials{Name: c.login, Password: "x", Source: source})
+			who, err := p.Authenticate(context.Background(), credentials(c.login, "x", source))
 			if c.want != "" {
 				if r := reply.ReplyFor(err); r.String() != c.want {
 					t.Errorf("%s, want %s", r, c.want)
 				}
 				return
 			}
-			if err != nil || who.User.Name != c.user.Name || who.User.Job != c.user.Job || who.User.Subaccount != c.user.Subaccount || who.User.Tracking != c.user.Tracking || who.Via != relay.Sender(f.way) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(who.User, c.user) || who.Via != relay.Sender(f.way) {
 				t.Errorf("%+v %v", who, err)
 			}
 		})
@@ -91,7 +95,12 @@ func TestPassthroughMechanisms(t *testing.T) {
 		offered []string
 		known   bool
 		want    string
-	}{{nil, false, "PLAIN LOGIN"}, {[]string{"CRAM-MD5", "PLAIN"}, true, "PLAIN"}, {[]string{"LOGIN", "PLAIN"}, true, "PLAIN LOGIN"}, {[]string{"GSSAPI"}, true, ""}} {
+	}{
+		{nil, false, "PLAIN LOGIN"},
+		{[]string{"CRAM-MD5", "PLAIN"}, true, "PLAIN"},
+		{[]string{"LOGIN", "PLAIN"}, true, "PLAIN LOGIN"},
+		{[]string{"GSSAPI"}, true, ""},
+	} {
 		p := NewPassthrough(PassthroughConfig{Offered: func() ([]string, bool) { return c.offered, c.known }})
 		if got := strings.Join(p.Mechanisms(), " "); got != c.want {
 			t.Errorf("%v: %q, want %q", c.offered, got, c.want)
@@ -106,7 +115,7 @@ func TestPassthroughThrottle(t *testing.T) {
 	p := NewPassthrough(f.config())
 	p.delay = func(context.Context, time.Duration) {}
 	for range 10 {
-		p.Authenticate(context.Background(), Credentials{Name: "ann", Password: "x", Source: netip.MustParseAddr("192.0.2.1")})
+		p.Authenticate(context.Background(), credentials("ann", "x", home))
 	}
 	if f.asked != 3 {
 		t.Errorf("the upstream was asked %d times", f.asked)
@@ -134,7 +143,7 @@ func TestPassthroughGuessesAtOnce(t *testing.T) {
 	for i := range 60 {
 		wg.Go(func() {
 			name := fmt.Sprintf("user%d", i)
-			_, err := p.Authenticate(context.Background(), Credentials{Name: name, Password: "x", Source: home})
+			_, err := p.Authenticate(context.Background(), credentials(name, "x", home))
 			if reply.ReplyFor(err).Code == 454 {
 				locked.Add(1)
 			}
@@ -163,7 +172,7 @@ func TestPassthroughLoginsAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 60 {
 		wg.Go(func() {
-			if _, err := p.Authenticate(context.Background(), Credentials{Name: "ann", Password: "x", Source: home}); err != nil {
+			if _, err := p.Authenticate(context.Background(), credentials("ann", "x", home)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -201,7 +210,7 @@ func TestPassthroughUnlistedUsers(t *testing.T) {
 			p := NewPassthrough(conf)
 			p.delay = func(context.Context, time.Duration) {}
 
-			who, err := p.Authenticate(context.Background(), Credentials{Name: c.login, Password: "x", Source: home})
+			who, err := p.Authenticate(context.Background(), credentials(c.login, "x", home))
 			if c.want == "" {
 				if r := reply.ReplyFor(err); err == nil || r.String() != errFailed.Reply.String() {
 					t.Errorf("%+v, %v; want %v", who, err, errFailed.Reply)
@@ -248,7 +257,7 @@ func TestPassthroughRefusalsAreAlike(t *testing.T) {
 			p.delay = func(context.Context, time.Duration) {}
 
 			for _, login := range []string{"someone", c.user.Name} {
-				_, err := p.Authenticate(context.Background(), Credentials{Name: login, Password: "x", Source: home})
+				_, err := p.Authenticate(context.Background(), credentials(login, "x", home))
 				if got := reply.ReplyFor(err); err == nil || got.String() != c.want.String() {
 					t.Errorf("%s: got %s, want %s", login, got, c.want)
 				}
@@ -283,7 +292,7 @@ func TestPassthroughOwnTrouble(t *testing.T) {
 		p := NewPassthrough(f.config())
 		p.delay = func(context.Context, time.Duration) {}
 		for range 4 { // more than the failures of a period
-			_, err := p.Authenticate(context.Background(), Credentials{Name: "ann", Password: "x", Source: home})
+			_, err := p.Authenticate(context.Background(), credentials("ann", "x", home))
 			if got, want := reply.ReplyFor(err).String(), "454 4.7.0 Temporary authentication failure"; got != want {
 				t.Errorf("upstream %d: %s, want %s", code, got, want)
 			}
@@ -315,7 +324,7 @@ func TestPassthroughWaits(t *testing.T) {
 		p := NewPassthrough(conf)
 		for i, want := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond} {
 			begun = time.Now()
-			_, err := p.Authenticate(t.Context(), Credentials{Name: "ann", Password: "x", Source: home})
+			_, err := p.Authenticate(t.Context(), credentials("ann", "x", home))
 			if got := reply.ReplyFor(err).String(); got != "535 no" {
 				t.Errorf("got %s, want the upstream's words", got)
 			}
@@ -351,7 +360,7 @@ func TestPassthroughFaults(t *testing.T) {
 			f := &fakeUpstream{reply: c.reply, err: c.err}
 			p := NewPassthrough(f.config())
 			p.delay = noDelay
-			_, err := p.Authenticate(t.Context(), Credentials{Name: "ann", Password: "x", Source: home})
+			_, err := p.Authenticate(t.Context(), credentials("ann", "x", home))
 			var fault *reply.Fault
 			if !errors.As(err, &fault) || fault.Class != c.class || err.Error() != c.want {
 				t.Errorf("got %#v, want class %v and %s", err, c.class, c.want)
@@ -373,7 +382,7 @@ func TestPassthroughKnowsWhoLoggedIn(t *testing.T) {
 	p := NewPassthrough(f.config())
 	p.delay = noDelay
 	login := func(source netip.Addr) reply.Reply {
-		_, err := p.Authenticate(t.Context(), Credentials{Name: "ann", Password: "x", Source: source})
+		_, err := p.Authenticate(t.Context(), credentials("ann", "x", source))
 		if err == nil {
 			return reply.Reply{Code: 235}
 		}
@@ -405,7 +414,7 @@ func TestPassthroughWithoutAnEnd(t *testing.T) {
 	conf.Users = newUsers(t, Rate{}, testUsers())
 	p := NewPassthrough(conf)
 	p.delay = noDelay
-	_, err := p.Authenticate(t.Context(), Credentials{Name: "nobody", Password: "x", Source: home})
+	_, err := p.Authenticate(t.Context(), credentials("nobody", "x", home))
 	if got := reply.ReplyFor(err).String(); err == nil || got != errFailed.Reply.String() {
 		t.Errorf("got %v, want %s", err, errFailed.Reply)
 	}
@@ -419,7 +428,7 @@ func TestPassthroughWithoutAnEnd(t *testing.T) {
 func TestPassthroughWithoutUsersTracks(t *testing.T) {
 	t.Parallel()
 	p := NewPassthrough((&fakeUpstream{reply: reply.Reply{Code: 235}}).config())
-	who, err := p.Authenticate(t.Context(), Credentials{Name: "Ann:X-MSYS-SUBACCOUNT=3", Password: "x", Source: home})
+	who, err := p.Authenticate(t.Context(), credentials("Ann:X-MSYS-SUBACCOUNT=3", "x", home))
 	if err != nil || who.User.Name != "ann" || !who.User.Tracking || who.User.Subaccount != 3 {
 		t.Errorf("got %+v, %v", who, err)
 	}

@@ -76,7 +76,7 @@ func TestHashesAreVerified(t *testing.T) {
 			}
 			users := newUsers(t, Rate{}, []Entry{{User: relay.User{Name: "ann"}, Password: hash}})
 			for password, want := range map[string]bool{"secret": true, "Secret": false} {
-				_, err := users.Authenticate(t.Context(), Credentials{Name: "ann", Password: password, Source: home})
+				_, err := users.Authenticate(t.Context(), credentials("ann", password, home))
 				if (err == nil) != want {
 					t.Errorf("%q: %v, want accepted %v", password, err, want)
 				}
@@ -135,7 +135,7 @@ func TestVerifiedLoginsCostNothing(t *testing.T) {
 	d := &countingDigest{}
 	u.set.users = map[string]userEntry{"ann": {User: relay.User{Name: "ann"}, digest: d}}
 	login := func(password string, source int) error {
-		_, err := u.Authenticate(t.Context(), Credentials{Name: "Ann", Password: password, Source: []netip.Addr{home, away, third}[source]})
+		_, err := u.Authenticate(t.Context(), credentials("Ann", password, []netip.Addr{home, away, third}[source]))
 		return err
 	}
 
@@ -223,8 +223,9 @@ func TestLoginsWaitForAPlace(t *testing.T) {
 			u.hashing <- struct{}{}
 		}
 		begun := time.Now()
-		_, err := u.Authenticate(t.Context(), Credentials{Name: "alice", Password: "secret", Source: home})
-		if got, want := reply.ReplyFor(err).String(), "454 4.7.0 Temporary authentication failure"; err == nil || got != want {
+		_, err := u.Authenticate(t.Context(), credentials("alice", "secret", home))
+		const want = "454 4.7.0 Temporary authentication failure"
+		if got := reply.ReplyFor(err).String(); err == nil || got != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
 		if !errors.Is(err, context.DeadlineExceeded) {
@@ -239,7 +240,7 @@ func TestLoginsWaitForAPlace(t *testing.T) {
 
 		<-u.hashing
 		for range 3 {
-			if _, err := u.Authenticate(t.Context(), Credentials{Name: "alice", Password: "secret", Source: home}); err != nil {
+			if _, err := u.Authenticate(t.Context(), credentials("alice", "secret", home)); err != nil {
 				t.Errorf("with a place: %v", err)
 			}
 			if len(u.hashing) != cap(u.hashing)-1 {
@@ -329,7 +330,8 @@ func TestLoginErrorsSayWhat(t *testing.T) {
 			t.Errorf("%q: %v, want %s", c.login.Name, err, c.want)
 		}
 	}
-	if n, err := parseLogin(Credentials{Name: "a:X-MSYS-SUBACCOUNT=4294967295"}); err != nil || n.subaccount != 4294967295 {
+	n, err := parseLogin(Credentials{Name: "a:X-MSYS-SUBACCOUNT=4294967295"})
+	if err != nil || n.subaccount != 4294967295 {
 		t.Errorf("the last subaccount is %d, %v", n.subaccount, err)
 	}
 }
@@ -374,7 +376,7 @@ func TestMalformedLoginsAreNobodys(t *testing.T) {
 	u := newUsers(t, Rate{}, []Entry{{Password: cheapHash("secret")}})
 	u.cache[u.cacheLine("", "secret")] = struct{}{}
 	for _, name := range []string{"a\x00b", "a:X-MSYS-SUBACCOUNT=x", ""} {
-		_, err := u.Authenticate(t.Context(), Credentials{Name: name, Password: "secret", Source: home})
+		_, err := u.Authenticate(t.Context(), credentials(name, "secret", home))
 		if got := reply.ReplyFor(err); err == nil || got.Code != 535 {
 			t.Errorf("%q: %v, want 535", name, err)
 		}
@@ -399,7 +401,7 @@ func TestFailuresAreNeverAnsweredSooner(t *testing.T) {
 		{time.Minute, 400 * time.Millisecond},
 	} {
 		quick.takes = c.takes
-		if _, err := u.Authenticate(t.Context(), Credentials{Name: "ann", Password: "x", Source: home}); err == nil {
+		if _, err := u.Authenticate(t.Context(), credentials("ann", "x", home)); err == nil {
 			t.Fatal("logged in")
 		}
 		if delay != c.want {
@@ -442,7 +444,8 @@ func TestUsersPrepareChangesNothing(t *testing.T) {
 
 func TestUsers(t *testing.T) {
 	t.Parallel()
-	users := newUsers(t, Rate{N: 100, Per: time.Minute}, append(testUsers(), Entry{User: relay.User{Name: "carol"}, Password: bcryptSecret}))
+	carol := Entry{User: relay.User{Name: "carol"}, Password: bcryptSecret}
+	users := newUsers(t, Rate{N: 100, Per: time.Minute}, append(testUsers(), carol))
 	for _, c := range []struct {
 		name, user, password string
 		code                 int // 0: accepted
@@ -457,7 +460,7 @@ func TestUsers(t *testing.T) {
 		{"bad subaccount", "alice:X-MSYS-SUBACCOUNT=x", "secret", 535, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			u, err := users.Authenticate(context.Background(), Credentials{Name: c.user, Password: c.password, Source: netip.MustParseAddr("192.0.2.1")})
+			u, err := users.Authenticate(context.Background(), credentials(c.user, c.password, home))
 			if c.code != 0 {
 				if got := reply.ReplyFor(err); err == nil || got.Code != c.code {
 					t.Errorf("got %v, want %d", err, c.code)
@@ -508,7 +511,7 @@ func TestDelayGrows(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 7 {
-		if _, err := users.Authenticate(context.Background(), Credentials{Name: "alice", Password: "wrong", Source: netip.MustParseAddr("192.0.2.1")}); err == nil {
+		if _, err := users.Authenticate(context.Background(), credentials("alice", "wrong", home)); err == nil {
 			t.Fatal("taken")
 		}
 	}

@@ -60,7 +60,16 @@ func strictData(in string) (msg, rest string, ok bool) {
 }
 
 func FuzzMessageReader(f *testing.F) {
-	for _, s := range []string{"a\r\n.\r\n", ".\r\n", "..\r\n.\r\nQUIT\r\n", "x\r\r\n.\r\nMAIL\r\n.\r\n", "x\n.\n.\r\n\r\n.\r\n", "\r\n.\r", "..a\r\n...\r\n.\r\n", "\r\n.\n.\r\n.\r\n"} {
+	for _, s := range []string{
+		"a\r\n.\r\n",
+		".\r\n",
+		"..\r\n.\r\nQUIT\r\n",
+		"x\r\r\n.\r\nMAIL\r\n.\r\n",
+		"x\n.\n.\r\n\r\n.\r\n",
+		"\r\n.\r",
+		"..a\r\n...\r\n.\r\n",
+		"\r\n.\n.\r\n.\r\n",
+	} {
 		f.Add(s, byte(3), byte(5))
 	}
 	f.Fuzz(func(t *testing.T, in string, step, read byte) {
