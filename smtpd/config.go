@@ -20,8 +20,8 @@ type Config struct {
 	Budget      *Budget        // of bytes in flight; nil: no limit
 	Limits      Limits
 	Timeouts    Timeouts
-	NormaliseLF bool // accept a bare LF as the end of a line, and make it CRLF
-	Log         *slog.Logger
+	NormaliseLF bool                  // accept a bare LF as the end of a line, and make it CRLF
+	Log         *slog.Logger          // nil: no log
 	Metrics     prometheus.Registerer // nil: not registered
 }
 
@@ -85,6 +85,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Budget == nil {
 		c.Budget = NewBudget(0)
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 
 	return c

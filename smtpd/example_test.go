@@ -3,7 +3,6 @@ package smtpd_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"net/smtp"
@@ -37,7 +36,6 @@ func ExampleNewSubmission() {
 
 	server := smtpd.NewSubmission(smtpd.Config{
 		Hostname: "gateway.example.com",
-		Log:      slog.New(slog.DiscardHandler),
 	}, smtpd.Submission{
 		Auth:      users,
 		Submit:    printer{},
