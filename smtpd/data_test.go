@@ -1,72 +1,17 @@
 package smtpd
 
 import (
+	"bufio"
 	"context"
-	"errors"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
-	"postern/relay"
-	"postern/relay/message"
-	"postern/relay/reply"
 	"postern/smtpd/auth"
 )
-
-// FuzzSession throws bytes at a session that may submit: what comes through has
-// lines that end with CRLF, and nothing is left reserved.
-func FuzzSession(f *testing.F) {
-	const begin = "EHLO a\r\nMAIL FROM:<a@b.example> SIZE=100\r\nRCPT TO:<c@d.example>\r\n"
-	for _, s := range []string{
-		"DATA\r\nFrom: a@b.example\r\n\r\n..\r\n.\r\nQUIT\r\n",
-		"DATA\r\nFrom: a@b.example\r\n\r\na\nb\r\n.\r\nNOOP\r\n",
-		"BDAT 20\r\nFrom: a@b.example\r\n\nBDAT 0 LAST\r\n",
-		"BDAT 19\r\nFrom: a@b.example\r\nNOOP\r\nBDAT 2 LAST\r\n\r\nQUIT\r\n",
-		"BDAT 19\r\nFrom: a@b.example\r\nRSET\r\nBDAT 4 LAST\r\nRSET",
-		"BDAT 5000 LAST\r\n",
-		"BDAT 2147483647\r\nxEHLO b\r\n",
-		"BDAT 19\r\nFrom: a@b.example\r\nEHLO b\r\nDATA\r\n",
-		"STARTTLS\r\nAUTH LOGIN bDAt\r\n*\r\n",
-	} {
-		f.Add(s)
-	}
-	users := newClients(f, auth.Rate{}, nil)
-	f.Fuzz(func(t *testing.T, in string) {
-		sub, budget := &submitter{reply: reply.Reply{Code: 250}}, NewBudget(10_000)
-		s := newTestServer(setup{
-			Config: Config{
-				Hostname: "x",
-				Budget:   budget,
-				Log:      quiet,
-				Limits:   Limits{MaxMessageSize: 1000},
-				Timeouts: Timeouts{Grace: time.Second},
-			},
-			Submission: Submission{
-				Auth:      users,
-				Submit:    sub,
-				Directory: anybody{},
-				Sources:   []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8")}},
-			},
-		})
-		l := &oneConn{c: &script{in: []byte(begin + in)}, done: make(chan struct{})}
-		if err := s.Serve(context.Background(), l); !errors.Is(err, net.ErrClosed) {
-			t.Fatal(err)
-		}
-
-		for _, got := range sub.submissions() {
-			if err := message.Check(got.Message); err != nil || len(got.Message) > 1000 {
-				t.Errorf("submitted %q: %v", got.Message, err)
-			}
-		}
-		nothingHeld(t, s)
-	})
-}
-
-// anybody is a Directory that knows everybody.
-type anybody struct{}
-
-func (anybody) Lookup(name string) (relay.User, bool) { return relay.User{Name: name}, true }
 
 // TestCutMessagesGetNoReply: who has closed its side in the middle of a message
 // is not told anything that could be taken for an answer to it.
@@ -91,6 +36,112 @@ func TestCutMessagesGetNoReply(t *testing.T) {
 			if n := len(r.submit.submissions()); n != 0 {
 				t.Errorf("%d messages were submitted", n)
 			}
+		})
+	}
+}
+
+// TestCutMessage drops connections in the middle of messages of several sizes,
+// among them the sizes of buffers: none is submitted.
+func TestCutMessage(t *testing.T) {
+	t.Parallel()
+	r := startServer(t, func(c *setup) { c.Limits.MaxMessageSize = 1 << 20 }, true)
+	for _, n := range []int{0, 1, 100, 4096, 32 << 10, 32<<10 + 1, 200_000} {
+		p := dialTLS(t, r)
+		p.send("MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nDATA\r\n")
+		for range 3 {
+			p.reply()
+		}
+		p.send("From: a@example.com\r\n\r\n" + strings.Repeat("0123456789abcd\r\n", n/16) + "\r\n.")
+		p.raw.Close()
+	}
+	r.stop()
+	if n := len(r.submit.submissions()); n != 0 {
+		t.Errorf("%d cut messages were submitted", n)
+	}
+}
+
+// TestSlowClientsHearTheRefusal: a message that was refused early may take as
+// long to arrive as any other, so that its client gets the reply, and does not
+// send it again for ever.
+func TestSlowClientsHearTheRefusal(t *testing.T) {
+	t.Parallel()
+	slowly := strings.Repeat("x", 20)
+	for _, c := range []struct {
+		name   string
+		begin  string
+		slowly string
+		end    string
+		want   string
+	}{
+		{"a bare LF", "DATA\r\nX: a\nb\r\n", slowly, "\r\n.\r\n", "550 5.6.0"},
+		{"too large", "DATA\r\n" + strings.Repeat("x", 2000), slowly, "\r\n.\r\n", "552 5.3.4"},
+		{"a chunk that is too large", "BDAT 1020\r\n" + strings.Repeat("x", 1000), slowly, "", "552 5.3.4"},
+		{"a chunk of no transaction", "RSET\r\nBDAT 20\r\n", slowly, "NOOP\r\n", "250 2.0.0 Ok"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				client, server := net.Pipe()
+				l := &pipeListener{conns: make(chan net.Conn, 1), done: make(chan struct{})}
+				l.conns <- &pipeConn{Conn: server, from: net.IPv4(127, 0, 0, 1)}
+				users := newClients(t, auth.Rate{}, nil)
+				s := newTestServer(setup{
+					Config: Config{
+						Hostname: "mail.example.com",
+						Log:      quiet,
+						Limits:   Limits{MaxMessageSize: 1000, MaxRecipients: 3},
+						Timeouts: Timeouts{Idle: 5 * time.Minute, Message: time.Hour, Grace: time.Second},
+					},
+					Submission: Submission{
+						Auth:      users,
+						Submit:    &submitter{},
+						Directory: anybody{},
+						Sources:   []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8"), User: "app"}},
+					},
+				})
+				ctx, cancel := context.WithCancel(context.Background())
+				served := make(chan error, 1)
+				go func() { served <- s.Serve(ctx, l) }()
+				defer func() {
+					client.Close()
+					cancel()
+					if err := <-served; err != nil {
+						t.Error(err)
+					}
+				}()
+				replies := make(chan string, 100)
+				go func() {
+					for in := bufio.NewScanner(client); in.Scan(); {
+						replies <- in.Text()
+					}
+					close(replies)
+				}()
+
+				client.Write([]byte("EHLO x\r\n"))
+				synctest.Wait()
+				client.Write([]byte("MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\n"))
+				synctest.Wait()
+				command, rest, _ := strings.Cut(c.begin, "\r\n")
+				client.Write([]byte(command + "\r\n"))
+				synctest.Wait()
+				client.Write([]byte(rest))
+				for i := range c.slowly {
+					time.Sleep(time.Minute)
+					if _, err := client.Write([]byte(c.slowly[i : i+1])); err != nil {
+						t.Errorf("after %d minutes: %v", i+1, err)
+						break
+					}
+				}
+				client.Write([]byte(c.end))
+				synctest.Wait()
+				client.Close()
+				last := ""
+				for r := range replies {
+					last = r
+				}
+				if !strings.HasPrefix(last, c.want) {
+					t.Errorf("got %q, want %q", last, c.want)
+				}
+			})
 		})
 	}
 }
