@@ -274,7 +274,7 @@ func TestBudgetRefusesOnlyWhatIsTooMuch(t *testing.T) {
 // address is not counted, so it is not kept.
 func TestPort25KeepsAddressesAlone(t *testing.T) {
 	t.Parallel()
-	ss := &session{srv: newTestServer(setup{Config: Config{Log: quiet}, Reports: &submitter{}})}
+	ss := newTestSession(setup{Config: Config{Log: quiet}, Reports: &submitter{}})
 	err := ss.Rcpt("x@bounces.example.com", &smtp.RcptOptions{
 		Notify:                []smtp.DSNNotify{smtp.DSNNotifyFailure},
 		OriginalRecipientType: smtp.DSNAddressTypeRFC822,
@@ -345,7 +345,7 @@ func TestSourceHoldsItsShare(t *testing.T) {
 func TestSessionReservesOnce(t *testing.T) {
 	t.Parallel()
 	b := NewBudget(100)
-	ss := &session{srv: newTestServer(setup{Config: Config{Budget: b, Log: quiet}})}
+	ss := newTestSession(setup{Config: Config{Budget: b, Log: quiet}})
 	for _, c := range []struct{ n, want int64 }{{10, 20}, {10, 20}, {5, 20}, {11, 22}, {50, 100}} {
 		if err := ss.reserveBudget(c.n); err != nil || b.Used() != c.want || ss.held != c.want {
 			t.Errorf("after %d bytes: %d reserved, %d held, %v; want %d", c.n, b.Used(), ss.held, err, c.want)

@@ -118,3 +118,10 @@ func serveTest(ctx context.Context, s *Server, l net.Listener, implicit bool) er
 
 	return s.Serve(ctx, l)
 }
+
+// newTestSession returns a session without a connection.
+func newTestSession(c setup) *session {
+	s := newTestServer(c)
+
+	return &session{srv: s, policy: s.policy, log: s.cfg.Log}
+}

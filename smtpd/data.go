@@ -24,7 +24,7 @@ func (s *session) Data(io.Reader) error {
 	s.mail.complete = true
 	s.messages++
 
-	return s.answer(s.srv.policy.accept(s, msg))
+	return s.answer(s.policy.accept(s, msg))
 }
 
 // readMessage reads a message. Where the policy reserves memory for a declared

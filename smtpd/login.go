@@ -8,11 +8,11 @@ import (
 )
 
 // AuthMechanisms implements smtp.AuthSession.
-func (s *session) AuthMechanisms() []string { return s.srv.policy.mechanisms(s) }
+func (s *session) AuthMechanisms() []string { return s.policy.mechanisms(s) }
 
 // Auth implements smtp.AuthSession.
 func (s *session) Auth(mechanism string) (sasl.Server, error) {
-	return s.srv.policy.authenticate(s, mechanism)
+	return s.policy.authenticate(s, mechanism)
 }
 
 // login authenticates a client that has said its name and password.

@@ -11,7 +11,7 @@ import (
 
 // Mail implements smtp.Session.
 func (s *session) Mail(from string, o *smtp.MailOptions) error {
-	if err := s.srv.policy.mayBegin(s); err != nil {
+	if err := s.policy.mayBegin(s); err != nil {
 		return err
 	}
 	if s.mail.begun {
@@ -32,7 +32,7 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 	}
 
 	s.conn.BeginTransaction()
-	s.srv.policy.transactionBegins(s)
+	s.policy.transactionBegins(s)
 	s.mail.begun = true
 	s.mail.envelope = envelope.Envelope{
 		From: sender,
@@ -57,7 +57,7 @@ func (s *session) Rcpt(to string, o *smtp.RcptOptions) error {
 		return s.refuseAddress("recipient", to, badRecipientUTF8)
 	}
 
-	r, err := s.srv.policy.recipient(s, address, o)
+	r, err := s.policy.recipient(s, address, o)
 	if err != nil {
 		return err
 	}

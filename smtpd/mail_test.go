@@ -22,7 +22,7 @@ func TestNullIsNoRecipient(t *testing.T) {
 		{"\u00fc@example.com", true, ""},
 		{"b@example.com", false, ""},
 	} {
-		ss := &session{srv: newTestServer(setup{Config: Config{Log: quiet}})}
+		ss := newTestSession(setup{Config: Config{Log: quiet}})
 		ss.mail.envelope.Params.UTF8 = c.utf8
 		err := ss.Rcpt(c.to, &smtp.RcptOptions{})
 		got := ""

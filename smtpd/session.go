@@ -20,6 +20,7 @@ import (
 // implements smtp.Session and smtp.AuthSession.
 type session struct {
 	srv    *Server
+	policy policy
 	smtp   *smtp.Conn
 	conn   *wire.Conn
 	log    *slog.Logger
@@ -59,12 +60,13 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 	}
 
 	ss := &session{
-		srv:   s,
-		smtp:  c,
-		conn:  conn,
-		log:   s.cfg.Log,
-		id:    conn.SessionID(),
-		start: time.Now(),
+		srv:    s,
+		policy: s.policy,
+		smtp:   c,
+		conn:   conn,
+		log:    s.cfg.Log,
+		id:     conn.SessionID(),
+		start:  time.Now(),
 	}
 	if t, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
 		ss.remote = netip.AddrPortFrom(t.AddrPort().Addr().Unmap(), t.AddrPort().Port())
@@ -82,7 +84,7 @@ func (s *Server) newSession(c *smtp.Conn) (smtp.Session, error) {
 func (s *session) Reset() {
 	s.conn.EndTransaction()
 	s.releaseBudget()
-	s.srv.policy.transactionEnds(s)
+	s.policy.transactionEnds(s)
 	s.mail = transaction{}
 
 	s.mu.Lock()
