@@ -37,7 +37,7 @@ func (l *faultyListener) Accept() (net.Conn, error) {
 	return l.Listener.Accept()
 }
 
-// TestAcceptGoesOn after errors that pass, whatever listeners there are.
+// TestAcceptGoesOn checks that Accept is retried after temporary errors.
 func TestAcceptGoesOn(t *testing.T) {
 	t.Parallel()
 	passing := []error{syscall.EMFILE, syscall.ECONNABORTED}
@@ -97,7 +97,7 @@ func TestAcceptGoesOn(t *testing.T) {
 	}
 }
 
-// TestAcceptEnds with an error that does not pass.
+// TestAcceptEnds checks that other errors end the server.
 func TestAcceptEnds(t *testing.T) {
 	t.Parallel()
 	raw, err := net.Listen("tcp", "127.0.0.1:0")
@@ -112,7 +112,7 @@ func TestAcceptEnds(t *testing.T) {
 	}
 }
 
-// TestSteadyListenerStops while it waits.
+// TestSteadyListenerStops checks that Close ends a pause.
 func TestSteadyListenerStops(t *testing.T) {
 	t.Parallel()
 	raw, err := net.Listen("tcp", "127.0.0.1:0")
@@ -202,7 +202,7 @@ func (l *failingListener) Close() error {
 	return errors.New("cannot close")
 }
 
-// TestSteadyListenerCloses once, and says each time how that went.
+// TestSteadyListenerCloses checks that Close returns the same error each time.
 func TestSteadyListenerCloses(t *testing.T) {
 	t.Parallel()
 	inner := &failingListener{}
@@ -217,7 +217,7 @@ func TestSteadyListenerCloses(t *testing.T) {
 	}
 }
 
-// TestPassingErrors names what accept(2) may say and be asked again.
+// TestPassingErrors checks which errors of accept(2) are retried.
 func TestPassingErrors(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{

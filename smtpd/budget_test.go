@@ -290,7 +290,7 @@ func TestPort25KeepsAddressesAlone(t *testing.T) {
 	}
 }
 
-// TestBudgetBounds: all of it, and not a byte more.
+// TestBudgetBounds checks that the whole budget can be reserved, and no more.
 func TestBudgetBounds(t *testing.T) {
 	t.Parallel()
 	b := NewBudget(10)
@@ -309,7 +309,7 @@ func TestBudgetBounds(t *testing.T) {
 	}
 }
 
-// TestSourceHoldsItsShare to the byte, and gives it back to itself.
+// TestSourceHoldsItsShare checks the share of a source to the byte.
 func TestSourceHoldsItsShare(t *testing.T) {
 	t.Parallel()
 	s := newTestServer(setup{Config: Config{Budget: NewBudget(40), Log: quiet}, Reports: &submitter{}})
@@ -341,7 +341,7 @@ func TestSourceHoldsItsShare(t *testing.T) {
 	}
 }
 
-// TestSessionReservesOnce what it holds already.
+// TestSessionReservesOnce checks that a session reserves only what it does not hold.
 func TestSessionReservesOnce(t *testing.T) {
 	t.Parallel()
 	b := NewBudget(100)
@@ -367,7 +367,7 @@ func TestSessionReservesOnce(t *testing.T) {
 	}
 }
 
-// TestBudgetIsExported as a gauge.
+// TestBudgetIsExported checks the gauge.
 func TestBudgetIsExported(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
@@ -384,7 +384,7 @@ func TestBudgetIsExported(t *testing.T) {
 	}
 }
 
-// TestBudgetIsShared by many at once, and nothing of it is lost.
+// TestBudgetIsShared reserves and releases in many goroutines.
 func TestBudgetIsShared(t *testing.T) {
 	t.Parallel()
 	b := NewBudget(0)

@@ -7,7 +7,7 @@ import (
 	"postern/smtpd/wire"
 )
 
-// TestDefaultPhases: what promises and the configuration say.
+// TestDefaultPhases checks the times of phases against the documentation.
 func TestDefaultPhases(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -25,7 +25,7 @@ func TestDefaultPhases(t *testing.T) {
 	}
 }
 
-// TestDefaultLimits are as documented.
+// TestDefaultLimits checks limits against the documentation.
 func TestDefaultLimits(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -54,7 +54,7 @@ func TestDefaultLimits(t *testing.T) {
 	}
 }
 
-// TestConfigDefaults: what is not configured.
+// TestConfigDefaults checks what zero values mean.
 func TestConfigDefaults(t *testing.T) {
 	t.Parallel()
 	type limits struct {

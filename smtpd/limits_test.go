@@ -8,7 +8,7 @@ import (
 	"postern/smtpd/wire"
 )
 
-// TestCommandLineLength: 12290 bytes with the line end, and not one more.
+// TestCommandLineLength checks that a line has 12290 bytes at most, CRLF included.
 func TestCommandLineLength(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -63,7 +63,7 @@ func slicesOf(s string, n int) (all []string) {
 
 const tooMany = "421 4.7.0 Too many errors, closing connection"
 
-// TestErrorsEndTheConnection at the bound, and not before.
+// TestErrorsEndTheConnection checks the limit of errors.
 func TestErrorsEndTheConnection(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -99,7 +99,7 @@ func TestErrorsEndTheConnection(t *testing.T) {
 	}
 }
 
-// TestCommandsEndTheConnection of a client that nobody vouches for.
+// TestCommandsEndTheConnection checks the limit of commands without a message.
 func TestCommandsEndTheConnection(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -134,7 +134,7 @@ func TestCommandsEndTheConnection(t *testing.T) {
 	}
 }
 
-// TestCommandsBetweenChunksCount, too.
+// TestCommandsBetweenChunksCount checks that commands between chunks count as well.
 func TestCommandsBetweenChunksCount(t *testing.T) {
 	t.Parallel()
 	inBubble(t, reporting, false, func(b *bubble) {
@@ -151,7 +151,7 @@ func TestCommandsBetweenChunksCount(t *testing.T) {
 	})
 }
 
-// TestReportsHaveAHundredRecipients as every server has to take, and not more.
+// TestReportsHaveAHundredRecipients checks the minimum of RFC 5321 section 4.5.3.1.8.
 func TestReportsHaveAHundredRecipients(t *testing.T) {
 	t.Parallel()
 	inBubble(t, reporting, false, func(b *bubble) {
@@ -168,7 +168,7 @@ func TestReportsHaveAHundredRecipients(t *testing.T) {
 	})
 }
 
-// TestErrorsBetweenChunksEndTheConnection as they do elsewhere.
+// TestErrorsBetweenChunksEndTheConnection checks that refusals between chunks count.
 func TestErrorsBetweenChunksEndTheConnection(t *testing.T) {
 	t.Parallel()
 	inBubble(t, bySource, false, func(b *bubble) {
@@ -201,7 +201,7 @@ func TestLinesOfEveryLength(t *testing.T) {
 	})
 }
 
-// TestBoundsAreToldOnce: a connection that ends for two reasons says the first.
+// TestBoundsAreToldOnce checks that a connection that ends for two reasons gives the first.
 func TestBoundsAreToldOnce(t *testing.T) {
 	t.Parallel()
 	t.Run("unknown commands and refusals", func(t *testing.T) {

@@ -123,7 +123,7 @@ func TestServeEndsWhenStoppedAtTheStart(t *testing.T) {
 	}
 }
 
-// TestCountedConnGivesBackOnce its place, and says how its end went.
+// TestCountedConnGivesBackOnce checks that Close releases once, and returns its error.
 func TestCountedConnGivesBackOnce(t *testing.T) {
 	t.Parallel()
 	given := 0

@@ -14,7 +14,7 @@ import (
 	"postern/relay/reply"
 )
 
-// TestSessionsAreLoggedOnce at their end, whatever that is.
+// TestSessionsAreLoggedOnce checks for one line of log, however a session ends.
 func TestSessionsAreLoggedOnce(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -93,7 +93,7 @@ func TestLoginLine(t *testing.T) {
 	})
 }
 
-// TestStrangersAddressesAreLoggedRarely: port 25 cannot be made to fill the log.
+// TestStrangersAddressesAreLoggedRarely checks that port 25 cannot fill the log.
 func TestStrangersAddressesAreLoggedRarely(t *testing.T) {
 	t.Parallel()
 	inBubble(t, reporting, false, func(b *bubble) {
@@ -121,7 +121,7 @@ func TestStrangersAddressesAreLoggedRarely(t *testing.T) {
 	})
 }
 
-// TestReportLine: what a postmaster asks for of a report.
+// TestReportLine checks what is logged of a report.
 func TestReportLine(t *testing.T) {
 	t.Parallel()
 	inBubble(t, reporting, false, func(b *bubble) {
@@ -144,7 +144,7 @@ func TestReportLine(t *testing.T) {
 	})
 }
 
-// TestLongAddressesAreCut where a refusal repeats them.
+// TestLongAddressesAreCut checks that refusals repeat a part of long addresses.
 func TestLongAddressesAreCut(t *testing.T) {
 	t.Parallel()
 	inBubble(t, bySource, false, func(b *bubble) {
@@ -160,7 +160,7 @@ func TestLongAddressesAreCut(t *testing.T) {
 	})
 }
 
-// TestUnreadMessagesAreLogged: cut off, or refused.
+// TestUnreadMessagesAreLogged checks the log of messages that were cut or refused.
 func TestUnreadMessagesAreLogged(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -8,7 +8,7 @@ import (
 	"github.com/emersion/go-smtp"
 )
 
-// TestNullIsNoRecipient, whoever lets it through.
+// TestNullIsNoRecipient checks that Rcpt refuses the null address, and others.
 func TestNullIsNoRecipient(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -77,7 +77,7 @@ func (l *acceptedListener) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// TestProxiedClosesWhatNobodyAccepts any more.
+// TestProxiedClosesWhatNobodyAccepts checks that Close closes connections that wait.
 func TestProxiedClosesWhatNobodyAccepts(t *testing.T) {
 	t.Parallel()
 	p := &proxied{conns: make(chan net.Conn), log: quiet}
@@ -103,7 +103,7 @@ func (c *heldConn) RemoteAddr() net.Addr {
 	return c.pipeConn.RemoteAddr()
 }
 
-// TestProxiedWaitsForThoseItReads before it ends.
+// TestProxiedWaitsForThoseItReads checks that Accept ends after the last header is read.
 func TestProxiedWaitsForThoseItReads(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

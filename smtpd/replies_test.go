@@ -8,7 +8,7 @@ import (
 	"postern/relay/reply"
 )
 
-// TestSMTPErrorKeepsTheReply, with its enhanced code or without.
+// TestSMTPErrorKeepsTheReply checks replies with and without an enhanced code.
 func TestSMTPErrorKeepsTheReply(t *testing.T) {
 	t.Parallel()
 	got := smtpError(reply.Reply{Code: 550, Enhanced: reply.EnhancedCode{5, 1, 2}, Text: "no"})

@@ -15,7 +15,7 @@ import (
 	"postern/smtpd/auth"
 )
 
-// TestSubmissionIsWhole: what the relay is told of a message.
+// TestSubmissionIsWhole checks every field that the relay gets.
 func TestSubmissionIsWhole(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(c *setup) { bySource(c); c.RequireTLS = true }, false, func(b *bubble) {
@@ -66,7 +66,7 @@ func TestSubmissionIsWhole(t *testing.T) {
 	})
 }
 
-// TestProtocols: the "with" of Received, for each way that mail comes in.
+// TestProtocols checks the "with" of Received (RFC 3848, RFC 6531).
 func TestProtocols(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -116,7 +116,7 @@ func TestProtocols(t *testing.T) {
 	}
 }
 
-// TestMessagesAreCounted by class, logins and connections by result.
+// TestMessagesAreCounted checks the counters of messages, logins and connections.
 func TestMessagesAreCounted(t *testing.T) {
 	t.Parallel()
 	inBubble(t, nil, false, func(b *bubble) {
@@ -260,7 +260,7 @@ func TestStopBetweenCommands(t *testing.T) {
 	})
 }
 
-// TestStopCutsOffAfterGrace, and says so.
+// TestStopCutsOffAfterGrace checks that sessions are cut off after the grace period.
 func TestStopCutsOffAfterGrace(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(c *setup) { bySource(c); c.Timeouts.Grace = 20 * time.Second }, false, func(b *bubble) {
@@ -292,7 +292,7 @@ func TestStopCutsOffAfterGrace(t *testing.T) {
 	})
 }
 
-// TestSessionsEndTheirContext: what works for a client that has gone is told.
+// TestSessionsEndTheirContext checks that the context ends with the connection.
 func TestSessionsEndTheirContext(t *testing.T) {
 	t.Parallel()
 	asked := make(chan context.Context, 1)
@@ -327,7 +327,7 @@ func (f authFunc) Authenticate(ctx context.Context, l auth.Credentials) (*auth.I
 	return f(ctx, l)
 }
 
-// TestMechanismsOnOffer are those alone that are known here, too.
+// TestMechanismsOnOffer checks that unknown mechanisms are not accepted.
 func TestMechanismsOnOffer(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(c *setup) {
@@ -408,7 +408,7 @@ func TestSourceRules(t *testing.T) {
 	}
 }
 
-// TestFailedHandshakesAreCounted, logged and given back.
+// TestFailedHandshakesAreCounted checks the counter, the log and the places of handshakes.
 func TestFailedHandshakesAreCounted(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -472,7 +472,7 @@ func TestProxyHeaders(t *testing.T) {
 	}
 }
 
-// TestTextBehindStartTLSIsNeverRead, nor answered.
+// TestTextBehindStartTLSIsNeverRead checks that it ends the connection.
 func TestTextBehindStartTLSIsNeverRead(t *testing.T) {
 	t.Parallel()
 	inBubble(t, bySource, false, func(b *bubble) {

@@ -14,7 +14,7 @@ type panicking struct{ *submitter }
 
 func (panicking) Submit(context.Context, *relay.Submission) reply.Reply { panic("oh no") }
 
-// TestPanicsEndOneConnection, which hears so, and are logged as errors.
+// TestPanicsEndOneConnection checks that the server survives, and logs an error.
 func TestPanicsEndOneConnection(t *testing.T) {
 	t.Parallel()
 	inBubble(t, func(c *setup) {

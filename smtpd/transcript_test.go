@@ -112,7 +112,7 @@ func TestNoTranscriptAboveDebug(t *testing.T) {
 	}
 }
 
-// TestRefusedAddressesAreNamed in the reply and in the log.
+// TestRefusedAddressesAreNamed checks the reply and the log.
 func TestRefusedAddressesAreNamed(t *testing.T) {
 	t.Parallel()
 	out := &lockedBuffer{}

@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// TestLoginLimits are as documented.
+// TestLoginLimits checks limits against the documentation.
 func TestLoginLimits(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -35,7 +35,7 @@ func TestLoginLimits(t *testing.T) {
 	}
 }
 
-// TestLoginContextsEnd with what they were made for.
+// TestLoginContextsEnd checks that contexts of logins end with them.
 func TestLoginContextsEnd(t *testing.T) {
 	t.Parallel()
 	contexts := map[string]context.Context{}

@@ -6,7 +6,7 @@ import (
 	"postern/relay"
 )
 
-// TestHeldFollowsUsers: which domains are held follows the users file.
+// TestHeldFollowsUsers checks that Held changes with the users.
 func TestHeldFollowsUsers(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t, Rate{}, nil)

@@ -88,7 +88,7 @@ func TestPassthrough(t *testing.T) {
 	}
 }
 
-// TestPassthroughMechanisms: the upstream's, as far as they are known here.
+// TestPassthroughMechanisms checks that only known mechanisms of the upstream are offered.
 func TestPassthroughMechanisms(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -108,7 +108,7 @@ func TestPassthroughMechanisms(t *testing.T) {
 	}
 }
 
-// TestPassthroughThrottle: guesses do not reach the upstream for ever.
+// TestPassthroughThrottle checks that the rate ends guesses before the upstream.
 func TestPassthroughThrottle(t *testing.T) {
 	t.Parallel()
 	f := &fakeUpstream{reply: reply.Reply{Code: 535, Text: "no"}}
@@ -180,7 +180,7 @@ func TestPassthroughLoginsAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
-// TestPassthroughUnlistedUsers: no spelling of a name takes a limit away.
+// TestPassthroughUnlistedUsers checks that no spelling of a name lifts a limit.
 func TestPassthroughUnlistedUsers(t *testing.T) {
 	t.Parallel()
 	held := Entry{User: relay.User{Name: "tester", FromDomains: []string{"allowed.example"}}}
@@ -266,7 +266,7 @@ func TestPassthroughRefusalsAreAlike(t *testing.T) {
 	}
 }
 
-// TestPassthroughHandsOnTheName as the client gave it.
+// TestPassthroughHandsOnTheName checks that the upstream gets the name as it was given.
 func TestPassthroughHandsOnTheName(t *testing.T) {
 	t.Parallel()
 	var got string

@@ -7,7 +7,7 @@ import (
 	"postern/relay/reply"
 )
 
-// TestSASLExchanges, step by step.
+// TestSASLExchanges plays exchanges of PLAIN and LOGIN.
 func TestSASLExchanges(t *testing.T) {
 	t.Parallel()
 	const malformed, wrong = "501 5.5.2 Malformed authentication response", "535 5.7.8 Authentication credentials invalid"

@@ -141,7 +141,7 @@ func TestThrottleForgetsNoAttempt(t *testing.T) {
 	}
 }
 
-// TestThrottleWithoutRate counts nothing, and locks nobody.
+// TestThrottleWithoutRate checks that the zero rate counts and locks nothing.
 func TestThrottleWithoutRate(t *testing.T) {
 	t.Parallel()
 	th := newThrottle(Rate{}, time.Now)
@@ -162,7 +162,7 @@ func TestThrottleWithoutRate(t *testing.T) {
 	}
 }
 
-// TestThrottleCounts of the source, until the period is over to the nanosecond.
+// TestThrottleCounts checks the count of a source, and the end of its period.
 func TestThrottleCounts(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1000, 0)
@@ -213,7 +213,7 @@ func TestThrottleKeepsUsersAndSourcesApart(t *testing.T) {
 	}
 }
 
-// TestThrottleForgetsEndedAttempts, of which none was a failure.
+// TestThrottleForgetsEndedAttempts checks that counters without failures are removed.
 func TestThrottleForgetsEndedAttempts(t *testing.T) {
 	t.Parallel()
 	th := newThrottle(Rate{N: 9, Per: time.Minute}, time.Now)
@@ -244,7 +244,7 @@ func TestThrottleForgetsEndedAttempts(t *testing.T) {
 	}
 }
 
-// TestThrottleWakesAllThatWait when an attempt ends, each time.
+// TestThrottleWakesAllThatWait checks that every end of an attempt wakes the others.
 func TestThrottleWakesAllThatWait(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -316,7 +316,7 @@ func TestThrottlePrunes(t *testing.T) {
 	}
 }
 
-// TestThrottleKnowsSomePairs, and forgets one for a new one.
+// TestThrottleKnowsSomePairs checks the limit of known pairs.
 func TestThrottleKnowsSomePairs(t *testing.T) {
 	t.Parallel()
 	th := newThrottle(Rate{N: 9, Per: time.Minute}, time.Now)

@@ -18,7 +18,7 @@ import (
 	"postern/relay/reply"
 )
 
-// TestNewUsersIsReadyForWork: what the tests replace elsewhere.
+// TestNewUsersIsReadyForWork checks the fields that other tests replace.
 func TestNewUsersIsReadyForWork(t *testing.T) {
 	t.Parallel()
 	u, err := NewUsers(Rate{N: 7, Per: time.Hour})
@@ -42,7 +42,7 @@ func TestNewUsersIsReadyForWork(t *testing.T) {
 	}
 }
 
-// TestHashPassword: what `postern passwd` prints is verified, at OWASP's cost.
+// TestHashPassword checks the kind and the cost of new hashes.
 func TestHashPassword(t *testing.T) {
 	t.Parallel()
 	hash, err := HashPassword("secret")
@@ -61,7 +61,7 @@ func TestHashPassword(t *testing.T) {
 	}
 }
 
-// TestHashesAreVerified, of each kind.
+// TestHashesAreVerified checks a hash of each kind.
 func TestHashesAreVerified(t *testing.T) {
 	t.Parallel()
 	for kind, hash := range map[string]string{
@@ -128,7 +128,7 @@ func (d *countingDigest) Match(password string) bool {
 
 func (d *countingDigest) Encode() string { return "$counting$salt$key" }
 
-// TestVerifiedLoginsCostNothing again, until the users file changes.
+// TestVerifiedLoginsCostNothing checks the cache of verified logins.
 func TestVerifiedLoginsCostNothing(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t, Rate{N: 2, Per: time.Minute}, nil)
@@ -195,7 +195,7 @@ func TestCacheIsBounded(t *testing.T) {
 	}
 }
 
-// TestReplaceRefuses what cannot be used, and keeps what there was.
+// TestReplaceRefuses checks that an error of Replace changes nothing.
 func TestReplaceRefuses(t *testing.T) {
 	t.Parallel()
 	u := newUsers(t, Rate{}, testUsers())
@@ -214,7 +214,7 @@ func TestReplaceRefuses(t *testing.T) {
 	}
 }
 
-// TestLoginsWaitForAPlace to be hashed in, and give it back.
+// TestLoginsWaitForAPlace checks the limit of hashes at once.
 func TestLoginsWaitForAPlace(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -264,7 +264,7 @@ func TestDelayFor(t *testing.T) {
 	}
 }
 
-// TestWaitEnds after its time, or with its context.
+// TestWaitEnds checks both ends of wait.
 func TestWaitEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -336,7 +336,7 @@ func TestLoginErrorsSayWhat(t *testing.T) {
 	}
 }
 
-// TestSubaccountOfTheUser is the account's boundary.
+// TestSubaccountOfTheUser checks that a login cannot leave the user's subaccount.
 func TestSubaccountOfTheUser(t *testing.T) {
 	t.Parallel()
 	login := loginName{user: "ann", subaccount: 7}
@@ -501,7 +501,7 @@ func TestHashes(t *testing.T) {
 	}
 }
 
-// TestDelayGrows with each failure of a source, up to a bound, before the 535.
+// TestDelayGrows checks that each failure of a source is answered later, up to a limit.
 func TestDelayGrows(t *testing.T) {
 	t.Parallel()
 	users := newUsers(t, Rate{N: 100, Per: time.Minute}, nil)

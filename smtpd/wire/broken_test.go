@@ -73,7 +73,7 @@ func TestWriteErrorsEndTheConnection(t *testing.T) {
 	}
 }
 
-// TestReadErrorsAreTold, and stay: a line that an error cut is no command.
+// TestReadErrorsAreTold checks that errors stay, and that a cut line is never a command.
 func TestReadErrorsAreTold(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -142,7 +142,7 @@ func readAtMost(r io.Reader, most string) error {
 	return err
 }
 
-// TestEndNowSaysWhy it ended the connection, where the replies could be sent.
+// TestEndNowSaysWhy checks the error of endNow when replies could be sent.
 func TestEndNowSaysWhy(t *testing.T) {
 	t.Parallel()
 	sock := &lostConn{wire: &wire{}}
@@ -159,7 +159,7 @@ func TestEndNowSaysWhy(t *testing.T) {
 	}
 }
 
-// TestDropSaysHowItWent, and gives the place back once.
+// TestDropSaysHowItWent checks the error of Close, and that Release is called once.
 func TestDropSaysHowItWent(t *testing.T) {
 	t.Parallel()
 	given := 0
@@ -205,7 +205,7 @@ func TestRepliesLeaveTogether(t *testing.T) {
 	}
 }
 
-// TestLibraryRepliesAreCorrected: its codes are not RFC 5321's.
+// TestLibraryRepliesAreCorrected checks each reply of go-smtp that is replaced.
 func TestLibraryRepliesAreCorrected(t *testing.T) {
 	t.Parallel()
 	for given, want := range map[string]string{

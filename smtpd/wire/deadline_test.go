@@ -85,7 +85,7 @@ func TestPhasesBoundDeadlines(t *testing.T) {
 	})
 }
 
-// TestMessageTime: what a message may take, by what has come of it.
+// TestMessageTime checks the time for a message by what has arrived of it.
 func TestMessageTime(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

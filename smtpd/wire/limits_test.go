@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// TestTransportLimits are as documented.
+// TestTransportLimits checks limits against the documentation.
 func TestTransportLimits(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestHandshakeContextEnds with the handshake.
+// TestHandshakeContextEnds checks that the context of a handshake ends with it.
 func TestHandshakeContextEnds(t *testing.T) {
 	t.Parallel()
 	client, server := net.Pipe()

@@ -23,7 +23,7 @@ func TestTranscriptShowsOfACommand(t *testing.T) {
 	}
 }
 
-// TestTranscriptShowsMechanismsAndVerbs, and nothing that only looks like one.
+// TestTranscriptShowsMechanismsAndVerbs checks what is shown of commands.
 func TestTranscriptShowsMechanismsAndVerbs(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
@@ -61,7 +61,7 @@ func TestTranscriptWithoutLog(t *testing.T) {
 	}
 }
 
-// TestSessionIDsDiffer, and are letters and digits that nobody mistakes.
+// TestSessionIDsDiffer checks their length and alphabet, too.
 func TestSessionIDsDiffer(t *testing.T) {
 	t.Parallel()
 	seen := map[string]bool{}
