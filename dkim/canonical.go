@@ -13,19 +13,20 @@ type bodyHasher struct {
 	buf []byte
 }
 
-// reset begins anew, whatever the last use left behind.
+// reset discards what the last use left behind.
 func (b *bodyHasher) reset() {
 	b.h.Reset()
 	b.buf = b.buf[:0]
 }
 
+// flushAt is how many bytes are collected before they are hashed.
 const flushAt = 16 << 10
 
 var crlf = []byte("\r\n")
 
-// relaxed hashes body, whose line ends are all CRLF. It jumps from one
-// stretch of white space that has to change to the next, so that what is
-// between costs no more than a copy and the hash.
+// relaxed hashes body, whose line ends are all CRLF. It jumps from one run of
+// white space that has to change to the next, so that the bytes between cost no
+// more than a copy and the hash.
 func (b *bodyHasher) relaxed(body []byte) {
 	body = body[:contentEnd(body)]
 	if len(body) == 0 {
@@ -53,6 +54,7 @@ func (b *bodyHasher) relaxed(body []byte) {
 	b.flush()
 }
 
+// write hashes p, later.
 func (b *bodyHasher) write(p []byte) {
 	if len(p) > flushAt { // not worth a copy
 		b.flush()
@@ -71,8 +73,8 @@ func (b *bodyHasher) flush() {
 	b.buf = b.buf[:0]
 }
 
-// contentEnd returns where the last line that is not empty ends, without its white
-// space and line end.
+// contentEnd returns the end of the last line that is not empty, without its
+// white space and line end.
 func contentEnd(body []byte) int {
 	n := len(body)
 	for n > 0 && (isWSP(body[n-1]) || body[n-1] == '\n' || body[n-1] == '\r') {
@@ -84,8 +86,8 @@ func contentEnd(body []byte) int {
 
 func isWSP(c byte) bool { return c == ' ' || c == '\t' }
 
-// finder finds where white space has to change: a tab, two spaces, a space
-// before a line end.
+// finder finds the places where white space has to change: a tab, two spaces, a
+// space before a line end.
 type finder [3]occurrence
 
 func newFinder() finder {
@@ -106,8 +108,8 @@ func (f *finder) next(data []byte, from int) int {
 	return first
 }
 
-// occurrence remembers where a pattern occurs next, so that a pattern that is
-// rare is not looked for again from every place.
+// occurrence remembers where a pattern occurs next, so that a rare pattern is not
+// searched for again from every place.
 type occurrence struct {
 	pattern string
 	at      int
@@ -138,6 +140,7 @@ func appendRelaxedField(dst, raw []byte) []byte {
 	}
 	dst = append(dst, ':')
 
+	// White space is one space, and none at either end.
 	start := len(dst)
 	var space bool
 	for _, c := range value {

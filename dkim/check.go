@@ -15,15 +15,15 @@ type Resolver interface {
 	LookupTXT(ctx context.Context, name string) ([]string, error)
 }
 
-// Result is how a look at one DNS record ended.
+// Result is the result of checking one DNS record.
 type Result int
 
 // The results of Check.
 const (
-	Good    Result = iota // the record is as it should be
-	Missing               // the DNS has no such record
-	Wrong                 // there is one, and it does not do
-	Unknown               // the DNS did not answer, which says nothing of the record
+	Good    Result = iota // the record is right
+	Missing               // there is no such record
+	Wrong                 // there is one, and it is wrong
+	Unknown               // the DNS did not answer
 )
 
 // String returns the word that commands print.
@@ -31,24 +31,27 @@ func (r Result) String() string {
 	return [...]string{"ok", "missing", "wrong", "no answer"}[r]
 }
 
-// Finding is one thing that Check has to say, in plain words.
+// Finding is the result of one check, with a sentence for people.
 type Finding struct {
 	Result Result
 	Text   string
 }
 
-// Check asks the DNS whether the published key is this one, and whether the
-// domain has an SPF and a DMARC record.
+// Check looks up the published key and compares it with k, and looks up the SPF
+// and the DMARC record of the domain.
 func Check(ctx context.Context, r Resolver, k Key) []Finding {
 	return []Finding{CheckKey(ctx, r, k), CheckSPF(ctx, r, k.Domain), checkDMARC(ctx, r, k.Domain)}
 }
 
+// say returns a finding with this result.
 func (r Result) say(format string, args ...any) Finding {
-	return Finding{r, fmt.Sprintf(format, args...)}
+	return Finding{Result: r, Text: fmt.Sprintf(format, args...)}
 }
 
+// lookup returns the TXT records of a name, and none if it does not exist.
 func lookup(ctx context.Context, r Resolver, name string) ([]string, error) {
 	txt, err := r.LookupTXT(ctx, name)
+
 	var e *net.DNSError
 	if errors.As(err, &e) && e.IsNotFound {
 		return nil, nil
@@ -69,7 +72,7 @@ func tags(s string) map[string]string {
 	return out
 }
 
-// CheckKey asks the DNS whether the published key is the one on disk.
+// CheckKey looks up the published key and compares it with k.
 func CheckKey(ctx context.Context, r Resolver, k Key) Finding {
 	name := RecordName(k.Domain, k.Selector)
 	txt, err := lookup(ctx, r, name)
@@ -116,11 +119,12 @@ func CheckKey(ctx context.Context, r Resolver, k Key) Finding {
 	return Good.say("DKIM: %s holds the key on disk", name)
 }
 
+// hasFlag reports whether a list separated by colons has a flag.
 func hasFlag(list, flag string) bool {
 	return slices.Contains(strings.Split(list, ":"), flag)
 }
 
-// CheckSPF asks the DNS for the domain's SPF record (RFC 7208 section 3).
+// CheckSPF looks up the SPF record of a domain (RFC 7208 section 3).
 func CheckSPF(ctx context.Context, r Resolver, domain string) Finding {
 	txt, err := lookup(ctx, r, domain)
 	if err != nil {
@@ -145,8 +149,8 @@ func CheckSPF(ctx context.Context, r Resolver, domain string) Finding {
 	return Wrong.say("SPF: %s has %d records, which verifiers treat as an error; keep one", domain, len(spf))
 }
 
-// checkDMARC looks at the domain and, where it has none, at its parents, whose
-// policy then holds for it.
+// checkDMARC looks up the DMARC record of a domain or, if it has none, of its
+// parents, whose policy holds for it then (RFC 7489 section 6.6.3).
 func checkDMARC(ctx context.Context, r Resolver, domain string) Finding {
 	for d := domain; strings.Contains(d, "."); _, d, _ = strings.Cut(d, ".") {
 		txt, err := lookup(ctx, r, "_dmarc."+d)

@@ -15,7 +15,7 @@ import (
 	"github.com/ebitengine/purego"
 )
 
-// libcrypto holds the functions of OpenSSL 3 that signing takes.
+// libcrypto holds the functions of OpenSSL 3 that are needed to sign.
 type libcrypto struct {
 	version      string
 	d2iPrivate   func(kind int32, out uintptr, der *unsafe.Pointer, n int) uintptr
@@ -33,18 +33,18 @@ const (
 	libName    = "libcrypto.so.3"
 )
 
-// loadCrypto loads the library once; nil where it is not there.
+// loadCrypto loads the library once, and returns nil if it cannot be loaded.
 var loadCrypto = sync.OnceValue(func() *libcrypto { return loadLibrary(libName) })
 
-// loadLibrary returns nil where there is no such library, or one without the
-// functions that signing takes.
+// loadLibrary returns nil if there is no such library, or one without the
+// functions that are needed.
 func loadLibrary(name string) (lib *libcrypto) {
 	h, err := purego.Dlopen(name, purego.RTLD_NOW|purego.RTLD_LOCAL)
 	if err != nil {
 		return nil
 	}
 
-	defer func() { _ = recover() }() // purego panics where a function is missing
+	defer func() { _ = recover() }() // purego panics if a function is missing
 
 	l := &libcrypto{}
 	var sha256 func() uintptr
@@ -64,11 +64,11 @@ func loadLibrary(name string) (lib *libcrypto) {
 	return l
 }
 
-// opensslKey signs with libcrypto. It is safe for concurrent use: the key is
-// only read, each signature has a context of its own.
+// opensslKey signs with libcrypto. It is safe for concurrent use: the key is only
+// read, and each signature has a context of its own.
 type opensslKey struct {
 	lib  *libcrypto
-	key  *rsa.PrivateKey // for whatever is not a SHA-256 digest
+	key  *rsa.PrivateKey // signs anything but a SHA-256 digest
 	pkey uintptr
 }
 
@@ -98,7 +98,7 @@ func accelerate(key *rsa.PrivateKey) (crypto.Signer, error) {
 // Public implements crypto.Signer.
 func (k *opensslKey) Public() crypto.PublicKey { return k.key.Public() }
 
-// Sign implements crypto.Signer: PKCS #1 v1.5 over a SHA-256 digest.
+// Sign implements crypto.Signer with PKCS #1 v1.5 over a SHA-256 digest.
 func (k *opensslKey) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	if opts.HashFunc() != crypto.SHA256 || len(digest) != crypto.SHA256.Size() {
 		return k.key.Sign(r, digest, opts)
@@ -124,7 +124,8 @@ func (k *opensslKey) Sign(r io.Reader, digest []byte, opts crypto.SignerOpts) ([
 	return sig[:n], nil
 }
 
-// opensslVersion returns the library's name and version; empty where it cannot be loaded.
+// opensslVersion returns the name and version of the library, and "" if it cannot
+// be loaded.
 func opensslVersion() string {
 	if lib := loadCrypto(); lib != nil {
 		return lib.version

@@ -9,21 +9,22 @@ import (
 	"errors"
 )
 
-// RSAMode chooses the implementation of RSA: [dkim] rsa.
+// RSAMode selects the implementation of RSA.
 type RSAMode string
 
-// The modes.
+// Modes of RSA.
 const (
 	RSAAuto RSAMode = "auto" // libcrypto where it can be loaded
 	RSAGo   RSAMode = "go"   // crypto/rsa
 )
 
-// errDiffers: two implementations that disagree are not to be trusted.
+// errDiffers says that two implementations disagree, of which neither can be
+// trusted to be right.
 var errDiffers = errors.New("dkim: libcrypto and crypto/rsa sign differently; crypto/rsa is used")
 
-// Fast returns the key with the signer that the mode asks for. The key signs
-// once both ways; err says why crypto/rsa stays where libcrypto was wanted, and
-// is not a reason to stop.
+// Fast returns the key with the implementation that the mode selects, after both
+// have signed once with it. The key that is returned works even if err is not
+// nil: it says why libcrypto is not used.
 func (k Key) Fast(mode RSAMode) (Key, error) {
 	private, ok := k.Private.(*rsa.PrivateKey)
 	if !ok || mode == RSAGo {
@@ -46,7 +47,8 @@ func (k Key) Fast(mode RSAMode) (Key, error) {
 	return k, nil
 }
 
-// RSAImplementation returns what signs with RSA, for `postern version`.
+// RSAImplementation returns the name of the implementation that a mode selects,
+// with its version.
 func RSAImplementation(mode RSAMode) string {
 	if v := opensslVersion(); v != "" && mode != RSAGo {
 		return "libcrypto, " + v

@@ -19,9 +19,10 @@ import (
 	"postern/relay/message"
 )
 
-// Fields that are signed where they occur, and those signed once more than they
-// occur, so that adding one breaks the signature.
+// Names of the fields that are signed.
 var (
+	// overSigned are signed once more than they occur, so that adding one breaks
+	// the signature.
 	overSigned = []string{
 		"From",
 		"To",
@@ -33,6 +34,7 @@ var (
 		"Content-Type",
 		"MIME-Version",
 	}
+	// signed are signed as often as they occur.
 	signed = []string{
 		"Sender",
 		"In-Reply-To",
@@ -54,13 +56,13 @@ var (
 		"Feedback-ID",
 	}
 
-	// signedNames are all of them in the order of h=, and signOrder the place of
-	// each, by its name in lower case.
+	// signedNames are all of them in the order of the h= tag, and signOrder is the
+	// place of each by its name in lower case.
 	signedNames = slices.Concat(overSigned, signed)
 	signOrder   = places(signedNames)
 )
 
-// signable is the number of names that are signed.
+// signable is the length of signedNames.
 const signable = 27
 
 func places(names []string) map[string]int {
@@ -68,37 +70,37 @@ func places(names []string) map[string]int {
 	for i, n := range names {
 		m[strings.ToLower(n)] = i
 	}
+
 	return m
 }
 
-// Times are the t= and x= of a signature.
+// Times are the times in a signature.
 type Times struct {
-	Signed time.Time
-	Expire time.Duration // 0: no x=
+	Signed time.Time     // the t= tag
+	Expire time.Duration // after Signed, the x= tag; 0: none
 }
 
-// Sign returns the DKIM-Signature fields for a message, the first key's first,
-// each with its CRLF, to be put before the message. The body has no line ends
-// but CRLF. The same arguments make the same bytes.
+// Sign returns the DKIM-Signature fields of a message, in the order of the keys
+// and each with its CRLF, to be put in front of the message. All lines of the
+// body must end with CRLF. The same arguments return the same bytes.
 func Sign(keys []Key, header, body []byte, t Times) ([]byte, error) {
 	return NewHeader(header).Sign(keys, nil, body, t)
 }
 
-// Header is a header that is shared by several messages, prepared for their
+// Header is the header that several messages share, prepared for their
 // signatures. It is immutable and safe for concurrent use.
 type Header struct {
 	fields [signable]canonicalFields
 }
 
 // canonicalFields are the fields of one name, in relaxed canonicalization and in
-// the order in which they are signed: of several the last comes first (RFC 6376
-// section 5.4.2).
+// the order of signing: of several the last comes first (RFC 6376 section 5.4.2).
 type canonicalFields struct {
 	n    int
 	data []byte
 }
 
-// NewHeader prepares a header. It keeps no reference to it.
+// NewHeader prepares a header, and keeps no reference to it.
 func NewHeader(header []byte) *Header {
 	h := &Header{}
 	fields := message.Fields(header)
@@ -117,8 +119,8 @@ func NewHeader(header []byte) *Header {
 	return h
 }
 
-// Sign returns the DKIM-Signature fields for a message that has the prepared
-// header below fields of its own, as Sign does for the whole.
+// Sign does what the function Sign does for a message whose header is own with h
+// behind it.
 func (h *Header) Sign(keys []Key, own, body []byte, t Times) ([]byte, error) {
 	b := hashers.Get().(*bodyHasher)
 	defer hashers.Put(b)
@@ -130,6 +132,7 @@ func (h *Header) Sign(keys []Key, own, body []byte, t Times) ([]byte, error) {
 
 	b.reset()
 	names := h.hash(b.h, NewHeader(own))
+
 	var out []byte
 	for _, k := range keys {
 		state, err := b.h.(hash.Cloner).Clone()
@@ -140,18 +143,20 @@ func (h *Header) Sign(keys []Key, own, body []byte, t Times) ([]byte, error) {
 		field := signatureField(k, names, bodyHash, t)
 		b.buf = appendRelaxedField(b.buf[:0], field)
 		state.Write(b.buf)
+
 		sig, err := k.sign(state.Sum(sum[:0]))
 		if err != nil {
 			return nil, fmt.Errorf("dkim: %s: %w", RecordName(k.Domain, k.Selector), err)
 		}
+
 		out = appendFolded(append(out, field...), base64.StdEncoding.EncodeToString(sig))
 	}
 
 	return out, nil
 }
 
-// hash hashes the fields that are signed, those of its own above the shared
-// ones, and returns their names for h=.
+// hash writes the fields that are signed to w, those of h before those of own,
+// and returns their names for the h= tag.
 func (h *Header) hash(w io.Writer, own *Header) (names []string) {
 	for i, name := range signedNames {
 		n := h.fields[i].n + own.fields[i].n
@@ -173,14 +178,17 @@ var hashers = sync.Pool{New: func() any {
 	return &bodyHasher{h: sha256.New(), buf: make([]byte, 0, flushAt+4096)}
 }}
 
+// sign signs a SHA-256 digest.
 func (k Key) sign(digest []byte) ([]byte, error) {
 	if _, ok := k.Private.Public().(ed25519.PublicKey); ok {
-		return k.Private.Sign(rand.Reader, digest, crypto.Hash(0)) // RFC 8463 section 3: the hash is the message
+		// The digest is the message (RFC 8463 section 3).
+		return k.Private.Sign(rand.Reader, digest, crypto.Hash(0))
 	}
 
 	return k.Private.Sign(rand.Reader, digest, crypto.SHA256)
 }
 
+// algorithm returns the a= tag.
 func (k Key) algorithm() string {
 	if isRSA(k) {
 		return "rsa-sha256"
@@ -189,11 +197,13 @@ func (k Key) algorithm() string {
 	return "ed25519-sha256"
 }
 
+// foldAt is the greatest length of a line of the field, in bytes.
 const foldAt = 76
 
-// signatureField returns the field as far as b=, folded.
+// signatureField returns the field up to and including b=, folded.
 func signatureField(k Key, names []string, bodyHash string, t Times) []byte {
-	w := folder{out: []byte("DKIM-Signature: v=1;"), column: len("DKIM-Signature: v=1;")}
+	const start = "DKIM-Signature: v=1;"
+	w := folder{out: []byte(start), column: len(start)}
 	w.tag(" a=" + k.algorithm() + ";")
 	w.tag(" c=relaxed/relaxed;")
 	w.tag(" d=" + k.Domain + ";")
@@ -232,6 +242,7 @@ func (w *folder) newLine() {
 	w.column = 0
 }
 
+// tag writes s, on a new line if this one is full.
 func (w *folder) tag(s string) {
 	if w.column > 0 && w.column+len(s) > foldAt {
 		w.newLine()
@@ -245,9 +256,10 @@ func (w *folder) tag(s string) {
 	w.column += len(s)
 }
 
-// appendFolded ends the field with the signature.
+// appendFolded appends the signature, which ends the field.
 func appendFolded(dst []byte, sig string) []byte {
 	column := len(dst) - bytes.LastIndexByte(dst, '\n') - 1
+
 	for len(sig) > 0 {
 		n := min(len(sig), foldAt-column)
 		dst = append(dst, sig[:n]...)

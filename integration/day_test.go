@@ -264,7 +264,7 @@ func (d *day) askLogAndMetrics(t *testing.T) {
 			`msg=copy .*recipient=full@example\.net .*outcome=\w+ .*reply="452 4\.2\.2 mailbox full"`,
 		}},
 		{"how long did it take?", log, []string{`msg=message .*took_seconds=[0-9.e-]+`}},
-		{"who was told of the bounce?", log, []string{`msg=dsn .*to=news@example\.com`}},
+		{"who was told of the bounce?", log, []string{`msg=dsn .*recipient=news@example\.com`}},
 		{"who was refused, and what did they hear?", log, []string{`msg="message refused" .*boss@other\.example`}},
 		{"what went unsigned?", log, []string{`unsigned\.example`}},
 		{"is anything stuck?", metrics, []string{

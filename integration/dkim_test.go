@@ -195,7 +195,7 @@ func TestDKIMVerify(t *testing.T) {
 	if err == nil {
 		t.Error("a DNS that does not answer is taken for success")
 	}
-	for _, want := range []string{"no answer  DKIM: the DNS does not answer", "on " + silent, "3 of 3 could not be made"} {
+	for _, want := range []string{"no answer  DKIM: the DNS does not answer", "on " + silent, "3 of 3 DNS checks got no answer"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("without a DNS: no %q in\n%s", want, out)
 		}

@@ -137,7 +137,7 @@ func TestCheckOnline(t *testing.T) {
 	}
 	for _, want := range []string{
 		good + ": ok",
-		"http://nowhere.test: the DNS has no address for nowhere.test",
+		"http://nowhere.test: no address in the DNS for nowhere.test",
 		"stranger.test at 127.0.0.1 answers 404 Not Found, and is not this tracker",
 		"where nothing listens on port " + portOf(nothing),
 		"whose certificate is for",

@@ -256,22 +256,28 @@ func newBench(t testing.TB, change func(*Config)) *bench {
 
 	c := Config{
 		Hostname: "gw.example",
-		PowerMTA: true,
-		Received: "full",
 		Keys:     keys,
 		Upstream: b.up,
 		Events:   b.rec,
 		Queue:    b.queue,
 		IDs:      event.NewIDs(),
-		Headers: HeaderNames{
-			MessageID:  "X-Sp-Message-Id",
-			Job:        "X-Job",
-			VirtualMTA: "X-Virtual-MTA",
-			Subaccount: "X-Sp-Subaccount-Id",
+		Headers: Headers{
+			Names: HeaderNames{
+				MessageID:  "X-Sp-Message-Id",
+				Job:        "X-Job",
+				VirtualMTA: "X-Virtual-MTA",
+				Subaccount: "X-Sp-Subaccount-Id",
+			},
+			Received: "full",
+			PowerMTA: true,
 		},
-		Tracking: Tracking{URL: "https://t.example", Open: true, InitialOpen: true, Click: true},
-		Signer:   dkim.NewSigner([]dkim.Key{{Domain: "example.com", Selector: "s", Private: testKey()}}),
-		Log:      slog.New(slog.DiscardHandler),
+		Tracking: TrackingConfig{
+			Default: Tracking{URL: "https://t.example", Open: true, InitialOpen: true, Click: true},
+		},
+		Signing: Signing{
+			Signer: dkim.NewSigner([]dkim.Key{{Domain: "example.com", Selector: "s", Private: testKey()}}),
+		},
+		Log: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&c)

@@ -68,7 +68,7 @@ func TestEnvelopeOfACopy(t *testing.T) {
 	} {
 		for _, always := range []bool{false, true} {
 			t.Run(fmt.Sprint(c.name, ", store and forward: ", always), func(t *testing.T) {
-				b := newBench(t, func(conf *Config) { conf.PowerMTA, conf.QueueAlways = c.powerMT, always })
+				b := newBench(t, func(conf *Config) { conf.Headers.PowerMTA, conf.Sending.QueueAlways = c.powerMT, always })
 				s := submission("From: a@example.com\r\n"+c.header+"\r\nx\r\n", "r")
 				s.Envelope.Params = c.params
 				s.Envelope.Recipients[0].Notify = []string{"FAILURE"}
@@ -119,8 +119,8 @@ func TestFirstFields(t *testing.T) {
 		want   string // ID stands for the message id
 	}{
 		{"PowerMTA", nil, received + "X-Sp-Message-Id: ID\r\n" + message},
-		{"another upstream", func(c *Config) { c.PowerMTA = false }, received + message},
-		{"no Received", func(c *Config) { c.Received = "off" }, "X-Sp-Message-Id: ID\r\n" + message},
+		{"another upstream", func(c *Config) { c.Headers.PowerMTA = false }, received + message},
+		{"no Received", func(c *Config) { c.Headers.Received = "off" }, "X-Sp-Message-Id: ID\r\n" + message},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, func(conf *Config) {
@@ -155,7 +155,7 @@ func TestReceived(t *testing.T) {
 		{"off", "off", "192.0.2.7:1", "app.example", "TLS 1.3 X", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.Received = c.received })
+			b := newBench(t, func(conf *Config) { conf.Headers.Received = c.received })
 			s := submission("")
 			s.Remote, s.Helo, s.TLS = netip.MustParseAddrPort(c.remote), c.helo, c.tls
 			if got := string(b.relay.receivedField(s, now)); got != c.want {
@@ -203,7 +203,7 @@ func (failingKey) Sign(io.Reader, []byte, crypto.SignerOpts) ([]byte, error) {
 // signature.
 func TestSignatureThatFails(t *testing.T) {
 	b, lines := newLoggingBench(t, func(c *Config) {
-		c.Signer = dkim.NewSigner([]dkim.Key{{Domain: "example.com", Selector: "s", Private: failingKey{testKey()}}})
+		c.Signing.Signer = dkim.NewSigner([]dkim.Key{{Domain: "example.com", Selector: "s", Private: failingKey{testKey()}}})
 	})
 
 	got := b.submit(submission(htmlMessage, "r"))
@@ -219,7 +219,7 @@ func TestSignatureThatFails(t *testing.T) {
 		t.Errorf("err is %q, want the cause", text)
 	}
 
-	b.relay.c.QueueAlways = true
+	b.relay.cfg.Sending.QueueAlways = true
 	if again := b.submit(submission(htmlMessage, "r")); again != got || len(b.queue.got) != 0 {
 		t.Errorf("store and forward: got %q, %d transactions, want the same answer and none", again, len(b.queue.got))
 	}
@@ -240,7 +240,7 @@ func TestSignatureTimes(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	for life, want := range map[time.Duration]string{0: "", time.Hour: "1800003600"} {
 		b := newBench(t, func(c *Config) {
-			c.Now, c.SignatureLife = func() time.Time { return now }, life
+			c.Now, c.Signing.Life = func() time.Time { return now }, life
 		})
 		b.submit(submission(htmlMessage, "r"))
 		msg := string(b.up.got[0].Message[0])
@@ -274,7 +274,7 @@ func TestSessionsOwnWay(t *testing.T) {
 func TestCopiesAtOnce(t *testing.T) {
 	for _, c := range []struct{ allowed, recipients, want int }{{1, 5, 1}, {3, 5, 3}, {8, 5, 5}, {0, 20, 8}} {
 		t.Run(fmt.Sprint(c), func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.CopiesAtOnce = c.allowed })
+			b := newBench(t, func(conf *Config) { conf.Sending.CopiesAtOnce = c.allowed })
 			synctest.Test(t, func(t *testing.T) {
 				sending := make(chan struct{}, c.recipients)
 				finish := make(chan struct{})
@@ -317,9 +317,9 @@ func TestOverdueByTheClock(t *testing.T) {
 		{"configured", time.Second, 2 * time.Second, "250 2.0.0 Ok: queued as s.1", 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.AnswerWithin = c.within })
+			b := newBench(t, func(conf *Config) { conf.Sending.AnswerWithin = c.within })
 			synctest.Test(t, func(t *testing.T) {
-				b.relay.c.Upstream = &lateUpstream{b.up, c.late}
+				b.relay.cfg.Upstream = &lateUpstream{b.up, c.late}
 				start := time.Now()
 				got := b.submit(submission(htmlMessage, "a", "late"))
 				if got != c.want || len(b.queue.got) != c.queued {
@@ -327,7 +327,7 @@ func TestOverdueByTheClock(t *testing.T) {
 				}
 				limit := c.late
 				if c.queued > 0 {
-					limit = b.relay.c.AnswerWithin
+					limit = b.relay.cfg.Sending.AnswerWithin
 				}
 				if took := time.Since(start); took != limit {
 					t.Errorf("answered after %s, want %s", took, limit)
@@ -361,7 +361,7 @@ func TestClientGoneIsNotOverdue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		b.relay.c.Upstream = &lateUpstream{b.up, time.Hour}
+		b.relay.cfg.Upstream = &lateUpstream{b.up, time.Hour}
 
 		answer := b.relay.Submit(ctx, submission(htmlMessage, "late"))
 		if want := "451 4.4.2 lost"; answer.String() != want || len(b.queue.got) != 0 {
@@ -391,9 +391,9 @@ func TestStampsOfACopy(t *testing.T) {
 		{"List-Unsubscribe", func(s *stamper) string { return strings.Trim(s.unsubscribe(""), "<>") }, token.ListUnsubscribe, rewrite.Link{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m := &outgoing{report: true, tracking: Tracking{URL: "https://T.example:8443/x"}, policy: policy{subaccount: 7}}
-			cp := &copyOf{id: b.keys.NewID(time.Now()), recipient: recipient("r")}
-			cp.as = cp
+			m := &outgoing{route: route{report: true, tracking: Tracking{URL: "https://T.example:8443/x"}, subaccount: 7}}
+			cp := &recipientCopy{id: b.keys.NewID(time.Now()), recipient: recipient("r")}
+			cp.linksOf = cp
 			s := b.relay.stamper(m, cp)
 			url := ""
 			if c.make != nil {
@@ -406,10 +406,10 @@ func TestStampsOfACopy(t *testing.T) {
 			if !ok {
 				t.Fatalf("got %s", url)
 			}
-			got, err := b.keys.Open(text, token.HostOf(m.tracking.URL))
+			got, err := b.keys.Open(text, token.HostOf(m.route.tracking.URL))
 			want := token.Token{
 				Kind:       c.kind,
-				Host:       token.HostOf(m.tracking.URL),
+				Host:       token.HostOf(m.route.tracking.URL),
 				MessageID:  cp.id,
 				Recipient:  "r@Example.NET",
 				Subaccount: 7,
@@ -422,9 +422,9 @@ func TestStampsOfACopy(t *testing.T) {
 		})
 	}
 
-	m := &outgoing{tracking: Tracking{URL: "https://t.example"}}
-	cp := &copyOf{recipient: recipient("r")}
-	cp.as = cp
+	m := &outgoing{route: route{tracking: Tracking{URL: "https://t.example"}}}
+	cp := &recipientCopy{recipient: recipient("r")}
+	cp.linksOf = cp
 	got := b.relay.stamper(m, cp).Link(rewrite.Link{Target: "https://e.example/", Sublink: "a/b"})
 	if !strings.HasPrefix(got, "https://t.example/t/a/b/") {
 		t.Errorf("sublink: got %s", got)
@@ -467,18 +467,18 @@ func TestRewritingOptions(t *testing.T) {
 		eight         bool
 	}{
 		{name: "link", message: html, links: 1},
-		{name: "long link", message: html, change: func(c *Config) { c.MaxLinkLength = 300 }},
-		{name: "link that is short enough", message: html, change: func(c *Config) { c.MaxLinkLength = 3000 }, links: 1},
-		{name: "links are not wanted", message: html, change: func(c *Config) { c.Tracking.Click = false }},
+		{name: "long link", message: html, change: func(c *Config) { c.Tracking.MaxLinkLength = 300 }},
+		{name: "link that is short enough", message: html, change: func(c *Config) { c.Tracking.MaxLinkLength = 3000 }, links: 1},
+		{name: "links are not wanted", message: html, change: func(c *Config) { c.Tracking.Default.Click = false }},
 		{name: "text", message: text},
-		{name: "text with links", message: text, change: func(c *Config) { c.TextLinks = true }, links: 1},
+		{name: "text with links", message: text, change: func(c *Config) { c.Tracking.TextLinks = true }, links: 1},
 		{name: "our own link", message: strings.Replace(html, "e.example", "t.example", 1)},
 		{name: "8-bit", message: eight, eight: true},
-		{name: "8-bit converted", message: eight, change: func(c *Config) { c.Convert8Bit = true }},
+		{name: "8-bit converted", message: eight, change: func(c *Config) { c.Sending.Convert8Bit = true }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, func(conf *Config) {
-				conf.Tracking = Tracking{URL: "https://t.example", Click: true}
+				conf.Tracking.Default = Tracking{URL: "https://t.example", Click: true}
 				if c.change != nil {
 					c.change(conf)
 				}
@@ -496,8 +496,8 @@ func TestRewritingOptions(t *testing.T) {
 func TestPixels(t *testing.T) {
 	for _, c := range []Tracking{{Open: true}, {InitialOpen: true}, {Open: true, InitialOpen: true}, {}} {
 		b := newBench(t, func(conf *Config) {
-			conf.Tracking = c
-			conf.Tracking.URL = "https://t.example"
+			conf.Tracking.Default = c
+			conf.Tracking.Default.URL = "https://t.example"
 		})
 		b.submit(submission(withFields(""), "r"))
 
@@ -527,7 +527,7 @@ func TestSkippedIsLogged(t *testing.T) {
 		c.Log = slog.New(slog.NewJSONHandler(&lines.out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	})
 	b.submit(submission("From: a@example.com\r\nContent-Type: text/html\r\nContent-Disposition: attachment\r\n\r\n<body></body>\r\n", "r"))
-	skipped := lines.of(t, "rewrite: left alone")
+	skipped := lines.of(t, "message part not rewritten")
 	if len(skipped) != 1 {
 		t.Fatalf("%d lines, want 1", len(skipped))
 	}
@@ -542,7 +542,7 @@ func TestRecipientsOfXMsysAPI(t *testing.T) {
 		4: "250 2.0.0 Ok: queued as s.1",
 		3: "550 5.5.3 Too many recipients with those of X-MSYS-API",
 	} {
-		b := newBench(t, func(c *Config) { c.MsysAPI, c.MaxRecipients = true, limit })
+		b := newBench(t, func(c *Config) { c.Headers.MsysAPI, c.Routes.MaxRecipients = true, limit })
 		if got := b.submit(submission(withFields(api), "a")); got != want {
 			t.Errorf("at most %d: got %q, want %q", limit, got, want)
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -14,12 +15,10 @@ import (
 	"strings"
 	"testing"
 
+	"postern/relay/dsn"
 	"postern/relay/envelope"
 	"postern/relay/message"
 	"postern/relay/queue"
-	"postern/relay/reply"
-	"postern/relay/upstream"
-	"postern/tracking/event"
 )
 
 // secretFields are fields that nobody gets to see, in odd spellings, too.
@@ -53,7 +52,7 @@ func dsnParts(t *testing.T, dsn []byte) (types, bodies []string) {
 	r := multipart.NewReader(msg.Body, params["boundary"])
 	for {
 		p, err := r.NextRawPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return types, bodies
 		}
 		if err != nil {
@@ -75,7 +74,7 @@ func dsnParts(t *testing.T, dsn []byte) (types, bodies []string) {
 // findDSN returns the DSN among what was queued.
 func findDSN(t *testing.T, ts []*queue.Transaction) []byte {
 	t.Helper()
-	i := slices.IndexFunc(ts, isDSN)
+	i := slices.IndexFunc(ts, func(t *queue.Transaction) bool { return infoOf(t).DSN })
 	if i < 0 {
 		t.Fatalf("no DSN among %d transactions", len(ts))
 	}
@@ -89,7 +88,7 @@ func TestDSNKeepsSecrets(t *testing.T) {
 	for _, ret := range []string{"", "HDRS", "FULL"} {
 		for _, way := range []string{"mixed answer", "retried", "stored by another version"} {
 			t.Run(way+" "+ret, func(t *testing.T) {
-				b := newBench(t, func(c *Config) { c.MsysAPI, c.QueueAlways = true, way != "mixed answer" })
+				b := newBench(t, func(c *Config) { c.Headers.MsysAPI, c.Sending.QueueAlways = true, way != "mixed answer" })
 				b.up.answers["b"] = replied(550, "no")
 				s := submission(msg, "a", "b")
 				s.Envelope.Params.Return = ret
@@ -142,7 +141,7 @@ func TestNoDSN(t *testing.T) {
 	} {
 		for _, way := range []string{"mixed answer", "refused later", "expired"} {
 			t.Run(c.name+", "+way, func(t *testing.T) {
-				b := newBench(t, func(conf *Config) { conf.QueueAlways = way != "mixed answer" })
+				b := newBench(t, func(conf *Config) { conf.Sending.QueueAlways = way != "mixed answer" })
 				b.up.answers["b"] = replied(550, "no")
 				s := submission("From: a@example.com\r\n\r\nx\r\n", "a", "b")
 				s.Envelope.From = c.from
@@ -190,7 +189,7 @@ func TestDSNAlwaysArrives(t *testing.T) {
 		{name: "line end in ENVID", reply: "550 no", params: envelope.MailParams{EnvelopeID: "a\r\nBcc: x@y"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.QueueAlways = true })
+			b := newBench(t, func(conf *Config) { conf.Sending.QueueAlways = true })
 			s := submission(htmlMessage, "a")
 			c.rcpt.Address = s.Envelope.Recipients[0].Address
 			s.Envelope.Recipients[0], s.Envelope.Params = c.rcpt, c.params
@@ -201,7 +200,7 @@ func TestDSNAlwaysArrives(t *testing.T) {
 			if len(types) != 3 || types[1] != "message/delivery-status" {
 				t.Fatalf("parts %q", types)
 			}
-			if strings.Contains(bodies[1], "\nBcc:") || strings.Contains(bodies[1], "\ny") || has8bit([]byte(bodies[1])) {
+			if strings.Contains(bodies[1], "\nBcc:") || strings.Contains(bodies[1], "\ny") || message.HasEightBit([]byte(bodies[1])) {
 				t.Errorf("delivery status:\n%s", bodies[1])
 			}
 			if !strings.Contains(bodies[1], "Final-Recipient: rfc822;a@Example.NET\r\n") {
@@ -215,12 +214,12 @@ func TestDSNAlwaysArrives(t *testing.T) {
 // text.
 func TestDSNPlainer(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.Hostname = "gw\r\nexample" })
-	d := &dsnReport{
-		to:     envelope.Address{Local: "a", Domain: "example.com"},
-		failed: []dsnRecipient{{recipient: envelope.Recipient{Address: envelope.Address{Local: "\u00fc", Domain: "example.net"}}, reply: "550 no"}},
+	d := &dsn.Report{
+		To:     envelope.Address{Local: "a", Domain: "example.com"},
+		Failed: []dsn.Recipient{{Recipient: envelope.Recipient{Address: envelope.Address{Local: "\u00fc", Domain: "example.net"}}, Reply: "550 no"}},
 	}
 
-	tr := b.relay.dsn(d)
+	tr := b.relay.dsnFor("s.1", "u", d)
 	if tr == nil {
 		t.Fatal("no DSN")
 	}
@@ -240,16 +239,16 @@ func TestDSNForSevenBitUpstream(t *testing.T) {
 			t.Run(fmt.Sprint(ret, ", upstream takes it: ", takes), func(t *testing.T) {
 				b := newBench(t, nil)
 				if !takes {
-					b.relay.c.Upstream = &sevenBitUpstream{b.up}
+					b.relay.cfg.Upstream = &sevenBitUpstream{b.up}
 				}
-				tr := b.relay.dsn(&dsnReport{
-					to:       envelope.Address{Local: "a", Domain: "example.com"},
-					params:   envelope.MailParams{Return: ret},
-					original: newOriginal(message.Split([]byte(msg))),
-					failed:   []dsnRecipient{{recipient: submission("", "b").Envelope.Recipients[0], reply: "550 no"}},
+				tr := b.relay.dsnFor("s.1", "u", &dsn.Report{
+					To:       envelope.Address{Local: "a", Domain: "example.com"},
+					Params:   envelope.MailParams{Return: ret},
+					Original: originalFor(message.Split([]byte(msg))),
+					Failed:   []dsn.Recipient{{Recipient: submission("", "b").Envelope.Recipients[0], Reply: "550 no"}},
 				})
-				if tr.EightBit != takes || has8bit(tr.Message(0)) != takes {
-					t.Errorf("EightBit %v, 8-bit content %v, want %v", tr.EightBit, has8bit(tr.Message(0)), takes)
+				if tr.EightBit != takes || message.HasEightBit(tr.Message(0)) != takes {
+					t.Errorf("EightBit %v, 8-bit content %v, want %v", tr.EightBit, message.HasEightBit(tr.Message(0)), takes)
 				}
 				if v := b.relay.Deliver(context.Background(), tr, 0, 0); !v.Done {
 					t.Errorf("not delivered: %+v", v)
@@ -278,190 +277,10 @@ func TestWaitingDSNForSevenBitUpstream(t *testing.T) {
 		Info:     raw,
 		Copies:   []queue.Copy{{Recipient: submission("", "a").Envelope.Recipients[0], Own: [][]byte{[]byte("Subject: gr\u00fcn\r\n\r\n")}}},
 	}
-	b.relay.c.Upstream = &sevenBitUpstream{b.up}
+	b.relay.cfg.Upstream = &sevenBitUpstream{b.up}
 
 	v := b.relay.Deliver(context.Background(), tr, 0, 0)
 	if !v.Done || string(b.up.got[0].Message[0]) != "Subject: gr??n\r\n\r\n" {
 		t.Errorf("%+v, sent %q", v, b.up.got[0].Message)
-	}
-}
-
-// TestReplyCodes: codes are read where they belong, never out of the text.
-func TestReplyCodes(t *testing.T) {
-	for _, c := range []struct{ reply, code, status, bounced string }{
-		{"550 5.1.1 no such user", "550", "5.1.1", "5.1.1"},
-		{"450 4.2.0 later", "450", "4.2.0", "4.2.0"},
-		{"550 no such user 5.1.1", "550", "", "5.0.0"},
-		{"550 see 4.4.7 below", "550", "", "5.0.0"},
-		{"550 10.0.0.1 is listed", "550", "", "5.0.0"},
-		{"550 5.1.1", "550", "5.1.1", "5.1.1"},
-		{"550 5.1.1234 x", "550", "", "5.0.0"},
-		{"550 5..1 x", "550", "", "5.0.0"},
-		{"4.4.7 not delivered", "", "4.4.7", "4.4.7"},
-		{"550", "550", "", "5.0.0"},
-		{"", "", "", "5.0.0"},
-		{"999 5.1.1 x", "", "", "5.0.0"},
-	} {
-		code, status := replyCodes(c.reply)
-		if got := (dsnRecipient{reply: c.reply}).status(); code != c.code || status != c.status || got != c.bounced {
-			t.Errorf("%q: got %q, %q and Status %q, want %q, %q and %q", c.reply, code, status, got, c.code, c.status, c.bounced)
-		}
-	}
-	if got := (dsnRecipient{reply: "451 4.3.0 later", expired: true}).status(); got != "4.4.7" {
-		t.Errorf("given up after temporary answers: Status %q, want 4.4.7", got)
-	}
-}
-
-// TestManyAnswersOneTransaction: copies that were refused in as many ways wait
-// in one transaction, each with its own answer.
-func TestManyAnswersOneTransaction(t *testing.T) {
-	b := newBench(t, nil)
-	to := []string{"taken"}
-	for i := range 50 {
-		name := fmt.Sprint("r", i)
-		to = append(to, name)
-		b.up.answers[name] = upstream.Outcome{Upstream: "up", Reply: reply.Reply{Code: 450, Text: "later, " + name}}
-	}
-
-	if answer := b.relay.Submit(context.Background(), submission(htmlMessage, to...)); answer.Code != 250 {
-		t.Fatal(answer)
-	}
-	if len(b.queue.got) != 1 || len(b.queue.got[0].Copies) != 50 {
-		t.Fatalf("%d transactions, want 1 with 50 copies", len(b.queue.got))
-	}
-	for _, c := range b.queue.got[0].Copies {
-		if want := "450 later, " + c.Recipient.Address.Local; c.Tried == nil || c.Tried.Reply != want {
-			t.Errorf("%s waits with %+v, want %q", c.Recipient.Address, c.Tried, want)
-		}
-	}
-}
-
-// TestQueuedInParts: what is put together in memory for the retry spool is
-// bounded, however many recipients there are.
-func TestQueuedInParts(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.QueueAlways = true })
-	var body strings.Builder
-	for i := range 300 {
-		fmt.Fprintf(&body, "<a href=\"https://example.com/%d/%s\">x</a>\r\n", i, strings.Repeat("y", 1500))
-	}
-	msg := "From: a@example.com\r\nContent-Type: text/html\r\n\r\n<body>" + body.String() + "</body>\r\n"
-	to := make([]string, 20)
-	for i := range to {
-		to[i] = fmt.Sprint("r", i)
-	}
-
-	if answer := b.relay.Submit(context.Background(), submission(msg, to...)); answer.Code != 250 {
-		t.Fatal(answer)
-	}
-	copies := 0
-	for _, tr := range b.queue.got {
-		own := 0
-		for i := range tr.Copies {
-			for _, o := range tr.Copies[i].Own {
-				own += len(o)
-			}
-		}
-		copies += len(tr.Copies)
-		if own > maxQueued {
-			t.Errorf("a transaction has %d bytes of its copies' own, want at most %d", own, maxQueued)
-		}
-	}
-	if copies != len(to) || len(b.queue.got) < 2 || len(b.rec.events) != len(to) {
-		t.Errorf("%d copies in %d transactions, %d events", copies, len(b.queue.got), len(b.rec.events))
-	}
-}
-
-// TestEventsAreBounded: the events of a message stay within what was reserved
-// for them, and are written in pieces, however much the message says.
-func TestEventsAreBounded(t *testing.T) {
-	metadata := `{"k":"` + strings.Repeat("m", 9_900) + `"}`
-	tag := strings.Repeat("\\\"", 120)
-	msg := "From: a@example.com\r\nSubject: " + strings.Repeat("\"", 990) + "\r\nX-MSYS-API: {\"metadata\":" + metadata +
-		",\r\n \"tags\":[\"" + tag + "\",\"" + tag + "\"]}\r\n\r\n" + strings.Repeat("x", 8_000) + "\r\n"
-
-	for _, recipients := range []int{250, 600} {
-		b := newBench(t, func(c *Config) { c.MsysAPI, c.Signer = true, nil })
-		b.up.forget = true
-		s := submission(msg)
-		for i := range recipients {
-			name := fmt.Sprintf("\"%060d", i)
-			s.Envelope.Recipients = append(s.Envelope.Recipients, envelope.Recipient{Address: envelope.Address{Local: name, Domain: "example.net"}})
-			if i > 0 {
-				b.up.answers[name] = replied(550, strings.Repeat("\"\\", 3000))
-			}
-		}
-
-		if answer := b.relay.Submit(context.Background(), s); answer.Code != 250 {
-			t.Fatal(answer)
-		}
-		if want := 2*recipients - 1; len(b.rec.events) != want {
-			t.Errorf("%d events, want %d", len(b.rec.events), want)
-		}
-		if b.rec.encoded > b.rec.reserved {
-			t.Errorf("%d recipients: %d bytes of events, and %d reserved", recipients, b.rec.encoded, b.rec.reserved)
-		}
-		if most := int64(2*recipients) * 18_000; b.rec.encoded > most {
-			t.Errorf("%d recipients: %d bytes of events, want at most %d", recipients, b.rec.encoded, most)
-		}
-		if most := batchSize + 64<<10; b.rec.most > most {
-			t.Errorf("%d recipients: %d bytes of events at once, want at most %d", recipients, b.rec.most, most)
-		}
-	}
-}
-
-// TestLongMetadata: what would stand in each recipient's event is bounded.
-func TestLongMetadata(t *testing.T) {
-	object := func(n int) string { return `{"k":"` + strings.Repeat("m", n-8) + `"}` }
-
-	for _, c := range []struct {
-		name, api string
-		code      int
-	}{
-		{"metadata of 10,000 bytes", `{"metadata":` + object(10_000) + `}`, 250},
-		{"metadata of 10,001 bytes", `{"metadata":` + object(10_001) + `}`, 550},
-		{"white space does not count", `{"metadata":` + strings.Repeat(" ", 20_000) + `{ "k" : 1 }}`, 250},
-		{"metadata of 0.9 MB", `{"metadata":` + object(900_000) + `}`, 550},
-		{"tag of 255 bytes", `{"tags":["` + strings.Repeat("t", 255) + `"]}`, 250},
-		{"tag of 256 bytes", `{"tags":["` + strings.Repeat("t", 256) + `"]}`, 550},
-		{"long ip_pool", `{"options":{"ip_pool":"` + strings.Repeat("p", 256) + `"}}`, 550},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.MsysAPI = true })
-			answer := b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: "+c.api+"\r\n"), "a"))
-			if answer.Code != c.code || c.code == 550 && answer.Enhanced != (reply.EnhancedCode{5, 6, 0}) {
-				t.Errorf("got %v, want %d", answer, c.code)
-			}
-		})
-	}
-
-	b := newBench(t, nil)
-	answer := b.relay.Submit(context.Background(), submission(withFields("X-Virtual-MTA: "+strings.Repeat("v", 900)+"\r\n"), "a"))
-	if answer.Code != 550 {
-		t.Errorf("VirtualMTA of 900 bytes: %v, want 550", answer)
-	}
-}
-
-// TestMetadataIsUTF8: an event is text, whatever a message says.
-func TestMetadataIsUTF8(t *testing.T) {
-	b := newBench(t, func(conf *Config) { conf.MsysAPI = true })
-	b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: {\"metadata\":{\"k\" : \"\xff\"}}\r\n"), "a"))
-	if got := string(b.rec.events[0].RcptMeta); got != "{\"k\":\"\uFFFD\"}" {
-		t.Errorf("metadata %q", got)
-	}
-}
-
-// TestSubjectIsCutAtCharacters: a cut never leaves half a character.
-func TestSubjectIsCutAtCharacters(t *testing.T) {
-	got := decodeText("x"+strings.Repeat("\u00fc", 600), maxSubject)
-	if want := "x" + strings.Repeat("\u00fc", 498); got != want {
-		t.Errorf("got %d bytes ending in %q, want %d", len(got), got[len(got)-4:], len(want))
-	}
-	if got := decodeText("\xff\xfe", maxSubject); got != "\uFFFD" {
-		t.Errorf("got %q", got)
-	}
-	var e event.Event
-	setFailure(&e, "550 "+strings.Repeat("x", 5000))
-	if len(e.Reason) != maxReason || len(e.RawReason) != maxReason {
-		t.Errorf("reason of %d bytes, want %d", len(e.Reason), maxReason)
 	}
 }

@@ -3,23 +3,23 @@ package relay
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"postern/relay/dsn"
 	"postern/relay/envelope"
 	"postern/relay/message"
 	"postern/relay/queue"
 )
 
 // dsnAt writes a DSN by a clock that stands still, with ID for its message id.
-func dsnAt(t *testing.T, d *dsnReport) (*queue.Transaction, string) {
+func dsnAt(t *testing.T, d *dsn.Report) (*queue.Transaction, string) {
 	t.Helper()
 	now := time.Date(2026, 3, 1, 12, 30, 15, 0, time.UTC)
 	b := newBench(t, func(c *Config) { c.Now = func() time.Time { return now } })
-	tr := b.relay.dsn(d)
+	tr := b.relay.dsnFor("s.1", "u", d)
 	if tr == nil {
 		t.Fatal("no DSN")
 	}
@@ -29,40 +29,38 @@ func dsnAt(t *testing.T, d *dsnReport) (*queue.Transaction, string) {
 // TestDSNText is a notification to the letter: RFC 3464, with two recipients that
 // were refused and one that expired.
 func TestDSNText(t *testing.T) {
-	d := &dsnReport{
-		to:       envelope.Address{Local: "sender", Domain: "example.com"},
-		params:   envelope.MailParams{EnvelopeID: "their id"},
-		original: newOriginal([]byte("Subject: x\r\nBcc: y\r\n"), []byte("body\r\n"), true),
-		arrived:  time.Date(2026, 3, 1, 12, 0, 0, 0, time.FixedZone("", -3600)),
-		session:  "s.1",
-		user:     "u",
-		failed: []dsnRecipient{
+	d := &dsn.Report{
+		To:       envelope.Address{Local: "sender", Domain: "example.com"},
+		Params:   envelope.MailParams{EnvelopeID: "their id"},
+		Original: originalFor([]byte("Subject: x\r\nBcc: y\r\n"), []byte("body\r\n"), true),
+		Arrived:  time.Date(2026, 3, 1, 12, 0, 0, 0, time.FixedZone("", -3600)),
+		Failed: []dsn.Recipient{
 			{
-				messageID: "m1",
-				recipient: envelope.Recipient{
+				MessageID: "m1",
+				Recipient: envelope.Recipient{
 					Address:      envelope.Address{Local: "a", Domain: "example.net"},
 					OriginalType: "rfc822",
 					Original:     "first@example.net",
 				},
-				reply:    "550 5.1.1 no such user\nreally",
-				upstream: "mx.example.net:25",
+				Reply:    "550 5.1.1 no such user\nreally",
+				Upstream: "mx.example.net:25",
 			},
 			{
-				messageID: "m2",
-				recipient: envelope.Recipient{Address: envelope.Address{Local: "b", Domain: "example.net"}},
-				reply:     "4.4.7 not delivered in 5h0m0s, last answer: 450 4.2.2 full",
-				expired:   true,
+				MessageID: "m2",
+				Recipient: envelope.Recipient{Address: envelope.Address{Local: "b", Domain: "example.net"}},
+				Reply:     "4.4.7 not delivered in 5h0m0s, last answer: 450 4.2.2 full",
+				Expired:   true,
 			},
 			{
-				messageID: "m3",
-				recipient: envelope.Recipient{Address: envelope.Address{Local: "c", Domain: "example.net"}, OriginalType: "utf-8", Original: "ü+c@example.net"},
-				reply:     "554 never",
-				upstream:  "here",
+				MessageID: "m3",
+				Recipient: envelope.Recipient{Address: envelope.Address{Local: "c", Domain: "example.net"}, OriginalType: "utf-8", Original: "ü+c@example.net"},
+				Reply:     "554 never",
+				Upstream:  "here",
 			},
 			{
-				messageID: "m4",
-				recipient: envelope.Recipient{Address: envelope.Address{Local: "d", Domain: "example.net"}, Notify: []string{"NEVER"}},
-				reply:     "554 nobody wants to know",
+				MessageID: "m4",
+				Recipient: envelope.Recipient{Address: envelope.Address{Local: "d", Domain: "example.net"}, Notify: []string{"NEVER"}},
+				Reply:     "554 nobody wants to know",
 			},
 		},
 	}
@@ -101,18 +99,18 @@ func TestDSNText(t *testing.T) {
 		t.Errorf("info %+v, want %+v", in, want)
 	}
 	if !tr.From.IsNull() || !tr.Created.Equal(time.Date(2026, 3, 1, 12, 30, 15, 0, time.UTC)) || tr.EightBit ||
-		len(tr.Copies) != 1 || tr.Copies[0].MessageID != tr.ID || tr.Copies[0].Recipient.Address != d.to {
+		len(tr.Copies) != 1 || tr.Copies[0].MessageID != tr.ID || tr.Copies[0].Recipient.Address != d.To {
 		t.Errorf("transaction %+v", tr)
 	}
 }
 
 // TestDSNInUTF8: addresses that are not ASCII make the words UTF-8.
 func TestDSNInUTF8(t *testing.T) {
-	d := &dsnReport{
-		to: envelope.Address{Local: "sender", Domain: "example.com"},
-		failed: []dsnRecipient{
-			{recipient: envelope.Recipient{Address: envelope.Address{Local: "a", Domain: "example.net"}}, reply: "550 no"},
-			{recipient: envelope.Recipient{Address: envelope.Address{Local: "ü", Domain: "example.net"}}, reply: "550 no"},
+	d := &dsn.Report{
+		To: envelope.Address{Local: "sender", Domain: "example.com"},
+		Failed: []dsn.Recipient{
+			{Recipient: envelope.Recipient{Address: envelope.Address{Local: "a", Domain: "example.net"}}, Reply: "550 no"},
+			{Recipient: envelope.Recipient{Address: envelope.Address{Local: "ü", Domain: "example.net"}}, Reply: "550 no"},
 		},
 	}
 	tr, got := dsnAt(t, d)
@@ -143,11 +141,11 @@ func TestDSNWhole(t *testing.T) {
 		{"without a body", "A: b\r\n", "", "FULL", false, "Content-Transfer-Encoding: 7bit\r\nContent-Type: message/rfc822\r\n\r\nA: b\r\n\r\n--"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, got := dsnAt(t, &dsnReport{
-				to:       envelope.Address{Local: "sender", Domain: "example.com"},
-				params:   envelope.MailParams{Return: c.ret},
-				original: newOriginal([]byte(c.header), []byte(c.body), c.separated),
-				failed:   []dsnRecipient{{recipient: recipient("a"), reply: "550 no"}},
+			_, got := dsnAt(t, &dsn.Report{
+				To:       envelope.Address{Local: "sender", Domain: "example.com"},
+				Params:   envelope.MailParams{Return: c.ret},
+				Original: originalFor([]byte(c.header), []byte(c.body), c.separated),
+				Failed:   []dsn.Recipient{{Recipient: recipient("a"), Reply: "550 no"}},
 			})
 			if !strings.Contains(got, c.want) {
 				t.Errorf("no %q in\n%s", c.want, got)
@@ -163,9 +161,9 @@ func TestDSNPlainText(t *testing.T) {
 		c.Hostname = "gw\r\nexample"
 		c.Now = func() time.Time { return now }
 	})
-	tr := b.relay.dsn(&dsnReport{
-		to:     envelope.Address{Local: "sender", Domain: "example.com"},
-		failed: []dsnRecipient{{recipient: recipient("a"), reply: "550 no"}},
+	tr := b.relay.dsnFor("s.1", "u", &dsn.Report{
+		To:     envelope.Address{Local: "sender", Domain: "example.com"},
+		Failed: []dsn.Recipient{{Recipient: recipient("a"), Reply: "550 no"}},
 	})
 
 	got := strings.ReplaceAll(string(tr.Message(0)), tr.ID, "ID")
@@ -181,7 +179,7 @@ func TestDSNPlainText(t *testing.T) {
 	if len(warned) != 1 {
 		t.Fatalf("%d lines, want 1", len(warned))
 	}
-	check(t, warned[0], map[string]any{"level": "WARN", "to": "sender@example.com"})
+	check(t, warned[0], map[string]any{"level": "WARN", "recipient": "sender@example.com"})
 	if warned[0]["err"] == nil {
 		t.Error("the line does not say why")
 	}
@@ -200,7 +198,7 @@ func TestDSNStatus(t *testing.T) {
 		{"expired", queue.Verdict{Reply: "450 4.2.2 full", Upstream: "mx.example:25"}, "4.4.7", "4.4.7 not delivered in 2h0m0s, last answer: 450 4.2.2 full"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.QueueAlways = true })
+			b := newBench(t, func(conf *Config) { conf.Sending.QueueAlways = true })
 			b.submit(submission(htmlMessage, "a"))
 			tr := b.queue.got[0]
 			tr.Created = tr.Created.Add(-2 * time.Hour)
@@ -221,34 +219,6 @@ func TestDSNStatus(t *testing.T) {
 				t.Errorf("no %q in\n%s", c.diag, bodies[0])
 			}
 		})
-	}
-}
-
-// TestRemoteOfDSN is the upstream without its port, on one line.
-func TestRemoteOfDSN(t *testing.T) {
-	for in, want := range map[string]string{
-		"": "", "mx.example:25": "dns; mx.example", "[2001:db8::1]:25": "dns; 2001:db8::1", "mx": "dns; mx", "a\r\nb:25": "dns; a??b",
-	} {
-		if got := (dsnRecipient{upstream: in}).remote(); got != want {
-			t.Errorf("%q: got %q, want %q", in, got, want)
-		}
-	}
-}
-
-// TestOriginalRecipientOfDSN is ORCPT as the client gave it, on one line.
-func TestOriginalRecipientOfDSN(t *testing.T) {
-	for _, c := range []struct{ kind, original, want string }{
-		{"", "", ""},
-		{"rfc822", "", ""},
-		{"rfc822", "a@b.example", "rfc822;a@b.example"},
-		{"rfc\r\n822", "a\r\nb", "rfc??822;a??b"},
-		{"utf-8", "ü=\r@b.example", `utf-8;\x{FC}\x{3D}\x{D}@b.example`},
-		{"other", "ü", "other;??"},
-	} {
-		d := dsnRecipient{recipient: envelope.Recipient{OriginalType: c.kind, Original: c.original}}
-		if got := d.original(); got != c.want {
-			t.Errorf("%q of type %q: got %q, want %q", c.original, c.kind, got, c.want)
-		}
 	}
 }
 
@@ -289,114 +259,23 @@ func TestDSNOfMixedAnswer(t *testing.T) {
 // TestDSNAboutMany lists ten of the copies that it is about.
 func TestDSNAboutMany(t *testing.T) {
 	for n, want := range map[int]int{1: 1, 10: 10, 11: 10} {
-		d := dsnReport{}
+		var failed []dsn.Recipient
 		for i := range n {
-			d.failed = append(d.failed, dsnRecipient{messageID: fmt.Sprint("m", i)})
+			failed = append(failed, dsn.Recipient{MessageID: fmt.Sprint("m", i)})
 		}
-		if got := strings.Split(d.about(), ","); len(got) != want || got[0] != "m0" {
+		if got := strings.Split(messageIDs(failed), ","); len(got) != want || got[0] != "m0" {
 			t.Errorf("%d copies: about %q, want %d of them", n, got, want)
 		}
-	}
-}
-
-// TestLongReplyInDSN is cut to 1000 bytes, and cleaned.
-func TestLongReplyInDSN(t *testing.T) {
-	long := strings.Repeat(strings.Repeat("x", 400)+"\n", 3)
-	for in, want := range map[string]string{
-		"550 a\x00b": "550 a?b",
-		long:         long[:1000],
-		long[:1000]:  long[:1000],
-		long[:999]:   long[:999],
-	} {
-		if got := cutReply(in); got != want {
-			t.Errorf("cutReply of %d bytes: %d bytes %.20q, want %d", len(in), len(got), got, len(want))
-		}
-	}
-	if got := oneLine(strings.Repeat("x", 1001)); len(got) != 1000 {
-		t.Errorf("a field of %d bytes, want 1000", len(got))
-	}
-}
-
-// TestReplyCodesAtTheirBounds.
-func TestReplyCodesAtTheirBounds(t *testing.T) {
-	for _, c := range []struct{ reply, code, status string }{
-		{"200 x", "200", ""},
-		{"199 x", "", ""},
-		{"599 5.1.1", "599", "5.1.1"},
-		{"600 5.1.1", "", ""},
-		{"55 5.1.1", "", ""},
-		{"5500 5.1.1", "", ""},
-		{"+50 x", "", ""},
-		{"250 2.1.5 x", "250", "2.1.5"},
-		{"550 3.1.1 x", "550", ""},
-		{"550 5.1 x", "550", ""},
-		{"550 5.1.1.1 x", "550", ""},
-		{"550 55.1.1 x", "550", ""},
-		{"550 5.123.999 x", "550", "5.123.999"},
-		{"550 5.1234.1 x", "550", ""},
-		{"550 5.1.x y", "550", ""},
-		{"550 5.1. y", "550", ""},
-		{"550 .1.1 y", "550", ""},
-		{"5.1.1", "", "5.1.1"},
-	} {
-		if code, status := replyCodes(c.reply); code != c.code || status != c.status {
-			t.Errorf("%q: got %q and %q, want %q and %q", c.reply, code, status, c.code, c.status)
-		}
-	}
-	if got := (dsnRecipient{reply: "250 2.1.5 x"}).status(); got != "5.0.0" {
-		t.Errorf("Status %s of a failure, want 5.0.0", got)
-	}
-}
-
-// limitedWriter fails from a byte on.
-type limitedWriter struct{ left int }
-
-func (w *limitedWriter) Write(p []byte) (int, error) {
-	if w.left -= len(p); w.left < 0 {
-		return 0, errDisk
-	}
-	return len(p), nil
-}
-
-// TestDSNThatCannotBeWritten is never taken for one that was, wherever its
-// writing fails.
-func TestDSNThatCannotBeWritten(t *testing.T) {
-	w := dsnWriter{
-		dsnReport: &dsnReport{
-			to:       envelope.Address{Local: "sender", Domain: "example.com"},
-			params:   envelope.MailParams{Return: "FULL"},
-			original: newOriginal([]byte("A: b\r\n"), []byte("gr\u00fcn\r\n"), true),
-			failed:   []dsnRecipient{{recipient: recipient("a"), reply: "550 no"}},
-		},
-		id:       "id",
-		hostname: "gw.example",
-	}
-	whole, err := w.report()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for n := range len(whole) {
-		if err := w.write(&limitedWriter{left: n}); !errors.Is(err, errDisk) {
-			t.Fatalf("failed after %d of %d bytes: got %v, want %v", n, len(whole), err, errDisk)
-		}
-	}
-	if err := w.write(&limitedWriter{left: len(whole)}); err != nil {
-		t.Errorf("all of it: %v", err)
-	}
-
-	w.hostname = "gw\r\nexample"
-	if err := w.fields(&limitedWriter{left: 10_000}); err == nil {
-		t.Error("a host name with a line end is written into a field")
 	}
 }
 
 // TestDSNAboutBrokenHeader is written as text where the message that it is about
 // could not be sent today.
 func TestDSNAboutBrokenHeader(t *testing.T) {
-	tr, got := dsnAt(t, &dsnReport{
-		to:       envelope.Address{Local: "sender", Domain: "example.com"},
-		original: newOriginal([]byte("A: b\rc\r\n"), nil, false),
-		failed:   []dsnRecipient{{recipient: recipient("a"), reply: "550 no"}},
+	tr, got := dsnAt(t, &dsn.Report{
+		To:       envelope.Address{Local: "sender", Domain: "example.com"},
+		Original: originalFor([]byte("A: b\rc\r\n"), nil, false),
+		Failed:   []dsn.Recipient{{Recipient: recipient("a"), Reply: "550 no"}},
 	})
 	if err := message.Check(tr.Message(0)); err != nil || !strings.Contains(got, "Content-Type: text/plain; charset=us-ascii\r\n\r\nThis is") {
 		t.Errorf("%v in\n%s", err, got)

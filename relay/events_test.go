@@ -3,11 +3,13 @@ package relay
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"postern/relay/envelope"
 	"postern/relay/queue"
 	"postern/relay/reply"
 	"postern/relay/upstream"
@@ -53,12 +55,12 @@ const eventMessage = "From: News <news@example.com>\r\nSubject: =?utf-8?q?Fr=C3=
 // newEventBench has a clock that stands still, and one VirtualMTA.
 func newEventBench(t *testing.T, now *time.Time) *bench {
 	return newBench(t, func(c *Config) {
-		c.MsysAPI, c.Signer = true, nil
-		c.Received = "off"
-		c.VirtualMTAs = []VirtualMTA{{Name: "v1", Pool: "p", SourceHost: "198.51.100.7", Subaccount: 9}}
-		c.Pools = []Pool{{Name: "p"}}
+		c.Headers.MsysAPI, c.Signing.Signer = true, nil
+		c.Headers.Received = "off"
+		c.Routes.VirtualMTAs = []VirtualMTA{{Name: "v1", Pool: "p", SourceHost: "198.51.100.7", Subaccount: 9}}
+		c.Routes.Pools = []Pool{{Name: "p"}}
 		c.Now = func() time.Time { return *now }
-		c.Tracking.Open = false
+		c.Tracking.Default.Open = false
 	})
 }
 
@@ -132,7 +134,7 @@ func TestEventsOfARetry(t *testing.T) {
 		{"our login refused", replied(530, "login"), false, "delay"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.QueueAlways = true })
+			b := newBench(t, func(conf *Config) { conf.Sending.QueueAlways = true })
 			b.submit(submission(htmlMessage, "a"))
 			b.rec.events = nil
 			b.up.answers["a"] = c.out
@@ -158,7 +160,7 @@ func TestEventsOfARetry(t *testing.T) {
 func TestRetryEvents(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	b := newEventBench(t, &now)
-	b.relay.c.QueueAlways = true
+	b.relay.cfg.Sending.QueueAlways = true
 	b.submit(submission(eventMessage, "a"))
 	tr := b.queue.got[0]
 	b.rec.events = nil
@@ -198,7 +200,7 @@ func TestRetryEvents(t *testing.T) {
 // TestFailureEventIDs: an attempt that comes again after a crash has the same
 // event, the next one another, and there is one end.
 func TestFailureEventIDs(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.QueueAlways = true })
+	b := newBench(t, func(c *Config) { c.Sending.QueueAlways = true })
 	b.submit(submission(htmlMessage, "a", "b"))
 	tr := b.queue.got[0]
 	b.rec.events = nil
@@ -277,22 +279,22 @@ func TestRejectionWithoutRecipients(t *testing.T) {
 func TestRefusedMessageLooksSoFar(t *testing.T) {
 	for fields, want := range map[int]string{maxFields - 1: "x", maxFields: ""} {
 		s := submission(strings.Repeat("A: b\r\n", fields) + "Subject: x\r\n\r\n")
-		if got := refusedMessage(s).Subject; got != want {
+		if got := localFacts(s).Subject; got != want {
 			t.Errorf("subject behind %d fields: got %q, want %q", fields, got, want)
 		}
 	}
 	s := submission("From: " + strings.Repeat("f", 1200) + "\r\nSubject: " + strings.Repeat("s", 1200) + "\r\n\r\n")
-	if got := refusedMessage(s); len(got.Author) != 998 || len(got.Subject) != 998 {
+	if got := localFacts(s); len(got.Author) != 998 || len(got.Subject) != 998 {
 		t.Errorf("author of %d and subject of %d bytes, want 998", len(got.Author), len(got.Subject))
 	}
 }
 
 // TestBinding: how an event names where the mail leaves from.
 func TestBinding(t *testing.T) {
-	r := &Relay{c: Config{
+	r := &Relay{cfg: Config{Routes: Routes{
 		VirtualMTAs: []VirtualMTA{{Name: "v1", Pool: "p1", SourceHost: "192.0.2.1"}, {Name: "v2"}},
 		Pools:       []Pool{{Name: "p1"}},
-	}}
+	}}}
 	for name, want := range map[string][3]string{
 		"v1": {"v1", "p1", "192.0.2.1"}, "v2": {"v2", "", ""}, "p1": {"", "p1", ""}, "other": {"other", "", ""}, "": {"", "", ""},
 	} {
@@ -328,5 +330,100 @@ func TestReasonsAreCut(t *testing.T) {
 		if len(e.Reason) != want || len(e.RawReason) != want || e.ErrorCode != "550" || e.BounceClass != "1" {
 			t.Errorf("reply of %d bytes: %d and %d bytes, code %s, class %s", n+4, len(e.Reason), len(e.RawReason), e.ErrorCode, e.BounceClass)
 		}
+	}
+}
+
+// TestEventsAreBounded: the events of a message stay within what was reserved
+// for them, and are written in pieces, however much the message says.
+func TestEventsAreBounded(t *testing.T) {
+	metadata := `{"k":"` + strings.Repeat("m", 9_900) + `"}`
+	tag := strings.Repeat("\\\"", 120)
+	msg := "From: a@example.com\r\nSubject: " + strings.Repeat("\"", 990) + "\r\nX-MSYS-API: {\"metadata\":" + metadata +
+		",\r\n \"tags\":[\"" + tag + "\",\"" + tag + "\"]}\r\n\r\n" + strings.Repeat("x", 8_000) + "\r\n"
+
+	for _, recipients := range []int{250, 600} {
+		b := newBench(t, func(c *Config) { c.Headers.MsysAPI, c.Signing.Signer = true, nil })
+		b.up.forget = true
+		s := submission(msg)
+		for i := range recipients {
+			name := fmt.Sprintf("\"%060d", i)
+			s.Envelope.Recipients = append(s.Envelope.Recipients, envelope.Recipient{Address: envelope.Address{Local: name, Domain: "example.net"}})
+			if i > 0 {
+				b.up.answers[name] = replied(550, strings.Repeat("\"\\", 3000))
+			}
+		}
+
+		if answer := b.relay.Submit(context.Background(), s); answer.Code != 250 {
+			t.Fatal(answer)
+		}
+		if want := 2*recipients - 1; len(b.rec.events) != want {
+			t.Errorf("%d events, want %d", len(b.rec.events), want)
+		}
+		if b.rec.encoded > b.rec.reserved {
+			t.Errorf("%d recipients: %d bytes of events, and %d reserved", recipients, b.rec.encoded, b.rec.reserved)
+		}
+		if most := int64(2*recipients) * 18_000; b.rec.encoded > most {
+			t.Errorf("%d recipients: %d bytes of events, want at most %d", recipients, b.rec.encoded, most)
+		}
+		if most := batchSize + 64<<10; b.rec.most > most {
+			t.Errorf("%d recipients: %d bytes of events at once, want at most %d", recipients, b.rec.most, most)
+		}
+	}
+}
+
+// TestLongMetadata: what would stand in each recipient's event is bounded.
+func TestLongMetadata(t *testing.T) {
+	object := func(n int) string { return `{"k":"` + strings.Repeat("m", n-8) + `"}` }
+
+	for _, c := range []struct {
+		name, api string
+		code      int
+	}{
+		{"metadata of 10,000 bytes", `{"metadata":` + object(10_000) + `}`, 250},
+		{"metadata of 10,001 bytes", `{"metadata":` + object(10_001) + `}`, 550},
+		{"white space does not count", `{"metadata":` + strings.Repeat(" ", 20_000) + `{ "k" : 1 }}`, 250},
+		{"metadata of 0.9 MB", `{"metadata":` + object(900_000) + `}`, 550},
+		{"tag of 255 bytes", `{"tags":["` + strings.Repeat("t", 255) + `"]}`, 250},
+		{"tag of 256 bytes", `{"tags":["` + strings.Repeat("t", 256) + `"]}`, 550},
+		{"long ip_pool", `{"options":{"ip_pool":"` + strings.Repeat("p", 256) + `"}}`, 550},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			b := newBench(t, func(conf *Config) { conf.Headers.MsysAPI = true })
+			answer := b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: "+c.api+"\r\n"), "a"))
+			if answer.Code != c.code || c.code == 550 && answer.Enhanced != (reply.EnhancedCode{5, 6, 0}) {
+				t.Errorf("got %v, want %d", answer, c.code)
+			}
+		})
+	}
+
+	b := newBench(t, nil)
+	answer := b.relay.Submit(context.Background(), submission(withFields("X-Virtual-MTA: "+strings.Repeat("v", 900)+"\r\n"), "a"))
+	if answer.Code != 550 {
+		t.Errorf("VirtualMTA of 900 bytes: %v, want 550", answer)
+	}
+}
+
+// TestMetadataIsUTF8: an event is text, whatever a message says.
+func TestMetadataIsUTF8(t *testing.T) {
+	b := newBench(t, func(conf *Config) { conf.Headers.MsysAPI = true })
+	b.relay.Submit(context.Background(), submission(withFields("X-MSYS-API: {\"metadata\":{\"k\" : \"\xff\"}}\r\n"), "a"))
+	if got := string(b.rec.events[0].RcptMeta); got != "{\"k\":\"\uFFFD\"}" {
+		t.Errorf("metadata %q", got)
+	}
+}
+
+// TestSubjectIsCutAtCharacters: a cut never leaves half a character.
+func TestSubjectIsCutAtCharacters(t *testing.T) {
+	got := decodeText("x"+strings.Repeat("\u00fc", 600), maxSubject)
+	if want := "x" + strings.Repeat("\u00fc", 498); got != want {
+		t.Errorf("got %d bytes ending in %q, want %d", len(got), got[len(got)-4:], len(want))
+	}
+	if got := decodeText("\xff\xfe", maxSubject); got != "\uFFFD" {
+		t.Errorf("got %q", got)
+	}
+	var e event.Event
+	setFailure(&e, "550 "+strings.Repeat("x", 5000))
+	if len(e.Reason) != maxReason || len(e.RawReason) != maxReason {
+		t.Errorf("reason of %d bytes, want %d", len(e.Reason), maxReason)
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"postern/relay/envelope"
 )
 
 // TestVirtualMTAs: where some are configured, a name is one of theirs, or of a
@@ -35,7 +33,7 @@ func TestVirtualMTAs(t *testing.T) {
 		{"unknown, long", strings.Repeat("v", 255), vmtas, nil, `550 5.6.0 Unknown VirtualMTA "` + strings.Repeat("v", 100) + `"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.VirtualMTAs, conf.Pools = c.vmtas, c.pools })
+			b := newBench(t, func(conf *Config) { conf.Routes.VirtualMTAs, conf.Routes.Pools = c.vmtas, c.pools })
 			if got := b.submit(submission(withFields("X-Virtual-MTA: "+c.vmta+"\r\n"), "a")); got != c.want {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
@@ -56,11 +54,11 @@ func TestHeaderPolicy(t *testing.T) {
 		{name: "second VirtualMTA goes", in: "X-V: a\r\nX-V: b\r\nA: b\r\n", want: "X-V: a\r\nA: b\r\n"},
 		{name: "X-Envid stays for PowerMTA", in: "X-Envid: e\r\nA: b\r\n", want: "X-Envid: e\r\nA: b\r\n"},
 		{name: "line that is no field", in: "A b\r\nC: d\r\n", want: "A b\r\nC: d\r\n"},
-		{name: "line that is no field, names left out", in: "A b\r\nC: d\r\n", want: "A b\r\nC: d\r\n", change: func(c *Config) { c.Headers = HeaderNames{} }},
+		{name: "line that is no field, names left out", in: "A b\r\nC: d\r\n", want: "A b\r\nC: d\r\n", change: func(c *Config) { c.Headers.Names = HeaderNames{} }},
 		{name: "last line without an end", in: "A: b", user: User{Job: "j"}, want: "A: b\r\nX-J: j\r\n"},
 		{name: "nothing", in: "", user: User{Job: "j"}, want: "X-J: j\r\n"},
 		{name: "job that needs making safe", in: "", user: User{Job: "a b"}, want: "X-J: a_b\r\n"},
-		{name: "the user's job for another upstream", in: "A: b\r\n", user: User{Job: "j", VirtualMTA: "v"}, want: "A: b\r\n", change: func(c *Config) { c.PowerMTA = false }},
+		{name: "the user's job for another upstream", in: "A: b\r\n", user: User{Job: "j", VirtualMTA: "v"}, want: "A: b\r\n", change: func(c *Config) { c.Headers.PowerMTA = false }},
 		{name: "empty job is the message's own", in: "X-J:\r\nA: b\r\n", user: User{Job: "j"}, want: "A: b\r\n"},
 		{name: "campaign before the user's job", in: "X-MSYS-API: {\"campaign_id\":\"c\"}\r\n", user: User{Job: "j"}, api: true, want: "X-J: c\r\n"},
 		{name: "no campaign", in: "X-MSYS-API: {}\r\n", user: User{Job: "j", VirtualMTA: "v"}, api: true, want: "X-J: j\r\nX-V: v\r\n"},
@@ -74,28 +72,28 @@ func TestHeaderPolicy(t *testing.T) {
 		{name: "subaccount 1", in: "X-S: 1\r\n", want: "X-S: 1\r\n"},
 		{name: "subaccount without a digit", in: "X-S: x\r\n", want: ""},
 		{name: "two subaccounts", in: "X-S: 7\r\nX-S: 8\r\n", want: "X-S: 7\r\n"},
-		{name: "subaccount for another upstream", in: "X-S: 7\r\nA: b\r\n", want: "A: b\r\n", change: func(c *Config) { c.PowerMTA = false }},
+		{name: "subaccount for another upstream", in: "X-S: 7\r\nA: b\r\n", want: "A: b\r\n", change: func(c *Config) { c.Headers.PowerMTA = false }},
 		{name: "the user's subaccount", in: "A: b\r\n", user: User{Subaccount: 9}, want: "A: b\r\nX-S: 9\r\n"},
-		{name: "no name for subaccounts", in: "A: b\r\n", user: User{Subaccount: 9}, want: "A: b\r\n", change: func(c *Config) { c.Headers.Subaccount = "" }},
+		{name: "no name for subaccounts", in: "A: b\r\n", user: User{Subaccount: 9}, want: "A: b\r\n", change: func(c *Config) { c.Headers.Names.Subaccount = "" }},
 		{name: "message id of the client", in: "x-id: y\r\nA: b\r\n", want: "A: b\r\n"},
-		{name: "PowerMTA's fields for another upstream", in: "X-Sp-Any: x\r\nx-sp-any: y\r\nX-V: v\r\nX-Envid: e\r\nX-SpAny: z\r\nX-Sp: q\r\nX-Sp-: r\r\n", want: "X-SpAny: z\r\nX-Sp: q\r\nX-Sp-: r\r\n", change: func(c *Config) { c.PowerMTA = false }},
+		{name: "PowerMTA's fields for another upstream", in: "X-Sp-Any: x\r\nx-sp-any: y\r\nX-V: v\r\nX-Envid: e\r\nX-SpAny: z\r\nX-Sp: q\r\nX-Sp-: r\r\n", want: "X-SpAny: z\r\nX-Sp: q\r\nX-Sp-: r\r\n", change: func(c *Config) { c.Headers.PowerMTA = false }},
 		{name: "PowerMTA's fields for PowerMTA", in: "X-Sp-Any: x\r\nX-V: v\r\n", want: "X-Sp-Any: x\r\nX-V: v\r\n"},
 		{name: "job in other spelling keeps its bytes", in: "x-J:a\r\n", want: "x-J:a\r\n"},
 		{name: "job behind two spaces", in: "X-J:  a\r\n", want: "X-J: a\r\n"},
 		{name: "job with white space behind", in: "X-J: a \r\n", want: "X-J: a\r\n"},
 		{name: "job with white space before the colon", in: "X-J : a\r\n", want: "X-J: a\r\n"},
 		{name: "job without a line end", in: "X-J: a", want: "X-J: a"},
-		{name: "job for another upstream", in: "X-J: a\r\n", want: "", change: func(c *Config) { c.PowerMTA = false }},
+		{name: "job for another upstream", in: "X-J: a\r\n", want: "", change: func(c *Config) { c.Headers.PowerMTA = false }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, func(conf *Config) {
-				conf.Headers, conf.MsysAPI = names, c.api
+				conf.Headers.Names, conf.Headers.MsysAPI = names, c.api
 				if c.change != nil {
 					c.change(conf)
 				}
 			})
 			p, err := b.relay.applyPolicy([]byte(c.in), c.user)
-			if got := string(p.header); got != c.want || err != nil {
+			if got := string(p.block); got != c.want || err != nil {
 				t.Errorf("got  %q, %v\nwant %q", got, err, c.want)
 			}
 		})
@@ -111,20 +109,20 @@ func TestHeaderPolicyReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	if p.subject != "one" || p.envid != "e" || p.job != "j_k" || p.virtualMTA != "v" || p.subaccount != 3 ||
-		p.origin.author().String() != "a@b.example" || p.origin.domain() != "d.example" || p.hasDate || p.hasMsgID || p.hasUnsub {
+		p.origin.author().String() != "a@b.example" || p.origin.domain() != "d.example" || p.hasDate || p.hasMessageID || p.hasListUnsubscribe {
 		t.Errorf("got %+v", p)
 	}
 
 	p, _ = b.relay.applyPolicy([]byte("Date: x\r\n"), User{})
-	if !p.hasDate || p.hasMsgID || p.hasUnsub {
+	if !p.hasDate || p.hasMessageID || p.hasListUnsubscribe {
 		t.Errorf("Date: got %+v", p)
 	}
 	p, _ = b.relay.applyPolicy([]byte("message-id: x\r\n"), User{})
-	if p.hasDate || !p.hasMsgID || p.hasUnsub {
+	if p.hasDate || !p.hasMessageID || p.hasListUnsubscribe {
 		t.Errorf("Message-ID: got %+v", p)
 	}
 	p, _ = b.relay.applyPolicy([]byte("List-Unsubscribe: x\r\n"), User{})
-	if p.hasDate || p.hasMsgID || !p.hasUnsub {
+	if p.hasDate || p.hasMessageID || !p.hasListUnsubscribe {
 		t.Errorf("List-Unsubscribe: got %+v", p)
 	}
 }
@@ -134,15 +132,15 @@ func TestFieldsThatNeverLeave(t *testing.T) {
 	b := newBench(t, nil)
 	for _, name := range []string{"X-MSYS-API", "X-DKIM-Key", "X-DKIM-Options", "Bcc", "Resent-Bcc", "Return-Path"} {
 		p, err := b.relay.applyPolicy([]byte(strings.ToLower(name)+": x\r\nA: b\r\n"), User{})
-		if err != nil || string(p.header) != "A: b\r\n" {
-			t.Errorf("%s: got %q, %v", name, p.header, err)
+		if err != nil || string(p.block) != "A: b\r\n" {
+			t.Errorf("%s: got %q, %v", name, p.block, err)
 		}
-		if got := newOriginal([]byte(name+": x\r\nA: b\r\n"), nil, false); string(got.header) != "A: b\r\n" {
-			t.Errorf("%s is returned: %q", name, got.header)
+		if got := originalFor([]byte(name+": x\r\nA: b\r\n"), nil, false); string(got.Header) != "A: b\r\n" {
+			t.Errorf("%s is returned: %q", name, got.Header)
 		}
 	}
-	if len(neverLeave) != 6 {
-		t.Errorf("%d fields never leave: say so above", len(neverLeave))
+	if len(strippedFields) != 6 {
+		t.Errorf("%d fields never leave: say so above", len(strippedFields))
 	}
 }
 
@@ -186,100 +184,43 @@ func TestCompleted(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.complete("gw.example", now)
-		got := regexp.MustCompile(`<[0-9a-f]{32}@`).ReplaceAllString(string(p.header), "<ID@")
+		got := regexp.MustCompile(`<[0-9a-f]{32}@`).ReplaceAllString(string(p.block), "<ID@")
 		if got != c.want {
 			t.Errorf("%q: got %q, want %q", c.in, got, c.want)
 		}
 	}
 
-	one, two := &policy{}, &policy{}
+	one, two := &headers{}, &headers{}
 	one.complete("h", now)
 	two.complete("h", now)
-	if string(one.header) == string(two.header) {
+	if string(one.block) == string(two.block) {
 		t.Error("two messages have one Message-ID")
 	}
 }
 
-// TestRewriteRules: each side of a rule, and the order of rules.
-func TestRewriteRules(t *testing.T) {
-	for _, c := range []struct{ from, to, in, want string }{
-		{"a@b.example", "c@d.example", "a@b.example", "c@d.example"},
-		{"a@b.example", "c@d.example", "x@b.example", "x@b.example"},
-		{"a@b.example", "c@d.example", "a@x.example", "a@x.example"},
-		{"A@b.example", "c@d.example", "a@b.example", "a@b.example"},
-		{"*@b.example", "*@d.example", "a@b.example", "a@d.example"},
-		{"*@b.example", "c@*", "a@b.example", "c@b.example"},
-		{"*@*", "*@d.example", "a@b.example", "a@d.example"},
-		{"a@c@b.example", "x@y.example", `"a@c"@b.example`, "x@y.example"},
-		{"b.example", "x@y.example", "b@b.example", "b@b.example"},
-	} {
-		b := newBench(t, func(conf *Config) {
-			conf.Rewrite = []RewriteRule{{From: c.from, To: c.to}, {From: "*@never.example", To: "*@x.example"}}
-		})
-		in, err := envelope.Parse(c.in)
-		if err != nil {
-			t.Fatal(err)
+// TestIsPrintable holds ENVID to RFC 3461 section 4.4.
+func TestIsPrintable(t *testing.T) {
+	for c := range 0x100 {
+		s := "a" + string([]byte{byte(c)})
+		if got, want := isPrintable(s), c >= ' ' && c <= '~'; got != want {
+			t.Errorf("isPrintable(%q) = %v, want %v", s, got, want)
 		}
-		if got := b.relay.returnPath(in).String(); got != c.want {
-			t.Errorf("%s -> %s: %s goes out as %s, want %s", c.from, c.to, c.in, got, c.want)
+		if got, want := isPrintable(s[1:]), c >= ' ' && c <= '~'; got != want {
+			t.Errorf("isPrintable(%q) = %v, want %v", s[1:], got, want)
+		}
+		if got, want := isToken(s), c > ' ' && c <= '~'; got != want {
+			t.Errorf("isToken(%q) = %v, want %v", s, got, want)
 		}
 	}
-
-	for in, want := range map[string][2]string{"a@b": {"a", "b"}, "a@b@c": {"a@b", "c"}, "@b": {"", "b"}, "a@": {"a", ""}, "a": {"a", ""}, "": {"", ""}} {
-		if local, domain := cutAddress(in); local != want[0] || domain != want[1] {
-			t.Errorf("cutAddress(%q) = %q, %q, want %q", in, local, domain, want)
+	for n, want := range map[int]bool{0: false, 1: true, 100: true, 101: false} {
+		if got := isPrintable(strings.Repeat("x", n)); got != want {
+			t.Errorf("isPrintable of %d bytes = %v, want %v", n, got, want)
 		}
 	}
-}
-
-// TestMostSpecific: exact before the longest, the longest before the rest.
-func TestMostSpecific(t *testing.T) {
-	for _, c := range []struct {
-		domain   string
-		patterns []string
-		want     string
-	}{
-		{"a.b.example", []string{"*", "*.example", "*.b.example", "a.b.example", "*.x.example"}, "a.b.example"},
-		{"A.B.example", []string{"*", "a.b.EXAMPLE"}, "a.b.EXAMPLE"},
-		{"x.b.example", []string{"*", "*.b.example", "*.example"}, "*.b.example"},
-		{"x.b.example", []string{"*.example", "*.b.example", "*"}, "*.b.example"},
-		{"x.other", []string{"*.example", "*"}, "*"},
-		{"x.other", []string{"*.example"}, ""},
-		{"", []string{"*"}, ""},
-		{"b.example", []string{"*.example", "*.EXAMPLE"}, "*.example"},
-	} {
-		best := mostSpecific(c.patterns, c.domain, func(p string) string { return p })
-		got := ""
-		if best != nil {
-			got = *best
-		}
-		if got != c.want {
-			t.Errorf("%s among %q: got %q, want %q", c.domain, c.patterns, got, c.want)
-		}
+	if isToken("") {
+		t.Error("nothing is a token")
 	}
-}
-
-// TestJobIDBytes: each byte of ASCII, and the cut.
-func TestJobIDBytes(t *testing.T) {
-	for c := range 0x80 {
-		want := string(rune(c))
-		if c <= ' ' || c > '~' || c == '"' || c == '`' {
-			want = "_"
-		}
-		if got := JobID("a" + string(rune(c))); got != "a"+want {
-			t.Errorf("JobID of %q: %q, want %q", rune(c), got, "a"+want)
-		}
-	}
-	for n, want := range map[int]int{511: 511, 512: 512, 513: 512} {
-		if got := JobID(strings.Repeat("ü", n)); len(got) != want {
-			t.Errorf("%d characters: %d bytes, want %d", n, len(got), want)
-		}
-	}
-	for in, want := range map[string]string{
-		"\r\n a \t": "p/a", " \t\r\n": "", "=?none?q?a?=": "p/=?none?q?a?=", "=?utf-8?q?_a_?=": "p/a",
-	} {
-		if got := jobFromHeader(in, "p/"); got != want {
-			t.Errorf("jobFromHeader(%q) = %q, want %q", in, got, want)
-		}
+	if !isToken("!") {
+		t.Error("one byte is a token")
 	}
 }

@@ -8,19 +8,7 @@ import (
 	"postern/relay/envelope"
 	"postern/relay/queue"
 	"postern/relay/reply"
-	"postern/relay/upstream"
 	"postern/tracking/event"
-)
-
-// What the log says became of a copy. Only the first two are the end of it: a
-// copy that is queued or deferred has further lines, and one that was refused
-// or deferred in its client's session is the client's to send again.
-const (
-	outcomeAccepted = "accepted" // by the upstream
-	outcomeBounced  = "bounced"  // given up; its sender gets a DSN, where one is wanted
-	outcomeQueued   = "queued"   // waits in the retry spool
-	outcomeRefused  = "refused"  // for good, and the client was told so
-	outcomeDeferred = "deferred" // not now
 )
 
 const (
@@ -28,7 +16,7 @@ const (
 	maxLoggedIDs = 10   // message ids in a line
 )
 
-// copyLine is what the log says of a copy, once for each attempt.
+// copyLine is the log line of a copy. There is one for each attempt.
 type copyLine struct {
 	messageID string
 	recipient string
@@ -44,7 +32,7 @@ type copyLine struct {
 	err       error
 }
 
-// level is Info for what goes its way, and Warn for what somebody hears of.
+// level returns Warn for failures that somebody is told of, else Info.
 func (l *copyLine) level() slog.Level {
 	switch l.outcome {
 	case outcomeBounced, outcomeRefused:
@@ -73,33 +61,19 @@ func (r *Relay) logCopy(l *copyLine) {
 		attrs = append(attrs, slog.Any("err", l.err))
 	}
 
-	r.c.Log.LogAttrs(context.Background(), l.level(), "copy", attrs...)
+	r.cfg.Log.LogAttrs(context.Background(), l.level(), "copy", attrs...)
 }
 
 func tookSeconds(d time.Duration) slog.Attr {
 	return slog.Float64("took_seconds", d.Round(time.Microsecond).Seconds())
 }
 
-// outcome names what became of a copy in its client's session.
-func (c *copyOf) outcome() string {
-	switch {
-	case c.out.Accepted():
-		return outcomeAccepted
-	case c.queued:
-		return outcomeQueued
-	case c.bounced:
-		return outcomeBounced
-	case c.out.Permanent():
-		return outcomeRefused
-	}
-	return outcomeDeferred
-}
-
-// log writes a line for each copy of a message, and one that sums them up.
-func (r *Relay) log(s *Submission, m *outgoing, answer reply.Reply, took time.Duration) {
+// logMessage writes a line for each copy of a message, and one that sums them up.
+func (r *Relay) logMessage(m *outgoing, answer reply.Reply, took time.Duration) {
+	s := m.s
 	counts := map[string]int{}
 	for _, c := range m.copies {
-		r.copies.WithLabelValues(c.result()).Inc()
+		r.copiesTotal.WithLabelValues(c.result()).Inc()
 		counts[c.outcome()]++
 
 		line := &copyLine{
@@ -110,12 +84,12 @@ func (r *Relay) log(s *Submission, m *outgoing, answer reply.Reply, took time.Du
 			session:   s.Session,
 			user:      s.User.Name,
 			from:      s.Envelope.From.String(),
-			job:       m.policy.job,
+			job:       m.headers.job,
 			took:      c.took,
 			err:       c.out.Err,
 		}
 		if c.tried() {
-			line.reply = copyReply(c).String()
+			line.reply = cleanReply(c.out).String()
 		} else {
 			line.took = took
 		}
@@ -127,13 +101,13 @@ func (r *Relay) log(s *Submission, m *outgoing, answer reply.Reply, took time.Du
 		level = slog.LevelWarn
 	}
 
-	r.c.Log.LogAttrs(context.Background(), level, "message",
+	r.cfg.Log.LogAttrs(context.Background(), level, "message",
 		slog.String("session", s.Session),
 		slog.String("user", s.User.Name),
 		slog.String("remote", s.Remote.String()),
 		slog.String("tls", s.TLS),
 		slog.String("from", event.Clip(s.Envelope.From.String(), maxLogged)),
-		slog.String("job", m.policy.job),
+		slog.String("job", m.headers.job),
 		slog.Int("size", len(s.Message)),
 		slog.Int("recipients", len(m.copies)),
 		slog.Int("accepted", counts[outcomeAccepted]),
@@ -146,9 +120,9 @@ func (r *Relay) log(s *Submission, m *outgoing, answer reply.Reply, took time.Du
 	)
 }
 
-// logRefused writes the lines of a message that goes nowhere: one for the
-// message, and one for each recipient, of whom ids are the message ids of their
-// policy_rejection events, where they have any.
+// logRefused writes the lines of a message that is not relayed: one for the
+// message and one for each recipient. ids are the message ids of the recipients'
+// policy_rejection events, if there are any.
 func (r *Relay) logRefused(s *Submission, local event.Local, ids []string, answer reply.Reply, err error) {
 	said := answer.String()
 	attrs := []slog.Attr{
@@ -166,7 +140,7 @@ func (r *Relay) logRefused(s *Submission, local event.Local, ids []string, answe
 		attrs = append(attrs, slog.Any("err", err))
 	}
 
-	r.c.Log.LogAttrs(context.Background(), slog.LevelWarn, "message refused", attrs...)
+	r.cfg.Log.LogAttrs(context.Background(), slog.LevelWarn, "message refused", attrs...)
 
 	outcome := outcomeDeferred
 	if answer.Code/100 == 5 {
@@ -188,31 +162,40 @@ func (r *Relay) logRefused(s *Submission, local event.Local, ids []string, answe
 	}
 }
 
-// logAttempt writes the line of an attempt of the retry spool.
-func (r *Relay) logAttempt(
-	t *queue.Transaction, i, attempt int, out upstream.Outcome, v queue.Verdict, took time.Duration,
-) {
-	outcome := outcomeDeferred
-	switch {
-	case v.Done:
-		outcome = outcomeAccepted
-	case v.Failed:
-		outcome = outcomeBounced
-	}
+// retryLine is the log line of an attempt of the retry spool.
+type retryLine struct {
+	attempt int
+	verdict queue.Verdict
+	took    time.Duration
+	err     error
+}
 
+// outcome returns what became of the copy.
+func (l *retryLine) outcome() string {
+	switch {
+	case l.verdict.Done:
+		return outcomeAccepted
+	case l.verdict.Failed:
+		return outcomeBounced
+	}
+	return outcomeDeferred
+}
+
+// logAttempt writes the line of an attempt of the retry spool.
+func (r *Relay) logAttempt(t *queue.Transaction, i int, l retryLine) {
 	in := infoOf(t)
-	c := t.Copies[i]
+	c := &t.Copies[i]
 	if in.DSN {
 		r.logDSN(&dsnLine{
 			messageID: c.MessageID,
 			info:      in,
-			to:        c.Recipient.Address,
-			outcome:   outcome,
-			attempt:   attempt,
-			reply:     v.Reply,
-			upstream:  v.Upstream,
-			took:      took,
-			err:       out.Err,
+			recipient: c.Recipient.Address,
+			outcome:   l.outcome(),
+			attempt:   l.attempt,
+			reply:     l.verdict.Reply,
+			upstream:  l.verdict.Upstream,
+			took:      l.took,
+			err:       l.err,
 		})
 		return
 	}
@@ -220,31 +203,31 @@ func (r *Relay) logAttempt(
 	r.logCopy(&copyLine{
 		messageID: c.MessageID,
 		recipient: c.Recipient.Address.String(),
-		outcome:   outcome,
-		reply:     v.Reply,
-		upstream:  v.Upstream,
+		outcome:   l.outcome(),
+		reply:     l.verdict.Reply,
+		upstream:  l.verdict.Upstream,
 		session:   in.Session,
 		user:      in.User,
 		from:      t.From.String(),
 		job:       in.Job,
-		attempt:   attempt,
-		took:      took,
-		err:       out.Err,
+		attempt:   l.attempt,
+		took:      l.took,
+		err:       l.err,
 	})
 }
 
-// logExpired writes the line of a copy, or a DSN, whose time is over.
+// logExpired writes the line of a copy, or a DSN, that is given up because it
+// has waited too long.
 func (r *Relay) logExpired(t *queue.Transaction, i, attempts int, v queue.Verdict, waited time.Duration) {
-	out := upstream.Outcome{}
 	v.Failed = true
-	r.logAttempt(t, i, attempts, out, v, waited)
+	r.logAttempt(t, i, retryLine{attempt: attempts, verdict: v, took: waited})
 }
 
-// dsnLine is what the log says of a delivery status notification.
+// dsnLine is the log line of a delivery status notification.
 type dsnLine struct {
 	messageID string // its own
 	info      info
-	to        envelope.Address
+	recipient envelope.Address
 	outcome   string
 	attempt   int // of the retry spool; 0: none
 	reply     string
@@ -262,7 +245,7 @@ func (r *Relay) logDSN(l *dsnLine) {
 	attrs := []slog.Attr{
 		slog.String("message_id", l.messageID),
 		slog.String("about", l.info.About),
-		slog.String("to", event.Clip(l.to.String(), maxLogged)),
+		slog.String("recipient", event.Clip(l.recipient.String(), maxLogged)),
 		slog.String("outcome", l.outcome),
 		slog.String("session", l.info.Session),
 		slog.String("user", l.info.User),
@@ -278,7 +261,8 @@ func (r *Relay) logDSN(l *dsnLine) {
 	if l.err != nil {
 		attrs = append(attrs, slog.Any("err", l.err))
 	}
-	r.c.Log.LogAttrs(context.Background(), level, "dsn", attrs...)
+
+	r.cfg.Log.LogAttrs(context.Background(), level, "dsn", attrs...)
 }
 
 // logQueuedDSN writes the line of a DSN that is put into the retry spool.
@@ -286,7 +270,7 @@ func (r *Relay) logQueuedDSN(t *queue.Transaction) {
 	r.logDSN(&dsnLine{
 		messageID: t.ID,
 		info:      infoOf(t),
-		to:        t.Copies[0].Recipient.Address,
+		recipient: t.Copies[0].Recipient.Address,
 		outcome:   outcomeQueued,
 	})
 }

@@ -95,10 +95,10 @@ func TestEachCopyHasItsLine(t *testing.T) {
 		t.Fatalf("got %d lines about DSNs, want 1", len(dsns))
 	}
 	check(t, dsns[0], map[string]any{
-		"about":   copies[1]["message_id"],
-		"to":      "bounce@example.com",
-		"outcome": "queued",
-		"session": "s.1",
+		"about":     copies[1]["message_id"],
+		"recipient": "bounce@example.com",
+		"outcome":   "queued",
+		"session":   "s.1",
 	})
 
 	sums := lines.of(t, "message")
@@ -139,7 +139,7 @@ func TestAnswerOfOneCopy(t *testing.T) {
 // TestSessionStandsInSpoolAndEvents: the id of the answer is in the retry
 // spool, and in the events of all copies.
 func TestSessionStandsInSpoolAndEvents(t *testing.T) {
-	b, lines := newLoggingBench(t, func(c *Config) { c.QueueAlways = true })
+	b, lines := newLoggingBench(t, func(c *Config) { c.Sending.QueueAlways = true })
 	answer := b.relay.Submit(context.Background(), submission(htmlMessage, "a", "b"))
 	if answer.Text != "Ok: queued as s.1" {
 		t.Fatalf("got %v", answer)
@@ -167,7 +167,7 @@ func TestSessionStandsInSpoolAndEvents(t *testing.T) {
 
 // TestRetriesHaveTheSameLine as the first attempt, and DSNs have their own.
 func TestRetriesHaveTheSameLine(t *testing.T) {
-	b, lines := newLoggingBench(t, func(c *Config) { c.QueueAlways = true })
+	b, lines := newLoggingBench(t, func(c *Config) { c.Sending.QueueAlways = true })
 	b.relay.Submit(context.Background(), submission("X-Job: spring\r\n"+htmlMessage, "a"))
 	waiting := b.queue.got[0]
 	lines.out.Reset()
@@ -203,12 +203,12 @@ func TestRetriesHaveTheSameLine(t *testing.T) {
 	if len(about) != 2 {
 		t.Fatalf("got %d lines about the DSN, want 2: %v", len(about), about)
 	}
-	check(t, about[0], map[string]any{"outcome": "queued", "about": id, "to": "bounce@example.com"})
-	check(t, about[1], map[string]any{"outcome": "accepted", "about": id, "to": "bounce@example.com", "attempt": 1.0})
+	check(t, about[0], map[string]any{"outcome": "queued", "about": id, "recipient": "bounce@example.com"})
+	check(t, about[1], map[string]any{"outcome": "accepted", "about": id, "recipient": "bounce@example.com", "attempt": 1.0})
 }
 
 func TestExpiredCopyHasALine(t *testing.T) {
-	b, lines := newLoggingBench(t, func(c *Config) { c.QueueAlways = true })
+	b, lines := newLoggingBench(t, func(c *Config) { c.Sending.QueueAlways = true })
 	b.relay.Submit(context.Background(), submission(htmlMessage, "a"))
 	lines.out.Reset()
 
@@ -273,7 +273,7 @@ func TestRefusalNamesTheAddress(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b, lines := newLoggingBench(t, func(c *Config) { c.MsysAPI = true })
+			b, lines := newLoggingBench(t, func(c *Config) { c.Headers.MsysAPI = true })
 			s := submission(c.header+"Subject: =?utf-8?q?Fr=C3=BChling?=\r\n\r\nx\r\n", "r", "r2")
 			s.User.FromDomains = []string{"own.example"}
 			s.Envelope.From.Domain = c.from

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/relay/dsn"
 	"postern/relay/envelope"
 	"postern/relay/queue"
 	"postern/relay/reply"
@@ -119,7 +120,7 @@ func TestLevelsOfOutcomes(t *testing.T) {
 // TestLineOfAQueuedCopy says no answer where nobody was asked, and how long the
 // message took.
 func TestLineOfAQueuedCopy(t *testing.T) {
-	b, lines := newLoggingBench(t, func(c *Config) { c.QueueAlways, c.Now = true, steppingClock() })
+	b, lines := newLoggingBench(t, func(c *Config) { c.Sending.QueueAlways, c.Now = true, steppingClock() })
 	b.submit(submission(htmlMessage, "a"))
 	line, sum := lines.of(t, "copy")[0], lines.of(t, "message")[0]
 	check(t, line, map[string]any{"reply": "", "upstream": "", "took_seconds": sum["took_seconds"]})
@@ -173,7 +174,7 @@ func TestLinesOfARefusedMessage(t *testing.T) {
 
 // TestLineOfARetry, with all that it says.
 func TestLineOfARetry(t *testing.T) {
-	b, lines := newLoggingBench(t, func(c *Config) { c.QueueAlways, c.Now = true, steppingClock() })
+	b, lines := newLoggingBench(t, func(c *Config) { c.Sending.QueueAlways, c.Now = true, steppingClock() })
 	b.submit(submission("X-Job: spring\r\n"+htmlMessage, "a"))
 	lines.out.Reset()
 	b.up.answers["a"] = upstream.Outcome{Upstream: "b:25", Err: reply.Defer(451, reply.EnhancedCode{4, 4, 2}, "lost", errors.New("cut"))}
@@ -208,11 +209,9 @@ func TestLineOfARetry(t *testing.T) {
 // TestLineOfADSN that cannot be sent, with all that it says.
 func TestLineOfADSN(t *testing.T) {
 	b, lines := newLoggingBench(t, func(c *Config) { c.Now = steppingClock() })
-	tr := b.relay.dsn(&dsnReport{
-		to:      envelope.Address{Local: "s", Domain: "example.com"},
-		failed:  []dsnRecipient{{messageID: "m1", recipient: recipient("a"), reply: "550 no"}},
-		session: "s.1",
-		user:    "u",
+	tr := b.relay.dsnFor("s.1", "u", &dsn.Report{
+		To:     envelope.Address{Local: "s", Domain: "example.com"},
+		Failed: []dsn.Recipient{{MessageID: "m1", Recipient: recipient("a"), Reply: "550 no"}},
 	})
 	b.relay.logQueuedDSN(tr)
 	b.up.answers["s"] = upstream.Outcome{Upstream: "b:25", Err: reply.Defer(451, reply.EnhancedCode{4, 4, 2}, "lost", errors.New("cut"))}
@@ -227,7 +226,7 @@ func TestLineOfADSN(t *testing.T) {
 		"msg":        "dsn",
 		"message_id": tr.ID,
 		"about":      "m1",
-		"to":         "s@example.com",
+		"recipient":  "s@example.com",
 		"outcome":    "queued",
 		"session":    "s.1",
 		"user":       "u",
@@ -252,16 +251,16 @@ func TestLinesAreBounded(t *testing.T) {
 	far := envelope.Address{Local: long, Domain: "example.com"}
 
 	b.relay.logCopy(&copyLine{recipient: long, reply: long, from: long})
-	b.relay.logDSN(&dsnLine{to: far, reply: long, attempt: 1})
+	b.relay.logDSN(&dsnLine{recipient: far, reply: long, attempt: 1})
 	b.up.answers["a"] = replied(550, long+"\n"+long+"\n"+long)
 	s := submission(htmlMessage, "a")
 	s.Envelope.From = far
 	b.submit(s)
-	b.relay.c.MsysAPI = true
+	b.relay.cfg.Headers.MsysAPI = true
 	s = submission("From: "+long+"\r\nSubject: "+long+"\r\nX-MSYS-API: x\r\n\r\n", "a")
 	s.Envelope.From = far
 	b.submit(s)
-	b.relay.logRefused(s, refusedMessage(s), nil, reply.Reply{Code: 550, Text: long}, errors.New("x"))
+	b.relay.logRefused(s, localFacts(s), nil, reply.Reply{Code: 550, Text: long}, errors.New("x"))
 
 	for _, msg := range []string{"copy", "dsn", "message", "message refused"} {
 		found := lines.of(t, msg)
@@ -282,7 +281,7 @@ func TestLinesAreBounded(t *testing.T) {
 func TestExpiredCopySaysHowLong(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	b, lines := newLoggingBench(t, func(c *Config) {
-		c.QueueAlways = true
+		c.Sending.QueueAlways = true
 		c.Now = func() time.Time { return now }
 	})
 	b.submit(submission(htmlMessage, "a"))

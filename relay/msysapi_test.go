@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"postern/dkim"
-
+	"postern/relay/dialect"
 	"postern/relay/reply"
 )
 
@@ -51,7 +51,7 @@ func TestLimitsOfXMsysAPI(t *testing.T) {
 		{"long refusal", `{"cc":["` + strings.Repeat("c", 900) + `"]}`, refused(`"` + strings.Repeat("c", 318) + `": bad address: no @`)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.MsysAPI, conf.Signer = true, dkim.NewSigner(nil) })
+			b := newBench(t, func(conf *Config) { conf.Headers.MsysAPI, conf.Signing.Signer = true, dkim.NewSigner(nil) })
 			b.up.forget = true
 			got := b.submit(submission(withFields("X-MSYS-API: "+c.json+"\r\n"), "a"))
 			if c.want == "" && !strings.HasPrefix(got, "250 ") || c.want != "" && got != c.want {
@@ -60,102 +60,24 @@ func TestLimitsOfXMsysAPI(t *testing.T) {
 		})
 	}
 
-	if err := msysRefusal("%s", strings.Repeat("x", 451)); len(reply.ReplyFor(err).Text) != len("X-MSYS-API: ")+450 {
-		t.Errorf("a refusal says %d bytes, want 450", len(reply.ReplyFor(err).Text))
+	if err := dialect.RefuseMsysAPI("%s", strings.Repeat("x", 451)); len(reply.For(err).Text) != len("X-MSYS-API: ")+450 {
+		t.Errorf("a refusal says %d bytes, want 450", len(reply.For(err).Text))
 	}
-	if got := msysRefusal("a\r\nb").Error(); got != "550 5.6.0 X-MSYS-API: a??b" {
+	if got := dialect.RefuseMsysAPI("a\r\nb").Error(); got != "550 5.6.0 X-MSYS-API: a??b" {
 		t.Errorf("got %q", got)
 	}
 }
 
 // TestXMsysAPITwice is refused: nobody knows which one is meant.
 func TestXMsysAPITwice(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.MsysAPI = true })
+	b := newBench(t, func(c *Config) { c.Headers.MsysAPI = true })
 	got, want := b.submit(submission(withFields("X-MSYS-API: {}\r\nX-Msys-Api: {}\r\n"), "a")), "550 5.6.0 X-MSYS-API: the field stands twice"
 	if got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	b.relay.c.MsysAPI = false
+	b.relay.cfg.Headers.MsysAPI = false
 	if got := b.submit(submission(withFields("X-MSYS-API: x\r\nX-Msys-Api: {}\r\n"), "a")); got != "250 2.1.1 taken" {
 		t.Errorf("where it is not read: got %q", got)
-	}
-}
-
-// TestUnfold: a line end and the white space behind it are one space in
-// X-MSYS-API.
-func TestUnfold(t *testing.T) {
-	for in, want := range map[string]string{
-		"":              "",
-		"a b":           "a b",
-		"a\r\n b":       "a b",
-		"a\r\n\t  b":    "a b",
-		"a\n b":         "a b",
-		"a\r\n":         "a ",
-		"\n":            " ",
-		"a \r\n b":      "a  b",
-		"a\r\n \r\n b":  "a  b",
-		"a\r\n\r\n b":   "a  b",
-		"a\rb":          "a b",
-		"a\rb\n c":      "a b c",
-		"a\r b\n":       "a b ",
-		"ab\r\n c\r\nd": "ab c d",
-	} {
-		if got := string(unfoldOneSpace([]byte(in))); got != want {
-			t.Errorf("unfoldOneSpace(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
-// TestMetadataAsItGoesOut: without white space, and none where it is null.
-func TestMetadataAsItGoesOut(t *testing.T) {
-	for in, want := range map[string]string{
-		`{"metadata": { "a" : [ 1, 2 ] } }`: `{"a":[1,2]}`,
-		`{"metadata": null}`:                ``,
-		`{"metadata": {}}`:                  `{}`,
-		`{}`:                                ``,
-	} {
-		m, err := parseMsysAPI([]byte("X-MSYS-API: " + in))
-		if err != nil || string(m.Metadata) != want {
-			t.Errorf("%s: got %q, %v, want %q", in, m.Metadata, err, want)
-		}
-	}
-	for _, in := range []string{"{\"a\":}", "{", "[1", "x"} {
-		m := &msysAPI{Metadata: []byte(in)}
-		if err := m.checkMetadata(); err == nil {
-			t.Errorf("checkMetadata(%q): no error", in)
-		}
-	}
-}
-
-// TestNamesInXMsysAPI holds the tables of what is known.
-func TestNamesInXMsysAPI(t *testing.T) {
-	known := `{"campaign_id":"","metadata":{"x":1},"tags":[],"cc":[],"bcc":[],"archive":[],"options":{"open_tracking":true,` +
-		`"initial_open":true,"click_tracking":true,"transactional":true,"ip_pool":"","dkim_key":""}}`
-	if got := unknownMsysKeys([]byte(known)); len(got) != 0 {
-		t.Errorf("not known: %q", got)
-	}
-	if got := fmt.Sprint(unknownMsysKeys([]byte(`{"b":1,"a":{"ip_pool":1},"Options":{"d":1,"c":1}}`))); got != "[a b options.c options.d]" {
-		t.Errorf("got %s", got)
-	}
-	if got := unknownMsysKeys([]byte(`{"options":7}`)); len(got) != 0 {
-		t.Errorf("got %q", got)
-	}
-	if got := unknownMsysKeys([]byte(`[`)); got != nil {
-		t.Errorf("got %q", got)
-	}
-	if got := fmt.Sprint(unknownMsysKeys([]byte(`{"options":7,"OPTIONS":{"x":1}}`))); got != "[options.x]" {
-		t.Errorf("got %s", got)
-	}
-
-	many := ""
-	for i := range 21 {
-		many += fmt.Sprintf(`,"k%02d":1`, i)
-	}
-	if got := unknownMsysKeys([]byte("{" + many[1:] + "}")); len(got) != 20 || got[0] != "k00" || got[19] != "k19" {
-		t.Errorf("got %q, want the first 20", got)
-	}
-	if fmt.Sprint(unknownKinds) != "[x_msys_api ip_pool virtual_mta]" {
-		t.Errorf("kinds %q", unknownKinds)
 	}
 }
 
@@ -167,17 +89,19 @@ func TestUnknownNamesSayWhatBecomesOfThem(t *testing.T) {
 		user         string // VirtualMTA of the user
 		want         string // message of the line; empty: none
 	}{
-		{"VirtualMTA", "X-Virtual-MTA: v", true, "", "no VirtualMTA is configured, so that none is known by this name; it goes to PowerMTA as it is"},
+		{"VirtualMTA", "X-Virtual-MTA: v", true, "", "no VirtualMTA is configured; the name is passed to PowerMTA as it is"},
 		{"VirtualMTA, another upstream", "X-Virtual-MTA: v", false, "", ""},
-		{"pool", `X-MSYS-API: {"options":{"ip_pool":"p"}}`, true, "", "no pool is configured, so that none is known by this name; it goes to PowerMTA as it is"},
-		{"pool, another upstream", `X-MSYS-API: {"options":{"ip_pool":"p"}}`, false, "", "no pool is configured, so that none is known by this name; the upstream is not PowerMTA, and nothing is made of it"},
+		{"pool", `X-MSYS-API: {"options":{"ip_pool":"p"}}`, true, "", "no pool is configured; the name is passed to PowerMTA as it is"},
+		{"pool, another upstream", `X-MSYS-API: {"options":{"ip_pool":"p"}}`, false, "", "no pool is configured; the name is ignored, the upstream is not PowerMTA"},
 		{"the user's", "X: y", true, "v", ""},
 		{"the user's, and an X-MSYS-API", `X-MSYS-API: {}`, true, "v", ""},
-		{"both", "X-Virtual-MTA: v\r\n" + `X-MSYS-API: {"options":{"ip_pool":"p"}}`, true, "", "no VirtualMTA is configured, so that none is known by this name; it goes to PowerMTA as it is"},
-		{"key", `X-MSYS-API: {"k":1}`, true, "", "X-MSYS-API has a key that is not known here; nothing is made of it"},
+		{"both", "X-Virtual-MTA: v\r\n" + `X-MSYS-API: {"options":{"ip_pool":"p"}}`, true, "", "no VirtualMTA is configured; the name is passed to PowerMTA as it is"},
+		{"key", `X-MSYS-API: {"k":1}`, true, "", "unknown key in X-MSYS-API is ignored"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b, lines := newLoggingBench(t, func(conf *Config) { conf.MsysAPI, conf.PowerMTA, conf.Signer = true, c.powerMTA, nil })
+			b, lines := newLoggingBench(t, func(conf *Config) {
+				conf.Headers.MsysAPI, conf.Headers.PowerMTA, conf.Signing.Signer = true, c.powerMTA, nil
+			})
 			s := submission(c.header+"\r\n"+htmlMessage, "a")
 			s.User.VirtualMTA = c.user
 			b.submit(s)
@@ -197,7 +121,7 @@ func TestUnknownNamesSayWhatBecomesOfThem(t *testing.T) {
 // TestConfiguredNamesAreKnown where there are as many pools as VirtualMTAs, too.
 func TestConfiguredNamesAreKnown(t *testing.T) {
 	b, lines := newLoggingBench(t, func(c *Config) {
-		c.Pools, c.VirtualMTAs = []Pool{{Name: "p"}}, []VirtualMTA{{Name: "v"}}
+		c.Routes.Pools, c.Routes.VirtualMTAs = []Pool{{Name: "p"}}, []VirtualMTA{{Name: "v"}}
 	})
 	b.submit(submission("X-Virtual-MTA: v\r\n"+htmlMessage, "a"))
 	if got := lines.named(t); len(got) != 0 {

@@ -15,7 +15,7 @@ import (
 // TestOwedInjection: a copy that waits since a previous run, which was killed
 // before it wrote the copy's injection event, has that event with the same id.
 func TestOwedInjection(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.QueueAlways = true })
+	b := newBench(t, func(c *Config) { c.Sending.QueueAlways = true })
 	b.relay.Submit(context.Background(), submission(htmlMessage, "a", "b"))
 	first := b.rec.events
 	b.rec.events = nil
@@ -92,9 +92,9 @@ func (c *countingUpstream) Send(ctx context.Context, _ *upstream.Transaction) up
 // TestOverdueCopiesAreNotSent: what is left when the client's patience is over
 // is put into the retry spool, and not before an upstream.
 func TestOverdueCopiesAreNotSent(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.CopiesAtOnce, c.AnswerWithin = 1, time.Millisecond })
+	b := newBench(t, func(c *Config) { c.Sending.CopiesAtOnce, c.Sending.AnswerWithin = 1, time.Millisecond })
 	up := &countingUpstream{fakeUpstream: b.up}
-	b.relay.c.Upstream = up
+	b.relay.cfg.Upstream = up
 
 	answer := b.relay.Submit(context.Background(), submission(htmlMessage, "a", "b", "c", "d"))
 	if answer.Code != 250 || len(b.queue.got) != 1 || len(b.queue.got[0].Copies) != 4 {

@@ -161,7 +161,7 @@ func (s *slowUpstream) Send(ctx context.Context, t *upstream.Transaction) upstre
 func TestAnswerWithin(t *testing.T) {
 	for _, to := range [][]string{{"slow"}, {"a", "slow"}} {
 		b := newBench(t, nil)
-		b.relay.c.Upstream, b.relay.c.AnswerWithin = &slowUpstream{b.up}, 20*time.Millisecond
+		b.relay.cfg.Upstream, b.relay.cfg.Sending.AnswerWithin = &slowUpstream{b.up}, 20*time.Millisecond
 		if answer := b.relay.Submit(context.Background(), submission(htmlMessage, to...)); answer.Code != 250 {
 			t.Errorf("%v: %v", to, answer)
 		}
@@ -172,7 +172,7 @@ func TestAnswerWithin(t *testing.T) {
 }
 
 func TestStoreAndForward(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.QueueAlways = true })
+	b := newBench(t, func(c *Config) { c.Sending.QueueAlways = true })
 	answer := b.relay.Submit(context.Background(), submission(htmlMessage, "a", "b"))
 	if answer.Code != 250 || len(b.up.got) != 0 || len(b.queue.got) != 1 || len(b.rec.events) != 2 {
 		t.Fatalf("%v, %d sent, %d queued, %d events", answer, len(b.up.got), len(b.queue.got), len(b.rec.events))
@@ -194,7 +194,7 @@ func TestStoreAndForward(t *testing.T) {
 
 // TestGiveUp: the retry spool's last word makes a bounce event and a DSN.
 func TestGiveUp(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.QueueAlways = true })
+	b := newBench(t, func(c *Config) { c.Sending.QueueAlways = true })
 	s := submission(htmlMessage, "a")
 	s.Envelope.Params = envelope.MailParams{Return: "FULL", EnvelopeID: "their id"}
 	b.relay.Submit(context.Background(), s)
@@ -300,9 +300,9 @@ func TestPolicy(t *testing.T) {
 		{name: "no PowerMTA", other: true, in: "X-Job: a\r\nX-Virtual-MTA: v\r\nX-Envid: e\r\nX-Sp-Subaccount-Id: 1\r\nTo: c@d\r\n", user: User{Job: "tx"}, want: "To: c@d\r\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			b := newBench(t, func(conf *Config) { conf.PowerMTA = !c.other })
+			b := newBench(t, func(conf *Config) { conf.Headers.PowerMTA = !c.other })
 			p, err := b.relay.applyPolicy([]byte(c.in), c.user)
-			if got := string(p.header); got != c.want || err != nil {
+			if got := string(p.block); got != c.want || err != nil {
 				t.Errorf("got  %q, %v\nwant %q", got, err, c.want)
 			}
 		})

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"postern/relay/dsn"
 	"postern/relay/envelope"
 	"postern/relay/queue"
 	"postern/relay/reply"
@@ -20,8 +21,8 @@ func TestWaitingTransaction(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 30, 15, 0, time.UTC)
 	b := newBench(t, func(c *Config) {
 		c.Now = func() time.Time { return now }
-		c.Rewrite = []RewriteRule{{From: "*@example.com", To: "*@bounces.example.com"}}
-		c.VERPDomain = "v.example"
+		c.Routes.Rewrite = []RewriteRule{{From: "*@example.com", To: "*@bounces.example.com"}}
+		c.Routes.VERPDomain = "v.example"
 	})
 	later := replied(450, "later")
 	later.Upstream = "mx.example:25"
@@ -82,7 +83,7 @@ func TestWaitingTransaction(t *testing.T) {
 
 // TestUntriedCopyWaits without an answer.
 func TestUntriedCopyWaits(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.QueueAlways = true })
+	b := newBench(t, func(c *Config) { c.Sending.QueueAlways = true })
 	b.submit(submission(htmlMessage, "a"))
 	if got := b.queue.got[0].Copies[0].Tried; got != nil {
 		t.Errorf("tried with %+v, want not tried", got)
@@ -91,7 +92,7 @@ func TestUntriedCopyWaits(t *testing.T) {
 
 // TestUnreportedWaits without an event, and has none later.
 func TestUnreportedWaits(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.QueueAlways, c.Signals.Enable = true, EnableFalse })
+	b := newBench(t, func(c *Config) { c.Sending.QueueAlways, c.Signals.Enable = true, EnableFalse })
 	b.submit(submission(htmlMessage, "a"))
 	tr := b.queue.got[0]
 	if in := infoOf(tr); in.Injected != nil || in.Session != "s.1" {
@@ -110,7 +111,7 @@ func TestUnreportedWaits(t *testing.T) {
 // TestBrokenInfo: of a transaction that says nothing readable of its message
 // nothing is told, and it is sent.
 func TestBrokenInfo(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.QueueAlways = true })
+	b := newBench(t, func(c *Config) { c.Sending.QueueAlways = true })
 	b.submit(submission(htmlMessage, "a"))
 	tr := b.queue.got[0]
 	b.rec.events = nil
@@ -128,7 +129,7 @@ func TestBrokenInfo(t *testing.T) {
 // TestDeliverSendsWhatWaits: the copy's own envelope, and the message as it was
 // signed.
 func TestDeliverSendsWhatWaits(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.QueueAlways, c.VERPDomain = true, "v.example" })
+	b := newBench(t, func(c *Config) { c.Sending.QueueAlways, c.Routes.VERPDomain = true, "v.example" })
 	s := submission(htmlMessage, "a", "b")
 	s.Envelope.Params = envelope.MailParams{Return: "FULL", Size: 5}
 	b.submit(s)
@@ -154,9 +155,9 @@ func TestDeliverSendsWhatWaits(t *testing.T) {
 // TestEightBitMessageIsNotTornApart: only notifications of ours are sent without
 // their 8-bit content.
 func TestEightBitMessageIsNotTornApart(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.QueueAlways = true })
+	b := newBench(t, func(c *Config) { c.Sending.QueueAlways = true })
 	b.submit(submission("From: a@example.com\r\n\r\ngr\u00fcn\r\n", "a"))
-	b.relay.c.Upstream = &sevenBitUpstream{b.up}
+	b.relay.cfg.Upstream = &sevenBitUpstream{b.up}
 
 	v := b.relay.Deliver(context.Background(), b.queue.got[0], 0, 0)
 	if v.Done || v.Failed || len(b.up.got) != 0 {
@@ -198,7 +199,7 @@ func TestVerdictInFull(t *testing.T) {
 // TestQueuedInPartOnly: one of several pieces fails, and what is on disk
 // already is told apart from what is not.
 func TestQueuedInPartOnly(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.QueueAlways = true })
+	b := newBench(t, func(c *Config) { c.Sending.QueueAlways = true })
 	b.queue.broken, b.queue.good = true, 1
 	link := "<a href=\"https://example.com/" + strings.Repeat("y", 1500) + "\">x</a>\r\n"
 	message := "From: a@example.com\r\nContent-Type: text/html\r\n\r\n<body>" + strings.Repeat(link, 300) + "</body>\r\n"
@@ -218,11 +219,9 @@ func TestQueuedInPartOnly(t *testing.T) {
 // TestGiveUpOfADSN has neither an event nor a DSN, and says so in the log once.
 func TestGiveUpOfADSN(t *testing.T) {
 	b, lines := newLoggingBench(t, nil)
-	tr := b.relay.dsn(&dsnReport{
-		to:      envelope.Address{Local: "s", Domain: "example.com"},
-		failed:  []dsnRecipient{{messageID: "m1", recipient: recipient("a"), reply: "550 no"}},
-		session: "s.1",
-		user:    "u",
+	tr := b.relay.dsnFor("s.1", "u", &dsn.Report{
+		To:     envelope.Address{Local: "s", Domain: "example.com"},
+		Failed: []dsn.Recipient{{MessageID: "m1", Recipient: recipient("a"), Reply: "550 no"}},
 	})
 	tr.Created = tr.Created.Add(-time.Hour)
 	if again := b.relay.GiveUp(context.Background(), tr, 0, 4, queue.Verdict{Reply: "450 later", Upstream: "u:25"}); again != nil {
@@ -241,7 +240,7 @@ func TestGiveUpOfADSN(t *testing.T) {
 		"msg":          "dsn",
 		"message_id":   tr.ID,
 		"about":        "m1",
-		"to":           "s@example.com",
+		"recipient":    "s@example.com",
 		"outcome":      "bounced",
 		"session":      "s.1",
 		"user":         "u",
@@ -254,7 +253,7 @@ func TestGiveUpOfADSN(t *testing.T) {
 
 // TestRefusedLaterIsGivenUpAtOnce: its log line is that of the attempt.
 func TestRefusedLaterIsGivenUpAtOnce(t *testing.T) {
-	b, lines := newLoggingBench(t, func(c *Config) { c.QueueAlways = true })
+	b, lines := newLoggingBench(t, func(c *Config) { c.Sending.QueueAlways = true })
 	b.submit(submission(htmlMessage, "a"))
 	lines.out.Reset()
 	b.up.answers["a"] = replied(550, "no")
@@ -277,7 +276,7 @@ func TestNothingWaitsWithoutItsEvent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.event.RcptMeta = json.RawMessage("{")
+	m.template.RcptMeta = json.RawMessage("{")
 	if err := b.relay.queueCopies(context.Background(), m, m.copies); err == nil || len(b.queue.got) != 0 || m.copies[0].queued {
 		t.Errorf("got %v, %d transactions, want an error and none", err, len(b.queue.got))
 	}

@@ -29,7 +29,7 @@ func TestRoomIsGivenBack(t *testing.T) {
 		{name: "mixed", to: []string{"a", "no", "later"}, want: "250 2.0.0 Ok: queued as s.1", rooms: 1},
 		{
 			name:   "stored and forwarded",
-			config: func(c *Config) { c.QueueAlways = true },
+			config: func(c *Config) { c.Sending.QueueAlways = true },
 			to:     []string{"a", "b"},
 			want:   "250 2.0.0 Ok: queued as s.1",
 			rooms:  1,
@@ -43,7 +43,7 @@ func TestRoomIsGivenBack(t *testing.T) {
 		},
 		{
 			name:    "stored and forwarded, retry spool broken",
-			config:  func(c *Config) { c.QueueAlways = true },
+			config:  func(c *Config) { c.Sending.QueueAlways = true },
 			prepare: func(b *bench) { b.queue.broken = true },
 			to:      []string{"a"},
 			want:    "452 4.3.1 Insufficient system storage, try again later",
@@ -97,7 +97,7 @@ func TestRoomIsGivenBack(t *testing.T) {
 func TestRoomIsHeldWhileNeeded(t *testing.T) {
 	for _, always := range []bool{false, true} {
 		t.Run(fmt.Sprint("store and forward: ", always), func(t *testing.T) {
-			b := newBench(t, func(c *Config) { c.QueueAlways, c.CopiesAtOnce = always, 1 })
+			b := newBench(t, func(c *Config) { c.Sending.QueueAlways, c.Sending.CopiesAtOnce = always, 1 })
 			b.up.answers["no"], b.up.answers["later"] = replied(550, "no"), replied(450, "later")
 			looked := 0
 			look := func() {
@@ -140,7 +140,9 @@ func TestRoomIsEnough(t *testing.T) {
 				continue // too few copies wait to be divided
 			}
 			t.Run(fmt.Sprint(c.name, ", store and forward: ", always), func(t *testing.T) {
-				b := newBench(t, func(conf *Config) { conf.MsysAPI, conf.QueueAlways, conf.Signer = true, always, nil })
+				b := newBench(t, func(conf *Config) {
+					conf.Headers.MsysAPI, conf.Sending.QueueAlways, conf.Signing.Signer = true, always, nil
+				})
 				b.up.forget = true
 				s := submission(c.message)
 				s.Envelope.Params.Return = "FULL"
@@ -227,7 +229,7 @@ func TestRoomReserved(t *testing.T) {
 func TestMetadataHasRoom(t *testing.T) {
 	message := func(fields string) string { return "From: a@example.com\r\n" + fields + "\r\nx\r\n" }
 	room := func(fields string) int64 {
-		b := newBench(t, func(c *Config) { c.MsysAPI = true })
+		b := newBench(t, func(c *Config) { c.Headers.MsysAPI = true })
 		b.submit(submission(message(fields), "a"))
 		return b.queue.asked[0]
 	}
@@ -243,12 +245,12 @@ func TestMetadataHasRoom(t *testing.T) {
 // goes nowhere.
 func TestEventsThatCannotBeEncoded(t *testing.T) {
 	b := newBench(t, nil)
-	m := &outgoing{event: event.Event{Type: event.Injection, RcptMeta: json.RawMessage("{")}}
+	m := &outgoing{template: event.Event{Type: event.Injection, RcptMeta: json.RawMessage("{")}}
 	if _, _, err := b.relay.eventSizes(m); err == nil {
 		t.Error("eventSizes: no error")
 	}
-	release, err := b.relay.reserve(m)
-	if err == nil || release != nil || len(b.rec.asked) != 0 {
+	reserved, err := b.relay.reserve(m)
+	if err == nil || reserved.release != nil || len(b.rec.asked) != 0 {
 		t.Errorf("reserve: %v, %d reservations, want none", err, len(b.rec.asked))
 	}
 }
@@ -257,7 +259,7 @@ func TestEventsThatCannotBeEncoded(t *testing.T) {
 func TestEventSizes(t *testing.T) {
 	b := newBench(t, nil)
 	size := func(to ...string) (injection, bounce int) {
-		m, err := b.relay.prepare(submission(htmlMessage, to...), b.relay.c.Now())
+		m, err := b.relay.prepare(submission(htmlMessage, to...), b.relay.cfg.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,8 +278,8 @@ func TestEventSizes(t *testing.T) {
 		t.Errorf("a bounce has room for %d bytes of a reply, want %d", got, want)
 	}
 
-	m, _ := b.relay.prepare(submission(htmlMessage, "a"), b.relay.c.Now())
-	template := m.event
+	m, _ := b.relay.prepare(submission(htmlMessage, "a"), b.relay.cfg.Now())
+	template := m.template
 	template.ID, template.MessageID, template.Timestamp = "0", "0", event.Timestamp{Time: m.at}
 	line, err := template.Encode()
 	if err != nil {
@@ -291,16 +293,16 @@ func TestEventSizes(t *testing.T) {
 // TestEventsAreWrittenInPieces of a bounded size, and all of them.
 func TestEventsAreWrittenInPieces(t *testing.T) {
 	b := newBench(t, nil)
-	m := &outgoing{s: submission(""), report: true, eventSize: batchSize / 3, event: event.Event{Type: event.Injection}}
+	m := &outgoing{s: submission(""), route: route{report: true}, template: event.Event{Type: event.Injection}}
 	for i := range 7 {
 		out := replied(250, "ok")
 		if i == 2 {
 			out = replied(450, "later") // has no event
 		}
-		m.copies = append(m.copies, &copyOf{out: out})
+		m.copies = append(m.copies, &recipientCopy{attempt: attempt{out: out}})
 	}
 	m.copies[4].out, m.copies[4].bounced = replied(550, "no"), true // has two
-	b.relay.recordInjections(context.Background(), m)
+	b.relay.recordInjections(context.Background(), m, batchSize/3)
 
 	if got, want := fmt.Sprint(b.rec.calls), "[3 3 1]"; got != want {
 		t.Errorf("events of each call: %s, want %s", got, want)
@@ -309,8 +311,8 @@ func TestEventsAreWrittenInPieces(t *testing.T) {
 		t.Errorf("events: %s, want %s", got, want)
 	}
 
-	b.rec.calls, m.eventSize = nil, 2*batchSize
-	b.relay.recordInjections(context.Background(), m)
+	b.rec.calls = nil
+	b.relay.recordInjections(context.Background(), m, 2*batchSize)
 	if got, want := fmt.Sprint(b.rec.calls), "[1 1 1 2 1 1]"; got != want {
 		t.Errorf("large events of each call: %s, want %s", got, want)
 	}
@@ -360,7 +362,7 @@ func TestLostEventsAreCounted(t *testing.T) {
 
 	s := submission(htmlMessage, "a", "b", "c")
 	s.Message = []byte("X-MSYS-API: x\r\n\r\n")
-	b.relay.c.MsysAPI = true
+	b.relay.cfg.Headers.MsysAPI = true
 	b.submit(s)
 	if got := metric(t, b.relay.unsaved); got != 5 {
 		t.Errorf("%v events counted as lost, want 3 rejections more than 2", got)
@@ -372,7 +374,7 @@ func TestLostEventsAreCounted(t *testing.T) {
 	check(t, lost[0], map[string]any{"level": "ERROR", "session": "s.1", "events": 3.0, "err": "disk on fire"})
 
 	b.rec.broken = false
-	b.relay.c.QueueAlways, b.relay.c.MsysAPI = true, false
+	b.relay.cfg.Sending.QueueAlways, b.relay.cfg.Headers.MsysAPI = true, false
 	b.submit(submission(htmlMessage, "a"))
 	b.rec.broken = true
 	b.relay.GiveUp(context.Background(), b.queue.got[0], 0, 1, queue.Verdict{Failed: true, Reply: "550 no"})
@@ -403,14 +405,14 @@ func TestClientThatGoesIsNoReason(t *testing.T) {
 			cancel()
 		}
 	}
-	b.relay.c.CopiesAtOnce = 1
+	b.relay.cfg.Sending.CopiesAtOnce = 1
 
 	b.relay.Submit(ctx, submission(htmlMessage, "a", "no", "later"))
 	if len(b.queue.got) != 2 || len(b.rec.events) != 4 {
 		t.Errorf("%d transactions and %d events, want 2 (the copy that waits, a DSN) and 4", len(b.queue.got), len(b.rec.events))
 	}
 
-	b = newBench(t, func(c *Config) { c.QueueAlways = true })
+	b = newBench(t, func(c *Config) { c.Sending.QueueAlways = true })
 	reply := b.relay.Submit(ctx, submission(htmlMessage, "a"))
 	if reply.Code != 250 || len(b.queue.got) != 1 || len(b.rec.events) != 1 {
 		t.Errorf("%v, %d transactions, %d events", reply, len(b.queue.got), len(b.rec.events))
@@ -427,7 +429,7 @@ func TestClientThatGoesIsNoReason(t *testing.T) {
 		t.Errorf("events: %s, want %s", got, want)
 	}
 
-	b = newBench(t, func(c *Config) { c.MsysAPI = true })
+	b = newBench(t, func(c *Config) { c.Headers.MsysAPI = true })
 	b.relay.Submit(ctx, submission("X-MSYS-API: x\r\n\r\n", "a"))
 	if got, want := fmt.Sprint(b.rec.types()), "[policy_rejection]"; got != want {
 		t.Errorf("events: %s, want %s", got, want)
@@ -464,29 +466,29 @@ func TestRoomForEachTransaction(t *testing.T) {
 		return s
 	}
 	room := func(n int) int64 {
-		b := newBench(t, func(c *Config) { c.Signer = nil })
-		m, err := b.relay.prepare(recipients(n), b.relay.c.Now())
+		b := newBench(t, func(c *Config) { c.Signing.Signer = nil })
+		m, err := b.relay.prepare(recipients(n), b.relay.cfg.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
-		release, err := b.relay.reserve(m)
+		reserved, err := b.relay.reserve(m)
 		if err != nil {
 			t.Fatal(err)
 		}
-		release()
+		reserved.release()
 		return b.queue.asked[0]
 	}
 
 	b := newBench(t, nil)
-	m, err := b.relay.prepare(recipients(1), b.relay.c.Now())
+	m, err := b.relay.prepare(recipients(1), b.relay.cfg.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	one := m.copiesAtOnce()
+	one := m.copiesPerTransaction()
 	if one < 2 || one > 20 {
 		t.Fatalf("%d copies in a transaction: the test wants another message", one)
 	}
-	own := 4096 + m.plan.OwnSize() + len("bounce@example.com")
+	own := 4096 + m.content.plan.OwnSize() + len("bounce@example.com")
 	for n, transactions := range map[int]int{1: 1, one - 1: 1, one: 2, 2*one - 1: 2, 2 * one: 3} {
 		want := queue.Room(queue.Escaped([]byte(message))*(1+transactions), n*own)
 		if got := room(n); got != want {
@@ -500,7 +502,7 @@ func TestRoomForEachTransaction(t *testing.T) {
 func TestNothingIsLeftBehind(t *testing.T) {
 	b := newBench(t, nil)
 	up := &contextUpstream{fakeUpstream: b.up}
-	b.relay.c.Upstream = up
+	b.relay.cfg.Upstream = up
 	b.submit(submission(htmlMessage, "a"))
 	if err := up.last.Err(); err != context.Canceled {
 		t.Errorf("context of the copy: %v, want %v", err, context.Canceled)

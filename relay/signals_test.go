@@ -17,7 +17,7 @@ func TestReporting(t *testing.T) {
 			for _, global := range levels {
 				for sender, f := range filters {
 					name := fmt.Sprintf("vmta=%s pool=%s global=%s sender=%s", vmta, pool, global, sender)
-					r := &Relay{c: Config{VirtualMTAs: []VirtualMTA{{Name: "v", Pool: "p", Enable: vmta}}, Pools: []Pool{{Name: "p", Enable: pool}},
+					r := &Relay{cfg: Config{Routes: Routes{VirtualMTAs: []VirtualMTA{{Name: "v", Pool: "p", Enable: vmta}}, Pools: []Pool{{Name: "p", Enable: pool}}},
 						Signals: Signals{Enable: global, Filters: []SignalsFilter{{Pattern: "yes.example", Enable: true}, {Pattern: "no.example"}}}}}
 					first := EnableUnset
 					for _, l := range []Enable{vmta, pool, global} {
@@ -36,16 +36,17 @@ func TestReporting(t *testing.T) {
 }
 
 // sentFrom is what a message from a domain comes to.
-func sentFrom(vmta, domain string, subaccount uint32) *policy {
-	return &policy{
+func sentFrom(vmta, domain string, subaccount uint32) *headers {
+	return &headers{
 		virtualMTA: vmta,
 		subaccount: subaccount,
-		origin:     readOriginators([]string{"a@" + domain}, nil),
+		origin:     readOriginators(occurrence{value: "a@" + domain, n: 1}, occurrence{}),
 	}
 }
 
 func TestReportingSubaccount(t *testing.T) {
-	full := Config{VirtualMTAs: []VirtualMTA{{Name: "v", Pool: "p", Subaccount: 20}, {Name: "bare", Pool: "p"}}, Pools: []Pool{{Name: "p", Subaccount: 30}},
+	routes := Routes{VirtualMTAs: []VirtualMTA{{Name: "v", Pool: "p", Subaccount: 20}, {Name: "bare", Pool: "p"}}, Pools: []Pool{{Name: "p", Subaccount: 30}}}
+	full := Config{Routes: routes,
 		Signals: Signals{Enable: EnableFilter, Subaccount: 40, Filters: []SignalsFilter{{Pattern: "*.customer.example", Enable: true, Subaccount: 10},
 			{Pattern: "vip.customer.example", Enable: true}, {Pattern: "*", Enable: false}}}}
 	for _, c := range []struct {
@@ -63,7 +64,7 @@ func TestReportingSubaccount(t *testing.T) {
 		{"the exact pattern, then the longest, then *", "", "strange.example", 0, false, 40},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			report, sub := (&Relay{c: full}).reporting(User{}, sentFrom(c.vmta, c.sender, c.given))
+			report, sub := (&Relay{cfg: full}).reporting(User{}, sentFrom(c.vmta, c.sender, c.given))
 			if report != c.report || sub != c.want {
 				t.Errorf("%v, %d", report, sub)
 			}

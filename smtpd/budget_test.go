@@ -353,7 +353,7 @@ func TestSessionReservesOnce(t *testing.T) {
 	}
 	err := ss.reserveBudget(51)
 	const want = "452 4.3.1 Too many messages in flight, try again later"
-	if got := reply.ReplyFor(err).String(); err == nil || got != want {
+	if got := reply.For(err).String(); err == nil || got != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	var fault *reply.Fault

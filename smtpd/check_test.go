@@ -36,7 +36,7 @@ func TestCheckMessage(t *testing.T) {
 			err := checkMessage([]byte(c.msg))
 			got := ""
 			if err != nil {
-				got = reply.ReplyFor(err).String()
+				got = reply.For(err).String()
 			}
 			if !strings.HasPrefix(got, c.want) || (got == "") != (c.want == "") {
 				t.Errorf("got %q, want %q", got, c.want)

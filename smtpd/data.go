@@ -69,7 +69,7 @@ func (s *session) answer(r reply.Reply) error {
 func (s *session) dataError(err error, chunked bool) error {
 	s.releaseBudget()
 	if errors.Is(err, wire.ErrAborted) {
-		return smtpError(reply.ReplyFor(err)) // which the connection omits
+		return smtpError(reply.For(err)) // which the connection omits
 	}
 
 	cut := errors.Is(err, message.ErrCut)
@@ -90,5 +90,5 @@ func (s *session) dataError(err error, chunked bool) error {
 		s.conn.CloseAfterRefusal()
 	}
 
-	return s.answer(reply.ReplyFor(err))
+	return s.answer(reply.For(err))
 }

@@ -72,7 +72,7 @@ func (s *submitter) Submit(_ context.Context, sub *relay.Submission) reply.Reply
 }
 
 func (s *submitter) Reject(_ context.Context, _ *relay.Submission, err error) reply.Reply {
-	return reply.ReplyFor(err)
+	return reply.For(err)
 }
 
 func (s *submitter) submissions() []*relay.Submission {

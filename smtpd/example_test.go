@@ -22,7 +22,7 @@ func (printer) Submit(_ context.Context, s *relay.Submission) reply.Reply {
 }
 
 func (printer) Reject(_ context.Context, _ *relay.Submission, err error) reply.Reply {
-	return reply.ReplyFor(err)
+	return reply.For(err)
 }
 
 func ExampleNewSubmission() {

@@ -40,7 +40,7 @@ func (s *session) login(a auth.Authenticator, name, password string) error {
 // loginFailed counts and logs an attempt that failed.
 func (s *session) loginFailed(name string, err error) {
 	result := "failed"
-	if reply.ReplyFor(err).Code/100 == 4 {
+	if reply.For(err).Code/100 == 4 {
 		result = "deferred"
 	}
 	s.srv.metrics.login(result)
@@ -59,7 +59,7 @@ type saslReplies struct{ sasl.Server }
 func (s saslReplies) Next(response []byte) (challenge []byte, done bool, err error) {
 	challenge, done, err = s.Server.Next(response)
 	if err != nil {
-		err = smtpError(reply.ReplyFor(err))
+		err = smtpError(reply.For(err))
 	}
 
 	return challenge, done, err

@@ -5,12 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/gateway"
 	"postern/cmd/postern/localsocket"
 	"postern/cmd/postern/logging"
 	"postern/tracking/accounting"
@@ -18,25 +17,25 @@ import (
 )
 
 type accountingCmd struct {
-	Print bool `xor:"what" help:"Print the events of the files as JSON lines; nothing else is touched."`
-	Pipe  bool `xor:"what" help:"Take records from standard input, as PowerMTA's pipe writes them; the gateway makes events of them."`
+	Print bool `xor:"what" help:"Print the events of files as JSON lines. Changes nothing."`
+	Pipe  bool `xor:"what" help:"Read records from standard input, for PowerMTA's pipe."`
 	configFile
-	Socket string   `type:"path" help:"With --pipe: the gateway's socket ([accounting] pipe_socket); the configuration is not read." placeholder:"PATH"`
-	Dir    string   `type:"path" help:"With --pipe: a folder for records while there is no gateway ([accounting] pipe_dir); the configuration is not read." placeholder:"PATH"`
+	Socket string   `type:"path" help:"With --pipe: the gateway's socket (pipe_socket)." placeholder:"PATH"`
+	Dir    string   `type:"path" help:"With --pipe: a folder for records while no gateway runs." placeholder:"PATH"`
 	Files  []string `arg:"" optional:"" type:"existingfile" help:"With --print: PowerMTA accounting files."`
 }
 
 func (c *accountingCmd) Help() string {
-	return `With --print, records of every message id make events, whoever issued it.
-The message id's column and the bounce classes are those of the configuration, where there is one.
+	return `--print converts every record, whoever issued its message id. Bounce classes and
+the message id's column come from the configuration, if there is one.
 Example: postern accounting --print /var/log/pmta/acct-2026-11-24-0000.csv
 
-For PowerMTA:
-  <acct-file |/usr/local/bin/postern accounting --pipe --socket /var/lib/postern/pipe.sock --dir /var/spool/postern-pipe>
-Each record is on disk before the next is read, whether the gateway runs or not;
-one that runs makes its event at once. With --socket or --dir the configuration
-is not needed; without either it says where both are. Configure a file beside it, as PowerMTA's
-guide says.`
+--pipe, in PowerMTA's configuration:
+  <acct-file |/usr/local/bin/postern accounting --pipe
+      --socket /var/lib/postern/pipe.sock --dir /var/spool/postern-pipe>
+Each record is durable before the next is read, whether a gateway runs or not.
+Without --socket and --dir both are read from the configuration. Configure an
+accounting file beside the pipe, as PowerMTA's User's Guide recommends.`
 }
 
 func (c *accountingCmd) Run(e *env) error {
@@ -82,12 +81,13 @@ func (c *accountingCmd) target(e *env) (accounting.PipeTarget, error) {
 		for _, p := range problems.Fatal() {
 			fmt.Fprintln(e.stderr, p)
 		}
-		return accounting.PipeTarget{}, errors.New("the configuration does not say where records go; --socket and --dir do, too")
+		return accounting.PipeTarget{},
+			errors.New("the configuration does not say where records go; give --socket or --dir")
 	}
 
 	to := accounting.PipeTarget{Dir: l.Accounting.PipeDir}
 	if to.Dir == "" {
-		to.Dir = pipeDir(l.Config)
+		to.Dir = gateway.PipeDir(l.Config)
 	}
 	if l.Accounting.PipeSocket != "" {
 		to.Gateway = func() (*os.File, error) {
@@ -107,17 +107,6 @@ func fileFromGateway(ctx context.Context, socket string) (*os.File, error) {
 	defer c.Close()
 
 	return accounting.Receive(c)
-}
-
-func pipeDir(c *config.Config) string { return filepath.Join(c.StateDir, "accounting", "pipe") }
-
-// servePipe is [accounting] pipe = true: this process's standard input.
-func (g *gateway) servePipe(ctx context.Context, in io.Reader) error {
-	err := accounting.Pipe(ctx, in, accounting.PipeTarget{Dir: pipeDir(g.c.Config)}, g.log)
-	if err == nil && ctx.Err() == nil {
-		g.log.Warn("accounting.pipe: standard input has ended, no more records come that way")
-	}
-	return err
 }
 
 // settings are those of the configuration, whatever else is wrong in it; where

@@ -1,21 +1,15 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"io"
-	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
+	"postern/cmd/postern/admin"
 	"postern/cmd/postern/config"
-	"postern/cmd/postern/localsocket"
 )
 
 func TestCommandsTalkOverTheSocket(t *testing.T) {
@@ -47,7 +41,7 @@ func TestCommandsTalkOverTheSocket(t *testing.T) {
 			}
 			l, _ := config.Load(p.config, config.Role(role))
 			for _, path := range []string{"/debug/pprof/", "/metrics", "/healthz"} {
-				body, err := askGateway(t.Context(), l.Config, http.MethodGet, path, nil)
+				body, err := admin.Ask(t.Context(), l.Config, http.MethodGet, path, nil)
 				if err != nil {
 					t.Errorf("%s of the socket: %v", path, err)
 					continue
@@ -83,78 +77,6 @@ func TestServeReplacesTheSocketOfAKilledGateway(t *testing.T) {
 	p.start(t, nil)
 	if code, _, stderr := execute(t, "", "queue", "list", "--config", p.config); code != 0 {
 		t.Errorf("after the restart: got %d %q, want 0", code, stderr)
-	}
-}
-
-func TestServeRefusesTheSocketOfALivingGateway(t *testing.T) {
-	shared := filepath.Join(t.TempDir(), "shared.sock")
-	file := writeConfig(t, "", fmt.Sprintf("[admin]\nlisten = \"127.0.0.1:0\"\nsocket = %q\n", shared))
-	first, _ := startGateway(t, file)
-
-	other := loadConfig(t, writeConfig(t, "", fmt.Sprintf("[admin]\nlisten = \"127.0.0.1:0\"\nsocket = %q\n", shared)))
-	_, err := newGateway(other, slog.New(slog.DiscardHandler), new(slog.LevelVar))
-
-	if err == nil || !strings.Contains(err.Error(), shared) || !strings.Contains(err.Error(), "another process listens on it") {
-		t.Errorf("got %v, want that another process listens on %s", err, shared)
-	}
-	conn, err := localsocket.Dial(t.Context(), first.c.Admin.Socket)
-	if err != nil {
-		t.Fatalf("the first gateway no longer listens: %v", err)
-	}
-	conn.Close()
-}
-
-func TestSocketGroupMayPassThroughStateDir(t *testing.T) {
-	file := writeConfig(t, "", fmt.Sprintf("[admin]\nlisten = \"127.0.0.1:0\"\nsocket_group = %q\n", strconv.Itoa(os.Getgid())))
-	g, _ := startGateway(t, file)
-
-	for name, want := range map[string]os.FileMode{
-		"":           0o710,
-		"admin.sock": 0o660,
-		"events":     0o700,
-		"queue":      0o700,
-		"accounting": 0o700,
-		"certs":      0o700,
-	} {
-		info, err := os.Stat(filepath.Join(g.c.StateDir, name))
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		if got := info.Mode().Perm(); got != want {
-			t.Errorf("state_dir/%s: got mode %o, want %o", name, got, want)
-		}
-	}
-}
-
-func TestSocketErrorsSayWhatToDo(t *testing.T) {
-	c := config.Default()
-	c.Admin.Socket = "/var/lib/postern/admin.sock"
-	grouped := *c
-	grouped.Admin.SocketGroup = "mailops"
-	for _, tc := range []struct {
-		name string
-		c    *config.Config
-		err  error
-		want string
-	}{
-		{"none runs", c, os.ErrNotExist, "no gateway answers on admin.socket: /var/lib/postern/admin.sock"},
-		{"one was killed", c, syscall.ECONNREFUSED, "no gateway answers on admin.socket"},
-		{"no group", c, syscall.EACCES, "[admin] socket_group names a group that may use it too"},
-		{"not in the group", &grouped, syscall.EACCES, "members of group mailops (usermod -aG mailops USER)"},
-		{"something else", c, io.ErrUnexpectedEOF, "admin.socket: unexpected EOF"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			got := explainSocket(tc.c, tc.err).Error()
-			if !strings.Contains(got, tc.want) {
-				t.Errorf("got %q, want it to hold %q", got, tc.want)
-			}
-		})
-	}
-
-	c.Admin.Socket = ""
-	if _, err := askGateway(context.Background(), c, http.MethodGet, "/queue", nil); !errors.Is(err, errNoGateway) {
-		t.Errorf("without a socket: got %v, want errNoGateway", err)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"testing"
 
+	"postern/cmd/postern/gateway"
 	"postern/tracking/spool"
 )
 
@@ -28,7 +29,7 @@ func TestEventsBatchesShowsFailures(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			file := writeConfig(t, "", "")
 			s, err := spool.Open(spool.Config{
-				Dir: filepath.Join(eventsDir(loadConfig(t, file).Config), "ledger"),
+				Dir: filepath.Join(gateway.EventsDir(loadConfig(t, file).Config), "ledger"),
 				Log: slog.New(slog.DiscardHandler),
 			})
 			if err != nil {

@@ -6,20 +6,21 @@ import (
 	"time"
 
 	"postern/cmd/postern/config"
+	"postern/cmd/postern/online"
 )
 
 type checkCmd struct {
 	configFile
-	Role   string `enum:"all,tracker" default:"all" help:"Role to check: all, tracker."`
-	Strict bool   `help:"Take warnings for errors."`
-	Online bool   `help:"Also ask the world: the upstreams, the DNS, every tracking host, the ingest service."`
-	DNS    string `name:"dns" help:"With --online: ask this server instead of the system's." placeholder:"HOST:PORT"`
+	Role   string `enum:"all,tracker" default:"all" help:"Role to check: all or tracker."`
+	Strict bool   `help:"Treat warnings as errors."`
+	Online bool   `help:"Also check upstreams, DNS, tracking hosts and the ingest service."`
+	DNS    string `name:"dns" help:"DNS server for --online. Default: the system's." placeholder:"HOST:PORT"`
 }
 
 func (c *checkCmd) Help() string {
-	return `Errors are what cannot work, warnings what is dangerous; both are printed as
-file:line: key: reason. Then comes what the configuration makes of a gateway.
-Exit status 1 where there are errors, or warnings with --strict.
+	return `Prints errors (what cannot work) and warnings (what is dangerous) as
+file:line: key: reason, then a summary of the configuration.
+Exit status 1 if there are errors, or warnings with --strict.
 Example: postern check --online`
 }
 
@@ -40,7 +41,7 @@ func (c *checkCmd) Run(e *env) error {
 	}
 	printSummary(e.stdout, l)
 	if c.Online {
-		if err := runOnline(e, l, c.DNS); err != nil {
+		if err := online.Check(e.ctx, e.stdout, l, c.DNS); err != nil {
 			return err
 		}
 	}

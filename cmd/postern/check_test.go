@@ -9,16 +9,15 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 
-	"postern/cmd/postern/config"
-	"postern/integration/dnsd"
-
 	"postern/cmd/postern/demo/ingestd"
 	"postern/cmd/postern/demo/sink"
+	"postern/integration/dnsd"
+	"postern/tracking/token"
+	"postern/tracking/web"
 )
 
 func TestCheckExitStatus(t *testing.T) {
@@ -127,16 +126,31 @@ func startWorld(t *testing.T, s sink.Config, ingest http.Handler, relay, more st
 	w.ingest = httptest.NewServer(ingest)
 	t.Cleanup(w.ingest.Close)
 
-	w.file = writeConfig(t, "", more+fmt.Sprintf("[signals]\nenabled = true\napi_key = %q\nupload_url = %q\n", demoAPIKey, w.ingest.URL+"/upload"))
+	w.file = writeConfig(t, "", more+fmt.Sprintf("[signals]\nenabled = true\napi_key = %q\nupload_url = %q\n", testAPIKey, w.ingest.URL+"/upload"))
 	w.dir = filepath.Dir(w.file)
 	replaceIn(t, w.file, "127.0.0.1:1\"", w.upstream+"\"")
 	replaceIn(t, w.file, "[relay]\n", "[relay]\n"+relay)
 	replaceIn(t, w.file, "http://localhost", w.tracker.URL)
 	signingKey(t, w.dir)
-	g, _ := startGateway(t, w.file)
-	live.Handle("/", g.trackerHandler())
+	live.Handle("/", trackerOf(t, w.file))
 	return w
 }
+
+// trackerOf returns the tracker of a configuration.
+func trackerOf(t *testing.T, file string) http.Handler {
+	t.Helper()
+
+	l := loadConfig(t, file)
+	keys, err := token.ReadKeys(l.Tracking.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return web.New(web.Config{Keys: keys, Sites: l.Tracking.Sites()})
+}
+
+// testAPIKey is that of an ingest service.
+const testAPIKey = "0123456789abcdef0123456789abcdef01234567"
 
 func (w *world) check(t *testing.T, dns map[string][]string, args ...string) (int, string, string) {
 	t.Helper()
@@ -157,7 +171,7 @@ func onlinePart(t *testing.T, stdout string) string {
 
 // TestCheckOnlineSaysWhatItFound where all is well.
 func TestCheckOnlineSaysWhatItFound(t *testing.T) {
-	w := startWorld(t, sink.Config{}, &ingestd.Server{Key: demoAPIKey}, "verp_domain = \"b.example\"\n", onlineKeys)
+	w := startWorld(t, sink.Config{}, &ingestd.Server{Key: testAPIKey}, "verp_domain = \"b.example\"\n", onlineKeys)
 	record, err := recordOf(filepath.Join(w.dir, "dkim.pem"))
 	if err != nil {
 		t.Fatal(err)
@@ -218,187 +232,11 @@ func TestCheckOnlineCountsWhatFailed(t *testing.T) {
 
 // TestCheckOnlineOfATracker asks neither upstreams nor the DNS for mail.
 func TestCheckOnlineOfATracker(t *testing.T) {
-	w := startWorld(t, sink.Config{}, &ingestd.Server{Key: demoAPIKey}, "", onlineKeys)
+	w := startWorld(t, sink.Config{}, &ingestd.Server{Key: testAPIKey}, "", onlineKeys)
 	code, stdout, stderr := w.check(t, nil, "--role", "tracker")
 	want := "  ok      ingest: " + w.ingest.URL + "/upload takes the API key\n" + w.tracker.URL + ": ok, this tracker answers\n"
 	if got := onlinePart(t, stdout); code != 0 || got != want {
 		t.Errorf("got %d\n%s%s\nwant\n%s", code, got, stderr, want)
-	}
-}
-
-// TestOnlineUpstreams says what each offers, and whether the login works.
-func TestOnlineUpstreams(t *testing.T) {
-	for _, c := range []struct {
-		name   string
-		sink   sink.Config
-		relay  string
-		want   string
-		failed int
-	}{
-		{"no login", sink.Config{}, "", "  ok      upstream ADDR takes mail: plain text, no login\n", 0},
-		{"a login", sink.Config{Password: "u:p"}, "username = \"u\"\npassword = \"p\"\n", "  ok      upstream ADDR takes mail: plain text, logged in as u\n", 0},
-		{"a login that is refused", sink.Config{Password: "u:q"}, "username = \"u\"\npassword = \"p\"\n", "  failed  upstream ADDR: ", 1},
-		{"few extensions", sink.Config{Extensions: []string{"8bitmime"}}, "", "  ok      upstream ADDR takes mail: plain text, no login\n" +
-			"  note    upstream ADDR does not offer PIPELINING\n  note    upstream ADDR does not offer DSN\n", 0},
-		{"other extensions", sink.Config{Extensions: []string{"PIPELINING", "DSN"}}, "", "  ok      upstream ADDR takes mail: plain text, no login\n" +
-			"  note    upstream ADDR does not offer 8BITMIME\n", 0},
-		{"TLS that is required and not there", sink.Config{}, "tls = \"required\"\n", "  failed  upstream ADDR: ", 1},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			addr := startSink(t, c.sink)
-			file := writeConfig(t, "", "")
-			replaceIn(t, file, "127.0.0.1:1\"", addr+"\"")
-			replaceIn(t, file, "[relay]\n", "[relay]\n"+c.relay)
-			var out strings.Builder
-			o := &online{ctx: t.Context(), out: &out, l: loadConfig(t, file)}
-
-			o.upstreams()
-
-			want := strings.ReplaceAll(c.want, "ADDR", addr)
-			if got := out.String(); o.failed != c.failed || c.failed == 0 && got != want || !strings.HasPrefix(got, want) {
-				t.Errorf("got %d failed,\n%s\nwant %d,\n%s", o.failed, got, c.failed, want)
-			}
-		})
-	}
-
-	l := loadConfig(t, writeConfig(t, "", ""))
-	l.Relay.CAFile = "/nowhere"
-	var out strings.Builder
-	o := &online{ctx: t.Context(), out: &out, l: l}
-	if o.upstreams(); o.failed != 1 || !strings.HasPrefix(out.String(), "  failed  upstreams: ") {
-		t.Errorf("a CA that is missing: got %d, %q", o.failed, out.String())
-	}
-}
-
-// TestOnlineAsksEveryUpstreamAndKey: one that fails does not hide the next.
-func TestOnlineAsksEveryUpstreamAndKey(t *testing.T) {
-	l := loadConfig(t, writeConfig(t, "", ""))
-	good := startSink(t, sink.Config{})
-	l.Relay.Upstream = []config.Addr{"127.0.0.1:1", config.Addr(good)}
-	key := signingKey(t, t.TempDir())
-	l.DKIM.Keys = []config.DKIMKey{{Domain: "a.example", Selector: "s", KeyFile: "/nowhere"}, {Domain: "example.com", Selector: "s", KeyFile: key}}
-	record, err := recordOf(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var out strings.Builder
-	o := &online{ctx: t.Context(), out: &out, l: l, dns: txtResolver(startDNS(t, map[string][]string{"s._domainkey.example.com": {record}}))}
-
-	o.upstreams()
-	o.keys()
-
-	got := out.String()
-	for _, want := range []string{"  failed  upstream 127.0.0.1:1: ", "  ok      upstream " + good, "  failed  DKIM: ", "  ok      DKIM: s._domainkey.example.com"} {
-		if !strings.Contains(got, want) {
-			t.Errorf("got\n%s\nwant %q in it", got, want)
-		}
-	}
-	if o.failed != 2 {
-		t.Errorf("got %d failed, want 2", o.failed)
-	}
-}
-
-func TestHostsOfMX(t *testing.T) {
-	if got := mxHosts([]*net.MX{{Host: "a.example."}, {Host: "b.example"}}); got != "a.example, b.example" {
-		t.Errorf("got %q", got)
-	}
-}
-
-func TestDomainsOfTheReturnPath(t *testing.T) {
-	users := []config.User{{FromDomains: []string{"a.example", "*.a.example", "*"}}, {FromDomains: []string{"b.example", "a.example"}}, {}}
-	for _, c := range []struct {
-		name    string
-		verp    string
-		rewrite []config.Rewrite
-		want    []string
-	}{
-		{"VERP", "v.example", []config.Rewrite{{To: "*@r.example"}}, []string{"v.example"}},
-		{"rewriting", "", []config.Rewrite{{To: "*@r.example"}, {To: "x@q.example"}, {To: "*@r.example"}, {To: "nothing"}}, []string{"r.example", "q.example"}},
-		{"users", "", nil, []string{"a.example", "b.example"}},
-	} {
-		l := &config.Loaded{Config: config.Default(), Users: users}
-		l.Relay.VERPDomain = c.verp
-		l.Relay.Rewrite = c.rewrite
-		if got := returnPathDomains(l); !slices.Equal(got, c.want) {
-			t.Errorf("%s: got %q, want %q", c.name, got, c.want)
-		}
-	}
-}
-
-// TestOnlineIngest tells a key that is refused from a service that is away.
-func TestOnlineIngest(t *testing.T) {
-	for _, c := range []struct {
-		status int
-		want   string
-		failed int
-	}{
-		{http.StatusOK, "  ok      ingest: URL takes the API key\n", 0},
-		{http.StatusUnauthorized, "  failed  ingest: URL refuses the API key (HTTP 401)\n", 1},
-		{http.StatusForbidden, "  failed  ingest: URL refuses the API key (HTTP 403)\n", 1},
-		{http.StatusBadRequest, "  note    ingest: URL answers HTTP 400 to a question about batches; whether it takes the key is not known\n", 0},
-		{http.StatusNotFound, "  note    ingest: URL answers HTTP 404 to a question about batches; whether it takes the key is not known\n", 0},
-		{http.StatusUnprocessableEntity, "  note    ingest: URL answers HTTP 422 to a question about batches; whether it takes the key is not known\n", 0},
-		{http.StatusInternalServerError, "  failed  ingest: URL answers HTTP 500\n", 1},
-		{0, "  failed  ingest: URL does not answer: ", 1},
-	} {
-		t.Run(fmt.Sprint(c.status), func(t *testing.T) {
-			asked := ""
-			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				asked = r.Header.Get("Authorization") + " " + r.URL.String()
-				w.WriteHeader(c.status)
-				fmt.Fprint(w, `{"results":[]}`)
-			}))
-			defer s.Close()
-			if c.status == 0 {
-				s.Close()
-			}
-			l := loadConfig(t, writeConfig(t, "", ""))
-			l.Signals.Enabled = true
-			l.Signals.APIKey = demoAPIKey
-			l.Signals.UploadURL = config.URL(s.URL)
-			var out strings.Builder
-			o := &online{ctx: t.Context(), out: &out, l: l}
-
-			o.ingestKey()
-
-			want := strings.ReplaceAll(c.want, "URL", s.URL)
-			if got := out.String(); o.failed != c.failed || !strings.HasPrefix(got, want) || strings.Count(got, "\n") != 1 {
-				t.Errorf("got %d failed, %q, want %d, %q", o.failed, got, c.failed, want)
-			}
-			if c.status != 0 && (!strings.HasPrefix(asked, demoAPIKey+" ") || !strings.Contains(asked, "00000000-0000-0000-0000-000000000000")) {
-				t.Errorf("got a request %q, want the key and a batch that is not there", asked)
-			}
-		})
-	}
-
-	var out strings.Builder
-	o := &online{ctx: t.Context(), out: &out, l: loadConfig(t, writeConfig(t, "", ""))}
-	if o.ingestKey(); out.String() != "" || o.failed != 0 {
-		t.Errorf("no uploads: got %q, want nothing asked", out.String())
-	}
-}
-
-// TestOnlineAsksEachTrackingAddressOnce, and none where there is none.
-func TestOnlineAsksEachTrackingAddressOnce(t *testing.T) {
-	l := loadConfig(t, writeConfig(t, "", ""))
-	l.Tracking.URL = "http://127.0.0.1:1"
-	l.Tracking.Rules = []config.TrackingRule{{}, {URL: "http://127.0.0.1:2"}, {URL: "http://127.0.0.1:1"}, {URL: "http://127.0.0.1:2"}}
-	var out strings.Builder
-	e := &env{ctx: t.Context(), stdout: &out}
-	err := checkOnline(e, l, "")
-	if got := strings.Count(out.String(), "\n"); got != 2 || err == nil || err.Error() != "2 of the tracking addresses do not lead to this tracker" {
-		t.Errorf("got %v and\n%s\nwant two addresses that fail", err, out.String())
-	}
-
-	out.Reset()
-	l.Tracking.URL = ""
-	l.Tracking.Rules = nil
-	if err := checkOnline(e, l, ""); err != nil || out.String() != "" {
-		t.Errorf("no address: got %v and %q, want nothing", err, out.String())
-	}
-	l.Tracking.KeyFile = "/nowhere"
-	if err := checkOnline(e, l, ""); err == nil {
-		t.Error("no keys: got no error")
 	}
 }
 
@@ -434,17 +272,8 @@ func TestDKIMVerifyAsksTheServerThatIsNamed(t *testing.T) {
 	addr := closed.LocalAddr().String()
 	closed.Close()
 	code, stdout, stderr = verify(addr)
-	if code != exitFailed || stderr != "postern: 3 of 3 could not be made: the DNS did not answer\n" || !strings.Contains(stdout, addr) {
+	if code != exitFailed || stderr != "postern: 3 of 3 DNS checks got no answer\n" || !strings.Contains(stdout, addr) {
 		t.Errorf("nobody answers: got %d %q %q, want the server named", code, stdout, stderr)
-	}
-}
-
-func TestResolverOfTheSystem(t *testing.T) {
-	if resolver("") != net.DefaultResolver || txtResolver("") != net.DefaultResolver {
-		t.Error("no server: want the system's resolver")
-	}
-	if !resolver("127.0.0.1:53").PreferGo {
-		t.Error("a server: want Go's resolver, which asks it")
 	}
 }
 
@@ -548,7 +377,7 @@ func TestAccountingPipeKeepsRecords(t *testing.T) {
 	}
 
 	code, _, stderr := execute(t, pipedRecords, "accounting", "--pipe", "--config", filepath.Join(dir, "nowhere.toml"))
-	if code != exitFailed || !strings.Contains(stderr, "no such file") || !strings.Contains(stderr, "the configuration does not say where records go; --socket and --dir do, too") {
+	if code != exitFailed || !strings.Contains(stderr, "no such file") || !strings.Contains(stderr, "the configuration does not say where records go; give --socket or --dir") {
 		t.Errorf("no configuration: got %d %q, want what to do", code, stderr)
 	}
 }
@@ -558,7 +387,7 @@ func TestAccountingPipeKeepsRecords(t *testing.T) {
 func TestAccountingPipeGivesRecordsToTheGateway(t *testing.T) {
 	file := writeConfig(t, "", "")
 	state := filepath.Join(filepath.Dir(file), "state")
-	g, _, _ := serving(t, file)
+	g, _ := serving(t, file)
 	socket := filepath.Join(state, "pipe.sock")
 
 	code, _, stderr := execute(t, pipedRecords, "accounting", "--pipe", "--socket", socket)
@@ -572,7 +401,7 @@ func TestAccountingPipeGivesRecordsToTheGateway(t *testing.T) {
 	// A record whose message id is not ours makes no event, and is counted.
 	eventually(t, "both records", func() bool {
 		n := 0.0
-		for name, v := range values(t, g.reg) {
+		for name, v := range values(t, g.Registry()) {
 			if strings.HasPrefix(name, "postern_accounting_") && strings.Contains(name, "records") {
 				n += v
 			}

@@ -17,7 +17,7 @@ const (
 
 // configFile is the flag by which a command is told its configuration file.
 type configFile struct {
-	Config string `type:"path" env:"POSTERN_CONFIG" default:"/etc/postern/postern.toml" help:"Configuration file. Default: /etc/postern/postern.toml." placeholder:"FILE"`
+	Config string `type:"path" env:"POSTERN_CONFIG" default:"/etc/postern/postern.toml" help:"Configuration file." placeholder:"FILE"`
 }
 
 // file returns the file; a flag or variable that is empty names the default.

@@ -4,29 +4,28 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
 
+	"postern/cmd/postern/online"
 	"postern/dkim"
-
 	"postern/relay/message"
 	"postern/tracking/spool/atomicfile"
 )
 
 type dkimCmd struct {
-	Keygen dkimKeygenCmd `cmd:"" help:"Make a key and print the DNS record to publish."`
+	Keygen dkimKeygenCmd `cmd:"" help:"Generate a key and print the DNS record to publish."`
 	Record dkimRecordCmd `cmd:"" help:"Print the DNS record of a key."`
-	Verify dkimVerifyCmd `cmd:"" help:"Ask the DNS whether the published key is the one on disk; look for SPF and DMARC."`
-	Sign   dkimSignCmd   `cmd:"" help:"Sign a message from a file, to standard output."`
+	Verify dkimVerifyCmd `cmd:"" help:"Compare the published key with the one on disk; look for SPF and DMARC."`
+	Sign   dkimSignCmd   `cmd:"" help:"Sign a message and print it."`
 }
 
 type dkimKeygenCmd struct {
-	Domain   string `required:"" help:"The domain that signs (d=)."`
-	Selector string `required:"" help:"The selector (s=)."`
-	Out      string `required:"" type:"path" help:"Where the private key goes; must not exist." placeholder:"FILE"`
-	Type     string `default:"rsa2048" enum:"rsa2048,rsa3072,rsa4096,ed25519" help:"rsa2048, rsa3072, rsa4096 or ed25519."`
+	Domain   string `required:"" help:"Signing domain (d=)."`
+	Selector string `required:"" help:"Selector (s=)."`
+	Out      string `required:"" type:"path" help:"File for the private key; it must not exist." placeholder:"FILE"`
+	Type     string `default:"rsa2048" enum:"rsa2048,rsa3072,rsa4096,ed25519" help:"Type: rsa2048, rsa3072, rsa4096 or ed25519."`
 }
 
 func (c *dkimKeygenCmd) Help() string {
@@ -66,7 +65,8 @@ func writeNewFile(fsys atomicfile.FS, name string, data []byte) error {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err = errors.Join(err, f.Close()); err == nil {
+	err = errors.Join(err, f.Close())
+	if err == nil {
 		err = fsys.SyncDir(filepath.Dir(name))
 	}
 	if err != nil {
@@ -78,16 +78,16 @@ func writeNewFile(fsys atomicfile.FS, name string, data []byte) error {
 
 // keyArgs name a key on disk.
 type keyArgs struct {
-	Domain   string `required:"" help:"The domain that signs (d=)."`
-	Selector string `required:"" help:"The selector (s=)."`
-	Key      string `required:"" type:"path" help:"The private key's file." placeholder:"FILE"`
+	Domain   string `required:"" help:"Signing domain (d=)."`
+	Selector string `required:"" help:"Selector (s=)."`
+	Key      string `required:"" type:"path" help:"Private key." placeholder:"FILE"`
 }
 
 func (k keyArgs) read() (dkim.Key, error) { return dkim.ReadKey(k.Domain, k.Selector, k.Key) }
 
 type dkimRecordCmd struct {
 	keyArgs
-	Plain bool `help:"The record's value alone, without name and quotes."`
+	Plain bool `help:"Print the record's value alone, without name and quotes."`
 }
 
 func (c *dkimRecordCmd) Help() string {
@@ -118,11 +118,12 @@ func printRecord(e *env, k dkim.Key, plain bool) error {
 
 type dkimVerifyCmd struct {
 	keyArgs
-	DNS string `name:"dns" help:"Ask this server instead of the system's." placeholder:"HOST:PORT"`
+	DNS string `name:"dns" help:"DNS server. Default: the system's." placeholder:"HOST:PORT"`
 }
 
 func (c *dkimVerifyCmd) Help() string {
-	return "Example: postern dkim verify --domain example.com --selector s2026 --key s2026.example.com.pem --dns 192.0.2.53:53"
+	return "Example: postern dkim verify --domain example.com --selector s2026 " +
+		"--key s2026.example.com.pem --dns 192.0.2.53:53"
 }
 
 const dnsTimeout = 15 * time.Second
@@ -138,7 +139,7 @@ func (c *dkimVerifyCmd) Run(e *env) error {
 
 	failed := 0
 	unanswered := 0
-	findings := dkim.Check(ctx, txtResolver(c.DNS), k)
+	findings := dkim.Check(ctx, online.TXTResolver(c.DNS), k)
 	for _, f := range findings {
 		switch f.Result {
 		case dkim.Good:
@@ -155,56 +156,15 @@ func (c *dkimVerifyCmd) Run(e *env) error {
 		errs = append(errs, fmt.Errorf("%d of %d DNS checks failed", failed, len(findings)))
 	}
 	if unanswered > 0 {
-		errs = append(errs, fmt.Errorf("%d of %d could not be made: the DNS did not answer", unanswered, len(findings)))
+		errs = append(errs, fmt.Errorf("%d of %d DNS checks got no answer", unanswered, len(findings)))
 	}
 
 	return errors.Join(errs...)
 }
 
-// txtResolver is resolver for TXT records, whose errors name the server that
-// was asked.
-func txtResolver(server string) dkim.Resolver {
-	if server == "" {
-		return net.DefaultResolver
-	}
-
-	return &namedResolver{resolver(server), server}
-}
-
-// namedResolver puts the server that was asked into the errors of a resolver,
-// which names one of the system's there, whatever its Dial does.
-type namedResolver struct {
-	*net.Resolver
-	server string
-}
-
-// LookupTXT implements dkim.Resolver.
-func (r *namedResolver) LookupTXT(ctx context.Context, name string) ([]string, error) {
-	txt, err := r.Resolver.LookupTXT(ctx, name)
-	var e *net.DNSError
-	if errors.As(err, &e) {
-		named := *e
-		named.Server = r.server
-		err = &named
-	}
-
-	return txt, err
-}
-
-// resolver asks one server, or as the system does.
-func resolver(server string) *net.Resolver {
-	if server == "" {
-		return net.DefaultResolver
-	}
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, network, server)
-	}}
-}
-
 type dkimSignCmd struct {
 	keyArgs
-	File string `arg:"" type:"existingfile" help:"The message; lines may end with LF."`
+	File string `arg:"" type:"existingfile" help:"Message; lines may end with LF."`
 }
 
 func (c *dkimSignCmd) Help() string {

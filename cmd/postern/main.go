@@ -23,21 +23,21 @@ import (
 // cli is the command line. Exit status: 0, 1 (it did not work), 2 (wrong
 // usage).
 type cli struct {
-	Demo       demoCmd       `cmd:"" help:"Everything embedded on loopback, to try it out."`
-	Serve      serveCmd      `cmd:"" help:"Run the gateway. SIGTERM drains."`
-	Check      checkCmd      `cmd:"" help:"Say all that is wrong with a configuration."`
-	Passwd     passwdCmd     `cmd:"" help:"Add, change, delete or list users."`
-	DKIM       dkimCmd       `cmd:"" name:"dkim" help:"Signing keys and their DNS records."`
-	Token      tokenCmd      `cmd:"" help:"The keys of tracked links, and what a link holds."`
-	Queue      queueCmd      `cmd:"" help:"Copies that wait in the retry spool: list, show, retry, drop."`
-	Events     eventsCmd     `cmd:"" help:"The event spool: tail, stats, batches, replay."`
-	Accounting accountingCmd `cmd:"" help:"PowerMTA's accounting records as events."`
-	Report     reportCmd     `cmd:"" help:"What bounces and complaints say, as JSON lines."`
-	Jobid      jobidCmd      `cmd:"" help:"Show what X-Job makes of names, one a line."`
-	Completion completionCmd `cmd:"" help:"Print a script that completes commands for a shell."`
-	Version    versionCmd    `cmd:"" help:"Version, commit and Go version."`
+	Demo       demoCmd       `cmd:"" help:"Run everything on loopback, to try it out."`
+	Serve      serveCmd      `cmd:"" help:"Run the gateway; SIGHUP reloads, SIGTERM drains."`
+	Check      checkCmd      `cmd:"" help:"Check a configuration and summarise it."`
+	Passwd     passwdCmd     `cmd:"" help:"Add, change, remove or list users."`
+	DKIM       dkimCmd       `cmd:"" name:"dkim" help:"Manage signing keys and their DNS records."`
+	Token      tokenCmd      `cmd:"" help:"Manage the keys of tracked links; decode a link."`
+	Queue      queueCmd      `cmd:"" help:"List, show, retry or drop copies in the retry spool."`
+	Events     eventsCmd     `cmd:"" help:"Show and replay the event spool."`
+	Accounting accountingCmd `cmd:"" help:"Convert PowerMTA's accounting records to events."`
+	Report     reportCmd     `cmd:"" help:"Parse bounces and complaints to JSON lines."`
+	Jobid      jobidCmd      `cmd:"" help:"Sanitise names for X-Job, one a line."`
+	Completion completionCmd `cmd:"" help:"Print a completion script for a shell."`
+	Version    versionCmd    `cmd:"" help:"Print version, commit, Go version and RSA implementation."`
 
-	ShowVersion versionFlag `name:"version" help:"Version, commit and Go version."`
+	ShowVersion versionFlag `name:"version" help:"Print version, commit, Go version and RSA implementation."`
 }
 
 // env is what a command gets of the world.

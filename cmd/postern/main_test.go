@@ -19,7 +19,6 @@ import (
 	"go.uber.org/goleak"
 
 	"postern/cmd/postern/config"
-
 	"postern/smtpd/auth"
 	"postern/tracking/token"
 )

@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"postern/cmd/postern/admin"
+	"postern/cmd/postern/gateway"
 	"postern/cmd/postern/localsocket"
 	"postern/relay/envelope"
 	"postern/relay/queue"
@@ -55,29 +57,6 @@ func waitingCopies(t *testing.T, dir string) {
 	}
 }
 
-// serving runs a gateway in this process. stop ends it, and returns what Serve
-// returned; the test's end does as well.
-func serving(t *testing.T, file string) (g *gateway, log *buffer, stop func() error) {
-	t.Helper()
-	g, log = startGateway(t, file)
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- g.Serve(ctx) }()
-
-	var err error
-	done := false
-	stop = func() error {
-		cancel()
-		if !done {
-			err, done = <-ended, true
-		}
-		return err
-	}
-	t.Cleanup(func() { _ = stop() })
-	eventually(t, "the gateway to be up", g.admin.ready.Load)
-	return g, log, stop
-}
-
 // eventually waits until ok returns true.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
@@ -96,14 +75,17 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 // TestQueueCommands asks the spool itself, and a gateway that runs.
 func TestQueueCommands(t *testing.T) {
-	for _, gateway := range []bool{false, true} {
-		t.Run(fmt.Sprintf("gateway %v", gateway), func(t *testing.T) {
+	for _, running := range []bool{false, true} {
+		t.Run(fmt.Sprintf("gateway %v", running), func(t *testing.T) {
 			file := writeConfig(t, "", "")
 			waitingCopies(t, filepath.Join(filepath.Dir(file), "state", "queue"))
-			if gateway { // whose upstream is away, so that what waits goes on to wait
-				g, _, _ := serving(t, file)
+			if running { // whose upstream is away, so that what waits goes on to wait
+				serving(t, file)
 				eventually(t, "the first attempts", func() bool {
-					return !slices.ContainsFunc(g.queue.List(9), func(w queue.Waiting) bool { return w.Tries == 0 })
+					var list []queue.Waiting
+					_, stdout, _ := execute(t, "", "queue", "list", "--json", "--config", file)
+					err := json.Unmarshal([]byte(stdout), &list)
+					return err == nil && !slices.ContainsFunc(list, func(w queue.Waiting) bool { return w.Tries == 0 })
 				})
 			}
 			queueCmd := func(args ...string) (int, string, string) {
@@ -140,7 +122,7 @@ func TestQueueCommands(t *testing.T) {
 			if code, stdout, _ := queueCmd("drop", "id/b"); code != 0 || stdout != "id/b dropped\n" {
 				t.Errorf("drop: got %d %q", code, stdout)
 			}
-			if gateway {
+			if running {
 				return // which is trying what is due
 			}
 			if code, stdout, _ := queueCmd("retry", "id/c"); code != 0 || stdout != "1 due now\n" {
@@ -192,7 +174,7 @@ func TestQueueListShowsWhatIsKnownOfACopy(t *testing.T) {
 	now := time.Now()
 	asked := ""
 	answering(t, file, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = r.Method + " " + r.URL.String() + " " + r.Header.Get(adminHeader)
+		asked = r.Method + " " + r.URL.String() + " " + r.Header.Get(admin.Header)
 		_ = json.NewEncoder(w).Encode([]queue.Waiting{
 			{MessageID: "a", From: "s@example.com", Recipient: "a@example.net", Created: now.Add(-time.Hour), Tries: 3, Next: now.Add(-time.Minute),
 				Reply: "451 \"later\" " + strings.Repeat("x", 120)},
@@ -266,85 +248,13 @@ func TestQueueCommandsDoNotShareASpool(t *testing.T) {
 	}
 }
 
-// TestRoutesOfTheQueue asks as programs other than ours would.
-func TestRoutesOfTheQueue(t *testing.T) {
-	dir := t.TempDir()
-	waitingCopies(t, dir)
-	q, err := queue.Open(queue.Config{Dir: dir, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer q.Close()
-	a := &admin{mux: http.NewServeMux()}
-	a.queueRoutes(q)
-
-	ask := func(method, path string, header bool) *httptest.ResponseRecorder {
-		r := httptest.NewRequest(method, path, nil)
-		if header {
-			r.Header.Set(adminHeader, "x")
-		}
-		w := httptest.NewRecorder()
-		a.mux.ServeHTTP(w, r)
-		return w
-	}
-	for _, path := range []string{"/queue", "/queue?n=x", "/queue?n=0", "/queue?n=-1", "/queue?n=1000"} {
-		var list []queue.Waiting
-		w := ask(http.MethodGet, path, false)
-		if err := json.Unmarshal(w.Body.Bytes(), &list); err != nil || len(list) != 3 || w.Header().Get("Content-Type") != "application/json" {
-			t.Errorf("%s: got %d %s, %v, want three copies as JSON", path, w.Code, w.Body, err)
-		}
-	}
-	var list []queue.Waiting
-	if w := ask(http.MethodGet, "/queue?n=1", false); json.Unmarshal(w.Body.Bytes(), &list) != nil || len(list) != 1 {
-		t.Errorf("/queue?n=1: got %s, want one copy", w.Body)
-	}
-
-	w := ask(http.MethodGet, "/queue/id%2Fa", false)
-	if w.Code != http.StatusOK || w.Header().Get("Content-Type") != "text/plain; charset=utf-8" || w.Header().Get("X-Content-Type-Options") != "nosniff" {
-		t.Errorf("a copy: got %d %v, want text that is taken for nothing else", w.Code, w.Header())
-	}
-	for _, path := range []string{"/queue/retry", "/queue/id%2Fa/retry", "/queue/id%2Fa/drop"} {
-		if w := ask(http.MethodPost, path, false); w.Code != http.StatusForbidden || w.Body.String() != adminHeader+" is missing\n" {
-			t.Errorf("%s without the header: got %d %q, want 403", path, w.Code, w.Body)
-		}
-	}
-	if q.Len() != 3 {
-		t.Errorf("got %d copies, want all three still there", q.Len())
-	}
-	for _, path := range []string{"/queue/nobody/retry", "/queue/nobody/drop"} {
-		if w := ask(http.MethodPost, path, true); w.Code != http.StatusNotFound {
-			t.Errorf("%s: got %d, want 404", path, w.Code)
-		}
-	}
-	if w := ask(http.MethodGet, "/queue/nobody", false); w.Code != http.StatusNotFound {
-		t.Errorf("a copy that is not there: got %d, want 404", w.Code)
-	}
-	if w := ask(http.MethodPost, "/queue/id%2Fa/drop", true); w.Code != http.StatusOK || w.Body.String() != "id/a dropped\n" {
-		t.Errorf("drop: got %d %q", w.Code, w.Body)
-	}
-}
-
-func TestQueueErrorsHaveTheirStatus(t *testing.T) {
-	for err, want := range map[error]int{
-		queue.ErrUnknown:        http.StatusNotFound,
-		queue.ErrInFlight:       http.StatusConflict,
-		errors.New("disk full"): http.StatusInternalServerError,
-	} {
-		w := httptest.NewRecorder()
-		queueError(w, fmt.Errorf("x: %w", err))
-		if w.Code != want || w.Body.String() != "x: "+err.Error()+"\n" {
-			t.Errorf("%v: got %d %q, want %d", err, w.Code, w.Body, want)
-		}
-	}
-}
-
 // eventSpool puts records into the event spool of a configuration, commits the
 // uploader's cursor behind the first read of them, and closes it again.
 func eventSpool(t *testing.T, file string, read int, records ...string) {
 	t.Helper()
 	s, err := spool.Open(spool.Config{
-		Dir:     eventsDir(loadConfig(t, file).Config),
-		Readers: []string{ingestReader},
+		Dir:     gateway.EventsDir(loadConfig(t, file).Config),
+		Readers: []string{gateway.IngestReader},
 		Log:     slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -355,7 +265,7 @@ func eventSpool(t *testing.T, file string, read int, records ...string) {
 			t.Fatal(err)
 		}
 	}
-	reader, err := s.Reader(ingestReader)
+	reader, err := s.Reader(gateway.IngestReader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -454,7 +364,7 @@ func TestEventsTailFollows(t *testing.T) {
 	for _, all := range []bool{false, true} {
 		t.Run(fmt.Sprintf("all %v", all), func(t *testing.T) {
 			file := writeConfig(t, "", "")
-			s, err := spool.Open(spool.Config{Dir: eventsDir(loadConfig(t, file).Config), Log: slog.New(slog.DiscardHandler)})
+			s, err := spool.Open(spool.Config{Dir: gateway.EventsDir(loadConfig(t, file).Config), Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -485,7 +395,7 @@ func TestEventsTailFollows(t *testing.T) {
 				select {
 				case line := <-lines:
 					got = append(got, line)
-				case <-time.After(tailEvery / 4):
+				case <-time.After(50 * time.Millisecond):
 					continue
 				}
 				break
@@ -507,7 +417,7 @@ func TestEventsBatches(t *testing.T) {
 		t.Errorf("no ledger: got %d %q, want nothing", code, stdout)
 	}
 
-	s, err := spool.Open(spool.Config{Dir: filepath.Join(eventsDir(loadConfig(t, file).Config), "ledger"), Log: slog.New(slog.DiscardHandler)})
+	s, err := spool.Open(spool.Config{Dir: filepath.Join(gateway.EventsDir(loadConfig(t, file).Config), "ledger"), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -530,7 +440,7 @@ func TestEventsBatches(t *testing.T) {
 	}
 	got := rows()
 	when := time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC).Local().Format(time.DateTime)
-	if len(got) != 4 || got[0] != "BATCH  TIME                 STATUS   EVENTS  ASIDE  BYTES  GZIP  TRIES  ID  ERROR" ||
+	if len(got) != 4 || got[0] != "BATCH  TIME                 STATUS   EVENTS  QUARANTINED  BYTES  GZIP  TRIES  ID  ERROR" ||
 		!strings.HasPrefix(got[1], "1      "+when+"  planned  10 ") || !strings.HasPrefix(got[3], "3 ") {
 		t.Errorf("got %q, want a heading and three batches", got)
 	}
@@ -547,11 +457,11 @@ func TestEventsBatches(t *testing.T) {
 func TestEventsReplay(t *testing.T) {
 	click := string(storedEvent(t, event.Click, "m1"))
 	bounce := string(storedEvent(t, event.Bounce, "m2"))
-	for _, gateway := range []bool{false, true} {
-		t.Run(fmt.Sprintf("gateway %v", gateway), func(t *testing.T) {
+	for _, running := range []bool{false, true} {
+		t.Run(fmt.Sprintf("gateway %v", running), func(t *testing.T) {
 			file := writeConfig(t, "", "")
-			dir := eventsDir(loadConfig(t, file).Config)
-			if gateway {
+			dir := gateway.EventsDir(loadConfig(t, file).Config)
+			if running {
 				serving(t, file)
 			}
 			records := func() (out []string) {
@@ -593,7 +503,7 @@ func TestEventsReplay(t *testing.T) {
 func TestEventsReplayWithoutASpool(t *testing.T) {
 	click := string(storedEvent(t, event.Click, "m1"))
 	file := writeConfig(t, "", "")
-	s, err := spool.Open(spool.Config{Dir: eventsDir(loadConfig(t, file).Config), Log: slog.New(slog.DiscardHandler)})
+	s, err := spool.Open(spool.Config{Dir: gateway.EventsDir(loadConfig(t, file).Config), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -603,56 +513,5 @@ func TestEventsReplayWithoutASpool(t *testing.T) {
 	if code != exitFailed || stdout != "" || !strings.Contains(stderr, "0 of 1 events put into the spool: no gateway answers on admin.socket") ||
 		!strings.Contains(stderr, "the spool cannot be opened") {
 		t.Errorf("another process has it: got %d %q %q, want why neither can be asked", code, stdout, stderr)
-	}
-}
-
-func TestRouteOfEventsRefuses(t *testing.T) {
-	s, err := spool.Open(spool.Config{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &admin{mux: http.NewServeMux()}
-	a.eventRoutes(s)
-	post := func(header, body string) *httptest.ResponseRecorder {
-		r := httptest.NewRequest(http.MethodPost, "/events", strings.NewReader(body))
-		if header != "" {
-			r.Header.Set(adminHeader, header)
-		}
-		w := httptest.NewRecorder()
-		a.mux.ServeHTTP(w, r)
-		return w
-	}
-
-	click := string(storedEvent(t, event.Click, "m1"))
-	if w := post("", click); w.Code != http.StatusForbidden || w.Body.String() != adminHeader+" is missing\n" {
-		t.Errorf("without the header: got %d %q, want 403", w.Code, w.Body)
-	}
-	if w := post("x", "{}"); w.Code != http.StatusBadRequest || !strings.HasPrefix(w.Body.String(), "1: ") {
-		t.Errorf("no event: got %d %q, want 400 and the line", w.Code, w.Body)
-	}
-	n := 0
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if w := post("x", click); w.Code != http.StatusInsufficientStorage {
-		t.Errorf("a spool that takes nothing: got %d %q, want 507", w.Code, w.Body)
-	}
-	if err := spool.ReadDir(t.TempDir(), func(spool.Record) bool { n++; return true }); err != nil || n != 0 {
-		t.Errorf("got %d records, %v, want none", n, err)
-	}
-}
-
-// TestReplayReadsLongLines: an event is as long as it is.
-func TestReplayReadsLongLines(t *testing.T) {
-	click := string(storedEvent(t, event.Click, "m1"))
-	long := strings.Replace(click, "https://example.com/", "https://example.com/"+strings.Repeat("x", 1<<20), 1)
-	if got, err := replayLines(strings.NewReader(long)); err != nil || len(got) != 1 {
-		t.Errorf("got %d lines, %v, want one", len(got), err)
-	}
-	if _, err := replayLines(strings.NewReader(strings.Repeat("x", 9<<20))); err == nil {
-		t.Error("a line of 9 MiB: got no error")
-	}
-	if got, err := replayLines(strings.NewReader("")); err != nil || got != nil {
-		t.Errorf("nothing: got %v, %v", got, err)
 	}
 }

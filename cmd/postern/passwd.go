@@ -11,13 +11,12 @@ import (
 	"golang.org/x/term"
 
 	"postern/cmd/postern/config"
-
 	"postern/smtpd/auth"
 )
 
 type passwdCmd struct {
 	configFile
-	User   string `arg:"" optional:"" help:"The user to add or change."`
+	User   string `arg:"" optional:"" help:"User to add or change."`
 	Delete bool   `help:"Remove the user."`
 	List   bool   `help:"List the users."`
 }
@@ -37,36 +36,49 @@ func (c *passwdCmd) Run(e *env) error {
 		return err
 	}
 
-	if c.List {
-		users, problems := config.LoadUsers(file, os.Getenv)
-		for _, u := range users {
-			note := ""
-			if u.Password == "" {
-				note = "\t(no password: cannot log in)"
-			}
-			fmt.Fprintf(e.stdout, "%s%s\n", u.Name, note)
-		}
-		if p := problems.Fatal(); len(p) > 0 {
-			return p
-		}
-		return nil
-	}
-
 	editor := config.UsersEditor{File: file, OwnerLost: e.ownerLost(file)}
-
-	if c.Delete {
-		left, err := editor.Delete(c.User)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(e.stdout, "%s: %s removed\n", file, c.User)
-		if left == 0 {
-			fmt.Fprintln(e.stderr, "No user is left. A gateway that runs takes a list without users only on SIGHUP, "+
-				"or at its next start.")
-		}
-		return nil
+	switch {
+	case c.List:
+		return listUsers(e, file)
+	case c.Delete:
+		return c.remove(e, editor)
 	}
 
+	return c.set(e, editor)
+}
+
+func listUsers(e *env, file string) error {
+	users, problems := config.LoadUsers(file, os.Getenv)
+	for _, u := range users {
+		note := ""
+		if u.Password == "" {
+			note = "\t(no password: cannot log in)"
+		}
+		fmt.Fprintf(e.stdout, "%s%s\n", u.Name, note)
+	}
+
+	if fatal := problems.Fatal(); len(fatal) > 0 {
+		return fatal
+	}
+	return nil
+}
+
+func (c *passwdCmd) remove(e *env, editor config.UsersEditor) error {
+	left, err := editor.Delete(c.User)
+	if err != nil {
+		return err
+	}
+
+	fmt.Fprintf(e.stdout, "%s: %s removed\n", editor.File, c.User)
+	if left == 0 {
+		fmt.Fprintln(e.stderr, "No user is left. A gateway that runs takes a list without users only on SIGHUP, "+
+			"or at its next start.")
+	}
+	return nil
+}
+
+// set adds a user or changes its password.
+func (c *passwdCmd) set(e *env, editor config.UsersEditor) error {
 	if err := auth.CheckName(c.User); err != nil { // before the password is asked for
 		return fmt.Errorf("the name %w", err)
 	}
@@ -75,15 +87,14 @@ func (c *passwdCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-
 	if err := auth.CheckPassword(password); err != nil {
 		return fmt.Errorf("password: %w", err)
 	}
+
 	hash, err := auth.HashPassword(password)
 	if err != nil {
 		return err
 	}
-
 	name, added, err := editor.SetPassword(c.User, hash)
 	if err != nil {
 		return err
@@ -93,7 +104,7 @@ func (c *passwdCmd) Run(e *env) error {
 	if added {
 		what = "added"
 	}
-	fmt.Fprintf(e.stdout, "%s: %s %s\n", file, name, what)
+	fmt.Fprintf(e.stdout, "%s: %s %s\n", editor.File, name, what)
 	return nil
 }
 
@@ -115,7 +126,9 @@ func readPassword(e *env) (string, error) {
 		if err != nil && err != io.EOF {
 			return "", err
 		}
-		if line = strings.TrimRight(line, "\r\n"); line == "" {
+
+		line = strings.TrimRight(line, "\r\n")
+		if line == "" {
 			return "", errors.New("no password on standard input")
 		}
 		return line, nil

@@ -4,83 +4,23 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"strconv"
 	"text/tabwriter"
 	"time"
 
+	"postern/cmd/postern/admin"
 	"postern/relay/queue"
 )
 
-// queueRoutes lets `postern queue` reach a running gateway's retry spool. What
-// changes it wants a header that no web page of another origin can send.
-func (a *admin) queueRoutes(q *queue.Queue) {
-	a.mux.HandleFunc("GET /queue", func(w http.ResponseWriter, r *http.Request) {
-		n, err := strconv.Atoi(r.URL.Query().Get("n"))
-		if err != nil || n < 1 {
-			n = 1000
-		}
-		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(q.List(n))
-	})
-	a.mux.HandleFunc("GET /queue/{id}", func(w http.ResponseWriter, r *http.Request) {
-		msg, err := q.Show(r.PathValue("id"))
-		if err != nil {
-			queueError(w, err)
-			return
-		}
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.Write(msg)
-	})
-	change := func(f func(id string) (string, error)) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
-			if r.Header.Get(adminHeader) == "" {
-				http.Error(w, adminHeader+" is missing", http.StatusForbidden)
-				return
-			}
-			said, err := f(r.PathValue("id"))
-			if err != nil {
-				queueError(w, err)
-				return
-			}
-			fmt.Fprintln(w, said)
-		}
-	}
-	retry := func(id string) (string, error) {
-		n, err := q.Retry(id)
-		return fmt.Sprintf("%d due now", n), err
-	}
-	a.mux.HandleFunc("POST /queue/retry", change(retry))
-	a.mux.HandleFunc("POST /queue/{id}/retry", change(retry))
-	drop := func(id string) (string, error) { return id + " dropped", q.Drop(id) }
-	a.mux.HandleFunc("POST /queue/{id}/drop", change(drop))
-}
-
-const adminHeader = "X-Postern-Admin"
-
-func queueError(w http.ResponseWriter, err error) {
-	status := http.StatusInternalServerError
-	switch {
-	case errors.Is(err, queue.ErrUnknown):
-		status = http.StatusNotFound
-	case errors.Is(err, queue.ErrInFlight):
-		status = http.StatusConflict
-	}
-	http.Error(w, err.Error(), status)
-}
-
 type queueCmd struct {
-	List  queueListCmd  `cmd:"" help:"Copies that wait, those due first first."`
-	Show  queueShowCmd  `cmd:"" help:"Print a waiting copy; list them where the id is that of several."`
-	Retry queueRetryCmd `cmd:"" help:"Make a copy due now; without an id, all."`
-	Drop  queueDropCmd  `cmd:"" help:"Forget a copy for good; its sender is not told."`
+	List  queueListCmd  `cmd:"" help:"List waiting copies, those due first at the top."`
+	Show  queueShowCmd  `cmd:"" help:"Print a waiting copy, or list them if the id names several."`
+	Retry queueRetryCmd `cmd:"" help:"Retry a copy now; without an id, all of them."`
+	Drop  queueDropCmd  `cmd:"" help:"Drop a copy for good, without telling its sender."`
 }
 
 type queueAt struct{ spoolAt }
@@ -93,69 +33,13 @@ func (c queueAt) ask(method, path string, out io.Writer) error {
 		return err
 	}
 
-	answer, noGateway := askGateway(context.Background(), l.Config, method, path, nil)
-	if noGateway == nil {
-		defer answer.Close()
-		_, err := io.Copy(out, answer)
-		return err
-	}
-	if !errors.Is(noGateway, errNoGateway) {
-		return noGateway
-	}
-
-	q, err := queue.Open(queue.Config{Dir: filepath.Join(l.StateDir, "queue"), Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return lockedOut(noGateway, err)
-	}
-	defer q.Close()
-	a := &admin{mux: http.NewServeMux()}
-	a.queueRoutes(q)
-
-	return offline(a.mux, q, method, path, out)
-}
-
-// offline answers from a spool that no gateway has open.
-func offline(h http.Handler, q *queue.Queue, method, path string, out io.Writer) error {
-	req, err := http.NewRequest(method, path, nil)
-	if err != nil {
-		return err
-	}
-
-	req.Header.Set(adminHeader, "queue")
-	w := &memoryResponse{header: http.Header{}, status: http.StatusOK, out: out}
-
-	h.ServeHTTP(w, req)
-	if err := q.Flush(); err != nil {
-		return err
-	}
-	if w.status != http.StatusOK {
-		return errors.New(string(w.failure))
-	}
-	return nil
-}
-
-// memoryResponse is a http.ResponseWriter into a file.
-type memoryResponse struct {
-	header  http.Header
-	status  int
-	out     io.Writer
-	failure []byte
-}
-
-func (m *memoryResponse) Header() http.Header { return m.header }
-func (m *memoryResponse) WriteHeader(s int)   { m.status = s }
-func (m *memoryResponse) Write(b []byte) (int, error) {
-	if m.status != http.StatusOK {
-		m.failure = append(m.failure, b...)
-		return len(b), nil
-	}
-	return m.out.Write(b)
+	return admin.AskQueue(context.Background(), l.Config, method, path, out)
 }
 
 type queueListCmd struct {
 	queueAt
-	JSON bool `help:"As JSON."`
-	N    int  `short:"n" default:"1000" help:"At most so many."`
+	JSON bool `help:"Print JSON."`
+	N    int  `short:"n" default:"1000" help:"Show at most N copies."`
 }
 
 func (c *queueListCmd) Help() string { return "Example: postern queue list" }
@@ -198,7 +82,7 @@ func (c *queueListCmd) Run(e *env) error {
 
 type queueShowCmd struct {
 	queueAt
-	ID string `arg:"" help:"The copy's message id, or the id that the client got for the message."`
+	ID string `arg:"" help:"Message id of a copy, or the queue id in the client's 250 reply."`
 }
 
 func (c *queueShowCmd) Run(e *env) error {
@@ -207,7 +91,7 @@ func (c *queueShowCmd) Run(e *env) error {
 
 type queueRetryCmd struct {
 	queueAt
-	ID string `arg:"" optional:"" help:"The copy's message id, or the id that the client got for the message."`
+	ID string `arg:"" optional:"" help:"Message id of a copy, or the queue id in the client's 250 reply."`
 }
 
 func (c *queueRetryCmd) Run(e *env) error {
@@ -220,7 +104,7 @@ func (c *queueRetryCmd) Run(e *env) error {
 
 type queueDropCmd struct {
 	queueAt
-	ID string `arg:"" help:"The copy's message id, or the id that the client got for the message."`
+	ID string `arg:"" help:"Message id of a copy, or the queue id in the client's 250 reply."`
 }
 
 func (c *queueDropCmd) Run(e *env) error {

@@ -10,14 +10,15 @@ import (
 )
 
 type reportCmd struct {
-	Keys   string   `type:"existingfile" help:"The token key file: message_id is then given where it verifies." placeholder:"FILE"`
-	Header string   `default:"X-Sp-Message-Id" help:"The header field that carries message ids."`
-	Files  []string `arg:"" help:"Mails, one a file."`
+	Keys   string   `type:"existingfile" help:"Token key file, to verify message ids with." placeholder:"FILE"`
+	Header string   `default:"X-Sp-Message-Id" help:"Header field with the message id."`
+	Files  []string `arg:"" help:"Messages, one a file."`
 }
 
 func (c *reportCmd) Help() string {
-	return "One line a recipient, or one with an empty recipient where there is none.\n" +
-		"With --keys: message_id where it verifies, and in sealed_to whom the copy was for, if a token tells.\nExample: postern report --keys token.keys bounce.eml"
+	return "Prints a line for each recipient, or one without a recipient if there is none.\n" +
+		"With --keys it adds message ids that verify, and the recipient sealed in a token.\n" +
+		"Example: postern report --keys token.keys bounce.eml"
 }
 
 // reportLine is what `postern report` prints.

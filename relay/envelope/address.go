@@ -21,22 +21,21 @@ const (
 // ErrAddress is wrapped by every error about the syntax of an address.
 var ErrAddress = errors.New("bad address")
 
-// Address is a mailbox, local part and domain apart. Local holds the meaning
-// of the local part: no quotes and no quoting backslashes. The zero value is
-// the null path.
+// Address is a mailbox. The zero value is the null path.
 type Address struct {
-	Local  string
+	Local  string // without quotes and quoting backslashes
 	Domain string
 }
 
-// FromUnquoted splits a mailbox whose local part has already lost its quotes,
-// as emersion/go-smtp hands it over. What such a string cannot say without doubt
-// (a second @, angle brackets, controls) is refused: `<a@b@c>` and `<"a@b"@c>`
-// are the same here. The empty string is the null path.
+// FromUnquoted splits a mailbox whose local part has lost its quotes already, as
+// emersion/go-smtp returns it. Strings that are ambiguous then are refused:
+// `<a@b@c>` and `<"a@b"@c>` both are a@b@c, for example. The empty string is the
+// null path.
 func FromUnquoted(s string) (Address, error) {
 	if s == "" {
 		return Address{}, nil
 	}
+
 	at := strings.LastIndexByte(s, '@')
 	if at <= 0 {
 		return Address{}, fmt.Errorf("%w: no @ or no local part", ErrAddress)
@@ -52,13 +51,15 @@ func FromUnquoted(s string) (Address, error) {
 	return a, nil
 }
 
-// Parse reads a mailbox in the syntax of RFC 5321 section 4.1.2, the local
-// part a dot-string or a quoted string, without angle brackets.
+// Parse reads a mailbox in the syntax of RFC 5321 section 4.1.2, without angle
+// brackets. Its local part is a dot-string or a quoted string. Errors wrap
+// ErrAddress.
 func Parse(s string) (Address, error) {
 	local, rest, err := cutLocal(s)
 	if err != nil {
 		return Address{}, err
 	}
+
 	domain, ok := strings.CutPrefix(rest, "@")
 	if !ok {
 		return Address{}, fmt.Errorf("%w: no @ after the local part", ErrAddress)
@@ -71,21 +72,27 @@ func Parse(s string) (Address, error) {
 	return a, nil
 }
 
-// cutLocal returns the local part at the beginning of s, without its quoting, and
-// what follows it.
+// cutLocal returns the local part at the beginning of s, unquoted, and what
+// follows it.
 func cutLocal(s string) (local, rest string, err error) {
-	if !strings.HasPrefix(s, `"`) {
-		local, _, found := strings.Cut(s, "@")
-		if !found {
-			return "", "", fmt.Errorf("%w: no @", ErrAddress)
-		}
-		if !isDotString(local) {
-			return "", "", fmt.Errorf("%w: local part needs quotes", ErrAddress)
-		}
-		return local, s[len(local):], nil
+	if strings.HasPrefix(s, `"`) {
+		return cutQuoted(s)
 	}
 
+	local, _, found := strings.Cut(s, "@")
+	if !found {
+		return "", "", fmt.Errorf("%w: no @", ErrAddress)
+	}
+	if !isDotString(local) {
+		return "", "", fmt.Errorf("%w: local part needs quotes", ErrAddress)
+	}
+	return local, s[len(local):], nil
+}
+
+// cutQuoted does what cutLocal does for a quoted local part.
+func cutQuoted(s string) (local, rest string, err error) {
 	var b strings.Builder
+
 	for i := 1; i < len(s); i++ {
 		switch s[i] {
 		case '"':
@@ -100,10 +107,11 @@ func cutLocal(s string) (local, rest string, err error) {
 			b.WriteByte(s[i])
 		}
 	}
+
 	return "", "", fmt.Errorf("%w: unterminated quoted local part", ErrAddress)
 }
 
-// check returns what is wrong with an address, however it was read.
+// check returns an error if the address breaks a rule, however it was read.
 func (a Address) check() error {
 	if a.Local == "" || a.Domain == "" {
 		return fmt.Errorf("%w: empty local part or domain", ErrAddress)
@@ -127,8 +135,8 @@ func (a Address) check() error {
 	return nil
 }
 
-// textFault returns what keeps s from being text of an address: bytes that are
-// not UTF-8, or characters that nobody can see. Empty: nothing.
+// textFault returns why s cannot be part of an address: it has bytes that are
+// not UTF-8, or characters that are not visible. It returns "" if it can.
 func textFault(s string) string {
 	switch {
 	case !utf8.ValidString(s):
@@ -142,7 +150,7 @@ func textFault(s string) string {
 // IsNull reports whether a is the null reverse path.
 func (a Address) IsNull() bool { return a.Local == "" && a.Domain == "" }
 
-// IsASCII reports whether the address does without SMTPUTF8 (RFC 6531).
+// IsASCII reports whether the address needs no SMTPUTF8 (RFC 6531).
 func (a Address) IsASCII() bool { return isASCII(a.Local) && isASCII(a.Domain) }
 
 func isASCII(s string) bool {
@@ -154,8 +162,9 @@ func isASCII(s string) bool {
 	return true
 }
 
-// Typed returns the address with its type for a delivery status notification
-// (RFC 3464 section 2.3), an international one in ASCII (RFC 6533 section 3).
+// Typed returns the address with its type, as delivery status notifications have
+// it (RFC 3464 section 2.3). An international address is encoded in ASCII (RFC
+// 6533 section 3).
 func (a Address) Typed() string {
 	if a.IsASCII() {
 		return "rfc822;" + a.String()
@@ -163,9 +172,9 @@ func (a Address) Typed() string {
 	return "utf-8;" + UTF8Xtext(a.String())
 }
 
-// String returns the mailbox as RFC 5321 writes it, with quotes around the local
-// part where it needs them. Parse reads it back to the same value. The null path
-// is the empty string.
+// String returns the mailbox in the syntax of RFC 5321 section 4.1.2, with quotes
+// around the local part if it needs them. Parse reads it back to the same value.
+// The null path is the empty string.
 func (a Address) String() string {
 	if a.IsNull() {
 		return ""
@@ -176,6 +185,7 @@ func (a Address) String() string {
 // Path returns the address for MAIL and RCPT, in angle brackets.
 func (a Address) Path() string { return "<" + a.String() + ">" }
 
+// quoteLocal returns a local part, quoted if it is not a dot-string.
 func quoteLocal(local string) string {
 	if isDotString(local) {
 		return local
@@ -217,8 +227,8 @@ func isDotString(s string) bool {
 	return atom > 0
 }
 
-// isDomain reports whether s is a host name, with underscores, which real mail
-// has, or an address literal. A trailing dot is not part of a domain in SMTP.
+// isDomain reports whether s is a host name or an address literal. Underscores
+// are allowed, for real mail has them; a trailing dot is not.
 func isDomain(s string) bool {
 	if strings.HasPrefix(s, "[") {
 		return isLiteral(s)
@@ -251,6 +261,8 @@ func isDomain(s string) bool {
 	return label > 0 && s[len(s)-1] != '-'
 }
 
+// isLiteral reports whether s has the form of an address literal (RFC 5321 section
+// 4.1.3).
 func isLiteral(s string) bool {
 	if len(s) < 3 || s[len(s)-1] != ']' {
 		return false
@@ -268,13 +280,14 @@ func isAlnum(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9'
 }
 
-// MatchDomain reports whether domain is one of pattern's, whatever their case:
-// "example.com" means that name alone, "*.example.com" any name below it, "*" any
-// name. An address literal is matched by "*" and by itself only.
-// An international name is the same in either of its forms (RFC 5890).
+// MatchDomain reports whether a domain matches a pattern, whatever their case:
+// "example.com" matches that name alone, "*.example.com" any name below it, "*"
+// any name. An address literal is matched by "*" and by itself only. An
+// international name is the same in both of its forms (RFC 5890).
 func MatchDomain(pattern, domain string) bool {
 	star := strings.HasPrefix(pattern, "*.")
-	pattern, domain = ASCIIDomain(strings.TrimPrefix(pattern, "*.")), ASCIIDomain(domain)
+	domain = ASCIIDomain(domain)
+	pattern = ASCIIDomain(strings.TrimPrefix(pattern, "*."))
 	if star {
 		pattern = "*." + pattern
 	}
@@ -288,8 +301,8 @@ func MatchDomain(pattern, domain string) bool {
 }
 
 // ParseDomain returns the ASCII form of a domain name, in lower case. It fails
-// with ErrAddress on what is not one, address literals and names with a trailing
-// dot included.
+// with ErrAddress if s is not a domain name: address literals are not, nor are
+// names with a trailing dot.
 func ParseDomain(s string) (string, error) {
 	if strings.HasPrefix(s, "[") || !isDomain(s) || !hasASCIIForm(s) {
 		return "", fmt.Errorf("%w: %q is not a domain name", ErrAddress, s)
@@ -302,8 +315,8 @@ func ParseDomain(s string) (string, error) {
 	return ascii, nil
 }
 
-// ASCIIDomain returns a name in lower case and, where it is an international one,
-// in its ASCII form. A name that has none stays as it is.
+// ASCIIDomain returns a name in lower case and, if it is international, in its
+// ASCII form. A name without an ASCII form is only turned into lower case.
 func ASCIIDomain(domain string) string {
 	if !isASCII(domain) {
 		if ascii, err := idna.Lookup.ToASCII(domain); err == nil {

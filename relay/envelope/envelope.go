@@ -9,20 +9,20 @@ import (
 type Recipient struct {
 	Address      Address
 	Notify       []string // NEVER, or any of SUCCESS, FAILURE, DELAY; none: not given
-	OriginalType string   // rfc822 or utf-8; empty: no ORCPT
-	Original     string   // decoded
+	OriginalType string   // of ORCPT: rfc822 or utf-8; empty: not given
+	Original     string   // of ORCPT, decoded
 }
 
 // MailParams are the ESMTP parameters of MAIL.
 type MailParams struct {
-	Size       int64  // as declared; 0: not
+	Size       int64  // in bytes, as declared; 0: not given
 	UTF8       bool   // SMTPUTF8 was given
-	NeedsUTF8  bool   // an address or header cannot do without it
-	Return     string // FULL or HDRS; empty: not given
-	EnvelopeID string // decoded; empty: none
+	NeedsUTF8  bool   // an address or the header requires SMTPUTF8
+	Return     string // RET: FULL or HDRS; empty: not given
+	EnvelopeID string // ENVID, decoded; empty: not given
 }
 
-// Envelope is what MAIL and RCPT said.
+// Envelope is the sender and the recipients of a message.
 type Envelope struct {
 	From       Address
 	Params     MailParams
@@ -45,8 +45,8 @@ func Xtext(s string) string {
 	return b.String()
 }
 
-// UTF8Xtext encodes an address as utf-8-addr-xtext (RFC 6533 section 3): what is
-// not ASCII becomes \x{HEX}.
+// UTF8Xtext encodes an address as utf-8-addr-xtext (RFC 6533 section 3).
+// Characters that are not ASCII become \x{HEX}.
 func UTF8Xtext(s string) string {
 	var b strings.Builder
 	for _, c := range s {

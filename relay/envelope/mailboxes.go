@@ -13,33 +13,33 @@ import (
 // ErrMailboxes is wrapped by every error of ParseMailboxes.
 var ErrMailboxes = errors.New("address list not understood")
 
-// ErrUnquotedName is an ErrMailboxes that ParseMailboxes returns with mailboxes:
-// the list is one address in angle brackets behind a display name that is not
-// quoted and would have to be. Mail programs differ in what they make of it.
+// ErrUnquotedName is an ErrMailboxes that ParseMailboxes returns together with
+// mailboxes: the list is one address in angle brackets behind a display name that
+// would have to be quoted. Mail programs read such a list differently.
 var ErrUnquotedName = fmt.Errorf("%w: display name has to be quoted", ErrMailboxes)
 
 const (
-	// maxMailboxList bounds the value of a field that ParseMailboxes reads.
+	// maxMailboxList bounds the value of a field that ParseMailboxes reads, in
+	// bytes.
 	maxMailboxList = 16 << 10
-	// maxFieldLocal bounds a local part in a header field. It may be longer
-	// than in SMTP, for it need not be an address that takes mail.
+	// maxFieldLocal bounds a local part in a header field, in bytes. It may be
+	// longer than in SMTP, for nothing need be delivered to it.
 	maxFieldLocal = 255
 )
 
 // ParseMailboxes reads the value of a From or Sender field (RFC 5322 sections
 // 3.4 and 3.6.2, groups as in RFC 6854) and returns its mailboxes in order.
 //
-// It reads only what all mail programs read alike, and fails on the rest:
-// obsolete routes, white space or comments inside an address, comments and
-// quoted local parts with an at sign or an angle bracket in them, text outside
-// of the grammar, domains that are not domains, and lists without a mailbox.
-// Beyond the grammar it accepts bytes above 0x7f and square brackets in a
-// display name, and an address in the place of a display name where it is the
-// very address that follows.
+// It reads only lists that all mail programs read alike, and fails on obsolete
+// routes, white space or comments inside an address, comments and quoted local
+// parts with an at sign or an angle bracket in them, text outside of the grammar,
+// bad domains, and lists without a mailbox. Beyond the grammar it accepts bytes
+// above 0x7f and square brackets in a display name, and an address as a display
+// name if it is the address that follows.
 //
-// With ErrUnquotedName it returns the address in the angle brackets, and behind
-// it the one that stands in the place of the display name, if any: no mail
-// program finds another one there.
+// With ErrUnquotedName it returns the address in the angle brackets, and after it
+// the one that is used as display name, if any: no mail program finds another
+// one there.
 func ParseMailboxes(list string) ([]Address, error) {
 	if len(list) > maxMailboxList {
 		return nil, fmt.Errorf("%w: longer than %d bytes", ErrMailboxes, maxMailboxList)
@@ -55,12 +55,13 @@ func ParseMailboxes(list string) ([]Address, error) {
 	return nil, err
 }
 
-// domainDots are the characters that divide a domain (RFC 3490 section 3.1).
+// domainDots are the characters that separate the labels of a domain (RFC 3490
+// section 3.1).
 const domainDots = ".\u3002\uff0e\uff61"
 
-// parseUnquoted reads a list that is one address in angle brackets with anything
-// before it that cannot be a second address, or is an address as a whole. It
-// returns nil where the list is not of that kind.
+// parseUnquoted reads a list that is one address in angle brackets, behind text
+// that cannot be a second address or is one as a whole. It returns nil for any
+// other list.
 func parseUnquoted(list string) []Address {
 	list = strings.Trim(list, " \t")
 	name, _, _ := strings.Cut(list, "<")
@@ -102,10 +103,10 @@ func parseList(list string) ([]Address, error) {
 	return out, nil
 }
 
-// mailboxParser is a place in an address list.
+// mailboxParser reads an address list.
 type mailboxParser struct {
 	s  string
-	at int
+	at int // the next byte
 }
 
 // word is a word of a display name, or a local part.
@@ -115,6 +116,7 @@ type word struct {
 	end    int // where it ends in the list
 }
 
+// fail returns an error about the place that the parser is at.
 func (p *mailboxParser) fail(what string) error {
 	return fmt.Errorf("%w: %s at byte %d", ErrMailboxes, what, p.at)
 }
@@ -186,8 +188,8 @@ func (p *mailboxParser) member() ([]Address, error) {
 	return p.mailbox(words)
 }
 
-// mailbox reads the rest of a mailbox that begins with words: a display name,
-// or the local part of an address without brackets.
+// mailbox reads the rest of a mailbox that begins with words, which are a display
+// name or the local part of an address without brackets.
 func (p *mailboxParser) mailbox(words []word) ([]Address, error) {
 	switch p.peek() {
 	case '<':
@@ -244,8 +246,8 @@ func (p *mailboxParser) angle() (Address, error) {
 
 // afterLocal reads the at sign and the domain behind a local part.
 func (p *mailboxParser) afterLocal(local word) (Address, error) {
-	if err := local.isLocal(); err != "" {
-		return Address{}, p.fail(err)
+	if fault := local.localFault(); fault != "" {
+		return Address{}, p.fail(fault)
 	}
 	if p.peek() != '@' {
 		return Address{}, p.fail("no at sign")
@@ -265,8 +267,8 @@ func (p *mailboxParser) afterLocal(local word) (Address, error) {
 	return Address{Local: local.text, Domain: domain}, nil
 }
 
-// isLocal reports what keeps a word from being a local part; empty: nothing.
-func (w word) isLocal() string {
+// localFault returns why a word cannot be a local part, or "" if it can.
+func (w word) localFault() string {
 	switch {
 	case w.text == "" || len(w.text) > maxFieldLocal:
 		return "local part empty or too long"
@@ -299,7 +301,7 @@ func hasASCIIForm(domain string) bool {
 	return err == nil && utf8.ValidString(domain) && isDomain(ascii)
 }
 
-// words reads the words that stand before a bracket, a colon or an at sign.
+// words reads the words before a bracket, a colon or an at sign.
 func (p *mailboxParser) words() ([]word, error) {
 	var words []word
 
@@ -319,7 +321,7 @@ func (p *mailboxParser) words() ([]word, error) {
 	}
 }
 
-// word reads an atom, dots in it, or a quoted string.
+// word reads an atom, which may have dots in it, or a quoted string.
 func (p *mailboxParser) word() (word, error) {
 	if p.peek() == '"' {
 		return p.quoted()
@@ -336,7 +338,7 @@ func isWordByte(c byte) bool {
 	return isAlnum(c) || c >= utf8.RuneSelf || strings.IndexByte("!#$%&'*+-/=?^_`{|}~.[]", c) >= 0
 }
 
-// quoted reads a quoted string and undoes its quoting.
+// quoted reads a quoted string and returns its content.
 func (p *mailboxParser) quoted() (word, error) {
 	p.at++ // the quote
 	var text strings.Builder

@@ -1,6 +1,7 @@
-// Package message reads and writes the bytes of messages. Everything from DATA
-// or BDAT passes its one reader, everything towards an upstream its one writer,
-// and all that looks at header fields does so through its Fields.
+// Package message reads and writes the bytes of messages. ReadMessage is the one
+// reader of what clients send, WriteData the one writer of what upstreams get,
+// and Fields the one reader of header fields. Bytes that need not change are
+// passed through.
 //
 // Nothing here keeps state between calls; values are safe for concurrent
 // reading.

@@ -5,17 +5,15 @@ import (
 	"strings"
 )
 
-// Field is one header field as it is in a message: Raw holds its bytes with
-// continuation lines and line ends. Name is empty for a line that is not a field
-// (it is kept where it is).
+// Field is one header field as it is in a message.
 type Field struct {
-	Name string
-	Raw  []byte
+	Name string // empty: the line is not a field
+	Raw  []byte // with name, continuation lines and line ends
 }
 
-// Split divides a message at the first empty line. Header keeps the CRLF of
-// its last field; body begins after the empty line. separated is false where
-// there is no empty line: then all is header and body is nil.
+// Split divides a message at the first empty line. The header keeps the CRLF of
+// its last field; the body begins after the empty line. Without an empty line,
+// separated is false, all is header and body is nil.
 func Split(msg []byte) (header, body []byte, separated bool) {
 	if bytes.HasPrefix(msg, []byte("\r\n")) {
 		return msg[:0], msg[2:], true
@@ -26,15 +24,17 @@ func Split(msg []byte) (header, body []byte, separated bool) {
 	return msg, nil, false
 }
 
-// Fields lists the fields of a header block in order. A name with white space
+// Fields returns the fields of a header block in order. A name with white space
 // before its colon is still that name (RFC 5322 section 4.5, obs-optional).
 func Fields(header []byte) []Field {
 	var fields []Field
+
 	for len(header) > 0 {
 		n := fieldEnd(header)
 		fields = append(fields, Field{Name: fieldName(header[:n]), Raw: header[:n:n]})
 		header = header[n:]
 	}
+
 	return fields
 }
 
@@ -55,6 +55,7 @@ func fieldEnd(h []byte) int {
 	}
 }
 
+// fieldName returns the name of a field; empty if raw is not one.
 func fieldName(raw []byte) string {
 	name, _, found := bytes.Cut(raw, []byte(":"))
 	if !found {
@@ -83,12 +84,13 @@ func (f Field) Value() string {
 
 var unfold = strings.NewReplacer("\r", "", "\n", "")
 
-// First returns the first field of that name.
-func First(fields []Field, name string) (Field, bool) {
+// First returns the first field of that name; ok reports whether there is one.
+func First(fields []Field, name string) (field Field, ok bool) {
 	for _, f := range fields {
 		if f.Is(name) {
 			return f, true
 		}
 	}
+
 	return Field{}, false
 }

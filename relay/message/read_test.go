@@ -153,7 +153,7 @@ func FuzzWriteData(f *testing.F) {
 // TestBareLFAdviceFits in a reply line, and says what can be done.
 func TestBareLFAdviceFits(t *testing.T) {
 	_, err := ReadMessage(strings.NewReader("a\nb\r\n"), ReadConfig{})
-	answer := reply.ReplyFor(err).String()
+	answer := reply.For(err).String()
 	if len(answer)+len("\r\n") > 512 || reply.CleanText(answer) != answer {
 		t.Errorf("got %d bytes: %s", len(answer), answer)
 	}

@@ -209,7 +209,7 @@ func TestReadMessageBudget(t *testing.T) {
 			if fmt.Sprint(b.asked) != fmt.Sprint(c.want) {
 				t.Errorf("asked for %d, want %d", b.asked, c.want)
 			}
-			if c.fits && (err != nil || string(got) != in) || !c.fits && (err != errBudget || got != nil) {
+			if c.fits && (err != nil || string(got) != in) || !c.fits && (!errors.Is(err, errBudget) || got != nil) {
 				t.Errorf("got %d bytes, %v, want fits %v", len(got), err, c.fits)
 			}
 		})
@@ -310,7 +310,7 @@ func TestRefusedBytes(t *testing.T) {
 	}
 
 	err := Check([]byte("a\nb"))
-	if want := "550 5.6.0 Message contains a bare LF; lines end with CRLF (RFC 5321 section 2.3.8)"; reply.ReplyFor(err).String() != want {
+	if want := "550 5.6.0 Message contains a bare LF; lines end with CRLF (RFC 5321 section 2.3.8)"; reply.For(err).String() != want {
 		t.Errorf("bare LF: got %v, want %q", err, want)
 	}
 }
@@ -320,7 +320,7 @@ func TestRefusedBytes(t *testing.T) {
 func TestReadMessageKeepsTheTransportsFault(t *testing.T) {
 	late := reply.Defer(421, reply.EnhancedCode{4, 4, 2}, "too slow", nil)
 	r := &pieces{parts: []string{"a: b\r\n"}, err: fmt.Errorf("read: %w", late), together: true}
-	if got, err := ReadMessage(r, ReadConfig{}); err != late || got != nil {
+	if got, err := ReadMessage(r, ReadConfig{}); !errors.Is(err, late) || got != nil {
 		t.Errorf("got %q, %v, want %v", got, err, late)
 	}
 

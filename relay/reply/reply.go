@@ -6,22 +6,25 @@ import (
 	"strings"
 )
 
-// Class says what an error means for the message that it happened to. It is set
+// Class is what an error means for the message that it happened to. It is set
 // where the error arises.
 type Class int
 
+// Classes of errors.
 const (
-	// Unclassified errors become 451: what nobody classified must not make a
-	// client drop its mail.
+	// Unclassified is for errors that nobody classified. They become 451, for
+	// they must not make a client drop its mail.
 	Unclassified Class = iota
-	// Temporary: the same message may go through later.
+	// Temporary is for errors after which the same message may be accepted
+	// later.
 	Temporary
-	// Permanent: the message will never go through as it is.
+	// Permanent is for messages that will never be accepted as they are.
 	Permanent
-	// Cut: the client went away before the end of its message. Nobody reads an
-	// answer, and the message is never relayed.
+	// Cut is for messages whose client went away before their end. Nobody reads
+	// the reply, and the message is never relayed.
 	Cut
-	// Overloaded: a budget of ours is spent (disk, memory, connections).
+	// Overloaded is for errors after which a budget of ours is spent: disk,
+	// memory or connections.
 	Overloaded
 )
 
@@ -32,27 +35,35 @@ type EnhancedCode [3]int
 // String returns the code as it is written in a reply, for example "5.1.1".
 func (c EnhancedCode) String() string { return fmt.Sprintf("%d.%d.%d", c[0], c[1], c[2]) }
 
-// Reply is an SMTP answer. Text may hold several lines, divided by "\n".
+// Reply is an SMTP reply.
 type Reply struct {
 	Code     int
-	Enhanced EnhancedCode // all zero: none given
-	Text     string
+	Enhanced EnhancedCode // zero: none
+	Text     string       // lines are separated by "\n"
 }
 
-// Limits on what of another server's text is passed on.
+// String returns the reply on one line, but for the line ends of Text.
+func (r Reply) String() string {
+	if r.Enhanced == (EnhancedCode{}) {
+		return fmt.Sprintf("%d %s", r.Code, r.Text)
+	}
+	return fmt.Sprintf("%d %d.%d.%d %s", r.Code, r.Enhanced[0], r.Enhanced[1], r.Enhanced[2], r.Text)
+}
+
+// Limits on the text of another server that is passed on.
 const (
-	maxReplyLines  = 10
-	maxReplyColumn = 500
+	maxLines  = 10
+	maxColumn = 500 // bytes of a line
 )
 
-// CleanText makes another server's text fit to be passed on: printable ASCII
-// only, at most 10 lines of 500 bytes.
+// CleanText returns another server's text as it may be passed on: printable
+// ASCII only, at most 10 lines of 500 bytes.
 func CleanText(s string) string {
-	lines := strings.SplitN(strings.ReplaceAll(s, "\r\n", "\n"), "\n", maxReplyLines+1)
-	lines = lines[:min(len(lines), maxReplyLines)]
+	lines := strings.SplitN(strings.ReplaceAll(s, "\r\n", "\n"), "\n", maxLines+1)
+	lines = lines[:min(len(lines), maxLines)]
 
 	for i, l := range lines {
-		lines[i] = CleanLine(l, maxReplyColumn)
+		lines[i] = CleanLine(l, maxColumn)
 	}
 	return strings.Join(lines, "\n")
 }
@@ -70,21 +81,14 @@ func CleanLine(s string, n int) string {
 	return string(b)
 }
 
-func (r Reply) String() string {
-	if r.Enhanced == (EnhancedCode{}) {
-		return fmt.Sprintf("%d %s", r.Code, r.Text)
-	}
-	return fmt.Sprintf("%d %d.%d.%d %s", r.Code, r.Enhanced[0], r.Enhanced[1], r.Enhanced[2], r.Text)
-}
-
-// Fault is an error with its class and the reply that tells the client of it.
-// A zero Reply leaves the words to the class.
+// Fault is an error with its class and the reply that the client gets for it.
 type Fault struct {
 	Class Class
-	Reply Reply
+	Reply Reply // zero: that of the class
 	Err   error // the cause, for the log; may be nil
 }
 
+// Error returns the reply with the cause behind it.
 func (f *Fault) Error() string {
 	switch {
 	case f.Err != nil && f.Reply.Code != 0:
@@ -95,24 +99,41 @@ func (f *Fault) Error() string {
 	return f.Reply.String()
 }
 
+// Unwrap returns the cause.
 func (f *Fault) Unwrap() error { return f.Err }
 
-// Refuse returns a permanent fault of the client's making.
+// Refuse returns a permanent fault that the client has caused.
 func Refuse(code int, enhanced EnhancedCode, text string) *Fault {
-	return &Fault{Class: Permanent, Reply: Reply{code, enhanced, text}}
+	return &Fault{
+		Class: Permanent,
+		Reply: Reply{Code: code, Enhanced: enhanced, Text: text},
+	}
 }
 
 // Defer returns a temporary fault with its cause for the log.
 func Defer(code int, enhanced EnhancedCode, text string, cause error) *Fault {
-	return &Fault{Class: Temporary, Reply: Reply{code, enhanced, text}, Err: cause}
+	return &Fault{
+		Class: Temporary,
+		Reply: Reply{Code: code, Enhanced: enhanced, Text: text},
+		Err:   cause,
+	}
 }
 
-// ReplyFor returns the reply to an error. That to Cut is for the log: nobody is
-// there to read it.
-func ReplyFor(err error) Reply {
+// Replies to errors that have none of their own.
+var (
+	replyInternal    = Reply{451, EnhancedCode{4, 3, 0}, "Internal error, try again later"}
+	replyTemporary   = Reply{451, EnhancedCode{4, 3, 0}, "Temporary error, try again later"}
+	replyRefused     = Reply{550, EnhancedCode{5, 6, 0}, "Message refused"}
+	replyCut         = Reply{451, EnhancedCode{4, 4, 2}, "Message cut off"}
+	replyFullStorage = Reply{452, EnhancedCode{4, 3, 1}, "Insufficient system storage, try again later"}
+)
+
+// For returns the reply to an error: that of its Fault, else that of the
+// class. The reply to Cut is for the log only.
+func For(err error) Reply {
 	var f *Fault
 	if !errors.As(err, &f) {
-		return Reply{451, EnhancedCode{4, 3, 0}, "Internal error, try again later"}
+		return replyInternal
 	}
 	if f.Reply.Code != 0 {
 		return f.Reply
@@ -120,11 +141,11 @@ func ReplyFor(err error) Reply {
 
 	switch f.Class {
 	case Permanent:
-		return Reply{550, EnhancedCode{5, 6, 0}, "Message refused"}
+		return replyRefused
 	case Cut:
-		return Reply{451, EnhancedCode{4, 4, 2}, "Message cut off"}
+		return replyCut
 	case Overloaded:
-		return Reply{452, EnhancedCode{4, 3, 1}, "Insufficient system storage, try again later"}
+		return replyFullStorage
 	}
-	return Reply{451, EnhancedCode{4, 3, 0}, "Temporary error, try again later"}
+	return replyTemporary
 }

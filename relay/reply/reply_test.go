@@ -28,7 +28,7 @@ func TestReplies(t *testing.T) {
 		{"wrapped", fmt.Errorf("x: %w", Refuse(500, EnhancedCode{}, "no")), "500 no", "x: 500 no"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := ReplyFor(c.err).String(); got != c.want {
+			if got := For(c.err).String(); got != c.want {
 				t.Errorf("reply: got %q, want %q", got, c.want)
 			}
 			if got := c.err.Error(); got != c.error {
@@ -100,7 +100,7 @@ func TestCleanTextBounds(t *testing.T) {
 
 func TestCleanText(t *testing.T) {
 	long := strings.Repeat("x\n", 50000)
-	if got := CleanText(long); strings.Count(got, "\n") > maxReplyLines {
+	if got := CleanText(long); strings.Count(got, "\n") > maxLines {
 		t.Errorf("%d lines left", strings.Count(got, "\n"))
 	}
 	if got := CleanText("a\rb\x00\x1b[2J ü"); got != "a?b??[2J ??" {
@@ -108,7 +108,7 @@ func TestCleanText(t *testing.T) {
 	}
 }
 
-func TestReplyFor(t *testing.T) {
+func TestFor(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		err  error
@@ -120,7 +120,7 @@ func TestReplyFor(t *testing.T) {
 		{"its own words", Refuse(553, EnhancedCode{5, 1, 3}, "bad address"), 553},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := ReplyFor(c.err); got.Code != c.code {
+			if got := For(c.err); got.Code != c.code {
 				t.Errorf("got %v, want %d", got, c.code)
 			}
 		})

@@ -301,7 +301,7 @@ func TestLoginAsksTheNextUpstream(t *testing.T) {
 				if answer.Code != c.code || (err == nil) != (c.code != 0) || (l != nil) != (c.code == 235) {
 					t.Errorf("got %v, %v, %v; want %d", l, answer, err, c.code)
 				}
-				if err != nil && (!strings.Contains(err.Error(), c.says) || reply.ReplyFor(err).Code != 451) {
+				if err != nil && (!strings.Contains(err.Error(), c.says) || reply.For(err).Code != 451) {
 					t.Errorf("error %v, want one with %q and 451", err, c.says)
 				}
 				if l != nil {
@@ -327,7 +327,7 @@ func TestLoginTakesASlot(t *testing.T) {
 			t.Errorf("got %s, want %s", got, allBusy)
 		}
 		_, _, err := p.Login(context.Background(), "bob", "other")
-		if err == nil || reply.ReplyFor(err).String() != allBusy {
+		if err == nil || reply.For(err).String() != allBusy {
 			t.Errorf("a second login: %v, want %s", err, allBusy)
 		}
 		l.Close()

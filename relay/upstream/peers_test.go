@@ -32,7 +32,7 @@ func answers(pipelining bool, table map[string]string) func(int, string) string 
 // sent is what a client would be told of an outcome.
 func sent(out upstream.Outcome) string {
 	if out.Err != nil {
-		return reply.ReplyFor(out.Err).String()
+		return reply.For(out.Err).String()
 	}
 	return out.Reply.String()
 }

@@ -221,7 +221,7 @@ func TestSessionRefusals(t *testing.T) {
 
 			answer := out.Reply
 			if out.Err != nil {
-				answer = reply.ReplyFor(out.Err)
+				answer = reply.For(out.Err)
 			}
 			if answer.String() != c.want {
 				t.Errorf("got %q, want %q", answer, c.want)
@@ -250,7 +250,7 @@ func TestRefusalThenClose(t *testing.T) {
 				out := p.Send(context.Background(), transaction())
 				answer := out.Reply
 				if out.Err != nil {
-					answer = reply.ReplyFor(out.Err)
+					answer = reply.For(out.Err)
 				}
 				if got := answer.String(); got != c.want {
 					t.Errorf("got %s (%v), want %s", got, out.Err, c.want)
@@ -336,7 +336,7 @@ func TestLoginRefusals(t *testing.T) {
 		if l != nil || (err == nil) != c.theirs || c.theirs && answer.String() != c.answer {
 			t.Errorf("%s: got %v, %v, want it to be the client's: %v", c.answer, answer, err, c.theirs)
 		}
-		if err != nil && reply.ReplyFor(err).Enhanced != (reply.EnhancedCode{4, 4, 1}) {
+		if err != nil && reply.For(err).Enhanced != (reply.EnhancedCode{4, 4, 1}) {
 			t.Errorf("%s: %v", c.answer, err)
 		}
 	}
@@ -421,7 +421,7 @@ func TestContextOver(t *testing.T) {
 	cancel()
 	for range 3 {
 		out := p.Send(over, transaction())
-		if reply.ReplyFor(out.Err).Enhanced != (reply.EnhancedCode{4, 4, 1}) {
+		if reply.For(out.Err).Enhanced != (reply.EnhancedCode{4, 4, 1}) {
 			t.Errorf("got %+v, want 4.4.1", out)
 		}
 	}
@@ -493,7 +493,7 @@ func TestFaultOfOurOwnIsTemporary(t *testing.T) {
 		tr.Message = [][]byte{[]byte(msg)}
 
 		out := pool(t, upstream.Config{Addrs: []string{s.addr}}).Send(context.Background(), tr)
-		answer := reply.ReplyFor(out.Err)
+		answer := reply.For(out.Err)
 		if out.Err == nil || answer.Code != 451 || out.Accepted() {
 			t.Errorf("%q: got %v, %s, want 451", msg, out.Err, answer)
 		}

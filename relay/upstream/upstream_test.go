@@ -141,7 +141,7 @@ func TestPhases(t *testing.T) {
 				out := p.Send(context.Background(), transaction())
 				answer := out.Reply
 				if out.Err != nil {
-					answer = reply.ReplyFor(out.Err)
+					answer = reply.For(out.Err)
 				}
 				if answer.Code != c.code || c.text != "" && answer.Text != c.text || out.Doubtful != c.doubtful {
 					t.Errorf("got %+v, %v", out, answer)
@@ -245,7 +245,7 @@ func TestFailover(t *testing.T) {
 		t.Errorf("the sick upstream was asked %d times within its pause", n)
 	}
 	none := pool(t, upstream.Config{Addrs: []string{dead}})
-	if r := reply.ReplyFor(none.Send(context.Background(), transaction()).Err); r.Code != 451 || r.Enhanced != (reply.EnhancedCode{4, 4, 1}) {
+	if r := reply.For(none.Send(context.Background(), transaction()).Err); r.Code != 451 || r.Enhanced != (reply.EnhancedCode{4, 4, 1}) {
 		t.Errorf("no upstream at all: %v", r)
 	}
 }
@@ -264,7 +264,7 @@ func TestConnectionLimit(t *testing.T) {
 	go func() { first <- p.Send(context.Background(), transaction()) }()
 	<-reached
 	second := p.Send(context.Background(), transaction())
-	if r := reply.ReplyFor(second.Err); r.Code != 451 || r.Enhanced != (reply.EnhancedCode{4, 3, 2}) {
+	if r := reply.For(second.Err); r.Code != 451 || r.Enhanced != (reply.EnhancedCode{4, 3, 2}) {
 		t.Errorf("got %v", r)
 	}
 	close(hold)
@@ -284,7 +284,7 @@ func TestAuth(t *testing.T) {
 			if out.Accepted() != c.ok {
 				t.Errorf("%+v", out)
 			}
-			if !c.ok && reply.ReplyFor(out.Err).Code != 451 {
+			if !c.ok && reply.For(out.Err).Code != 451 {
 				t.Errorf("our own wrong password is not the client's fault: %v", out.Err)
 			}
 		})
@@ -398,7 +398,7 @@ func TestInternational(t *testing.T) {
 			c.change(tr)
 			out := pool(t, upstream.Config{Addrs: c.addrs}).Send(context.Background(), tr)
 			if c.code != 0 {
-				if r := reply.ReplyFor(out.Err); r.Code != c.code || r.Enhanced != (reply.EnhancedCode{5, 6, 7}) || !out.Permanent() {
+				if r := reply.For(out.Err); r.Code != c.code || r.Enhanced != (reply.EnhancedCode{5, 6, 7}) || !out.Permanent() {
 					t.Errorf("%+v", out)
 				}
 				return

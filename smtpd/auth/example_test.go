@@ -33,7 +33,7 @@ func ExampleUsers() {
 			Source:   netip.MustParseAddr("192.0.2.1"),
 		})
 		if err != nil {
-			fmt.Println(reply.ReplyFor(err))
+			fmt.Println(reply.For(err))
 			continue
 		}
 		fmt.Println("logged in as", who.User.Name)

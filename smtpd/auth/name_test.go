@@ -104,7 +104,7 @@ func TestUserNamesHaveNoCase(t *testing.T) {
 		}
 	}
 	_, err = users.Authenticate(context.Background(), credentials("aLICE", "secret", third))
-	if got := reply.ReplyFor(err); got.Code != 454 {
+	if got := reply.For(err); got.Code != 454 {
 		t.Errorf("after three failures in three spellings: %v, want 454", err)
 	}
 
@@ -133,12 +133,12 @@ func TestMalformedLoginsCount(t *testing.T) {
 			} {
 				l.Source = away
 				_, err := auth.Authenticate(context.Background(), l)
-				if got := reply.ReplyFor(err).String(); err == nil || got != errFailed.Reply.String() {
+				if got := reply.For(err).String(); err == nil || got != errFailed.Reply.String() {
 					t.Errorf("login %d: %v, want %v", i, err, errFailed.Reply)
 				}
 			}
 			_, err := auth.Authenticate(context.Background(), credentials("bob", "x", away))
-			if got := reply.ReplyFor(err); got.Code != 454 {
+			if got := reply.For(err); got.Code != 454 {
 				t.Errorf("after three failures: %v, want 454", err)
 			}
 		})

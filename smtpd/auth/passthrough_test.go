@@ -73,7 +73,7 @@ func TestPassthrough(t *testing.T) {
 			p.delay = func(context.Context, time.Duration) {}
 			who, err := p.Authenticate(context.Background(), credentials(c.login, "x", source))
 			if c.want != "" {
-				if r := reply.ReplyFor(err); r.String() != c.want {
+				if r := reply.For(err); r.String() != c.want {
 					t.Errorf("%s, want %s", r, c.want)
 				}
 				return
@@ -144,7 +144,7 @@ func TestPassthroughGuessesAtOnce(t *testing.T) {
 		wg.Go(func() {
 			name := fmt.Sprintf("user%d", i)
 			_, err := p.Authenticate(context.Background(), credentials(name, "x", home))
-			if reply.ReplyFor(err).Code == 454 {
+			if reply.For(err).Code == 454 {
 				locked.Add(1)
 			}
 		})
@@ -212,7 +212,7 @@ func TestPassthroughUnlistedUsers(t *testing.T) {
 
 			who, err := p.Authenticate(context.Background(), credentials(c.login, "x", home))
 			if c.want == "" {
-				if r := reply.ReplyFor(err); err == nil || r.String() != errFailed.Reply.String() {
+				if r := reply.For(err); err == nil || r.String() != errFailed.Reply.String() {
 					t.Errorf("%+v, %v; want %v", who, err, errFailed.Reply)
 				}
 				if f.way == nil || !f.way.closed {
@@ -258,7 +258,7 @@ func TestPassthroughRefusalsAreAlike(t *testing.T) {
 
 			for _, login := range []string{"someone", c.user.Name} {
 				_, err := p.Authenticate(context.Background(), credentials(login, "x", home))
-				if got := reply.ReplyFor(err); err == nil || got.String() != c.want.String() {
+				if got := reply.For(err); err == nil || got.String() != c.want.String() {
 					t.Errorf("%s: got %s, want %s", login, got, c.want)
 				}
 			}
@@ -293,7 +293,7 @@ func TestPassthroughOwnTrouble(t *testing.T) {
 		p.delay = func(context.Context, time.Duration) {}
 		for range 4 { // more than the failures of a period
 			_, err := p.Authenticate(context.Background(), credentials("ann", "x", home))
-			if got, want := reply.ReplyFor(err).String(), "454 4.7.0 Temporary authentication failure"; got != want {
+			if got, want := reply.For(err).String(), "454 4.7.0 Temporary authentication failure"; got != want {
 				t.Errorf("upstream %d: %s, want %s", code, got, want)
 			}
 		}
@@ -325,7 +325,7 @@ func TestPassthroughWaits(t *testing.T) {
 		for i, want := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond} {
 			begun = time.Now()
 			_, err := p.Authenticate(t.Context(), credentials("ann", "x", home))
-			if got := reply.ReplyFor(err).String(); got != "535 no" {
+			if got := reply.For(err).String(); got != "535 no" {
 				t.Errorf("got %s, want the upstream's words", got)
 			}
 			if got := time.Since(begun); got != want {
@@ -386,7 +386,7 @@ func TestPassthroughKnowsWhoLoggedIn(t *testing.T) {
 		if err == nil {
 			return reply.Reply{Code: 235}
 		}
-		return reply.ReplyFor(err)
+		return reply.For(err)
 	}
 
 	login(home)
@@ -415,7 +415,7 @@ func TestPassthroughWithoutAnEnd(t *testing.T) {
 	p := NewPassthrough(conf)
 	p.delay = noDelay
 	_, err := p.Authenticate(t.Context(), credentials("nobody", "x", home))
-	if got := reply.ReplyFor(err).String(); err == nil || got != errFailed.Reply.String() {
+	if got := reply.For(err).String(); err == nil || got != errFailed.Reply.String() {
 		t.Errorf("got %v, want %s", err, errFailed.Reply)
 	}
 	if !strings.Contains(err.Error(), "users_file does not list it") {

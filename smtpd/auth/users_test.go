@@ -155,7 +155,7 @@ func TestVerifiedLoginsCostNothing(t *testing.T) {
 		{"secret", 1, 0, 3},
 	} {
 		err := login(c.password, c.source)
-		if got := reply.ReplyFor(err).Code; (err != nil) != (c.code != 0) || err != nil && got != c.code {
+		if got := reply.For(err).Code; (err != nil) != (c.code != 0) || err != nil && got != c.code {
 			t.Errorf("login %d: %v, want %d", i+1, err, c.code)
 		}
 		if d.matched != c.matched {
@@ -225,7 +225,7 @@ func TestLoginsWaitForAPlace(t *testing.T) {
 		begun := time.Now()
 		_, err := u.Authenticate(t.Context(), credentials("alice", "secret", home))
 		const want = "454 4.7.0 Temporary authentication failure"
-		if got := reply.ReplyFor(err).String(); err == nil || got != want {
+		if got := reply.For(err).String(); err == nil || got != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
 		if !errors.Is(err, context.DeadlineExceeded) {
@@ -377,7 +377,7 @@ func TestMalformedLoginsAreNobodys(t *testing.T) {
 	u.cache[u.cacheLine("", "secret")] = struct{}{}
 	for _, name := range []string{"a\x00b", "a:X-MSYS-SUBACCOUNT=x", ""} {
 		_, err := u.Authenticate(t.Context(), credentials(name, "secret", home))
-		if got := reply.ReplyFor(err); err == nil || got.Code != 535 {
+		if got := reply.For(err); err == nil || got.Code != 535 {
 			t.Errorf("%q: %v, want 535", name, err)
 		}
 	}
@@ -462,7 +462,7 @@ func TestUsers(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			u, err := users.Authenticate(context.Background(), credentials(c.user, c.password, home))
 			if c.code != 0 {
-				if got := reply.ReplyFor(err); err == nil || got.Code != c.code {
+				if got := reply.For(err); err == nil || got.Code != c.code {
 					t.Errorf("got %v, want %d", err, c.code)
 				}
 				return

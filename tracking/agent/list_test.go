@@ -137,10 +137,10 @@ func TestAppsOfTheRobotsList(t *testing.T) {
 			t.Errorf("%s in a browser is a robot", name)
 		}
 		if a := r.Read(name + "1"); !a.Robot {
-			t.Errorf("%s alone is no robot", name)
+			t.Errorf("%s alone is not a robot", name)
 		}
 		if a := r.Read("Mozilla/5.0 (compatible; " + name + "1)"); !a.Robot {
-			t.Errorf("%s that says it is compatible is no robot", name)
+			t.Errorf("%s that says it is compatible is not a robot", name)
 		}
 	}
 	if len(apps) != 4 {
@@ -298,7 +298,7 @@ func TestWholeWords(t *testing.T) {
 		{"", "bot", false},
 		{"ro-bot", "bot", true},
 	} {
-		if got := holds(c.s, c.mark); got != c.want {
+		if got := hasWords(c.s, c.mark); got != c.want {
 			t.Errorf("%q holds %q: %v, want %v", c.s, c.mark, got, c.want)
 		}
 	}

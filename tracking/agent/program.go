@@ -1,6 +1,7 @@
 package agent
 
-// Program is what a User-Agent field says of its program.
+// Program describes the program that sent a User-Agent field, in the form in which
+// events report it (user_agent_parsed).
 type Program struct {
 	AgentFamily  string `json:"agent_family,omitempty"`
 	OSFamily     string `json:"os_family,omitempty"`

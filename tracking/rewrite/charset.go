@@ -9,18 +9,17 @@ import (
 	"golang.org/x/text/encoding/charmap"
 )
 
-// textCharset is what is known of the characters of a part that may be edited
-// in place.
+// textCharset describes the characters of a part that can be edited in place.
 type textCharset struct {
 	utf8Bytes bool             // bytes above 0x7f are UTF-8
 	namedUTF8 bool             // the charset parameter says UTF-8
-	single    *charmap.Charmap // of a charset of single bytes; nil: of another
+	single    *charmap.Charmap // the charset, if it is one of single bytes
 }
 
-// multiByte are the charsets besides those of single bytes in which every byte
-// below 0x80 that means something in HTML is that ASCII character. For those
-// whose second bytes may be letters the value is false: they are edited only
-// where the data is plain ASCII.
+// multiByte has the charsets other than those of singleByte that can be edited
+// in place, by charsetKey. The value is false for those in which a byte below
+// 0x80 may be the second byte of a character: they are edited only if the data is
+// plain ASCII.
 var multiByte = map[string]bool{
 	"":               true,
 	"usascii":        true,
@@ -58,8 +57,9 @@ var multiByte = map[string]bool{
 	"windows31j":     false,
 }
 
+// singleByte has the charsets of single bytes that extend ASCII, by charsetKey.
 var singleByte = map[string]*charmap.Charmap{
-	"iso88591":     charmap.Windows1252, // as the Encoding Standard has it
+	"iso88591":     charmap.Windows1252, // see the Encoding Standard
 	"latin1":       charmap.Windows1252,
 	"isolatin1":    charmap.Windows1252,
 	"l1":           charmap.Windows1252,
@@ -106,8 +106,8 @@ var singleByte = map[string]*charmap.Charmap{
 	"ibm866":       charmap.CodePage866,
 }
 
-// charsetKey is the spelling of a charset's name in the tables: lower case,
-// without punctuation, and without the year that some names have.
+// charsetKey returns the spelling of a charset's name in the tables: in lower
+// case, without punctuation, and without the year that some names have.
 func charsetKey(name string) string {
 	name, _, _ = strings.Cut(name, ":")
 	key := make([]byte, 0, len(name))
@@ -133,7 +133,7 @@ func charsetKey(name string) string {
 	return k
 }
 
-// charsetAliases are other beginnings of names in the table singleByte.
+// charsetAliases maps prefixes of names to those in singleByte.
 var charsetAliases = [][2]string{
 	{"xcp125", "windows125"},
 	{"cp125", "windows125"},
@@ -141,11 +141,11 @@ var charsetAliases = [][2]string{
 	{"cp", "ibm"},
 }
 
-// readCharset reports what is known of the bytes of a part with a charset
-// parameter. ok is false where they cannot be edited in place: in charsets that
-// hide ASCII bytes inside characters or change their meaning by escapes
-// (ISO-2022-*, HZ, UTF-7, UTF-16, UTF-32), in unknown ones, and wherever the
-// data itself shows the marks of such a charset, whatever its name.
+// readCharset returns the charset of a part. name is its charset parameter. ok is
+// false if the data cannot be edited in place: in charsets in which ASCII bytes
+// may be parts of characters or change their meaning by escapes (ISO-2022-*, HZ,
+// UTF-7, UTF-16, UTF-32), in unknown charsets, and if the data has marks of such
+// a charset, whatever the parameter says.
 func readCharset(name string, data []byte) (cs textCharset, ok bool) {
 	if hasShifts(data) {
 		return cs, false
@@ -170,9 +170,9 @@ func readCharset(name string, data []byte) (cs textCharset, ok bool) {
 	return cs, true
 }
 
-// hasShifts reports whether data holds what plain text never does and what
-// another reading of it would hang on: NUL bytes and byte order marks of UTF-16
-// and UTF-32, and the escape and shift characters of ISO 2022.
+// hasShifts reports whether data has the marks of a charset that does not extend
+// ASCII: NUL bytes and byte order marks of UTF-16 and UTF-32, and the escape and
+// shift characters of ISO 2022.
 func hasShifts(data []byte) bool {
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
 		return true
@@ -187,8 +187,8 @@ func hasShifts(data []byte) bool {
 	return false
 }
 
-// text decodes bytes of the part. A text that cannot be decoded is empty: it
-// would be shown as something else than what was written.
+// text decodes a text of the part. It returns an empty string if the text cannot
+// be decoded.
 func (cs textCharset) text(s string) string {
 	switch {
 	case utf8.ValidString(s) && (cs.utf8Bytes || isASCIIString(s)):
@@ -202,6 +202,7 @@ func (cs textCharset) text(s string) string {
 	return ""
 }
 
+// isASCII reports whether all bytes of b are below 0x80.
 func isASCII(b []byte) bool {
 	for len(b) >= 8 {
 		if binary.LittleEndian.Uint64(b)&0x8080808080808080 != 0 {

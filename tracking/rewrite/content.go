@@ -8,12 +8,12 @@ import (
 	"postern/relay/message"
 )
 
-// contentHeader is what the MIME fields of an entity say.
+// contentHeader is what the MIME header fields of an entity say.
 type contentHeader struct {
 	mediaType  string // lower case
 	boundary   string
 	charset    string
-	start      string // of multipart/related: the Content-ID of its root
+	start      string // of multipart/related: the Content-ID of the root
 	flow       flow
 	encoding   encoding
 	attachment bool
@@ -21,18 +21,17 @@ type contentHeader struct {
 	id         string // Content-ID, without angle brackets
 }
 
-// flow is how the lines of a text/plain part are joined when it is shown
-// (RFC 3676).
+// flow says how the lines of a text/plain part are joined for display (RFC 3676).
 type flow byte
 
 const (
-	fixedLines  flow = iota // or flowed ones that are joined with a space
-	joinedLines             // format=flowed; delsp=yes: the space at a soft line break goes
+	fixedLines  flow = iota // also flowed lines that are joined with a space
+	joinedLines             // format=flowed; delsp=yes: the space at a soft line break is removed
 )
 
-// readContentHeader reads the MIME fields. ok is false where they cannot be
-// told for certain: mail programs read the first or the last of two, so none is
-// read.
+// readContentHeader reads the MIME header fields of an entity. ok is false if
+// they are ambiguous: of a field that appears twice, some mail programs read the
+// first and others the last.
 func readContentHeader(header []byte, defaultType string) (h contentHeader, ok bool) {
 	h.mediaType = defaultType
 	var types, encodings, dispositions, ids int
@@ -63,8 +62,8 @@ func readContentHeader(header []byte, defaultType string) (h contentHeader, ok b
 	return h, types <= 1 && encodings <= 1 && dispositions <= 1
 }
 
-// readType reads a Content-Type. It returns false for values that mail programs
-// do not agree on.
+// readType reads a Content-Type field. It returns false for values that mail
+// programs read differently.
 func (h *contentHeader) readType(field string) bool {
 	value, params, ok := splitParams(field)
 	if !ok {
@@ -87,8 +86,8 @@ func (h *contentHeader) readType(field string) bool {
 	return true
 }
 
-// readDisposition reads a Content-Disposition. What is not plainly inline is an
-// attachment (RFC 2183 section 2.8).
+// readDisposition reads a Content-Disposition field. Everything but "inline" is
+// an attachment (RFC 2183 section 2.8).
 func (h *contentHeader) readDisposition(field string) {
 	value, params, _ := splitParams(field)
 	_, named := params["filename"]
@@ -103,6 +102,7 @@ func isMediaType(s string) bool {
 	return ok && isToken(kind) && isToken(sub)
 }
 
+// isToken reports whether s is a token (RFC 2045 section 5.1).
 func isToken(s string) bool {
 	for _, c := range []byte(s) {
 		if c <= ' ' || c >= 0x7f || strings.IndexByte(`()<>@,;:\"/[]?=`, c) >= 0 {
@@ -113,6 +113,7 @@ func isToken(s string) bool {
 	return s != ""
 }
 
+// trimAngles returns s without white space and angle brackets around it.
 func trimAngles(s string) string {
 	s = strings.TrimSpace(s)
 	s = strings.TrimPrefix(s, "<")
@@ -120,15 +121,14 @@ func trimAngles(s string) string {
 	return strings.TrimSuffix(s, ">")
 }
 
-// joinedParams are the parameters that are put together where they come in
-// pieces.
+// joinedParams are the parameters whose pieces are joined.
 var joinedParams = []string{"boundary", "charset", "name", "filename", "start", "format", "delsp"}
 
-// splitParams reads `value; name=word; name="quoted"` as RFC 2045 section 5.1
-// has it, with comments, leniently: what is not a parameter is passed
-// over. Parameters in pieces, and those with a charset of their own, are put
-// together as RFC 2231 has it. ok is false for what would need guessing: a
-// parameter that appears twice, or whose pieces do not make a whole.
+// splitParams reads `value; name=word; name="quoted"`, with comments (RFC 2045
+// section 5.1). It is lenient: anything that is not a parameter is skipped.
+// Parameters in several pieces, or with a charset, are joined and decoded
+// (RFC 2231). ok is false if the reading would be a guess: a parameter appears
+// twice, or its pieces are incomplete.
 func splitParams(s string) (value string, params map[string]string, ok bool) {
 	s = stripComments(s)
 	value, rest, _ := strings.Cut(s, ";")
@@ -162,7 +162,7 @@ func splitParams(s string) (value string, params map[string]string, ok bool) {
 	for _, base := range joinedParams {
 		v, found, whole := joinPieces(pieces, base)
 		_, twice := params[base]
-		isName := base == "name" || base == "filename" // only whether there is one matters
+		isName := base == "name" || base == "filename" // their values are not used
 		if !isName && (!whole || found && twice) {
 			return value, params, false
 		}
@@ -174,25 +174,26 @@ func splitParams(s string) (value string, params map[string]string, ok bool) {
 	return value, params, true
 }
 
-// decodePiece undoes the percent-encoding of a piece, the first of which begins
-// with a charset and a language (RFC 2231 section 4).
-func decodePiece(s string, first bool) (string, bool) {
-	if first {
-		parts := strings.SplitN(s, "'", 3)
-		if len(parts) != 3 {
-			return "", false
-		}
-		s = parts[2]
+// decodeFirst decodes the first piece of a parameter, which begins with a charset
+// and a language (RFC 2231 section 4).
+func decodeFirst(s string) (string, bool) {
+	parts := strings.SplitN(s, "'", 3)
+	if len(parts) != 3 {
+		return "", false
 	}
 
-	out, err := url.PathUnescape(s)
+	return decodePiece(parts[2])
+}
 
+// decodePiece decodes a percent-encoded piece of a parameter.
+func decodePiece(s string) (string, bool) {
+	out, err := url.PathUnescape(s)
 	return out, err == nil
 }
 
-// joinPieces puts a parameter together from NAME*, or NAME*0, NAME*1 and on,
-// where a * at the end says that a piece is percent-encoded (RFC 2231 sections
-// 3 and 4). whole is false where pieces are left over.
+// joinPieces joins the pieces of the parameter base: base*, or base*0, base*1 and
+// so on, where another * at the end says that a piece is percent-encoded (RFC
+// 2231 sections 3 and 4). whole is false if a piece is missing or malformed.
 func joinPieces(pieces map[string]string, base string) (v string, found, whole bool) {
 	left := 0
 	for name := range pieces {
@@ -202,7 +203,7 @@ func joinPieces(pieces map[string]string, base string) (v string, found, whole b
 	}
 
 	if s, ok := pieces[base+"*"]; ok {
-		v, ok = decodePiece(s, true)
+		v, ok = decodeFirst(s)
 		return v, ok, ok && left == 1
 	}
 
@@ -213,8 +214,11 @@ func joinPieces(pieces map[string]string, base string) (v string, found, whole b
 		if ok == encoded { // neither, or both
 			return "", false, false
 		}
-		if encoded {
-			s, ok = decodePiece(e, i == 0)
+		switch {
+		case encoded && i == 0:
+			s, ok = decodeFirst(e)
+		case encoded:
+			s, ok = decodePiece(e)
 		}
 		if !ok {
 			return "", false, false
@@ -228,6 +232,8 @@ func joinPieces(pieces map[string]string, base string) (v string, found, whole b
 	return v, found, true
 }
 
+// nextParam cuts the first parameter off s. The name is in lower case; it is
+// empty where something else is skipped.
 func nextParam(s string) (name, value, rest string) {
 	s = strings.TrimLeft(s, "; \t")
 	i := strings.IndexAny(s, "=;")
@@ -259,7 +265,8 @@ func nextParam(s string) (name, value, rest string) {
 	return name, b.String(), ""
 }
 
-// stripComments takes out RFC 5322 comments, leaving quoted strings alone.
+// stripComments returns s without its comments (RFC 5322 section 3.2.2). There
+// are none in quoted strings.
 func stripComments(s string) string {
 	if strings.IndexByte(s, '(') < 0 {
 		return s

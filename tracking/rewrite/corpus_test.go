@@ -349,3 +349,20 @@ func TestTooLongLine(t *testing.T) {
 		}
 	}
 }
+
+func corpusHTML(t testing.TB) map[string][]byte {
+	t.Helper()
+	files, err := filepath.Glob("testdata/corpus/html/*")
+	if err != nil || len(files) < 100 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	out := map[string][]byte{}
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out[filepath.Base(f)] = b
+	}
+	return out
+}

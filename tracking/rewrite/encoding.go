@@ -15,6 +15,7 @@ const (
 	unknownEncoding
 )
 
+// encodingByName returns the encoding with that name, which is in lower case.
 func encodingByName(name string) encoding {
 	switch name {
 	case "", "7bit", "8bit", "binary":
@@ -28,7 +29,8 @@ func encodingByName(name string) encoding {
 	return unknownEncoding
 }
 
-// String returns the name of an encoding that we write.
+// String returns the name of an encoding that is written: base64 or
+// quoted-printable.
 func (e encoding) String() string {
 	if e == base64Encoding {
 		return "base64"
@@ -37,18 +39,19 @@ func (e encoding) String() string {
 	return "quoted-printable"
 }
 
-// encodedLine is the longest line written in an encoded part (RFC 2045
-// sections 6.7 and 6.8).
+// encodedLine is the length of the longest line in an encoded part, in bytes
+// without its CRLF (RFC 2045 sections 6.7 and 6.8).
 const encodedLine = 76
 
-// decoded is a part's content. Where its encoded lines begin is not kept, which
-// for millions of short lines would be much: ops finds out anew.
+// decoded is the decoded content of a part. The offsets of its encoded lines are
+// not stored, since there may be millions; ops computes them again.
 type decoded struct {
 	enc  encoding
 	data []byte
 }
 
-func decodePart(enc encoding, raw []byte) (decoded, bool) {
+// decodePart decodes the body of a part. ok is false if it is malformed.
+func decodePart(enc encoding, raw []byte) (d decoded, ok bool) {
 	switch enc {
 	case identity:
 		return decoded{enc: enc, data: raw}, true
@@ -63,17 +66,17 @@ func decodePart(enc encoding, raw []byte) (decoded, bool) {
 
 // qpLine is a line of quoted-printable text.
 type qpLine struct {
-	start, end int    // raw, with its line end
-	text       []byte // without white space at its end and the = of a soft line break
-	soft       bool   // it ends with a soft line break
-	hard       bool   // it ends with a line break that counts
+	start, end int    // offsets in the encoded part, with the line end
+	text       []byte // without trailing white space and the = of a soft line break
+	soft       bool   // ends with a soft line break
+	hard       bool   // ends with a line break of the content
 }
 
-// readQPLine reads the line that begins at an offset.
+// readQPLine reads the line at an offset.
 func readQPLine(raw []byte, at int) qpLine {
 	l := qpLine{start: at, end: lineEnd(raw, at, len(raw))}
 	n := l.end
-	for n > at && (isSpace(raw[n-1]) && raw[n-1] != '\f') {
+	for n > at && isBlank(raw[n-1]) {
 		n--
 	}
 	if n > at && raw[n-1] == '=' {
@@ -86,8 +89,12 @@ func readQPLine(raw []byte, at int) qpLine {
 	return l
 }
 
-// decodedLen is how many bytes the line decodes to, where all its escapes are
-// whole.
+// isBlank reports whether c is white space in quoted-printable, or in a header
+// field.
+func isBlank(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
+
+// decodedLen returns the number of bytes that the line decodes to. Its escapes
+// must be valid.
 func (l qpLine) decodedLen() int {
 	n := len(l.text) - 2*bytes.Count(l.text, []byte("="))
 	if l.hard {
@@ -97,10 +104,10 @@ func (l qpLine) decodedLen() int {
 	return n
 }
 
-// decodeQP reads quoted-printable line by line. A = that begins no escape is
-// refused: what a mail program makes of it cannot be told.
-func decodeQP(raw []byte) (decoded, bool) {
-	d := decoded{enc: quotedPrintable, data: make([]byte, 0, len(raw))}
+// decodeQP decodes quoted-printable. ok is false for a = that does not begin an
+// escape, which mail programs read differently.
+func decodeQP(raw []byte) (d decoded, ok bool) {
+	d = decoded{enc: quotedPrintable, data: make([]byte, 0, len(raw))}
 	for at := 0; at < len(raw); {
 		l := readQPLine(raw, at)
 		at = l.end
@@ -128,6 +135,7 @@ func decodeQP(raw []byte) (decoded, bool) {
 	return d, true
 }
 
+// unhex returns the value of a hexadecimal digit, or -1.
 func unhex(c byte) int {
 	switch {
 	case c >= '0' && c <= '9':
@@ -141,11 +149,11 @@ func unhex(c byte) int {
 	return -1
 }
 
-// decodeBase64 reads base64. Anything but the alphabet, white space and padding
-// at the end is refused.
-func decodeBase64(raw []byte) (decoded, bool) {
-	d := decoded{enc: base64Encoding, data: make([]byte, base64.StdEncoding.DecodedLen(len(raw)))}
-	n, err := base64.StdEncoding.Decode(d.data, raw) // it passes over line ends
+// decodeBase64 decodes base64. ok is false if there is anything but the alphabet,
+// white space, and padding at the end.
+func decodeBase64(raw []byte) (d decoded, ok bool) {
+	d = decoded{enc: base64Encoding, data: make([]byte, base64.StdEncoding.DecodedLen(len(raw)))}
+	n, err := base64.StdEncoding.Decode(d.data, raw) // skips line ends
 	if err != nil && bytes.ContainsAny(raw, " \t") {
 		dense := make([]byte, 0, len(raw))
 		for _, c := range raw {
@@ -160,11 +168,12 @@ func decodeBase64(raw []byte) (decoded, bool) {
 	return d, err == nil
 }
 
-// slice cuts data[from:to] into pieces at the edits that lie in it.
+// slice cuts data[from:to] into pieces at the edits in it.
 func slice(data []byte, from, to int, edits []edit) []piece {
 	return appendPieces(make([]piece, 0, 2*len(edits)+1), data, from, to, edits)
 }
 
+// appendPieces is slice with the pieces appended to others.
 func appendPieces(pieces []piece, data []byte, from, to int, edits []edit) []piece {
 	at := from
 	for _, e := range edits {
@@ -183,8 +192,8 @@ func appendPieces(pieces []piece, data []byte, from, to int, edits []edit) []pie
 	return pieces
 }
 
-// ops lays the edits over the encoded content: lines without an edit are kept
-// as they are, runs of lines with one become regions.
+// ops applies edits to a part, whose encoded form is raw. Encoded lines without
+// edits are kept; runs of lines with edits become regions.
 func (d *decoded) ops(raw []byte, edits []edit) []op {
 	switch d.enc {
 	case identity:
@@ -196,14 +205,15 @@ func (d *decoded) ops(raw []byte, edits []edit) []op {
 	return d.qpOps(raw, edits)
 }
 
-// qpCursor goes over the lines of a quoted-printable part.
+// qpCursor iterates over the lines of a quoted-printable part.
 type qpCursor struct {
 	raw  []byte
 	line qpLine
-	data int // decoded offset of the line
-	next int // and of the line behind it
+	data int // the decoded offset of the line
+	next int // the decoded offset of the next line
 }
 
+// newQPCursor returns a cursor at the first line.
 func newQPCursor(raw []byte) qpCursor {
 	c := qpCursor{raw: raw, line: readQPLine(raw, 0)}
 	c.next = c.line.decodedLen()
@@ -211,7 +221,7 @@ func newQPCursor(raw []byte) qpCursor {
 	return c
 }
 
-// seek goes on to the last line that begins at decoded offset at or before.
+// seek advances to the last line that begins at or before decoded offset at.
 func (c *qpCursor) seek(at int) {
 	for c.next <= at && c.line.end < len(c.raw) {
 		c.line = readQPLine(c.raw, c.line.end)
@@ -220,19 +230,20 @@ func (c *qpCursor) seek(at int) {
 	}
 }
 
-// has reports whether seek(at) would stay on the line.
+// has reports whether seek(at) would not advance.
 func (c *qpCursor) has(at int) bool { return at < c.next || c.line.end == len(c.raw) }
 
+// qpOps is ops for quoted-printable.
 func (d *decoded) qpOps(raw []byte, edits []edit) []op {
-	// An edit makes one region at most, and of pieces itself and one before and
-	// after it: room for all of them at once, since a link would else cost two
-	// allocations. regions must not grow, its elements are pointed to.
+	// An edit makes at most one region, and three pieces: itself and its
+	// neighbours. All are allocated at once, to save two allocations a link.
+	// regions must not grow, because ops points to its elements.
 	ops := make([]op, 0, 2*len(edits)+1)
 	regions := make([]region, 0, len(edits))
 	pieces := make([]piece, 0, 3*len(edits))
 
 	c := newQPCursor(raw)
-	kept := 0 // raw bytes before this one are laid out
+	kept := 0 // raw[:kept] is in ops
 	for len(edits) > 0 {
 		c.seek(edits[0].start)
 		first, firstData := c.line.start, c.data
@@ -268,8 +279,8 @@ func (d *decoded) qpOps(raw []byte, edits []edit) []op {
 
 var softBreak = []byte("=\r\n")
 
-// base64Ops re-encodes from the first edited line on: what follows an edit
-// shifts by a length that is rarely a multiple of three.
+// base64Ops is ops for base64. It encodes everything from the first edited line
+// on, because an edit rarely shifts the rest by a multiple of three bytes.
 func (d *decoded) base64Ops(raw []byte, edits []edit) []op {
 	first, firstData := alignedLine(raw, edits[0].start)
 	end := len(bytes.TrimRight(raw, " \t\r\n"))
@@ -278,8 +289,8 @@ func (d *decoded) base64Ops(raw []byte, edits []edit) []op {
 	return []op{{lit: raw[:first]}, {region: r}, {lit: raw[end:]}}
 }
 
-// alignedLine finds the last line of base64 that begins at decoded offset at or
-// before, and with a whole group of four characters.
+// alignedLine returns the offset, and the decoded offset, of the last base64 line
+// that begins at or before decoded offset at and with a group of four characters.
 func alignedLine(raw []byte, at int) (line, data int) {
 	letters := 0
 	for start := 0; start < len(raw) && letters/4*3 <= at; {
@@ -296,8 +307,8 @@ func alignedLine(raw []byte, at int) (line, data int) {
 	return line, data
 }
 
-// encode appends data in the encoding. continued says that a soft line break
-// follows, so that white space at the end needs no escape.
+// encode appends encoded data to dst. If it is continued, a soft line break
+// follows, and white space at the end is not escaped.
 func (e encoding) encode(dst, data []byte, continued bool) []byte {
 	if e == base64Encoding {
 		return encodeBase64(dst, data)
@@ -308,8 +319,8 @@ func (e encoding) encode(dst, data []byte, continued bool) []byte {
 
 const hexDigits = "0123456789ABCDEF"
 
-// qpLiteral are the bytes that stand for themselves in quoted-printable, white
-// space only in front of others.
+// qpLiteral has the bytes that represent themselves in quoted-printable; space
+// and tab do so except at the end of a line.
 var qpLiteral = func() (table [256]bool) {
 	for c := range table {
 		table[c] = c >= ' ' && c <= '~' && c != '=' || c == '\t'
@@ -318,8 +329,9 @@ var qpLiteral = func() (table [256]bool) {
 	return table
 }()
 
-// encodeQP encodes in lines of at most encodedLine characters. White space at
-// the end of a line is escaped, at the end of data too unless it is continued.
+// encodeQP appends data in quoted-printable, in lines of at most encodedLine
+// characters. White space at the end of a line is escaped, and at the end of data
+// unless it is continued.
 func encodeQP(dst, data []byte, continued bool) []byte {
 	const room = encodedLine - 1 // for the = of a soft break
 	column := 0
@@ -343,7 +355,7 @@ func encodeQP(dst, data []byte, continued bool) []byte {
 			dst = append(dst, crlf...)
 			column = 0
 			i += len(crlf)
-		case column+len("=XX") > room: // also where a literal finds no room
+		case column+len("=XX") > room: // also for a literal without room
 			dst = append(dst, softBreak...)
 			column = 0
 		default:
@@ -356,6 +368,7 @@ func encodeQP(dst, data []byte, continued bool) []byte {
 	return dst
 }
 
+// literalRun returns the length of the prefix of b that needs no escapes.
 func literalRun(b []byte) int {
 	for i, c := range b {
 		if !qpLiteral[c] {
@@ -366,6 +379,7 @@ func literalRun(b []byte) int {
 	return len(b)
 }
 
+// encodeBase64 appends data in base64, in lines of encodedLine characters.
 func encodeBase64(dst, data []byte) []byte {
 	const chunk = encodedLine / 4 * 3
 	for len(data) > chunk {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -264,6 +265,7 @@ func TestFolding(t *testing.T) {
 			"X: " + x(500) + " " + x(400) + "\r\n\t" + x(200) + "\r\n"},
 		{"header, white space in front alone", foldHeader, " \t " + x(999) + "\r\n", " \t " + x(993) + "\r\n " + x(6) + "\r\n"},
 		{"header without white space", foldHeader, x(999) + "\r\n", x(996) + "\r\n xxx\r\n"},
+		{"header, a form feed is not white space", foldHeader, x(996) + "\f" + x(9), x(996) + "\r\n \f" + x(9)},
 		{"header with dashes", foldHeader, "--" + x(998), "--" + x(994) + "\r\n xxxx"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -404,7 +406,7 @@ func TestRenderReturnsErrors(t *testing.T) {
 	p := Parse([]byte("Content-Type: text/html\r\n"), []byte("<body>\r\n<a href=http://x.example/>\r\n</body>"), true, all())
 	for n := range len(p.ops) {
 		w := &failingWriter{after: n}
-		if err := p.Render(w, stamps{}); err != io.ErrShortWrite || w.calls != n+1 {
+		if err := p.Render(w, stamps{}); !errors.Is(err, io.ErrShortWrite) || w.calls != n+1 {
 			t.Errorf("write %d fails: got %v after %d calls", n, err, w.calls)
 		}
 	}

@@ -1,6 +1,7 @@
 package rewrite
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"mime"
@@ -41,7 +42,7 @@ func TestLinks(t *testing.T) {
 		{"does not parse", `<a href="http://[::1/">`, `<a href="http://[::1/">`},
 		{"no host", `<a href="http:///x"><a href="http://"><a href="https:///">`, `<a href="http:///x"><a href="http://"><a href="https:///">`},
 		{"over 4096 bytes", `<a href="http://x.example/` + strings.Repeat("y", 6400) + `">`, `<a href="http://x.example/` + strings.Repeat("y", 6400) + `">`},
-		{"sublink that is no path", `<a data-msys-sublink="a b" href="http://x.example/">`, `<a href="` + L + `">`},
+		{"sublink that is not a path", `<a data-msys-sublink="a b" href="http://x.example/">`, `<a href="` + L + `">`},
 		{"sublink upwards", `<a data-msys-sublink="../x" href="http://x.example/">`, `<a href="` + L + `">`},
 		{"white space around 0", `<a data-msys-clicktrack=' 0 ' href="http://x.example/">`, `<a href="http://x.example/">`},
 		{"odd case of names", `<a DATA-MSYS-ClickTrack="0" href="http://x.example/">`, `<a href="http://x.example/">`},
@@ -223,7 +224,7 @@ func partsOf(t *testing.T, msg string) (out []string) {
 	r := multipart.NewReader(m.Body, params["boundary"])
 	for {
 		p, err := r.NextRawPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return out
 		}
 		if err != nil {

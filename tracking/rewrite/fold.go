@@ -2,16 +2,17 @@ package rewrite
 
 import "bytes"
 
-// foldMethod says how a line that is too long for SMTP is made shorter where
-// its part cannot be encoded.
+// foldMethod says how to break a line that is too long for SMTP in a part that
+// cannot be encoded.
 type foldMethod byte
 
 const (
-	foldPlain  foldMethod = iota // a line end and a space, as mail servers do
-	foldSoft                     // a soft line break of quoted-printable
-	foldHeader                   // at white space, where there is some (RFC 5322 section 2.2.3)
+	foldPlain  foldMethod = iota // with a line end and a space, as mail servers do
+	foldSoft                     // with a soft line break of quoted-printable
+	foldHeader                   // at white space if there is some (RFC 5322 section 2.2.3)
 )
 
+// foldMethodOf returns the method for a part with that encoding.
 func foldMethodOf(enc encoding) foldMethod {
 	if enc == quotedPrintable {
 		return foldSoft
@@ -20,8 +21,8 @@ func foldMethodOf(enc encoding) foldMethod {
 	return foldPlain
 }
 
-// foldLines breaks the lines that are longer than maxLine. No line that it
-// makes can be taken for a delimiter of a multipart.
+// foldLines returns raw with the lines broken that are longer than maxLine. The
+// new lines cannot be mistaken for delimiters of a multipart.
 func foldLines(raw []byte, method foldMethod) []byte {
 	out := make([]byte, 0, len(raw))
 	for at := 0; at < len(raw); {
@@ -39,13 +40,13 @@ func foldLines(raw []byte, method foldMethod) []byte {
 	return out
 }
 
-// appendFolded appends one line that is too long.
+// appendFolded appends a line that is too long.
 func appendFolded(out, line []byte, method foldMethod) []byte {
 	if bytes.HasPrefix(line, []byte("--")) && method != foldHeader {
 		out = append(out, ' ') // its first piece could be a delimiter
 	}
 
-	const room = maxLine - 2 // for the space in front, and for the = of a soft break
+	const room = maxLine - 2 // without the space in front and the = of a soft break
 	for len(bytes.TrimSuffix(line, crlf)) > room {
 		n := foldAt(line[:room], method)
 		out = append(out, line[:n]...)
@@ -54,7 +55,7 @@ func appendFolded(out, line []byte, method foldMethod) []byte {
 		switch {
 		case method == foldSoft:
 			out = append(out, "=\r\n"...)
-		case method == foldHeader && isSpace(line[0]):
+		case method == foldHeader && isBlank(line[0]):
 			out = append(out, crlf...)
 		default:
 			out = append(out, "\r\n "...)
@@ -64,16 +65,16 @@ func appendFolded(out, line []byte, method foldMethod) []byte {
 	return append(out, line...)
 }
 
-// foldAt returns how much of a line stays in front of a break.
+// foldAt returns the number of bytes of a line to keep before the next break.
 func foldAt(line []byte, method foldMethod) int {
 	switch method {
-	case foldSoft: // not within =XX, and no piece begins with a dash
+	case foldSoft: // not inside =XX, nor before a dash
 		for n := len(line) - 1; n > len(line)/2; n-- {
 			if line[n-1] != '=' && line[n-2] != '=' && line[n] != '-' {
 				return n
 			}
 		}
-	case foldHeader: // in front of white space with more than that before it
+	case foldHeader: // before white space that follows something else
 		i := bytes.LastIndexAny(line, " \t")
 		if i > 0 && len(bytes.TrimLeft(line[:i], " \t")) > 0 {
 			return i

@@ -4,35 +4,17 @@ import (
 	"bytes"
 	"sort"
 	"strings"
+
+	"postern/tracking/rewrite/htmledit"
 )
 
-// edit replaces data[start:end] of a part's decoded content by a slot, or by
-// nothing where kind is slotNone.
-type edit struct {
-	start, end int
-	kind       slotKind
-	pixel      pixelForm
-	link       Link
-}
-
-// htmlKind is the dialect of a part.
+// htmlKind is the kind of HTML in a part.
 type htmlKind byte
 
 const (
 	plainHTML htmlKind = iota
 	ampHTML
 )
-
-// maxEdits bounds the links and removed attributes of a part: no mail that
-// people read has as many, and each costs memory in every copy.
-const maxEdits = 10_000
-
-// edits is what changes in a part.
-type edits struct {
-	list     []edit   // in order, at most maxEdits and the pixels
-	skipped  []Reason // one for each link that was left alone for a reason
-	overflow bool     // there were more than maxEdits of either: nothing is to be edited
-}
 
 // pixelWish says whether a part gets the open pixels.
 type pixelWish byte
@@ -42,7 +24,7 @@ const (
 	withPixels
 )
 
-// editHTML finds what changes in an HTML document.
+// editHTML returns the edits of an HTML document.
 func editHTML(data []byte, o Options, kind htmlKind, cs textCharset, pixels pixelWish) edits {
 	s := htmlScan{
 		data:    data,
@@ -56,7 +38,7 @@ func editHTML(data []byte, o Options, kind htmlKind, cs textCharset, pixels pixe
 
 	start := 0
 	if bytes.HasPrefix(data, utf8BOM) {
-		start = len(utf8BOM) // a text in front of the doctype is not a byte order mark
+		start = len(utf8BOM) // it is not text in front of the doctype
 	}
 	s.run(start, len(data), shownContent)
 
@@ -69,7 +51,7 @@ func editHTML(data []byte, o Options, kind htmlKind, cs textCharset, pixels pixe
 
 var utf8BOM = []byte("\xef\xbb\xbf")
 
-// htmlScan walks over the tags of a document.
+// htmlScan is the state of editHTML while it reads the tags of a document.
 type htmlScan struct {
 	data    []byte
 	opts    Options
@@ -77,81 +59,65 @@ type htmlScan struct {
 	charset textCharset
 	targets targets
 	msys    bool // data-msys- occurs somewhere
-	attrs   []attr
+	attrs   []htmledit.Attribute
 	out     edits
 
 	templates int // depth of template elements
 	foreign   int // depth of svg and math elements
-	cdataEnd  int // of the last CDATA section of those
+	cdataEnd  int // end of the last CDATA section in one of those
 	places    places
 }
 
-var msysPrefix = []byte("data-msys-")
-
-// hasMsys looks for data-msys- in any case, in one pass over the dashes.
-func hasMsys(data []byte) bool {
-	for at := 0; ; {
-		i := bytes.IndexByte(data[at:], '-')
-		if i < 0 {
-			return false
-		}
-		at += i + 1
-
-		if at >= 5 && len(data) >= at+5 && bytes.EqualFold(data[at-5:at+5], msysPrefix) {
-			return true
-		}
-	}
-}
-
-// contentKind says who reads a stretch of a document.
+// contentKind says which programs read a range of a document.
 type contentKind byte
 
 const (
 	shownContent contentKind = iota
-	wordContent              // what Outlook alone reads of a conditional comment: no place for pixels
+	wordContent              // Outlook only, in a conditional comment: not a place for pixels
 )
 
-// run looks at data[from:to].
+// run reads the tags of data[from:to].
 func (s *htmlScan) run(from, to int, content contentKind) {
-	z := newScanner(s.data[:to], from)
+	z := htmledit.NewScanner(s.data[:to], from)
 
 	shown := content == shownContent
 	at := from
 	for {
-		t, ok := z.next()
+		t, ok := z.Next()
 		textEnd := to
 		if ok {
-			textEnd = t.start
+			textEnd = t.Start
 		}
 		if shown && s.templates == 0 && s.places.wantsText() {
 			s.places.text(s.data, at, textEnd)
 		}
 
 		if !ok || s.out.overflow {
-			if shown && z.cut != nowhere {
-				s.places.cut(z.cut)
+			if cut, ok := z.CutOff(); ok && shown {
+				s.places.cut(cut)
 			}
 			if shown && s.templates > 0 {
 				s.places.cut(s.places.template)
 			}
 			return
 		}
-		at = t.end
+		at = t.End
 
-		switch t.kind {
-		case startTag:
-			s.startTag(t, z.raw, content)
-		case endTag:
+		switch t.Kind {
+		case htmledit.StartTag:
+			s.startTag(t, z.RawText(), content)
+		case htmledit.EndTag:
 			s.endTag(t, content)
-		case comment:
+		case htmledit.Comment:
 			s.comment(t, content)
 		}
 	}
 }
 
+// hasText reports whether b contains anything but white space.
 func hasText(b []byte) bool {
 	for _, c := range b {
-		if !isSpace(c) {
+		if !htmledit.IsSpace(c) {
 			return true
 		}
 	}
@@ -159,12 +125,14 @@ func hasText(b []byte) bool {
 	return false
 }
 
-func (s *htmlScan) comment(t htmlToken, content contentKind) {
-	text := s.data[t.start:t.end]
-	if s.foreign > 0 && bytes.HasPrefix(text, []byte("<![CDATA[")) && t.start >= s.cdataEnd {
+// comment reads a comment: the CDATA sections of svg and math look like one, and
+// conditional comments have links.
+func (s *htmlScan) comment(t htmledit.Token, content contentKind) {
+	text := s.data[t.Start:t.End]
+	if s.foreign > 0 && bytes.HasPrefix(text, []byte("<![CDATA[")) && t.Start >= s.cdataEnd {
 		s.cdataEnd = len(s.data)
-		if i := bytes.Index(s.data[t.start:], []byte("]]>")); i >= 0 {
-			s.cdataEnd = t.start + i
+		if i := bytes.Index(s.data[t.Start:], []byte("]]>")); i >= 0 {
+			s.cdataEnd = t.Start + i
 		}
 	}
 
@@ -173,60 +141,27 @@ func (s *htmlScan) comment(t htmlToken, content contentKind) {
 	}
 	s.places.comment()
 
-	from, to, ok := conditionalContent(text)
+	from, to, ok := htmledit.ConditionalContent(text)
 	if !ok {
 		return
 	}
 
 	templates, foreign := s.templates, s.foreign
-	s.run(t.start+from, t.start+to, wordContent)
+	s.run(t.Start+from, t.Start+to, wordContent)
 	s.templates, s.foreign = templates, foreign
 }
 
-// conditionalContent finds what Outlook reads of a downlevel-hidden comment,
-// <!--[if EXPR]> ... <![endif]-->.
-func conditionalContent(c []byte) (from, to int, ok bool) {
-	const open = "<!--[if"
-	if len(c) < len(open) || !asciiFold(c[:len(open)], open) {
-		return 0, 0, false
-	}
-
-	i := bytes.Index(c, []byte("]>"))
-	j := bytes.LastIndex(c, []byte("<![")) // of <![endif]
-	if i < 0 || j < i+2 {
-		return 0, 0, false
-	}
-
-	return i + 2, j, true
-}
-
-func asciiFold(b []byte, lower string) bool {
-	if len(b) != len(lower) {
-		return false
-	}
-
-	for i, c := range b {
-		if c >= 'A' && c <= 'Z' {
-			c |= 0x20
-		}
-		if c != lower[i] {
-			return false
-		}
-	}
-
-	return true
-}
-
-func (s *htmlScan) endTag(t htmlToken, content contentKind) {
-	name := s.data[t.nameFrom:t.nameTo]
+// endTag reads an end tag.
+func (s *htmlScan) endTag(t htmledit.Token, content contentKind) {
+	name := t.Name(s.data)
 	s.leave(nestingOf(name), content)
 
-	if content == shownContent && s.templates == 0 && t.start >= s.cdataEnd {
+	if content == shownContent && s.templates == 0 && t.Start >= s.cdataEnd {
 		s.places.endTag(t, name)
 	}
 }
 
-// nesting is a kind of element whose depth is followed.
+// nesting is a kind of element whose depth is counted.
 type nesting byte
 
 const (
@@ -235,7 +170,8 @@ const (
 	foreignNesting // svg and math
 )
 
-func (s *htmlScan) enter(n nesting, t htmlToken, content contentKind) {
+// enter counts the start tag of an element.
+func (s *htmlScan) enter(n nesting, t htmledit.Token, content contentKind) {
 	switch n {
 	case templateNesting:
 		if s.templates == 0 && content == shownContent {
@@ -255,6 +191,7 @@ func (s *htmlScan) enter(n nesting, t htmlToken, content contentKind) {
 	}
 }
 
+// leave counts the end tag of an element.
 func (s *htmlScan) leave(n nesting, content contentKind) {
 	switch n {
 	case templateNesting:
@@ -267,54 +204,57 @@ func (s *htmlScan) leave(n nesting, content contentKind) {
 	}
 }
 
-// closesItself reports whether a start tag of a foreign element ends with a
-// slash that belongs to no value.
-func (s *htmlScan) closesItself(t htmlToken) bool {
-	slash := t.end - len("/>")
+// closesItself reports whether the start tag of a foreign element is
+// self-closing: it ends with a slash that is not part of an attribute's value.
+func (s *htmlScan) closesItself(t htmledit.Token) bool {
+	slash := t.End - len("/>")
 	if s.data[slash] != '/' {
 		return false
 	}
 
-	s.attrs = s.attrs[:0]
-	walkAttributes(s.data[:t.end], t.nameTo, &s.attrs)
+	s.attrs = htmledit.AppendAttributes(s.attrs[:0], s.data[:t.End], t.NameEnd)
 
-	return len(s.attrs) == 0 || s.attrs[len(s.attrs)-1].end <= slash
+	return len(s.attrs) == 0 || s.attrs[len(s.attrs)-1].End <= slash
 }
 
+// nestingOf returns the kind of nesting of the element with that name.
 func nestingOf(name []byte) nesting {
 	switch {
-	case asciiFold(name, "svg"), asciiFold(name, "math"):
+	case htmledit.EqualFold(name, "svg"), htmledit.EqualFold(name, "math"):
 		return foreignNesting
-	case asciiFold(name, "template"):
+	case htmledit.EqualFold(name, "template"):
 		return templateNesting
 	}
 
 	return noNesting
 }
 
-// isLink reports whether an element is a link: <a>, <area>, and Outlook's VML
-// shapes, v:*.
+// isLink reports whether elements of that name are links: a, area, and the VML
+// shapes of Outlook, v:*.
 func isLink(name []byte) bool {
-	return asciiFold(name, "a") || asciiFold(name, "area") || len(name) > 2 && asciiFold(name[:2], "v:")
+	if htmledit.EqualFold(name, "a") || htmledit.EqualFold(name, "area") {
+		return true
+	}
+
+	return len(name) > 2 && htmledit.EqualFold(name[:2], "v:")
 }
 
-// startTag looks at a start tag; raw is the element's name where raw text
-// follows.
-func (s *htmlScan) startTag(t htmlToken, raw string, content contentKind) {
-	name := s.data[t.nameFrom:t.nameTo]
+// startTag reads a start tag. If raw text follows, raw is the name of the
+// element in lower case.
+func (s *htmlScan) startTag(t htmledit.Token, raw string, content contentKind) {
+	name := t.Name(s.data)
 	s.enter(nestingOf(name), t, content)
-	if content == shownContent && s.templates == 0 && t.start >= s.cdataEnd {
+	if content == shownContent && s.templates == 0 && t.Start >= s.cdataEnd {
 		s.places.startTag(s.data, t, name, raw)
 	}
 
-	link := isLink(name) && s.templates == 0 && t.start >= s.cdataEnd && s.opts.Click
-	if !link && !(s.msys && hasMsys(s.data[t.start:t.end])) {
+	link := isLink(name) && s.templates == 0 && t.Start >= s.cdataEnd && s.opts.Click
+	if !link && !(s.msys && hasMsys(s.data[t.Start:t.End])) {
 		return
 	}
 
-	s.attrs = s.attrs[:0]
-	walkAttributes(s.data[:t.end], t.nameTo, &s.attrs)
-	if len(s.attrs) > maxAttributes {
+	s.attrs = htmledit.AppendAttributes(s.attrs[:0], s.data[:t.End], t.NameEnd)
+	if len(s.attrs) > htmledit.MaxAttributes {
 		return
 	}
 
@@ -324,97 +264,79 @@ func (s *htmlScan) startTag(t htmlToken, raw string, content contentKind) {
 	}
 }
 
-// link wraps the href of a link, which stands behind the attributes that are
-// removed from its tag or between them.
-func (s *htmlScan) link(href attr, l Link) {
-	target, ok, why := s.targets.fromHref(s.data[href.valStart:href.valEnd])
-	if ok {
-		l.Target, l.AMP = target, s.amp
-		if s.opts.MaxLinkLength > 0 && s.opts.MaxURL(l) > s.opts.MaxLinkLength {
-			ok, why = false, LinkTooLong
-		}
-	}
-	if why != "" {
-		s.out.skip(why)
-	}
+// link adds the edit that wraps a link. Edits that remove attributes of the same
+// tag are in the list already, and may be behind href.
+func (s *htmlScan) link(href htmledit.Attribute, l Link) {
+	target, ok, why := s.targets.fromHref(href.Value(s.data))
 	if !ok {
+		s.out.skip(why)
+		return
+	}
+
+	l.Target = target
+	l.AMP = s.amp
+	if s.opts.tooLong(l) {
+		s.out.skip(LinkTooLong)
 		return
 	}
 
 	i := len(s.out.list)
-	for i > 0 && s.out.list[i-1].start >= href.valEnd {
+	for i > 0 && s.out.list[i-1].start >= href.ValueEnd {
 		i--
 	}
-	s.out.insert(i, edit{start: href.valStart, end: href.valEnd, kind: slotLink, link: l})
+	s.out.insert(i, edit{
+		start: href.ValueStart,
+		end:   href.ValueEnd,
+		kind:  slotLink,
+		link:  l,
+	})
 }
 
-// skip notes that a link was left alone, unless the list is full.
-func (e *edits) skip(why Reason) {
-	if len(e.skipped) >= maxEdits {
-		e.overflow = true
-		return
-	}
-
-	e.skipped = append(e.skipped, why)
-}
-
-// insert puts an edit at an index of the list, unless it is full.
-func (e *edits) insert(i int, added edit) {
-	if len(e.list) >= maxEdits {
-		e.overflow = true
-		return
-	}
-
-	e.list = append(e.list, edit{})
-	copy(e.list[i+1:], e.list[i:])
-	e.list[i] = added
-}
-
-// linkTag is what the attributes of a tag say.
+// linkTag is what the attributes of a tag say about its link.
 type linkTag struct {
 	href  int // index of the attribute, or nowhere
 	link  Link
 	track bool
-	bound bool // AMP for Email sets the href, or adds to it, when it is shown
+	bound bool // AMP for Email computes the href, or adds to it, when it is shown
 }
 
-// readLink reads the attributes of a tag, the first of each name counting, and
-// takes the data-msys-* ones out.
-func (s *htmlScan) readLink(t htmlToken) linkTag {
+// readLink reads the attributes of a tag, of which the first of each name
+// counts, and adds edits that remove its data-msys-* attributes.
+func (s *htmlScan) readLink(t htmledit.Token) linkTag {
 	r := linkTag{href: nowhere, track: true}
 	var seen [len(linkAttributes)]bool
-	tag := s.data[:t.end]
-	prevEnd := t.nameTo
+	tag := s.data[:t.End]
+	prevEnd := t.NameEnd
 	for i := range s.attrs {
 		a := &s.attrs[i]
-		key := tag[a.nameStart:a.nameEnd]
-		if r.href == nowhere && asciiFold(key, "href") {
+		key := a.Name(tag)
+		if r.href == nowhere && htmledit.EqualFold(key, "href") {
 			r.href = i
 		}
 		r.bound = r.bound || s.amp && bindsHref(key)
 
 		if len(key) >= len(msysPrefix) && bytes.EqualFold(key[:len(msysPrefix)], msysPrefix) {
-			from, to := a.removal(tag, prevEnd)
+			from, to := a.Removal(tag, prevEnd)
 			s.out.insert(len(s.out.list), edit{start: from, end: to})
 
 			which := linkAttributeNamed(key[len(msysPrefix):])
 			if which >= 0 && !seen[which] {
 				seen[which] = true
-				value := s.charset.text(attrValue(tag[a.valStart:a.valEnd]))
+				value := s.charset.text(htmledit.Unescape(a.Value(tag)))
 				r.link, r.track = applyMsys(r.link, r.track, linkAttribute(which), strings.TrimSpace(value))
 			}
 		}
-		prevEnd = a.end
+		prevEnd = a.End
 	}
 
 	return r
 }
 
-// bindsHref reports whether an attribute of AMP for Email changes an href when
-// it is shown: amp-bind, and substitution of variables in links.
+// bindsHref reports whether an attribute makes AMP for Email change the href when
+// it is shown: amp-bind, or the substitution of variables.
 func bindsHref(key []byte) bool {
 	for _, name := range []string{"[href]", "data-amp-bind-href", "data-amp-replace", "data-amp-addparams"} {
-		if asciiFold(key, name) {
+		if htmledit.EqualFold(key, name) {
 			return true
 		}
 	}
@@ -422,53 +344,10 @@ func bindsHref(key []byte) bool {
 	return false
 }
 
-// linkAttribute is one of the attributes data-msys-NAME of a link.
-type linkAttribute int
-
-const (
-	clickTrack linkAttribute = iota
-	linkName
-	unsubscribe
-	sublink
-)
-
-var linkAttributes = [...]string{
-	clickTrack:  "clicktrack",
-	linkName:    "linkname",
-	unsubscribe: "unsubscribe",
-	sublink:     "sublink",
-}
-
-func linkAttributeNamed(name []byte) int {
-	for i, n := range linkAttributes {
-		if asciiFold(name, n) {
-			return i
-		}
-	}
-
-	return -1
-}
-
-// applyMsys reads one attribute of a link.
-func applyMsys(l Link, track bool, which linkAttribute, value string) (Link, bool) {
-	switch which {
-	case clickTrack:
-		track = value != "0"
-	case linkName:
-		l.Name = cutName(value)
-	case unsubscribe:
-		l.Unsubscribe = value == "1"
-	case sublink:
-		l.Sublink = cleanSublink(value)
-	}
-
-	return l, track
-}
-
-// addPixels inserts the open pixels.
+// addPixels adds the edits that insert the open pixels.
 func (s *htmlScan) addPixels() {
 	if s.amp && !(s.places.hasBody() && strings.HasPrefix(strings.ToLower(s.opts.Tracker), "https://")) {
-		return // AMP for Email wants a body, and https for pictures
+		return // AMP for Email requires a body, and https for pictures
 	}
 
 	first, last, ok := s.places.pixels()
@@ -488,11 +367,4 @@ func (s *htmlScan) addPixels() {
 		i := sort.Search(len(s.out.list), func(i int) bool { return s.out.list[i].start > last })
 		s.out.insertPixel(i, edit{start: last, end: last, kind: slotOpen, pixel: form})
 	}
-}
-
-// insertPixel is insert for the pixels, which go in whatever the list holds.
-func (e *edits) insertPixel(i int, pixel edit) {
-	e.list = append(e.list, edit{})
-	copy(e.list[i+1:], e.list[i:])
-	e.list[i] = pixel
 }

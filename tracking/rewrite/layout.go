@@ -8,11 +8,11 @@ import (
 	"postern/relay/message"
 )
 
-// layout is what becomes of the leaves of a message.
+// layout collects what changes in the body of a message.
 type layout struct {
 	opts    Options
 	body    []byte
-	header  []byte // the new header of the message; nil: it stays
+	header  []byte // the new header of the message; nil: unchanged
 	patches []patch
 	skipped []Reason
 	edits   int
@@ -20,13 +20,13 @@ type layout struct {
 	pixels  int
 }
 
-// patch replaces body[start:end].
+// patch replaces body[start:end] with ops.
 type patch struct {
 	start, end int
 	ops        []op
 }
 
-// layOut returns the patches of all leaves, in order.
+// layOut edits the leaves of a message, in order.
 func layOut(leaves []leaf, body []byte, o Options) *layout {
 	l := &layout{opts: o, body: body}
 	parts := make([]decodedLeaf, len(leaves))
@@ -37,7 +37,7 @@ func layOut(leaves []leaf, body []byte, o Options) *layout {
 	pixeled := pixelLeaf(leaves)
 	for i := range leaves {
 		wish := withoutPixels
-		if i == pixeled || leaves[i].kind == ampLeaf { // AMP has opens of its own
+		if i == pixeled || leaves[i].kind == ampLeaf { // AMP parts report opens separately
 			wish = withPixels
 		}
 		l.leaf(&leaves[i], parts[i], wish)
@@ -47,18 +47,18 @@ func layOut(leaves []leaf, body []byte, o Options) *layout {
 	return l
 }
 
-// decodedLeaf is the content of a leaf that is edited.
+// decodedLeaf is the decoded content of a leaf that is edited.
 type decodedLeaf struct {
 	content decoded
 	charset textCharset
 }
 
-// pgpMark begins the lines of OpenPGP's ASCII armour (RFC 9580 section 6.2):
-// an edit would break the signature inside.
+// pgpMark begins OpenPGP's ASCII armor (RFC 9580 section 6.2). An edit would
+// break the signature.
 var pgpMark = []byte("-----BEGIN PGP ")
 
-// decode reads the content of a leaf that is to be edited. What cannot be read
-// for certain is changed into a leaf that is not.
+// decode returns the content of a leaf that is to be edited. If it cannot be
+// read reliably, the leaf is changed to a kind that is not edited.
 func (l *layout) decode(lf *leaf) (d decodedLeaf) {
 	if lf.kind != textLeaf && lf.kind != htmlLeaf && lf.kind != ampLeaf {
 		return d
@@ -85,9 +85,9 @@ func (l *layout) decode(lf *leaf) (d decodedLeaf) {
 	return d
 }
 
-// pixelLeaf returns the index of the HTML body part that gets the open pixels,
-// or -1: the first that is shown and has no file name, else the first that is
-// shown, else the first.
+// pixelLeaf returns the index of the HTML leaf that the open pixels are inserted
+// into, or -1 if there is none: the first that is shown and has no file name,
+// else the first that is shown, else the first.
 func pixelLeaf(leaves []leaf) int {
 	best, rank := -1, 0
 	for i := range leaves {
@@ -110,8 +110,10 @@ func pixelLeaf(leaves []leaf) int {
 	return best
 }
 
+// skip records why a leaf or a link is left alone.
 func (l *layout) skip(r Reason) { l.skipped = append(l.skipped, r) }
 
+// patch replaces a range of the body.
 func (l *layout) patch(at span, ops ...op) {
 	l.patches = append(l.patches, patch{at.at, at.end(), ops})
 }
@@ -167,7 +169,7 @@ func (l *layout) leaf(lf *leaf, d decodedLeaf, wish pixelWish) {
 	}
 }
 
-// edited lays edits over a part.
+// edited returns the content of a leaf with its edits, and its encoding.
 func (l *layout) edited(lf *leaf, content decoded, list []edit) ([]op, encoding) {
 	l.edits += len(list)
 	for i := range list {
@@ -195,14 +197,14 @@ func (l *layout) mustBeEncoded(data []byte, list []edit) bool {
 	return longLine(data, list, l.opts) || l.opts.SevenBit && !isASCII(data)
 }
 
-// whole is a part's content encoded as one region.
+// whole returns the content of a part as one encoded region.
 func whole(enc encoding, data []byte, list []edit) []op {
 	return []op{{region: &region{enc: enc, pieces: slice(data, 0, len(data), list)}}}
 }
 
-// unedited returns the content of a leaf that is not edited and cannot go out
-// as it is, nil for all others: text is encoded in quoted-printable, anything
-// else in base64, and what is not a part gets shorter lines.
+// unedited returns the content of a leaf without edits that cannot be sent as it
+// is, and its encoding: text is encoded in quoted-printable and anything else in
+// base64, and lines outside of parts are folded. It returns nil for other leaves.
 func (l *layout) unedited(lf *leaf) ([]op, encoding) {
 	raw, enc := lf.body.bytes, lf.content.encoding
 	if !mustEncode(raw, l.opts) {
@@ -236,16 +238,17 @@ func (l *layout) unedited(lf *leaf) ([]op, encoding) {
 	return whole(enc, content.data, nil), enc
 }
 
+// folded returns raw with its long lines folded, or nil if there are none.
 func folded(raw []byte, method foldMethod) []op {
 	if !tooLongLine(raw) {
-		return nil // it has 8-bit content that nobody can encode
+		return nil // it has 8-bit content, which cannot be encoded here
 	}
 
 	return []op{{lit: foldLines(raw, method)}}
 }
 
-// between returns a preamble or an epilogue that can go out. Nobody is shown
-// one, so that 8-bit characters need not stay.
+// between returns a preamble or an epilogue in a form that can be sent. It is
+// never shown, so 8-bit characters need not be preserved.
 func (l *layout) between(raw []byte) []op {
 	out := foldLines(raw, foldPlain)
 	for i := 0; l.opts.SevenBit && i < len(out); i++ {
@@ -257,15 +260,16 @@ func (l *layout) between(raw []byte) []op {
 	return []op{{lit: out}}
 }
 
-// mustEncode reports whether bytes cannot go out as they are: a line is too
-// long, or they are 8-bit and must not be.
+// mustEncode reports whether raw cannot be sent as it is: a line is too long, or
+// it has 8-bit content and SevenBit is set.
 func mustEncode(raw []byte, o Options) bool {
 	return tooLongLine(raw) || o.SevenBit && !isASCII(raw)
 }
 
+// tooLongLine reports whether a line is longer than maxLine.
 func tooLongLine(raw []byte) bool {
 	for len(raw) > maxLine {
-		// The CRLF of a line that is just short enough ends at byte 1000.
+		// The CRLF of a line of maxLine bytes ends at byte 1000.
 		i := bytes.LastIndexByte(raw[:min(len(raw), maxLine+2)], '\n')
 		if i < 0 {
 			return true
@@ -276,8 +280,8 @@ func tooLongLine(raw []byte) bool {
 	return false
 }
 
-// longLine reports whether a line could pass the limit once the slots are
-// filled.
+// longLine reports whether a line could exceed maxLine once the slots are filled
+// in.
 func longLine(data []byte, list []edit, o Options) bool {
 	var c columns
 	at := 0
@@ -300,12 +304,13 @@ func longLine(data []byte, list []edit, o Options) bool {
 	return c.tooLong || c.now > maxLine
 }
 
-// columns follows how long the lines of a text are.
+// columns measures the lines of a text.
 type columns struct {
-	now     int
-	tooLong bool
+	now     int  // the length of the present line so far
+	tooLong bool // a line was longer than maxLine
 }
 
+// literal counts literal bytes.
 func (c *columns) literal(b []byte) {
 	for {
 		i := bytes.IndexByte(b, '\n')
@@ -320,7 +325,8 @@ func (c *columns) literal(b []byte) {
 	}
 }
 
-// withEncoding returns a header block with another Content-Transfer-Encoding.
+// withEncoding returns a header block with its Content-Transfer-Encoding
+// replaced, or added.
 func withEncoding(header []byte, enc encoding) []byte {
 	field := "Content-Transfer-Encoding: " + enc.String() + "\r\n"
 	out := make([]byte, 0, len(header)+len(field))

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/net/html"
+
+	"postern/tracking/rewrite/htmledit"
 )
 
 // otherReading finds the links of a document with the tokenizer of
@@ -46,7 +48,7 @@ func otherReading(data []byte, ts targets) (found []string) {
 				count++
 			}
 			link := n == "a" || n == "area" || len(n) > 2 && n[:2] == "v:"
-			if target, ok, _ := ts.check(href); link && ok && templates == 0 && count <= maxAttributes {
+			if target, ok, _ := ts.check(href); link && ok && templates == 0 && count <= htmledit.MaxAttributes {
 				found = append(found, target)
 			}
 		}
@@ -57,9 +59,13 @@ func otherReading(data []byte, ts targets) (found []string) {
 // conditional comments and CDATA sections.
 var incomparable = regexp.MustCompile(`(?i)<!--\[if|<!\[CDATA|\x00`)
 
+// nestedScript matches scripts in which x/net/html leaves a comment behind a <
+// that begins no tag. The HTML standard (section 13.2.5.23) does not.
+var nestedScript = regexp.MustCompile(`(?is)<script.*<!--.*<[^a-z/]`)
+
 func compareLinks(t *testing.T, data []byte) {
 	t.Helper()
-	if incomparable.Match(data) || scriptQuirk.Match(data) {
+	if incomparable.Match(data) || nestedScript.Match(data) {
 		return
 	}
 

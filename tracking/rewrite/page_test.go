@@ -138,8 +138,8 @@ func TestElementsThatHoldTexts(t *testing.T) {
 	}
 }
 
-// TestStylesThatMindPictures names what is looked for in a style sheet.
-func TestStylesThatMindPictures(t *testing.T) {
+// TestStylesThatCountSiblings names what is looked for in a style sheet.
+func TestStylesThatCountSiblings(t *testing.T) {
 	for css, want := range map[string]bool{
 		"p:first-child{}":        true,
 		"p:last-child{}":         true,
@@ -165,7 +165,7 @@ func TestStylesThatMindPictures(t *testing.T) {
 		"a{display: table-cell}": true,
 		"a{display:  table}":     false,
 	} {
-		if got := mindsPictures([]byte(css)); got != want {
+		if got := countsSiblings([]byte(css)); got != want {
 			t.Errorf("%q minds: %v, want %v", css, got, want)
 		}
 	}
@@ -176,7 +176,7 @@ func TestStylesThatMindPictures(t *testing.T) {
 			t.Errorf("%s is hidden: %v, want %v", tag, got, want)
 		}
 	}
-	for _, raw := range []string{"script", "title", "textarea"} { // their text is no style sheet
+	for _, raw := range []string{"script", "title", "textarea"} { // their text is not a style sheet
 		page := "<" + raw + ">p:first-child{}</" + raw + "><body><p>a</p></body>"
 		if got, want := marked(page), strings.Replace(strings.Replace(page, "<body>", "<body>[1]", 1), "</body>", "[2]</body>", 1); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)

@@ -20,7 +20,7 @@ func TestSplitParams(t *testing.T) {
 		{"quoted and not closed", `a/b; x="1`, "a/b", map[string]string{"x": "1"}, true},
 		{"quoted, ending in a backslash", `a/b; x="1\`, "a/b", map[string]string{"x": `1\`}, true},
 		{"what follows a quoted value", `a/b; x="1"y; z=2`, "a/b", map[string]string{"x": "1", "z": "2"}, true},
-		{"a word that is no parameter", "a/b; x; y=2", "a/b", map[string]string{"y": "2"}, true},
+		{"a word that is not a parameter", "a/b; x; y=2", "a/b", map[string]string{"y": "2"}, true},
 		{"a word at the end", "a/b; y=2; x", "a/b", map[string]string{"y": "2"}, true},
 		{"semicolons alone", "a/b;; \t;", "a/b", nil, true},
 		{"no name", "a/b; =1; x=2", "a/b", map[string]string{"x": "2"}, true},

@@ -1,26 +1,24 @@
 package rewrite
 
-// pixelForm is how a pixel is written.
+// pixelForm is the HTML that a pixel is written in.
 type pixelForm byte
 
 const (
 	htmlPixel pixelForm = iota
-	ampPixel            // in AMP for Email
+	ampPixel            // AMP for Email
 )
 
-// The HTML of a pixel on both sides of its URL.
+// The HTML of a pixel before and after its URL.
 //
-// It must not be seen, take room, be hit by a click or be read aloud, whatever
-// style sheet a template has: no declaration of a style sheet wins over an
-// !important one of a style attribute. The declaration of all resets what is
-// not named. Where a mail program drops position, as Gmail does, a float whose
-// margins are as large as itself takes no room either; it is moved up and left
-// so that no page becomes longer by it.
+// A pixel must be invisible, take up no space, receive no clicks and not be read
+// aloud, whatever the style sheet of the template says. No declaration of a style
+// sheet overrides an !important one of a style attribute, and "all: initial"
+// resets everything else. Some mail programs drop position, among them Gmail:
+// there a float with negative margins of its own size takes up no space either.
 //
-// AMP for Email has no amp-pixel; its pictures are amp-img, and !important is
-// not allowed there.
+// AMP for Email has neither amp-pixel nor !important; images are amp-img.
 //
-// The tag goes on behind a line end, so that no line becomes much longer.
+// There is a line end after the URL, so that lines do not become much longer.
 const (
 	pixelImg   = `<img src="`
 	pixelStyle = `"` + "\r\n" + `width="1" height="1" border="0" alt="" aria-hidden="true" ` +
@@ -39,5 +37,5 @@ var pixelHTML = [...]struct{ before, after string }{
 	ampPixel:  {ampPixelBefore, ampPixelAfter},
 }
 
-// maxPixelHTML is the length of the longest form without its URL, in bytes.
+// maxPixelHTML is the length of the longest pixel without its URL, in bytes.
 const maxPixelHTML = len(pixelImg) + len(pixelStyle)

@@ -1,49 +1,53 @@
 package rewrite
 
-import "bytes"
+import (
+	"bytes"
+	"postern/tracking/rewrite/htmledit"
+)
 
-// maxDetour is how far behind the start of the body the first pixel may be put,
-// in bytes: Gmail cuts messages at 102 KB.
+// maxDetour is how far from the start of the body the first pixel may be, in
+// bytes. Gmail clips messages at 102 KB.
 const maxDetour = 32 << 10
 
-// nowhere is the offset of what was not found.
+// nowhere is the offset, or the index, of something that was not found.
 const nowhere = -1
 
-// places looks for places for the pixels while the tags of a document pass by:
-// at the start and at the end of the body, where a browser's parser leaves a
-// picture where it was put (HTML standard, section 13.2.6).
+// places finds the places for the pixels from the tags of a document: one near
+// the start and one near the end of the body, where the tree construction of a
+// browser leaves an image in place (HTML standard, section 13.2.6).
 //
-// Where the style sheet counts siblings (:first-child and its kin), a picture
-// between the children of the body would change which elements a rule applies
-// to, and where it lays children out as flex items, in a grid or in a table, a
-// picture would be one of them. The pixels are then put behind the text of an
-// element that holds nothing but text, where they are nobody's sibling.
+// If a style sheet counts siblings (:first-child and the like), an image between
+// the children of the body would change which elements a rule applies to; if it
+// lays out children as flex items, in a grid or in a table, the image would be
+// one of them. The pixels are then inserted after the text of an element that
+// contains only text, where they have no siblings.
 type places struct {
-	limit         int  // nothing is put behind it: the document ends inside a tag
-	afterBody     int  // behind the first <body ...>
-	content       int  // where a browser would open the body by itself
-	beforeBodyEnd int  // the last </body>
-	beforeHTMLEnd int  // the last </html>
-	frames        bool // a frameset takes the place of the body
+	limit         int  // nothing is inserted after it: the document ends inside a tag
+	afterBody     int  // after the first <body ...>
+	content       int  // where a browser opens the body implicitly
+	beforeBodyEnd int  // before the last </body>
+	beforeHTMLEnd int  // before the last </html>
+	frames        bool // a frameset replaces the body
 
 	raw      string // the element whose raw text comes next; empty: none
-	template int    // where the outermost template element began last
-	tables   []bool // the open tables: whether a cell is open
+	template int    // where the last outermost template element begins
+	tables   []bool // for each open table, whether a cell is open
 	inSelect bool   // a select element is open
 	foreign  bool   // an svg or math element is open
 	lastGood int    // the last place before a gap in a table, a select or a foreign element
-	crowded  bool   // the style sheet minds a picture between the others
+	crowded  bool   // an image between other elements would change the layout
 
 	link      bool // an <a> is open
 	leafName  []byte
 	leafState leafState
-	leaves    textEnds // of blocks that hold nothing but text
-	words     textEnds // of such elements in lines or in links, for want of blocks
+	leaves    textEnds // of block elements that contain only text
+	words     textEnds // of inline elements, and of any in links; used if there are no blocks
 }
 
-// textEnds are the places where the first and the last of some texts end.
+// textEnds are the ends of the first and of the last of several texts.
 type textEnds struct{ first, last int }
 
+// add records the end of a text.
 func (e *textEnds) add(at int) {
 	if e.first == nowhere {
 		e.first = at
@@ -51,7 +55,7 @@ func (e *textEnds) add(at int) {
 	e.last = at
 }
 
-// leafState follows an element that may hold nothing but text.
+// leafState is the state of an element that may turn out to contain only text.
 type leafState byte
 
 const (
@@ -60,6 +64,7 @@ const (
 	leafWithText
 )
 
+// newPlaces returns the places of a document of that length, in bytes.
 func newPlaces(length int) places {
 	return places{
 		limit:         length,
@@ -72,14 +77,15 @@ func newPlaces(length int) places {
 	}
 }
 
+// hasBody reports whether the document has tags that open and close the body.
 func (p *places) hasBody() bool { return p.afterBody != nowhere && p.beforeBodyEnd != nowhere }
 
-// cut notes that what is put at or behind an offset would be inside a tag, a
-// comment or a text.
+// cut records that whatever is inserted at an offset or after it would be inside
+// a tag, a comment or raw text.
 func (p *places) cut(at int) { p.limit = min(p.limit, at) }
 
-// pixels returns the offsets of both pixels. ok is false for documents that
-// have no place for them.
+// pixels returns the offsets of the two pixels. ok is false if the document has
+// no place for them.
 func (p *places) pixels() (first, last int, ok bool) {
 	if p.frames {
 		return 0, 0, false
@@ -115,10 +121,11 @@ func (p *places) pixels() (first, last int, ok bool) {
 	return first, last, true
 }
 
-// good returns an offset, or the last one before it where a picture would stay
-// where it is put: between the cells of a table a browser moves it in front of
-// the table, in a select element it is dropped, and of svg and math it ends the
-// element (or, in a CDATA section, is text).
+// good returns the offset at if an image stays where it is inserted there, and
+// the last such offset before it otherwise. Between the cells of a table a
+// browser moves the image in front of the table, in a select element it drops
+// it, and in svg and math the image ends the element (or is text, in a CDATA
+// section).
 func (p *places) good(at int) int {
 	if p.isGood() {
 		return at
@@ -127,21 +134,22 @@ func (p *places) good(at int) int {
 	return p.lastGood
 }
 
+// isGood reports whether an image would stay where it is inserted now.
 func (p *places) isGood() bool {
 	return !p.inSelect && !p.foreign && (len(p.tables) == 0 || p.tables[len(p.tables)-1])
 }
 
-// wantsText reports whether the text behind the last tag matters.
+// wantsText reports whether text is to be called for what follows the last tag.
 func (p *places) wantsText() bool {
 	return p.content == nowhere || p.raw != "" || p.leafState == leafOpen
 }
 
-// text looks at the text between two tags.
+// text reads the text between two tags.
 func (p *places) text(data []byte, from, to int) {
 	switch {
 	case p.raw != "":
 		if p.raw == "style" {
-			p.crowded = p.crowded || mindsPictures(data[from:to])
+			p.crowded = p.crowded || countsSiblings(data[from:to])
 		}
 
 	case p.content == nowhere || p.leafState == leafOpen:
@@ -158,33 +166,36 @@ func (p *places) text(data []byte, from, to int) {
 	}
 }
 
+// comment reads a comment.
 func (p *places) comment() { p.leafState = noLeaf }
 
-// enterTemplate notes where a template element begins.
-func (p *places) enterTemplate(t htmlToken) {
+// enterTemplate records where an outermost template element begins.
+func (p *places) enterTemplate(t htmledit.Token) {
 	p.leafState = noLeaf
-	p.template = t.start
+	p.template = t.Start
 }
 
-// enterForeign notes where an outermost svg or math element begins.
-func (p *places) enterForeign(t htmlToken) {
+// enterForeign records where an outermost svg or math element begins.
+func (p *places) enterForeign(t htmledit.Token) {
 	if p.isGood() {
-		p.lastGood = t.start
+		p.lastGood = t.Start
 	}
 	p.foreign = true
 }
 
+// leaveForeign records that no svg or math element is open any more.
 func (p *places) leaveForeign() { p.foreign = false }
 
-// headTags do not open the body by themselves.
+// headTags are the elements whose start tags do not open the body implicitly.
 var headTags = []string{
 	"html", "head", "title", "meta", "link", "base", "style", "script", "noscript", "template", "basefont", "bgsound",
 	"noframes",
 }
 
+// oneOf reports whether a name is in a list, which is in lower case.
 func oneOf(name []byte, list []string) bool {
 	for _, n := range list {
-		if asciiFold(name, n) {
+		if htmledit.EqualFold(name, n) {
 			return true
 		}
 	}
@@ -192,10 +203,12 @@ func oneOf(name []byte, list []string) bool {
 	return false
 }
 
-func (p *places) startTag(data []byte, t htmlToken, name []byte, raw string) {
+// startTag reads a start tag. If raw text follows, raw is the name of the
+// element.
+func (p *places) startTag(data []byte, t htmledit.Token, name []byte, raw string) {
 	p.raw = raw
-	if p.leafState == leafWithText && closesItself(p.leafName, name) {
-		p.addLeaf(t.start)
+	if p.leafState == leafWithText && closesImplicitly(p.leafName, name) {
+		p.addLeaf(t.Start)
 	}
 	p.leafState = noLeaf
 	if p.content == nowhere || p.afterBody == nowhere {
@@ -203,50 +216,50 @@ func (p *places) startTag(data []byte, t htmlToken, name []byte, raw string) {
 	}
 
 	switch {
-	case asciiFold(name, "a"):
+	case htmledit.EqualFold(name, "a"):
 		p.link = true
-	case asciiFold(name, "body"):
-		p.crowded = p.crowded || hasLayout(bytes.ToLower(data[t.start:t.end]))
-	case asciiFold(name, "select"):
+	case htmledit.EqualFold(name, "body"):
+		p.crowded = p.crowded || hasLayout(bytes.ToLower(data[t.Start:t.End]))
+	case htmledit.EqualFold(name, "select"):
 		if p.isGood() {
-			p.lastGood = t.start
+			p.lastGood = t.Start
 		}
 		p.inSelect = true
 	default:
 		p.startTableTag(t, name)
 	}
 
-	if p.crowded && isLeafTag(name) && !isHidden(data[t.start:t.end]) {
+	if p.crowded && isLeafTag(name) && !isHidden(data[t.Start:t.End]) {
 		p.leafName = name
 		p.leafState = leafOpen
 	}
 }
 
-// opening notes where the body begins.
-func (p *places) opening(t htmlToken, name []byte) {
+// opening records where the body begins.
+func (p *places) opening(t htmledit.Token, name []byte) {
 	switch {
-	case asciiFold(name, "body"):
+	case htmledit.EqualFold(name, "body"):
 		if p.afterBody == nowhere {
-			p.afterBody = p.good(t.end)
+			p.afterBody = p.good(t.End)
 		}
 	case p.content != nowhere || oneOf(name, headTags):
-	case asciiFold(name, "frameset") && p.afterBody == nowhere:
+	case htmledit.EqualFold(name, "frameset") && p.afterBody == nowhere:
 		p.frames = true
 	default:
-		p.content = t.start
+		p.content = t.Start
 	}
 }
 
-// startTableTag follows the insertion modes "in table" and its kin: only in a
-// cell or a caption does content stay where it is.
-func (p *places) startTableTag(t htmlToken, name []byte) {
+// startTableTag follows the insertion modes of tables (HTML standard, sections
+// 13.2.6.4.9 to 13.2.6.4.15): content stays in place in cells and captions only.
+func (p *places) startTableTag(t htmledit.Token, name []byte) {
 	switch {
-	case asciiFold(name, "table"):
-		if !p.isGood() { // it ends the table whose gap it stands in
+	case htmledit.EqualFold(name, "table"):
+		if !p.isGood() { // between cells, it ends the outer table
 			return
 		}
 
-		p.lastGood = t.start
+		p.lastGood = t.Start
 		p.tables = append(p.tables, false)
 	case len(p.tables) == 0:
 	case oneOf(name, cellTags):
@@ -261,45 +274,47 @@ var (
 	gapTags  = []string{"tr", "tbody", "thead", "tfoot", "col", "colgroup"}
 )
 
-// leaveCell notes that a tag closes the open cell of the innermost table.
-func (p *places) leaveCell(t htmlToken) {
+// leaveCell records that a tag closes the open cell of the innermost table.
+func (p *places) leaveCell(t htmledit.Token) {
 	if p.isGood() {
-		p.lastGood = t.start
+		p.lastGood = t.Start
 	}
 	p.tables[len(p.tables)-1] = false
 }
 
-func (p *places) endTag(t htmlToken, name []byte) {
+// endTag reads an end tag.
+func (p *places) endTag(t htmledit.Token, name []byte) {
 	p.raw = ""
 	if p.leafState == leafWithText && (bytes.EqualFold(name, p.leafName) || endsDocument(name)) {
-		p.addLeaf(t.start)
+		p.addLeaf(t.Start)
 	}
 	p.leafState = noLeaf
 
 	switch {
-	case asciiFold(name, "a"):
+	case htmledit.EqualFold(name, "a"):
 		p.link = false
-	case asciiFold(name, "body"):
-		p.beforeBodyEnd = p.good(t.start)
-	case asciiFold(name, "html"):
-		p.beforeHTMLEnd = p.good(t.start)
-	case asciiFold(name, "select"):
+	case htmledit.EqualFold(name, "body"):
+		p.beforeBodyEnd = p.good(t.Start)
+	case htmledit.EqualFold(name, "html"):
+		p.beforeHTMLEnd = p.good(t.Start)
+	case htmledit.EqualFold(name, "select"):
 		p.inSelect = false
 	case len(p.tables) > 0:
 		p.endTableTag(t, name)
 	}
 }
 
-func (p *places) endTableTag(t htmlToken, name []byte) {
+// endTableTag reads an end tag inside a table.
+func (p *places) endTableTag(t htmledit.Token, name []byte) {
 	switch {
-	case asciiFold(name, "table"):
+	case htmledit.EqualFold(name, "table"):
 		p.tables = p.tables[:len(p.tables)-1]
 	case oneOf(name, cellTags), oneOf(name, gapTags):
 		p.leaveCell(t)
 	}
 }
 
-// addLeaf notes where the text of an element ends.
+// addLeaf records the end of the text of an element.
 func (p *places) addLeaf(at int) {
 	switch {
 	case !p.isGood():
@@ -310,23 +325,27 @@ func (p *places) addLeaf(at int) {
 	}
 }
 
-// closesItself reports whether a start tag closes the open element, whose end
-// tag may be left out.
-func closesItself(open, name []byte) bool {
+// closesImplicitly reports whether a start tag closes the open element, whose
+// end tag may be omitted.
+func closesImplicitly(open, name []byte) bool {
 	return bytes.EqualFold(open, name) && oneOf(name, []string{"p", "li", "td", "th"})
 }
 
-func endsDocument(name []byte) bool { return asciiFold(name, "body") || asciiFold(name, "html") }
+// endsDocument reports whether an end tag of that name ends the document.
+func endsDocument(name []byte) bool {
+	return htmledit.EqualFold(name, "body") || htmledit.EqualFold(name, "html")
+}
 
-// The elements that may hold a pixel behind their text.
+// The elements that may contain a pixel after their text.
 var (
 	blockLeaves  = []string{"p", "td", "th", "div", "li", "center", "h1", "h2", "h3", "h4", "h5", "h6"}
 	inlineLeaves = []string{"a", "b", "i", "em", "span", "font", "strong"}
 )
 
+// isLeafTag reports whether a pixel may follow the text of elements of that name.
 func isLeafTag(name []byte) bool { return oneOf(name, blockLeaves) || oneOf(name, inlineLeaves) }
 
-// isHidden reports whether a start tag looks like one of an element that is not
+// isHidden reports whether a start tag looks like that of an element that is not
 // shown, such as the preview text of a newsletter.
 func isHidden(tag []byte) bool {
 	tag = bytes.ToLower(tag)
@@ -339,8 +358,8 @@ func isHidden(tag []byte) bool {
 	return false
 }
 
-// hasLayout reports whether declarations, in lower case, lay children out as
-// items.
+// hasLayout reports whether style declarations, which are in lower case, lay out
+// children as items.
 func hasLayout(css []byte) bool {
 	for _, s := range []string{"flex", "grid", "display:table", "display: table"} {
 		if bytes.Contains(css, []byte(s)) {
@@ -351,11 +370,11 @@ func hasLayout(css []byte) bool {
 	return false
 }
 
-// mindsPictures reports whether a style sheet minds a picture between the
-// children of an element: rules that depend on how many siblings there are, or
-// on whether a picture stands before one, or that lay children out as items.
-func mindsPictures(css []byte) bool {
-	css = bytes.ToLower(css) // names in style sheets have no case
+// countsSiblings reports whether an image among the children of an element could
+// change how a style sheet applies: it has rules that depend on the number of
+// siblings or on the previous one, or that lay out children as items.
+func countsSiblings(css []byte) bool {
+	css = bytes.ToLower(css) // names in CSS are case-insensitive
 	if hasLayout(css) {
 		return true
 	}

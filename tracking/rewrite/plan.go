@@ -1,13 +1,14 @@
-// Package rewrite makes a message trackable: it finds the HTML in a message,
-// the links in the HTML and the places for the open pixels, once, and renders
-// the result for each recipient with that recipient's own URLs. What need not
-// change does not: every byte outside an edited attribute, a removed
-// data-msys-* attribute or an inserted pixel is the byte that came in. In an
-// encoded part the encoded lines that hold no edit stay too (base64: up to the
-// first edit).
+// Package rewrite makes a message trackable. Parse finds the HTML parts of a
+// message, the links in them and the places for the open pixels, once; the Plan
+// that it returns renders a copy for each recipient, with URLs of that recipient.
 //
-// A Plan is immutable after Parse and safe for concurrent use; it refers to
-// the slices that Parse was given, which must not change while it lives.
+// Everything else is passed through byte for byte: only the values of wrapped
+// links, data-msys-* attributes, which are removed, and inserted pixels differ.
+// In an encoded part, encoded lines without an edit are kept as well (in base64,
+// those before the first edit).
+//
+// A Plan is immutable and safe for concurrent use. It refers to the slices that
+// were passed to Parse, which must not be modified as long as it is in use.
 package rewrite
 
 import (
@@ -17,48 +18,69 @@ import (
 	"postern/relay/message"
 )
 
-// Link is a link that is wrapped.
+// Link is a wrapped link.
 type Link struct {
-	Target      string // what a browser would have followed
+	Target      string // the URL that a browser would follow
 	Name        string // data-msys-linkname; empty: none
 	Unsubscribe bool   // data-msys-unsubscribe="1"
 	Sublink     string // data-msys-sublink: path segments for universal links
-	AMP         bool   // in a part of AMP for Email
+	AMP         bool   // in an AMP for Email part
 }
 
-// Stamper makes the URLs of one recipient's copy. For one copy it must give
-// the same URLs each time: the signing pass and the sending pass render apart.
-// The URLs stand inside HTML attributes of any quoting, so they hold no quotes,
-// spaces, ampersands or angle brackets.
+// Stamper returns the URLs of one recipient's copy.
+//
+// It must return the same URL whenever it is asked for the same thing, because a
+// copy is rendered once for signing and again for sending. URLs are inserted
+// into HTML attributes with and without quotes: they must not contain quotes,
+// white space, ampersands or angle brackets.
 type Stamper interface {
+	// Link returns the URL that replaces the target of a link.
 	Link(Link) string
+
+	// Pixel returns the URL of the pixel at the start of the body (initial) or
+	// at its end, in HTML or in AMP for Email.
 	Pixel(initial, amp bool) string
 }
 
-// Options say what a message gets.
+// Options select what is tracked. The zero Options track nothing.
 type Options struct {
-	Open        bool // pixel before </body>
-	InitialOpen bool // pixel after <body>
-	Click       bool // links wrapped
-	// Tracker is the tracker's URL: links that lead there are left alone.
-	Tracker string
-	// MaxURL bounds the length in bytes of the URL that the Stamper makes for
-	// a link, and for a pixel (the zero Link), whoever the recipient is.
-	MaxURL func(Link) int
-	// MaxLinkLength leaves links alone whose URL could be longer; 0: no limit.
-	MaxLinkLength int
-	// TextLinks wraps URLs in text/plain parts, too.
+	Open        bool // insert a pixel at the end of the body
+	InitialOpen bool // insert a pixel at the start of the body
+	Click       bool // wrap links
+
+	// TextLinks wraps URLs in text/plain parts as well. It requires Click.
 	TextLinks bool
-	// SevenBit encodes parts with 8-bit content.
+
+	// Tracker is the tracking URL. Links to it are not wrapped.
+	Tracker string
+
+	// MaxURL returns an upper bound of the length, in bytes, of the URLs that
+	// Stampers return for a link, and for pixels if the Link is zero. It must
+	// not be nil if anything is tracked.
+	MaxURL func(Link) int
+
+	// MaxLinkLength is the longest URL, in bytes, that a link may be replaced
+	// with; links that could exceed it are not wrapped. 0 means no limit.
+	MaxLinkLength int
+
+	// SevenBit encodes parts with 8-bit content, for a next hop that does not
+	// offer 8BITMIME.
 	SevenBit bool
 }
 
+// any reports whether anything is tracked.
 func (o Options) any() bool { return o.Open || o.InitialOpen || o.Click }
 
-// Reason says why a part with HTML, or a structure, was left as it came.
+// tooLong reports whether the URL of a wrapped link could exceed MaxLinkLength.
+func (o Options) tooLong(l Link) bool {
+	return o.MaxLinkLength > 0 && o.MaxURL(l) > o.MaxLinkLength
+}
+
+// Reason says why a part or a link was not edited. Its values are label values
+// of a metric.
 type Reason string
 
-// The reasons, as a metric counts them.
+// Reasons to leave a part alone.
 const (
 	Signed       Reason = "signed"
 	Encrypted    Reason = "encrypted"
@@ -73,41 +95,44 @@ const (
 	PGP          Reason = "pgp"
 	LongLine     Reason = "long_line_in_untouchable_part"
 	TooManyLinks Reason = "too_many_links"
+)
 
-	// Of single links.
+// Reasons to leave a link alone.
+const (
 	LinkTooLong    Reason = "link_too_long"
 	TemplateSyntax Reason = "template_syntax"
 	UnclearURL     Reason = "unclear_url_in_text"
 )
 
-// Plan is a message with slots.
+// Plan is a parsed message, with slots for the URLs of a recipient.
 type Plan struct {
+	Links   int      // the number of wrapped links
+	Pixels  int      // the number of inserted pixels
+	Skipped []Reason // one for each part or link that was left alone for a reason
+
 	ops     []op
-	size    int // of the literals, for an estimate
-	Links   int // slots for links
-	Pixels  int // slots for pixels
-	Skipped []Reason
+	size    int // of the literal bytes
 	changed bool
 }
 
-// Changed reports whether a rendered message differs from the one that was parsed.
+// Changed reports whether a rendered copy differs from the parsed message.
 func (p *Plan) Changed() bool { return p.changed }
 
-// Tracked reports whether the rendered message differs between recipients.
+// Tracked reports whether the copies of two recipients differ.
 func (p *Plan) Tracked() bool { return p.Links+p.Pixels > 0 }
 
-// linkRoom and pixelRoom are how many bytes links and pixels are taken to need
-// in a rendered copy.
+// linkRoom and pixelRoom estimate the bytes that a link and a pixel take up in a
+// rendered copy.
 const (
 	linkRoom  = 320
 	pixelRoom = maxPixelHTML*4/3 + linkRoom
 )
 
-// Size estimates the length of a rendered copy, in bytes.
+// Size returns an estimate of the length of a rendered copy, in bytes.
 func (p *Plan) Size() int { return p.size + linkRoom*p.Links + pixelRoom*p.Pixels }
 
-// OwnSize estimates how much of a rendered copy is not shared with the others,
-// in bytes.
+// OwnSize returns an estimate of the bytes of a rendered copy that it does not
+// share with the copies of other recipients.
 func (p *Plan) OwnSize() int {
 	n := linkRoom*p.Links + pixelRoom*p.Pixels
 
@@ -116,7 +141,7 @@ func (p *Plan) OwnSize() int {
 			for j := range r.pieces {
 				pc := &r.pieces[j]
 				n += len(pc.lit) * 3 / 2
-				// A token's text is base64, and so may be the part that it is in.
+				// Tokens are base64, and may be in a part that is base64 again.
 				n += 2 * (len(pc.link.Target) + len(pc.link.Name) + len(pc.link.Sublink))
 			}
 		}
@@ -125,20 +150,21 @@ func (p *Plan) OwnSize() int {
 	return n
 }
 
-// op is either literal bytes of the message or a region that holds slots.
+// op is a piece of the message: literal bytes, or a region with slots.
 type op struct {
 	lit    []byte
 	region *region
 }
 
-// region is a run of a part's decoded content, with slots, that is encoded
-// anew each time it is rendered.
+// region is a range of a part's decoded content, with slots, that is encoded
+// each time it is rendered.
 type region struct {
 	enc    encoding
 	pieces []piece
-	tail   []byte // raw bytes that end it: a soft line break, or nothing
+	tail   []byte // appended after encoding: a soft line break, or nothing
 }
 
+// slotKind says what a slot is filled with.
 type slotKind byte
 
 const (
@@ -148,7 +174,7 @@ const (
 	slotInitialOpen
 )
 
-// piece is literal decoded bytes, or a slot.
+// piece is a slot, or literal decoded bytes where kind is slotNone.
 type piece struct {
 	lit   []byte
 	kind  slotKind
@@ -156,6 +182,7 @@ type piece struct {
 	link  Link
 }
 
+// appendTo appends the piece to dst, filled in by s.
 func (pc *piece) appendTo(dst []byte, s Stamper) []byte {
 	switch pc.kind {
 	case slotLink:
@@ -175,7 +202,7 @@ var scratch = sync.Pool{New: func() any { return new(buffers) }}
 
 type buffers struct{ plain, coded []byte }
 
-// Render writes one recipient's copy.
+// Render writes one recipient's copy to w. It returns the first error of w.
 func (p *Plan) Render(w io.Writer, s Stamper) error {
 	return p.each(s, func(b []byte, _ bool) error {
 		_, err := w.Write(b)
@@ -183,10 +210,10 @@ func (p *Plan) Render(w io.Writer, s Stamper) error {
 	})
 }
 
-// Split renders one recipient's copy in parts, in order: those that are the
-// same for every recipient (own is false; they stay valid as long as the plan)
-// and those that are this recipient's own (valid during the call). For one plan
-// the sequence of the two kinds is always the same.
+// Split renders one recipient's copy and calls part for each piece of it, in
+// order. Pieces that all copies share have own set to false and remain valid as
+// long as the plan; the others are valid during the call only. The sequence of
+// shared and own pieces is the same for every copy.
 func (p *Plan) Split(s Stamper, part func(b []byte, own bool)) {
 	_ = p.each(s, func(b []byte, own bool) error {
 		part(b, own)
@@ -194,6 +221,7 @@ func (p *Plan) Split(s Stamper, part func(b []byte, own bool)) {
 	})
 }
 
+// each calls f for each piece of a copy, as Split does, until f returns an error.
 func (p *Plan) each(s Stamper, f func(b []byte, own bool) error) error {
 	b := scratch.Get().(*buffers)
 	defer scratch.Put(b)
@@ -213,7 +241,8 @@ func (p *Plan) each(s Stamper, f func(b []byte, own bool) error) error {
 	return nil
 }
 
-// render returns the region for one recipient, in one of the buffers.
+// render returns the region as it is in one recipient's copy. The result is
+// valid until b is used again.
 func (r *region) render(b *buffers, s Stamper) []byte {
 	b.plain = b.plain[:0]
 	for j := range r.pieces {
@@ -229,9 +258,13 @@ func (r *region) render(b *buffers, s Stamper) []byte {
 	return b.coded
 }
 
-// Parse looks a message over: header is its header block without the empty
-// line, body what follows the empty line. separated is false where the message
-// has no empty line. The plan's bytes are header, the empty line, body.
+// Parse finds what is to be edited in a message. header is its header block
+// without the empty line, and body what follows the empty line; separated is
+// false if there is no empty line, and then nothing is edited. A rendered copy
+// consists of all three.
+//
+// Parse does not fail: a part that cannot be edited safely is left alone, for a
+// reason that is listed in Plan.Skipped.
 func Parse(header, body []byte, separated bool, o Options) *Plan {
 	p := &Plan{}
 	if !separated || !o.any() && !mustEncode(body, o) {
@@ -252,7 +285,7 @@ func Parse(header, body []byte, separated bool, o Options) *Plan {
 	if laid.header != nil {
 		newHeader = laid.header
 		if _, ok := message.First(message.Fields(newHeader), "MIME-Version"); !ok {
-			newHeader = append(newHeader, "MIME-Version: 1.0\r\n"...) // for the encoding to count
+			newHeader = append(newHeader, "MIME-Version: 1.0\r\n"...) // without it the encoding is ignored
 		}
 	}
 
@@ -275,7 +308,7 @@ func Parse(header, body []byte, separated bool, o Options) *Plan {
 	return p
 }
 
-// literalSize returns how many bytes there are besides the slots.
+// literalSize returns the number of bytes outside of slots.
 func (p *Plan) literalSize() int {
 	n := 0
 	for i := range p.ops {
@@ -290,7 +323,7 @@ func (p *Plan) literalSize() int {
 	return n
 }
 
-// EightBit reports whether a rendered copy has bytes above 0x7f.
+// EightBit reports whether a rendered copy contains bytes above 0x7f.
 func (p *Plan) EightBit() bool {
 	for i := range p.ops {
 		if !isASCII(p.ops[i].lit) {
@@ -314,6 +347,7 @@ func (p *Plan) EightBit() bool {
 
 var crlf = []byte("\r\n")
 
+// literal appends bytes that every copy has.
 func (p *Plan) literal(b []byte) {
 	if len(b) > 0 {
 		p.ops = append(p.ops, op{lit: b})

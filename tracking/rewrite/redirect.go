@@ -11,8 +11,8 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// domainToASCII is the URL standard's "domain to ASCII" without its beStrict
-// flag: names with underscores and with hyphens in any place are valid.
+// domainToASCII implements "domain to ASCII" of the URL standard with beStrict
+// set to false: underscores are valid, and hyphens in any place.
 var domainToASCII = idna.New(
 	idna.MapForLookup(),
 	idna.Transitional(false),
@@ -22,18 +22,17 @@ var domainToASCII = idna.New(
 	idna.CheckHyphens(false),
 )
 
-// Redirect returns what the Location field says for a link to target, so that
-// a browser ends at the URL that target itself would have led to. The rules
-// are those of the URL standard (https://url.spec.whatwg.org/#url-parsing) for
-// absolute http and https URLs; ok is false for all other targets, and for
-// hosts that no browser accepts.
+// Redirect returns the value of the Location field for a link to target: a
+// browser arrives at the URL that target itself leads to. It follows the URL
+// standard (https://url.spec.whatwg.org/#url-parsing) for absolute http and https
+// URLs. ok is false for other targets, and for hosts that browsers do not accept.
 //
-// A location is printable ASCII without spaces: a host is in its ASCII form,
-// all else that is not ASCII is percent-encoded UTF-8. What is ASCII already
-// stays as it is. Redirect(location) returns location itself.
+// The location is printable ASCII without spaces: the host is in its ASCII form,
+// and anything else that is not ASCII is percent-encoded UTF-8. ASCII characters
+// are kept. Redirect(location) returns location.
 //
-// The rewriter wraps a link only where Redirect accepts its target, and the
-// tracker redirects to nothing else.
+// Parse wraps a link only if Redirect accepts its target, and the tracker
+// redirects to nothing else.
 func Redirect(target string) (location string, ok bool) {
 	if isSimpleURL(target) {
 		return target, true
@@ -67,8 +66,8 @@ func Redirect(target string) (location string, ok bool) {
 	return b.String(), true
 }
 
-// cleanURL drops what the URL standard drops before it parses: control
-// characters and spaces at both ends, tabs and line ends anywhere.
+// cleanURL removes what the URL standard removes before parsing: control
+// characters and spaces at both ends, and tabs and line ends anywhere.
 func cleanURL(s string) string {
 	s = strings.TrimFunc(s, func(r rune) bool { return r <= ' ' })
 	if !strings.ContainsAny(s, "\t\n\r") {
@@ -92,9 +91,9 @@ type urlParts struct {
 	rest     string // path, query and fragment
 }
 
-// splitURL takes an absolute http or https URL apart. A URL with no slash, one
-// slash or three slashes behind its scheme means different things in different
-// places and is refused.
+// splitURL splits an absolute http or https URL. ok is false for other URLs, and
+// for those without exactly two slashes after the scheme, whose meaning depends
+// on where they are.
 func splitURL(s string) (u urlParts, ok bool) {
 	u.scheme, s, ok = strings.Cut(s, ":")
 	if !ok || !strings.EqualFold(u.scheme, "http") && !strings.EqualFold(u.scheme, "https") {
@@ -130,7 +129,7 @@ func splitURL(s string) (u urlParts, ok bool) {
 	return u, u.host != ""
 }
 
-// validPort reports whether a port with its colon is one; it may be missing.
+// validPort reports whether port, with its colon, is a valid port or empty.
 func validPort(port string) bool {
 	digits := strings.TrimPrefix(port, ":")
 	if digits == "" {
@@ -148,22 +147,22 @@ func validPort(port string) bool {
 	return n <= math.MaxUint16
 }
 
-// asciiHost is the URL standard's host parser. Hosts that hold more than
-// letters, digits, hyphens, dots and underscores are refused: no name that can
-// be looked up has anything else.
-func asciiHost(host string) (string, bool) {
+// asciiHost implements the host parser of the URL standard. ok is also false for
+// hosts with anything but letters, digits, hyphens, dots and underscores, since
+// such names cannot be looked up.
+func asciiHost(host string) (ascii string, ok bool) {
 	if strings.HasPrefix(host, "[") {
 		inner, ok := strings.CutSuffix(host[1:], "]")
 		addr, err := netip.ParseAddr(inner)
 		return host, ok && err == nil && addr.Is6() && addr.Zone() == ""
 	}
 
-	plain, _ := url.PathUnescape(host) // empty, which is refused below, where it cannot be decoded
+	plain, _ := url.PathUnescape(host) // empty on errors, and refused below
 	if !utf8.ValidString(plain) {
 		return "", false
 	}
 
-	ascii := plain
+	ascii = plain
 	if !isASCIIString(plain) || strings.Contains(strings.ToLower(plain), "xn--") {
 		mapped, err := domainToASCII.ToASCII(plain)
 		if err != nil {
@@ -185,10 +184,16 @@ func asciiHost(host string) (string, bool) {
 	return ascii, named && (!endsInNumber(ascii) || isIPv4(ascii))
 }
 
+// isHostByte reports whether c may be in a host.
 func isHostByte(c byte) bool { return isAlnum(c) || c == '-' || c == '.' || c == '_' }
 
+// isLetter reports whether c is an ASCII letter.
+func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
+
+// isAlnum reports whether c is an ASCII letter or digit.
 func isAlnum(c byte) bool { return isLetter(c) || c >= '0' && c <= '9' }
 
+// isASCIIString reports whether all bytes of s are below 0x80.
 func isASCIIString(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if s[i] >= utf8.RuneSelf {
@@ -199,8 +204,8 @@ func isASCIIString(s string) bool {
 	return true
 }
 
-// endsInNumber reports whether browsers read a host as an IPv4 address, valid
-// or not.
+// endsInNumber implements the "ends in a number checker" of the URL standard: it
+// reports whether browsers read host as an IPv4 address, valid or not.
 func endsInNumber(host string) bool {
 	host = strings.TrimSuffix(host, ".")
 	last := host[strings.LastIndexByte(host, '.')+1:]
@@ -212,8 +217,9 @@ func endsInNumber(host string) bool {
 	return ok
 }
 
-// isIPv4 is the URL standard's IPv4 parser: one to four numbers, decimal, octal
-// or hexadecimal, the last of them for all bytes that are left.
+// isIPv4 implements the IPv4 parser of the URL standard: one to four numbers,
+// decimal, octal or hexadecimal, of which the last stands for all remaining
+// bytes.
 func isIPv4(host string) bool {
 	parts := strings.Split(strings.TrimSuffix(host, "."), ".")
 	if len(parts) > 4 {
@@ -238,7 +244,8 @@ func isIPv4(host string) bool {
 	return true
 }
 
-func ipv4Number(s string) (uint64, bool) {
+// ipv4Number implements the IPv4 number parser of the URL standard.
+func ipv4Number(s string) (n uint64, ok bool) {
 	base := 10
 	switch {
 	case s == "":
@@ -256,8 +263,8 @@ func ipv4Number(s string) (uint64, bool) {
 	return n, err == nil
 }
 
-// appendEncoded writes s with everything percent-encoded that is not printable
-// ASCII.
+// appendEncoded appends s to b, with everything but printable ASCII
+// percent-encoded.
 func appendEncoded(b *strings.Builder, s string) {
 	for i := 0; i < len(s); i++ {
 		c := s[i]
@@ -272,8 +279,9 @@ func appendEncoded(b *strings.Builder, s string) {
 	}
 }
 
-// isSimpleURL reports, without taking a URL apart, whether it is one that
-// Redirect returns as it is. Nearly every link in a mail is.
+// isSimpleURL reports, without parsing it, whether a URL is one that Redirect
+// returns unchanged. It may be false for some; nearly all links in mail are
+// simple.
 func isSimpleURL(t string) bool {
 	rest, ok := cutWebScheme(t)
 	if !ok {
@@ -288,7 +296,7 @@ func isSimpleURL(t string) bool {
 		host++
 	}
 	if host == label || !isLetter(rest[label]) {
-		return false // no host, or perhaps an address
+		return false // no host, or perhaps an IP address
 	}
 	if host < len(rest) && rest[host] != '/' && rest[host] != '?' && rest[host] != '#' {
 		return false
@@ -308,6 +316,7 @@ func isSimpleURL(t string) bool {
 	return true
 }
 
+// simpleURLByte has the bytes that may follow the host of a simple URL.
 var simpleURLByte = func() (table [256]bool) {
 	for c := range table {
 		table[c] = isAlnum(byte(c)) || strings.IndexByte("-._~/?#@!$&'()*+,;=:%", byte(c)) >= 0
@@ -316,7 +325,7 @@ var simpleURLByte = func() (table [256]bool) {
 	return table
 }()
 
-// cutWebScheme cuts http:// or https:// off, in any case.
+// cutWebScheme removes http:// or https://, in any case, from the start of t.
 func cutWebScheme(t string) (rest string, ok bool) {
 	for _, p := range []string{"http://", "https://"} {
 		if len(t) > len(p) && strings.EqualFold(t[:len(p)], p) {

@@ -2,35 +2,37 @@ package rewrite
 
 import (
 	"strings"
-	"unicode/utf8"
+
+	"postern/tracking/rewrite/htmledit"
 )
 
-// maxTarget is the longest target that is wrapped, in bytes.
+// maxTarget is the length of the longest target that is wrapped, in bytes.
 const maxTarget = 4096
 
-// targets decides which links of one part are wrapped.
+// targets decides which links of a part are wrapped.
 type targets struct {
-	own     string // the tracker's URL without the slash at its end
+	own     string // the tracking URL without a slash at its end
 	charset textCharset
 }
 
+// newTargets returns the targets of a part with that charset.
 func newTargets(o Options, cs textCharset) targets {
 	return targets{own: strings.TrimSuffix(o.Tracker, "/"), charset: cs}
 }
 
-// fromHref reads an attribute's value as a browser does.
+// fromHref is check for the raw value of an attribute.
 func (ts targets) fromHref(raw []byte) (target string, ok bool, why Reason) {
 	if !ts.charset.utf8Bytes && !isASCII(raw) {
-		return "", false, "" // a browser would read these bytes in the document's charset
+		return "", false, "" // its bytes depend on the charset of the document
 	}
 
-	return ts.check(attrValue(raw))
+	return ts.check(htmledit.Unescape(raw))
 }
 
-// check returns a target without what a browser drops. ok is false for links
-// that are left alone: those that are not absolute http or https URLs, that no
-// browser could follow, that lead to the tracker already, or that something
-// behind the gateway has yet to fill in; why is set for the last kind.
+// check returns the target of a link without what browsers remove from it. ok is
+// false for links that are not wrapped: URLs other than absolute http and https
+// ones, those that browsers cannot follow, those of the tracker, and templates
+// that are filled in behind the gateway, for which why is set.
 func (ts targets) check(value string) (target string, ok bool, why Reason) {
 	t := cleanURL(value)
 	if len(t) > maxTarget {
@@ -45,7 +47,7 @@ func (ts targets) check(value string) (target string, ok bool, why Reason) {
 		return "", false, TemplateSyntax
 	}
 	if !ts.charset.namedUTF8 && hasNonASCIIQuery(t) {
-		return "", false, "" // a query is sent in the charset of the document
+		return "", false, "" // queries are sent in the charset of the document
 	}
 	if n := len(ts.own); len(location) > n && location[n] == '/' && strings.EqualFold(location[:n], ts.own) {
 		return "", false, ""
@@ -54,8 +56,8 @@ func (ts targets) check(value string) (target string, ok bool, why Reason) {
 	return t, true, ""
 }
 
-// hasNonASCIIQuery reports whether a URL's query is not ASCII. Of all parts of
-// a URL the query alone is encoded in the charset of its document (URL
+// hasNonASCIIQuery reports whether the query of a URL is not ASCII. The query is
+// the only part of a URL that is encoded in the charset of the document (URL
 // standard, query state).
 func hasNonASCIIQuery(t string) bool {
 	if isASCIIString(t) {
@@ -68,14 +70,13 @@ func hasNonASCIIQuery(t string) bool {
 	return !isASCIIString(query)
 }
 
-// templatePairs are brackets of template languages in which a URL may be left
-// for somebody else to fill in: Liquid and Jinja, Mailchimp, ERB and AMPscript,
-// PowerMTA, shell style.
+// templatePairs are the brackets of template languages: Liquid and Jinja,
+// Mailchimp, ERB and AMPscript, PowerMTA, shell, Ruby.
 var templatePairs = [][2]string{{"{%", "%}"}, {"*|", "|*"}, {"<%", "%>"}, {"[[", "]]"}, {"${", "}"}, {"#{", "}"}}
 
-// hasTemplateSyntax reports whether a URL holds a variable of a template
-// language, mustache (as in AMP for Email) and Handlebars before all. Sealed
-// into a token, it could not be filled in any more.
+// hasTemplateSyntax reports whether a URL contains a variable of a template
+// language, such as Mustache (which AMP for Email uses) or Handlebars. In a
+// sealed token it could not be filled in any more.
 func hasTemplateSyntax(t string) bool {
 	if !strings.ContainsAny(t, "{}*[<%") {
 		return false
@@ -93,7 +94,7 @@ func hasTemplateSyntax(t string) bool {
 	return hasPercentVariable(t)
 }
 
-// hasPercentVariable looks for %%name%%.
+// hasPercentVariable reports whether t contains %%name%%.
 func hasPercentVariable(t string) bool {
 	for {
 		_, after, ok := strings.Cut(t, "%%")
@@ -110,45 +111,4 @@ func hasPercentVariable(t string) bool {
 		}
 		t = after
 	}
-}
-
-// maxLinkName is where data-msys-linkname is cut, on a character boundary, in
-// bytes.
-const maxLinkName = 63
-
-func cutName(s string) string {
-	if len(s) <= maxLinkName {
-		return s
-	}
-
-	n := maxLinkName
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-
-	return s[:n]
-}
-
-const maxSublink = 100
-
-// cleanSublink accepts a path segment, or several, that a URL can hold as they
-// are; it returns an empty string for anything else.
-func cleanSublink(s string) string {
-	s = strings.Trim(s, "/")
-	if len(s) > maxSublink {
-		return ""
-	}
-
-	for segment := range strings.SplitSeq(s, "/") {
-		if strings.Trim(segment, ".") == "" {
-			return ""
-		}
-		for i := 0; i < len(segment); i++ {
-			if c := segment[i]; !isAlnum(c) && strings.IndexByte("-_.~", c) < 0 {
-				return ""
-			}
-		}
-	}
-
-	return s
 }

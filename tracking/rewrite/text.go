@@ -5,18 +5,19 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"postern/tracking/rewrite/htmledit"
 )
 
-// editText finds the URLs of a text/plain part as mail programs do: from
-// http:// or https:// to white space, a quote, an angle bracket, a bracket that
-// the URL does not open itself or typographic punctuation, less the punctuation
-// that ends a sentence. Mail programs do not agree on where every URL ends: one
-// whose end is not the same for all of them is left alone, so that no text
-// vanishes and no link is cut.
+// editText returns the edits of a text/plain part. It finds URLs as mail programs
+// do: from http:// or https:// to white space, a quote, an angle bracket, a
+// bracket that was not opened in the URL or typographic punctuation, without the
+// punctuation that ends a sentence. Mail programs disagree on the end of some
+// URLs; those are left alone, so that no text is lost and no link is cut short.
 //
-// Behind a URL, [[data-msys-clicktrack="0"]] and its kin are honoured and
-// removed. A line of format=flowed text is only made longer, which RFC 3676
-// allows; where that passes SMTP's limit the part turns into quoted-printable.
+// Attributes behind a URL, such as [[data-msys-clicktrack="0"]], are applied and
+// removed. Lines of format=flowed text may become longer, which RFC 3676 allows;
+// if they exceed the limit of SMTP, the part is encoded in quoted-printable.
 func editText(data []byte, o Options, cs textCharset, f flow) edits {
 	s := textScan{data: data, opts: o, charset: cs, targets: newTargets(o, cs), flow: f}
 	for at := 0; ; {
@@ -28,7 +29,7 @@ func editText(data []byte, o Options, cs textCharset, f flow) edits {
 	}
 }
 
-// textScan walks over the URLs of a text.
+// textScan is the state of editText.
 type textScan struct {
 	data    []byte
 	opts    Options
@@ -38,7 +39,7 @@ type textScan struct {
 	out     edits
 }
 
-// url looks at the URL that begins at an offset and returns where to go on.
+// url edits the URL at an offset and returns the offset at which to continue.
 func (s *textScan) url(from int) int {
 	u := s.extent(from)
 	l, track, after := allTextAttributes(s.data, u.end)
@@ -57,27 +58,32 @@ func (s *textScan) url(from int) int {
 	return after
 }
 
-// wrap adds the edit for a URL, where its target is wrapped. after is where the
-// attributes behind it end.
+// wrap adds the edit that wraps a URL, unless it is to be left alone. after is
+// the end of the attributes behind it.
 func (s *textScan) wrap(from int, u extent, after int, l Link) {
 	target, ok, why := s.targets.check(string(s.data[from:u.end]))
-	if ok {
-		l.Target = target
-		switch {
-		case !u.clear || s.inBrokenBrackets(from, after) || isEmphasized(s.data, from, u.end):
-			ok, why = false, UnclearURL
-		case s.opts.MaxLinkLength > 0 && s.opts.MaxURL(l) > s.opts.MaxLinkLength:
-			ok, why = false, LinkTooLong
-		}
-	}
-	if why != "" {
+	if !ok {
 		s.out.skip(why)
+		return
 	}
-	if ok {
-		s.out.insert(len(s.out.list), edit{start: from, end: u.end, kind: slotLink, link: l})
+
+	l.Target = target
+	switch {
+	case !u.clear || s.inBrokenBrackets(from, after) || isEmphasized(s.data, from, u.end):
+		s.out.skip(UnclearURL)
+	case s.opts.tooLong(l):
+		s.out.skip(LinkTooLong)
+	default:
+		s.out.insert(len(s.out.list), edit{
+			start: from,
+			end:   u.end,
+			kind:  slotLink,
+			link:  l,
+		})
 	}
 }
 
+// indexURL returns the index of the first http:// or https:// in b, or -1.
 func indexURL(b []byte) int {
 	for at := 0; ; {
 		i := bytes.Index(b[at:], []byte("://"))
@@ -87,7 +93,7 @@ func indexURL(b []byte) int {
 		i += at
 
 		for _, scheme := range []string{"https", "http"} {
-			if i >= len(scheme) && asciiFold(b[i-len(scheme):i], scheme) {
+			if i >= len(scheme) && htmledit.EqualFold(b[i-len(scheme):i], scheme) {
 				return i - len(scheme)
 			}
 		}
@@ -95,7 +101,7 @@ func indexURL(b []byte) int {
 	}
 }
 
-// insideWord reports whether what stands before a URL makes it a part of
+// insideWord reports whether the character before a URL makes it part of
 // something else.
 func (s *textScan) insideWord(from int) bool {
 	if from == 0 {
@@ -116,20 +122,19 @@ func (s *textScan) insideWord(from int) bool {
 	return r == utf8.RuneError || r < 0x2e80 && (unicode.IsLetter(r) || unicode.IsNumber(r))
 }
 
-// inBrokenBrackets reports whether a URL begins behind an angle bracket that is
-// not closed behind it: some programs look for the bracket on the next line.
+// inBrokenBrackets reports whether a URL follows an angle bracket and the closing
+// one does not follow it: some programs look for that on the next line.
 func (s *textScan) inBrokenBrackets(from, after int) bool {
 	opened := from > 0 && s.data[from-1] == '<'
 	return opened && (after >= len(s.data) || s.data[after] != '>')
 }
 
-// maxEmphasized is how far in front of a URL the beginning of the emphasized
-// text is looked for whose end it may be, in bytes.
+// maxEmphasized bounds, in bytes, how far in front of a URL isEmphasized looks.
 const maxEmphasized = 256
 
-// isEmphasized reports whether a URL ends in one of the characters that mark
-// bold and underlined text, and another one begins a word in front of it, in its
-// line: whether the second belongs to the URL is unclear.
+// isEmphasized reports whether a URL ends in a character that marks bold or
+// underlined text and the same one begins a word before it on its line. It is
+// then unclear whether the last character is part of the URL.
 func isEmphasized(d []byte, from, to int) bool {
 	mark := d[to-1]
 	if strings.IndexByte("*_~", mark) < 0 {
@@ -146,10 +151,10 @@ func isEmphasized(d []byte, from, to int) bool {
 	return false
 }
 
-// extent is where a URL ends.
+// extent is the extent of a URL.
 type extent struct {
 	end   int
-	clear bool // all mail programs let it end there
+	clear bool // mail programs agree on the end
 
 	query                bool // a ? was seen
 	round, square, curly int  // brackets that the URL opened
@@ -168,15 +173,15 @@ func (s *textScan) extent(from int) extent {
 	}
 
 	if s.flow == joinedLines && bytes.HasPrefix(s.data[i:], []byte(" \r\n")) {
-		u.clear = false // the text goes on behind the line break
+		u.clear = false // the text continues after the line break
 	}
 	u.end = i
 
 	return u
 }
 
-// step looks at the character at an offset and returns its length in bytes, 0
-// where it ends the URL.
+// step reads the character at an offset and returns its length in bytes, or 0 if
+// the URL ends there.
 func (s *textScan) step(at int, u *extent) int {
 	c := s.data[at]
 	switch {
@@ -188,7 +193,7 @@ func (s *textScan) step(at int, u *extent) int {
 		if !u.query {
 			return 0
 		}
-		u.clear = false // in a query it may be a part of that
+		u.clear = false // it may be part of the query
 	case c == '|' && !s.endsAt(at+1), c == '{', c == '\\', c == '^':
 		u.clear = false
 	case c == '?':
@@ -201,7 +206,7 @@ func (s *textScan) step(at int, u *extent) int {
 	return 1
 }
 
-// stepRune is step for a character above 0x7f.
+// stepRune is step for characters above 0x7f.
 func (s *textScan) stepRune(at int, u *extent) int {
 	r, size := s.rune(at)
 	switch classOf(r) {
@@ -219,12 +224,13 @@ func (s *textScan) stepRune(at int, u *extent) int {
 	return size
 }
 
+// beginsURL reports whether a URL begins at an offset.
 func (s *textScan) beginsURL(at int) bool {
 	return indexURL(s.data[at:min(len(s.data), at+len("https://"))]) == 0
 }
 
-// closesOther counts brackets and reports whether c closes one that the URL did
-// not open.
+// closesOther counts brackets and reports whether c closes one that was not
+// opened in the URL.
 func (u *extent) closesOther(c byte) bool {
 	switch c {
 	case '(':
@@ -244,8 +250,8 @@ func (u *extent) closesOther(c byte) bool {
 	return min(u.round, u.square, u.curly) < 0
 }
 
-// rune reads the character at an offset. Those of charsets that are not decoded
-// are utf8.RuneError, one byte each.
+// rune returns the character at an offset and its length in bytes. In charsets
+// that cannot be decoded it is utf8.RuneError, of one byte.
 func (s *textScan) rune(at int) (rune, int) {
 	switch {
 	case s.charset.utf8Bytes:
@@ -257,7 +263,7 @@ func (s *textScan) rune(at int) (rune, int) {
 	return utf8.RuneError, 1
 }
 
-// endsAt reports whether no part of a URL is at an offset.
+// endsAt reports whether a URL in front of an offset would end there.
 func (s *textScan) endsAt(at int) bool {
 	if at >= len(s.data) {
 		return true
@@ -270,19 +276,20 @@ func (s *textScan) endsAt(at int) bool {
 	return classOf(r) == endsURL
 }
 
-// urlClass says what mail programs make of a character above 0x7f in a URL.
+// urlClass says how mail programs treat a character above 0x7f in a URL.
 type urlClass byte
 
 const (
-	unclearInURL urlClass = iota // letters: part of an address of Wikipedia, but not in Japanese text
-	mayEndURL                    // ends a URL at the end of a word, inside of one it may belong to it
+	unclearInURL urlClass = iota // letters: part of a Wikipedia address, but not in Japanese text
+	mayEndURL                    // ends a URL at the end of a word, but may be part of one inside
 	endsURL                      // spaces, punctuation and symbols
 )
 
-// dashes are the characters that stand in words: hyphens, the en dash, the
-// apostrophe, the middle dots.
+// dashes are punctuation that occurs inside words: hyphens, the en dash, the
+// apostrophe, middle dots.
 const dashes = "\u2010\u2011\u2012\u2013\u2019\u00b7\u0387\u05be\u30fb\uff65"
 
+// classOf returns the class of a character above 0x7f.
 func classOf(r rune) urlClass {
 	switch {
 	case r == utf8.RuneError:
@@ -291,72 +298,18 @@ func classOf(r rune) urlClass {
 		return mayEndURL
 	case unicode.IsSpace(r), unicode.IsPunct(r), unicode.IsSymbol(r), unicode.IsControl(r):
 		return endsURL
-	case r == '\u200b', r == '\ufeff': // spaces without a width
+	case r == '\u200b', r == '\ufeff': // zero-width spaces
 		return endsURL
 	}
 
 	return unclearInURL
 }
 
-// trimURL takes off what ends a sentence.
+// trimURL returns the end of a URL without the punctuation that ends a sentence.
 func trimURL(d []byte, from, to int) int {
 	for to > from && strings.IndexByte(".,;:!?'|", d[to-1]) >= 0 {
 		to--
 	}
 
 	return to
-}
-
-// maxTextAttributes is how long attributes behind a URL in a text may be, in
-// bytes.
-const maxTextAttributes = 1024
-
-var msysOpening = []byte("[[data-msys-")
-
-func beginsTextAttributes(d []byte) bool {
-	n := len(msysOpening)
-	return len(d) >= n && d[0] == '[' && bytes.EqualFold(d[:n], msysOpening)
-}
-
-// allTextAttributes reads the attributes behind a URL, which may stand in
-// brackets of their own each; after is at where there are none.
-func allTextAttributes(d []byte, at int) (l Link, track bool, after int) {
-	track = true
-	for after = at; ; {
-		next, ok := textAttributes(d, after, &l, &track)
-		if !ok {
-			return l, track, after
-		}
-		after = next
-	}
-}
-
-// textAttributes reads [[data-msys-NAME="VALUE" ...]] at an offset into l and
-// track, and returns where it ends; ok is false where there is none.
-func textAttributes(d []byte, at int, l *Link, track *bool) (after int, ok bool) {
-	if !beginsTextAttributes(d[at:]) {
-		return at, false
-	}
-
-	window := d[at:min(len(d), at+maxTextAttributes)]
-	n := bytes.Index(window, []byte("]]"))
-	if n < 0 || bytes.IndexByte(window[:n], '\n') >= 0 {
-		return at, false
-	}
-
-	inner := append(append([]byte("<a "), window[2:n]...), '>')
-	var attrs []attr
-	walkAttributes(inner, 2, &attrs)
-	for _, a := range attrs {
-		key := inner[a.nameStart:a.nameEnd]
-		if len(key) < len(msysPrefix) || !asciiFold(key[:len(msysPrefix)], string(msysPrefix)) {
-			continue
-		}
-		if which := linkAttributeNamed(key[len(msysPrefix):]); which >= 0 && which != int(linkName) {
-			value := strings.TrimSpace(string(inner[a.valStart:a.valEnd]))
-			*l, *track = applyMsys(*l, *track, linkAttribute(which), value)
-		}
-	}
-
-	return at + n + 2, true
 }

@@ -212,7 +212,7 @@ func TestKeyFileLines(t *testing.T) {
 		{"not base64", "1 2026-01-01 ?" + key[1:], ":1: the key is 64 bytes"},
 		{"base64 of 63 bytes", "1 2026-01-01 " + base64.StdEncoding.EncodeToString(make([]byte, 63)), ":1: the key is 64 bytes"},
 		{"base64 of 65 bytes", "1 2026-01-01 " + base64.StdEncoding.EncodeToString(make([]byte, 65)), ":1: the key is 64 bytes"},
-		{"twice", good + "# c\n" + good, ":3: key id 1 stands twice"},
+		{"twice", good + "# c\n" + good, ":3: key id 1 appears twice"},
 		{"a line that does not end", strings.Repeat("x", 1<<17), ":1: "},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -117,7 +117,7 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// TestDecodeRefuses what is sealed by the right key and is no token: one of
+// TestDecodeRefuses what is sealed by the right key but is not a token: one of
 // another format, or of a bug.
 func TestDecodeRefuses(t *testing.T) {
 	k := fixedKeys(t)
@@ -135,7 +135,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"a recipient of no length", "\x02" + signed + "\x00", true},
 		{"a recipient", "\x02" + signed + "\x01x", true},
 		{"a recipient that is cut", "\x02" + signed + "\x02x", false},
-		{"a recipient that is no squeezed text", "\x02" + signed + "\x01\x00", false},
+		{"a recipient that is not a squeezed text", "\x02" + signed + "\x01\x00", false},
 		{"half a whole id", "\x42" + whole[:15], false},
 		{"a whole id", "\x42" + whole + "\x01x", true},
 		{"no kind", "\x00" + signed + "\x01x", false},
@@ -149,7 +149,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"a name that is cut", "\x22" + signed + "\x01x\x02n", false},
 		{"a length that does not end", "\x02" + signed + "\xff", false},
 		{"a length beyond all", "\x02" + signed + "\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", false},
-		{"a target that is no squeezed text", "\x02" + signed + "\x01x\xff", false},
+		{"a target that is not a squeezed text", "\x02" + signed + "\x01x\xff", false},
 		{"a target", "\x02" + signed + "\x01xtarget", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -332,7 +332,7 @@ func TestURLs(t *testing.T) {
 	}
 }
 
-// TestCodes holds which bytes stand for which texts.
+// TestCodes pins which bytes represent which texts.
 func TestCodes(t *testing.T) {
 	for i, want := range map[int]byte{0: 0x01, 1: 0x02, 0x1e: 0x1f, 0x1f: 0x7f, 0x20: 0x80} {
 		if got := codeOf(i); got != want {

@@ -8,17 +8,18 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// What tokens are sealed for that no tracking host may open.
+// Values of Token.Host that are not hosts.
 const (
-	// Mail is what the token of a mailto is sealed for (List-Unsubscribe).
+	// Mail is for tokens in mailto addresses of List-Unsubscribe.
 	Mail = "mail:"
-	// Probing is what the token of a probe is sealed for, which has to open
-	// wherever it comes in: it asks which host that is.
+
+	// Probing is for probes, which ask a tracker under which host they arrive,
+	// and open under any.
 	Probing = "probe:"
 )
 
-// asciiHost maps names as the URL standard's "domain to ASCII" does for names
-// that need not be strict ("_" and hyphens anywhere).
+// asciiHost implements "domain to ASCII" of the URL standard with beStrict set to
+// false: underscores are valid, and hyphens in any place.
 var asciiHost = idna.New(
 	idna.MapForLookup(),
 	idna.Transitional(false),
@@ -27,8 +28,8 @@ var asciiHost = idna.New(
 	idna.VerifyDNSLength(false),
 )
 
-// HostOf returns the host of a tracking URL in the form of Host; empty where
-// the URL has none.
+// HostOf returns the host of a tracking URL in the form of Host, or an empty string
+// if the URL has none.
 func HostOf(base string) string {
 	u, err := url.Parse(base)
 	if err != nil {
@@ -38,11 +39,10 @@ func HostOf(base string) string {
 	return Host(u.Host)
 }
 
-// Host returns the form of a host in which tokens are sealed for it: lower
-// case, A-labels (RFC 5890 section 2.3.2.1), without port and final dot; an IP
-// address in its shortest text form, without brackets. It reads what a Host
-// field holds (RFC 9110 section 7.2), and returns nothing for what is not a
-// host at all.
+// Host returns the form of a host that tokens are sealed for: in lower case, with
+// A-labels (RFC 5890 section 2.3.2.1), without port and final dot; or an IP address
+// in its shortest form, without brackets. hostport has the form of a Host field (RFC
+// 9110 section 7.2). Host returns an empty string if it is not a host.
 func Host(hostport string) string {
 	host := withoutPort(hostport)
 	if addr, err := netip.ParseAddr(host); err == nil {
@@ -57,6 +57,7 @@ func Host(hostport string) string {
 		}
 		host = strings.TrimSuffix(ascii, ".")
 	}
+
 	if strings.ContainsAny(host, ":/?#@[]\\ \t\r\n,;\"'<>%") {
 		return ""
 	}
@@ -67,14 +68,15 @@ func Host(hostport string) string {
 	return strings.ToLower(host)
 }
 
-// withoutPort cuts a port and an IP literal's brackets off. An IPv6 address
-// without brackets has no port.
+// withoutPort returns s without a port and without the brackets of an IP literal. An
+// IPv6 address without brackets has no port.
 func withoutPort(s string) string {
 	if rest, ok := strings.CutPrefix(s, "["); ok {
 		literal, after, ok := strings.Cut(rest, "]")
 		if !ok || after != "" && !isPort(after) {
 			return s
 		}
+
 		return literal
 	}
 
@@ -91,6 +93,7 @@ func isPort(s string) bool {
 	return s != "" && s[0] == ':' && strings.Trim(s[1:], "0123456789") == ""
 }
 
+// isASCII reports whether all bytes of s are below 0x80.
 func isASCII(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if s[i] >= 0x80 {

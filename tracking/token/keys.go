@@ -1,16 +1,24 @@
-// Package token seals what a link or a pixel has to remember, so that trackers
-// hold no state but the keys, and issues the message ids that prove themselves.
+// Package token seals everything that a link or a pixel needs to know into the URL
+// itself, so that trackers need nothing but the keys, and issues message ids that
+// can be verified with the same keys.
 //
-// Keys are safe for concurrent use; they do not change once they are read.
+// Tokens are encrypted and authenticated. Nobody without the keys can read the
+// address in a link, forge an open, or turn the tracker into an open redirector.
+// Sealing is deterministic: the same Token has the same text under the same key.
 //
-// The key file is text, one key a line, the newest last; lines that begin with
-// # are comments:
+// Keys are immutable and safe for concurrent use.
+//
+// # Key file
+//
+// A key file is text with one key a line, the newest last. Lines that begin with #
+// are comments.
 //
 //	ID DATE KEY
 //
-// ID is a number from 1 to 255 that stands in front of each token, DATE the day
-// the key was made (for people), KEY 64 bytes in standard base64. The last key
-// seals, every key opens. Who loses the file orphans every link already sent.
+// ID is a number from 1 to 255 that precedes each token. DATE is the day on which
+// the key was made, and not used. KEY is 64 bytes in standard base64. The last key
+// seals, and all keys open. Without the file, links that have been sent cannot be
+// opened any more.
 package token
 
 import (
@@ -25,6 +33,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,26 +45,29 @@ import (
 	"postern/tracking/spool/atomicfile"
 )
 
+// maxKeys is how many ids there are.
 const maxKeys = 255
 
-// Keys is a set of token keys, the newest of which seals.
+// Keys is a set of token keys, of which the newest seals.
 type Keys struct {
-	keys    []key // in the file's order
+	keys    []key // in the order of the file
 	byID    [256]*key
-	counter atomic.Uint32
+	counter atomic.Uint32 // of message ids
 }
 
+// key is a token key.
 type key struct {
 	id    byte
-	siv   *subtle.AESSIV // RFC 5297, 256-bit halves
-	ad    []byte         // what tokens are bound to
+	siv   *subtle.AESSIV // RFC 5297, with two keys of 256 bits
+	ad    []byte         // associated data of all tokens, without their host
 	idKey []byte         // for the MAC of message ids
-	macs  *sync.Pool     // of HMACs under idKey, which remember their key's blocks
+	macs  *sync.Pool     // of HMACs under idKey, which are costly to set up
 }
 
+// newest returns the key that seals.
 func (k *Keys) newest() *key { return &k.keys[len(k.keys)-1] }
 
-// ReadKeys reads a key file. The error names the file and the line.
+// ReadKeys reads a key file. Errors have the form "token: FILE:LINE: reason".
 func ReadKeys(file string) (*Keys, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -70,9 +82,10 @@ func ReadKeys(file string) (*Keys, error) {
 	return k, nil
 }
 
-// errNoKey: the file is empty, or holds comments alone.
+// errNoKey is the error for a file that is empty or has only comments.
 var errNoKey = errors.New("1: no key in the file; `postern token keygen` makes one")
 
+// parseKeys reads the content of a key file. Errors begin with the line number.
 func parseKeys(data []byte) (*Keys, error) {
 	k := &Keys{}
 	sc := bufio.NewScanner(bytes.NewReader(data))
@@ -81,17 +94,18 @@ func parseKeys(data []byte) (*Keys, error) {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		one, err := parseKey(line)
+
+		added, err := parseKey(line)
 		if err != nil {
 			return nil, fmt.Errorf("%d: %w", n, err)
 		}
-		for _, have := range k.keys {
-			if have.id == one.id {
-				return nil, fmt.Errorf("%d: key id %d stands twice", n, one.id)
-			}
+		if slices.ContainsFunc(k.keys, func(other key) bool { return other.id == added.id }) {
+			return nil, fmt.Errorf("%d: key id %d appears twice", n, added.id)
 		}
-		k.keys = append(k.keys, one)
+
+		k.keys = append(k.keys, added)
 	}
+
 	if err := sc.Err(); err != nil {
 		return nil, fmt.Errorf("1: %w", err)
 	}
@@ -102,14 +116,17 @@ func parseKeys(data []byte) (*Keys, error) {
 	for i := range k.keys {
 		k.byID[k.keys[i].id] = &k.keys[i]
 	}
+
 	var start [2]byte
 	rand.Read(start[:])
 	k.counter.Store(uint32(binary.BigEndian.Uint16(start[:])))
+
 	return k, nil
 }
 
 var errKeyBytes = fmt.Errorf("the key is %d bytes in base64", subtle.AESSIVKeySize)
 
+// parseKey reads a line of a key file.
 func parseKey(line string) (key, error) {
 	f := strings.Fields(line)
 	if len(f) != 3 {
@@ -126,7 +143,7 @@ func parseKey(line string) (key, error) {
 		return key{}, errKeyBytes
 	}
 
-	siv, err := subtle.NewAESSIV(raw) // which looks at its length
+	siv, err := subtle.NewAESSIV(raw) // checks the length
 	if err != nil {
 		return key{}, errKeyBytes
 	}
@@ -145,27 +162,30 @@ func parseKey(line string) (key, error) {
 	}, nil
 }
 
+// keyFileHead begins a new key file.
 const keyFileHead = `# Postern's token keys: ID DATE KEY, the newest last. The last seals, all open.
-# Whoever loses this file orphans every link already sent; whoever has it can forge them.
+# Keep a copy: without this file, links that were sent cannot be opened. Keep it secret:
+# with it, links can be forged.
 `
 
-// KeyFile is a key file that is to be changed.
+// KeyFile is a key file to be changed.
 type KeyFile struct {
 	Path string
 
-	// OwnerLost, where set, is told that the file's owner could not be kept.
+	// OwnerLost is called, unless it is nil, if the owner of the file could not
+	// be preserved.
 	OwnerLost func(uid, gid int, err error)
 
-	FS atomicfile.FS // nil: the machine's own
+	FS atomicfile.FS // nil: that of the operating system
 }
 
-// AddKey is KeyFile.Add for a file whose owner does not matter.
+// AddKey calls KeyFile.Add for the file at a path.
 func AddKey(file string, now time.Time) (byte, error) { return KeyFile{Path: file}.Add(now) }
 
-// Add makes a key file with one key, or adds a newer key to an existing file,
-// and returns the key's id. The file is replaced in one step, where a symbolic
-// link leads to, and keeps its mode and owner. Processes that add keys at the
-// same time wait for each other.
+// Add adds a new key to the file, or creates the file with one, and returns the id
+// of the key. The file is replaced atomically, symbolic links are followed, and
+// mode and owner are preserved. Add locks the file against other processes that
+// add keys.
 func (f KeyFile) Add(now time.Time) (byte, error) {
 	unlock, err := atomicfile.Lock(f.Path)
 	if err != nil {
@@ -193,7 +213,8 @@ func (f KeyFile) Add(now time.Time) (byte, error) {
 	return id, nil
 }
 
-// appendKey returns the content of a key file with a newer key at its end.
+// appendKey returns the content of a key file with a new key at its end, and the id
+// of that.
 func appendKey(data []byte, now time.Time) ([]byte, byte, error) {
 	old, err := parseKeys(data)
 	if err != nil && !errors.Is(err, errNoKey) {
@@ -213,7 +234,8 @@ func appendKey(data []byte, now time.Time) ([]byte, byte, error) {
 		data = append(data, '\n')
 	}
 
-	data = fmt.Appendf(data, "%d %s %s\n", id, now.UTC().Format(time.DateOnly), base64.StdEncoding.EncodeToString(raw))
+	date := now.UTC().Format(time.DateOnly)
+	data = fmt.Appendf(data, "%d %s %s\n", id, date, base64.StdEncoding.EncodeToString(raw))
 
 	grown, err := parseKeys(data)
 	if err != nil || !grown.extends(old, id) {
@@ -223,8 +245,8 @@ func appendKey(data []byte, now time.Time) ([]byte, byte, error) {
 	return data, byte(id), nil
 }
 
-// extends reports whether k has one key more than old, which may be nil, and
-// that one is the newest.
+// extends reports whether k has one key more than old, which may be nil, and its
+// newest key has that id.
 func (k *Keys) extends(old *Keys, id int) bool {
 	before := 0
 	if old != nil {
@@ -234,7 +256,7 @@ func (k *Keys) extends(old *Keys, id int) bool {
 	return len(k.keys) == before+1 && int(k.newest().id) == id
 }
 
-// freeID is the first id after the newest key's that no key has.
+// freeID returns the first unused id after that of the newest key.
 func (k *Keys) freeID() (int, error) {
 	for i, id := 0, int(k.newest().id); i < maxKeys; i++ {
 		if id++; id > maxKeys {

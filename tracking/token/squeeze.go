@@ -1,32 +1,27 @@
 package token
 
 import (
+	_ "embed"
 	"errors"
 	"strings"
 )
 
-// Text in tokens is squeezed: what URLs and addresses are often made of costs
-// one byte. The codes are 0x01 to 0x1f and 0x7f to 0xfe, printable ASCII stands
-// for itself, and any other byte follows an escape, 0xff. 0x00 is no code.
-//
-// The list is a part of the token's format: links live for a year and more, so
-// it must never change. A better list is a new format version.
-var common = strings.Fields(`
-https://www. https:// http://www. http:// .com/ .com .net/ .net .org/ .org .co.uk/ .co.uk .de/ .fr/ .io/ .html
-.php @gmail.com @hotmail.com @yahoo.com @outlook.com @icloud.com @aol.com @live. @hotmail. @yahoo. @gmx.
-@web.de @mail. ?utm_source= &utm_source= &utm_medium=email &utm_medium= &utm_campaign= &utm_content=
-&utm_term= ?utm_campaign= ?utm_medium= utm_ newsletter facebook.com/ twitter.com/ instagram.com/ linkedin.com/
-youtube.com/ google.com/ apple.com/ example.com unsubscribe subscri preferences account product categor order
-view/ click index search login/ user token= ?id= &id= id= lang= ref= source= redirect url= email mail news
-blog/ shop store sale offer image content page /en/ /en help support about contact privacy terms policy apps
-info customer service online collection campaign event/ event download default review password confirm www.
-%20 %2F %3D %26 %3A 2026 2025 2024 202 201 200 100 -20 000 tion ing and the ent es/ -and- -the- er on in re an
-st en at es or te ar al it is ou co ma to de me ro li ne le se ch ta ca el ra
-`)
+//go:embed common.txt
+var commonList string
 
+// common are the texts of common.txt, which occur often in URLs and addresses. Texts
+// in tokens are squeezed: each of these takes up one byte, a code of 0x01 to 0x1f or
+// 0x7f to 0xfe. Printable ASCII characters represent themselves, and any other byte
+// follows an escape, 0xff. 0x00 is not used.
+//
+// The list is part of the format of tokens, which are in links that are valid for
+// years: it must never change. A better list needs a new format.
+var common = strings.Fields(commonList)
+
+// escape precedes bytes other than printable ASCII.
 const escape = 0xff
 
-// codeOf gives the byte of the i-th common text.
+// codeOf returns the code of the i-th common text.
 func codeOf(i int) byte {
 	if i < 0x1f {
 		return byte(i + 1)
@@ -35,10 +30,11 @@ func codeOf(i int) byte {
 	return byte(i - 0x1f + 0x7f)
 }
 
-// maxCommon is how many codes there are.
+// maxCommon is the number of codes.
 const maxCommon = 0x1f + 0x80
 
-// byFirst has the common texts by their first byte, the longest first.
+// byFirst has the indices of the common texts by their first byte, the longest text
+// first.
 var byFirst = func() (table [256][]int) {
 	for i, s := range common {
 		l := table[s[0]]
@@ -52,7 +48,7 @@ var byFirst = func() (table [256][]int) {
 	return table
 }()
 
-// textOf has the common text of each code; empty: the byte is no code.
+// textOf has the common text of each code; it is empty for other bytes.
 var textOf = func() (table [256]string) {
 	for i, s := range common {
 		table[codeOf(i)] = s
@@ -61,17 +57,19 @@ var textOf = func() (table [256]string) {
 	return table
 }()
 
-// squeeze appends the short form of s.
+// squeeze appends the squeezed form of s to dst.
 func squeeze(dst []byte, s string) []byte {
 next:
 	for len(s) > 0 {
 		for _, i := range byFirst[s[0]] {
-			if c := common[i]; len(s) > 1 && c[1] == s[1] && strings.HasPrefix(s, c) { // all have two bytes or more
+			c := common[i] // of two bytes or more
+			if len(s) > 1 && c[1] == s[1] && strings.HasPrefix(s, c) {
 				dst = append(dst, codeOf(i))
-				s = s[len(common[i]):]
+				s = s[len(c):]
 				continue next
 			}
 		}
+
 		if s[0] < ' ' || s[0] > '~' {
 			dst = append(dst, escape)
 		}
@@ -82,14 +80,16 @@ next:
 	return dst
 }
 
-// squeezedLen is the length of the short form.
+// squeezedLen returns the length of the squeezed form of s.
 func squeezedLen(s string) int {
 	var buf [256]byte
+
 	return len(squeeze(buf[:0], s))
 }
 
 var errSqueezed = errors.New("not a squeezed text")
 
+// unsqueeze is the inverse of squeeze.
 func unsqueeze(b []byte) (string, error) {
 	out := make([]byte, 0, 2*len(b))
 	for i := 0; i < len(b); i++ {

@@ -75,9 +75,11 @@ func TestMaxURL(t *testing.T) {
 		if c.MessageID == (ID{}) {
 			c.MessageID = k.NewID(time.Now())
 		}
-		got, max := len(SubURL("https://t.example/", "app/x", k.Seal(c))), MaxURL("https://t.example/", Squeezed(c.Recipient), c.Target, c.LinkName, "app/x")
-		if got > max || max > got+16 {
-			t.Errorf("%+v: %d, bound %d", c, got, max)
+		const base, sublink = "https://t.example/", "app/x"
+		got := len(SubURL(base, sublink, k.Seal(c)))
+		bound := MaxURL(base, Squeezed(c.Recipient), c.Target, c.LinkName, sublink)
+		if got > bound || bound > got+16 {
+			t.Errorf("%+v: %d, bound %d", c, got, bound)
 		}
 	}
 }

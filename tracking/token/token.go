@@ -11,17 +11,17 @@ import (
 	"time"
 )
 
-// ErrToken is wrapped by every error about a token that does not open.
+// ErrToken is wrapped by all errors of Keys.Open.
 var ErrToken = errors.New("not a token of ours")
 
-// ErrUnknownKey is an ErrToken: the token names a key that is not in the key
-// file.
+// ErrUnknownKey wraps ErrToken, for a token whose key is not in the key file.
 var ErrUnknownKey = fmt.Errorf("%w: no such key", ErrToken)
 
-// Kind is what a token is for. It opens for nothing else.
+// Kind says what a token is for.
 type Kind byte
 
-// The numbers stand in tokens that live for years: never reuse one.
+// The kinds of tokens. The numbers are in links that are valid for years, and must
+// never be reused.
 const (
 	Click           Kind = 1
 	Open            Kind = 2
@@ -31,7 +31,7 @@ const (
 	AmpClick        Kind = 6
 	AmpOpen         Kind = 7
 	AmpInitialOpen  Kind = 8
-	Probe           Kind = 9 // of `postern check --online`: is it our tracker that answers?
+	Probe           Kind = 9 // finds out whether a tracker has the same keys (`postern check --online`)
 )
 
 var kindNames = map[Kind]string{
@@ -46,35 +46,37 @@ var kindNames = map[Kind]string{
 	Probe:           "probe",
 }
 
+// String returns the name of the kind, such as "click", or an empty string for an
+// unknown one.
 func (k Kind) String() string { return kindNames[k] }
 
-// Token is what a link or a pixel remembers.
+// Token is the content of a link or a pixel.
 type Token struct {
 	Kind       Kind
-	Host       string // that it is sealed for, in the form of Host; or Mail, Probing
+	Host       string // the host that it is sealed for, in the form of Host; or Mail, Probing
 	MessageID  ID
 	Recipient  string
 	Subaccount uint32
-	Target     string // for Click and LinkUnsubscribe: where the link leads
-	LinkName   string // data-msys-linkname; empty: none given
-	Unreported bool   // the message's events are not reported
+	Target     string // the target of a link
+	LinkName   string // the name of a link (data-msys-linkname); empty: none
+	Unreported bool   // events of the message are not reported
 }
 
-// Issued is when the message's copy was made, from which the expiry counts.
+// Issued returns the time at which the copy of the message was made.
 func (t Token) Issued() time.Time { return t.MessageID.Time() }
 
-// MaxLength bounds the text of a token that Open looks at: a target of 4096
-// bytes, a recipient, a name, and room.
+// MaxLength bounds the text of a token that Open accepts, in bytes. There is room
+// for a target of 4096 bytes, a recipient and a name.
 const MaxLength = 8192
 
-// PathPrefix stands in front of every token in a tracked URL.
+// PathPrefix begins the path of tracked URLs.
 const PathPrefix = "/t/"
 
-// URL is the address that a token is reached at, base being tracking.url.
+// URL returns the tracked URL for the text of a token. base is the tracking URL.
 func URL(base, text string) string { return strings.TrimSuffix(base, "/") + PathPrefix + text }
 
-// SubURL is URL with path segments of the sender's own in front of the token,
-// which apps match that open such links (data-msys-sublink).
+// SubURL is URL with path segments in front of the token (data-msys-sublink), by
+// which apps select the links that they open. sublink may be empty.
 func SubURL(base, sublink, text string) string {
 	if sublink == "" {
 		return URL(base, text)
@@ -83,9 +85,10 @@ func SubURL(base, sublink, text string) string {
 	return URL(base, sublink+"/"+text)
 }
 
-// FromPath takes the token out of a tracked URL's path, the sender's own path
-// segments in front of it and what a program made part of the link behind it
-// (punctuation, a query without its question mark) left out.
+// FromPath returns the text of the token in the path of a tracked URL, without the
+// path segments in front of it and without anything that a program has mistaken for
+// a part of the link: punctuation, or a query without its question mark. ok is false
+// for other paths.
 func FromPath(path string) (text string, ok bool) {
 	rest, ok := strings.CutPrefix("/"+strings.TrimLeft(path, "/"), PathPrefix)
 	if !ok {
@@ -93,7 +96,7 @@ func FromPath(path string) (text string, ok bool) {
 	}
 
 	if end := strings.IndexFunc(rest, isForeign); end >= 0 {
-		rest = rest[:end] // with its slashes
+		rest = rest[:end] // what follows may have slashes
 	}
 
 	rest = strings.TrimRightFunc(rest, func(r rune) bool { return !isAlnum(r) })
@@ -105,18 +108,20 @@ func FromPath(path string) (text string, ok bool) {
 	return strings.TrimRight(text, "-_"), true
 }
 
-// isForeign reports whether a character is in no tracked URL behind its host.
+// isForeign reports whether a character does not occur in the path of tracked URLs.
 func isForeign(r rune) bool { return !isAlnum(r) && !strings.ContainsRune("/-_.~", r) }
 
+// isAlnum reports whether r is an ASCII letter or digit.
 func isAlnum(r rune) bool {
 	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 }
 
-// Squeezed is how many bytes of a token a text takes.
+// Squeezed returns the number of bytes that a text takes up in a token.
 func Squeezed(text string) int { return squeezedLen(text) }
 
-// MaxURL bounds the length of SubURL for a token of a message's copies, whose
-// recipients take no more than recipient bytes (Squeezed) each.
+// MaxURL returns an upper bound of the length of SubURL, in bytes, for tokens with
+// that target and link name and with a recipient that takes up at most recipient
+// bytes (see Squeezed).
 func MaxURL(base string, recipient int, target, name, sublink string) int {
 	var b [binary.MaxVarintLen64]byte
 	n := 1 + aesBlock + 1 + len(ID{}) + binary.MaxVarintLen32 +
@@ -134,28 +139,31 @@ func MaxURL(base string, recipient int, target, name, sublink string) int {
 	return prefix + tokenEncoding.EncodedLen(n) + len(filler)
 }
 
-// aesBlock is the length of AES-SIV's synthetic IV.
+// aesBlock is the length of the synthetic IV of AES-SIV, in bytes.
 const aesBlock = 16
 
-// associated begins the data that a token is bound to; the key's id and the
-// host that it is sealed for follow.
+// associated begins the associated data of a token. The id of the key and the host
+// follow.
 const associated = "postern token 2"
 
-// A token's text is unpadded base64url (and a "0" where that could end in "-" or
-// "_", which programs that look for URLs in text leave out) of
+// tokenEncoding is the encoding of tokens in URLs: unpadded base64url. The text of a
+// token is the encoding of
 //
-//	key id (1) | AES-SIV of: head (1), message id (10 or 16), uvarint subaccount where the head says so,
-//	             uvarint length and recipient, uvarint length and link name where the head says so, target
+//	key id (1) | AES-SIV of: head (1), message id (10 or 16), uvarint subaccount if the head says so,
+//	             uvarint length and recipient, uvarint length and link name if the head says so, target
 //
-// with the texts squeezed (squeeze.go). The head is the kind (4 bits) and the
-// flags below. The MAC of a message id (its last 6 bytes) is left out where the
-// token's own key makes it. The kinds go up to 11: a head whose kind is 12 to 15
-// will be that of another format, so that links of this one go on opening. The host
-// is not in the token: it is AES-SIV's associated data, so that a token opens for
-// no other.
+// and of a "0" where the text could end in "-" or "_", because programs that look
+// for URLs in text leave those out.
 //
-// AES-SIV (RFC 5297) is deterministic: the signing pass and the sending pass
-// of a copy, and every retry, make the same bytes.
+// Texts are squeezed (squeeze.go). The head consists of the kind (4 bits) and the
+// flags below. The MAC of a message id, its last 6 bytes, is left out if it was made
+// with the key of the token. Kinds go up to 11: a head with one of 12 to 15 is
+// reserved for another format, so that links of this one remain valid. The host is
+// not in the token but in the associated data of AES-SIV, so that the token does not
+// open for another.
+//
+// AES-SIV (RFC 5297) is deterministic: a copy that is rendered for signing, for
+// sending and for a retry has the same bytes each time.
 var tokenEncoding = base64.RawURLEncoding.Strict()
 
 // Flags of the head.
@@ -164,13 +172,14 @@ const (
 	hasSubaccount = 0x10
 	hasName       = 0x20
 	wholeID       = 0x40
-	unreported    = 0x80 // the message's events are not reported
+	unreported    = 0x80
 )
 
-// usualPlain is how long the plaintext of a token hardly ever is.
+// usualPlain is the capacity, in bytes, for the plaintext of a token. It is hardly
+// ever exceeded.
 const usualPlain = 512
 
-// Seal makes the text of a token under the newest key.
+// Seal returns the text of a token, sealed under the newest key for t.Host.
 func (k *Keys) Seal(t Token) string {
 	key := k.newest()
 	plain := make([]byte, 0, usualPlain)
@@ -184,6 +193,7 @@ func (k *Keys) Seal(t Token) string {
 		head |= wholeID
 		id = t.MessageID[:]
 	}
+
 	if t.Subaccount != 0 {
 		head |= hasSubaccount
 	}
@@ -191,7 +201,8 @@ func (k *Keys) Seal(t Token) string {
 		head |= hasName
 	}
 
-	plain = append(append(plain, head), id...)
+	plain = append(plain, head)
+	plain = append(plain, id...)
 	if t.Subaccount != 0 {
 		plain = binary.AppendUvarint(plain, uint64(t.Subaccount))
 	}
@@ -203,23 +214,23 @@ func (k *Keys) Seal(t Token) string {
 
 	plain = squeeze(plain, t.Target)
 	sealed, err := key.siv.EncryptDeterministically(plain, key.associated(t.Host))
-	if err != nil { // only for a plaintext near the size of memory
+	if err != nil { // only if the plaintext is nearly as large as the memory
 		panic(fmt.Sprintf("token: seal: %v", err))
 	}
 
 	return encodeText(slices.Insert(sealed, 0, key.id))
 }
 
-// associated is what a token for a host is bound to.
+// associated returns the associated data of a token for a host.
 func (k *key) associated(host string) []byte {
 	return append(k.ad[:len(k.ad):len(k.ad)], host...)
 }
 
-// filler ends the text of a token whose length is a multiple of three bytes.
-// Only the last character of such a text stands for six bits of it, and may be
-// "-" or "_".
+// filler is appended to the text of a token whose length is a multiple of three
+// bytes. Only then does the last character encode six bits, and may be "-" or "_".
 const filler = "0"
 
+// encodeText returns the text of a sealed token.
 func encodeText(raw []byte) string {
 	text := tokenEncoding.EncodeToString(raw)
 	if len(raw)%3 == 0 {
@@ -229,26 +240,30 @@ func encodeText(raw []byte) string {
 	return text
 }
 
-// decodeText undoes encodeText; ok is false for what that never returns.
+// decodeText is the inverse of encodeText. ok is false for a text that encodeText
+// does not return.
 func decodeText(text string) (raw []byte, ok bool) {
 	switch len(text) % 4 {
 	case 0: // without the filler
 		return nil, false
 	case 1:
-		if text, ok = strings.CutSuffix(text, filler); !ok {
+		text, ok = strings.CutSuffix(text, filler)
+		if !ok {
 			return nil, false
 		}
 	}
-	if strings.ContainsAny(text, "\r\n") { // which the decoder passes over
+	if strings.ContainsAny(text, "\r\n") { // the decoder skips them
 		return nil, false
 	}
+
 	raw, err := tokenEncoding.DecodeString(text)
+
 	return raw, err == nil && len(raw) > 0
 }
 
-// Open reads a token's text, where it is sealed for one of the hosts (in the
-// form of Host; none given: for no host). Every failure is ErrToken; the detail
-// is for the log of an operator, not for the world.
+// Open opens the text of a token that is sealed for one of the hosts, which are in
+// the form of Host; without hosts, for one that is sealed for no host. Errors wrap
+// ErrToken. Their details are meant for the log, not for the client.
 func (k *Keys) Open(text string, hosts ...string) (Token, error) {
 	if len(text) > MaxLength {
 		return Token{}, fmt.Errorf("%w: too long", ErrToken)
@@ -267,25 +282,27 @@ func (k *Keys) Open(text string, hosts ...string) (Token, error) {
 	if len(hosts) == 0 {
 		hosts = []string{""}
 	}
-
 	for _, host := range hosts {
 		plain, err := key.siv.DecryptDeterministically(raw[1:], key.associated(host))
 		if err != nil {
 			continue
 		}
+
 		t, err := key.decode(plain)
 		if err != nil {
 			return Token{}, err
 		}
 		t.Host = host
+
 		return t, nil
 	}
 
 	return Token{}, fmt.Errorf("%w: it does not verify for this host", ErrToken)
 }
 
+// decode reads the plaintext of a token.
 func (k *key) decode(p []byte) (t Token, err error) {
-	short := fmt.Errorf("%w: short or of another format", ErrToken)
+	short := fmt.Errorf("%w: truncated, or of another format", ErrToken)
 	if len(p) < 1+idSigned {
 		return Token{}, short
 	}
@@ -295,25 +312,29 @@ func (k *key) decode(p []byte) (t Token, err error) {
 	t.Kind = Kind(head & kindBits)
 	t.Unreported = head&unreported != 0
 	if t.Kind.String() == "" {
-		return Token{}, fmt.Errorf("%w: kind %d", ErrToken, t.Kind)
+		return Token{}, fmt.Errorf("%w: unknown kind %d", ErrToken, byte(t.Kind))
 	}
+
 	if head&wholeID != 0 {
 		if len(p) < len(ID{}) {
 			return Token{}, short
 		}
-		t.MessageID, p = ID(p), p[len(ID{}):]
+		t.MessageID = ID(p)
+		p = p[len(ID{}):]
 	} else {
 		copy(t.MessageID[:], p[:idSigned])
 		mac := k.idMAC(p[:idSigned])
 		copy(t.MessageID[idSigned:], mac[:])
 		p = p[idSigned:]
 	}
+
 	if head&hasSubaccount != 0 {
 		sub, n := binary.Uvarint(p)
 		if n <= 0 || sub > 1<<32-1 {
 			return Token{}, short
 		}
-		t.Subaccount, p = uint32(sub), p[n:]
+		t.Subaccount = uint32(sub)
+		p = p[n:]
 	}
 
 	t.Recipient, p, err = cutString(p)
@@ -330,19 +351,23 @@ func (k *key) decode(p []byte) (t Token, err error) {
 	return t, nil
 }
 
-// appendString appends a squeezed text with its length in front.
+// appendString appends a squeezed text, preceded by its length.
 func appendString(b []byte, s string) []byte {
 	var buf [128]byte
 	short := squeeze(buf[:0], s)
+
 	return append(binary.AppendUvarint(b, uint64(len(short))), short...)
 }
 
-func cutString(p []byte) (string, []byte, error) {
+// cutString reads a text that appendString has appended, and returns what follows.
+func cutString(p []byte) (s string, rest []byte, err error) {
 	n, w := binary.Uvarint(p)
 	if w <= 0 || n > uint64(len(p)-w) {
 		return "", nil, errSqueezed
 	}
 
-	s, err := unsqueeze(p[w : w+int(n)])
-	return s, p[w+int(n):], err
+	end := w + int(n)
+	s, err = unsqueeze(p[w:end])
+
+	return s, p[end:], err
 }

@@ -3,6 +3,7 @@ package web
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -47,8 +48,8 @@ func (a *answer) Write(p []byte) (int, error) {
 // answer.
 func TestAnswers(t *testing.T) {
 	h, m, keys := setup(t)
-	h.c.WellKnown = map[string][]byte{AssetLinksPath: []byte("[]"), AppleAppSitePath: {}}
-	h.c.ExpiredURL = ""
+	h.cfg.WellKnown = map[string][]byte{AssetLinksPath: []byte("[]"), AppleAppSitePath: {}}
+	h.cfg.ExpiredURL = ""
 	unsubscribe := path(keys, token.Token{Kind: token.ListUnsubscribe})
 	click := path(keys, token.Token{Kind: token.Click, Target: "https://x.example/"})
 	old := path(keys, token.Token{Kind: token.Click, Target: "https://x.example/", MessageID: keys.NewID(time.Now().Add(-48 * time.Hour))})
@@ -148,8 +149,8 @@ func TestExpiry(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h, m, keys := setup(t)
 			made := time.UnixMilli(1795500000000)
-			h.c.Expiry, h.c.ExpiredURL = c.expiry, c.page
-			h.c.Now = func() time.Time { return made.Add(c.age) }
+			h.cfg.Expiry, h.cfg.ExpiredURL = c.expiry, c.page
+			h.cfg.Now = func() time.Time { return made.Add(c.age) }
 
 			w := get(h, path(keys, token.Token{Kind: token.Click, Target: target, MessageID: keys.NewID(made)}))
 			if got := w.Header().Get("Location"); w.Code != c.status || got != c.location || len(m.all()) != c.events {
@@ -302,7 +303,7 @@ func TestLinkUnsubscribeHasNothingOfTheClient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.c.Geo = geo
+	h.cfg.Geo = geo
 	for _, kind := range []token.Kind{token.LinkUnsubscribe, token.Click} {
 		r := httptest.NewRequest("GET", path(keys, token.Token{Kind: kind, Target: "https://x.example/", LinkName: "bye", Subaccount: 7}), nil)
 		r.RemoteAddr = "81.2.69.142:5"
@@ -402,7 +403,7 @@ func TestUserAgentIsClipped(t *testing.T) {
 // logged is a handler's log.
 func logged(h *Handler) *bytes.Buffer {
 	var log bytes.Buffer
-	h.c.Log = slog.New(slog.NewTextHandler(&log, nil))
+	h.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
 	return &log
 }
 
@@ -411,12 +412,12 @@ func TestLostEventsAreLogged(t *testing.T) {
 	h, m, keys := setup(t)
 	log := logged(h)
 	now := time.Now()
-	h.c.Now = func() time.Time { return now }
+	h.cfg.Now = func() time.Time { return now }
 	m.fail(errDiskFull)
 	lose := func() { get(h, path(keys, token.Token{Kind: token.Click, Target: "https://x.example/"})) }
 
 	lose()
-	now = now.Add(sayEvery - 1)
+	now = now.Add(logEvery - 1)
 	lose()
 	got := log.String()
 	if strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=ERROR") || !strings.Contains(got, "events lost") ||
@@ -428,7 +429,7 @@ func TestLostEventsAreLogged(t *testing.T) {
 	if got := strings.Count(log.String(), "\n"); got != 2 {
 		t.Errorf("%d lines a minute later, want 2", got)
 	}
-	if got := value(t, h.c.State.lost); got != 3 {
+	if got := value(t, h.cfg.State.lost); got != 3 {
 		t.Errorf("%v counted as lost, want 3", got)
 	}
 }
@@ -454,7 +455,7 @@ func TestRefusedUnsubscribesAreLogged(t *testing.T) {
 func TestRecorderThatPanicsIsLogged(t *testing.T) {
 	h, _, keys := setup(t)
 	log := logged(h)
-	h.c.Events = broken{}
+	h.cfg.Events = broken{}
 	get(h, path(keys, token.Token{Kind: token.Open}))
 	if got := log.String(); !strings.Contains(got, "web: record: panic: broken") || !strings.Contains(got, "broken.Record") {
 		t.Errorf("logged %q, want the panic and its place", got)
@@ -475,7 +476,7 @@ func TestZeroConfigHasNoLog(t *testing.T) {
 			t.Errorf("%s: got %d, want %d", host, w.Code, want)
 		}
 	}
-	if got := value(t, h.c.State.lost); got != 1 {
+	if got := value(t, h.cfg.State.lost); got != 1 {
 		t.Errorf("%v lost, want 1", got)
 	}
 }
@@ -488,7 +489,7 @@ func TestWaiterWhoHangsUp(t *testing.T) {
 	cancel()
 	repeated, err := r.once(t.Context(), requestKey{1}, now, func() error {
 		repeated, err := r.once(ctx, requestKey{1}, now, func() error { t.Error("written twice"); return nil })
-		if !repeated || err != context.Canceled {
+		if !repeated || !errors.Is(err, context.Canceled) {
 			t.Errorf("got repeated %v, %v, want true, %v", repeated, err, context.Canceled)
 		}
 		return nil
@@ -522,9 +523,9 @@ func TestWellKnownFiles(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct{ name, data, want string }{
 		{"at the limit", `"` + strings.Repeat("x", 128<<10-2) + `"`, ""},
-		{"above the limit", `"` + strings.Repeat("x", 128<<10-1) + `"`, " has more than 131072 bytes, which Apple does not read"},
-		{"no JSON", "{", " is no JSON"},
-		{"empty", "", " is no JSON"},
+		{"above the limit", `"` + strings.Repeat("x", 128<<10-1) + `"`, " is larger than 131072 bytes, which Apple ignores"},
+		{"no JSON", "{", " is not JSON"},
+		{"empty", "", " is not JSON"},
 	} {
 		file := writeFile(t, filepath.Join(dir, "f"), c.data)
 		got, err := ReadWellKnown(file)
@@ -558,8 +559,8 @@ func TestConfigIsKept(t *testing.T) {
 	_, m, keys := setup(t)
 	c := Config{Keys: keys, Events: m, IDs: event.NewIDs(), State: NewState(), Log: slog.New(slog.DiscardHandler)}
 	h := New(c)
-	if h.c.IDs != c.IDs || h.c.State != c.State || h.c.Log != c.Log {
-		t.Errorf("other ids, memory or log than were given: %+v", h.c)
+	if h.cfg.IDs != c.IDs || h.cfg.State != c.State || h.cfg.Log != c.Log {
+		t.Errorf("other ids, memory or log than were given: %+v", h.cfg)
 	}
 }
 
@@ -605,8 +606,8 @@ func TestRequestsThatDiffer(t *testing.T) {
 func TestBusyDiskRefusesUnsubscribes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, m, keys := setup(t)
-		h.c.State.writing = make(chan struct{}, 1)
-		h.c.State.writing <- struct{}{}
+		h.cfg.State.writing = make(chan struct{}, 1)
+		h.cfg.State.writing <- struct{}{}
 		if w := oneClick(h, path(keys, token.Token{Kind: token.ListUnsubscribe})); w.Code != http.StatusServiceUnavailable {
 			t.Errorf("got %d, want 503", w.Code)
 		}

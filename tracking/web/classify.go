@@ -13,59 +13,63 @@ import (
 	"postern/tracking/token"
 )
 
-// facts are what is known when a link or pixel is asked for.
-type facts struct {
-	click     bool // a link; else a pixel
+// evidence is what is known about a request for a link or a pixel.
+type evidence struct {
+	click     bool // for a link, not for a pixel
 	agent     agent.Agent
 	header    http.Header
-	since     time.Duration // the message was made
-	headFirst bool          // the same network or program asked for the link with HEAD just before
-	links     int           // of the message, asked for by the same network within burst, this one included
-	opened    bool          // a person opened the message before
+	since     time.Duration // age of the message
+	headFirst bool          // shortly after a HEAD of the same link by the same network or program
+	links     int           // of the message, requested by the same network within burst, with this one
+	opened    bool          // a person has opened the message before
 }
 
-// age reports whether the message was made less than d ago. One from the future
-// is of no known age: the clock here is behind the gateway's.
-func (f facts) age(d time.Duration) bool { return f.since >= 0 && f.since < d }
+// younger reports whether the message is younger than d. The age is unknown, and
+// younger false, if the message is from the future: the clock of this machine is
+// behind that of the gateway.
+func (f evidence) younger(d time.Duration) bool { return f.since >= 0 && f.since < d }
 
-// The times in the rules.
+// The thresholds of the rules.
 const (
-	onDelivery      = 2 * time.Second  // nobody has read a message so soon
-	proxyOnDelivery = 5 * time.Second  // a proxy that fetches before anybody opens
-	soonUnopened    = 10 * time.Second // a click without a pixel
+	onDelivery      = 2 * time.Second  // age of a message that nobody can have read yet
+	proxyOnDelivery = 5 * time.Second  // age of a message at which image proxies prefetch
+	soonUnopened    = 10 * time.Second // age of a message that nobody follows a link of without images
 	unopened        = time.Minute
 	burst           = 2 * time.Second
 	burstLinks      = 3
 )
 
-// rules say who is not a person; the first that fits counts, none means a person.
-// They go by what is known here and now: the first links of a scanner's burst
-// count as a person's, since more are not known of yet.
+// rules tell machines from people. The first rule that applies decides; if none
+// does, the request is by a person. Rules use what is known at the time of the
+// request: the first links of a scanner's burst are taken for a person's.
 var rules = []struct {
 	reason  string
 	kind    string
-	applies func(facts) bool
+	applies func(evidence) bool
 }{
-	{"prefetch_header", event.Prefetch, func(f facts) bool { return saysPrefetch(f.header) }},
-	{"mail_privacy", event.Prefetch, func(f facts) bool { return !f.click && f.agent.Proxy == "apple" }},
-	{"gmail_prefetch", event.Prefetch, func(f facts) bool { return f.agent.Proxy == "google" && f.agent.IsPrefetched }},
-	{"robot", event.Scanner, func(f facts) bool { return f.agent.Robot }},
-	{"proxy_on_delivery", event.Prefetch, func(f facts) bool {
-		return !f.click && f.agent.Proxy != "" && f.age(proxyOnDelivery)
+	{"prefetch_header", event.Prefetch, func(f evidence) bool { return saysPrefetch(f.header) }},
+	{"mail_privacy", event.Prefetch, func(f evidence) bool { return !f.click && f.agent.Proxy == "apple" }},
+	{"gmail_prefetch", event.Prefetch, func(f evidence) bool {
+		return f.agent.Proxy == "google" && f.agent.IsPrefetched
 	}},
-	{"head_first", event.Scanner, func(f facts) bool { return f.click && f.headFirst && !f.opened }},
-	{"all_links", event.Scanner, func(f facts) bool { return f.click && f.links >= burstLinks }},
-	{"on_delivery", event.Scanner, func(f facts) bool { return f.click && f.age(onDelivery) }},
-	{"soon_unopened", event.Scanner, func(f facts) bool { return f.click && !f.opened && f.age(soonUnopened) }},
-	{"no_language", event.Scanner, func(f facts) bool {
-		return f.click && !f.opened && f.age(unopened) && f.header.Get("Accept-Language") == ""
+	{"robot", event.Scanner, func(f evidence) bool { return f.agent.Robot }},
+	{"proxy_on_delivery", event.Prefetch, func(f evidence) bool {
+		return !f.click && f.agent.Proxy != "" && f.younger(proxyOnDelivery)
+	}},
+	{"head_first", event.Scanner, func(f evidence) bool { return f.click && f.headFirst && !f.opened }},
+	{"all_links", event.Scanner, func(f evidence) bool { return f.click && f.links >= burstLinks }},
+	{"on_delivery", event.Scanner, func(f evidence) bool { return f.click && f.younger(onDelivery) }},
+	{"soon_unopened", event.Scanner, func(f evidence) bool { return f.click && !f.opened && f.younger(soonUnopened) }},
+	{"no_language", event.Scanner, func(f evidence) bool {
+		return f.click && !f.opened && f.younger(unopened) && f.header.Get("Accept-Language") == ""
 	}},
 }
 
-// prefetchFields are the header fields in which browsers and mail programs say
-// that they fetch ahead of a person.
+// prefetchFields are the header fields in which browsers and mail programs mark
+// prefetches.
 var prefetchFields = []string{"X-Moz", "Purpose", "Sec-Purpose", "X-Purpose"}
 
+// saysPrefetch reports whether a request is marked as a prefetch.
 func saysPrefetch(h http.Header) bool {
 	for _, name := range prefetchFields {
 		v := strings.ToLower(h.Get(name))
@@ -77,7 +81,8 @@ func saysPrefetch(h http.Header) bool {
 	return false
 }
 
-func classify(f facts) event.Class {
+// classify returns the class of a request; the zero Class is that of a person.
+func classify(f evidence) event.Class {
 	for _, r := range rules {
 		if r.applies(f) {
 			return event.Class{Kind: r.kind, Reason: r.reason}
@@ -87,25 +92,24 @@ func classify(f facts) event.Class {
 	return event.Class{}
 }
 
-// history remembers, for some minutes and in bounded memory, what was asked for
-// of each message. It is this tracker's own: behind a balancer each knows a
-// part.
+// history remembers the requests for each message, for some minutes and in bounded
+// memory. Behind a load balancer, each tracker knows its own requests only.
 type history struct {
 	mu          sync.Mutex
 	seed        maphash.Seed
-	turned      time.Time
+	turned      time.Time // when before became what now was
 	now, before map[token.ID]*journey
 }
 
-// journey is what was asked for of one message.
+// journey is the recent requests for one message.
 type journey struct {
 	opened bool
 	heads  []visit
 	links  []visit
 }
 
-// visit is one request for a link, and who sent it, as hashes. There are many,
-// and none has a pointer that the collector would follow.
+// visit is a request for a link, with hashes of the link and of the client. There
+// are many, so it has no pointers that the garbage collector would follow.
 type visit struct {
 	link    uint64
 	network uint64
@@ -113,26 +117,27 @@ type visit struct {
 	at      int64 // Unix nanoseconds
 }
 
-// before reports whether the visit was less than d before another. One in the
-// future was made before the clock was set back.
+// before reports whether the visit was less than d before another. It is false
+// for a visit in the future: the clock has been set back.
 func (v visit) before(later visit, d time.Duration) bool {
 	age := time.Duration(later.at - v.at)
-
 	return age >= 0 && age < d
 }
 
 const (
-	maxJourneys = 1 << 16 // in each of two generations
-	generation  = 5 * time.Minute
-	maxVisits   = 8
-	headMemory  = time.Minute
+	maxJourneys = 1 << 16         // in each of two generations
+	generation  = 5 * time.Minute // how long a generation lasts
+	maxVisits   = 8               // of each kind in a journey
+	headMemory  = time.Minute     // how long a HEAD is evidence
 )
 
+// newHistory returns an empty history.
 func newHistory() *history {
 	return &history{seed: maphash.MakeSeed(), now: map[token.ID]*journey{}}
 }
 
-// journeyOf finds or begins a message's journey. Called under mu.
+// journeyOf returns the journey of a message, and begins one if there is none.
+// mu must be held.
 func (h *history) journeyOf(id token.ID, now time.Time) *journey {
 	if len(h.now) >= maxJourneys || now.Sub(h.turned).Abs() > generation {
 		h.before = h.now
@@ -153,8 +158,8 @@ func (h *history) journeyOf(id token.ID, now time.Time) *journey {
 	return j
 }
 
-// note remembers a request and returns what was known before it.
-func (h *history) note(r *http.Request, hit hit) (f facts) {
+// note adds a request, and returns the evidence about it.
+func (h *history) note(r *http.Request, hit hit) (f evidence) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 
@@ -188,20 +193,21 @@ func (h *history) note(r *http.Request, hit hit) (f facts) {
 	return f
 }
 
-// opened remembers that a person opened a message. What a machine fetches is no
-// sign of one, and neither is what comes sooner than anybody reads.
-func (h *history) opened(hit hit, f facts, class event.Class) {
-	if f.click || class.Kind != "" || f.age(onDelivery) {
+// opened remembers that a message was opened, if the request was made by a person,
+// and not so early that nobody can have read the message.
+func (h *history) opened(hit hit, f evidence, class event.Class) {
+	if f.click || class.Kind != "" || f.younger(onDelivery) {
 		return
 	}
 
 	h.mu.Lock()
 	defer h.mu.Unlock()
+
 	h.journeyOf(hit.token.MessageID, hit.at).opened = true
 }
 
-// linksOf counts the links that the network of v asked for within burst, v
-// included.
+// linksOf counts the links that the network of v requested within burst before v,
+// and v.
 func linksOf(visits []visit, v visit) int {
 	var seen [maxVisits]uint64
 	links := seen[:0]
@@ -214,6 +220,7 @@ func linksOf(visits []visit, v visit) int {
 	return len(links)
 }
 
+// remember appends a visit, and drops the oldest one if there are too many.
 func remember(vs []visit, v visit) []visit {
 	if len(vs) >= maxVisits {
 		vs = append(vs[:0], vs[1:]...)
@@ -222,6 +229,7 @@ func remember(vs []visit, v visit) []visit {
 	return append(vs, v)
 }
 
+// isLink reports whether tokens of a kind are in links, not in pixels.
 func isLink(k token.Kind) bool {
 	return k == token.Click || k == token.AmpClick || k == token.LinkUnsubscribe
 }

@@ -39,7 +39,7 @@ type asked struct {
 	from   string // client; empty: 192.0.2.1
 }
 
-// TestRules has a case for each rule of who is no person, and for what must not
+// TestRules has a case for each rule that recognizes machines, and for what must not
 // be taken for one: the last request's event is what counts.
 func TestRules(t *testing.T) {
 	const a, b, c, d = "https://x.example/a", "https://x.example/b", "https://x.example/c", "https://x.example/d"
@@ -127,8 +127,8 @@ func TestRules(t *testing.T) {
 			made := time.Now().Truncate(time.Millisecond)
 			id := keys.NewID(made)
 			for _, q := range tt.asked {
-				h.c.Now = func() time.Time { return made.Add(q.at) }
-				h.c.State.repeats = repeats{} // the same request passes, however soon
+				h.cfg.Now = func() time.Time { return made.Add(q.at) }
+				h.cfg.State.repeats = repeats{} // the same request passes, however soon
 				h.ServeHTTP(httptest.NewRecorder(), q.request(keys, id))
 			}
 			if len(m.events) == 0 {
@@ -304,7 +304,7 @@ func TestWhatEventsCarry(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.c.Geo = geo
+	h.cfg.Geo = geo
 	ask := func(remote string) *event.Event {
 		t.Helper()
 		r := (asked{what: "open", agent: iphone}).request(keys, keys.NewID(time.Now().Add(-time.Hour)))
@@ -324,7 +324,7 @@ func TestWhatEventsCarry(t *testing.T) {
 	if err := json.Unmarshal(line, &out); err != nil || out.Msys["track_event"]["geo_ip"].(map[string]any)["city"] != "London" {
 		t.Errorf("%s: %v", line, err)
 	}
-	h.c.TruncateIP = true
+	h.cfg.TruncateIP = true
 	if e := ask("81.2.69.142:1234"); e.IPAddress != "81.2.69.0" || e.GeoIP == nil {
 		t.Errorf("truncated: %+v", e)
 	}
@@ -361,7 +361,7 @@ func TestWellKnown(t *testing.T) {
 		}
 	}
 	body, _ := ReadWellKnown(filepath.Join(dir, "good"))
-	h.c.WellKnown = map[string][]byte{AppleAppSitePath: body}
+	h.cfg.WellKnown = map[string][]byte{AppleAppSitePath: body}
 	for path, status := range map[string]int{AppleAppSitePath: 200, AssetLinksPath: 404, "/.well-known/x": 404} {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest("GET", path, nil))
@@ -375,7 +375,7 @@ func TestWellKnown(t *testing.T) {
 }
 
 // TestProxied: a PROXY header of a trusted proxy names the client; of a
-// stranger it is no HTTP.
+// stranger it is not HTTP.
 func TestProxied(t *testing.T) {
 	for _, c := range []struct {
 		name, trusted, header string

@@ -9,17 +9,17 @@ import (
 	"postern/tracking/token"
 )
 
-// forwarded is one element of a Forwarded field (RFC 7239 section 4), as far as
-// it is of use here.
+// forwarded is an element of a Forwarded field (RFC 7239 section 4), with the
+// parameters that are used.
 type forwarded struct {
 	node string // for=
 	host string // host=
 }
 
-var errForwarded = errors.New("web: not what a proxy writes")
+var errForwarded = errors.New("web: malformed entry of a proxy")
 
-// nodes are what the proxies on the way say who asked them, the nearest proxy's
-// word last: X-Forwarded-For, or Forwarded where there is none.
+// nodes returns what the proxies say who their clients were, the nearest proxy
+// last, from X-Forwarded-For, or from Forwarded if there is no such field.
 func nodes(h http.Header) ([]string, error) {
 	if out := listed(h, "X-Forwarded-For"); len(out) > 0 {
 		return out, nil
@@ -38,9 +38,9 @@ func nodes(h http.Header) ([]string, error) {
 	return out, nil
 }
 
-// forwardedHost is the host that the nearest proxy was asked for, in the form of
-// token.Host: the last of X-Forwarded-Host, or of Forwarded where there is none.
-// It is empty where neither names one.
+// forwardedHost returns the host that the nearest proxy was asked for, in the form
+// of token.Host: the last one of X-Forwarded-Host, or of Forwarded if there is no
+// such field. It is empty if neither names a host.
 func forwardedHost(h http.Header) (string, error) {
 	last := ""
 	if out := listed(h, "X-Forwarded-Host"); len(out) > 0 {
@@ -70,8 +70,8 @@ func forwardedHost(h http.Header) (string, error) {
 	return host, nil
 }
 
-// listed are the members of a field that is a list (RFC 9110 section 5.6.1),
-// which may have several lines; empty ones do not count.
+// listed returns the members of a list field (RFC 9110 section 5.6.1), which may
+// have several lines, without empty ones.
 func listed(h http.Header, name string) (out []string) {
 	for _, line := range h.Values(name) {
 		for member := range strings.SplitSeq(line, ",") {
@@ -85,7 +85,7 @@ func listed(h http.Header, name string) (out []string) {
 	return out
 }
 
-// unquoted takes the quotes off that some write around an address.
+// unquoted returns s without the quotes that some proxies write around addresses.
 func unquoted(s string) string {
 	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
 		return strings.Trim(s[1:len(s)-1], " \t")
@@ -94,9 +94,9 @@ func unquoted(s string) string {
 	return s
 }
 
-// readNode reads what names a peer (RFC 7239 section 6): an address, IPv6 in
-// brackets or not, with or without a port. It returns the zero Addr for one that
-// is "unknown" or named by an obfuscated identifier.
+// readNode reads a node identifier (RFC 7239 section 6): an address, IPv6 with or
+// without brackets, with or without a port. It returns the zero Addr for "unknown"
+// and for obfuscated identifiers.
 func readNode(s string) (netip.Addr, error) {
 	s = unquoted(s)
 	name := s
@@ -112,7 +112,7 @@ func readNode(s string) (netip.Addr, error) {
 		}
 
 		return addr.Unmap().WithZone(""), nil
-	case i >= 0 && strings.IndexByte(s, ':') == i: // more colons than one are an IPv6 address
+	case i >= 0 && strings.IndexByte(s, ':') == i: // with more than one it is an IPv6 address
 		if !isNodePort(s[i+1:]) {
 			return netip.Addr{}, errForwarded
 		}
@@ -130,7 +130,7 @@ func readNode(s string) (netip.Addr, error) {
 	return addr.Unmap().WithZone(""), nil
 }
 
-// isNodePort reports whether s is a port or an obfuscated one.
+// isNodePort reports whether s is a port or an obfuscated port.
 func isNodePort(s string) bool {
 	digits := strings.Trim(s, "0123456789") == "" && s != "" && len(s) <= 5
 	return digits || isObfuscated(s)
@@ -154,9 +154,9 @@ func isObfuscated(s string) bool {
 	return true
 }
 
-// readForwarded reads the elements of all lines of Forwarded. Each line is read
-// alone: what a stranger began in one, such as a quoted string, goes on in no
-// other.
+// readForwarded reads the elements of all lines of Forwarded. Lines are read
+// separately, so that a client cannot begin a quoted string that continues in the
+// line of a proxy.
 func readForwarded(h http.Header) ([]forwarded, error) {
 	var out []forwarded
 	for _, line := range h.Values("Forwarded") {
@@ -170,8 +170,8 @@ func readForwarded(h http.Header) ([]forwarded, error) {
 	return out, nil
 }
 
-// parseForwarded reads one line: elements parted by commas, of pairs NAME=VALUE
-// parted by semicolons. Values that should be in quotes are also read without.
+// parseForwarded reads one line: elements separated by commas, of NAME=VALUE pairs
+// separated by semicolons. Values that should be quoted need not be.
 func parseForwarded(line string) ([]forwarded, error) {
 	var out []forwarded
 	var e forwarded
@@ -214,7 +214,7 @@ func parseForwarded(line string) ([]forwarded, error) {
 	}
 }
 
-// cutPair takes NAME=VALUE off the front, the name in lower case.
+// cutPair cuts NAME=VALUE off the start of s. The name is returned in lower case.
 func cutPair(s string) (name, value, rest string, err error) {
 	name, rest, ok := strings.Cut(s, "=")
 	if !ok || name == "" || strings.ContainsAny(name, " \t,;\"") {

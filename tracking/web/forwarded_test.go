@@ -234,7 +234,7 @@ func FuzzForwarded(f *testing.F) {
 	}
 	want := netip.MustParseAddr("2001:db8::7")
 	f.Fuzz(func(t *testing.T, sent string) {
-		h := &Handler{c: Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, unreadable: newUnreadable()}
+		h := &Handler{cfg: Config{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}, metrics: metrics{unreadable: newUnreadable()}}
 		proxy := netip.MustParseAddr("10.0.0.1")
 		for _, header := range []http.Header{
 			{"Forwarded": {sent + `, for="[2001:db8::7]:443"`}},

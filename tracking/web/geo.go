@@ -13,31 +13,33 @@ import (
 	"postern/tracking/event"
 )
 
-// Geo looks addresses up in a MaxMind DB file (GeoLite2 City and its like),
-// which is held in memory: a file that is overwritten in place does no harm.
-// Safe for concurrent use.
+// Geo looks up addresses in a MaxMind DB file, such as GeoLite2 City. The file is
+// read into memory, so that it may be overwritten in place. All methods but Refresh
+// are safe for concurrent use.
 type Geo struct {
 	file   string
 	log    *slog.Logger
 	reader atomic.Pointer[maxminddb.Reader]
-	seen   time.Time // the file's time; one goroutine's
+	seen   time.Time // modification time of the file; Refresh only
 }
 
-// OpenGeo reads a database. What Refresh does goes into log, if it is not nil.
+// OpenGeo reads a database. Refresh logs to log, unless it is nil.
 func OpenGeo(file string, log *slog.Logger) (*Geo, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	g := &Geo{file: file, log: log}
+
 	return g, g.load()
 }
 
-// CheckGeo reports what is wrong with a database file.
+// CheckGeo returns an error if a file is not a readable database.
 func CheckGeo(file string) error {
 	_, err := readGeo(file)
 	return err
 }
 
+// readGeo reads a database file.
 func readGeo(file string) (*maxminddb.Reader, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -46,12 +48,13 @@ func readGeo(file string) (*maxminddb.Reader, error) {
 
 	r, err := maxminddb.OpenBytes(data)
 	if err != nil {
-		return nil, fmt.Errorf("web: geo: %s is no MaxMind DB file: %w", file, err)
+		return nil, fmt.Errorf("web: geo: %s is not a MaxMind DB file: %w", file, err)
 	}
 
 	return r, nil
 }
 
+// load reads the file. If that fails, the old database remains in use.
 func (g *Geo) load() error {
 	if info, err := os.Stat(g.file); err == nil {
 		g.seen = info.ModTime()
@@ -66,8 +69,9 @@ func (g *Geo) load() error {
 	return nil
 }
 
-// Refresh takes the file anew where it has changed; one that cannot be read is
-// not taken.
+// Refresh reloads the file if it has changed. If it cannot be read, the error is
+// logged and the old database remains in use. Refresh must not be called
+// concurrently.
 func (g *Geo) Refresh() {
 	info, err := os.Stat(g.file)
 	if err != nil || info.ModTime().Equal(g.seen) {
@@ -75,14 +79,14 @@ func (g *Geo) Refresh() {
 	}
 
 	if err := g.load(); err != nil {
-		g.log.Error("changed geoip_db not taken, the old one goes on", "err", err)
+		g.log.Error("web: cannot reload geoip_db, keeping the old one", "err", err)
 		return
 	}
 
-	g.log.Info("geoip_db taken", "file", g.file)
+	g.log.Info("web: geoip_db reloaded", "file", g.file)
 }
 
-// geoRecord is what is read of a record of the database.
+// geoRecord has the fields of a database record that are used.
 type geoRecord struct {
 	Country struct {
 		Code string `maxminddb:"iso_code"`
@@ -102,7 +106,7 @@ type geoRecord struct {
 	} `maxminddb:"postal"`
 }
 
-// lookup returns where an address is; nil: the database does not know.
+// lookup returns the location of an address, or nil if it is not in the database.
 func (g *Geo) lookup(a netip.Addr) *event.GeoIP {
 	if g == nil || !a.IsValid() {
 		return nil

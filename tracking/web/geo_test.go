@@ -31,7 +31,7 @@ func TestOpenGeoRefusesFiles(t *testing.T) {
 	other := writeFile(t, filepath.Join(dir, "other"), "no database")
 	for file, want := range map[string]string{
 		filepath.Join(dir, "none"): "web: geo: open ",
-		other:                      "web: geo: " + other + " is no MaxMind DB file: ",
+		other:                      "web: geo: " + other + " is not a MaxMind DB file: ",
 	} {
 		if _, err := OpenGeo(file, nil); err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("OpenGeo: got %v, want %s", err, want)
@@ -127,12 +127,12 @@ func TestGeoRefreshSaysWhatItTook(t *testing.T) {
 		log    string // in a line of its own; empty: nothing
 	}{
 		{"unchanged", func() {}, "London", ""},
-		{"changed", func() { geoFile(t, dir, "Bath"); touch(time.Hour) }, "Bath", `level=INFO msg="geoip_db taken" file=` + file},
+		{"changed", func() { geoFile(t, dir, "Bath"); touch(time.Hour) }, "Bath", `level=INFO msg="web: geoip_db reloaded" file=` + file},
 		{"unchanged since", func() {}, "Bath", ""},
-		{"broken", func() { writeFile(t, file, "broken"); touch(2 * time.Hour) }, "Bath", `level=ERROR msg="changed geoip_db not taken, the old one goes on" err=`},
+		{"broken", func() { writeFile(t, file, "broken"); touch(2 * time.Hour) }, "Bath", `level=ERROR msg="web: cannot reload geoip_db, keeping the old one" err=`},
 		{"still broken", func() {}, "Bath", ""},
 		{"gone", func() { os.Remove(file) }, "Bath", ""},
-		{"older", func() { geoFile(t, dir, "York"); touch(-time.Hour) }, "York", `msg="geoip_db taken"`},
+		{"older", func() { geoFile(t, dir, "York"); touch(-time.Hour) }, "York", `msg="web: geoip_db reloaded"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			log.Reset()

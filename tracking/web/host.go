@@ -8,18 +8,19 @@ import (
 	"postern/tracking/token"
 )
 
-// Site is a tracking host and the hosts that it had before it, whose links go
-// on opening: on the former host itself and on the present one.
+// Site is a tracking host together with its former names. Links to a former host
+// still open, on that host and on the present one.
 type Site struct {
 	Host   string
 	Former []string
 }
 
-// Sites joins those that have the same host, and writes hosts as tokens have
-// them (token.Host). What has no host is left out, and so is a former host that
-// is another site's as well: its links would open across sites.
+// Sites returns the sites with their hosts in the form of token.Host. Sites with
+// the same host are merged, and sites without a host are dropped. A former host
+// that several sites claim is dropped as well, since its links would open on all
+// of them.
 func Sites(sites ...Site) []Site {
-	out := joined(sites)
+	out := merged(sites)
 
 	claims := map[string]int{}
 	for _, h := range Hosts(out) {
@@ -33,7 +34,9 @@ func Sites(sites ...Site) []Site {
 	return out
 }
 
-func joined(sites []Site) []Site {
+// merged returns the sites with valid hosts, in the form of token.Host, and merges
+// those with the same one.
+func merged(sites []Site) []Site {
 	var out []Site
 	for _, s := range sites {
 		host := token.Host(s.Host)
@@ -58,7 +61,7 @@ func joined(sites []Site) []Site {
 	return out
 }
 
-// Hosts are all of the sites' hosts, present and former.
+// Hosts returns all hosts of the sites, present and former.
 func Hosts(sites []Site) []string {
 	var out []string
 	for _, s := range sites {
@@ -69,14 +72,17 @@ func Hosts(sites []Site) []string {
 	return out
 }
 
-// openers say which hosts' tokens open in a request for a host.
+// openers has the hosts whose tokens open in a request, by the host of the
+// request.
 type openers struct {
-	byHost map[string][]string
-	// others are those that open in a request for any other host: where there
-	// is one site, it can only be meant for that. Empty: there are several.
+	byHost map[string][]string // empty if there is at most one site
+
+	// others are the hosts for a request for any host, if there is only one site
+	// that it can be meant for.
 	others []string
 }
 
+// newOpeners returns the openers of a tracker with these sites.
 func newOpeners(sites []Site) openers {
 	sites = Sites(sites...)
 	if len(sites) == 1 {
@@ -94,8 +100,9 @@ func newOpeners(sites []Site) openers {
 	return o
 }
 
-// of returns what opens in a request for host; ok is false where the host is not
-// one of ours. A tracker without any host opens what is sealed for none.
+// of returns the hosts whose tokens open in a request for host; ok is false if
+// host is not a tracking host. Without sites, tokens that are sealed for no host
+// open.
 func (o openers) of(host string) (hosts []string, ok bool) {
 	if len(o.byHost) == 0 {
 		return o.others, true
@@ -106,10 +113,10 @@ func (o openers) of(host string) (hosts []string, ok bool) {
 	return hosts, ok
 }
 
-// host returns the host that a request was sent to, in the form of token.Host: what
-// the nearest trusted proxy says, else its Host field.
+// host returns the host that a request was sent to, in the form of token.Host:
+// what the nearest trusted proxy says, or else the Host field.
 func (h *Handler) host(r *http.Request) string {
-	if among(h.c.TrustedProxies, peer(r)) {
+	if among(h.cfg.TrustedProxies, peer(r)) {
 		host, err := forwardedHost(r.Header)
 		if err != nil {
 			h.unreadable.Inc()
@@ -122,8 +129,8 @@ func (h *Handler) host(r *http.Request) string {
 	return token.Host(r.Host)
 }
 
-// hosts returns those whose tokens open in a request. A request for a host that is
-// not one of ours is counted; ok is false then.
+// hosts returns the hosts whose tokens open in a request. ok is false if the
+// request is for a host that is not a tracking host, which is counted.
 func (h *Handler) hosts(r *http.Request) (hosts []string, ok bool) {
 	host := h.host(r)
 	hosts, ok = h.openers.of(host)
@@ -132,9 +139,9 @@ func (h *Handler) hosts(r *http.Request) (hosts []string, ok bool) {
 	}
 
 	h.unknownHost.Inc()
-	if _, isLink := token.FromPath(r.URL.Path); isLink { // all else comes from anywhere
-		h.c.State.say.unknownHost.log(h.c.Now(), func() {
-			h.c.Log.Warn("web: a link was asked for under a host that is not configured; does a proxy change Host?",
+	if _, isLink := token.FromPath(r.URL.Path); isLink { // other paths are asked for by scanners
+		h.cfg.State.limits.unknownHost.log(h.cfg.Now(), func() {
+			h.cfg.Log.Warn("web: link requested on a host that is not configured; does a proxy change Host?",
 				"host", event.Clip(host, maxHostLogged), "remote", r.RemoteAddr)
 		})
 	}
@@ -142,17 +149,17 @@ func (h *Handler) hosts(r *http.Request) (hosts []string, ok bool) {
 	return nil, false
 }
 
-// open opens a token that came in under one of the hosts. A probe opens under
-// any host, known or not.
+// open opens a token that is sealed for one of the hosts. Probes open whether the
+// host is known or not.
 func (h *Handler) open(text string, hosts []string, known bool) (token.Token, error) {
 	if known {
-		if t, err := h.c.Keys.Open(text, hosts...); err == nil {
+		if t, err := h.cfg.Keys.Open(text, hosts...); err == nil {
 			return t, nil
 		}
 	}
 
-	return h.c.Keys.Open(text, token.Probing)
+	return h.cfg.Keys.Open(text, token.Probing)
 }
 
-// maxHostLogged bounds what of a stranger's host goes into the log, in bytes.
+// maxHostLogged bounds an unknown host in the log, in bytes.
 const maxHostLogged = 255

@@ -57,7 +57,7 @@ func TestTokenOpensOnItsTrackingHostAlone(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m.events = nil
-			conf := base.c
+			conf := base.cfg
 			conf.Sites, conf.State = c.sites, NewState()
 			h := New(conf)
 			r := httptest.NewRequest("GET", path(keys, token.Token{Kind: token.Click, Host: c.sealed, Target: "https://x.example/"}), nil)
@@ -76,7 +76,7 @@ func TestTokenOpensOnItsTrackingHostAlone(t *testing.T) {
 
 func TestOneClickOnAnotherHostUnsubscribesNobody(t *testing.T) {
 	base, m, keys := setup(t)
-	conf := base.c
+	conf := base.cfg
 	conf.Sites = []Site{{Host: "a.example"}, {Host: "b.example"}}
 	h := New(conf)
 	for host, status := range map[string]int{"b.example": 404, "x.example": 404, "a.example": 200} {
@@ -95,7 +95,7 @@ func TestUnknownHostIsCountedAndSaid(t *testing.T) {
 	base, _, keys := setup(t)
 	var log bytes.Buffer
 	now := time.Now()
-	conf := base.c
+	conf := base.cfg
 	conf.Sites = []Site{{Host: "a.example"}, {Host: "b.example"}}
 	conf.Log = slog.New(slog.NewTextHandler(&log, nil))
 	conf.Now = func() time.Time { return now }
@@ -117,7 +117,7 @@ func TestUnknownHostIsCountedAndSaid(t *testing.T) {
 	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "does a proxy change Host?") || !strings.Contains(got, "backend.internal") {
 		t.Errorf("logged %q, want one line with the question and the host", got)
 	}
-	now = now.Add(sayEvery)
+	now = now.Add(logEvery)
 	ask(link)
 	if got := strings.Count(log.String(), "\n"); got != 2 {
 		t.Errorf("%d lines a minute later, want 2", got)
@@ -130,7 +130,7 @@ func TestUnknownHostIsCountedAndSaid(t *testing.T) {
 // TestUnknownHostIsClippedInTheLog: a stranger writes no long lines.
 func TestUnknownHostIsClippedInTheLog(t *testing.T) {
 	base, _, keys := setup(t)
-	conf := base.c
+	conf := base.cfg
 	conf.Sites = []Site{{Host: "a.example"}, {Host: "b.example"}}
 	h := New(conf)
 	log := logged(h)
@@ -216,10 +216,10 @@ func TestProbe(t *testing.T) {
 			func(r *http.Request) { r.Host = "b.example" }, `it is "b.example" there, and links get 404`, false},
 		{"a tracker that does not know the host", []string{"a.example", "b.example"}, keys, nil, "does not name this host", false},
 		{"a tracker with one other host", []string{"a.example"}, keys, nil, "does not name this host", false},
-		{"other keys", []string{"localhost"}, others, nil, "answers 404: it is no tracker, or one with other token keys", false},
+		{"other keys", []string{"localhost"}, others, nil, "answers 404: it is not a tracker, or has other token keys", false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			conf := base.c
+			conf := base.cfg
 			conf.Keys, conf.TrustedProxies = c.keys, []netip.Prefix{proxied}
 			for _, host := range c.sites {
 				conf.Sites = append(conf.Sites, Site{Host: host})
@@ -265,7 +265,7 @@ func TestUnknownKeyIsSaid(t *testing.T) {
 	base, _, keys := setup(t)
 	var log bytes.Buffer
 	now := time.Now()
-	conf := base.c
+	conf := base.cfg
 	conf.Log = slog.New(slog.NewTextHandler(&log, nil))
 	conf.Now = func() time.Time { return now }
 	h := New(conf)
@@ -287,11 +287,11 @@ func TestUnknownKeyIsSaid(t *testing.T) {
 			t.Errorf("status %d, want 404", got)
 		}
 	}
-	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "is the gateway's file newer?") {
+	if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "is the tracking.key_file of the gateway newer") {
 		t.Errorf("logged %q, want one line with the question", got)
 	}
 
-	now = now.Add(sayEvery)
+	now = now.Add(logEvery)
 	ask(newer)
 	if got := strings.Count(log.String(), "\n"); got != 2 {
 		t.Errorf("%d lines a minute later, want 2", got)

@@ -16,7 +16,7 @@ import (
 // events it makes.
 func TestOneAnswerPerRequest(t *testing.T) {
 	base, m, keys := setup(t)
-	conf := base.c
+	conf := base.cfg
 	conf.Sites = []Site{{Host: "t.example"}, {Host: "u.example"}}
 	click := path(keys, token.Token{Kind: token.Click, Host: "t.example", Target: "https://x.example/"})
 	pixel := path(keys, token.Token{Kind: token.Open, Host: "t.example"})

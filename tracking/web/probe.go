@@ -18,30 +18,29 @@ import (
 	"postern/tracking/token"
 )
 
-// HostResolver looks up the addresses of a host; *net.Resolver is one.
+// HostResolver looks up the addresses of a host. *net.Resolver implements it.
 type HostResolver interface {
 	LookupHost(ctx context.Context, host string) ([]string, error)
 }
 
-// Prober finds out whether the address that links begin with leads to a tracker
-// that holds our keys.
+// Prober checks that a tracking URL leads to a tracker with the given keys.
 type Prober struct {
 	Keys     *token.Keys
 	Resolver HostResolver   // nil: the system's
 	Roots    *x509.CertPool // nil: the system's
-	Timeout  time.Duration  // of one probe in all; 0: probeTimeout
+	Timeout  time.Duration  // of a call of Probe; 0: 15 seconds
 }
 
-// HostError says that a tracker with our keys answers, and is asked for another
-// host than its links are sealed for, or knows no such host.
+// HostError is the error of a tracking URL that leads to the right tracker, but
+// under a host that links are not sealed for.
 type HostError struct {
-	Asked   string
-	Arrived string // in the form of token.Host; empty: none
+	Asked   string // the host that was asked for, in the form of token.Host
+	Arrived string // the host that arrived at the tracker, in the same form; may be empty
 	At      string // the address that was asked
-	// Opens says that links open all the same, there being one tracking host.
-	Opens bool
+	Opens   bool   // links open nevertheless, because there is only one tracking host
 }
 
+// Error says what to do about it.
 func (e *HostError) Error() string {
 	if e.Asked == e.Arrived {
 		return fmt.Sprintf("%s at %s leads to a tracker with our token keys, "+
@@ -53,7 +52,7 @@ func (e *HostError) Error() string {
 	if e.Opens {
 		return fmt.Sprintf("%s at %s leads to this tracker, "+
 			"but the host does not arrive as configured: it is %q there; "+
-			"links open, for there is one tracking host; before there are several, %s",
+			"links open, because there is only one tracking host; before you add another, %s",
 			e.Asked, e.At, e.Arrived, advice)
 	}
 
@@ -62,10 +61,12 @@ func (e *HostError) Error() string {
 		e.Asked, e.At, e.Arrived, advice)
 }
 
+// probeTimeout is the default of Prober.Timeout.
 const probeTimeout = 15 * time.Second
 
-// Probe asks a tracking URL for what only our tracker can answer. The error
-// says in plain words what a recipient would meet.
+// Probe sends a probe to every address of the host of a tracking URL. It returns
+// nil if all of them lead to a tracker with the same keys under the same host. The
+// error says what a recipient would see; it may be a *HostError.
 func (p *Prober) Probe(ctx context.Context, base string) error {
 	u, err := url.Parse(base)
 	if err != nil {
@@ -80,7 +81,7 @@ func (p *Prober) Probe(ctx context.Context, base string) error {
 		return err
 	}
 
-	for _, a := range addrs { // every address has to lead here
+	for _, a := range addrs {
 		if err := p.probe(ctx, base, u, a); err != nil {
 			return err
 		}
@@ -89,8 +90,8 @@ func (p *Prober) Probe(ctx context.Context, base string) error {
 	return nil
 }
 
-// probe asks one address with a token that opens where links of this host do,
-// and where it does not with one that opens under any host.
+// probe asks one address, with a token that opens where links of the host do, and
+// if it does not open, with one that opens under any host.
 func (p *Prober) probe(ctx context.Context, base string, u *url.URL, addr string) error {
 	want := token.Host(u.Host)
 	arrived, err := p.ask(ctx, base, u, addr, want)
@@ -109,6 +110,7 @@ func (p *Prober) probe(ctx context.Context, base string, u *url.URL, addr string
 	return nil
 }
 
+// resolve returns the addresses of a host, which may be an address itself.
 func (p *Prober) resolve(ctx context.Context, host string) ([]string, error) {
 	if ip := net.ParseIP(host); ip != nil {
 		return []string{host}, nil
@@ -119,23 +121,24 @@ func (p *Prober) resolve(ctx context.Context, host string) ([]string, error) {
 		r = p.Resolver
 	}
 	addrs, err := r.LookupHost(ctx, host)
+
 	var no *net.DNSError
 	switch {
 	case errors.As(err, &no) && no.IsNotFound:
-		return nil, fmt.Errorf("the DNS has no address for %s: links lead nowhere; "+
+		return nil, fmt.Errorf("no address in the DNS for %s: links lead nowhere; "+
 			"publish an A, AAAA or CNAME record that leads to the tracker", host)
 	case err != nil:
-		return nil, fmt.Errorf("the DNS does not answer for %s: %w", host, err)
+		return nil, fmt.Errorf("cannot look up %s in the DNS: %w", host, err)
 	}
 
 	return addrs, nil
 }
 
-// errNotFound is wrapped by the error about a tracker that does not open a token.
-var errNotFound = errors.New("it is no tracker, or one with other token keys")
+// errNotFound is wrapped by the error for an answer of 404.
+var errNotFound = errors.New("it is not a tracker, or has other token keys")
 
-// ask connects to one address of the name with a token for host, and returns the
-// host that the tracker was asked for.
+// ask requests a token for host from one address of a URL, and returns the host
+// under which the request arrived at the tracker.
 func (p *Prober) ask(ctx context.Context, base string, u *url.URL, addr, host string) (arrived string, err error) {
 	nonce := rand.Text()
 	link := token.URL(base, p.Keys.Seal(token.Token{
@@ -166,7 +169,7 @@ func (p *Prober) ask(ctx context.Context, base string, u *url.URL, addr, host st
 
 	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	if err != nil {
-		return "", fmt.Errorf("%s at %s breaks off its answer: %w", u.Hostname(), addr, err)
+		return "", fmt.Errorf("%s at %s does not complete its answer: %w", u.Hostname(), addr, err)
 	}
 
 	answer, ours := strings.CutPrefix(string(body), probeAnswer(nonce))
@@ -174,7 +177,7 @@ func (p *Prober) ask(ctx context.Context, base string, u *url.URL, addr, host st
 	case res.StatusCode == http.StatusOK && ours:
 		return strings.TrimSpace(answer), nil
 	case res.StatusCode/100 == 3:
-		return "", fmt.Errorf("%s at %s redirects to %s in the place of answering: let /t/ through to the tracker",
+		return "", fmt.Errorf("%s at %s redirects to %s instead of answering: let /t/ through to the tracker",
 			u.Hostname(), addr, res.Header.Get("Location"))
 	case res.StatusCode == http.StatusNotFound &&
 		strings.TrimSpace(string(body)) == http.StatusText(http.StatusNotFound):
@@ -184,11 +187,11 @@ func (p *Prober) ask(ctx context.Context, base string, u *url.URL, addr, host st
 	return "", fmt.Errorf("%s at %s answers %s, and is not this tracker", u.Hostname(), addr, res.Status)
 }
 
-// maxAnswer bounds what is read of an answer, in bytes.
+// maxAnswer bounds an answer, in bytes.
 const maxAnswer = 4096
 
-// transport connects to one address, whatever the host's name is, and expects
-// the host's certificate there.
+// transport returns a transport that connects to one address, and expects the
+// certificate of the host there.
 func (p *Prober) transport(host, at string) *http.Transport {
 	return &http.Transport{
 		TLSClientConfig:   &tls.Config{ServerName: host, RootCAs: p.Roots},
@@ -199,7 +202,7 @@ func (p *Prober) transport(host, at string) *http.Transport {
 	}
 }
 
-// portOf returns the port of a URL, which may be that of its scheme.
+// portOf returns the port of a URL, or the default port of its scheme.
 func portOf(u *url.URL) string {
 	if port := u.Port(); port != "" {
 		return port
@@ -211,7 +214,8 @@ func portOf(u *url.URL) string {
 	return "80"
 }
 
-// plainWords says what a failed connection is to a recipient.
+// plainWords returns an error that says what a failed connection means to a
+// recipient. It continues a sentence about the host.
 func plainWords(err error, u *url.URL, port string) error {
 	var cert *tls.CertificateVerificationError
 	var host x509.HostnameError
@@ -219,6 +223,7 @@ func plainWords(err error, u *url.URL, port string) error {
 	var invalid x509.CertificateInvalidError
 	var record tls.RecordHeaderError
 	var op *net.OpError
+
 	var outer *url.Error
 	if errors.As(err, &outer) {
 		err = outer.Err // without the link
@@ -229,11 +234,11 @@ func plainWords(err error, u *url.URL, port string) error {
 		return fmt.Errorf("whose certificate is for %s and not for %s",
 			strings.Join(host.Certificate.DNSNames, ", "), u.Hostname())
 	case errors.As(err, &authority):
-		return errors.New("whose certificate comes from nobody whom browsers trust")
+		return errors.New("whose certificate was not issued by a CA that browsers trust")
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return fmt.Errorf("whose certificate was valid until %s", invalid.Cert.NotAfter.Format(time.DateOnly))
 	case errors.As(err, &cert):
-		return fmt.Errorf("whose certificate does not fit: %w", cert.Err)
+		return fmt.Errorf("whose certificate is not valid: %w", cert.Err)
 	case errors.As(err, &record),
 		strings.Contains(err.Error(), "HTTP response to HTTPS client"): // net/http has no type for it
 		return fmt.Errorf("where port %s speaks no TLS, though links begin with https://", port)

@@ -69,7 +69,7 @@ func certificate(t *testing.T, host string, until time.Time) tls.Certificate {
 // TestProbeSaysWhatRecipientsMeet has a tracker behind all kinds of faults.
 func TestProbeSaysWhatRecipientsMeet(t *testing.T) {
 	base, _, keys := setup(t)
-	conf := base.c
+	conf := base.cfg
 	conf.Sites = []Site{{Host: "t.example"}}
 	tracker := New(conf)
 	answer := func(status int, header, value, body string) http.HandlerFunc {
@@ -95,7 +95,7 @@ func TestProbeSaysWhatRecipientsMeet(t *testing.T) {
 		{"well", nil, true, "http", tracker, ""},
 		{"well, with TLS", new(certificate(t, "t.example", later)), true, "https", tracker, ""},
 		{"a certificate of nobody", new(certificate(t, "t.example", later)), false, "https", tracker,
-			"t.example leads to 127.0.0.1, whose certificate comes from nobody whom browsers trust"},
+			"t.example leads to 127.0.0.1, whose certificate was not issued by a CA that browsers trust"},
 		{"another's certificate", new(certificate(t, "x.example", later)), true, "https", tracker,
 			"t.example leads to 127.0.0.1, whose certificate is for x.example, also.x.example and not for t.example"},
 		{"an old certificate", new(certificate(t, "t.example", expired)), true, "https", tracker,
@@ -104,11 +104,11 @@ func TestProbeSaysWhatRecipientsMeet(t *testing.T) {
 		{"another server", nil, true, "http", answer(200, "", "", "<html>"), "t.example at 127.0.0.1 answers 200 OK, and is not this tracker"},
 		{"a broken server", nil, true, "http", answer(500, "", "", ""), "t.example at 127.0.0.1 answers 500 Internal Server Error, and is not this tracker"},
 		{"a redirect", nil, true, "http", answer(301, "Location", "https://t.example/", ""),
-			"t.example at 127.0.0.1 redirects to https://t.example/ in the place of answering: let /t/ through to the tracker"},
+			"t.example at 127.0.0.1 redirects to https://t.example/ instead of answering: let /t/ through to the tracker"},
 		{"another server's 404", nil, true, "http", answer(404, "", "", "nothing here"), "t.example at 127.0.0.1 answers 404 Not Found, and is not this tracker"},
 		{"a 404 like the tracker's", nil, true, "http", answer(404, "", "", "Not Found\n"),
-			"t.example at 127.0.0.1 answers 404: it is no tracker, or one with other token keys"},
-		{"an answer that breaks off", nil, true, "http", answer(200, "Content-Length", "100", "x"), "t.example at 127.0.0.1 breaks off its answer: unexpected EOF"},
+			"t.example at 127.0.0.1 answers 404: it is not a tracker, or has other token keys"},
+		{"an answer that breaks off", nil, true, "http", answer(200, "Content-Length", "100", "x"), "t.example at 127.0.0.1 does not complete its answer: unexpected EOF"},
 		{"a connection that breaks off", nil, true, "http", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }),
 			"t.example leads to 127.0.0.1, which does not answer as a tracker: EOF"},
 	} {
@@ -159,8 +159,8 @@ func TestProbeWithoutAServer(t *testing.T) {
 	for base, want := range map[string]string{
 		"http://t.example:" + port: "t.example leads to 127.0.0.1, where nothing listens on port " + port,
 		"http://127.0.0.1:" + port: "127.0.0.1 leads to 127.0.0.1, where nothing listens on port " + port,
-		"http://none.example":      "the DNS has no address for none.example: links lead nowhere; publish an A, AAAA or CNAME record that leads to the tracker",
-		"http://silent.example":    "the DNS does not answer for silent.example: lookup silent.example: timeout",
+		"http://none.example":      "no address in the DNS for none.example: links lead nowhere; publish an A, AAAA or CNAME record that leads to the tracker",
+		"http://silent.example":    "cannot look up silent.example in the DNS: lookup silent.example: timeout",
 		"http://a b":               `parse "http://a b": invalid character " " in host name`,
 	} {
 		if got := probe(base, 0); got != want {
@@ -176,7 +176,7 @@ func TestProbeWithoutAServer(t *testing.T) {
 func TestProbeAsksEveryAddress(t *testing.T) {
 	base, _, keys := setup(t)
 	asked := make(chan string, 2)
-	tracker := New(base.c)
+	tracker := New(base.cfg)
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked <- fmt.Sprint(r.UserAgent(), " ", r.Close)
 		tracker.ServeHTTP(w, r)
@@ -228,7 +228,7 @@ func TestPlainWords(t *testing.T) {
 	}{
 		{"a link is not repeated", &url.Error{Op: "Get", URL: "https://t.example/t/secret", Err: io.EOF}, "which does not answer as a tracker: EOF"},
 		{"TLS that is none", tls.RecordHeaderError{Msg: "x"}, "where port 443 speaks no TLS, though links begin with https://"},
-		{"a certificate that may not be used so", &tls.CertificateVerificationError{Err: errors.New("no usage")}, "whose certificate does not fit: no usage"},
+		{"a certificate that may not be used so", &tls.CertificateVerificationError{Err: errors.New("no usage")}, "whose certificate is not valid: no usage"},
 		{"a certificate of another fault", x509.CertificateInvalidError{Cert: &x509.Certificate{}, Reason: x509.TooManyIntermediates},
 			"which does not answer as a tracker: x509: too many intermediates for path length constraint"},
 		{"a read that fails", &net.OpError{Op: "read", Err: io.ErrUnexpectedEOF}, "which does not answer as a tracker: read: unexpected EOF"},
@@ -259,7 +259,7 @@ func TestHostErrorSaysWhatToDo(t *testing.T) {
 		"a.example at 192.0.2.1 leads to a tracker with our token keys, whose configuration does not name this host: " +
 			"links get 404; give it the same url, former and rules in [tracking]": {Asked: "a.example", Arrived: "a.example", At: "192.0.2.1"},
 		"a.example at 192.0.2.1 leads to this tracker, but the host does not arrive as configured: it is \"b\" there; " +
-			"links open, for there is one tracking host; before there are several, " + advice: {Asked: "a.example", Arrived: "b", At: "192.0.2.1", Opens: true},
+			"links open, because there is only one tracking host; before you add another, " + advice: {Asked: "a.example", Arrived: "b", At: "192.0.2.1", Opens: true},
 		"a.example at 192.0.2.1 leads to this tracker, but the host does not arrive as configured: it is \"b\" there, " +
 			"and links get 404; " + advice: {Asked: "a.example", Arrived: "b", At: "192.0.2.1"},
 	} {
@@ -285,7 +285,7 @@ func TestProbeNamesHosts(t *testing.T) {
 		{"not configured", []Site{{Host: "b.example"}}, "", HostError{Asked: "t.example", Arrived: "t.example", At: "127.0.0.1"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			conf := base.c
+			conf := base.cfg
 			conf.Sites = c.sites
 			tracker := New(conf)
 			s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -8,12 +8,13 @@ import (
 	"github.com/pires/go-proxyproto"
 )
 
-// proxyHeaderTimeout is how long a trusted proxy may take for its header.
+// proxyHeaderTimeout bounds the time that a trusted proxy takes for its header.
 const proxyHeaderTimeout = 10 * time.Second
 
-// Proxied reads PROXY headers (v1 and v2) of trusted proxies, which may also
-// send none and name the client in X-Forwarded-For. From anywhere else such a
-// header is not HTTP.
+// Proxied returns a listener that reads the PROXY headers, version 1 or 2, of
+// connections from the networks of trusted proxies. A trusted proxy may omit the
+// header, and name the client in X-Forwarded-For. On other connections a PROXY
+// header is passed on, and is not valid HTTP.
 func Proxied(l net.Listener, from []netip.Prefix) net.Listener {
 	policy := func(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
 		t, ok := o.Upstream.(*net.TCPAddr)

@@ -147,7 +147,7 @@ func TestConcurrentUnsubscribesGetOneAnswer(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h, _, keys := setup(t)
 				g := &gate{outcome: make(chan error)}
-				h.c.Events = g
+				h.cfg.Events = g
 				path := path(keys, token.Token{Kind: token.ListUnsubscribe})
 
 				const n = 5
@@ -178,7 +178,7 @@ func TestConcurrentUnsubscribesGetOneAnswer(t *testing.T) {
 func TestRepeats(t *testing.T) {
 	h, m, keys := setup(t)
 	now := time.Now()
-	h.c.Now = func() time.Time { return now }
+	h.cfg.Now = func() time.Time { return now }
 	const agent = "Mozilla/5.0 (X11; Linux x86_64; rv:115.0) Gecko/20100101 Firefox/115.0"
 	id := keys.NewID(now.Add(-time.Hour))
 	link := func(target, name string) string {
@@ -210,7 +210,7 @@ func TestRepeats(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, order := range []string{"after", "before"} {
-				m.events, h.c.State = nil, NewState()
+				m.events, h.cfg.State = nil, NewState()
 				start := now
 				ask := func(path string, change func(*http.Request)) {
 					r := httptest.NewRequest("GET", path, nil)
@@ -249,7 +249,7 @@ func TestRepeats(t *testing.T) {
 func TestNoFirstEventIsDropped(t *testing.T) {
 	h, m, keys := setup(t)
 	now := time.Now()
-	h.c.Now = func() time.Time { return now }
+	h.cfg.Now = func() time.Time { return now }
 	const n = 10000
 	for i := range n {
 		get(h, path(keys, token.Token{Kind: token.Open, Recipient: fmt.Sprintf("r%d@example.org", i)}))
@@ -353,10 +353,10 @@ func TestOpensAndClicksAreServedWhenTheDiskIsFull(t *testing.T) {
 			if w := get(h, path(keys, token.Token{Kind: c.kind, Target: "https://x.example/"})); w.Code != c.status {
 				t.Errorf("got %d, want %d", w.Code, c.status)
 			}
-			if got := value(t, h.c.State.lost); got != c.lost {
+			if got := value(t, h.cfg.State.lost); got != c.lost {
 				t.Errorf("%v lost, want %v", got, c.lost)
 			}
-			if got := value(t, h.c.State.later.waiting); got != c.waiting {
+			if got := value(t, h.cfg.State.retries.waiting); got != c.waiting {
 				t.Errorf("%v waiting, want %v", got, c.waiting)
 			}
 		})
@@ -378,7 +378,7 @@ func TestStalledDisk(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h, _, keys := setup(t)
 				g := &gate{outcome: make(chan error)}
-				h.c.Events = g
+				h.cfg.Events = g
 				start := time.Now()
 				w := get(h, path(keys, token.Token{Kind: token.Click, Target: "https://x.example/"}))
 				if took := time.Since(start); w.Code != http.StatusFound || took != clickWaits {
@@ -386,7 +386,7 @@ func TestStalledDisk(t *testing.T) {
 				}
 				g.outcome <- c.outcome
 				synctest.Wait()
-				if lost := value(t, h.c.State.lost); lost != c.lost {
+				if lost := value(t, h.cfg.State.lost); lost != c.lost {
 					t.Errorf("%v lost, want %v", lost, c.lost)
 				}
 			})
@@ -398,7 +398,7 @@ func TestStalledDiskRefusesUnsubscribes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, _, keys := setup(t)
 		g := &gate{outcome: make(chan error)}
-		h.c.Events = g
+		h.cfg.Events = g
 		path := path(keys, token.Token{Kind: token.ListUnsubscribe})
 		if w := oneClick(h, path); w.Code != http.StatusServiceUnavailable {
 			t.Errorf("got %d, want 503", w.Code)
@@ -413,12 +413,12 @@ func TestStalledDiskRefusesUnsubscribes(t *testing.T) {
 func TestWritingIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, m, keys := setup(t)
-		h.c.State.writing = make(chan struct{}, 1)
-		h.c.State.writing <- struct{}{}
+		h.cfg.State.writing = make(chan struct{}, 1)
+		h.cfg.State.writing <- struct{}{}
 		if w := get(h, path(keys, token.Token{Kind: token.Click, Target: "https://x.example/"})); w.Code != http.StatusFound {
 			t.Errorf("got %d, want 302", w.Code)
 		}
-		if lost := value(t, h.c.State.lost); lost != 1 || len(m.all()) != 0 {
+		if lost := value(t, h.cfg.State.lost); lost != 1 || len(m.all()) != 0 {
 			t.Errorf("%v lost, %d events, want 1 and 0", lost, len(m.all()))
 		}
 	})
@@ -431,7 +431,7 @@ func (broken) Record(context.Context, ...*event.Event) error { panic("broken") }
 
 func TestRecorderThatPanicsIsAFailure(t *testing.T) {
 	h, _, keys := setup(t)
-	h.c.Events = broken{}
+	h.cfg.Events = broken{}
 	if w := oneClick(h, path(keys, token.Token{Kind: token.ListUnsubscribe})); w.Code != http.StatusServiceUnavailable {
 		t.Errorf("got %d, want 503", w.Code)
 	}
@@ -446,7 +446,7 @@ func serving(t *testing.T) (h *Handler, m *memory, keys *token.Keys, stop func()
 	h, m, keys = setup(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
-	wg.Go(func() { h.c.State.Serve(ctx, slog.New(slog.DiscardHandler)) })
+	wg.Go(func() { h.cfg.State.Serve(ctx, slog.New(slog.DiscardHandler)) })
 	return h, m, keys, func() { cancel(); wg.Wait() }
 }
 
@@ -472,7 +472,7 @@ func TestUnsubscribeLinksAreRetried(t *testing.T) {
 		if len(got) != 1 || got[0].Type != event.LinkUnsubscribe || got[0].RcptTo != "r@example.org" {
 			t.Errorf("events %v, want the one of the link", got)
 		}
-		if lost := value(t, h.c.State.lost); lost != 0 {
+		if lost := value(t, h.cfg.State.lost); lost != 0 {
 			t.Errorf("%v lost, want 0", lost)
 		}
 	})
@@ -486,10 +486,10 @@ func TestUnsubscribeLinksAreGivenUp(t *testing.T) {
 		get(h, path(keys, token.Token{Kind: token.LinkUnsubscribe, Target: "https://x.example/"}))
 		time.Sleep(waitAtMost + 2*longestPause)
 		synctest.Wait()
-		if lost := value(t, h.c.State.lost); lost != 1 {
+		if lost := value(t, h.cfg.State.lost); lost != 1 {
 			t.Errorf("%v lost, want 1", lost)
 		}
-		if n := h.c.State.later.length(); n != 0 {
+		if n := h.cfg.State.retries.length(); n != 0 {
 			t.Errorf("%d waiting, want 0", n)
 		}
 	})
@@ -512,7 +512,7 @@ func TestUnsubscribeLinksAreFlushedAtStop(t *testing.T) {
 				synctest.Wait()
 				m.fail(c.err)
 				stop()
-				if lost := value(t, h.c.State.lost); lost != c.lost {
+				if lost := value(t, h.cfg.State.lost); lost != c.lost {
 					t.Errorf("%v lost, want %v", lost, c.lost)
 				}
 				if got := float64(len(m.all())); got != 1-c.lost {
@@ -542,7 +542,7 @@ func TestUnsubscribeThatCannotBeWrittenHoldsUpNoOther(t *testing.T) {
 		defer stop()
 		p := &picky{refused: "bad@example.org"}
 		p.fail(errDiskFull)
-		h.c.Events = p
+		h.cfg.Events = p
 		for _, who := range []string{"bad@example.org", "a@example.org", "b@example.org"} {
 			get(h, path(keys, token.Token{Kind: token.LinkUnsubscribe, Recipient: who, Target: "https://x.example/"}))
 		}
@@ -556,7 +556,7 @@ func TestUnsubscribeThatCannotBeWrittenHoldsUpNoOther(t *testing.T) {
 }
 
 func TestWaitingUnsubscribesAreBounded(t *testing.T) {
-	l := NewState().later
+	l := NewState().retries
 	for i := range maxWaiting + 1 {
 		key := requestKey{byte(i), byte(i >> 8), byte(i >> 16)}
 		if got, want := l.add(key, &event.Event{}, nil), i < maxWaiting; got != want {

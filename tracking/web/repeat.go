@@ -10,26 +10,23 @@ import (
 	"time"
 )
 
-// sameWithin is how long requests that are the same in all of requestKey make
-// one event.
+// sameWithin is the time within which requests with equal keys are one event.
 const sameWithin = time.Second
 
-// clockSetBack is how far behind the others a request's time is not for its
-// event's having been written slowly, but for the clock's having been set back.
+// clockSetBack is how far a request may be behind the others because its event was
+// written slowly. If it is further behind, the clock has been set back.
 const clockSetBack = time.Minute
 
-// maxRemembered bounds the requests that are remembered of one second. What is
-// beyond is not remembered: its repeats make events of their own, for a first
-// one is never dropped.
+// maxRemembered bounds the requests that are remembered of one second. Requests
+// beyond it are recorded, and so are their repeats.
 const maxRemembered = 1 << 17
 
-// requestKey is a digest of what makes two requests the same: method, token,
-// client, User-Agent and the header fields in which a program says that it
-// fetches ahead.
+// requestKey is a digest of the method, token, client, User-Agent and prefetch
+// fields of a request. Requests with equal keys are repeats of each other.
 type requestKey [16]byte
 
-// keyOf digests a request. Every part has its length in front, so that no two
-// requests write the same bytes.
+// keyOf returns the key of a request. Each part is digested with its length, so
+// that different requests have different input.
 func keyOf(r *http.Request, h hit) requestKey {
 	parts := make([]byte, 0, 1024)
 	add := func(s string) {
@@ -50,38 +47,38 @@ func keyOf(r *http.Request, h hit) requestKey {
 	}
 
 	sum := sha256.Sum256(parts)
+
 	return requestKey(sum[:])
 }
 
-// attempt is the writing of one event, which the repeats of its request wait
-// for.
+// attempt is an event that is being written, and repeats of its request wait for.
 type attempt struct {
 	at   int64         // Unix nanoseconds
 	done chan struct{} // closed once err is set
 	err  error
 }
 
-// same reports whether two requests at these times, in Unix nanoseconds, are
-// within a second of each other.
+// same reports whether two times, in Unix nanoseconds, are less than sameWithin
+// apart.
 func same(a, b int64) bool { return time.Duration(a-b).Abs() < sameWithin }
 
 // repeats remembers the requests whose events are being written, and those of the
-// last second whose events are, in two generations. The zero value is ready for
-// use, and safe for concurrent use.
+// last second whose events have been written. The zero value is ready for use, and
+// safe for concurrent use.
 type repeats struct {
 	mu      sync.Mutex
 	pending map[requestKey]*attempt
-	turned  int64
-	now     map[requestKey]int64 // when they came; without pointers, which the collector would follow
+	turned  int64                // when before became what now was, in Unix nanoseconds
+	now     map[requestKey]int64 // times; no pointers that the garbage collector would follow
 	before  map[requestKey]int64
 }
 
-// errAborted is what repeats get where the first request's writing panicked.
-var errAborted = errors.New("web: the writing of the event was broken off")
+// errAborted is the error of repeats whose first request panicked.
+var errAborted = errors.New("web: panic while writing event")
 
-// once calls write for the first of the same requests within a second; the
-// others wait for it and return its error. A request whose write fails is
-// forgotten: the next one is a first one again.
+// once calls write for the first of several requests with the same key within
+// sameWithin. The others are repeated: they wait for it, and return its error. If
+// write fails, the next request is a first one again.
 func (r *repeats) once(
 	ctx context.Context, key requestKey, now time.Time, write func() error,
 ) (repeated bool, err error) {
@@ -105,8 +102,9 @@ func (r *repeats) once(
 	return false, a.err
 }
 
-// begin returns the attempt to write a request's event, and whether it is the
-// caller's own; nil where the event is written already.
+// begin returns the attempt to write the event of a request, and whether the
+// request is the first, whose caller has to write. The attempt is nil if the event
+// has been written.
 func (r *repeats) begin(key requestKey, at int64) (a *attempt, first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -129,8 +127,8 @@ func (r *repeats) begin(key requestKey, at int64) (a *attempt, first bool) {
 	return a, true
 }
 
-// end gives the waiting requests the outcome, and remembers a request whose
-// event is written.
+// end wakes the requests that wait for an attempt, and remembers the request if
+// the attempt succeeded.
 func (r *repeats) end(key requestKey, a *attempt) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -11,63 +11,68 @@ import (
 	"postern/tracking/agent"
 )
 
-// State is what a tracker remembers of clients and what it still has to write,
-// all of it bounded: a Handler that takes another's place goes on with it.
+// State is what a tracker remembers between requests, in bounded memory: recent
+// requests, and events that still have to be written. When the configuration is
+// reloaded, the new Handler gets the State of the old one. It is safe for
+// concurrent use.
 type State struct {
 	agents  *agent.Reader
 	repeats repeats
 	history *history
-	later   *later
+	retries *retryQueue
 	lost    prometheus.Counter
-	writing chan struct{} // a place for each event that is being written
-	say     struct{ refused, lost, unknownHost, unknownKey seldom }
+	writing chan struct{} // holds one for each event that is being written
+	limits  struct{ refused, lost, unknownHost, unknownKey logLimiter }
 }
 
-// NewState returns an empty memory.
+// NewState returns an empty State.
 func NewState() *State {
 	lost := prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "postern_web_events_lost_total",
-		Help: "Events that could not be written; the recipient was served all the same.",
+		Help: "Events that could not be written. The recipient was served all the same.",
 	})
+
 	return &State{
 		agents:  agent.NewReader(),
 		history: newHistory(),
-		later:   newLater(lost),
+		retries: newRetryQueue(lost),
 		lost:    lost,
 		writing: make(chan struct{}, maxWriting),
 	}
 }
 
-// Serve writes the events of unsubscribe links that could not be written when
-// they happened. When ctx ends, after the last request, it tries a last time.
+// Serve retries the events of unsubscribe links that could not be written when
+// they happened, until ctx is done, and then once more. ctx must not be done
+// before the last request is answered. The error is always nil.
 func (s *State) Serve(ctx context.Context, log *slog.Logger) error {
-	s.later.serve(ctx, log)
+	s.retries.serve(ctx, log)
 	return nil
 }
 
+// collectors returns the metrics of the State.
 func (s *State) collectors() []prometheus.Collector {
-	return []prometheus.Collector{s.lost, s.later.waiting}
+	return []prometheus.Collector{s.lost, s.retries.waiting}
 }
 
-// sayEvery is how often one kind of thing is logged that may happen with every
-// request.
-const sayEvery = time.Minute
+// logEvery is the shortest time between two messages of a logLimiter.
+const logEvery = time.Minute
 
-// seldom bounds how often something is logged. The zero value is ready for use.
-type seldom struct {
+// logLimiter bounds how often a message is logged that any request may cause. The
+// zero value is ready for use, and safe for concurrent use.
+type logLimiter struct {
 	mu   sync.Mutex
 	last time.Time
 }
 
-// log calls write unless it did so within the last minute.
-func (s *seldom) log(now time.Time, write func()) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// log calls write unless it did so less than logEvery ago.
+func (l *logLimiter) log(now time.Time, write func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 
-	if !s.last.IsZero() && now.Sub(s.last).Abs() < sayEvery {
+	if !l.last.IsZero() && now.Sub(l.last).Abs() < logEvery {
 		return
 	}
 
-	s.last = now
+	l.last = now
 	write()
 }

@@ -1,7 +1,13 @@
-// Package web is the HTTP side of the links: pixels and clicks, answered from
-// what the token says and nothing else. It needs no state but the keys, so any
-// number of trackers run behind a balancer; what it remembers of clients only
-// tells persons from machines (classify.go) and bounds floods.
+// Package web serves the tracked links, pixels and unsubscribe requests over HTTP.
+//
+// Everything that a request needs is in its token, so that trackers share no
+// state but the token keys and any number of them can run behind a load balancer.
+// A tracker remembers recent requests, in bounded memory, in order to tell people
+// from machines and to merge repeated requests.
+//
+// An event is recorded before its request is answered. Opens and clicks are
+// answered even if the event cannot be written; unsubscribe requests (RFC 8058)
+// are answered with 503 in that case. HEAD requests are never counted.
 //
 // A Handler is safe for concurrent use.
 package web
@@ -9,13 +15,10 @@ package web
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,52 +26,51 @@ import (
 	"postern/tracking/event"
 	"postern/tracking/rewrite"
 	"postern/tracking/token"
+	"postern/tracking/web/pages"
 )
 
-// Recorder makes events durable before it returns nil.
+// Recorder records events. Once Record has returned nil, they are durable.
 type Recorder interface {
 	Record(context.Context, ...*event.Event) error
 }
 
-// Config is what a Handler needs.
+// Config is the configuration of a Handler. Keys and Events are required.
 type Config struct {
-	Keys       *token.Keys
-	Events     Recorder
-	IDs        *event.IDs    // nil: new ones
-	Expiry     time.Duration // of a link, from the message's making; 0: none
-	ExpiredURL string        // where an expired link leads; empty: 410
-	// Sites are the hosts that links lead to. With one site a request for an
-	// unknown host is taken for it, with several it is not found. With none what
-	// opens is sealed for no host.
+	Keys   *token.Keys
+	Events Recorder
+	IDs    *event.IDs // source of event ids; nil: a new one
+
+	// Sites are the tracking hosts. A request for an unknown host is treated as
+	// one for the only site; if there are several, it is not found. Without
+	// sites, only tokens that are sealed for no host open.
 	Sites []Site
-	// TrustedProxies are those whose X-Forwarded-For, X-Forwarded-Host and
-	// Forwarded are believed.
+
+	Expiry     time.Duration     // age of a message at which its links expire; 0: never
+	ExpiredURL string            // where expired links redirect to; empty: they get 410
+	WellKnown  map[string][]byte // JSON files, by path
+
+	// TrustedProxies are the networks of proxies whose X-Forwarded-For,
+	// X-Forwarded-Host and Forwarded fields are used.
 	TrustedProxies []netip.Prefix
-	State          *State                // nil: a new one
-	Geo            *Geo                  // nil: no geo_ip
-	TruncateIP     bool                  // events carry the client's network alone
-	WellKnown      map[string][]byte     // by path
-	Log            *slog.Logger          // nil: none
-	Metrics        prometheus.Registerer // nil: none
-	Now            func() time.Time      // nil: time.Now
 
-	DurationBuckets []float64 // of the histogram, in seconds; nil: prometheus.DefBuckets
+	Geo        *Geo   // nil: events have no geo_ip
+	TruncateIP bool   // record the network of a client instead of its address
+	State      *State // nil: a new one
+
+	Log             *slog.Logger          // nil: no log
+	Metrics         prometheus.Registerer // nil: no metrics
+	DurationBuckets []float64             // of the histogram, in seconds; nil: prometheus.DefBuckets
+	Now             func() time.Time      // nil: time.Now
 }
 
-// Handler answers the tracked URLs.
+// Handler is an http.Handler for the tracked URLs.
 type Handler struct {
-	c       Config
+	cfg     Config
 	openers openers
-
-	requests    *prometheus.CounterVec
-	durations   *prometheus.HistogramVec // by the outcomes of requests
-	repeated    prometheus.Counter
-	classes     *prometheus.CounterVec
-	unknownHost prometheus.Counter
-	unreadable  prometheus.Counter
+	metrics
 }
 
-// New returns a handler.
+// New returns a Handler.
 func New(c Config) *Handler {
 	if c.State == nil {
 		c.State = NewState()
@@ -84,77 +86,41 @@ func New(c Config) *Handler {
 	}
 
 	h := &Handler{
-		c:       c,
+		cfg:     c,
 		openers: newOpeners(c.Sites),
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "postern_web_requests_total",
-			Help: "Tracker requests by outcome.",
-		}, []string{"outcome"}),
-		durations: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:    "postern_web_duration_seconds",
-			Help:    "From a tracker request to its answer, by the outcome of the request.",
-			Buckets: c.DurationBuckets,
-		}, []string{"kind"}),
-		repeated: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "postern_web_repeated_total",
-			Help: "Requests that are the same as another within a second, and make no event of their own.",
-		}),
-		classes: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "postern_web_classes_total",
-			Help: "Opens and clicks by who made them, and by the rule that said so.",
-		}, []string{"class", "reason"}),
-		unknownHost: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "postern_web_unknown_host_total",
-			Help: "Requests for a host that is not a tracking host, where there are several.",
-		}),
-		unreadable: newUnreadable(),
+		metrics: newMetrics(c.DurationBuckets),
 	}
 	if c.Metrics != nil {
-		c.Metrics.MustRegister(h.requests, h.durations, h.repeated, h.classes, h.unknownHost, h.unreadable)
+		c.Metrics.MustRegister(h.collectors()...)
 		c.Metrics.MustRegister(c.State.collectors()...)
 	}
 
 	return h
 }
 
-func newUnreadable() prometheus.Counter {
-	return prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "postern_web_forwarded_unreadable_total",
-		Help: "Entries of X-Forwarded-For, X-Forwarded-Host and Forwarded from trusted proxies that could not be read.",
-	})
-}
-
-// probeAnswer begins the answer to a token of `postern check --online`; the host
-// that the tracker was asked for follows. Only who has the token keys can tell
-// the nonce.
+// probeAnswer returns the start of the answer to a probe; the host that the
+// tracker was asked for follows. The nonce is in the token, and proves that the
+// tracker has the token keys.
 func probeAnswer(nonce string) string { return "postern tracker " + nonce + "\nhost " }
-
-// pixel is a transparent GIF of one by one.
-const pixel = "GIF89a\x01\x00\x01\x00\x80\x00\x00" + // one by one, two colours
-	"\x00\x00\x00\xff\xff\xff" +
-	"!\xf9\x04\x01\x00\x00\x00\x00" + // the first colour is transparent
-	",\x00\x00\x00\x00\x01\x00\x01\x00\x00" +
-	"\x02\x02D\x01\x00;"
 
 // ServeHTTP implements http.Handler.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	begin := h.c.Now()
+	begin := h.cfg.Now()
 	outcome := h.answer(w, r)
 
 	h.requests.WithLabelValues(outcome).Inc()
-	h.durations.WithLabelValues(outcome).Observe(h.c.Now().Sub(begin).Seconds())
+	h.durations.WithLabelValues(outcome).Observe(h.cfg.Now().Sub(begin).Seconds())
 }
 
-// answer answers a request and returns its outcome, one of few.
+// answer answers a request and returns its outcome, which is a label value of the
+// metrics.
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request) string {
-	w.Header().Set("X-Robots-Tag", "noindex")
-	w.Header().Set("Referrer-Policy", "no-referrer")
-	w.Header().Set("Cache-Control", "no-store")
+	pages.SetPrivate(w.Header())
 
 	text, isLink := token.FromPath(r.URL.Path)
 	shows := r.Method == http.MethodGet || r.Method == http.MethodHead
 	unsubscribes := r.Method == http.MethodPost && isLink
-	if !shows || r.ContentLength != 0 { // a body left unread must not become a request
+	if !shows || r.ContentLength != 0 { // an unread body must not be read as the next request
 		w.Header().Set("Connection", "close")
 	}
 	if !shows && !unsubscribes {
@@ -172,8 +138,8 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) string {
 
 	t, err := h.open(text, hosts, known)
 	if err != nil {
-		h.c.Log.Debug("web: bad token", "err", err, "host", r.Host, "remote", r.RemoteAddr)
-		h.sayUnknownKey(r, err)
+		h.cfg.Log.Debug("web: bad token", "err", err, "host", r.Host, "remote", r.RemoteAddr)
+		h.logUnknownKey(r, err)
 		return plain(w, badToken(known), http.StatusNotFound)
 	}
 
@@ -184,20 +150,21 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) string {
 	return h.show(w, r, h.hit(r, text, t))
 }
 
-// sayUnknownKey logs that a link's key is unknown, seldom: strangers make links
-// up, but a key file that is older than the gateway's breaks those of customers.
-func (h *Handler) sayUnknownKey(r *http.Request, err error) {
+// logUnknownKey logs tokens with an unknown key, at a limited rate. Anybody can
+// make up such a token, but they also mean that the key file of the tracker is
+// older than that of the gateway.
+func (h *Handler) logUnknownKey(r *http.Request, err error) {
 	if !errors.Is(err, token.ErrUnknownKey) {
 		return
 	}
 
-	h.c.State.say.unknownKey.log(h.c.Now(), func() {
-		h.c.Log.Warn("web: a link names a key that tracking.key_file does not hold; is the gateway's file newer?",
+	h.cfg.State.limits.unknownKey.log(h.cfg.Now(), func() {
+		h.cfg.Log.Warn("web: unknown token key; is the tracking.key_file of the gateway newer than the one here?",
 			"err", err, "remote", r.RemoteAddr)
 	})
 }
 
-// badToken is the outcome of a request whose token does not open.
+// badToken returns the outcome of a request whose token does not open.
 func badToken(knownHost bool) string {
 	if knownHost {
 		return "bad_token"
@@ -206,32 +173,24 @@ func badToken(knownHost bool) string {
 	return "unknown_host"
 }
 
-// show answers GET and HEAD of what a token is for, and returns the outcome.
+// show answers a GET or HEAD request for a token, and returns the outcome.
 func (h *Handler) show(w http.ResponseWriter, r *http.Request, hit hit) string {
 	kind := hit.token.Kind
-
 	switch kind {
 	case token.Open, token.InitialOpen, token.AmpOpen, token.AmpInitialOpen:
-		h.engaged(r, hit)
-
-		w.Header().Set("Content-Type", "image/gif")
-		w.Header().Set("Content-Length", strconv.Itoa(len(pixel)))
-		w.WriteHeader(http.StatusOK)
-		if r.Method == http.MethodGet {
-			w.Write([]byte(pixel))
-		}
+		h.recordEngagement(r, hit)
+		pages.WritePixel(w, r)
 
 		return kind.String()
 	case token.Click, token.AmpClick, token.LinkUnsubscribe:
-		return h.link(w, r, hit)
+		return h.redirect(w, r, hit)
 	case token.Probe:
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		io.WriteString(w, probeAnswer(hit.token.Recipient)+h.host(r)+"\n")
 
 		return "probe"
 	case token.ListUnsubscribe:
-		page(w, http.StatusOK, "Unsubscribe", `<p>Do you want to unsubscribe?</p><form method="post">`+
-			`<button name="List-Unsubscribe" value="One-Click">Unsubscribe</button></form>`)
+		pages.Unsubscribe.Respond(w)
 
 		return "unsubscribe_page"
 	default:
@@ -239,82 +198,14 @@ func (h *Handler) show(w http.ResponseWriter, r *http.Request, hit hit) string {
 	}
 }
 
-// maxForm bounds the body of an unsubscribe request, in bytes.
-const maxForm = 4096
-
-// retryAfter is what a program is told to wait that asks to unsubscribe while
-// nothing can be written, in seconds.
-const retryAfter = "60"
-
-// unsubscribe is the one-click POST of RFC 8058, which mail programs and the
-// page's button send alike. A GET never unsubscribes: link scanners GET. It is
-// answered 200 once the event is durable, and else 503. unsubscribe returns the
-// outcome.
-func (h *Handler) unsubscribe(w http.ResponseWriter, r *http.Request, hit hit) string {
-	if hit.token.Kind != token.ListUnsubscribe {
-		w.Header().Set("Allow", "GET, HEAD")
-		return plain(w, "method", http.StatusMethodNotAllowed)
-	}
-	if !isOneClick(w, r) {
-		return plain(w, "bad_unsubscribe", http.StatusBadRequest)
-	}
-
-	if err := h.listUnsubscribed(r, hit); err != nil {
-		w.Header().Set("Retry-After", retryAfter)
-		page(w, http.StatusServiceUnavailable, "Not yet unsubscribed", "<p>Please try again in a minute.</p>")
-
-		return "unsubscribe_failed"
-	}
-	page(w, http.StatusOK, "Unsubscribed", "<p>You are unsubscribed.</p>")
-
-	return hit.token.Kind.String()
-}
-
-// isOneClick reports whether the body is that of RFC 8058 section 3.2. One
-// without a Content-Type is read as a form. Only the body counts: errors in what
-// stands beside it, such as a query that a program has put behind the link, are
-// passed over.
-func isOneClick(w http.ResponseWriter, r *http.Request) bool {
-	if r.Header.Get("Content-Type") == "" {
-		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
-
-	r.URL.RawQuery = ""
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	err := r.ParseMultipartForm(maxForm)
-	if err != nil && !errors.Is(err, http.ErrNotMultipart) {
-		return false
-	}
-
-	return strings.TrimSpace(r.PostForm.Get("List-Unsubscribe")) == "One-Click"
-}
-
-// pagePolicy lets our own pages send their form and do nothing else.
-const pagePolicy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'"
-
-// pageHTML is our own page with places for its title, its title again, and its
-// body.
-const pageHTML = `<!DOCTYPE html><html lang="en"><meta charset="utf-8">` +
-	`<meta name="viewport" content="width=device-width"><title>%s</title>` +
-	`<style>body{font:1.1rem system-ui,sans-serif;max-width:30rem;margin:20vh auto;padding:0 1rem}` +
-	`button{font:inherit;padding:.5rem 1.5rem}</style><h1>%s</h1>%s</html>`
-
-// page writes one of our own few pages.
-func page(w http.ResponseWriter, status int, title, body string) {
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Security-Policy", pagePolicy)
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	fmt.Fprintf(w, pageHTML, title, title, body)
-}
-
-// link leads to the target of a link, and returns the outcome.
-func (h *Handler) link(w http.ResponseWriter, r *http.Request, hit hit) string {
+// redirect redirects a link to its target, or to the page for expired links, and
+// returns the outcome.
+func (h *Handler) redirect(w http.ResponseWriter, r *http.Request, hit hit) string {
 	t := hit.token
-	expired := h.c.Expiry > 0 && h.c.Now().Sub(t.Issued()) > h.c.Expiry
+	expired := h.cfg.Expiry > 0 && h.cfg.Now().Sub(t.Issued()) > h.cfg.Expiry
 	to := t.Target
 	if expired {
-		to = h.c.ExpiredURL
+		to = h.cfg.ExpiredURL
 	}
 	if expired && to == "" {
 		return plain(w, "expired", http.StatusGone)
@@ -325,7 +216,7 @@ func (h *Handler) link(w http.ResponseWriter, r *http.Request, hit hit) string {
 		return plain(w, "bad_target", http.StatusNotFound)
 	}
 	if !expired {
-		h.engaged(r, hit)
+		h.recordEngagement(r, hit)
 	}
 
 	w.Header().Set("Location", location)
@@ -335,27 +226,8 @@ func (h *Handler) link(w http.ResponseWriter, r *http.Request, hit hit) string {
 	return t.Kind.String()
 }
 
-// plain answers with a status alone, and returns the outcome.
+// plain answers with a status and its text, and returns the outcome.
 func plain(w http.ResponseWriter, outcome string, status int) string {
 	http.Error(w, http.StatusText(status), status)
 	return outcome
-}
-
-// NewServer wraps a handler with the limits that face the Internet. What the
-// library says goes into log, if it is not nil.
-func NewServer(h http.Handler, log *slog.Logger) *http.Server {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
-	}
-
-	return &http.Server{
-		Handler:                      h,
-		ReadHeaderTimeout:            10 * time.Second,
-		ReadTimeout:                  15 * time.Second,
-		WriteTimeout:                 30 * time.Second,
-		IdleTimeout:                  time.Minute,
-		MaxHeaderBytes:               16 << 10,
-		DisableGeneralOptionsHandler: true, // OPTIONS * is answered as any other method
-		ErrorLog:                     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
 }

@@ -84,7 +84,7 @@ func TestHandler(t *testing.T) {
 		event              event.Type
 	}{
 		{"click", "GET", click, 302, "https://x.example/?a=1&b=%20#f", event.Click},
-		{"HEAD is no person", "HEAD", click, 302, "https://x.example/?a=1&b=%20#f", ""},
+		{"HEAD is not counted", "HEAD", click, 302, "https://x.example/?a=1&b=%20#f", ""},
 		{"international target", "GET", seal(token.Click, 0, "https://bücher.example/ü"), 302, "https://xn--bcher-kva.example/%C3%BC", event.Click},
 		{"pixel", "GET", seal(token.Open, 0, ""), 200, "", event.Open},
 		{"initial pixel", "GET", seal(token.InitialOpen, 0, ""), 200, "", event.InitialOpen},
@@ -93,10 +93,10 @@ func TestHandler(t *testing.T) {
 		{"made up", "GET", token.PathPrefix + "AAAA", 404, "", ""},
 		{"other path", "GET", "/", 404, "", ""},
 		{"method", "POST", click, 405, "", ""},
-		{"OPTIONS is no person", "OPTIONS", click, 405, "", ""},
+		{"OPTIONS is not counted", "OPTIONS", click, 405, "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m.events, h.c.State = nil, NewState()
+			m.events, h.cfg.State = nil, NewState()
 			w := httptest.NewRecorder()
 			h.ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
 			if w.Code != c.status || w.Header().Get("Location") != c.location {
@@ -163,7 +163,7 @@ func TestListUnsubscribe(t *testing.T) {
 		{"no token", "POST", token.PathPrefix + "x", "List-Unsubscribe=One-Click", 404, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			m.events, h.c.State = nil, NewState()
+			m.events, h.cfg.State = nil, NewState()
 			r := httptest.NewRequest(c.method, c.path, strings.NewReader(c.body))
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 			w := httptest.NewRecorder()

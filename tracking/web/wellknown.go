@@ -7,41 +7,41 @@ import (
 	"os"
 )
 
-// Paths under which apps look for what links they may open.
+// Paths at which Apple's and Google's systems look up which links apps may open.
 const (
 	AppleAppSitePath = "/.well-known/apple-app-site-association"
 	AssetLinksPath   = "/.well-known/assetlinks.json"
 )
 
-const maxWellKnown = 128 << 10 // Apple's limit
+// maxWellKnown bounds the size of a file, in bytes. It is Apple's limit.
+const maxWellKnown = 128 << 10
 
-// ReadWellKnown reads a file that is served as it is: JSON, as both systems
-// want it.
+// ReadWellKnown reads a file to be served at one of these paths. It returns an
+// error if the file is not JSON or is too large.
 func ReadWellKnown(file string) ([]byte, error) {
 	b, err := os.ReadFile(file)
-
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("web: %w", err)
 	case len(b) > maxWellKnown:
-		return nil, fmt.Errorf("web: %s has more than %d bytes, which Apple does not read", file, maxWellKnown)
+		return nil, fmt.Errorf("web: %s is larger than %d bytes, which Apple ignores", file, maxWellKnown)
 	case !json.Valid(b):
-		return nil, fmt.Errorf("web: %s is no JSON", file)
+		return nil, fmt.Errorf("web: %s is not JSON", file)
 	}
 
 	return b, nil
 }
 
-// wellKnown serves a configured file; ok is false where the path is not one.
+// wellKnown serves a configured file; ok is false if there is none at the path.
 func (h *Handler) wellKnown(w http.ResponseWriter, r *http.Request) (ok bool) {
-	body, ok := h.c.WellKnown[r.URL.Path]
+	body, ok := h.cfg.WellKnown[r.URL.Path]
 	if !ok || len(body) == 0 {
 		return false
 	}
 
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "public, max-age=3600")
-	w.Write(body) // net/http leaves it out for HEAD
+	w.Write(body) // net/http omits it for HEAD
 
 	return true
 }

@@ -16,7 +16,6 @@ import (
 
 	"postern/certs"
 	"postern/relay/envelope"
-
 	"postern/smtpd/auth"
 	"postern/tracking/event"
 	"postern/tracking/token"

@@ -62,7 +62,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.requests++
 	n := s.requests
 	s.mu.Unlock()
-	status, header, take := 0, http.Header(nil), true
+
+	status := 0
+	take := true
+	var header http.Header
 	if s.Fail != nil {
 		status, header, take = s.Fail(n, r)
 	}

@@ -196,7 +196,9 @@ var errRefused = errors.New("refused by the script")
 func (ss *session) command(line string) error {
 	verb, _, _ := strings.Cut(line, " ")
 	var err error
-	switch verb = strings.ToUpper(verb); verb {
+	verb = strings.ToUpper(verb)
+
+	switch verb {
 	case "EHLO", "HELO":
 		err = ss.act("EHLO", line, ss.hello(verb))
 	case "STARTTLS":
@@ -204,11 +206,14 @@ func (ss *session) command(line string) error {
 	case "AUTH":
 		err = ss.auth(line)
 	case "MAIL":
-		if err = ss.act("MAIL", line, "250 2.1.0 Ok"); err == nil {
-			ss.from, ss.rcpts = line, nil
+		err = ss.act("MAIL", line, "250 2.1.0 Ok")
+		if err == nil {
+			ss.from = line
+			ss.rcpts = nil
 		}
 	case "RCPT":
-		if err = ss.act("RCPT", line, "250 2.1.5 Ok"); err == nil {
+		err = ss.act("RCPT", line, "250 2.1.5 Ok")
+		if err == nil {
 			ss.rcpts = append(ss.rcpts, line)
 		}
 	case "DATA":
@@ -225,6 +230,7 @@ func (ss *session) command(line string) error {
 	default:
 		ss.w.WriteString("502 5.5.2 Unknown command\r\n")
 	}
+
 	if errors.Is(err, errRefused) {
 		return nil
 	}
@@ -292,7 +298,16 @@ func (ss *session) data(line string) error {
 	if err != nil {
 		return err
 	}
-	m := &Message{From: path(ss.from), To: path(ss.rcpts[0]), Mail: ss.from, Rcpts: ss.rcpts, Data: msg, At: time.Now(), TLS: ss.tls, Conn: ss.n}
+	m := &Message{
+		From:  path(ss.from),
+		To:    path(ss.rcpts[0]),
+		Mail:  ss.from,
+		Rcpts: ss.rcpts,
+		Data:  msg,
+		At:    time.Now(),
+		TLS:   ss.tls,
+		Conn:  ss.n,
+	}
 	usual := "250 2.0.0 Ok: taken"
 	var a Action
 	if ss.s.c.Script != nil {
