@@ -142,7 +142,7 @@ func (c *eventsBatchesCmd) Run(e *env) error {
 			id = b.IDs[0]
 		}
 		fmt.Fprintf(t, "%d\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%.80s\n", b.Batch, b.At.Local().Format(time.DateTime),
-			b.Status, b.Events, b.Aside, b.Raw, b.Wire, b.Tries, id, b.Error)
+			b.Status, b.Events, b.Quarantined, b.Raw, b.Wire, b.Tries, id, b.Error)
 	}
 	return t.Flush()
 }

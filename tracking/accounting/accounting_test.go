@@ -44,13 +44,13 @@ func good(id string) bool { return strings.HasPrefix(id, "good") }
 func follower(t *testing.T, dir string, m *memory) *Follower {
 	t.Helper()
 	f, err := New(Config{
-		Globs:     []string{filepath.Join(dir, "acct*.csv")},
-		Dir:       filepath.Join(dir, "state"),
-		Settings:  Settings{Verify: good},
-		Events:    m,
-		OffsetsFS: &disk{},
-		BadFS:     &disk{},
-		Log:       silent,
+		Globs:        []string{filepath.Join(dir, "acct*.csv")},
+		Dir:          filepath.Join(dir, "state"),
+		Settings:     Settings{Verify: good},
+		Events:       m,
+		OffsetsFS:    &disk{},
+		QuarantineFS: &disk{},
+		Log:          silent,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -115,8 +115,8 @@ func TestRecords(t *testing.T) {
 					t.Errorf("%+v", m.events[0])
 				}
 				_, aside := os.Stat(filepath.Join(dir, "state", "bad.csv"))
-				if wantAside := c.err == ErrTime || c.err == ErrNoColumns; (aside == nil) != wantAside {
-					t.Errorf("set aside: %v", aside)
+				if wantAside := errors.Is(c.err, ErrTime) || errors.Is(c.err, ErrNoColumns); (aside == nil) != wantAside {
+					t.Errorf("quarantined: %v", aside)
 				}
 				return
 			}
@@ -281,7 +281,7 @@ func BenchmarkConvert(b *testing.B) {
 	start := time.Now()
 	for b.Loop() {
 		f.retries.begin()
-		n += len(f.convert("x", s, data, false).events)
+		n += len(f.convertBlock("x", s, data, false).events)
 	}
 	b.ReportMetric(float64(n)/time.Since(start).Seconds(), "records/s")
 }

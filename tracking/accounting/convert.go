@@ -1,25 +1,22 @@
 package accounting
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
-	"path/filepath"
 
 	"postern/tracking/event"
 )
 
-// blockBytes is how much is read at once: what is in memory.
+// blockBytes is how much of a file is in memory at once.
 const blockBytes = 4 << 20
 
-// block reads what is new, makes its events durable, and then remembers how far
-// it came. It returns how many bytes that were. With last set, nothing comes any
-// more.
-func (f *Follower) block(ctx context.Context, file *os.File, s *fileState, size int64, last bool) (int64, error) {
+// readBlock reads the next block of a file, makes its events durable, and then
+// remembers the offset. It returns how many bytes were consumed, 0 if more has to
+// be written first. If last is set, nothing follows the first size bytes.
+func (f *Follower) readBlock(ctx context.Context, file *os.File, s *fileState, size int64, last bool) (int64, error) {
 	buf := make([]byte, min(blockBytes, size-s.Offset))
 	n, err := file.ReadAt(buf, s.Offset)
 	if err != nil && err != io.EOF {
@@ -27,20 +24,14 @@ func (f *Follower) block(ctx context.Context, file *os.File, s *fileState, size 
 	}
 
 	f.retries.begin()
-	p := f.convert(file.Name(), s, buf[:n], last && s.Offset+int64(n) == size)
+	p := f.convertBlock(file.Name(), s, buf[:n], last && s.Offset+int64(n) == size)
 	if p.used == 0 && !p.torn {
 		return 0, nil
 	}
 
-	if err := f.quarantine(p.bad); err != nil {
+	if err := f.keep(ctx, file.Name(), p); err != nil {
 		f.retries.rollback()
 		return 0, err
-	}
-	if len(p.events) > 0 {
-		if err := f.c.Events.Record(ctx, p.events...); err != nil {
-			f.retries.rollback()
-			return 0, fmt.Errorf("accounting: %s: %w", file.Name(), err)
-		}
 	}
 
 	for label, n := range p.counts {
@@ -56,59 +47,77 @@ func (f *Follower) block(ctx context.Context, file *os.File, s *fileState, size 
 	return p.used, f.remember(file, s, p.used)
 }
 
-// parsed is what a block holds.
-type parsed struct {
-	events []*event.Event
-	bad    []badLine
-	counts map[string]int
-	header []string
-	lines  int64
-	used   int64
-	cut    bool // it ends within a line that is too long
-	torn   bool // behind it is a line without an end, which was quarantined
+// keep makes what a block of a file became durable.
+func (f *Follower) keep(ctx context.Context, file string, p parsed) error {
+	if err := f.quarantine.put(p.malformed); err != nil {
+		return err
+	}
+
+	if len(p.events) == 0 {
+		return nil
+	}
+	if err := f.c.Events.Record(ctx, p.events...); err != nil {
+		return fmt.Errorf("accounting: %s: %w", file, err)
+	}
+
+	return nil
 }
 
-// convert makes events of the records of a block.
-func (f *Follower) convert(name string, s *fileState, data []byte, last bool) parsed {
-	r := newReading(f.set, f.retries)
+// parsed is what the records of a block became.
+type parsed struct {
+	events    []*event.Event
+	malformed []malformed
+	counts    map[string]int // records by outcome.label
+	header    []string       // the columns at its end
+	lines     int64          // of the file, at its end
+	used      int64          // bytes that need not be read again
+	cut       bool           // it ends within a line that is too long
+	torn      bool           // it ends with a line without an end, which is quarantined
+}
+
+// add records the outcome of a line of a file.
+func (p *parsed) add(file string, o outcome) {
+	if label := o.label(); label != "" {
+		p.counts[label]++
+	}
+	if o.event != nil {
+		p.events = append(p.events, o.event)
+	}
+	if o.isMalformed() {
+		p.malformed = append(p.malformed, malformed{file: file, outcome: o})
+	}
+}
+
+// convertBlock converts the records of a block.
+func (f *Follower) convertBlock(name string, s *fileState, data []byte, last bool) parsed {
+	r := newReader(f.set, f.retries)
+	r.begin(data, last)
 	r.place = s.Offset
 	r.lines = s.Lines
-	r.cut = s.Cut
+	r.skipping = s.Cut
 	if s.Header != nil {
 		r.use(s.Header)
 	}
 
 	p := parsed{counts: map[string]int{}}
 	for {
-		o, n := r.next(data[p.used:], last)
-		if n == 0 {
+		o, ok := r.next()
+		if !ok {
+			break
+		}
+		if r.torn && s.Torn == s.Offset+int64(len(data)) { // quarantined already
 			break
 		}
 
-		cut := errors.Is(o.err, errCut)
-		if cut && s.Torn == s.Offset+int64(len(data)) { // said before
-			break
-		}
+		p.torn = r.torn
+		p.add(name, o)
 		f.warn(name, r.conv, o)
-		if label := o.label(); label != "" {
-			p.counts[label]++
-		}
-		if o.event != nil {
-			p.events = append(p.events, o.event)
-		}
-		if o.isBad() {
-			p.bad = append(p.bad, badLine{file: name, outcome: o})
-		}
-		if cut {
-			p.torn = true
-			break
-		}
-		p.used += int64(n)
 	}
 
 	p.header = r.header
 	p.lines = r.lines
-	p.cut = r.cut
+	p.used = int64(r.used)
+	p.cut = r.skipping
 
 	return p
 }
@@ -130,115 +139,4 @@ func (f *Follower) warn(name string, c *converter, o outcome) {
 		f.c.Log.Error("ACCOUNTING RECORDS WITHOUT OUR MESSAGE IDS make no events. "+
 			"PowerMTA's <acct-file> needs: record-fields d *,"+column+" (and the same for b, t, f)", "file", name)
 	}
-}
-
-// badLine is a line that is not a record.
-type badLine struct {
-	file string
-	outcome
-}
-
-const (
-	maxBad     = 64 << 20 // of bad.csv; then it becomes bad.csv.old
-	maxBadLine = 4 << 10  // of a line in it
-	badTries   = 5        // times in a row that bad lines hold up the rest where they cannot be written
-)
-
-// quarantine makes bad lines durable in bad.csv. Where that fails, the block is
-// read again; a file that cannot be written at all stops nothing for long.
-func (f *Follower) quarantine(bad []badLine) error {
-	if len(bad) == 0 {
-		return nil
-	}
-
-	var text bytes.Buffer
-	for _, b := range bad {
-		raw := bytes.TrimRight(b.raw, "\r\n")
-		fmt.Fprintf(&text, "# %s:%d: %v\n%s\n", b.file, b.line, b.err, raw[:min(len(raw), maxBadLine)])
-	}
-
-	err := f.appendBad(text.Bytes())
-	if err != nil {
-		f.badFailed++
-		if f.badFailed < badTries {
-			return fmt.Errorf("accounting: bad lines: %w", err)
-		}
-	} else {
-		f.badFailed = 0
-	}
-
-	for _, b := range bad {
-		args := []any{"file", b.file, "line", b.line, "offset", b.place, "err", b.err}
-		if err != nil {
-			args = append(args, "quarantine_err", err, "raw", event.Clip(string(b.raw), maxBadLine))
-		}
-		f.c.Log.Error("accounting: bad record quarantined", args...)
-	}
-
-	return nil
-}
-
-func (f *Follower) appendBad(text []byte) error {
-	name := filepath.Join(f.c.Dir, "bad.csv")
-	if info, err := os.Stat(name); err == nil && info.Size() > maxBad {
-		if err := os.Rename(name, name+".old"); err != nil {
-			return err
-		}
-	}
-
-	return f.bad.Append(name, text)
-}
-
-// Print converts a whole file and gives each event to f, with nothing
-// remembered. Bad lines are logged and stop nothing.
-func Print(in io.Reader, name string, set Settings, log *slog.Logger, f func(*event.Event) error) error {
-	r := newReading(set, newCounts())
-	records := 0
-
-	var data []byte
-	buf := make([]byte, maxRecord)
-	for last := false; !last; {
-		n, err := in.Read(buf)
-		data = append(data, buf[:n]...)
-		if err != nil && err != io.EOF {
-			return err
-		}
-		last = err == io.EOF
-
-		used := 0
-		for {
-			r.retries.begin()
-			o, n := r.next(data[used:], last)
-			if n == 0 {
-				break
-			}
-			used += n
-			if err := printed(o, name, log, f); err != nil {
-				return err
-			}
-			if o.err != nil {
-				records++
-			}
-		}
-		data = append(data[:0], data[used:]...)
-	}
-
-	if r.header == nil && records > 0 {
-		return fmt.Errorf("%s: no header line at the beginning", name)
-	}
-
-	return nil
-}
-
-func printed(o outcome, name string, log *slog.Logger, f func(*event.Event) error) error {
-	switch {
-	case o.event != nil:
-		return f(o.event)
-	case o.isBad():
-		log.Error("bad record", "file", name, "line", o.line, "err", o.err)
-	case o.err != nil && !errors.Is(o.err, ErrIgnored):
-		log.Error("no event", "file", name, "line", o.line, "err", o.err)
-	}
-
-	return nil
 }

@@ -328,4 +328,4 @@ func (l *logged) String() string {
 }
 
 // newBad is what bad lines are kept with on a disk.
-func newBad(d *disk) *atomicfile.Appender { return atomicfile.NewAppender(d) }
+func newQuarantine(d *disk) *atomicfile.Appender { return atomicfile.NewAppender(d) }

@@ -25,7 +25,7 @@ func TestStateFails(t *testing.T) {
 				for at := 1; ; at++ {
 					d := &disk{fail: once(at)}
 					if kind != "once" {
-						d.fail = during(at, 3) // bad lines hold up the rest badTries times
+						d.fail = during(at, 3) // bad lines hold up the rest quarantineTries times
 					}
 					stateFails(t, what, at, d)
 					if d.which == "" {
@@ -46,18 +46,18 @@ func stateFails(t *testing.T, what string, at int, d *disk) {
 	dir, m := t.TempDir(), &memory{}
 	file := filepath.Join(dir, "acct.csv")
 	c := Config{
-		Globs:     []string{file},
-		Dir:       filepath.Join(dir, "state"),
-		Settings:  Settings{Verify: good},
-		Events:    m,
-		OffsetsFS: &disk{},
-		BadFS:     &disk{},
-		Log:       silent,
+		Globs:        []string{file},
+		Dir:          filepath.Join(dir, "state"),
+		Settings:     Settings{Verify: good},
+		Events:       m,
+		OffsetsFS:    &disk{},
+		QuarantineFS: &disk{},
+		Log:          silent,
 	}
 	if what == "offsets" {
 		c.OffsetsFS = d
 	} else {
-		c.BadFS = d
+		c.QuarantineFS = d
 	}
 	f, err := New(c)
 	if err != nil {
@@ -107,13 +107,13 @@ func TestStateAfterPowerLoss(t *testing.T) {
 			file := filepath.Join(dir, "acct.csv")
 			d := powerless(at)
 			c := Config{
-				Globs:     []string{file},
-				Dir:       filepath.Join(dir, "state"),
-				Settings:  Settings{Verify: good},
-				Events:    m,
-				OffsetsFS: d,
-				BadFS:     d,
-				Log:       silent,
+				Globs:        []string{file},
+				Dir:          filepath.Join(dir, "state"),
+				Settings:     Settings{Verify: good},
+				Events:       m,
+				OffsetsFS:    d,
+				QuarantineFS: d,
+				Log:          silent,
 			}
 			f, err := New(c)
 			if err != nil {
@@ -129,7 +129,7 @@ func TestStateAfterPowerLoss(t *testing.T) {
 			f.closeAll()
 			d.left(t, tail)
 
-			c.OffsetsFS, c.BadFS = &disk{}, &disk{}
+			c.OffsetsFS, c.QuarantineFS = &disk{}, &disk{}
 			if f, err = New(c); err != nil {
 				t.Fatal(err)
 			}
@@ -285,9 +285,9 @@ func TestPipeEndsOnADeadDisk(t *testing.T) {
 			t.Errorf("got %v, want %v", err, errDisk)
 		}
 		// After 0.1, 0.3, 0.7, 1.5 seconds, and each second from then on.
-		if d.calls < 55 || d.calls > 65 || strings.Count(log.String(), "not written, tried again") != d.calls {
+		if d.calls < 55 || d.calls > 65 || strings.Count(log.String(), "cannot write the pipe's records") != d.calls {
 			t.Errorf("tried %d times in a minute and said it %d times, want 62 of both",
-				d.calls, strings.Count(log.String(), "not written, tried again"))
+				d.calls, strings.Count(log.String(), "cannot write the pipe's records"))
 		}
 	})
 }

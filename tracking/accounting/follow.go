@@ -22,19 +22,19 @@ type Recorder interface {
 	Record(context.Context, ...*event.Event) error
 }
 
-// Config is what a Follower needs.
+// Config configures a Follower. Dir, Events and Log are required.
 type Config struct {
-	Globs   []string
-	Dir     string // for offsets.json and bad lines
-	PipeDir string // where HandOver makes files; empty: pipes are not served
-	DropDir string // where pipes of other users leave files while no gateway runs; empty: nowhere
+	Globs   []string // accounting files
+	Dir     string   // for offsets.json and bad.csv
+	PipeDir string   // where HandOver creates files; empty: pipes are not served
+	DropDir string   // where pipes of other users leave files while no gateway runs; may be empty
 	Events  Recorder
-	Every   time.Duration // how often the files are looked at: 1 s
+	Every   time.Duration // how often files are polled; default 1 second
 
 	Settings
 
-	OffsetsFS atomicfile.FS       // also removes files of pipes; nil: the machine's own
-	BadFS     atomicfile.AppendFS // nil: the machine's own
+	OffsetsFS    atomicfile.FS       // also removes files of pipes; nil: the system's
+	QuarantineFS atomicfile.AppendFS // nil: the system's
 
 	Now     func() time.Time
 	Log     *slog.Logger
@@ -46,19 +46,18 @@ type Config struct {
 type Follower struct {
 	c       Config
 	set     Settings
-	offsets map[string]*fileState // by device and inode
-	dirty   bool                  // they are not on disk yet
-	held    map[string]*held
+	offsets map[string]*fileState // by fileKey
+	dirty   bool                  // offsets are not on disk yet
+	held    map[string]*held      // by fileKey
 	polls   int
 	retries *counts
 	warned  map[string]bool
 	records *prometheus.CounterVec
 
-	bad       *atomicfile.Appender
-	badFailed int // times in a row
+	quarantine quarantine
 }
 
-// New reads what a previous run remembered.
+// New returns a Follower that continues where a previous run ended.
 func New(c Config) (*Follower, error) {
 	if c.Every == 0 {
 		c.Every = time.Second
@@ -81,7 +80,11 @@ func New(c Config) (*Follower, error) {
 			Name: "postern_accounting_records_total",
 			Help: "Accounting records by what became of them.",
 		}, []string{"result"}),
-		bad: atomicfile.NewAppender(c.BadFS),
+		quarantine: quarantine{
+			name:  filepath.Join(c.Dir, "bad.csv"),
+			files: atomicfile.NewAppender(c.QuarantineFS),
+			log:   c.Log,
+		},
 	}
 	if c.Metrics != nil {
 		c.Metrics.MustRegister(f.records)
@@ -104,23 +107,27 @@ func New(c Config) (*Follower, error) {
 	return f, f.load()
 }
 
-// pipeDirs are the folders with files of pipes.
+// pipeDirs returns the folders with files of pipes.
 func (f *Follower) pipeDirs() []string {
-	return slices.DeleteFunc([]string{f.c.PipeDir, f.c.DropDir}, func(dir string) bool { return dir == "" })
+	dirs := []string{f.c.PipeDir, f.c.DropDir}
+
+	return slices.DeleteFunc(dirs, func(dir string) bool { return dir == "" })
 }
 
-// Serve reads what is new whenever a file changes, and every so often in any
-// case, until ctx ends.
+// Serve reads what is new whenever a file changes, and every Config.Every in any
+// case, until ctx ends. It always returns nil: errors are logged and tried again.
 func (f *Follower) Serve(ctx context.Context) error {
 	defer f.closeAll()
+
 	changed, stop := f.watch(ctx)
 	defer stop()
+
 	tick := time.NewTicker(f.c.Every)
 	defer tick.Stop()
 
 	for {
 		if err := f.Poll(ctx); err != nil && ctx.Err() == nil {
-			f.c.Log.Error("accounting: not everything was read, the same is tried again", "err", err)
+			f.c.Log.Error("accounting: cannot read all files, trying again", "err", err)
 		}
 
 		select {
@@ -132,18 +139,19 @@ func (f *Follower) Serve(ctx context.Context) error {
 	}
 }
 
-// held is a file that is kept open while it grows: what was written just
-// before it was moved out of sight is still read.
+// held is a file that is kept open while it grows, so that records which were
+// written just before it was renamed or removed are still read.
 type held struct {
 	file  *os.File
-	grown time.Time // when it was written to last
-	seen  int       // the poll that found it by its name last
+	grown time.Time // last modification
+	seen  int       // number of the last poll that found it by its name
 }
 
 // holdFor is how long a file that does not grow is kept open.
 const holdFor = 5 * time.Minute
 
-// Poll reads what is new in every file.
+// Poll reads what is new in every file, once. An error of one file does not keep
+// it from reading the others.
 func (f *Follower) Poll(ctx context.Context) error {
 	f.polls++
 
@@ -153,29 +161,17 @@ func (f *Follower) Poll(ctx context.Context) error {
 		if err != nil {
 			errs = append(errs, err)
 		}
+
 		slices.Sort(files) // PowerMTA's names sort by date
 		for _, name := range files {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			errs = append(errs, f.look(ctx, name))
+			errs = append(errs, f.pollFile(ctx, name))
 		}
 	}
 
-	for key, h := range f.held {
-		if h.seen != f.polls { // moved where no glob leads, or unlinked
-			if s := f.offsets[key]; s != nil {
-				errs = append(errs, f.read(ctx, key, h, f.isLast(h, s)))
-			}
-		}
-		if f.c.Now().Sub(h.grown) > holdFor && !f.pending(key, h) {
-			h.file.Close()
-			delete(f.held, key)
-		}
-	}
-
-	errs = append(errs, f.clearPipe(ctx))
-
+	errs = append(errs, f.pollHeld(ctx), f.removeFinished(ctx))
 	if f.dirty {
 		errs = append(errs, f.save())
 	}
@@ -183,54 +179,90 @@ func (f *Follower) Poll(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// look reads what is new in the file of a name.
-func (f *Follower) look(ctx context.Context, name string) error {
+// pollHeld reads what is new in the open files that no glob finds any more, and
+// closes those that no longer grow.
+func (f *Follower) pollHeld(ctx context.Context) error {
+	var errs []error
+	for key, h := range f.held {
+		s := f.offsets[key]
+		if h.seen != f.polls && s != nil { // renamed or removed
+			errs = append(errs, f.read(ctx, key, h, f.isLast(h, s)))
+		}
+
+		if f.c.Now().Sub(h.grown) > holdFor && !f.pending(key, h) {
+			h.file.Close()
+			delete(f.held, key)
+		}
+	}
+
+	return errors.Join(errs...)
+}
+
+// pollFile reads what is new in a file that a glob found.
+func (f *Follower) pollFile(ctx context.Context, name string) error {
 	info, err := os.Stat(name)
-	if errors.Is(err, os.ErrNotExist) || err == nil && !info.Mode().IsRegular() {
-		return nil // moved meanwhile
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // renamed or removed meanwhile
 	}
 	if err != nil {
 		return fmt.Errorf("accounting: %w", err)
 	}
+	if !info.Mode().IsRegular() {
+		return nil
+	}
 
 	key := fileKey(info)
 	h := f.held[key]
-	if s := f.offsets[key]; h == nil && s != nil && s.Path == name && f.readLongAgo(s, info) {
+	s := f.offsets[key]
+	if h == nil && s != nil && s.Path == name && f.readLongAgo(s, info) {
 		s.Seen = f.c.Now().Unix()
 		return nil
 	}
 
 	if h == nil {
-		file, err := f.openFound(name, os.O_RDONLY)
+		key, h, err = f.hold(name)
 		if errors.Is(err, os.ErrNotExist) {
 			return nil
 		}
 		if err != nil {
 			return fmt.Errorf("accounting: %w", err)
 		}
-		if info, err = file.Stat(); err != nil {
-			file.Close()
-			return fmt.Errorf("accounting: %w", err)
-		}
-
-		key = fileKey(info)
-		if old := f.held[key]; old != nil {
-			old.file.Close()
-		}
-		h = &held{file: file, grown: info.ModTime()}
-		f.held[key] = h
 	}
 	h.seen = f.polls
 
-	s := f.offsets[key]
+	s = f.offsets[key]
 	if s == nil {
 		s = &fileState{}
 		f.offsets[key] = s
 	}
 	s.Renamed = s.Renamed || s.Path != "" && s.Path != name
-	s.Path, s.Seen = name, f.c.Now().Unix()
+	s.Path = name
+	s.Seen = f.c.Now().Unix()
 
 	return f.read(ctx, key, h, f.isLast(h, s))
+}
+
+// hold opens a file and keeps it open. It returns the key of what was opened,
+// which another file may have replaced since it was found.
+func (f *Follower) hold(name string) (key string, h *held, err error) {
+	file, err := f.openFound(name, os.O_RDONLY)
+	if err != nil {
+		return "", nil, err
+	}
+	info, err := file.Stat()
+	if err != nil {
+		file.Close()
+		return "", nil, err
+	}
+
+	key = fileKey(info)
+	if old := f.held[key]; old != nil {
+		old.file.Close()
+	}
+	h = &held{file: file, grown: info.ModTime()}
+	f.held[key] = h
+
+	return key, h, nil
 }
 
 // readLongAgo reports whether a file has not changed since it was read to its
@@ -243,12 +275,11 @@ func (f *Follower) readLongAgo(s *fileState, info os.FileInfo) bool {
 	return s.Offset == info.Size() || s.Torn == info.Size()
 }
 
-// settle is how long a file that was rotated has to be quiet before what its
-// last record lacks is not waited for any more. One that was not may still
-// grow, and is waited for until holdFor is over.
+// settle is how long a rotated file must be quiet before the rest of its last
+// record is no longer waited for. Files that were not rotated have holdFor.
 const settle = 10 * time.Second
 
-// isLast reports whether nothing more comes into a file.
+// isLast reports whether nothing more is expected in a file.
 func (f *Follower) isLast(h *held, s *fileState) bool {
 	quiet := f.c.Now().Sub(h.grown)
 	rotated := s.Renamed || h.seen != f.polls
@@ -256,52 +287,88 @@ func (f *Follower) isLast(h *held, s *fileState) bool {
 	return quiet > holdFor || rotated && quiet > settle
 }
 
+// fileKey identifies a file by its device and inode.
 func fileKey(info os.FileInfo) string {
 	st := info.Sys().(*syscall.Stat_t)
+
 	return fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }
 
-// read reads what is new in an open file. With last set, nothing more comes.
+// read reads what is new in an open file. If last is set, nothing more is expected
+// unless it has grown.
 func (f *Follower) read(ctx context.Context, key string, h *held, last bool) error {
 	info, err := h.file.Stat()
 	if err != nil {
 		return fmt.Errorf("accounting: %w", err)
 	}
+
 	s := f.offsets[key]
 	if info.Size() == s.Offset {
 		return nil
 	}
-	if !s.same(h.file, info.Size()) { // truncated, or another file
+	if !s.isSameFile(h.file, info.Size()) { // truncated, or another file
 		*s = fileState{Path: s.Path, Seen: s.Seen}
 	}
 	if h.grown.Before(info.ModTime()) {
-		h.grown, last = info.ModTime(), false
+		h.grown = info.ModTime()
+		last = false
 	}
 
 	for s.Offset < info.Size() && ctx.Err() == nil {
-		n, err := f.block(ctx, h.file, s, info.Size(), last)
+		n, err := f.readBlock(ctx, h.file, s, info.Size(), last)
 		if err != nil {
 			return err
 		}
 		if n == 0 {
 			s.stuck = info.Size()
-			return nil // the last record is not whole yet
+			return nil // the last record is incomplete
 		}
 	}
 
 	return nil
 }
 
-// pending reports whether a file holds records that could not be recorded yet.
+// pending reports whether a file has records whose events could not be recorded
+// yet.
 func (f *Follower) pending(key string, h *held) bool {
-	info, err := h.file.Stat()
 	s := f.offsets[key]
-	return err == nil && s != nil && info.Size() > s.Offset && s.stuck != info.Size()
+	info, err := h.file.Stat()
+	if s == nil || err != nil {
+		return false
+	}
+
+	return info.Size() > s.Offset && s.stuck != info.Size()
 }
 
+// closeAll closes the files that are held.
 func (f *Follower) closeAll() {
 	for _, h := range f.held {
 		h.file.Close()
 	}
 	clear(f.held)
+}
+
+// openFound opens a file that a glob found. In DropDir, where other users write,
+// symbolic links are not followed and only regular files are opened; anything else
+// is os.ErrNotExist.
+func (f *Follower) openFound(name string, flags int) (*os.File, error) {
+	if f.c.DropDir == "" || filepath.Dir(name) != filepath.Clean(f.c.DropDir) {
+		return os.OpenFile(name, flags, 0)
+	}
+
+	file, err := os.OpenFile(name, flags|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, os.ErrNotExist
+	}
+	if err != nil {
+		return nil, err
+	}
+
+	info, err := file.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		file.Close()
+		return nil, os.ErrNotExist
+	}
+
+	return file, nil
 }

@@ -588,7 +588,7 @@ func TestServeLooksByTime(t *testing.T) {
 	if len(f.held) != 0 || len(openIn(t, filepath.Join(dir, "later"))) != 0 {
 		t.Errorf("%d files are open at the end", len(f.held))
 	}
-	if n := strings.Count(log.String(), "not everything was read"); n != 1 {
+	if n := strings.Count(log.String(), "cannot read all files"); n != 1 {
 		t.Errorf("the failure was logged %d times, want once:\n%s", n, log.String())
 	}
 }
@@ -664,7 +664,7 @@ func TestOffsetsAreChecked(t *testing.T) {
 // TestHeadThatCannotBeRead is another file's, and is not remembered.
 func TestHeadThatCannotBeRead(t *testing.T) {
 	s := &fileState{HeadLen: 5}
-	if s.same(strings.NewReader("1234"), 10) {
+	if s.isSameFile(strings.NewReader("1234"), 10) {
 		t.Error("a file that is shorter than it says counts as the same")
 	}
 	f := follower(t, t.TempDir(), &memory{})
@@ -674,7 +674,7 @@ func TestHeadThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestFoldersThatCannotBeWatched are looked at by time, and that is said.
+// TestFoldersThatCannotBeWatched are polled, and that is logged.
 func TestFoldersThatCannotBeWatched(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Symlink("loop", filepath.Join(dir, "loop")); err != nil {
@@ -687,7 +687,7 @@ func TestFoldersThatCannotBeWatched(t *testing.T) {
 	_, stop := f.watch(t.Context())
 	stop()
 	want := "folder=" + filepath.Join(dir, "loop") + " every_seconds=1"
-	if n := strings.Count(log.String(), "files are looked at by time"); n != 1 || !strings.Contains(log.String(), want) {
+	if n := strings.Count(log.String(), "cannot watch for changes, polling"); n != 1 || !strings.Contains(log.String(), want) {
 		t.Errorf("got log %q, want %q once", log.String(), want)
 	}
 }

@@ -8,26 +8,24 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 )
 
-// A process that takes PowerMTA's records need not have any right to the
-// gateway's folders: the gateway makes a file in its own, and hands the open
-// file over a socket (SCM_RIGHTS, unix(7)). From then on the process writes and
-// syncs it as one of its own, whether the gateway goes on, ends or is killed,
-// and no answer can get lost and cause a record to be written twice.
+// A process that receives PowerMTA's records needs no access to the gateway's
+// folders: the gateway creates a file and passes it over a socket, opened
+// (SCM_RIGHTS, unix(7)). From then on the process writes and syncs the file itself,
+// whether or not the gateway still runs. No acknowledgement can get lost and cause a
+// record to be written twice.
 
-// handoverTimeout is how long either side of a handover waits for the other.
+// handoverTimeout is how long each side of a handover waits for the other.
 const handoverTimeout = 10 * time.Second
 
-// maxRefusal is the longest text in place of a file.
+// maxRefusal is the longest text that is sent instead of a file, in bytes.
 const maxRefusal = 1000
 
-// HandOver gives each process that connects to l, a Unix socket, a new file in
-// dir, until ctx ends. It closes l.
+// HandOver passes each process that connects to l, a Unix socket, a new file in dir,
+// until ctx ends. It closes l. The error is nil if ctx ended.
 func HandOver(ctx context.Context, l net.Listener, dir string, log *slog.Logger) error {
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
@@ -36,6 +34,7 @@ func HandOver(ctx context.Context, l net.Listener, dir string, log *slog.Logger)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("accounting: %w", err)
 	}
+
 	for {
 		c, err := l.Accept()
 		if ctx.Err() != nil {
@@ -47,27 +46,30 @@ func HandOver(ctx context.Context, l net.Listener, dir string, log *slog.Logger)
 		if errors.Is(err, net.ErrClosed) {
 			return fmt.Errorf("accounting: %w", err)
 		}
-		if err != nil { // for example no descriptor is left
-			log.Error("accounting: pipe socket", "err", err)
+		if err != nil { // for example, no descriptor is left
+			log.Error("accounting: cannot accept a pipe's connection", "err", err)
+
 			select {
 			case <-time.After(time.Second):
 			case <-ctx.Done():
 			}
+
 			continue
 		}
 
 		if err := handOver(c, dir); err != nil {
-			log.Error("accounting: no file was handed to a pipe", "err", err)
+			log.Error("accounting: cannot pass a file to a pipe", "err", err)
 		}
 		c.Close()
 	}
 }
 
-// handOver makes a file and sends it, or the reason why there is none.
+// handOver creates a file and sends it, or the reason why there is none.
 func handOver(c net.Conn, dir string) error {
 	if err := c.SetDeadline(time.Now().Add(handoverTimeout)); err != nil {
 		return err
 	}
+
 	u, ok := c.(*net.UnixConn)
 	if !ok {
 		return fmt.Errorf("%T is not a Unix socket", c)
@@ -78,7 +80,7 @@ func handOver(c net.Conn, dir string) error {
 		_, sendErr := io.WriteString(c, err.Error())
 		return errors.Join(err, sendErr)
 	}
-	defer f.Close() // the lock is the file's as long as the other side has it open
+	defer f.Close() // the file stays locked as long as the other side has it open
 
 	_, _, err = u.WriteMsgUnix([]byte{'\n'}, syscall.UnixRights(int(f.Fd())), nil)
 	if err != nil {
@@ -88,9 +90,10 @@ func handOver(c net.Conn, dir string) error {
 	return nil
 }
 
-// Receive takes the file that HandOver sends.
+// Receive returns the file that HandOver sends.
 func Receive(c *net.UnixConn) (*os.File, error) { return receive(c, handoverTimeout) }
 
+// receive is Receive with a timeout.
 func receive(c *net.UnixConn, timeout time.Duration) (*os.File, error) {
 	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return nil, err
@@ -116,72 +119,11 @@ func receive(c *net.UnixConn, timeout time.Duration) (*os.File, error) {
 			syscall.CloseOnExec(fds[0])
 			return os.NewFile(uintptr(fds[0]), "the gateway's file for records"), nil
 		}
+
 		for _, fd := range fds {
 			syscall.Close(fd)
 		}
 	}
 
-	return nil, errors.New("the gateway sent something else than a file")
-}
-
-// pending ends the name of a file that is not locked yet.
-const pending = ".new"
-
-// createPipeFile makes a file that is locked before it has the name by which a
-// follower would find it, and remove it as one whose writer has gone. In a
-// folder that gives its group to its files (setgid), that group may read and
-// remove it.
-func createPipeFile(fsys PipeFS, dir string) (PipeFile, error) {
-	mode := os.FileMode(0o600)
-	info, err := os.Stat(dir)
-	if err != nil {
-		return nil, err
-	}
-	if info.Mode()&os.ModeSetgid != 0 {
-		mode = 0o660
-	}
-
-	now := time.Now().UTC().Format("20060102T150405.000000")
-	f, err := fsys.CreateTemp(dir, fmt.Sprintf("pipe-%s-%d-*.csv%s", now, os.Getpid(), pending))
-	if err != nil {
-		return nil, err
-	}
-
-	err = f.Chmod(mode)
-	if err == nil {
-		err = f.Lock()
-	}
-	if err == nil {
-		err = fsys.Rename(f.Name(), strings.TrimSuffix(f.Name(), pending))
-	}
-	if err != nil {
-		return nil, errors.Join(err, f.Close(), fsys.Remove(f.Name()))
-	}
-	if err := fsys.SyncDir(dir); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-
-	return f, nil
-}
-
-// openFound opens a file that a glob found. In a folder that others write to
-// neither a symbolic link nor anything but a file is followed.
-func (f *Follower) openFound(name string, flags int) (*os.File, error) {
-	if f.c.DropDir == "" || filepath.Dir(name) != filepath.Clean(f.c.DropDir) {
-		return os.OpenFile(name, flags, 0)
-	}
-
-	file, err := os.OpenFile(name, flags|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, syscall.ELOOP) {
-		return nil, os.ErrNotExist
-	}
-	if err != nil {
-		return nil, err
-	}
-	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
-		file.Close()
-		return nil, os.ErrNotExist
-	}
-
-	return file, nil
+	return nil, errors.New("the gateway sent something other than a file")
 }

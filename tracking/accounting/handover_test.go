@@ -272,7 +272,7 @@ func TestReceiveFromAStrangeGateway(t *testing.T) {
 		{"sends credentials", func(g *net.UnixConn) {
 			g.WriteMsgUnix([]byte("\n"), syscall.UnixCredentials(&syscall.Ucred{Pid: int32(os.Getpid()), Uid: uint32(os.Getuid()), Gid: uint32(os.Getgid())}), nil)
 		}, ""},
-		{"sends two files", func(g *net.UnixConn) { g.WriteMsgUnix([]byte("\n"), files(2), nil) }, "something else than a file"},
+		{"sends two files", func(g *net.UnixConn) { g.WriteMsgUnix([]byte("\n"), files(2), nil) }, "something other than a file"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			gateway, pipe := peers(t)

@@ -176,9 +176,9 @@ func TestBadLinesAreLogged(t *testing.T) {
 	appendTo(t, file, header+clean(1)+"zz,"+strings.Repeat("a", 5000)+"\r\n")
 	f := follower(t, dir, m)
 	t.Cleanup(f.closeAll)
-	f.c.Log = textLog(&log)
+	f.quarantine.log = textLog(&log)
 	d := &disk{fail: from(1)}
-	f.bad = newBad(d)
+	f.quarantine.files = newQuarantine(d)
 
 	for i := range 5 {
 		err := f.Poll(context.Background())
@@ -190,7 +190,7 @@ func TestBadLinesAreLogged(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
-		"bad record quarantined", "file=" + file, "line=3 ", fmt.Sprintf("offset=%d ", len(header+clean(1))), "err=\"record does not fit", "quarantine_err=",
+		"malformed record quarantined", "file=" + file, "line=3 ", fmt.Sprintf("offset=%d ", len(header+clean(1))), "err=\"record does not fit", "quarantine_err=",
 		errDisk.Error(), "raw=zz,aaa",
 	} {
 		if !strings.Contains(log.String(), want) {
@@ -263,14 +263,14 @@ func TestBadLinesAreRotated(t *testing.T) {
 	t.Cleanup(f.closeAll)
 	name := filepath.Join(dir, "state", "bad.csv")
 	appendTo(t, name, "x\n")
-	if err := os.Truncate(name, maxBad+1); err != nil {
+	if err := os.Truncate(name, maxQuarantine+1); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.MkdirAll(filepath.Join(name+".old", "x"), 0o700); err != nil { // no rename over it
 		t.Fatal(err)
 	}
 	appendTo(t, filepath.Join(dir, "acct.csv"), header+"zz,bad\r\n")
-	if err := f.Poll(context.Background()); err == nil || !strings.Contains(err.Error(), "bad lines: rename") {
+	if err := f.Poll(context.Background()); err == nil || !strings.Contains(err.Error(), "quarantine: rename") {
 		t.Errorf("got %v, want the rename's error", err)
 	}
 }
@@ -358,7 +358,7 @@ func TestPrintSaysWhatItCannotDo(t *testing.T) {
 		t.Error(err)
 	}
 	for _, want := range []string{
-		`msg="bad record" file=x.csv line=2 err="record does not fit`, `msg="no event" file=x.csv line=3 err="record without a message id`,
+		`msg="malformed record" file=x.csv line=2 err="record does not fit`, `msg="no event" file=x.csv line=3 err="record without a message id`,
 	} {
 		if !strings.Contains(log, want) {
 			t.Errorf("the log has no %q:\n%s", want, log)
@@ -406,7 +406,7 @@ func TestReadErrorsAreSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	if _, err := f.block(context.Background(), file, &fileState{}, 10, false); err == nil ||
+	if _, err := f.readBlock(context.Background(), file, &fileState{}, 10, false); err == nil ||
 		!strings.HasPrefix(err.Error(), "accounting: read") {
 		t.Errorf("got %v, want the error of reading", err)
 	}

@@ -8,48 +8,44 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
 )
 
-// Records that PowerMTA pipes are first made durable in files of their own,
-// which a Follower reads like any other and removes when they are done with:
-// so a pipe needs no gateway that runs, and never waits for one. A file is
-// locked as long as its writer lives.
+// Records that PowerMTA pipes are first made durable in separate files, which a
+// Follower reads like any other and removes at their end. A file is locked as long as
+// its writer runs.
 const (
 	pipeGlob     = "pipe-*.csv"
 	maxPipeBytes = 64 << 20 // of one file
 	pipeChunk    = 64 << 10
 	pipeBacklog  = 128 // chunks
-	// pipeWait is how long PowerMTA is made to wait for a disk that does not
-	// take records before records are given up, counted and logged.
+
+	// pipeWait is how long PowerMTA waits for a disk that cannot be written before
+	// records are dropped, counted and logged.
 	pipeWait = 5 * time.Second
 )
 
-// writable asks access(2) whether files can be made in a folder: W_OK and X_OK.
+// writable asks access(2) whether files can be created in a folder: W_OK and X_OK.
 const writable = 2 | 1
 
-// PipeTarget is where Pipe gets its files. At least one of its fields is set.
+// PipeTarget is where Pipe gets its files. Gateway or Dir must be set.
 type PipeTarget struct {
-	Gateway func() (*os.File, error) // a file from the gateway, as HandOver sends it; nil: none is asked
-	Dir     string                   // a folder for its files while no gateway runs
-	FS      PipeFS                   // of Dir; nil: the machine's own
+	Gateway func() (*os.File, error) // returns a file of the gateway, as Receive does
+	Dir     string                   // a folder for files while no gateway runs
+	FS      PipeFS                   // of Dir; nil: the system's
 }
 
-// Pipe copies r, PowerMTA's records with their header line first, into files
-// until r or ctx ends; each write is synced. It returns once all is durable.
+// Pipe copies r, PowerMTA's records with their header line first, to files until r
+// or ctx ends. Each write is synced. It returns once all is durable.
 func Pipe(ctx context.Context, r io.Reader, to PipeTarget, log *slog.Logger) error {
 	if to.Dir != "" {
-		err := os.MkdirAll(to.Dir, 0o700)
-		if err == nil {
-			err = syscall.Access(to.Dir, writable)
-		}
-		switch {
-		case err != nil && to.Gateway == nil:
+		err := prepareDir(to.Dir)
+		if err != nil && to.Gateway == nil {
 			return fmt.Errorf("accounting: %s: %w", to.Dir, err)
-		case err != nil:
+		}
+		if err != nil {
 			log.Error("accounting: records cannot be kept while no gateway runs", "dir", to.Dir, "err", err)
 			to.Dir = ""
 		}
@@ -63,31 +59,50 @@ func Pipe(ctx context.Context, r io.Reader, to PipeTarget, log *slog.Logger) err
 	return errors.Join(err, p.close())
 }
 
+// prepareDir creates a folder if it does not exist, and checks that files can be
+// created in it.
+func prepareDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+
+	return syscall.Access(dir, writable)
+}
+
+// newPipe returns a pipe without a file.
 func newPipe(to PipeTarget, log *slog.Logger) *pipe {
 	if to.FS == nil {
 		to.FS = osPipes{}
 	}
 
-	return &pipe{to: to, log: log, chunks: make(chan []byte, pipeBacklog), wait: pipeWait}
+	return &pipe{
+		to:     to,
+		log:    log,
+		chunks: make(chan []byte, pipeBacklog),
+		wait:   pipeWait,
+	}
 }
 
+// pipe copies records in two goroutines: a reader, which PowerMTA must not wait
+// for, and a writer.
 type pipe struct {
 	to     PipeTarget
 	log    *slog.Logger
 	chunks chan []byte
-	lost   int64 // bytes, since the last word of it
-	wait   time.Duration
 
-	// What follows is the writer's.
+	// The reader's.
+	lost int64 // bytes, not logged yet
+	wait time.Duration
+
+	// The writer's.
 	file   PipeFile
-	size   int64 // synced
-	split  splitter
-	cut    bool   // within a line that is too long
-	header []byte // the header line that counts
-	rest   []byte // the beginning of a record whose end is to come
+	size   int64 // synced, in bytes
+	scan   scanner
+	header []byte // the header line that applies
 	err    error
 }
 
+// read gives the writer what comes in until r or ctx ends.
 func (p *pipe) read(ctx context.Context, r io.Reader) error {
 	for {
 		buf := make([]byte, pipeChunk)
@@ -95,21 +110,22 @@ func (p *pipe) read(ctx context.Context, r io.Reader) error {
 		if n > 0 {
 			p.push(ctx, buf[:n])
 		}
-		switch {
-		case err == io.EOF || ctx.Err() != nil:
+
+		if err == io.EOF || ctx.Err() != nil {
 			return nil
-		case err != nil:
+		}
+		if err != nil {
 			return fmt.Errorf("accounting: pipe: %w", err)
 		}
 	}
 }
 
-// cutHere ends a record of which a part was lost. The NUL byte keeps it from
-// being taken for whole together with the rest of another one.
+// cutHere ends a record of which a part was lost. Because of the NUL byte it is
+// malformed, whatever follows.
 const cutHere = "\x00\n"
 
-// push gives a chunk to the writer, and gives it up where the disk has taken
-// nothing for long.
+// push gives the writer a chunk, and drops it if the disk cannot be written for
+// p.wait.
 func (p *pipe) push(ctx context.Context, b []byte) {
 	if p.lost > 0 {
 		b = append([]byte(cutHere), b...)
@@ -121,7 +137,7 @@ func (p *pipe) push(ctx context.Context, b []byte) {
 	select {
 	case p.chunks <- b:
 		if p.lost > 0 {
-			p.log.Error("ACCOUNTING RECORDS WERE LOST: the disk did not take them; "+
+			p.log.Error("ACCOUNTING RECORDS WERE LOST: they could not be written; "+
 				"read them from PowerMTA's accounting file", "bytes", p.lost)
 			p.lost = 0
 		}
@@ -131,8 +147,8 @@ func (p *pipe) push(ctx context.Context, b []byte) {
 	}
 }
 
-// write takes chunks until the reader has ended and all are durable, or until
-// ctx ends, when what has come in already is.
+// write writes chunks until the reader has ended, or ctx. What came in before is
+// durable then.
 func (p *pipe) write(ctx context.Context, ended <-chan error) error {
 	var readErr error
 	for open := true; ; {
@@ -156,43 +172,35 @@ func (p *pipe) write(ctx context.Context, ended <-chan error) error {
 		}
 	}
 
-	p.insist(ctx, p.rest)
+	p.insist(ctx, p.scan.rest())
 
 	return errors.Join(readErr, p.err)
 }
 
-// add writes the records that are whole, and lines that are none: those are
+// add writes the complete records, and the lines that are not records: those are
 // quarantined when the file is read.
 func (p *pipe) add(ctx context.Context, b []byte) {
-	p.rest = append(p.rest, b...)
+	p.scan.feed(b, false)
 
-	from, used := 0, 0
-	for used < len(p.rest) {
-		data := p.rest[used:]
-		if p.cut {
-			n := lineLen(data)
-			p.cut = data[n-1] != '\n'
-			used += n
-			continue
-		}
-
-		t, ok := p.split.next(data, false)
+	from := 0 // where what the header line applies to begins
+	for {
+		at := p.scan.used
+		l, ok := p.scan.next()
 		if !ok {
 			break
 		}
-		if t.err == nil && isHeader(t.fields) { // what is before it belongs to another
-			p.insist(ctx, p.rest[from:used])
-			p.header, from = bytes.Clone(data[:t.n]), used
+
+		if l.err == nil && isHeader(l.fields) {
+			p.insist(ctx, p.scan.data[from:at])
+			p.header = bytes.Clone(l.raw)
+			from = at
 		}
-		p.cut = t.skip
-		used += t.n
 	}
 
-	p.insist(ctx, p.rest[from:used])
-	p.rest = append(p.rest[:0], p.rest[used:]...)
+	p.insist(ctx, p.scan.data[from:p.scan.used])
 }
 
-// insist writes records until the disk takes them or ctx ends.
+// insist writes records, again and again until that succeeds or ctx ends.
 func (p *pipe) insist(ctx context.Context, b []byte) {
 	if len(b) == 0 {
 		return
@@ -203,8 +211,9 @@ func (p *pipe) insist(ctx context.Context, b []byte) {
 		if err == nil {
 			return
 		}
-		p.log.Error("accounting: pipe: records not written, tried again", "err", err)
+		p.log.Error("accounting: cannot write the pipe's records, trying again", "err", err)
 		p.drop()
+
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -214,20 +223,20 @@ func (p *pipe) insist(ctx context.Context, b []byte) {
 	}
 }
 
-// put writes records and syncs them. A new file begins with the header line.
+// put writes records to the current file, or a new one, and syncs it. A new file
+// begins with the header line.
 func (p *pipe) put(b []byte) error {
 	if p.header == nil {
 		p.header = leadingHeader(b)
 	}
 
-	fresh := p.file == nil || p.size > maxPipeBytes
-	if fresh {
-		if err := p.open(); err != nil {
-			if p.file == nil {
-				return err
-			}
-			fresh = false // the current file goes on
+	fresh := false
+	if p.file == nil || p.size > maxPipeBytes {
+		err := p.open()
+		if err != nil && p.file == nil {
+			return err
 		}
+		fresh = err == nil // otherwise the current file is continued
 	}
 	if fresh && p.header != nil && !bytes.HasPrefix(b, p.header) {
 		b = slices.Concat(p.header, b)
@@ -244,20 +253,20 @@ func (p *pipe) put(b []byte) error {
 	return nil
 }
 
-// leadingHeader returns the header line that b begins with, nil where there is
-// none.
+// leadingHeader returns the header line that b begins with, nil if there is none.
 func leadingHeader(b []byte) []byte {
-	var s splitter
-	t, ok := s.next(b, false)
-	if !ok || t.err != nil || !isHeader(t.fields) {
+	var s scanner
+	s.begin(b, false)
+	l, ok := s.next()
+	if !ok || l.err != nil || !isHeader(l.fields) {
 		return nil
 	}
 
-	return bytes.Clone(b[:t.n])
+	return bytes.Clone(l.raw)
 }
 
-// open replaces the current file by one from the gateway, or by a new one in the
-// folder if no gateway runs. On an error the current file stays.
+// open replaces the current file with one of the gateway, or with a new one in the
+// folder if no gateway runs. If that fails, the current file is kept.
 func (p *pipe) open() error {
 	f, err := p.newFile()
 	if err != nil {
@@ -265,7 +274,7 @@ func (p *pipe) open() error {
 	}
 
 	if err := p.close(); err != nil { // what is in it is synced
-		p.log.Warn("accounting: pipe: a file not closed", "err", err)
+		p.log.Warn("accounting: cannot close a file of the pipe", "err", err)
 	}
 	p.file = f
 	p.size = 0
@@ -273,6 +282,7 @@ func (p *pipe) open() error {
 	return nil
 }
 
+// newFile returns a file of the gateway, or a new one in the folder.
 func (p *pipe) newFile() (PipeFile, error) {
 	var gatewayErr error
 	if p.to.Gateway != nil {
@@ -282,6 +292,7 @@ func (p *pipe) newFile() (PipeFile, error) {
 		}
 		gatewayErr = err
 	}
+
 	if p.to.Dir == "" {
 		return nil, gatewayErr
 	}
@@ -291,14 +302,14 @@ func (p *pipe) newFile() (PipeFile, error) {
 		return nil, errors.Join(gatewayErr, err)
 	}
 	if gatewayErr != nil {
-		p.log.Warn("accounting: no file from the gateway, records go to the folder", "dir", p.to.Dir, "err", gatewayErr)
+		p.log.Warn("accounting: no file from the gateway, writing to the folder", "dir", p.to.Dir, "err", gatewayErr)
 	}
 
 	return f, nil
 }
 
-// drop truncates and closes a file that could not be written or synced; the same
-// records go to the next file.
+// drop truncates and closes a file that could not be written or synced. The same
+// records are then written to the next file.
 func (p *pipe) drop() {
 	if p.file != nil {
 		p.file.Truncate(p.size)
@@ -307,6 +318,7 @@ func (p *pipe) drop() {
 	}
 }
 
+// close closes the current file, if there is one.
 func (p *pipe) close() error {
 	if p.file == nil {
 		return nil
@@ -316,70 +328,4 @@ func (p *pipe) close() error {
 	p.file = nil
 
 	return err
-}
-
-// clearPipe removes the pipe's files that were read to their end and whose
-// writer has gone.
-func (f *Follower) clearPipe(ctx context.Context) error {
-	var errs []error
-	for _, dir := range f.pipeDirs() {
-		files, err := filepath.Glob(filepath.Join(dir, pipeGlob))
-		if err != nil {
-			return err
-		}
-		for _, name := range files {
-			errs = append(errs, f.clearOne(ctx, name))
-		}
-	}
-
-	return errors.Join(errs...)
-}
-
-func (f *Follower) clearOne(ctx context.Context, name string) error {
-	file, err := f.openFound(name, os.O_RDWR)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // gone meanwhile
-	}
-	if err != nil {
-		return fmt.Errorf("accounting: %w", err)
-	}
-	defer file.Close()
-
-	if flock(file) != nil {
-		return nil // its writer lives
-	}
-	info, err := file.Stat()
-	if err != nil {
-		return fmt.Errorf("accounting: %w", err)
-	}
-
-	key := fileKey(info)
-	s := f.offsets[key]
-	if s == nil && info.Size() > 0 {
-		return nil // it is read next
-	}
-	if s != nil && s.Offset < info.Size() && s.Torn != info.Size() {
-		if s.stuck != info.Size() {
-			return nil // it is read next, or could not be recorded
-		}
-		// The writer ended within a record, whose end will not come.
-		if err := f.read(ctx, key, &held{file: file, grown: info.ModTime()}, true); err != nil {
-			return err
-		}
-		if s.Offset < info.Size() && s.Torn != info.Size() {
-			return nil // ctx has ended
-		}
-	}
-
-	if err := f.c.OffsetsFS.Remove(name); err != nil { // before it is forgotten, or it would be read again
-		return fmt.Errorf("accounting: %w", err)
-	}
-	if h := f.held[key]; h != nil {
-		h.file.Close()
-		delete(f.held, key)
-	}
-	delete(f.offsets, key)
-	f.dirty = true
-
-	return f.save()
 }

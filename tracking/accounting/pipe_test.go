@@ -18,13 +18,13 @@ var silent = slog.New(slog.DiscardHandler)
 func piped(t *testing.T, dir string, m *memory) *Follower {
 	t.Helper()
 	f, err := New(Config{
-		Dir:       filepath.Join(dir, "state"),
-		PipeDir:   filepath.Join(dir, "pipe"),
-		Settings:  Settings{Verify: good},
-		Events:    m,
-		OffsetsFS: &disk{},
-		BadFS:     &disk{},
-		Log:       silent,
+		Dir:          filepath.Join(dir, "state"),
+		PipeDir:      filepath.Join(dir, "pipe"),
+		Settings:     Settings{Verify: good},
+		Events:       m,
+		OffsetsFS:    &disk{},
+		QuarantineFS: &disk{},
+		Log:          silent,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -119,7 +119,7 @@ func TestPipeWhileWritten(t *testing.T) {
 	}
 	if bad, err := os.ReadFile(filepath.Join(dir, "state", "bad.csv")); err != nil ||
 		!strings.Contains(string(bad), delivered[:50]) {
-		t.Errorf("the record without an end was not set aside: %q %v", bad, err)
+		t.Errorf("the record without an end was not quarantined: %q %v", bad, err)
 	}
 }
 
@@ -266,7 +266,7 @@ func TestPipeFileIsLockedFirst(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				f.clearPipe(context.Background())
+				f.removeFinished(context.Background())
 			}
 		}
 	}()

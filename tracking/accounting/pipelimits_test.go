@@ -84,8 +84,8 @@ func TestPipePartsNoRecord(t *testing.T) {
 		p.add(t.Context(), []byte(text[:at]))
 		p.size = maxPipeBytes + 1
 		p.add(t.Context(), []byte(text[at:]))
-		if len(p.rest) != 0 {
-			t.Errorf("cut at %d: %q is kept back", at, p.rest)
+		if rest := p.scan.rest(); len(rest) != 0 {
+			t.Errorf("cut at %d: %q is kept back", at, rest)
 		}
 		p.close()
 
@@ -301,7 +301,7 @@ func TestPipeFilesOfOthersStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	writer.Close()
-	if err := f.clearPipe(t.Context()); err != nil { // before it is read
+	if err := f.removeFinished(t.Context()); err != nil { // before it is read
 		t.Fatal(err)
 	}
 	if got := pipeFiles(t, dir); len(got) != 1 {
@@ -309,7 +309,7 @@ func TestPipeFilesOfOthersStay(t *testing.T) {
 	}
 	other := filepath.Join(dir, "pipe", "pipe-other.csv")
 	appendTo(t, other, header+clean(3))
-	if err := f.clearPipe(t.Context()); err != nil { // before it is known at all
+	if err := f.removeFinished(t.Context()); err != nil { // before it is known at all
 		t.Fatal(err)
 	}
 	if err := os.Remove(other); err != nil {
@@ -331,7 +331,7 @@ func TestPipeFilesOfOthersStay(t *testing.T) {
 	if err := os.Symlink("pipe-loop.csv", filepath.Join(dir, "pipe", "pipe-loop.csv")); err != nil {
 		t.Fatal(err)
 	}
-	err = f.clearPipe(t.Context())
+	err = f.removeFinished(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "accounting: open") {
 		t.Errorf("got %v, want the error of the link", err)
 	}
@@ -419,14 +419,14 @@ func TestTornPipeFileIsKeptAtTheEnd(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, name := range files {
-			if err := f.look(t.Context(), name); err != nil {
+			if err := f.pollFile(t.Context(), name); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := f.clearPipe(ended); err != nil {
+	if err := f.removeFinished(ended); err != nil {
 		t.Error(err)
 	}
 	if got := pipeFiles(t, dir); len(got) != 1 || badLines(t, dir) != "" {
@@ -438,7 +438,7 @@ func TestTornPipeFileIsKeptAtTheEnd(t *testing.T) {
 func TestPipeFolderThatIsAPattern(t *testing.T) {
 	f := piped(t, t.TempDir(), &memory{})
 	f.c.PipeDir = filepath.Join(f.c.PipeDir, "[")
-	if err := f.clearPipe(t.Context()); !errors.Is(err, filepath.ErrBadPattern) {
+	if err := f.removeFinished(t.Context()); !errors.Is(err, filepath.ErrBadPattern) {
 		t.Errorf("got %v, want %v", err, filepath.ErrBadPattern)
 	}
 	if _, err := (osPipes{}).CreateTemp(filepath.Join(f.c.PipeDir, "none"), "x"); !errors.Is(err, os.ErrNotExist) {
@@ -452,7 +452,7 @@ func TestTornPipeFileIsKept(t *testing.T) {
 	f := piped(t, dir, m)
 	appendTo(t, filepath.Join(dir, "pipe", "pipe-1.csv"), header+clean(1)+torn)
 	d := &disk{fail: from(1)}
-	f.bad = newBad(d)
+	f.quarantine.files = newQuarantine(d)
 	for range 2 {
 		if err := f.Poll(t.Context()); !errors.Is(err, errDisk) {
 			t.Errorf("got %v, want the disk's error", err)

@@ -15,10 +15,10 @@ import (
 func read(t *testing.T, set Settings, columns, record string) (*event.Event, error) {
 	t.Helper()
 
-	r := newReading(set, newCounts())
-	text := []byte(columns + "\n" + record + "\n")
-	_, n := r.next(text, true)
-	o, _ := r.next(text[n:], true)
+	r := newReader(set, newCounts())
+	r.begin([]byte(columns+"\n"+record+"\n"), true)
+	r.next()
+	o, _ := r.next()
 
 	return o.event, o.err
 }
@@ -144,7 +144,7 @@ func TestRecordsThatMakeNoEvent(t *testing.T) {
 			if got := (outcome{err: err}).label(); got != c.label {
 				t.Errorf("counted as %q, want %q", got, c.label)
 			}
-			if got := (outcome{err: err}).isBad(); got != (c.label == "bad") {
+			if got := (outcome{err: err}).isMalformed(); got != (c.label == "bad") {
 				t.Errorf("bad: %t, want %t", got, c.label == "bad")
 			}
 		})
@@ -439,7 +439,7 @@ func TestSizesAndTimesInQueue(t *testing.T) {
 // TestRetriesByMessageAndRecipient: each recipient of a message has its own
 // count, which ends with the last attempt.
 func TestRetriesByMessageAndRecipient(t *testing.T) {
-	r := newReading(Settings{}, newCounts())
+	r := newReader(Settings{}, newCounts())
 	text := "type,timeLogged,rcpt,header_x-sp-message-id\n"
 	steps := []string{"t a m", "t a m", "t b m", "t a n", "d a m", "b b m", "d a m", "t a n", "b a n"}
 	want := "0 1 0 0 2 1 0 1 2"
@@ -449,12 +449,11 @@ func TestRetriesByMessageAndRecipient(t *testing.T) {
 	}
 
 	var got []string
-	for data := []byte(text); len(data) > 0; {
-		o, n := r.next(data, true)
+	r.begin([]byte(text), true)
+	for o, ok := r.next(); ok; o, ok = r.next() {
 		if o.event != nil {
 			got = append(got, o.event.NumRetries)
 		}
-		data = data[n:]
 	}
 	if strings.Join(got, " ") != want {
 		t.Errorf("got %v, want %s", got, want)

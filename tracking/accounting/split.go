@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// maxRecord is how long a record may be, and so how long a quote that is open
-// is waited for.
+// maxRecord is how long a record may be, in bytes, and so how far an open quote may
+// reach.
 const maxRecord = 64 << 10
 
-// What is wrong with a line.
+// Errors of malformed lines.
 var (
 	errQuote    = errors.New("a quote is open, or characters follow a closing one")
 	errBare     = errors.New("a quote within a field that is not quoted")
@@ -22,55 +22,60 @@ var (
 	errNoHeader = errors.New("no header line before it")
 )
 
-// errOpen says that data ends within a record.
+// errOpen reports that data ends within a record.
 var errOpen = errors.New("the end of the record is to come")
 
 var bom = []byte("\ufeff")
 
-// splitter is the one reader of records (RFC 4180, CRLF or LF at the end of
-// lines): of files, of the pipe and of --print. It belongs to one goroutine.
+// splitter finds and parses the record that data begins with (RFC 4180, with CRLF
+// or LF at the end of lines). It belongs to one goroutine.
 type splitter struct {
-	width  int                        // columns of the header line; 0: none yet
-	other  func(fields []string) bool // whether a record that does not fit has columns that are known; may be nil
-	fields []string
-	ends   []int
-	text   []byte
+	width int // columns of the header line; 0 before it
+
+	// other reports whether the columns of a record are known that does not fit the
+	// header line; it may be nil.
+	other func(fields []string) bool
+
+	fields []string // of the record
+	ends   []int    // of the fields, in text
+	text   []byte   // of a record with quotes
 }
 
-// token is what data begins with.
+// token is a record, an empty line, or a line that is malformed.
 type token struct {
 	fields []string // of a record; valid until the next call
 	n      int      // bytes with the line end
-	err    error    // why it is not a record
-	blank  bool     // an empty line
-	skip   bool     // the line goes on behind it; what follows, up to its end, is a part of it
+	err    error    // why it is malformed
+	blank  bool     // nothing to read: an empty line, or more of a line that is too long
+	skip   bool     // the line is too long and continues; the rest of it is to be skipped
 }
 
-// next returns what data begins with. ok is false where its end may still come:
-// with last set, nothing comes any more. A bad record is one line long, whatever
-// it seemed to reach over, so that the lines behind it are read.
+// next returns what data begins with. ok is false if its end may still follow;
+// if last is set, nothing follows. A malformed record is one line long, however far
+// its quotes seem to reach, so that the lines behind it are read.
 func (s *splitter) next(data []byte, last bool) (t token, ok bool) {
 	if len(data) == 0 {
 		return token{}, false
 	}
 
 	if len(data) > maxRecord+1 {
-		data, last = data[:maxRecord+1], false
+		data = data[:maxRecord+1]
+		last = false
 	}
 
 	if n := leadingNULs(data); n > 0 {
-		whole := n < len(data) || data[n-1] == '\n' || len(data) > maxRecord || last
-		return token{n: n, err: errNUL}, whole
+		hasEnd := n < len(data) || data[n-1] == '\n'
+		return token{n: n, err: errNUL}, hasEnd || last || len(data) > maxRecord
 	}
 
 	n, err := s.parse(data)
-	if last && errors.Is(err, errOpen) { // the last line may have no end
-		n, err = s.parse(append(slices.Clip(data), '\n'))
-		n = min(n, len(data))
+	if last && errors.Is(err, errOpen) {
+		n, err = s.parseLastLine(data)
 	}
 
 	first := lineLen(data)
-	if data[first-1] != '\n' && last && (err != nil || !isHeader(s.fields) && !s.fits()) {
+	hasEnd := data[first-1] == '\n'
+	if last && !hasEnd && (err != nil || !isHeader(s.fields) && !s.fits()) {
 		return token{n: first, err: errCut}, true
 	}
 
@@ -81,20 +86,36 @@ func (s *splitter) next(data []byte, last bool) (t token, ok bool) {
 		return token{n: first, err: err}, true
 	case n > maxRecord:
 		return token{n: first, err: errLong}, true
+	}
+
+	return s.classify(n, first), true
+}
+
+// parseLastLine is parse for data whose last line may have no end.
+func (s *splitter) parseLastLine(data []byte) (int, error) {
+	n, err := s.parse(append(slices.Clip(data), '\n'))
+
+	return min(n, len(data)), err
+}
+
+// classify returns the token of the fields that were parsed from n bytes, the
+// first line of which is first bytes long. A header line sets the width.
+func (s *splitter) classify(n, first int) token {
+	switch {
 	case len(s.fields) == 0:
-		return token{n: n, blank: true}, true
+		return token{n: n, blank: true}
 	case isHeader(s.fields):
 		s.width = len(s.fields)
 	case !s.fits() && !s.hasOwnColumns():
 		err := fmt.Errorf("%w: %d fields for %d columns", ErrNoColumns, len(s.fields), s.width)
-		return token{n: first, err: err}, true
+		return token{n: first, err: err}
 	}
 
-	return token{fields: s.fields, n: n}, true
+	return token{fields: s.fields, n: n}
 }
 
-// fits reports whether the record has as many fields as the header has columns;
-// empty ones may follow. Before a header line every record does.
+// fits reports whether the record has as many fields as the header line has
+// columns, apart from empty ones at its end. Without a header line all records fit.
 func (s *splitter) fits() bool {
 	if s.width == 0 {
 		return true
@@ -115,7 +136,8 @@ func (s *splitter) fits() bool {
 // those of the header line.
 func (s *splitter) hasOwnColumns() bool { return s.other != nil && s.other(s.fields) }
 
-// open decides about a record whose end is not there.
+// open returns the token of a record whose end is missing, if it is not to be
+// waited for.
 func (s *splitter) open(data []byte, last bool) (t token, ok bool) {
 	i := bytes.IndexByte(data, '\n')
 	first := lineLen(data)
@@ -130,8 +152,8 @@ func (s *splitter) open(data []byte, last bool) (t token, ok bool) {
 	return token{}, false
 }
 
-// recordFollows reports whether one of some lines begins a record or is a
-// header line: then the quote that is open before them was never closed.
+// recordFollows reports whether one of the lines of data is a record or a header
+// line. Then the quote that is open before them was never closed.
 func (s *splitter) recordFollows(data []byte) bool {
 	var other splitter
 	for len(data) > 0 {
@@ -187,27 +209,11 @@ func (s *splitter) parse(data []byte) (int, error) {
 	}
 
 	for {
-		if at < len(data) && data[at] == '"' {
-			n, err := s.quoted(data[at:])
-			if err != nil {
-				return 0, err
-			}
-			at += n
-		} else {
-			n := fieldLen(data[at:])
-			if n < 0 {
-				return 0, errOpen
-			}
-			field := data[at : at+n]
-			at += n
-			if at < len(data) && data[at] == '\n' {
-				field = trimCR(field)
-			}
-			if bytes.IndexByte(field, '"') >= 0 {
-				return 0, errBare
-			}
-			s.text = append(s.text, field...)
+		n, err := s.field(data[at:])
+		if err != nil {
+			return 0, err
 		}
+		at += n
 		s.ends = append(s.ends, len(s.text))
 
 		switch {
@@ -226,7 +232,31 @@ func (s *splitter) parse(data []byte) (int, error) {
 	}
 }
 
-// plain reads a line without quotes.
+// field appends the field that data begins with to s.text, and returns its length
+// in data.
+func (s *splitter) field(data []byte) (int, error) {
+	if len(data) > 0 && data[0] == '"' {
+		return s.quoted(data)
+	}
+
+	n := fieldLen(data)
+	if n < 0 {
+		return 0, errOpen
+	}
+
+	field := data[:n]
+	if n < len(data) && data[n] == '\n' {
+		field = trimCR(field)
+	}
+	if bytes.IndexByte(field, '"') >= 0 {
+		return 0, errBare
+	}
+	s.text = append(s.text, field...)
+
+	return n, nil
+}
+
+// plain reads the fields of a line without quotes.
 func (s *splitter) plain(line []byte) error {
 	if len(line) == 0 {
 		return nil
@@ -247,8 +277,8 @@ func (s *splitter) plain(line []byte) error {
 	}
 }
 
-// quoted reads a field in quotes into s.text, and returns its length. A CRLF in
-// it becomes LF.
+// quoted appends a field in quotes to s.text, with CRLF as LF, and returns its
+// length in data.
 func (s *splitter) quoted(data []byte) (int, error) {
 	at := 1
 	for {
@@ -267,7 +297,7 @@ func (s *splitter) quoted(data []byte) (int, error) {
 	}
 }
 
-// cut makes fields of what was gathered in s.text.
+// cut slices s.text into fields.
 func (s *splitter) cut() error {
 	if bytes.IndexByte(s.text, 0) >= 0 {
 		return errNUL
@@ -282,8 +312,7 @@ func (s *splitter) cut() error {
 	return nil
 }
 
-// fieldLen is how long a field is that is not quoted, -1 where its end is not
-// there.
+// fieldLen returns the length of a field without quotes, -1 if its end is missing.
 func fieldLen(data []byte) int {
 	for i, c := range data {
 		if c == ',' || c == '\n' {
@@ -294,9 +323,9 @@ func fieldLen(data []byte) int {
 	return -1
 }
 
-// leadingNULs is how many NUL bytes data begins with: what a crash leaves of
-// blocks that were not written. What is behind them may be a record, unless the
-// line ends there.
+// leadingNULs returns how many NUL bytes data begins with, with the line end if
+// that is next. A crash leaves them in place of blocks that were not written; what
+// follows them may be a record.
 func leadingNULs(data []byte) int {
 	n := 0
 	for n < len(data) && data[n] == 0 {
@@ -309,9 +338,10 @@ func leadingNULs(data []byte) int {
 	return n
 }
 
+// trimCR removes the CR at the end of a line.
 func trimCR(line []byte) []byte { return bytes.TrimSuffix(line, []byte("\r")) }
 
-// lineLen is the length of the first line of data with its end.
+// lineLen returns the length of the first line of data, with its end.
 func lineLen(data []byte) int {
 	if i := bytes.IndexByte(data, '\n'); i >= 0 {
 		return i + 1

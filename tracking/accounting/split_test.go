@@ -417,7 +417,7 @@ func TestBadLinesThatCannotBeWritten(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, "state", "bad.csv"), 0o700); err != nil { // a folder in its place
 		t.Fatal(err)
 	}
-	for range badTries {
+	for range quarantineTries {
 		_ = f.Poll(context.Background())
 	}
 	if len(m.events) != 1 {
@@ -502,8 +502,8 @@ func FuzzSplit(f *testing.F) {
 	})
 }
 
-// FuzzReading reads in pieces what it reads at once, and every byte once.
-func FuzzReading(f *testing.F) {
+// FuzzReader reads in pieces what it reads at once, and every byte once.
+func FuzzReader(f *testing.F) {
 	f.Add(header+delivered+torn+"\r\n"+clean(1)+delivered, uint16(7))
 	f.Add("type,rcpt\nd,\"a\nb\n", uint16(3))
 	f.Add("\ufeff"+header+"\"\n"+clean(1), uint16(100))
@@ -517,20 +517,18 @@ func FuzzReading(f *testing.F) {
 			bad   string
 		}
 		read := func(step int) (out []line) {
-			r := newReading(Settings{}, newCounts())
+			r := newReader(Settings{}, newCounts())
 			data, used := []byte(text), 0
 			for end := 0; ; {
+				begin := end
 				end = min(end+step, len(data))
-				for {
-					o, n := r.next(data[used:end], end == len(data))
-					if n == 0 {
-						break
-					}
-					l := line{n: n, event: o.event != nil}
+				r.feed(data[begin:end], end == len(data))
+				for o, ok := r.next(); ok; o, ok = r.next() {
+					l := line{n: len(o.raw), event: o.event != nil}
 					if o.err != nil {
 						l.bad = o.err.Error()
 					}
-					used += n
+					used += len(o.raw)
 					out = append(out, l)
 				}
 				if end == len(data) {

@@ -39,11 +39,10 @@ func BenchmarkServe(b *testing.B) {
 	}
 	defer sp.Close()
 	up, err := New(Config{
-		Dir:        dir,
-		Sink:       &Signals{URL: "http://ingest.example/api", APIKey: "k", Client: &http.Client{Transport: swallow{}}},
-		BatchBytes: 2 << 20,
-		BatchAge:   10 * time.Millisecond,
-		Log:        quiet,
+		Dir:   dir,
+		Sink:  &Signals{URL: "http://ingest.example/api", APIKey: "k", Client: &http.Client{Transport: swallow{}}},
+		Batch: BatchConfig{Bytes: 2 << 20, Age: 10 * time.Millisecond},
+		Log:   quiet,
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -54,7 +54,7 @@ func TestWrongDateThrowsNothingAside(t *testing.T) {
 			defer srv.Close()
 
 			s := &Signals{URL: srv.URL, APIKey: testKey, Client: srv.Client()}
-			r := start(t, t.TempDir(), nil, func(u *Config) { u.Sink, u.BatchBytes, u.AtOnce = s, 1, 1 }, of(t, event.Open, "m%", 1, 3)...)
+			r := start(t, t.TempDir(), nil, func(u *Config) { u.Sink, u.Batch.Bytes, u.Uploads.AtOnce = s, 1, 1 }, of(t, event.Open, "m%", 1, 3)...)
 			r.settled(t)
 			r.stop()
 
@@ -199,7 +199,7 @@ func TestOutcomesOfAllAreAskedFor(t *testing.T) {
 		if len(s.asked) != n {
 			t.Errorf("%d uploads were asked for, want %d", len(s.asked), n)
 		}
-		entries, err := Batches(up.c.Dir)
+		entries, err := Batches(up.cfg.Dir)
 		if err != nil || len(entries) != 1 || entries[0].Batch != n || len(entries[0].Outcomes) != 1 {
 			t.Errorf("ledger %+v, %v; want the outcome of the newest", entries, err)
 		}
@@ -217,7 +217,7 @@ func TestOutcomesOfAllAreAskedFor(t *testing.T) {
 func ledgerOnly(t *testing.T, dir string, change func(*Config)) *Uploader {
 	t.Helper()
 
-	c := Config{Dir: dir, Sink: &sink{}, BatchBytes: 1000, BatchAge: time.Millisecond, LedgerFS: unsyncedFS{}, Log: quiet}
+	c := Config{Dir: dir, Sink: &sink{}, Batch: BatchConfig{Bytes: 1000, Age: time.Millisecond}, Ledger: LedgerConfig{FS: unsyncedFS{}}, Log: quiet}
 	if change != nil {
 		change(&c)
 	}
@@ -270,7 +270,7 @@ func TestEarlierBatchesAreForgotten(t *testing.T) {
 
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		r := start(t, dir, &sink{}, func(c *Config) { c.BatchBytes = 1000 }, of(t, event.Open, "m%", 1, 50)...)
+		r := start(t, dir, &sink{}, func(c *Config) { c.Batch.Bytes = 1000 }, of(t, event.Open, "m%", 1, 50)...)
 		r.settled(t)
 		r.stop()
 
@@ -311,7 +311,7 @@ func TestFilterChangedBetweenRuns(t *testing.T) {
 			}
 			return nil
 		}}
-		r := start(t, dir, first, func(c *Config) { c.Report = map[event.Type]bool{event.Open: true} }, lines...)
+		r := start(t, dir, first, func(c *Config) { c.Filter.Types = map[event.Type]bool{event.Open: true} }, lines...)
 		wait(t, "the others", func() bool { return len(first.ids()) == 4 })
 		r.stop()
 

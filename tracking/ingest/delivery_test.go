@@ -54,9 +54,9 @@ func idle(t *testing.T, u *Uploader, n int) *delivery {
 }
 
 // spans are the parts of a delivery, as from-to.
-func spans(parts []part) string {
+func spans(ranges []itemRange) string {
 	var out []string
-	for _, p := range parts {
+	for _, p := range ranges {
 		out = append(out, fmt.Sprintf("%d-%d", p.from, p.to))
 	}
 
@@ -110,9 +110,9 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// TestPartsAfterARestart: what is done of a batch is left out, and the rest is
+// TestRangesAfterARestart: what is done of a batch is left out, and the rest is
 // in the parts in which it was sent before.
-func TestPartsAfterARestart(t *testing.T) {
+func TestRangesAfterARestart(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		done string // a letter an item
@@ -134,10 +134,10 @@ func TestPartsAfterARestart(t *testing.T) {
 				b.items[i].done = c.done[i] == 'x'
 			}
 			d := u.newDelivery(b, nil)
-			if got := spans(d.parts); got != c.want {
+			if got := spans(d.ranges); got != c.want {
 				t.Errorf("got parts %q, want %q", got, c.want)
 			}
-			for _, p := range d.parts {
+			for _, p := range d.ranges {
 				if p.backoff != time.Second || p.taken != 5 || p.failed != 0 {
 					t.Errorf("got %+v, want a new part", p)
 				}
@@ -160,38 +160,38 @@ func TestProbes(t *testing.T) {
 		{3, []int{0, 1, 2, 3}}, {5, []int{0, 1}}, {7, []int{0}},
 		{9, []int{4}}, {11, []int{5}}, {13, []int{6}}, {15, []int{7}}, {17, []int{0}},
 	} {
-		got, ok := d.probe(part{failed: c.failed}, items)
+		got, ok := d.probe(itemRange{failed: c.failed}, items)
 		if ok != (c.want != nil) || !slices.Equal(got, c.want) {
 			t.Errorf("after %d failures: got %v, %t, want %v", c.failed, got, ok, c.want)
 		}
 	}
 
-	if got, _ := d.probe(part{failed: 3}, items[:2]); !slices.Equal(got, []int{0}) {
+	if got, _ := d.probe(itemRange{failed: 3}, items[:2]); !slices.Equal(got, []int{0}) {
 		t.Errorf("of two: got %v, want the first", got)
 	}
-	if got, ok := d.probe(part{failed: 3}, items[:1]); ok {
+	if got, ok := d.probe(itemRange{failed: 3}, items[:1]); ok {
 		t.Errorf("of one: got %v, want none", got)
 	}
 	for _, last := range []fault{faultRate, faultAccess} {
-		if got, ok := d.probe(part{failed: 3, last: last}, items); ok {
+		if got, ok := d.probe(itemRange{failed: 3, last: last}, items); ok {
 			t.Errorf("of a fault that is not the service's: got %v, want none", got)
 		}
 	}
 	u.taken.Store(1)
-	if got, ok := d.probe(part{failed: 3}, items); ok {
+	if got, ok := d.probe(itemRange{failed: 3}, items); ok {
 		t.Errorf("while others are taken: got %v, want none", got)
 	}
-	if _, ok := d.probe(part{failed: 3, taken: 1}, items); !ok {
+	if _, ok := d.probe(itemRange{failed: 3, taken: 1}, items); !ok {
 		t.Error("with none taken since: got none")
 	}
 }
 
-func TestHalves(t *testing.T) {
+func TestBisect(t *testing.T) {
 	u := ledgerOnly(t, t.TempDir(), nil)
 	u.taken.Store(3)
 	d := idle(t, u, 9)
-	got := d.halves(part{from: 2, to: 7, failed: 9, backoff: time.Hour}, 2)
-	want := []part{
+	got := d.bisect(itemRange{from: 2, to: 7, failed: 9, backoff: time.Hour}, 2)
+	want := []itemRange{
 		{from: 2, to: 4, failed: 2, taken: 3, backoff: time.Second},
 		{from: 4, to: 7, failed: 2, taken: 3, backoff: time.Second},
 	}
@@ -200,23 +200,23 @@ func TestHalves(t *testing.T) {
 	}
 }
 
-// TestWhichPartIsNext: the one that is due first, else the one that was tried
+// TestWhichRangeIsNext: the one that is due first, else the one that was tried
 // longest ago, else the first.
-func TestWhichPartIsNext(t *testing.T) {
+func TestWhichRangeIsNext(t *testing.T) {
 	now := time.Now()
 	for _, c := range []struct {
-		name  string
-		parts []part
-		want  int // from, -1: none
+		name   string
+		ranges []itemRange
+		want   int // from, -1: none
 	}{
 		{"none", nil, -1},
-		{"the only one", []part{{from: 1, due: now}}, 1},
-		{"due first", []part{{from: 1, due: now}, {from: 2, due: now.Add(-1)}, {from: 3, due: now}}, 2},
-		{"tried first", []part{{from: 1, tried: now}, {from: 2, tried: now.Add(-1)}, {from: 3, tried: now}}, 2},
-		{"due goes before tried", []part{{from: 1, due: now, tried: now}, {from: 2, due: now.Add(1)}}, 1},
-		{"the first of equals", []part{{from: 1}, {from: 2}}, 1},
+		{"the only one", []itemRange{{from: 1, due: now}}, 1},
+		{"due first", []itemRange{{from: 1, due: now}, {from: 2, due: now.Add(-1)}, {from: 3, due: now}}, 2},
+		{"tried first", []itemRange{{from: 1, tried: now}, {from: 2, tried: now.Add(-1)}, {from: 3, tried: now}}, 2},
+		{"due goes before tried", []itemRange{{from: 1, due: now, tried: now}, {from: 2, due: now.Add(1)}}, 1},
+		{"the first of equals", []itemRange{{from: 1}, {from: 2}}, 1},
 	} {
-		d := &delivery{parts: c.parts}
+		d := &delivery{ranges: c.ranges}
 		got := -1
 		if p := d.nextDue(); p != nil {
 			got = p.from
@@ -227,20 +227,20 @@ func TestWhichPartIsNext(t *testing.T) {
 	}
 }
 
-// TestBackoffOfAPart holds when a part is tried again, and what it counts.
-func TestBackoffOfAPart(t *testing.T) {
+// TestBackoffOfARange holds when a part is tried again, and what it counts.
+func TestBackoffOfARange(t *testing.T) {
 	inBubble(t, "doubles up to the limit", func(t *testing.T) {
 		u := ledgerOnly(t, t.TempDir(), nil)
 		d := idle(t, u, 4)
 		limits := []time.Duration{1, 2, 4, 8, 16, 32, 60, 60}
 		for i, seconds := range limits {
 			backoff := seconds * time.Second
-			if d.parts[0].backoff != backoff {
-				t.Errorf("failure %d: a back-off of %s, want %s", i+1, d.parts[0].backoff, backoff)
+			if d.ranges[0].backoff != backoff {
+				t.Errorf("failure %d: a back-off of %s, want %s", i+1, d.ranges[0].backoff, backoff)
 			}
-			d.trouble(d.parts[0], refusal(503, "away"))
-			p := d.parts[0]
-			if wait := p.due.Sub(time.Now()); wait < backoff/2 || wait > backoff {
+			d.retryLater(d.ranges[0], refusal(503, "away"))
+			p := d.ranges[0]
+			if wait := time.Until(p.due); wait < backoff/2 || wait > backoff {
 				t.Errorf("failure %d: tried again after %s, want %s to %s", i+1, wait, backoff/2, backoff)
 			}
 			if !p.tried.Equal(time.Now()) || p.failed != i+1 || p.last != faultService {
@@ -257,8 +257,8 @@ func TestBackoffOfAPart(t *testing.T) {
 			want int64
 		}{{refusal(429, "slow down"), 0}, {refusal(503, "away"), 2}, {refusal(503, "away"), 2}} {
 			u.taken.Store(int64(i + 1))
-			d.trouble(d.parts[0], c.err)
-			if got := d.parts[0].taken; got != c.want {
+			d.retryLater(d.ranges[0], c.err)
+			if got := d.ranges[0].taken; got != c.want {
 				t.Errorf("failure %d: got %d, want %d", i+1, got, c.want)
 			}
 		}
@@ -268,16 +268,16 @@ func TestBackoffOfAPart(t *testing.T) {
 		u := ledgerOnly(t, t.TempDir(), nil)
 		for range 20 {
 			d := idle(t, u, 4)
-			d.trouble(d.parts[0], &Refusal{Status: 429, RetryAfter: time.Minute})
-			p := d.parts[0]
-			if wait := p.due.Sub(time.Now()); wait < time.Minute || wait > time.Minute+500*time.Millisecond {
+			d.retryLater(d.ranges[0], &Refusal{Status: 429, RetryAfter: time.Minute})
+			p := d.ranges[0]
+			if wait := time.Until(p.due); wait < time.Minute || wait > time.Minute+500*time.Millisecond {
 				t.Errorf("tried again after %s, want 60 to 60.5 s", wait)
 			}
 			if p.failed != 0 || p.last != faultRate {
 				t.Errorf("got %+v, want no failure counted", p)
 			}
-			d.trouble(p, &Refusal{Status: 503, RetryAfter: time.Millisecond})
-			if wait := d.parts[0].due.Sub(time.Now()); wait < time.Second {
+			d.retryLater(p, &Refusal{Status: 503, RetryAfter: time.Millisecond})
+			if wait := time.Until(d.ranges[0].due); wait < time.Second {
 				t.Errorf("tried again after %s, want a second at least", wait)
 			}
 		}
@@ -286,20 +286,20 @@ func TestBackoffOfAPart(t *testing.T) {
 	inBubble(t, "others wait as well from the second on", func(t *testing.T) {
 		u := ledgerOnly(t, t.TempDir(), nil)
 		d := idle(t, u, 6)
-		d.parts = []part{
+		d.ranges = []itemRange{
 			{from: 0, to: 2, backoff: time.Second},
 			{from: 2, to: 4, backoff: time.Second},
 			{from: 4, to: 6, backoff: time.Second, due: time.Now().Add(time.Hour)},
 		}
-		d.trouble(d.parts[0], refusal(503, "away"))
-		if !d.parts[1].due.IsZero() {
-			t.Errorf("after one failure: the next is due at %s, want at once", d.parts[1].due)
+		d.retryLater(d.ranges[0], refusal(503, "away"))
+		if !d.ranges[1].due.IsZero() {
+			t.Errorf("after one failure: the next is due at %s, want at once", d.ranges[1].due)
 		}
-		d.trouble(d.parts[0], refusal(503, "away"))
-		if got, want := d.parts[1].due, d.parts[0].due.Add(-1); !got.Equal(want) {
+		d.retryLater(d.ranges[0], refusal(503, "away"))
+		if got, want := d.ranges[1].due, d.ranges[0].due.Add(-1); !got.Equal(want) {
 			t.Errorf("after two: the next is due at %s, want %s", got, want)
 		}
-		if got := d.parts[2].due.Sub(time.Now()); got != time.Hour {
+		if got := time.Until(d.ranges[2].due); got != time.Hour {
 			t.Errorf("one that is due later: after %s, want an hour", got)
 		}
 	})
@@ -307,13 +307,13 @@ func TestBackoffOfAPart(t *testing.T) {
 	inBubble(t, "others do not wait where something was taken between", func(t *testing.T) {
 		u := ledgerOnly(t, t.TempDir(), nil)
 		d := idle(t, u, 4)
-		d.parts = d.halves(d.parts[0], 0)
+		d.ranges = d.bisect(d.ranges[0], 0)
 		for range 5 {
 			u.taken.Add(1)
-			d.trouble(d.parts[0], refusal(429, "slow down"))
+			d.retryLater(d.ranges[0], refusal(429, "slow down"))
 		}
-		if !d.parts[1].due.IsZero() {
-			t.Errorf("the next is due at %s, want at once", d.parts[1].due)
+		if !d.ranges[1].due.IsZero() {
+			t.Errorf("the next is due at %s, want at once", d.ranges[1].due)
 		}
 	})
 }
@@ -343,15 +343,15 @@ func TestBatchesAreCut(t *testing.T) {
 			})
 			u.taken.Store(5)
 			d := idle(t, u, c.items)
-			d.parts = []part{{from: 0, to: c.items, failed: c.failed, taken: c.taken, backoff: time.Hour}}
-			d.cut()
-			if got := spans(d.parts); got != c.want {
+			d.ranges = []itemRange{{from: 0, to: c.items, failed: c.failed, taken: c.taken, backoff: time.Hour}}
+			d.bisectFailing()
+			if got := spans(d.ranges); got != c.want {
 				t.Errorf("got parts %q, want %q", got, c.want)
 			}
 			if c.items > 1 && c.aside {
-				want := part{from: 0, to: 2, failed: 2, taken: 5, backoff: time.Second}
-				if d.parts[0] != want {
-					t.Errorf("got %+v, want %+v", d.parts[0], want)
+				want := itemRange{from: 0, to: 2, failed: 2, taken: 5, backoff: time.Second}
+				if d.ranges[0] != want {
+					t.Errorf("got %+v, want %+v", d.ranges[0], want)
 				}
 			}
 			if got := len(d.slots) == 0 && !d.hasSlot && d.weight > 0 &&
@@ -363,7 +363,7 @@ func TestBatchesAreCut(t *testing.T) {
 			}
 
 			log.Reset()
-			d.cut()
+			d.bisectFailing()
 			if strings.Contains(log.String(), "others pass it") {
 				t.Error("said twice")
 			}
@@ -421,22 +421,22 @@ func TestWeightOfABatch(t *testing.T) {
 		t.Errorf("twice: %d batches are aside, want 1", u.aside.batches)
 	}
 
-	d.parts = d.halves(d.parts[0], 0)
+	d.ranges = d.bisect(d.ranges[0], 0)
 	d.b.items[1].done = true
 	d.b.items[3].done = true
-	d.parts[1].failed = 2
+	d.ranges[1].failed = 2
 	d.shrink()
 	if got, want := d.weight, 1+2*one+2*128; got != want || u.aside.bytes != want || len(d.b.items) != 2 {
 		t.Errorf("got %d bytes of %d items, want %d of 2", got, len(d.b.items), want)
 	}
-	if got := spans(d.parts); got != "0-1 1-2" || d.parts[1].failed != 2 {
-		t.Errorf("got parts %+v, want one for each item", d.parts)
+	if got := spans(d.ranges); got != "0-1 1-2" || d.ranges[1].failed != 2 {
+		t.Errorf("got parts %+v, want one for each item", d.ranges)
 	}
 
 	d.b.items[0].done = true
 	d.shrink()
-	if got := spans(d.parts); got != "0-1" || d.parts[0].failed != 2 || len(d.b.items) != 1 {
-		t.Errorf("got parts %+v of %d items, want the other one", d.parts, len(d.b.items))
+	if got := spans(d.ranges); got != "0-1" || d.ranges[0].failed != 2 || len(d.b.items) != 1 {
+		t.Errorf("got parts %+v of %d items, want the other one", d.ranges, len(d.b.items))
 	}
 	d.leave()
 	d.leave()
@@ -453,19 +453,19 @@ func TestWeightOfABatch(t *testing.T) {
 func TestItemsAreKept(t *testing.T) {
 	u := ledgerOnly(t, t.TempDir(), nil)
 	d := idle(t, u, 4)
-	d.parts = d.halves(d.parts[0], 0)
+	d.ranges = d.bisect(d.ranges[0], 0)
 	d.b.items[0].done = true
 	d.compact()
-	if len(d.b.items) != 4 || spans(d.parts) != "0-2 2-4" {
-		t.Errorf("a part of two: %d items, parts %s", len(d.b.items), spans(d.parts))
+	if len(d.b.items) != 4 || spans(d.ranges) != "0-2 2-4" {
+		t.Errorf("a part of two: %d items, parts %s", len(d.b.items), spans(d.ranges))
 	}
 	d.b.items[2].done = true
-	d.held = []refused{{item: 3}}
+	d.refused = []refusedItem{{item: 3}}
 	d.compact()
 	if len(d.b.items) != 4 {
 		t.Errorf("an event is held: %d items", len(d.b.items))
 	}
-	d.held = nil
+	d.refused = nil
 	first := d.b.items[1].line
 	d.compact()
 	if len(d.b.items) != 2 || !bytes.Equal(d.b.items[0].line, first) {
@@ -480,13 +480,13 @@ func TestLedgerOfADelivery(t *testing.T) {
 		now := time.Now()
 		u := ledgerOnly(t, t.TempDir(), func(c *Config) {
 			c.PollOutcomes = true
-			c.Verbose = true
+			c.LogEach = true
 			c.Log = textLog(&log)
 		})
 		d := idle(t, u, 5)
 		u.ledger.note(record{Entry: &d.b.Entry})
 		d.done([]int{0, 1, 3}, step{ID: "one", Wire: 10})
-		e := onlyBatch(t, u.c.Dir)
+		e := onlyBatch(t, u.cfg.Dir)
 		want := []Span{{at(0), at(2)}, {at(3), at(4)}}
 		if !slices.Equal(e.Done, want) || e.Wire != 10 || !slices.Equal(e.IDs, []string{"one"}) ||
 			e.Status != Planned {
@@ -496,16 +496,16 @@ func TestLedgerOfADelivery(t *testing.T) {
 			t.Error("what is done is not forgotten, or what is not")
 		}
 
-		d.done([]int{2}, step{Aside: 1})
-		n := ledgerRecords(t, u.c.Dir)
+		d.done([]int{2}, step{Quarantined: 1})
+		n := ledgerRecords(t, u.cfg.Dir)
 		d.done([]int{4}, step{ID: "two", Wire: 5}) // the last: noted in the end
-		if got := ledgerRecords(t, u.c.Dir); got != n || n != 3 {
+		if got := ledgerRecords(t, u.cfg.Dir); got != n || n != 3 {
 			t.Errorf("%d and then %d records, want 3", n, got)
 		}
 		time.Sleep(time.Minute)
 		d.finish()
-		e = onlyBatch(t, u.c.Dir)
-		if e.Status != Partly || e.Wire != 15 || e.Aside != 1 || !slices.Equal(e.IDs, []string{"one", "two"}) ||
+		e = onlyBatch(t, u.cfg.Dir)
+		if e.Status != Partly || e.Wire != 15 || e.Quarantined != 1 || !slices.Equal(e.IDs, []string{"one", "two"}) ||
 			!e.At.Equal(now.Add(time.Minute)) {
 			t.Errorf("got %+v", e)
 		}
@@ -532,13 +532,13 @@ func TestLedgerOfADelivery(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			var log bytes.Buffer
 			u := ledgerOnly(t, t.TempDir(), func(cfg *Config) {
-				cfg.Verbose = true
+				cfg.LogEach = true
 				cfg.Log = textLog(&log)
 			})
 			d := idle(t, u, 0)
-			d.entry.Events, d.entry.Aside = c.events, c.aside
+			d.entry.Events, d.entry.Quarantined = c.events, c.aside
 			d.finish()
-			if got := onlyBatch(t, u.c.Dir).Status; got != c.want || u.summary.events != max(0, c.events-c.aside) {
+			if got := onlyBatch(t, u.cfg.Dir).Status; got != c.want || u.summary.events != max(0, c.events-c.aside) {
 				t.Errorf("got %s with %d events, want %s", got, u.summary.events, c.want)
 			}
 			if got := log.Len() > 0; got != (c.events > 0) {
@@ -565,11 +565,11 @@ func TestErrorsAreCut(t *testing.T) {
 		} {
 			time.Sleep(c.after)
 			d.noteFailure(errors.New(strings.Repeat("x", 501)))
-			if got := ledgerRecords(t, u.c.Dir); got != c.want {
+			if got := ledgerRecords(t, u.cfg.Dir); got != c.want {
 				t.Errorf("failure %d: %d records, want %d", i+1, got, c.want)
 			}
 		}
-		if got := onlyBatch(t, u.c.Dir).Error; len(got) != 500 {
+		if got := onlyBatch(t, u.cfg.Dir).Error; len(got) != 500 {
 			t.Errorf("%d bytes of the error, want 500", len(got))
 		}
 	})
@@ -595,7 +595,7 @@ func TestWordsOfAFailure(t *testing.T) {
 			cfg.Metrics = reg
 		})
 		d := idle(t, u, 3)
-		d.logTrouble(d.parts[0], c.err, 1500*time.Millisecond)
+		d.logFailure(d.ranges[0], c.err, 1500*time.Millisecond)
 		for _, want := range []string{c.want, "batch=7", "events=3", "aside=false", "again_in_seconds=1.5", "level=ERROR"} {
 			if !strings.Contains(log.String(), want) {
 				t.Errorf("%v: got log %q, want %q in it", c.err, log.String(), want)
@@ -608,7 +608,7 @@ func TestWordsOfAFailure(t *testing.T) {
 		u.metrics.failing.Set(0)
 		log.Reset()
 		d.weight = 1
-		d.logTrouble(d.parts[0], c.err, 0)
+		d.logFailure(d.ranges[0], c.err, 0)
 		if gauges(t, reg)["failing"] != 0 || !strings.Contains(log.String(), "aside=true") {
 			t.Errorf("%v: of a batch aside: gauge %v, log %q", c.err, gauges(t, reg)["failing"], log.String())
 		}
@@ -622,8 +622,8 @@ func TestCandidates(t *testing.T) {
 	d := idle(t, u, 4)
 	click := of(t, event.Click, "m9", 9, 1)[0]
 	d.b.items[2].typ, d.b.items[2].line = event.Click, click
-	d.held = []refused{{item: 0}, {item: 1}}
-	d.suspects.add(d.b.items, d.held)
+	d.refused = []refusedItem{{item: 0}, {item: 1}}
+	d.suspects.add(d.b.items, d.refused)
 	if want := map[string]bool{"m0": true, "m1": true}; !reflect.DeepEqual(d.suspects.messages, want) ||
 		len(d.suspects.types) != 1 {
 		t.Errorf("got suspects %+v", d.suspects)
@@ -673,14 +673,14 @@ func TestHeldEventsAreCounted(t *testing.T) {
 	d := idle(t, u, 3)
 	d.b.items[0].time = now.Add(-24 * time.Hour)
 	d.b.items[1].time = now.Add(-24*time.Hour - 1)
-	d.hold(0, errors.New("no"))
+	d.addRefused(0, errors.New("no"))
 	if u.alone.Load() != 1 || d.since != 3 {
 		t.Errorf("24 hours old: %d counted, since %d, want 1 and 3", u.alone.Load(), d.since)
 	}
 	u.taken.Store(4)
-	d.hold(1, errors.New("no"))
-	if u.alone.Load() != 1 || d.since != 3 || len(d.held) != 2 {
-		t.Errorf("older: %d counted, since %d, %d held, want 1, 3 and 2", u.alone.Load(), d.since, len(d.held))
+	d.addRefused(1, errors.New("no"))
+	if u.alone.Load() != 1 || d.since != 3 || len(d.refused) != 2 {
+		t.Errorf("older: %d counted, since %d, %d held, want 1, 3 and 2", u.alone.Load(), d.since, len(d.refused))
 	}
 	u.noteTaken(true)
 	if u.alone.Load() != 0 || u.taken.Load() != 5 {

@@ -114,7 +114,7 @@ func TestFailuresAreNotedSeldom(t *testing.T) {
 				now.Add(int64(c.every / time.Second))
 			}
 
-			if got := ledgerRecords(t, up.c.Dir); got != c.want {
+			if got := ledgerRecords(t, up.cfg.Dir); got != c.want {
 				t.Errorf("%d records, want %d", got, c.want)
 			}
 		})

@@ -73,7 +73,7 @@ func quarantined(t *testing.T, dir string) map[string]int {
 		if l == "" {
 			continue
 		}
-		var r rejectedLine
+		var r quarantineLine
 		if err := json.Unmarshal([]byte(l), &r); err != nil {
 			t.Fatalf("quarantine: %v: %s", err, l)
 		}
@@ -201,7 +201,7 @@ func TestEverythingRefusedInSmallBatches(t *testing.T) {
 				return nil
 			}
 			return refusal(400, "no")
-		}}, func(c *Config) { c.BatchBytes = 1 }, of(t, event.Open, "m%", 1, n)...)
+		}}, func(c *Config) { c.Batch.Bytes = 1 }, of(t, event.Open, "m%", 1, n)...)
 		wait(t, "uploads", func() bool { return len(r.sink.sent()) > 200 })
 		well.Store(true)
 		r.settled(t)
@@ -264,14 +264,14 @@ func TestEventThatBreaksTheService(t *testing.T) {
 		bad    []int
 		change func(*Config)
 	}{
-		{"500, small batches", refusal(500, "oops"), []int{30}, func(c *Config) { c.BatchBytes = 1000 }},
-		{"cut off, small batches", errors.New("EOF"), []int{30}, func(c *Config) { c.BatchBytes = 1000 }},
-		{"403 of a firewall, small batches", refusal(403, "blocked"), []int{30}, func(c *Config) { c.BatchBytes = 1000 }},
+		{"500, small batches", refusal(500, "oops"), []int{30}, func(c *Config) { c.Batch.Bytes = 1000 }},
+		{"cut off, small batches", errors.New("EOF"), []int{30}, func(c *Config) { c.Batch.Bytes = 1000 }},
+		{"403 of a firewall, small batches", refusal(403, "blocked"), []int{30}, func(c *Config) { c.Batch.Bytes = 1000 }},
 		{"500, the only batch", refusal(500, "oops"), []int{30}, nil},
 		{"two in one batch", refusal(500, "oops"), []int{7, 55}, nil},
 		{"neighbours", refusal(500, "oops"), []int{30, 31, 32}, nil},
-		{"the first and the last", refusal(502, "oops"), []int{1, n}, func(c *Config) { c.BatchBytes = 5000 }},
-		{"one in each of many batches", refusal(500, "oops"), []int{1, 11, 21, 31, 41, 51, 61}, func(c *Config) { c.BatchBytes = 2000 }},
+		{"the first and the last", refusal(502, "oops"), []int{1, n}, func(c *Config) { c.Batch.Bytes = 5000 }},
+		{"one in each of many batches", refusal(500, "oops"), []int{1, 11, 21, 31, 41, 51, 61}, func(c *Config) { c.Batch.Bytes = 2000 }},
 	} {
 		inBubble(t, c.name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -328,7 +328,7 @@ func TestOutageCutsNothing(t *testing.T) {
 				return refusal(503, "away")
 			}
 			return nil
-		}}, func(c *Config) { c.BatchBytes = 5000 }, of(t, event.Open, "m%", 1, 200)...)
+		}}, func(c *Config) { c.Batch.Bytes = 5000 }, of(t, event.Open, "m%", 1, 200)...)
 		wait(t, "many failures", func() bool { return len(r.sink.sent()) > 60 })
 		away.Store(false)
 		r.settled(t)
@@ -364,7 +364,7 @@ func TestAsideIsFull(t *testing.T) {
 			lines = append(lines, of(t, event.Open, "bad", 10*i+1, 1)...)
 			lines = append(lines, of(t, event.Open, "good", 10*i+2, 1)...)
 		}
-		r := start(t, t.TempDir(), s, func(c *Config) { c.BatchBytes = 60 }, lines...) // aside: 960 bytes, for two of them
+		r := start(t, t.TempDir(), s, func(c *Config) { c.Batch.Bytes = 60 }, lines...) // aside: 960 bytes, for two of them
 		wait(t, "failures", func() bool { return len(s.sent()) > 100 })
 		well.Store(true)
 		r.settled(t)
@@ -421,7 +421,7 @@ func TestRestartAtAnyUpload(t *testing.T) {
 			}
 			return nil
 		}
-		change := func(c *Config) { c.BatchBytes = 3000 }
+		change := func(c *Config) { c.Batch.Bytes = 3000 }
 
 		dir := t.TempDir()
 		var mu sync.Mutex
@@ -515,13 +515,11 @@ func TestReadAndCommitErrorsEndNothing(t *testing.T) {
 
 		s := &sink{}
 		up, err := New(Config{
-			Dir:        dir,
-			Sink:       s,
-			BatchBytes: 1000,
-			BatchAge:   20 * time.Millisecond,
-			MinBackoff: time.Millisecond,
-			MaxBackoff: 2 * time.Millisecond,
-			Log:        quiet,
+			Dir:     dir,
+			Sink:    s,
+			Batch:   BatchConfig{Bytes: 1000, Age: 20 * time.Millisecond},
+			Uploads: UploadConfig{MinBackoff: time.Millisecond, MaxBackoff: 2 * time.Millisecond},
+			Log:     quiet,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -630,7 +628,7 @@ func TestQuarantineFailsOnce(t *testing.T) {
 					return refusal(400, "no")
 				}
 				return nil
-			}}, func(u *Config) { u.QuarantineFS = onceFS{c} }, of(t, event.Open, "m%", 1, 9)...)
+			}}, func(u *Config) { u.Quarantine.FS = onceFS{c} }, of(t, event.Open, "m%", 1, 9)...)
 			r.settled(t)
 			r.stop()
 
@@ -697,7 +695,7 @@ func TestLedgerFailsOnce(t *testing.T) {
 					return refusal(400, "no")
 				}
 				return nil
-			}}, func(u *Config) { u.LedgerFS, u.BatchBytes = ledgerFS{counter: c}, 1000 }, of(t, event.Open, "m%", 1, 9)...)
+			}}, func(u *Config) { u.Ledger.FS, u.Batch.Bytes = ledgerFS{counter: c}, 1000 }, of(t, event.Open, "m%", 1, 9)...)
 			r.settled(t)
 			r.stop()
 
@@ -808,7 +806,7 @@ func TestServeWaitsForUploadsInFlight(t *testing.T) {
 			slow := &slowSink{begun: make(chan struct{}), answer: make(chan struct{})}
 			setUp := func(cfg *Config) {
 				cfg.Sink = slow
-				cfg.Grace = c.grace
+				cfg.Uploads.Grace = c.grace
 			}
 			r := start(t, dir, nil, setUp, line(t, 1, nil), line(t, 2, nil))
 			<-slow.begun

@@ -1,58 +1,56 @@
 package ingest
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"hash/crc32"
-	"strconv"
 	"time"
 
 	"postern/tracking/event"
 	"postern/tracking/spool"
 )
 
-// spanBytes is how many bytes of records, times the size of a batch, a batch
-// reaches over at most where the filter leaves little of them.
+// spanBytes is how many bytes of records a batch spans at most, in sizes of a batch,
+// if the filter leaves little of them.
 const spanBytes = 8
 
+// castagnoli is the polynomial of checksums.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// batch is a run of records of the log and the events of them to upload.
+// batch is consecutive records of the log, and the events of them that are uploaded.
 type batch struct {
 	Entry
 	items    []item
 	recalled bool // planned by a previous run
-	span     int  // bytes of records
+	span     int  // of its records, in bytes
 }
 
 // item is an event of a batch.
 type item struct {
-	line []byte // as it is uploaded, without a line end
+	line []byte // as it is uploaded, without a line end; nil once it is done
 	typ  event.Type
 	time time.Time
 	span Span // of its record
 
 	unreadable string // why it cannot be uploaded
-	done       bool   // taken, or in quarantine
+	done       bool   // accepted or quarantined
 }
 
 // gatherer cuts the log into batches. It belongs to one goroutine.
 type gatherer struct {
 	u    *Uploader
 	src  Source
-	over *spool.Record // read, and did not fit
+	over *spool.Record // read, and not part of a batch yet
 }
 
-// read returns the next record. An error of the source is logged and tried
-// again, with backoff, until ctx ends.
+// read returns the next record. Errors of the source are logged, and it tries again
+// with backoff until ctx ends.
 func (g *gatherer) read(ctx context.Context) (spool.Record, error) {
 	if r := g.over; r != nil {
 		g.over = nil
 		return *r, nil
 	}
 
-	backoff := g.u.c.MinBackoff
+	backoff := g.u.cfg.Uploads.MinBackoff
 	for {
 		r, err := g.src.Next(ctx)
 		if err == nil {
@@ -63,17 +61,16 @@ func (g *gatherer) read(ctx context.Context) (spool.Record, error) {
 		}
 
 		wait := jitter(backoff)
-		g.u.c.Log.Error("ingest: cannot read the event log, tried again",
+		g.u.cfg.Log.Error("ingest: cannot read the event log, trying again",
 			"err", err, "again_in_seconds", wait.Seconds())
 		if !sleep(ctx, wait) {
 			return r, ctx.Err()
 		}
-		backoff = min(2*backoff, g.u.c.MaxBackoff)
+		backoff = min(2*backoff, g.u.cfg.Uploads.MaxBackoff)
 	}
 }
 
-// next waits for a record and fills a batch from there. It fails only where
-// ctx ends.
+// next waits for a record and fills a batch from there. It fails only if ctx ends.
 func (g *gatherer) next(ctx context.Context) (*batch, error) {
 	first, err := g.read(ctx)
 	if err != nil {
@@ -90,30 +87,40 @@ func (g *gatherer) next(ctx context.Context) (*batch, error) {
 // fresh fills a new batch until it is full or old enough.
 func (g *gatherer) fresh(ctx context.Context, first spool.Record) (*batch, error) {
 	u := g.u
+
 	b := &batch{}
 	b.From = first.At
 	u.add(b, first)
 
-	wait, cancel := context.WithTimeout(ctx, u.c.BatchAge)
+	wait, cancel := context.WithTimeout(ctx, u.cfg.Batch.Age)
 	defer cancel()
 
 	for {
 		r, err := g.read(wait)
-		switch {
-		case ctx.Err() != nil:
+		if ctx.Err() != nil {
 			return nil, ctx.Err()
-		case err != nil:
+		}
+		if err != nil { // it is old enough
 			return g.plan(b), nil
-		case b.Raw+len(r.Data)+1 > u.c.BatchBytes, b.span+len(r.Data) > spanBytes*u.c.BatchBytes, u.planned(r.At):
+		}
+		if !u.fits(b, r) || u.planned(r.At) {
 			g.over = &r
 			return g.plan(b), nil
 		}
+
 		u.add(b, r)
 	}
 }
 
-// again fills a batch that a previous run cut. Where the log holds other
-// records there than it did then, it is a new batch.
+// fits reports whether a record may be added to a batch.
+func (u *Uploader) fits(b *batch, r spool.Record) bool {
+	size := u.cfg.Batch.Bytes
+
+	return b.Raw+len(r.Data)+1 <= size && b.span+len(r.Data) <= spanBytes*size
+}
+
+// again fills a batch that a previous run cut. If the log has other records there than
+// it had then, it is a new batch.
 func (g *gatherer) again(ctx context.Context, first spool.Record, old Entry) (*batch, error) {
 	records, err := g.until(ctx, first, old.To)
 	if err != nil {
@@ -151,7 +158,7 @@ func (g *gatherer) again(ctx context.Context, first spool.Record, old Entry) (*b
 	b.At = old.At
 	b.IDs = old.IDs
 	b.Wire = old.Wire
-	b.Aside = old.Aside
+	b.Quarantined = old.Quarantined
 	b.Tries = old.Tries
 	b.Error = old.Error
 	b.Done = old.Done
@@ -174,12 +181,12 @@ func isDone(spans []Span, at spool.Position) bool {
 	return false
 }
 
-// until reads the records before a position. They were all in the log once;
-// where some are gone, it does not wait for others in their place.
+// until reads the records before a position. They were all in the log once; if some
+// are gone, it does not wait for others in their place.
 func (g *gatherer) until(ctx context.Context, first spool.Record, end spool.Position) ([]spool.Record, error) {
 	records := []spool.Record{first}
 
-	wait, cancel := context.WithTimeout(ctx, max(g.u.c.BatchAge, recallWait))
+	wait, cancel := context.WithTimeout(ctx, max(g.u.cfg.Batch.Age, recallWait))
 	defer cancel()
 
 	for before(records[len(records)-1].Next, end) {
@@ -200,16 +207,15 @@ func (g *gatherer) until(ctx context.Context, first spool.Record, end spool.Posi
 	return records, nil
 }
 
-// recallWait is how long the records of a batch of a previous run are waited
-// for at least.
+// recallWait is the least time that until waits for records.
 const recallWait = 5 * time.Second
 
-// plan numbers a new batch.
+// plan makes b a new batch with the next number.
 func (g *gatherer) plan(b *batch) *batch {
 	g.u.last++
 	b.Batch = g.u.last
 	b.Status = Planned
-	b.At = g.u.c.Now()
+	b.At = g.u.cfg.Now()
 
 	return b
 }
@@ -223,8 +229,9 @@ func (u *Uploader) earlierAt(at spool.Position) (Entry, bool) {
 
 	var found Entry
 	ok := false
-	for len(u.earlier) > 0 && u.earlier[0].From == at { // the newest of them
-		found, ok = u.earlier[0], true
+	for len(u.earlier) > 0 && u.earlier[0].From == at { // the last is the newest
+		found = u.earlier[0]
+		ok = true
 		u.earlier = u.earlier[1:]
 	}
 	if len(u.earlier) == 0 {
@@ -245,163 +252,7 @@ func (u *Uploader) planned(at spool.Position) bool {
 	return false
 }
 
+// addSum extends a checksum of records (Entry.Sum) by one.
 func addSum(sum uint32, r spool.Record) uint32 {
 	return crc32.Update(crc32.Update(sum, castagnoli, r.Data), castagnoli, []byte{'\n'})
-}
-
-// add takes a record into a batch, as far as the filter lets it.
-func (u *Uploader) add(b *batch, r spool.Record) {
-	b.To = r.Next
-	b.Sum = addSum(b.Sum, r)
-	b.span += len(r.Data)
-
-	line, _ := event.CutSession(r.Data)
-	it := item{line: line, span: Span{From: r.At, To: r.Next}}
-	h, err := readHead(line)
-	if err != nil {
-		u.c.Log.Error("ingest: a record of the event log is not an event", "err", err)
-		it.unreadable = err.Error()
-		b.items = append(b.items, it)
-		return
-	}
-
-	it.typ, it.time = h.typ, h.time
-	if u.c.Report != nil && !u.c.Report[h.typ] {
-		u.metrics.filtered.WithLabelValues(h.typ.PublicName()).Inc()
-		return
-	}
-
-	if u.c.HashRcpt || h.beside {
-		line, wanted, err := u.change(line)
-		switch {
-		case err != nil:
-			it.unreadable = err.Error()
-		case !wanted:
-			u.metrics.filtered.WithLabelValues(h.typ.PublicName()).Inc()
-			return
-		default:
-			it.line = line
-		}
-	}
-
-	b.items = append(b.items, it)
-	if it.unreadable == "" {
-		b.Events++
-		b.Raw += len(it.line) + 1
-	}
-}
-
-// change returns a line as it is uploaded: without the object beside the API's,
-// and with the recipient hashed where that is configured. wanted is false for an
-// event that is not uploaded.
-func (u *Uploader) change(line []byte) (out []byte, wanted bool, err error) {
-	e, err := event.Decode(line)
-	if err != nil {
-		return nil, false, err
-	}
-
-	if e.Class != (event.Class{}) && !u.machine(e) {
-		return nil, false, nil
-	}
-	e.Local = event.Local{}
-	if u.c.HashRcpt {
-		e.HashRecipient()
-	}
-	out, err = e.Encode()
-
-	return out, true, err
-}
-
-// What becomes of events that no person made.
-const (
-	Mark   = "mark"   // uploaded with is_prefetched
-	Drop   = "drop"   // not uploaded
-	Person = "person" // uploaded like a person's
-)
-
-// machine changes an event that no person caused as the configuration says, and
-// reports whether it is uploaded. A machine that follows an unsubscribe link
-// unsubscribes nobody, and that type has no mark.
-func (u *Uploader) machine(e *event.Event) bool {
-	as := u.c.Machines[e.Class.Kind]
-	e.Class = event.Class{}
-
-	if as == Person {
-		e.IsPrefetched = false
-		if e.UserAgentParsed != nil {
-			e.UserAgentParsed.IsPrefetched = false
-		}
-		return true
-	}
-
-	return as != Drop && e.Type != event.LinkUnsubscribe
-}
-
-// head is what the uploader has to know of an event.
-type head struct {
-	typ    event.Type
-	time   time.Time
-	beside bool // something is beside the API's object
-}
-
-// errForm says that a line is not in the form that Encode writes.
-var errForm = errors.New("ingest: not in the usual form")
-
-// readHead reads type and time of a record. The log is our own and checked by
-// checksum, so what has the form that event.Encode writes is not decoded as a
-// whole, which takes ten times as long.
-func readHead(line []byte) (head, error) {
-	if h, err := scanHead(line); err == nil {
-		return h, nil
-	}
-
-	e, err := event.Decode(line)
-	if err != nil {
-		return head{}, err
-	}
-
-	return head{
-		typ:    e.Type,
-		time:   e.Timestamp.Time,
-		beside: e.Class != (event.Class{}) || e.Local != (event.Local{}),
-	}, nil
-}
-
-// scanHead reads a line that begins as event.Encode writes it,
-// {"msys":{"group":{"type":"t","event_id":"1","message_id":"m","timestamp":"1",
-// and has nothing beside the API's object.
-func scanHead(line []byte) (head, error) {
-	rest, ok := bytes.CutPrefix(line, []byte(`{"msys":{"`))
-	if !ok || !bytes.HasSuffix(rest, []byte(`}}}`)) {
-		return head{}, errForm
-	}
-
-	_, rest, ok1 := quoted(rest, `":{"type":"`)
-	typ, rest, ok2 := quoted(rest, `","event_id":"`)
-	_, rest, ok3 := quoted(rest, `","message_id":"`)
-	_, rest, ok4 := quoted(rest, `","timestamp":"`)
-	seconds, _, ok5 := quoted(rest, `"`)
-	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
-		return head{}, errForm
-	}
-
-	h := head{typ: event.Type(typ)}
-	n, err := strconv.ParseInt(string(seconds), 10, 64)
-	if err != nil || h.typ.PublicName() == "" {
-		return head{}, errForm
-	}
-	h.time = time.Unix(n, 0)
-
-	return h, nil
-}
-
-// quoted returns the value that b begins with and what is behind the end that
-// must follow it. Only a value without an escape is read.
-func quoted(b []byte, end string) (value, rest []byte, ok bool) {
-	i := bytes.IndexByte(b, '"')
-	if i < 0 || bytes.IndexByte(b[:i], '\\') >= 0 || !bytes.HasPrefix(b[i:], []byte(end)) {
-		return nil, nil, false
-	}
-
-	return b[:i], b[i+len(end):], true
 }

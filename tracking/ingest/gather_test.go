@@ -79,8 +79,8 @@ func TestBatchesEnd(t *testing.T) {
 		lines := two(t)
 		for less, want := range map[int]int{0: 2, 1: 1} {
 			u := ledgerOnly(t, t.TempDir(), func(c *Config) {
-				c.BatchBytes = 2*(len(lines[0])+1) - less
-				c.BatchAge = time.Minute
+				c.Batch.Bytes = 2*(len(lines[0])+1) - less
+				c.Batch.Age = time.Minute
 			})
 			g := &gatherer{u: u, src: listOf(lines...)}
 			b, err := g.next(t.Context())
@@ -103,8 +103,8 @@ func TestBatchesEnd(t *testing.T) {
 			lines = append(lines, []byte("x")) // no event
 		}
 		u := ledgerOnly(t, t.TempDir(), func(c *Config) {
-			c.BatchBytes = 2
-			c.BatchAge = time.Minute
+			c.Batch.Bytes = 2
+			c.Batch.Age = time.Minute
 		})
 		g := &gatherer{u: u, src: listOf(lines...)}
 		if b, err := g.next(t.Context()); err != nil || b.To != at(16) || len(b.items) != 16 {
@@ -113,7 +113,7 @@ func TestBatchesEnd(t *testing.T) {
 	})
 
 	inBubble(t, "old", func(t *testing.T) {
-		u := ledgerOnly(t, t.TempDir(), func(c *Config) { c.BatchAge = 5 * time.Second })
+		u := ledgerOnly(t, t.TempDir(), func(c *Config) { c.Batch.Age = 5 * time.Second })
 		g := &gatherer{u: u, src: listOf(line(t, 1, nil))}
 		begun := time.Now()
 		b, err := g.next(t.Context())
@@ -126,7 +126,7 @@ func TestBatchesEnd(t *testing.T) {
 	})
 
 	inBubble(t, "at the end of the context", func(t *testing.T) {
-		u := ledgerOnly(t, t.TempDir(), func(c *Config) { c.BatchAge = time.Hour })
+		u := ledgerOnly(t, t.TempDir(), func(c *Config) { c.Batch.Age = time.Hour })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		g := &gatherer{u: u, src: listOf(line(t, 1, nil))}
@@ -145,11 +145,11 @@ func TestContextsEnd(t *testing.T) {
 	inBubble(t, "of reading", func(t *testing.T) {
 		for _, earlier := range [][]Entry{nil, {{Batch: 9, From: at(0), To: at(3), Status: Planned}}} {
 			u := ledgerOnly(t, t.TempDir(), func(c *Config) {
-				c.BatchBytes = 1 << 20
-				c.BatchAge = time.Hour
+				c.Batch.Bytes = 1 << 20
+				c.Batch.Age = time.Hour
 			})
 			u.earlier = earlier
-			u.c.BatchBytes = 2 * len(line(t, 1, nil))
+			u.cfg.Batch.Bytes = 2 * len(line(t, 1, nil))
 			src := listOf(of(t, event.Open, "m%", 1, 4)...)
 			if _, err := (&gatherer{u: u, src: src}).next(t.Context()); err != nil {
 				t.Fatal(err)
@@ -222,7 +222,7 @@ func TestRecalledBatches(t *testing.T) {
 			batch    uint64
 			status   string
 		}{
-			{"open", Entry{Batch: 9, Sum: sum, Status: Failing, At: time.Unix(5, 0), IDs: []string{"a"}, Wire: 3, Aside: 1, Tries: 4, Error: "away", Done: []Span{{at(0), at(1)}}}, true, 9, Planned},
+			{"open", Entry{Batch: 9, Sum: sum, Status: Failing, At: time.Unix(5, 0), IDs: []string{"a"}, Wire: 3, Quarantined: 1, Tries: 4, Error: "away", Done: []Span{{at(0), at(1)}}}, true, 9, Planned},
 			{"sent", Entry{Batch: 9, Sum: sum, Status: Sent}, false, 9, Sent},
 			{"another log's", Entry{Batch: 9, Sum: sum + 1, Status: Sent}, false, 10, Planned},
 			{"another log's, and open", Entry{Batch: 9, Sum: sum + 1, Status: Planned}, false, 10, Planned},
@@ -241,7 +241,7 @@ func TestRecalledBatches(t *testing.T) {
 				t.Errorf("%s: got %d events, sum %x, want 3 and %x", c.name, b.Events, b.Sum, sum)
 			}
 			if c.recalled {
-				if !b.At.Equal(time.Unix(5, 0)) || !slices.Equal(b.IDs, c.old.IDs) || b.Wire != 3 || b.Aside != 1 ||
+				if !b.At.Equal(time.Unix(5, 0)) || !slices.Equal(b.IDs, c.old.IDs) || b.Wire != 3 || b.Quarantined != 1 ||
 					b.Tries != 4 || b.Error != "away" {
 					t.Errorf("%s: got %+v, want what was known", c.name, b.Entry)
 				}
@@ -257,7 +257,7 @@ func TestRecalledBatches(t *testing.T) {
 
 	inBubble(t, "records are missing", func(t *testing.T) {
 		for _, age := range []time.Duration{time.Second, time.Minute} {
-			u := ledgerOnly(t, t.TempDir(), func(c *Config) { c.BatchAge = age })
+			u := ledgerOnly(t, t.TempDir(), func(c *Config) { c.Batch.Age = age })
 			u.earlier = []Entry{{Batch: 9, From: at(0), To: at(3), Status: Planned}}
 			g := &gatherer{u: u, src: listOf(of(t, event.Open, "m%", 1, 2)...)}
 			begun := time.Now()
@@ -297,7 +297,7 @@ func TestRecalledBatches(t *testing.T) {
 	})
 
 	inBubble(t, "a new batch ends where one begins", func(t *testing.T) {
-		u := ledgerOnly(t, t.TempDir(), func(c *Config) { c.BatchBytes = 1 << 20 })
+		u := ledgerOnly(t, t.TempDir(), func(c *Config) { c.Batch.Bytes = 1 << 20 })
 		u.earlier = []Entry{{Batch: 8, From: spool.Position{}, To: at(0)}, {Batch: 9, From: at(2), To: at(3), Status: Planned}}
 		g := &gatherer{u: u, src: listOf(of(t, event.Open, "m%", 1, 5)...)}
 		if b, err := g.next(t.Context()); err != nil || b.To != at(2) {
@@ -385,9 +385,9 @@ func TestWhatBecomesOfARecord(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			reg := prometheus.NewRegistry()
 			u := ledgerOnly(t, t.TempDir(), func(cfg *Config) {
-				cfg.Report = map[event.Type]bool{event.Open: true}
-				cfg.HashRcpt = c.hash
-				cfg.Machines = map[string]string{event.Scanner: Drop}
+				cfg.Filter.Types = map[event.Type]bool{event.Open: true}
+				cfg.Filter.HashRecipients = c.hash
+				cfg.Filter.Machines = map[string]string{event.Scanner: Drop}
 				cfg.Metrics = reg
 			})
 			b := &batch{}
@@ -414,7 +414,7 @@ func TestWhatBecomesOfARecord(t *testing.T) {
 
 // TestPersonsAreNotMarked: what counts as a person's has no mark at all.
 func TestPersonsAreNotMarked(t *testing.T) {
-	u := &Uploader{c: Config{Machines: map[string]string{event.Prefetch: Person}}}
+	u := &Uploader{cfg: Config{Filter: FilterConfig{Machines: map[string]string{event.Prefetch: Person}}}}
 	marked := func() *event.Event {
 		return &event.Event{
 			Type:            event.Open,
@@ -427,7 +427,7 @@ func TestPersonsAreNotMarked(t *testing.T) {
 	if !u.machine(e) || e.IsPrefetched || e.UserAgentParsed.IsPrefetched || e.Class != (event.Class{}) {
 		t.Errorf("got %+v with %+v", e, e.UserAgentParsed)
 	}
-	u.c.Machines = nil
+	u.cfg.Filter.Machines = nil
 	e = marked()
 	if !u.machine(e) || !e.IsPrefetched || !e.UserAgentParsed.IsPrefetched || e.Class != (event.Class{}) {
 		t.Errorf("marked: got %+v with %+v", e, e.UserAgentParsed)
@@ -539,7 +539,7 @@ func TestCursorBacksOff(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			w.commit(ctx, src, Config{MinBackoff: time.Second, MaxBackoff: time.Minute, Log: quiet})
+			w.commit(ctx, src, Config{Uploads: UploadConfig{MinBackoff: time.Second, MaxBackoff: time.Minute}, Log: quiet})
 		}()
 		synctest.Wait()
 		if len(src.commits) != 0 {

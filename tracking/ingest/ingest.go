@@ -1,150 +1,91 @@
-// Package ingest uploads events from the event log: it filters them, cuts
-// batches by size and age, has several uploads in flight, and keeps a ledger of
-// what became of each batch. What the service does not take stays on disk and
-// goes again; what it will never take is quarantined, event by event.
+// Package ingest uploads events from the event log. It filters them, cuts batches by
+// size and age, has several uploads in flight, and keeps a ledger of what became of
+// each batch. Events that the service does not accept stay on disk and are sent
+// again; an event that it will never accept is quarantined.
 //
-// On disk, in Config.Dir:
+// # On disk
 //
-//	ledger/      a spool (package tracking/spool): a record when a batch is
-//	             planned, with the positions that it reaches from and to, one
-//	             for each part of it that is done, now and then one while its
-//	             uploads fail, and one when all is done. After a restart a
-//	             planned batch is cut in the same way, so that the same bytes go
-//	             again, without the parts that are done.
-//	rejected/    the quarantine, a file a day: lines of JSON with the reason and
-//	             the event
+// In Config.Dir:
 //
-// What a failed upload means. Only 400, 413 and 422 can be the fault of an
-// event; then the batch is halved until the event stands alone, and that is
-// quarantined. Where refusedInARow events were refused alone with nothing taken
-// in between, one of another type and message is tried first: where that is
-// refused likewise, it is not the events, and everything waits. All other
-// answers, and none, mean the same batch later. A batch to which that happens
-// again and again while others are taken gives up its place and goes on aside,
-// in parts, each with a backoff of its own; the cursor waits for it, and the
-// ledger knows what was sent behind it.
+//	ledger/      a spool (package tracking/spool). It gets a record when a batch is
+//	             planned, with its first and last position, one for each range of it
+//	             that is done, at times one while its uploads fail, and one when all
+//	             is done. After a restart a planned batch is cut in the same way, so
+//	             that the same bytes are sent again, without the ranges that are done.
+//	rejected/    the quarantine, a file a day: lines of JSON with the reason and the
+//	             event
 //
-// An Uploader runs in one call of Serve; its methods are safe for concurrent
-// use.
+// # Failed uploads
+//
+// Only the answers 400, 413 and 422 can be the fault of an event. Then the batch is
+// bisected until the event is sent alone; if it is refused, it is quarantined. Once
+// several events in a row were refused alone with nothing accepted in between, an
+// event of another type and message is sent first. If that is refused as well, the
+// events are not at fault, and everything waits.
+//
+// After all other answers, or none, the same batch is sent again later. A batch that
+// fails repeatedly while others are accepted moves aside: it leaves the uploads in
+// flight and is sent in ranges, each with its own backoff, while others pass it. The
+// cursor waits for it; the ledger says what behind it was sent already.
 package ingest
 
 import (
 	"context"
-	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"postern/tracking/event"
 	"postern/tracking/spool"
-	"postern/tracking/spool/atomicfile"
 )
 
-// Source is where events come from; *spool.Reader is one.
+// Source is where events are read; *spool.Reader is one.
 type Source interface {
+	// Next waits for the next record.
 	Next(context.Context) (spool.Record, error)
+
+	// Commit makes durable that the records before a position are done.
 	Commit(spool.Position) error
 }
 
-// Sink takes batches; Signals is one. Its errors are *Refusal where the
-// service answered, anything else where it did not.
+// Sink is where batches are sent; Signals is one. It is used by several goroutines.
 type Sink interface {
-	// Send hands over NDJSON and returns the service's name for the batch and
-	// the bytes that went over the wire.
+	// Send uploads NDJSON. It returns the service's name for the batch and how many
+	// bytes were sent. The error is a *Refusal if the service answered.
 	Send(ctx context.Context, ndjson []byte) (id string, wire int, err error)
 }
 
-// Config configures an Uploader. Zero values get the defaults named.
-type Config struct {
-	Dir        string
-	From       spool.Position // where the source begins: the ledger before it is not needed
-	Disk       *spool.Disk    // shared with all that write to the file system; nil: alone
-	Sink       Sink
-	BatchBytes int                 // before gzip
-	BatchAge   time.Duration       // of the first event in a batch
-	AtOnce     int                 // uploads in flight: 4
-	Report     map[event.Type]bool // types that go; nil: all
-	HashRcpt   bool                // privacy_policy = "sha1"
-	Machines   map[string]string   // by event.Class's kind: Mark (where it is not named), Drop or Person
-	MaxAge     time.Duration       // events older than this are quarantined: 24 h
-	KeepLedger time.Duration       // 7 days
-	MinBackoff time.Duration       // after the first failure: 1 second
-	MaxBackoff time.Duration       // 1 minute
-	Verbose    bool                // log_verbose
-
-	// Grace returns how long uploads in flight may still take when Serve's
-	// context has ended; nil: they are cut off.
-	Grace func() time.Duration
-
-	// PollOutcomes asks the service how many events of each batch it accepted.
-	PollOutcomes bool
-
-	LedgerFS     spool.FS            // nil: the machine's own
-	QuarantineFS atomicfile.AppendFS // nil: the machine's own
-
-	Now     func() time.Time
-	Log     *slog.Logger
-	Metrics prometheus.Registerer
-}
-
-// withDefaults fills in what is zero.
-func (c Config) withDefaults() Config {
-	def := func(d *time.Duration, v time.Duration) {
-		if *d == 0 {
-			*d = v
-		}
-	}
-	def(&c.MinBackoff, time.Second)
-	def(&c.MaxBackoff, time.Minute)
-	def(&c.MaxAge, 24*time.Hour)
-	def(&c.KeepLedger, 7*24*time.Hour)
-
-	if c.AtOnce == 0 {
-		c.AtOnce = 4
-	}
-	if c.Now == nil {
-		c.Now = time.Now
-	}
-
-	return c
-}
-
-// Uploader takes events to a sink.
+// Uploader sends the events of a source to a sink. Its methods are safe for concurrent
+// use; Serve is called once.
 type Uploader struct {
-	c          Config
+	cfg        Config
 	ledger     *ledger
 	quarantine *quarantine
 	metrics    *metrics
 	outcomes   *outcomes
 	aside      *aside
 
-	// taken counts uploads that the service took: the evidence that a failure
+	// taken counts uploads that the service accepted. If it grows, a failure
 	// elsewhere is not the service's.
 	taken atomic.Int64
 
-	// alone counts events that were refused alone since anything was taken.
+	// alone counts events that were refused alone since an upload was accepted.
 	alone atomic.Int64
 
-	// earlier are the batches that a previous run left, in the log's order,
-	// from where the gatherer is on.
+	// earlier are the batches of previous runs that the gatherer has not reached,
+	// in the log's order. It and last, the number of the newest batch, are the
+	// gatherer's.
 	earlier []Entry
-	last    uint64 // number of the newest batch; the gatherer's
+	last    uint64
 
 	mu      sync.Mutex
 	summary summary
-	samples map[event.Type][]byte // an event of each type that the service took
+	samples map[event.Type][]byte // an accepted event of each type
 }
 
-type summary struct {
-	events, batches, failures int
-	raw, wire                 int
-}
-
-// New opens the ledger.
+// New opens the ledger and returns an Uploader, which has to be closed.
 func New(c Config) (*Uploader, error) {
 	c = c.withDefaults()
 
@@ -153,8 +94,9 @@ func New(c Config) (*Uploader, error) {
 		return nil, err
 	}
 	if err := l.spool.Check(); err != nil {
-		c.Log.Error("ingest: ledger not checked", "err", err)
+		c.Log.Error("ingest: cannot check ledger", "err", err)
 	}
+
 	entries, err := Batches(c.Dir)
 	if err != nil {
 		l.close()
@@ -162,28 +104,29 @@ func New(c Config) (*Uploader, error) {
 	}
 
 	u := &Uploader{
-		c:          c,
+		cfg:        c,
 		ledger:     l,
-		quarantine: newQuarantine(filepath.Join(c.Dir, "rejected"), c.QuarantineFS, c.Now),
+		quarantine: newQuarantine(filepath.Join(c.Dir, "rejected"), c.Quarantine.FS, c.Now),
 		metrics:    newMetrics(c.Metrics),
 		outcomes:   &outcomes{},
 		samples:    map[event.Type][]byte{},
 	}
-	u.aside = newAside(c.BatchBytes, u.metrics)
+	u.aside = newAside(c.Batch.Bytes, u.metrics)
 	u.recall(entries)
 
 	return u, nil
 }
 
-// recall takes what is still needed out of the ledger.
+// recall keeps what a previous run left in the ledger and is still needed.
 func (u *Uploader) recall(entries []Entry) {
 	for _, e := range entries {
 		u.last = max(u.last, e.Batch)
-		if u.c.PollOutcomes {
-			u.outcomes.expect(e, u.c.Now())
+
+		if u.cfg.PollOutcomes {
+			u.outcomes.expect(e, u.cfg.Now())
 		}
 
-		if before(u.c.From, e.To) {
+		if before(u.cfg.From, e.To) {
 			e.Outcomes = nil
 			u.earlier = append(u.earlier, e)
 		}
@@ -192,12 +135,12 @@ func (u *Uploader) recall(entries []Entry) {
 	sortEntries(u.earlier)
 }
 
-// Close ends the ledger.
+// Close closes the ledger. Serve must have returned.
 func (u *Uploader) Close() error { return u.ledger.close() }
 
-// Serve uploads until ctx ends. Uploads in flight then have Config.Grace to be
-// answered. Batches that are not done with are sent again at the next start,
-// with the same bytes. An error of src does not end it.
+// Serve uploads until ctx ends; uploads in flight may then take UploadConfig.Grace.
+// Batches that are not done are sent again after the next start, with the same bytes.
+// Errors of src are logged and tried again; the result is always nil.
 func (u *Uploader) Serve(ctx context.Context, src Source) error {
 	var helpers, senders, committer sync.WaitGroup
 	helpers.Go(func() { u.summarise(ctx) })
@@ -205,10 +148,11 @@ func (u *Uploader) Serve(ctx context.Context, src Source) error {
 
 	w := newWindow()
 	sending, allSent := context.WithCancel(context.Background())
-	committer.Go(func() { w.commit(sending, src, u.c) })
+	committer.Go(func() { w.commit(sending, src, u.cfg) })
 
 	g := &gatherer{u: u, src: src}
-	slots := make(chan struct{}, u.c.AtOnce)
+	slots := make(chan struct{}, u.cfg.Uploads.AtOnce)
+
 	for {
 		b, err := g.next(ctx)
 		if err != nil {
@@ -216,7 +160,7 @@ func (u *Uploader) Serve(ctx context.Context, src Source) error {
 		}
 
 		w.begin(b)
-		if !b.isOpen() { // by a previous run, whose cursor was not written
+		if !b.isOpen() { // done by a previous run, whose cursor was not written
 			w.end(b)
 			continue
 		}
@@ -243,15 +187,15 @@ func (u *Uploader) Serve(ctx context.Context, src Source) error {
 	return nil
 }
 
-// inGrace returns a context for an upload: it ends Config.Grace after ctx.
+// inGrace returns a context for an upload. It ends UploadConfig.Grace after ctx.
 func (c Config) inGrace(ctx context.Context) (context.Context, context.CancelFunc) {
-	if c.Grace == nil {
+	if c.Uploads.Grace == nil {
 		return context.WithCancel(ctx)
 	}
 
 	longer, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
-		if sleep(longer, c.Grace()) {
+		if sleep(longer, c.Uploads.Grace()) {
 			cancel()
 		}
 	})
@@ -262,9 +206,10 @@ func (c Config) inGrace(ctx context.Context) (context.Context, context.CancelFun
 	}
 }
 
-// jitter returns between a half and the whole of d.
+// jitter returns a random duration between d/2 and d.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
 
+// sleep waits for d, and reports whether ctx did not end before that.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -275,38 +220,4 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-// metrics are what the uploader counts.
-type metrics struct {
-	events, filtered, quarantined *prometheus.CounterVec
-	batches                       *prometheus.CounterVec
-	failing, asideBatches         prometheus.Gauge
-}
-
-func newMetrics(reg prometheus.Registerer) *metrics {
-	counter := func(name, label, help string) *prometheus.CounterVec {
-		opts := prometheus.CounterOpts{Name: "postern_ingest_" + name, Help: help}
-		return prometheus.NewCounterVec(opts, []string{label})
-	}
-	gauge := func(name, help string) prometheus.Gauge {
-		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "postern_ingest_" + name, Help: help})
-	}
-
-	m := &metrics{
-		events: counter("events_total", "type", "Events the ingest service took, by type."),
-		filtered: counter("filtered_events_total", "type",
-			"Events not uploaded, since [signals] report does not name their class."),
-		quarantined: counter("set_aside_events_total", "reason", "Events quarantined, by reason."),
-		batches: counter("batches_total", "status",
-			"Upload attempts by HTTP status, or \"error\" where there was no answer."),
-		failing: gauge("failing", "1 while uploads fail."),
-		asideBatches: gauge("aside_batches",
-			"Batches that failed again and again while others were taken, and wait in parts."),
-	}
-	if reg != nil {
-		reg.MustRegister(m.events, m.filtered, m.quarantined, m.batches, m.failing, m.asideBatches)
-	}
-
-	return m
 }

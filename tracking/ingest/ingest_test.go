@@ -105,14 +105,12 @@ func start(t *testing.T, dir string, s *sink, change func(*Config), lines ...[]b
 		}
 	}
 	c := Config{
-		Dir:          filepath.Join(dir, "events"),
-		BatchBytes:   1 << 20,
-		BatchAge:     20 * time.Millisecond,
-		MinBackoff:   time.Millisecond,
-		MaxBackoff:   5 * time.Millisecond,
-		LedgerFS:     unsyncedFS{},
-		QuarantineFS: unsyncedAppendFS{},
-		Log:          quiet,
+		Dir:        filepath.Join(dir, "events"),
+		Batch:      BatchConfig{Bytes: 1 << 20, Age: 20 * time.Millisecond},
+		Uploads:    UploadConfig{MinBackoff: time.Millisecond, MaxBackoff: 5 * time.Millisecond},
+		Ledger:     LedgerConfig{FS: unsyncedFS{}},
+		Quarantine: QuarantineConfig{FS: unsyncedAppendFS{}},
+		Log:        quiet,
 	}
 	if s != nil {
 		c.Sink = s
@@ -214,7 +212,7 @@ func TestAnswers(t *testing.T) {
 			}
 			return nil
 		}, 9, 0, Sent},
-		{"a poison event is set aside alone", poison("5"), 8, 1, Partly},
+		{"a poison event is quarantined alone", poison("5"), 8, 1, Partly},
 		{"two of them", poison("1", "9"), 7, 2, Partly},
 		{"all of them", func(int, string) error { return refusal(422, "no") }, 0, 9, Partly},
 	} {
@@ -231,11 +229,11 @@ func TestAnswers(t *testing.T) {
 			}
 			aside := readAside(t, r.dir)
 			if strings.Count(aside, "\n") != c.aside {
-				t.Errorf("set aside: %s", aside)
+				t.Errorf("quarantined: %s", aside)
 			}
 			entries, err := Batches(r.dir)
 			if err != nil || len(entries) != 1 || entries[0].Status != c.status || entries[0].Events != 9 ||
-				entries[0].Aside != c.aside {
+				entries[0].Quarantined != c.aside {
 				t.Errorf("ledger %+v, %v", entries, err)
 			}
 		})
@@ -264,7 +262,7 @@ func TestFilter(t *testing.T) {
 		clicked := func(e *event.Event) {
 			e.Type, e.TargetLinkURL, e.TargetLinkName = event.Click, "http://x.example/", "x"
 		}
-		r := start(t, t.TempDir(), &sink{}, func(c *Config) { c.Report, c.HashRcpt = map[event.Type]bool{event.Open: true}, true },
+		r := start(t, t.TempDir(), &sink{}, func(c *Config) { c.Filter.Types, c.Filter.HashRecipients = map[event.Type]bool{event.Open: true}, true },
 			line(t, 1, nil), line(t, 2, clicked), line(t, 3, old), []byte("no event"), line(t, 4, nil))
 		r.settled(t)
 		r.stop()
@@ -281,7 +279,7 @@ func TestFilter(t *testing.T) {
 		}
 		if aside := readAside(t, r.dir); !strings.Contains(aside, `"reason":"expired"`) ||
 			!strings.Contains(aside, `"reason":"unreadable"`) || strings.Count(aside, "\n") != 2 {
-			t.Errorf("set aside: %s", aside)
+			t.Errorf("quarantined: %s", aside)
 		}
 	})
 }
@@ -311,7 +309,7 @@ func TestMachines(t *testing.T) {
 		{"scanners as persons: they unsubscribe", map[string]string{event.Scanner: Person}, "1 2+ 3 4"},
 	} {
 		inBubble(t, c.name, func(t *testing.T) {
-			r := start(t, t.TempDir(), &sink{}, func(u *Config) { u.Machines = c.machines },
+			r := start(t, t.TempDir(), &sink{}, func(u *Config) { u.Filter.Machines = c.machines },
 				line(t, 1, nil), line(t, 2, by(event.Open, event.Prefetch)), line(t, 3, by(event.Open, event.Scanner)), line(t, 4, by(event.LinkUnsubscribe, event.Scanner)))
 			r.settled(t)
 			r.stop()
@@ -343,7 +341,7 @@ func TestCrash(t *testing.T) {
 		dir := t.TempDir()
 		gone := make(chan struct{})
 		first := &sink{answer: func(int, string) error { close(gone); return errors.New("answer lost") }}
-		r := start(t, dir, first, func(c *Config) { c.MinBackoff, c.MaxBackoff = time.Hour, time.Hour }, line(t, 1, nil), line(t, 2, nil))
+		r := start(t, dir, first, func(c *Config) { c.Uploads.MinBackoff, c.Uploads.MaxBackoff = time.Hour, time.Hour }, line(t, 1, nil), line(t, 2, nil))
 		<-gone
 		r.stop()
 		second := &sink{}
@@ -399,7 +397,7 @@ func TestOrder(t *testing.T) {
 			}
 			return nil
 		}}
-		r := start(t, t.TempDir(), s, func(c *Config) { c.BatchBytes = 1 }, line(t, 1, nil), line(t, 2, nil), line(t, 3, nil))
+		r := start(t, t.TempDir(), s, func(c *Config) { c.Batch.Bytes = 1 }, line(t, 1, nil), line(t, 2, nil), line(t, 3, nil))
 		wait(t, "the later batches", func() bool { return len(s.lines()) == 2 })
 		if at := spool.Cursor(r.dir, "r"); at != (spool.Position{}) {
 			t.Errorf("the cursor went past a batch that is under way: %+v", at)
@@ -483,7 +481,7 @@ func TestSignals(t *testing.T) {
 }
 
 // TestClockJump moves our clock a day ahead while events wait: the service's
-// own clock decides what is too old, so nothing is set aside.
+// own clock decides what is too old, so nothing is quarantined.
 func TestClockJump(t *testing.T) {
 	t.Parallel()
 
@@ -505,7 +503,7 @@ func TestClockJump(t *testing.T) {
 		r.settled(t)
 		r.stop()
 		if got := server.Events(); len(got) != 2 || got[0].ID != "1" || got[1].ID != "2" {
-			t.Errorf("jump of %s: the service has %d events; set aside: %s", jump, len(got), readAside(t, r.dir))
+			t.Errorf("jump of %s: the service has %d events; quarantined: %s", jump, len(got), readAside(t, r.dir))
 		}
 		srv.Close()
 	}
@@ -543,7 +541,7 @@ func TestMany(t *testing.T) {
 		n = 20_000
 	}
 	s := &counting{}
-	r := start(t, t.TempDir(), nil, func(c *Config) { c.Sink, c.BatchBytes = s, 4<<20 })
+	r := start(t, t.TempDir(), nil, func(c *Config) { c.Sink, c.Batch.Bytes = s, 4<<20 })
 	begin := time.Now()
 	for i := 0; i < n; i += 1000 {
 		lines := make([][]byte, 1000)
@@ -595,7 +593,7 @@ func BenchmarkUpload(b *testing.B) {
 	for i := range lines {
 		lines[i] = line(b, i, nil)
 	}
-	up, err := New(Config{Dir: filepath.Join(dir, "events"), Sink: &discard{}, BatchBytes: 4 << 20, BatchAge: time.Second, Log: quiet})
+	up, err := New(Config{Dir: filepath.Join(dir, "events"), Sink: &discard{}, Batch: BatchConfig{Bytes: 4 << 20, Age: time.Second}, Log: quiet})
 	if err != nil {
 		b.Fatal(err)
 	}

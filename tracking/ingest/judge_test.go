@@ -71,8 +71,8 @@ func TestNothingIsSentAtTheEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	d := idle(t, u, 2)
-	if d.run(ctx) || len(s.sent()) != 0 || ledgerRecords(t, u.c.Dir) != 0 {
-		t.Errorf("%d uploads, %d records in the ledger, want none", len(s.sent()), ledgerRecords(t, u.c.Dir))
+	if d.run(ctx) || len(s.sent()) != 0 || ledgerRecords(t, u.cfg.Dir) != 0 {
+		t.Errorf("%d uploads, %d records in the ledger, want none", len(s.sent()), ledgerRecords(t, u.cfg.Dir))
 	}
 	if d.hasSlot || len(d.slots) != 0 {
 		t.Error("the slot is held at the end")
@@ -103,13 +103,13 @@ func TestQuarantineAtTheEnd(t *testing.T) {
 			s := &sink{}
 			u := ledgerOnly(t, t.TempDir(), func(c *Config) {
 				c.Sink = s
-				c.QuarantineFS = brokenAppends{}
+				c.Quarantine.FS = brokenAppends{}
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			d := idle(t, u, 2)
 			change(&d.b.items[0])
-			if d.run(ctx) || len(s.sent()) != 0 || d.b.items[0].done || ledgerRecords(t, u.c.Dir) != 0 {
+			if d.run(ctx) || len(s.sent()) != 0 || d.b.items[0].done || ledgerRecords(t, u.cfg.Dir) != 0 {
 				t.Errorf("%d uploads, done %t", len(s.sent()), d.b.items[0].done)
 			}
 			if time.Now() != mustDeadline(ctx) {
@@ -130,9 +130,9 @@ func TestServeEndsWhileABatchWaits(t *testing.T) {
 		s := &timed{takes: time.Hour}
 		u := ledgerOnly(t, t.TempDir(), func(c *Config) {
 			c.Sink = s
-			c.AtOnce = 1
-			c.BatchBytes = 1
-			c.Grace = func() time.Duration { return 2 * time.Hour }
+			c.Uploads.AtOnce = 1
+			c.Batch.Bytes = 1
+			c.Uploads.Grace = func() time.Duration { return 2 * time.Hour }
 		})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
@@ -152,7 +152,7 @@ func TestFewUploadsAside(t *testing.T) {
 		s := &timed{takes: time.Second}
 		u := ledgerOnly(t, t.TempDir(), func(c *Config) {
 			c.Sink = s
-			c.BatchBytes = 1 << 20
+			c.Batch.Bytes = 1 << 20
 		})
 		done := make(chan bool, 5)
 		for range cap(done) {
@@ -192,21 +192,21 @@ func TestServiceIsWell(t *testing.T) {
 func TestHeldEventsAreQuarantined(t *testing.T) {
 	var log bytes.Buffer
 	u := ledgerOnly(t, t.TempDir(), func(c *Config) {
-		c.QuarantineFS = unsyncedAppendFS{}
+		c.Quarantine.FS = unsyncedAppendFS{}
 		c.Log = textLog(&log)
 	})
 	d := idle(t, u, 4)
 	u.ledger.note(record{Entry: &d.b.Entry})
-	d.held = []refused{
+	d.refused = []refusedItem{
 		{2, refusal(422, "bad")},
 		{1, errors.New("EOF")},
 	}
-	if !d.quarantineHeld(t.Context()) || d.held != nil {
-		t.Errorf("held: %+v", d.held)
+	if !d.quarantineRefused(t.Context()) || d.refused != nil {
+		t.Errorf("held: %+v", d.refused)
 	}
-	var got []rejectedLine
-	for _, l := range strings.Split(strings.TrimSpace(readAside(t, u.c.Dir)), "\n") {
-		var r rejectedLine
+	var got []quarantineLine
+	for _, l := range strings.Split(strings.TrimSpace(readAside(t, u.cfg.Dir)), "\n") {
+		var r quarantineLine
 		if err := json.Unmarshal([]byte(l), &r); err != nil {
 			t.Fatal(err)
 		}
@@ -216,11 +216,11 @@ func TestHeldEventsAreQuarantined(t *testing.T) {
 		!has(string(got[0].Event), 2) || got[1].Status != 0 || !has(string(got[1].Event), 1) {
 		t.Errorf("got %+v", got)
 	}
-	e := onlyBatch(t, u.c.Dir)
-	if want := []Span{{at(1), at(3)}}; !slices.Equal(e.Done, want) || e.Aside != 2 {
+	e := onlyBatch(t, u.cfg.Dir)
+	if want := []Span{{at(1), at(3)}}; !slices.Equal(e.Done, want) || e.Quarantined != 2 {
 		t.Errorf("got %+v, want the span %v", e, want)
 	}
-	if n := strings.Count(log.String(), "an event is refused and quarantined"); n != 2 ||
+	if n := strings.Count(log.String(), "an event was refused and quarantined"); n != 2 ||
 		!strings.Contains(log.String(), `err="HTTP 422: bad" batch=7`) {
 		t.Errorf("said %d times: %s", n, log.String())
 	}
@@ -249,7 +249,7 @@ func TestJudgement(t *testing.T) {
 			s := &timed{answer: func(int, string) error { return c.answer }}
 			u := ledgerOnly(t, t.TempDir(), func(cfg *Config) {
 				cfg.Sink = s
-				cfg.QuarantineFS = unsyncedAppendFS{}
+				cfg.Quarantine.FS = unsyncedAppendFS{}
 			})
 			d := idle(t, u, 3)
 			if !c.others {
@@ -258,27 +258,27 @@ func TestJudgement(t *testing.T) {
 			u.taken.Store(5)
 			d.since = 5 - c.taken
 			u.alone.Store(c.alone)
-			d.parts = []part{{from: 2, to: 3, backoff: time.Second}}
-			d.held = []refused{{1, refusal(400, "no")}, {0, refusal(400, "no")}}
+			d.ranges = []itemRange{{from: 2, to: 3, backoff: time.Second}}
+			d.refused = []refusedItem{{1, refusal(400, "no")}, {0, refusal(400, "no")}}
 			if !d.judge(t.Context()) {
 				t.Fatal("ended")
 			}
-			if got := len(quarantined(t, u.c.Dir)) == 2; got != c.aside || d.doubt != c.doubt ||
+			if got := len(quarantined(t, u.cfg.Dir)) == 2; got != c.aside || d.doubt != c.doubt ||
 				(d.weight > 0) != c.weight || len(s.calls) != c.uploads {
 				t.Errorf("quarantined %t, doubt %t, aside %t, %d uploads", got, d.doubt, d.weight > 0, len(s.calls))
 			}
-			if len(d.held) != 0 {
-				t.Errorf("held still: %+v", d.held)
+			if len(d.refused) != 0 {
+				t.Errorf("held still: %+v", d.refused)
 			}
 			if !c.doubt {
 				return
 			}
-			if got := spans(d.parts); got != "0-1 1-2 2-3" || d.since != 5 {
+			if got := spans(d.ranges); got != "0-1 1-2 2-3" || d.since != 5 {
 				t.Errorf("parts %s, since %d", got, d.since)
 			}
-			for _, p := range d.parts {
-				if wait := p.due.Sub(time.Now()); wait < 500*time.Millisecond || wait > time.Second ||
-					p.due != d.parts[0].due || p.backoff != 2*time.Second {
+			for _, p := range d.ranges {
+				if wait := time.Until(p.due); wait < 500*time.Millisecond || wait > time.Second ||
+					p.due != d.ranges[0].due || p.backoff != 2*time.Second {
 					t.Errorf("part %d is tried after %s, then %s", p.from, wait, p.backoff)
 				}
 			}
@@ -297,7 +297,7 @@ func TestJudgement(t *testing.T) {
 		u := ledgerOnly(t, t.TempDir(), func(cfg *Config) { cfg.Sink = s })
 		d := idle(t, u, 2)
 		u.alone.Store(20)
-		d.held = []refused{{0, refusal(400, "no")}}
+		d.refused = []refusedItem{{0, refusal(400, "no")}}
 		if d.judge(ctx) || d.doubt {
 			t.Error("it was judged")
 		}
@@ -313,7 +313,7 @@ func TestTrialsInDoubt(t *testing.T) {
 		others  bool
 		answer  error
 		doubt   bool
-		parts   string
+		ranges  string
 		uploads []int // events
 	}{
 		{"others are taken", true, true, nil, false, "0-1 1-2 2-4", nil},
@@ -326,35 +326,35 @@ func TestTrialsInDoubt(t *testing.T) {
 			s := &timed{answer: func(int, string) error { return c.answer }}
 			u := ledgerOnly(t, t.TempDir(), func(cfg *Config) { cfg.Sink = s })
 			d := idle(t, u, 4)
-			d.parts = []part{
+			d.ranges = []itemRange{
 				{from: 0, to: 1, backoff: time.Second, due: time.Now().Add(time.Minute)},
 				{from: 1, to: 2, backoff: time.Second, due: time.Now().Add(time.Minute)},
 				{from: 2, to: 4, backoff: time.Second, due: time.Now().Add(time.Minute)},
 			}
 			d.doubt = true
-			d.suspects.add(d.b.items, []refused{{0, nil}, {1, nil}})
+			d.suspects.add(d.b.items, []refusedItem{{0, nil}, {1, nil}})
 			if !c.others {
-				d.suspects.add(d.b.items, []refused{{2, nil}, {3, nil}})
+				d.suspects.add(d.b.items, []refusedItem{{2, nil}, {3, nil}})
 			}
 			if c.taken {
 				u.taken.Add(1)
 			}
-			if !d.test(t.Context(), d.parts[0]) {
+			if !d.probeService(t.Context(), d.ranges[0]) {
 				t.Fatal("ended")
 			}
-			if d.doubt != c.doubt || spans(d.parts) != c.parts || len(s.calls) != len(c.uploads) {
-				t.Errorf("doubt %t, parts %s, uploads %q", d.doubt, spans(d.parts), s.calls)
+			if d.doubt != c.doubt || spans(d.ranges) != c.ranges || len(s.calls) != len(c.uploads) {
+				t.Errorf("doubt %t, parts %s, uploads %q", d.doubt, spans(d.ranges), s.calls)
 			}
 			for i, id := range c.uploads {
 				if !has(s.calls[i], id) || strings.Count(s.calls[i], "\n") != 1 {
 					t.Errorf("uploaded %q, want event %d", s.calls[i], id)
 				}
 			}
-			if atOnce := d.parts[1].due.IsZero(); atOnce != (c.answer == nil && !c.taken) {
-				t.Errorf("the next part is due at %s", d.parts[1].due)
+			if atOnce := d.ranges[1].due.IsZero(); atOnce != (c.answer == nil && !c.taken) {
+				t.Errorf("the next part is due at %s", d.ranges[1].due)
 			}
-			if c.doubt && d.parts[2].backoff != 2*time.Second {
-				t.Errorf("a back-off of %s, want 2s", d.parts[2].backoff)
+			if c.doubt && d.ranges[2].backoff != 2*time.Second {
+				t.Errorf("a back-off of %s, want 2s", d.ranges[2].backoff)
 			}
 		})
 	}
@@ -368,7 +368,7 @@ func TestTrialsInDoubt(t *testing.T) {
 		u := ledgerOnly(t, t.TempDir(), func(cfg *Config) { cfg.Sink = s })
 		d := idle(t, u, 2)
 		d.doubt = true
-		if d.test(ctx, d.parts[0]) || d.failures != 0 {
+		if d.probeService(ctx, d.ranges[0]) || d.failures != 0 {
 			t.Error("it counts as a failure")
 		}
 	})
@@ -387,7 +387,7 @@ func TestTrialWithWhatWasTaken(t *testing.T) {
 	click := of(t, event.Click, "m9", 9, 1)[0]
 	kept := append(click, "more"...)[:len(click)]
 	u.remember(item{typ: event.Click, line: kept})
-	err, tried := d.sendOther(t.Context())
+	tried, err := d.sendOther(t.Context())
 	if err != nil || !tried || len(s.calls) != 1 || s.calls[0] != string(click)+"\n" {
 		t.Errorf("got %v, %t, uploads %q", err, tried, s.calls)
 	}
@@ -400,7 +400,7 @@ func TestTrialWithWhatWasTaken(t *testing.T) {
 	}
 
 	s.answer = func(int, string) error { return refusal(400, "no") }
-	if err, tried = d.sendOther(t.Context()); err == nil || !tried || u.taken.Load() != 1 || d.entry.Tries != 2 {
+	if tried, err = d.sendOther(t.Context()); err == nil || !tried || u.taken.Load() != 1 || d.entry.Tries != 2 {
 		t.Errorf("refused: got %v, %t, %d taken, %d tries", err, tried, u.taken.Load(), d.entry.Tries)
 	}
 

@@ -18,35 +18,34 @@ const (
 	Planned = "planned"
 	Failing = "failing" // planned, and its uploads have failed
 	Sent    = "sent"
-	Partly  = "partly" // the rest is in quarantine
+	Partly  = "partly" // the rest was quarantined
 	Empty   = "empty"
 )
 
 // Entry is a batch in the ledger, with its newest state.
 type Entry struct {
-	Batch  uint64         `json:"batch"`
-	At     time.Time      `json:"at"`
-	From   spool.Position `json:"from"`
-	To     spool.Position `json:"to"`
-	Sum    uint32         `json:"sum"`    // CRC-32C of the records between the two
-	Events int            `json:"events"` // that are to be uploaded
-	Raw    int            `json:"raw"`    // bytes of NDJSON
-	Wire   int            `json:"wire,omitempty"`
-	Status string         `json:"status"`        // planned, failing, sent, partly, empty
-	IDs    []string       `json:"ids,omitempty"` // the service's names
-	Aside  int            `json:"aside,omitempty"`
-	Error  string         `json:"error,omitempty"` // of the last attempt that failed
-	Tries  int            `json:"tries,omitempty"`
+	Batch       uint64         `json:"batch"` // its number
+	At          time.Time      `json:"at"`
+	From        spool.Position `json:"from"`
+	To          spool.Position `json:"to"`
+	Sum         uint32         `json:"sum"`    // CRC-32C of the records between the two
+	Events      int            `json:"events"` // that are to be uploaded
+	Raw         int            `json:"raw"`    // bytes of NDJSON
+	Wire        int            `json:"wire,omitempty"`
+	Status      string         `json:"status"`        // planned, failing, sent, partly, empty
+	IDs         []string       `json:"ids,omitempty"` // the service's names
+	Quarantined int            `json:"aside,omitempty"`
+	Error       string         `json:"error,omitempty"` // of the last attempt that failed
+	Tries       int            `json:"tries,omitempty"`
 
-	// Outcomes are what the service said later, where it is asked.
+	// Outcomes are what the service answered later, with Config.PollOutcomes.
 	Outcomes []Outcome `json:"outcomes,omitempty"`
 
-	// Done are the parts of a planned batch that were taken or are in
-	// quarantine, where it goes in several.
+	// Done are the ranges of a planned batch that were accepted or quarantined.
 	Done []Span `json:"-"`
 }
 
-// Span is a run of records in the event log.
+// Span is a range of records in the event log.
 type Span struct {
 	From spool.Position `json:"from"` // of the first record
 	To   spool.Position `json:"to"`   // behind the last
@@ -60,22 +59,21 @@ func before(a, b spool.Position) bool {
 	return a.Segment < b.Segment || a.Segment == b.Segment && a.Offset < b.Offset
 }
 
-// step is the ledger's record of a part of a batch that needs nothing more.
+// step is the ledger's record of a range of a batch that is done.
 type step struct {
-	Batch uint64 `json:"batch"`
-	Spans []Span `json:"spans"`
-	ID    string `json:"id,omitempty"`
-	Wire  int    `json:"wire,omitempty"`
-	Aside int    `json:"aside,omitempty"`
+	Batch       uint64 `json:"batch"`
+	Spans       []Span `json:"spans"`
+	ID          string `json:"id,omitempty"`
+	Wire        int    `json:"wire,omitempty"`
+	Quarantined int    `json:"aside,omitempty"`
 }
 
-// failure is the ledger's record of uploads of a batch that failed. A version
-// that does not know it passes over it, as it would not over an Entry with
-// another status: it would take that batch for done.
+// failure is the ledger's record of failed uploads of a batch. It is not an Entry with
+// another status, because an older version would take that batch for done.
 type failure struct {
 	Batch uint64 `json:"batch"`
 	Tries int    `json:"tries"`
-	Error string `json:"error"` // of the last of them
+	Error string `json:"error"` // of the last one
 }
 
 // record is one record of the ledger: an entry, a step, or a failure.
@@ -88,7 +86,7 @@ type record struct {
 // isOpen reports whether the batch has events that are still to be uploaded.
 func (e *Entry) isOpen() bool { return e.Status == Planned || e.Status == Failing }
 
-// fail adds a failure to the state of its batch. What is done is done.
+// fail adds a failure to the state of its batch, unless the batch is done.
 func (e *Entry) fail(f *failure) {
 	if !e.isOpen() {
 		return
@@ -99,8 +97,8 @@ func (e *Entry) fail(f *failure) {
 	e.Error = f.Error
 }
 
-// apply adds a step to the state of its batch. A step that is there twice,
-// since its first write failed half-way, counts once.
+// apply adds a step to the state of its batch. A step that was written twice, because
+// the first write failed half-way, counts once.
 func (e *Entry) apply(s *step) {
 	for _, span := range s.Spans {
 		if slices.Contains(e.Done, span) {
@@ -110,14 +108,14 @@ func (e *Entry) apply(s *step) {
 
 	e.Done = append(e.Done, s.Spans...)
 	e.Wire += s.Wire
-	e.Aside += s.Aside
+	e.Quarantined += s.Quarantined
 	if s.ID != "" {
 		e.IDs = append(e.IDs, s.ID)
 	}
 }
 
-// Batches reads the ledger of a directory, oldest first, each batch with its
-// newest state. It needs no lock.
+// Batches returns the batches of the ledger in a Config.Dir, oldest first, each with its
+// newest state. It needs no lock: an Uploader may run meanwhile.
 func Batches(dir string) ([]Entry, error) {
 	var out []Entry
 	index := map[uint64]int{}
@@ -152,7 +150,7 @@ func Batches(dir string) ([]Entry, error) {
 	return out, err
 }
 
-// sortEntries sorts batches in the log's order.
+// sortEntries sorts batches by their position in the log.
 func sortEntries(entries []Entry) {
 	slices.SortStableFunc(entries, func(a, b Entry) int {
 		switch {
@@ -165,12 +163,12 @@ func sortEntries(entries []Entry) {
 	})
 }
 
-// maxUnwritten is how many records wait for a ledger that cannot be written;
-// of what is given up then, events go twice after a crash.
+// maxUnwritten is how many records are kept for a ledger that cannot be written. Events
+// of records that are dropped then are uploaded twice after a crash.
 const maxUnwritten = 10_000
 
-// ledger appends to the ledger on disk. What could not be written goes with
-// the next record.
+// ledger appends to the ledger on disk. What cannot be written is written with the next
+// record. It is safe for concurrent use.
 type ledger struct {
 	spool *spool.Spool
 	log   *slog.Logger
@@ -179,10 +177,10 @@ type ledger struct {
 	unwritten [][]byte
 }
 
-// ledgerRoom is how many bytes stay allocated for records, whatever fills the
-// disk: they say what is done with.
+// ledgerRoom is how many bytes are reserved for records on a full disk.
 const ledgerRoom = 64 << 10
 
+// openLedger opens the ledger of a configuration.
 func openLedger(c Config) (*ledger, error) {
 	s, err := spool.Open(c.ledgerConfig())
 	if err != nil {
@@ -194,23 +192,23 @@ func openLedger(c Config) (*ledger, error) {
 	return &ledger{spool: s, log: c.Log}, nil
 }
 
-// ledgerConfig is that of the ledger's spool.
+// ledgerConfig returns the configuration of the ledger's spool.
 func (c Config) ledgerConfig() spool.Config {
 	return spool.Config{
 		Dir:        filepath.Join(c.Dir, "ledger"),
 		Disk:       c.Disk,
-		Class:      spool.Essential, // it says what is done with, on a full disk too
+		Class:      spool.Essential, // batches must be done on a full disk, too
 		Name:       "ledger",
 		SegmentAge: 24 * time.Hour,
-		Keep:       max(c.KeepLedger, c.MaxAge+time.Hour), // a batch may wait so long
-		FS:         c.LedgerFS,
+		Keep:       max(c.Ledger.Keep, c.Quarantine.MaxAge+time.Hour), // as long as a batch may wait
+		FS:         c.Ledger.FS,
 		Log:        c.Log,
 		Metrics:    c.Metrics,
 	}
 }
 
-// note writes a record. It reports a failure to the log only: without the
-// ledger events are still uploaded, for a full disk is emptied that way.
+// note writes a record. A failure is only logged: events are uploaded without a ledger
+// as well, which is how a full disk gets free.
 func (l *ledger) note(r record) {
 	b, ok := l.encode(r)
 	if !ok {
@@ -230,21 +228,20 @@ func (l *ledger) note(r record) {
 	}
 }
 
-// encode returns the line of a record. There is none where its time is beyond
-// the year 9999.
+// encode returns the line of a record. There is none if its time is beyond the year
+// 9999.
 func (l *ledger) encode(r record) ([]byte, bool) {
 	b, err := json.Marshal(r)
 	if err != nil {
-		l.log.Error("ingest: ledger record cannot be written", "err", err)
+		l.log.Error("ingest: cannot encode a record of the ledger", "err", err)
 		return nil, false
 	}
 
 	return b, true
 }
 
-// hint writes a record that nothing but the operator depends on: one that
-// cannot be written is not kept, and a disk that is nearly full has no room for
-// it.
+// hint writes a record that is for the operator only. If it cannot be written, or the
+// disk is nearly full, it is dropped.
 func (l *ledger) hint(r record) {
 	b, ok := l.encode(r)
 	if !ok {
@@ -258,11 +255,11 @@ func (l *ledger) hint(r record) {
 		return
 	}
 	if _, err := l.spool.AppendAs(context.Background(), spool.Ordinary, b); err != nil {
-		l.log.Warn("ingest: cannot write to the ledger that uploads fail", "err", err)
+		l.log.Warn("ingest: cannot record failed uploads in the ledger", "err", err)
 	}
 }
 
-// flush writes what waits; mu is held.
+// flush writes the records that are not written yet. The caller holds mu.
 func (l *ledger) flush() error {
 	if len(l.unwritten) == 0 {
 		return nil
@@ -276,7 +273,7 @@ func (l *ledger) flush() error {
 	return nil
 }
 
-// close writes what waits, once more, and ends the ledger.
+// close tries once more to write what is not written yet, and closes the spool.
 func (l *ledger) close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

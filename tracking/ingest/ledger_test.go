@@ -39,14 +39,14 @@ func TestLedgerOnAFullDisk(t *testing.T) {
 	disk := spool.NewDisk(fsys, dir, 1<<20)
 	u := ledgerOnly(t, dir, func(c *Config) {
 		c.Disk = disk
-		c.LedgerFS = fsys
+		c.Ledger.FS = fsys
 		c.Log = textLog(&log)
 	})
 	u.ledger.note(record{Entry: &Entry{Batch: 1, Status: Planned}})
 	free.Store(1 << 20) // what stays free on any disk
 
 	u.ledger.hint(record{Failure: &failure{Batch: 1, Tries: 1}})
-	if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "that uploads fail") {
+	if !strings.Contains(log.String(), "level=WARN") || !strings.Contains(log.String(), "cannot record failed uploads") {
 		t.Errorf("got log %q, want a warning", log.String())
 	}
 	log.Reset()
@@ -72,7 +72,7 @@ func TestLedgerIsKept(t *testing.T) {
 		{"as configured", 72 * time.Hour, 0, 72 * time.Hour},
 		{"as long as events wait", time.Hour, 48 * time.Hour, 49 * time.Hour},
 	} {
-		got := Config{KeepLedger: c.keep, MaxAge: c.maxAge}.withDefaults().ledgerConfig()
+		got := Config{Ledger: LedgerConfig{Keep: c.keep}, Quarantine: QuarantineConfig{MaxAge: c.maxAge}}.withDefaults().ledgerConfig()
 		if got.Keep != c.want || got.SegmentAge != 24*time.Hour {
 			t.Errorf("%s: kept for %s in segments of %s, want %s and a day", c.name, got.Keep, got.SegmentAge, c.want)
 		}
@@ -123,7 +123,7 @@ func TestServeWaitsForAllItBegan(t *testing.T) {
 		u := ledgerOnly(t, t.TempDir(), func(c *Config) {
 			c.Sink = a
 			c.PollOutcomes = true
-			c.Verbose = true
+			c.LogEach = true
 			c.Log = slog.New(slowLog{slog.NewTextHandler(&log, nil), "Discovered", &said})
 		})
 		src := &slowCommits{list: listOf(of(t, event.Open, "m%", 1, 3)...)}
@@ -149,7 +149,7 @@ func TestServeEndsWithItsLastCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := ledgerOnly(t, t.TempDir(), func(c *Config) { c.Sink = &timed{takes: 5 * time.Second} })
 		src := &slowCommits{list: listOf(of(t, event.Open, "m%", 1, 3)...)}
-		u.c.Grace = func() time.Duration { return time.Minute }
+		u.cfg.Uploads.Grace = func() time.Duration { return time.Minute }
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := u.Serve(ctx, src); err != nil {
@@ -226,7 +226,7 @@ func TestLedgerKeepsWhatItCouldNotWrite(t *testing.T) {
 		var log bytes.Buffer
 		var fails atomic.Bool
 		u := ledgerOnly(t, t.TempDir(), func(c *Config) {
-			c.LedgerFS = flakyLedger{fails: &fails}
+			c.Ledger.FS = flakyLedger{fails: &fails}
 			c.Log = textLog(&log)
 		})
 		entry := func(n int) record {
@@ -245,13 +245,13 @@ func TestLedgerKeepsWhatItCouldNotWrite(t *testing.T) {
 		fails.Store(false)
 		u.ledger.hint(record{Failure: &failure{Batch: 1, Tries: 1}}) // still before what it is about
 		u.ledger.note(entry(3))
-		got, err := Batches(u.c.Dir)
+		got, err := Batches(u.cfg.Dir)
 		if err != nil || len(got) != 3 || got[0].Batch != 1 || got[2].Batch != 3 || got[0].Status != Planned ||
 			len(u.ledger.unwritten) != 0 {
 			t.Errorf("got %+v, %v, want three planned batches", got, err)
 		}
 		u.ledger.hint(record{Failure: &failure{Batch: 1, Tries: 1, Error: "x"}})
-		if got, _ = Batches(u.c.Dir); got[0].Status != Failing {
+		if got, _ = Batches(u.cfg.Dir); got[0].Status != Failing {
 			t.Errorf("got %+v, want it to fail", got[0])
 		}
 
@@ -289,15 +289,15 @@ func TestTimesThatCannotBeWritten(t *testing.T) {
 	u := ledgerOnly(t, t.TempDir(), func(c *Config) { c.Log = textLog(&log) })
 	u.ledger.note(record{Entry: &Entry{At: late}})
 	u.ledger.hint(record{Entry: &Entry{At: late}})
-	if n := strings.Count(log.String(), "ledger record cannot be written"); n != 2 || len(u.ledger.unwritten) != 0 {
+	if n := strings.Count(log.String(), "cannot encode a record of the ledger"); n != 2 || len(u.ledger.unwritten) != 0 {
 		t.Errorf("said %d times, %d records wait, want 2 and none", n, len(u.ledger.unwritten))
 	}
-	if n := ledgerRecords(t, u.c.Dir); n != 0 {
+	if n := ledgerRecords(t, u.cfg.Dir); n != 0 {
 		t.Errorf("%d records, want none", n)
 	}
 
 	q := newQuarantine(t.TempDir(), nil, func() time.Time { return late })
-	if err := q.put(rejected{line: []byte("{}")}); err == nil || !strings.HasPrefix(err.Error(), "ingest: quarantine: json") {
+	if err := q.put(quarantineEntry{line: []byte("{}")}); err == nil || !strings.HasPrefix(err.Error(), "ingest: quarantine: json") {
 		t.Errorf("in quarantine: got %v, want an error", err)
 	}
 }
@@ -307,7 +307,7 @@ func TestLedgerIsWrittenAtItsEnd(t *testing.T) {
 	for _, broken := range []bool{false, true} {
 		var fails atomic.Bool
 		dir := t.TempDir()
-		u, err := New(Config{Dir: dir, Sink: &sink{}, LedgerFS: flakyLedger{fails: &fails}, Log: quiet})
+		u, err := New(Config{Dir: dir, Sink: &sink{}, Ledger: LedgerConfig{FS: flakyLedger{fails: &fails}}, Log: quiet})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -320,7 +320,7 @@ func TestLedgerIsWrittenAtItsEnd(t *testing.T) {
 		if got, err := Batches(dir); err != nil || (len(got) == 1) == broken {
 			t.Errorf("broken %t: got %+v, %v", broken, got, err)
 		}
-		u, err = New(Config{Dir: dir, Sink: &sink{}, LedgerFS: unsyncedFS{}, Log: quiet})
+		u, err = New(Config{Dir: dir, Sink: &sink{}, Ledger: LedgerConfig{FS: unsyncedFS{}}, Log: quiet})
 		if err != nil {
 			t.Fatalf("the ledger is held: %v", err)
 		}
@@ -337,10 +337,10 @@ func TestLedgerIsWrittenAtItsEnd(t *testing.T) {
 func TestSteps(t *testing.T) {
 	e := Entry{Status: Planned}
 	e.apply(&step{Spans: []Span{{at(0), at(1)}}, ID: "a", Wire: 3})
-	e.apply(&step{Spans: []Span{{at(1), at(2)}, {at(3), at(4)}}, Aside: 2})
+	e.apply(&step{Spans: []Span{{at(1), at(2)}, {at(3), at(4)}}, Quarantined: 2})
 	e.apply(&step{Spans: []Span{{at(0), at(1)}}, ID: "a", Wire: 3})
 	e.apply(&step{Spans: []Span{{at(5), at(6)}, {at(3), at(4)}}, ID: "b", Wire: 4})
-	if len(e.Done) != 3 || e.Wire != 3 || e.Aside != 2 || !slices.Equal(e.IDs, []string{"a"}) {
+	if len(e.Done) != 3 || e.Wire != 3 || e.Quarantined != 2 || !slices.Equal(e.IDs, []string{"a"}) {
 		t.Errorf("got %+v", e)
 	}
 	e.fail(&failure{Tries: 2, Error: "x"})
@@ -363,7 +363,7 @@ func TestRecordsOfTheLedger(t *testing.T) {
 		want string
 	}{
 		{record{Failure: &failure{Batch: 1, Tries: 2, Error: "x"}}, `{"failure":{"batch":1,"tries":2,"error":"x"}}`},
-		{record{Step: &step{Batch: 1, Spans: []Span{{at(0), at(1)}}, ID: "a", Wire: 2, Aside: 3}},
+		{record{Step: &step{Batch: 1, Spans: []Span{{at(0), at(1)}}, ID: "a", Wire: 2, Quarantined: 3}},
 			`{"step":{"batch":1,"spans":[{"from":{"Segment":1,"Offset":0},"to":{"Segment":1,"Offset":10}}],"id":"a","wire":2,"aside":3}}`},
 	} {
 		got, err := json.Marshal(c.r)

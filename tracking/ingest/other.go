@@ -2,11 +2,12 @@ package ingest
 
 import (
 	"context"
+	"slices"
 
 	"postern/tracking/event"
 )
 
-// noteTaken notes that the service took an upload.
+// noteTaken records that the service accepted an upload.
 func (u *Uploader) noteTaken(aside bool) {
 	u.taken.Add(1)
 	u.alone.Store(0)
@@ -16,7 +17,7 @@ func (u *Uploader) noteTaken(aside bool) {
 	}
 }
 
-// remember keeps one event of each type that the service took last.
+// remember keeps the event of each type that the service accepted last.
 func (u *Uploader) remember(it item) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -24,24 +25,26 @@ func (u *Uploader) remember(it item) {
 	u.samples[it.typ] = it.line
 }
 
-// suspects are the types and messages of events that were refused alone.
+// suspects are the types and message ids of events that were refused alone.
 type suspects struct {
 	types    map[event.Type]bool
 	messages map[string]bool
 }
 
-func (s *suspects) add(items []item, held []refused) {
+// add adds the types and message ids of items that were refused.
+func (s *suspects) add(items []item, refused []refusedItem) {
 	if s.types == nil {
-		s.types, s.messages = map[event.Type]bool{}, map[string]bool{}
+		s.types = map[event.Type]bool{}
+		s.messages = map[string]bool{}
 	}
 
-	for _, h := range held {
+	for _, h := range refused {
 		s.types[items[h.item].typ] = true
 		s.messages[messageID(items[h.item].line)] = true
 	}
 }
 
-// messageID returns the message id of an event, "" where it cannot be read.
+// messageID returns the message id of an event, "" if it cannot be read.
 func messageID(line []byte) string {
 	e, err := event.Decode(line)
 	if err != nil {
@@ -51,19 +54,19 @@ func messageID(line []byte) string {
 	return e.MessageID
 }
 
-// candidate is an event that may show whether the service takes anything: an
-// item of the batch that was not sent yet, or (item < 0) one that was taken
+// candidate is an event that may show whether the service accepts anything: an item of
+// the batch that is still to be sent, or, with item < 0, an event that was accepted
 // before, which the service knows by its event_id.
 type candidate struct {
 	item int
 	line []byte
 }
 
-// maxCandidates is how many events are looked at for another one.
+// maxCandidates is how many events of a batch are considered.
 const maxCandidates = 1000
 
-// candidates returns events of another type and message than those that were
-// refused; where there are none, those of another message.
+// candidates returns the events of another type and message than those that were
+// refused; if there are none, those of another message.
 func (d *delivery) candidates() []candidate {
 	var both, message []candidate
 
@@ -78,10 +81,10 @@ func (d *delivery) candidates() []candidate {
 	}
 
 	held := map[int]bool{}
-	for _, h := range d.held {
+	for _, h := range d.refused {
 		held[h.item] = true
 	}
-	waiting := d.undoneItems()
+	waiting := d.pendingItems()
 	for _, i := range waiting[:min(len(waiting), maxCandidates)] {
 		if !held[i] {
 			consider(i, d.b.items[i].typ, d.b.items[i].line)
@@ -102,26 +105,26 @@ func (d *delivery) candidates() []candidate {
 	return message
 }
 
-// sendOther sends one event of another type and message than those that were
-// refused, each time another one. tried is false where there is none.
-func (d *delivery) sendOther(ctx context.Context) (err error, tried bool) {
+// sendOther sends an event of another type and message than those that were refused,
+// each time another one. tried is false if there is none.
+func (d *delivery) sendOther(ctx context.Context) (tried bool, err error) {
 	list := d.candidates()
 	if len(list) == 0 {
-		return nil, false
+		return false, nil
 	}
 
 	c := list[d.tests%len(list)]
 	d.tests++
 	if c.item >= 0 {
-		return d.send(ctx, []int{c.item}), true
+		return true, d.send(ctx, []int{c.item})
 	}
 
-	_, _, err = d.u.c.Sink.Send(ctx, append(c.line[:len(c.line):len(c.line)], '\n'))
+	_, _, err = d.cfg.Sink.Send(ctx, append(slices.Clip(c.line), '\n'))
 	d.entry.Tries++
-	d.u.metrics.batches.WithLabelValues(statusLabel(err)).Inc()
+	d.metrics.batches.WithLabelValues(statusLabel(err)).Inc()
 	if err == nil {
 		d.u.noteTaken(d.weight > 0)
 	}
 
-	return err, true
+	return true, err
 }

@@ -8,20 +8,21 @@ import (
 )
 
 const (
-	pollEvery   = time.Minute    // how often outcomes are asked for
-	pollFor     = 24 * time.Hour // how long after the upload
-	pollAtATime = 50             // uploads in one question
-	pollRounds  = 20             // questions at a time
-	maxPending  = 100_000        // uploads that are asked for at all; the newest
+	pollEvery   = time.Minute    // between rounds of requests
+	pollFor     = 24 * time.Hour // after the upload
+	pollAtATime = 50             // uploads in a request
+	pollRounds  = 20             // requests in a round
+	maxPending  = 100_000        // uploads that are pending; older ones are forgotten
 )
 
-// outcomes are the uploads whose outcome is not known yet. All are asked for in
-// turn.
+// outcomes are the uploads whose outcome is not known yet, asked for in turn. It is
+// safe for concurrent use.
 type outcomes struct {
 	mu      sync.Mutex
 	pending []pending // the one to ask for next first
 }
 
+// pending is an upload whose outcome is not known yet.
 type pending struct {
 	id    string
 	entry *Entry // shared by the uploads of one batch
@@ -37,7 +38,9 @@ func (o *outcomes) expect(e Entry, now time.Time) {
 	defer o.mu.Unlock()
 
 	entry := &e
-	entry.IDs, entry.Outcomes = slices.Clone(e.IDs), slices.Clone(e.Outcomes)
+	entry.IDs = slices.Clone(e.IDs)
+	entry.Outcomes = slices.Clone(e.Outcomes)
+
 	for _, id := range entry.IDs {
 		known := slices.ContainsFunc(entry.Outcomes, func(have Outcome) bool { return have.BatchID == id })
 		if !known {
@@ -49,13 +52,14 @@ func (o *outcomes) expect(e Entry, now time.Time) {
 	}
 }
 
-// next takes uploads out that are to be asked for. Those that are too old are
+// next removes and returns the next n uploads to ask for. Those that are too old are
 // forgotten.
 func (o *outcomes) next(n int, now time.Time) []pending {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 
 	o.pending = slices.DeleteFunc(o.pending, func(p pending) bool { return now.Sub(p.entry.At) >= pollFor })
+
 	n = min(n, len(o.pending))
 	out := slices.Clone(o.pending[:n])
 	o.pending = slices.Delete(o.pending, 0, n)
@@ -63,13 +67,14 @@ func (o *outcomes) next(n int, now time.Time) []pending {
 	return out
 }
 
-// back puts uploads behind the others.
+// back adds uploads behind the others.
 func (o *outcomes) back(list []pending) {
 	o.mu.Lock()
 	o.pending = append(o.pending, list...)
 	o.mu.Unlock()
 }
 
+// len returns how many uploads are pending.
 func (o *outcomes) len() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -77,16 +82,17 @@ func (o *outcomes) len() int {
 	return len(o.pending)
 }
 
-// asker is a sink that can be asked for outcomes.
+// asker is a sink that can be asked for outcomes of uploads.
 type asker interface {
+	// Outcomes returns what is known of the uploads with these ids.
 	Outcomes(ctx context.Context, ids []string) ([]Outcome, error)
 }
 
-// poll learns how many events of each batch the service accepted, and writes
-// it into the ledger.
+// poll asks how many events of each batch the service accepted, and records it in the
+// ledger, until ctx ends.
 func (u *Uploader) poll(ctx context.Context, every time.Duration) {
-	sink, ok := u.c.Sink.(asker)
-	if !ok || !u.c.PollOutcomes {
+	sink, ok := u.cfg.Sink.(asker)
+	if !ok || !u.cfg.PollOutcomes {
 		return
 	}
 
@@ -101,16 +107,16 @@ func (u *Uploader) poll(ctx context.Context, every time.Duration) {
 		}
 
 		if err := u.pollOnce(ctx, sink); err != nil && ctx.Err() == nil {
-			u.c.Log.Warn("Signals: outcomes of batches not learned", "err", err)
+			u.cfg.Log.Warn("Signals: cannot ask for outcomes of batches", "err", err)
 		}
 	}
 }
 
-// pollOnce asks for each upload once, as far as pollRounds questions go.
+// pollOnce asks for each upload once, in at most pollRounds requests.
 func (u *Uploader) pollOnce(ctx context.Context, sink asker) error {
 	left := min(u.outcomes.len(), pollAtATime*pollRounds)
 	for left > 0 {
-		list := u.outcomes.next(min(left, pollAtATime), u.c.Now())
+		list := u.outcomes.next(min(left, pollAtATime), u.cfg.Now())
 		if len(list) == 0 {
 			return nil
 		}
@@ -126,7 +132,7 @@ func (u *Uploader) pollOnce(ctx context.Context, sink asker) error {
 	return nil
 }
 
-// ask asks for some uploads, and returns those that the service did not tell of.
+// ask asks for some uploads, and returns those whose outcome is still unknown.
 func (u *Uploader) ask(ctx context.Context, sink asker, list []pending) (unknown []pending, err error) {
 	var ids []string
 	for _, p := range list {
@@ -152,7 +158,7 @@ func (u *Uploader) ask(ctx context.Context, sink asker, list []pending) (unknown
 			changed = append(changed, p.entry)
 		}
 		if o.Failed > 0 || o.Type == "error" {
-			u.c.Log.Error("Signals: the service did not take all of a batch",
+			u.cfg.Log.Error("Signals: the service did not accept all of a batch",
 				"batch", p.entry.Batch, "id", o.BatchID, "failed", o.Failed, "error_type", o.ErrorType)
 		}
 	}

@@ -242,11 +242,11 @@ func TestPowerLoss(t *testing.T) {
 	}
 	change := func(p *power) func(*Config) {
 		return func(c *Config) {
-			c.BatchBytes = 1000
-			c.MinBackoff = time.Second
-			c.MaxBackoff = time.Second
+			c.Batch.Bytes = 1000
+			c.Uploads.MinBackoff = time.Second
+			c.Uploads.MaxBackoff = time.Second
 			if p != nil {
-				c.LedgerFS, c.QuarantineFS = p, p
+				c.Ledger.FS, c.Quarantine.FS = p, p
 			}
 		}
 	}
@@ -311,12 +311,12 @@ func lives(
 	t.Helper()
 
 	c := Config{
-		Dir:          filepath.Join(dir, "events"),
-		Sink:         s,
-		BatchAge:     time.Second,
-		LedgerFS:     unsyncedFS{},
-		QuarantineFS: unsyncedAppendFS{},
-		Log:          quiet,
+		Dir:        filepath.Join(dir, "events"),
+		Sink:       s,
+		Batch:      BatchConfig{Age: time.Second},
+		Ledger:     LedgerConfig{FS: unsyncedFS{}},
+		Quarantine: QuarantineConfig{FS: unsyncedAppendFS{}},
+		Log:        quiet,
 	}
 	change(&c)
 	sp, err := spool.Open(spool.Config{Dir: c.Dir, Readers: []string{"r"}, Keep: time.Hour, FS: unsyncedFS{}, Log: quiet})

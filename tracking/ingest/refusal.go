@@ -8,38 +8,37 @@ import (
 	"time"
 )
 
-// Refusal is the service's answer to a batch that it did not take.
+// Refusal is the service's answer to a batch that it did not accept.
 type Refusal struct {
-	Status     int
-	Words      string
-	RetryAfter time.Duration
+	Status     int           // of HTTP
+	Words      string        // the service's own
+	RetryAfter time.Duration // 0 if the service does not say
 }
 
+// Error returns the status and the service's words.
 func (r *Refusal) Error() string { return fmt.Sprintf("HTTP %d: %s", r.Status, r.Words) }
 
-// fault says whose trouble a failed upload is.
+// fault says what made an upload fail.
 type fault int
 
 const (
-	// faultService: no answer, or one that says nothing of the events. The same
-	// is sent again later.
+	// faultService means no answer, or one that does not depend on the events.
 	faultService fault = iota
 
-	// faultRate: the service asks for patience, whatever the events are.
+	// faultRate means too many requests.
 	faultRate
 
-	// faultAccess: the key, the address or something on the way is wrong; an
-	// operator has to look.
+	// faultAccess means that the key, the address or something on the way is wrong,
+	// which an operator has to mend.
 	faultAccess
 
-	// faultEvents: one of the events, or how many they are.
+	// faultEvents means one of the events, or their number.
 	faultEvents
 )
 
-// faultOf classifies an error of Sink.Send. Only 400 (RFC 9110 section
-// 15.5.1), 413 (15.5.14) and 422 (15.5.21) can be the fault of an event: all
-// other answers may come from a wrong address, a proxy or a page that announces
-// maintenance.
+// faultOf classifies an error of Sink.Send. Only 400 (RFC 9110 section 15.5.1), 413
+// (15.5.14) and 422 (15.5.21) can be the fault of an event. All other answers may
+// come from a wrong address, a proxy or a page that announces maintenance.
 func faultOf(err error) fault {
 	var r *Refusal
 	if !errors.As(err, &r) {
@@ -62,7 +61,7 @@ func faultOf(err error) fault {
 	return faultAccess
 }
 
-// statusLabel is the label of postern_ingest_batches_total.
+// statusLabel returns the label of postern_ingest_batches_total.
 func statusLabel(err error) string {
 	var r *Refusal
 	switch {
@@ -73,4 +72,29 @@ func statusLabel(err error) string {
 	}
 
 	return "error"
+}
+
+// clockSink is a sink that knows the service's clock.
+type clockSink interface {
+	// ServiceTime returns what the service's clock says at our time, and whether it
+	// is known.
+	ServiceTime(ours time.Time) (theirs time.Time, known bool)
+}
+
+// earliestNow returns the earlier of our time and the service's. If the sink is a
+// clockSink and does not know the service's clock, known is false.
+func (u *Uploader) earliestNow() (now time.Time, known bool) {
+	now = u.cfg.Now()
+
+	clock, ok := u.cfg.Sink.(clockSink)
+	if !ok {
+		return now, true
+	}
+
+	theirs, known := clock.ServiceTime(now)
+	if theirs.Before(now) {
+		now = theirs
+	}
+
+	return now, known
 }

@@ -27,8 +27,8 @@ import (
 // TestDefaults are the documented ones, and what is set stays.
 func TestDefaults(t *testing.T) {
 	got := Config{}.withDefaults()
-	if got.AtOnce != 4 || got.MinBackoff != time.Second || got.MaxBackoff != time.Minute ||
-		got.MaxAge != 24*time.Hour || got.KeepLedger != 7*24*time.Hour {
+	if got.Uploads.AtOnce != 4 || got.Uploads.MinBackoff != time.Second || got.Uploads.MaxBackoff != time.Minute ||
+		got.Quarantine.MaxAge != 24*time.Hour || got.Ledger.Keep != 7*24*time.Hour {
 		t.Errorf("got %+v", got)
 	}
 	if d := time.Since(got.Now()).Abs(); d > time.Hour {
@@ -36,9 +36,14 @@ func TestDefaults(t *testing.T) {
 	}
 
 	now := time.Unix(1, 0)
-	got = Config{AtOnce: 1, MinBackoff: 2, MaxBackoff: 3, MaxAge: 4, KeepLedger: 5, Now: func() time.Time { return now }}.withDefaults()
-	if got.AtOnce != 1 || got.MinBackoff != 2 || got.MaxBackoff != 3 || got.MaxAge != 4 ||
-		got.KeepLedger != 5 || got.Now() != now {
+	got = Config{
+		Uploads:    UploadConfig{AtOnce: 1, MinBackoff: 2, MaxBackoff: 3},
+		Quarantine: QuarantineConfig{MaxAge: 4},
+		Ledger:     LedgerConfig{Keep: 5},
+		Now:        func() time.Time { return now },
+	}.withDefaults()
+	if got.Uploads.AtOnce != 1 || got.Uploads.MinBackoff != 2 || got.Uploads.MaxBackoff != 3 || got.Quarantine.MaxAge != 4 ||
+		got.Ledger.Keep != 5 || got.Now() != now {
 		t.Errorf("got %+v, want what was set", got)
 	}
 }
@@ -96,8 +101,8 @@ func TestUploadsInFlight(t *testing.T) {
 			s := &timed{takes: time.Second}
 			r := start(t, t.TempDir(), nil, func(cfg *Config) {
 				cfg.Sink = s
-				cfg.AtOnce = c.configured
-				cfg.BatchBytes = 1
+				cfg.Uploads.AtOnce = c.configured
+				cfg.Batch.Bytes = 1
 			}, of(t, event.Open, "m%", 1, 12)...)
 			r.settled(t)
 			r.stop()
@@ -140,8 +145,8 @@ func TestRequestsOfABatch(t *testing.T) {
 			s := &timed{answer: c.answer}
 			r := start(t, t.TempDir(), nil, func(cfg *Config) {
 				cfg.Sink = s
-				cfg.MinBackoff = time.Second
-				cfg.MaxBackoff = time.Minute
+				cfg.Uploads.MinBackoff = time.Second
+				cfg.Uploads.MaxBackoff = time.Minute
 			}, of(t, event.Open, "m%", 1, 6)...)
 			time.Sleep(c.within)
 			synctest.Wait()
@@ -173,8 +178,8 @@ func TestPatienceSplitsNothing(t *testing.T) {
 		}}
 		r := start(t, t.TempDir(), nil, func(cfg *Config) {
 			cfg.Sink = s
-			cfg.MinBackoff = time.Second
-			cfg.MaxBackoff = time.Minute
+			cfg.Uploads.MinBackoff = time.Second
+			cfg.Uploads.MaxBackoff = time.Minute
 		}, of(t, event.Open, "m%", 1, 4)...)
 		for i := range 60 {
 			if err := r.spool.Append(t.Context(), of(t, event.Open, "n%", 10+i, 1)...); err != nil {
@@ -214,8 +219,8 @@ func TestRefusedInARow(t *testing.T) {
 			s := &timed{answer: func(int, string) error { return refusal(400, "no") }}
 			r := start(t, t.TempDir(), nil, func(cfg *Config) {
 				cfg.Sink = s
-				cfg.MinBackoff = time.Second
-				cfg.MaxBackoff = time.Minute
+				cfg.Uploads.MinBackoff = time.Second
+				cfg.Uploads.MaxBackoff = time.Minute
 			}, of(t, event.Open, "m", 1, c.n)...)
 			time.Sleep(10 * time.Minute)
 			synctest.Wait()
@@ -244,8 +249,8 @@ func TestDoubtBacksOff(t *testing.T) {
 		lines := append(of(t, event.Open, "m%", 1, 20), of(t, event.Click, "n%", 21, 5)...)
 		r := start(t, t.TempDir(), nil, func(cfg *Config) {
 			cfg.Sink = s
-			cfg.MinBackoff = time.Second
-			cfg.MaxBackoff = time.Minute
+			cfg.Uploads.MinBackoff = time.Second
+			cfg.Uploads.MaxBackoff = time.Minute
 			cfg.Metrics = reg
 			cfg.Log = textLog(&log)
 		}, lines...)
@@ -314,7 +319,7 @@ func TestMetrics(t *testing.T) {
 		r := start(t, t.TempDir(), nil, func(cfg *Config) {
 			cfg.Sink = s
 			cfg.Metrics = reg
-			cfg.Report = map[event.Type]bool{event.Open: true}
+			cfg.Filter.Types = map[event.Type]bool{event.Open: true}
 		}, lines...)
 		r.settled(t)
 		r.stop()
@@ -367,23 +372,23 @@ func TestExpiry(t *testing.T) {
 			s := &clocked{off: c.theirs, known: c.known}
 			u := ledgerOnly(t, t.TempDir(), func(cfg *Config) {
 				cfg.Sink = s
-				cfg.QuarantineFS = unsyncedAppendFS{}
+				cfg.Quarantine.FS = unsyncedAppendFS{}
 			})
 			d := idle(t, u, 3)
 			d.b.items[1].time = time.Now().Add(-c.age)
 			d.b.items[2].time = time.Now().Add(-48 * time.Hour)
 			d.b.items[2].done = true
-			d.held = []refused{{item: 0}, {item: 1}}
-			if !d.expire(t.Context()) {
+			d.refused = []refusedItem{{item: 0}, {item: 1}}
+			if !d.quarantineExpired(t.Context()) {
 				t.Fatal("ended")
 			}
 			if got := d.b.items[1].done; got != c.expired {
 				t.Errorf("expired: %t, want %t", got, c.expired)
 			}
-			if got := len(d.held) == 1 && d.held[0].item == 0; got != c.expired {
-				t.Errorf("held: %+v", d.held)
+			if got := len(d.refused) == 1 && d.refused[0].item == 0; got != c.expired {
+				t.Errorf("held: %+v", d.refused)
 			}
-			got := readAside(t, u.c.Dir)
+			got := readAside(t, u.cfg.Dir)
 			if c.expired && (strings.Count(got, "\n") != 1 ||
 				!strings.Contains(got, `"reason":"expired","words":"older than 24h0m0s"`)) {
 				t.Errorf("in quarantine: %s", got)
@@ -407,8 +412,8 @@ func TestQuarantineLines(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "rejected")
 	q := newQuarantine(dir, nil, func() time.Time { return now })
 	err := q.put(
-		rejected{reason: "refused", status: 400, words: "no", line: []byte(`{"a":1}`)},
-		rejected{reason: "unreadable", words: "what", line: []byte("\x00no json")},
+		quarantineEntry{reason: "refused", status: 400, words: "no", line: []byte(`{"a":1}`)},
+		quarantineEntry{reason: "unreadable", words: "what", line: []byte("\x00no json")},
 	)
 	if err != nil {
 		t.Fatal(err)
@@ -425,7 +430,7 @@ func TestQuarantineLines(t *testing.T) {
 	}
 
 	q = newQuarantine(dir, brokenAppends{}, time.Now)
-	if err := q.put(rejected{line: []byte("{}")}); !errors.Is(err, errOnce) ||
+	if err := q.put(quarantineEntry{line: []byte("{}")}); !errors.Is(err, errOnce) ||
 		!strings.HasPrefix(err.Error(), "ingest: quarantine: ") {
 		t.Errorf("got %v, want the disk's error", err)
 	}
@@ -459,13 +464,13 @@ func TestQuarantineBacksOff(t *testing.T) {
 		var log bytes.Buffer
 		disk := &sometimes{fails: 8}
 		u := ledgerOnly(t, t.TempDir(), func(c *Config) {
-			c.QuarantineFS = disk
+			c.Quarantine.FS = disk
 			c.Log = textLog(&log)
 		})
 		d := idle(t, u, 2)
 		d.b.items[1].unreadable = "what"
-		if !d.quarantineUnreadable(t.Context()) || !d.b.items[1].done || d.b.items[0].done || d.entry.Aside != 1 {
-			t.Errorf("got %+v, %d set aside", d.b.items[1], d.entry.Aside)
+		if !d.quarantineUnreadable(t.Context()) || !d.b.items[1].done || d.b.items[0].done || d.entry.Quarantined != 1 {
+			t.Errorf("got %+v, %d quarantined", d.b.items[1], d.entry.Quarantined)
 		}
 		for i, seconds := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
 			wait, backoff := disk.times[i+1].Sub(disk.times[i]), seconds*time.Second
@@ -492,6 +497,8 @@ func TestQuarantineBacksOff(t *testing.T) {
 
 // TestGrace: uploads in flight may take as long as is left.
 func TestGrace(t *testing.T) {
+	type key struct{}
+
 	for _, c := range []struct {
 		name  string
 		grace func() time.Duration
@@ -501,10 +508,10 @@ func TestGrace(t *testing.T) {
 		{"a minute", func() time.Duration { return time.Minute }, time.Minute},
 	} {
 		inBubble(t, c.name, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(context.WithValue(t.Context(), c.name, 1))
-			longer, done := Config{Grace: c.grace}.inGrace(ctx)
+			ctx, cancel := context.WithCancel(context.WithValue(t.Context(), key{}, 1))
+			longer, done := Config{Uploads: UploadConfig{Grace: c.grace}}.inGrace(ctx)
 			defer done()
-			if longer.Value(c.name) != 1 {
+			if longer.Value(key{}) != 1 {
 				t.Error("the context's values are lost")
 			}
 			time.Sleep(time.Hour)
@@ -521,7 +528,7 @@ func TestGrace(t *testing.T) {
 	}
 	inBubble(t, "given up", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		longer, done := Config{Grace: func() time.Duration { return time.Hour }}.inGrace(ctx)
+		longer, done := Config{Uploads: UploadConfig{Grace: func() time.Duration { return time.Hour }}}.inGrace(ctx)
 		cancel()
 		synctest.Wait()
 		done()
@@ -549,7 +556,7 @@ func TestSummaries(t *testing.T) {
 		inBubble(t, fmt.Sprint("verbose ", verbose), func(t *testing.T) {
 			var log logged
 			u := ledgerOnly(t, t.TempDir(), func(c *Config) {
-				c.Verbose = verbose
+				c.LogEach = verbose
 				c.Log = textLog(&log)
 			})
 			ctx, cancel := context.WithCancel(t.Context())
@@ -589,7 +596,7 @@ func TestSummaries(t *testing.T) {
 			if got := said(); got != "" {
 				t.Errorf("before a minute is over: %s", got)
 			}
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			expect(`"Signals: Discovered 2 files"`, `"Signals: Transferred 5 events in 2 batches successfully" failures=1 raw=100 gzip=50`)
 			time.Sleep(time.Minute)
 			expect(`"Signals: Discovered 0 files"`, "")
@@ -629,11 +636,11 @@ func TestNewUploaderSaysWhatIsWrong(t *testing.T) {
 
 	var log bytes.Buffer
 	hooked := &hookedFS{open: func() error { return errOnce }}
-	u, err = New(Config{Dir: dir, Sink: &sink{}, LedgerFS: hooked, Log: textLog(&log)})
+	u, err = New(Config{Dir: dir, Sink: &sink{}, Ledger: LedgerConfig{FS: hooked}, Log: textLog(&log)})
 	if err != nil {
 		t.Fatalf("one that cannot be checked: got %v", err)
 	}
-	if !strings.Contains(log.String(), "ledger not checked") || u.last != 1 {
+	if !strings.Contains(log.String(), "cannot check ledger") || u.last != 1 {
 		t.Errorf("the newest batch is %d, log %s", u.last, log.String())
 	}
 	if err := u.Close(); err != nil {
@@ -647,13 +654,13 @@ func TestNewUploaderSaysWhatIsWrong(t *testing.T) {
 		}
 		return os.WriteFile(ledger, nil, 0o600)
 	}
-	if _, err := New(Config{Dir: dir, Sink: &sink{}, LedgerFS: hooked, Log: quiet}); err == nil {
+	if _, err := New(Config{Dir: dir, Sink: &sink{}, Ledger: LedgerConfig{FS: hooked}, Log: quiet}); err == nil {
 		t.Error("one that cannot be read: no error")
 	}
 	if err := errors.Join(os.Remove(ledger), os.Rename(ledger+".moved", ledger)); err != nil {
 		t.Fatal(err)
 	}
-	u, err = New(Config{Dir: dir, Sink: &sink{}, LedgerFS: unsyncedFS{}, Log: quiet})
+	u, err = New(Config{Dir: dir, Sink: &sink{}, Ledger: LedgerConfig{FS: unsyncedFS{}}, Log: quiet})
 	if err != nil {
 		t.Fatalf("the ledger is held: %v", err)
 	}

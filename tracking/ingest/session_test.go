@@ -14,7 +14,7 @@ func TestUploadLeavesOutWhatIsLocal(t *testing.T) {
 
 	synctest.Test(t, func(t *testing.T) {
 		for _, hash := range []bool{false, true} {
-			r := start(t, t.TempDir(), &sink{}, func(u *Config) { u.HashRcpt = hash },
+			r := start(t, t.TempDir(), &sink{}, func(u *Config) { u.Filter.HashRecipients = hash },
 				line(t, 1, func(e *event.Event) { e.Local.Session = "abc.1" }),
 				line(t, 2, func(e *event.Event) { e.Local = event.Local{Session: "abc.1", User: "app"} }))
 			r.settled(t)

@@ -16,29 +16,34 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-// Signals is SparkPost Signals' Ingest API. The key is never logged.
+// Signals is a Sink for the Events Ingest API of SparkPost Signals. The key is never
+// logged.
 type Signals struct {
 	URL    string
 	APIKey string
-	Client *http.Client // nil: one with a time-out, HTTP/2 where it is offered, that follows no redirection
+
+	// Client makes the requests. Redirections are never followed, unless its
+	// CheckRedirect says so. The default has a timeout of a minute.
+	Client *http.Client
 
 	mu   sync.Mutex
-	date time.Time // the service's clock, in its last answer
-	read time.Time // when that was, with its monotonic reading
+	date time.Time // of the service's clock, in its last answer
+	read time.Time // when that was, with a monotonic clock reading
 }
 
 const (
-	// maxSkew is how far a service's clock may be from ours to be believed: a
-	// day's jump of ours, either way, and a day more.
+	// maxSkew is how far the service's clock may be from ours to be believed: our
+	// clock may have jumped by a day, and there is a day more.
 	maxSkew = 48 * time.Hour
 
-	// agreement is how far the date of an answer that is not a success may be
-	// from our time to confirm it.
+	// agreement is how far the date of an answer other than a success may be from
+	// our time to confirm it.
 	agreement = time.Hour
 )
 
-// ServiceTime returns what the service's clock says at our time ours, by its
-// last answer that could be believed; it does not jump with our clock.
+// ServiceTime returns what the service's clock says at our time, by the last answer
+// that could be believed. It does not jump with our clock. It returns false if the
+// service's clock is not known.
 func (s *Signals) ServiceTime(ours time.Time) (time.Time, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -55,7 +60,7 @@ func (s *Signals) ServiceTime(ours time.Time) (time.Time, bool) {
 	return now, true
 }
 
-// noteDate keeps the date of an answer that took a batch: it is the service's.
+// noteDate keeps the date of an answer that accepted a batch: it is the service's.
 func (s *Signals) noteDate(h http.Header, ours time.Time) {
 	date, ok := dateNear(h, ours, maxSkew)
 	if !ok {
@@ -65,11 +70,12 @@ func (s *Signals) noteDate(h http.Header, ours time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	s.date, s.read = date, ours
+	s.date = date
+	s.read = ours
 }
 
-// noteOtherDate keeps the date of an answer that a proxy may have given, if none
-// of the service is known and it agrees with our clock.
+// noteOtherDate keeps the date of an answer that may be a proxy's, if no other is known
+// and it agrees with our clock.
 func (s *Signals) noteOtherDate(h http.Header, ours time.Time) {
 	date, ok := dateNear(h, ours, agreement)
 	if !ok {
@@ -80,18 +86,20 @@ func (s *Signals) noteOtherDate(h http.Header, ours time.Time) {
 	defer s.mu.Unlock()
 
 	if s.date.IsZero() {
-		s.date, s.read = date, ours
+		s.date = date
+		s.read = ours
 	}
 }
 
-// dateNear reads the Date field of an answer (RFC 9110 section 6.6.1) where it is
-// not further from ours than allowed.
+// dateNear returns the Date field of an answer (RFC 9110 section 6.6.1), and whether it
+// is not further from ours than allowed.
 func dateNear(h http.Header, ours time.Time, allowed time.Duration) (time.Time, bool) {
 	date, err := http.ParseTime(h.Get("Date"))
 
 	return date, err == nil && date.Sub(ours).Abs() <= allowed
 }
 
+// client returns the client that makes the requests.
 func (s *Signals) client() *http.Client {
 	if s.Client == nil {
 		return defaultClient
@@ -105,11 +113,11 @@ func (s *Signals) client() *http.Client {
 	return &c
 }
 
-// noRedirect answers a redirection with itself: a POST that is followed would
-// become a GET, or hand the events to another host.
+// noRedirect makes a client return a redirection instead of following it: a POST would
+// become a GET, or send the events to another host.
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-// Outcome is what the service says later of a batch that it took.
+// Outcome is what the service says later of a batch that it accepted.
 type Outcome struct {
 	Type       string `json:"type"` // success or error
 	BatchID    string `json:"batch_id"`
@@ -120,7 +128,8 @@ type Outcome struct {
 	Retryable  bool   `json:"retryable,omitempty"`
 }
 
-// Outcomes asks for what became of batches (GET .../events/ingest?batch_ids=).
+// Outcomes asks what became of batches (GET .../events/ingest?batch_ids=). It returns
+// those that the service knows. The error is a *Refusal if it answered otherwise.
 func (s *Signals) Outcomes(ctx context.Context, ids []string) ([]Outcome, error) {
 	u, err := url.Parse(s.URL)
 	if err != nil {
@@ -160,7 +169,7 @@ func (s *Signals) Outcomes(ctx context.Context, ids []string) ([]Outcome, error)
 }
 
 const (
-	maxAnswer     = 64 << 10
+	maxAnswer     = 64 << 10 // of an upload, in bytes
 	maxRetryAfter = time.Hour
 )
 
@@ -217,7 +226,7 @@ func (s *Signals) Send(ctx context.Context, ndjson []byte) (id string, wire int,
 	}
 }
 
-// compress returns b compressed. A buffer takes everything, so there is no error.
+// compress returns b in gzip. Writing to a buffer does not fail.
 func compress(b []byte) *bytes.Buffer {
 	var out bytes.Buffer
 	z := zippers.Get().(*gzip.Writer)
@@ -230,7 +239,8 @@ func compress(b []byte) *bytes.Buffer {
 	return &out
 }
 
-// words are the API's own, out of {"errors":[{"message":"..."}]}.
+// words returns the message of an answer, {"errors":[{"message":"..."}]}, or the
+// beginning of another answer.
 func words(answer []byte) string {
 	var e struct {
 		Errors []struct {
@@ -244,7 +254,8 @@ func words(answer []byte) string {
 	return fmt.Sprintf("%.200q", answer)
 }
 
-// retryAfter reads seconds or a date (RFC 9110 section 10.2.3).
+// retryAfter parses Retry-After, seconds or a date (RFC 9110 section 10.2.3). It returns
+// 0 if there is none, and at most maxRetryAfter.
 func retryAfter(v string, now time.Time) time.Duration {
 	d := time.Duration(0)
 	if s, err := strconv.Atoi(v); err == nil {

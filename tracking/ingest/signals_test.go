@@ -399,8 +399,8 @@ type asking struct {
 }
 
 func (a *asking) Outcomes(_ context.Context, ids []string) ([]Outcome, error) {
-	a.sink.mu.Lock()
-	defer a.sink.mu.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 
 	a.times = append(a.times, time.Now())
 	a.ids = append(a.ids, append([]string(nil), ids...))
@@ -409,8 +409,8 @@ func (a *asking) Outcomes(_ context.Context, ids []string) ([]Outcome, error) {
 
 // asked returns how often it was asked.
 func (a *asking) asked() int {
-	a.sink.mu.Lock()
-	defer a.sink.mu.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 
 	return len(a.times)
 }
@@ -425,8 +425,8 @@ func firstPending(u *Uploader) string {
 
 // set changes what it answers.
 func (a *asking) set(answer func(ids []string) ([]Outcome, error)) {
-	a.sink.mu.Lock()
-	defer a.sink.mu.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 
 	a.answer = answer
 }
@@ -466,7 +466,7 @@ func TestOutcomesArePolled(t *testing.T) {
 		if a.asked() != 0 {
 			t.Errorf("asked before a minute is over")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if a.asked() != 1 || u.outcomes.len() != 4 || !strings.Contains(log.String(), "not now") {
 			t.Errorf("asked %d times, %d are open, log %q", a.asked(), u.outcomes.len(), log.String())
@@ -478,11 +478,11 @@ func TestOutcomesArePolled(t *testing.T) {
 		if a.asked() != 2 || u.outcomes.len() != 1 || firstPending(u) != "d" {
 			t.Errorf("asked %d times, %d are open, want d", a.asked(), u.outcomes.len())
 		}
-		e := onlyBatch(t, u.c.Dir)
-		if len(e.Outcomes) != 3 || e.Batch != 3 || ledgerRecords(t, u.c.Dir) != 1 {
-			t.Errorf("got %+v in %d records, want three outcomes in one", e, ledgerRecords(t, u.c.Dir))
+		e := onlyBatch(t, u.cfg.Dir)
+		if len(e.Outcomes) != 3 || e.Batch != 3 || ledgerRecords(t, u.cfg.Dir) != 1 {
+			t.Errorf("got %+v in %d records, want three outcomes in one", e, ledgerRecords(t, u.cfg.Dir))
 		}
-		if n := strings.Count(log.String(), "did not take all"); n != 2 ||
+		if n := strings.Count(log.String(), "did not accept all"); n != 2 ||
 			!strings.Contains(log.String(), "id=b failed=1") ||
 			!strings.Contains(log.String(), "id=c failed=0 error_type=validation") {
 			t.Errorf("got log %q, want a word of b and of c", log.String())

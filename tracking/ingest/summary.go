@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
+// summaryEvery is how often a summary is logged.
 const summaryEvery = time.Minute
 
-// summarise writes what PowerMTA's operators know: a line a minute.
+// summarise logs a line a minute, as PowerMTA does, until ctx ends.
 func (u *Uploader) summarise(ctx context.Context) {
 	tick := time.NewTicker(summaryEvery)
 	defer tick.Stop()
@@ -24,17 +25,27 @@ func (u *Uploader) summarise(ctx context.Context) {
 	}
 }
 
+// logSummary logs what happened since it was last called.
 func (u *Uploader) logSummary() {
 	u.mu.Lock()
 	s := u.summary
 	u.summary = summary{}
 	u.mu.Unlock()
 
-	if u.c.Verbose {
-		u.c.Log.Info(fmt.Sprintf("Signals: Discovered %d files", s.batches))
+	if u.cfg.LogEach {
+		u.cfg.Log.Info(fmt.Sprintf("Signals: Discovered %d files", s.batches))
 	}
 	if s.batches > 0 || s.failures > 0 {
-		u.c.Log.Info(fmt.Sprintf("Signals: Transferred %d events in %d batches successfully", s.events, s.batches),
-			"failures", s.failures, "raw", s.raw, "gzip", s.wire)
+		text := fmt.Sprintf("Signals: Transferred %d events in %d batches successfully", s.events, s.batches)
+		u.cfg.Log.Info(text, "failures", s.failures, "raw", s.raw, "gzip", s.wire)
 	}
+}
+
+// summary counts what happened since the last one was logged.
+type summary struct {
+	events   int // accepted
+	batches  int // done
+	failures int // of uploads
+	raw      int // bytes of NDJSON
+	wire     int // bytes sent
 }

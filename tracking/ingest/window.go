@@ -10,9 +10,9 @@ import (
 	"postern/tracking/spool"
 )
 
-// window knows which batches are open, and so how far the cursor may go: to
-// the first batch that is open, whatever is done with behind it. Its memory is
-// bounded by the number of open batches.
+// window knows which batches are open, and so how far the cursor may advance: to the
+// first open batch, whatever is done behind it. Its memory is bounded by the number of
+// open batches. It is safe for concurrent use.
 type window struct {
 	mu        sync.Mutex
 	open      []*batch // in the log's order
@@ -21,6 +21,7 @@ type window struct {
 	moved     chan struct{}
 }
 
+// newWindow returns a window without batches.
 func newWindow() *window { return &window{moved: make(chan struct{}, 1)} }
 
 // begin adds a batch behind the others.
@@ -35,7 +36,7 @@ func (w *window) begin(b *batch) {
 	w.reached = b.To
 }
 
-// end removes a batch that needs nothing more.
+// end removes a batch that is done.
 func (w *window) end(b *batch) {
 	w.mu.Lock()
 	w.open = slices.DeleteFunc(w.open, func(o *batch) bool { return o == b })
@@ -47,7 +48,7 @@ func (w *window) end(b *batch) {
 	}
 }
 
-// position returns where the cursor may be, and whether it is behind that.
+// position returns where the cursor may be, and whether it is not there yet.
 func (w *window) position() (p spool.Position, behind bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -60,7 +61,7 @@ func (w *window) position() (p spool.Position, behind bool) {
 	return p, before(w.committed, p)
 }
 
-// advance writes the cursor where it is behind.
+// advance writes the cursor if it may advance.
 func (w *window) advance(src Source) error {
 	p, behind := w.position()
 	if !behind {
@@ -77,10 +78,10 @@ func (w *window) advance(src Source) error {
 	return nil
 }
 
-// commit advances the cursor of src until ctx ends, and then once more. A
-// cursor that could not be written is tried again.
+// commit advances the cursor of src until ctx ends, and then once more. If the cursor
+// cannot be written, it tries again.
 func (w *window) commit(ctx context.Context, src Source, c Config) {
-	backoff := c.MinBackoff
+	backoff := c.Uploads.MinBackoff
 	retry := time.NewTimer(0)
 	defer retry.Stop()
 
@@ -93,13 +94,13 @@ func (w *window) commit(ctx context.Context, src Source, c Config) {
 
 		err := w.advance(src)
 		if err == nil {
-			backoff = c.MinBackoff
+			backoff = c.Uploads.MinBackoff
 			continue
 		}
 
 		logCursor(c.Log, err)
 		retry.Reset(jitter(backoff))
-		backoff = min(2*backoff, c.MaxBackoff)
+		backoff = min(2*backoff, c.Uploads.MaxBackoff)
 	}
 
 	for range lastCommits {
@@ -111,9 +112,11 @@ func (w *window) commit(ctx context.Context, src Source, c Config) {
 	}
 }
 
-// lastCommits is how often a cursor is tried at the end.
+// lastCommits is how often commit tries to write the cursor at the end.
 const lastCommits = 3
 
+// logCursor logs that the cursor cannot be written.
 func logCursor(log *slog.Logger, err error) {
-	log.Error("ingest: cannot write cursor, tried again; until then events may go twice after a crash", "err", err)
+	log.Error("ingest: cannot write cursor, trying again; until then events may be uploaded twice after a crash",
+		"err", err)
 }

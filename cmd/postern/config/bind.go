@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -11,128 +12,29 @@ import (
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
-	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// Problem is one thing that is wrong with a configuration file.
-type Problem struct {
-	File   string
-	Line   int
-	Key    string
-	Reason string
-	Warn   bool // said, but no reason to refuse
-}
-
-func (p Problem) Error() string {
-	s := fmt.Sprintf("%s:%d: ", p.File, p.Line)
-	if p.Key != "" {
-		s += p.Key + ": "
-	}
-	if p.Warn {
-		s += "warning: "
-	}
-	return s + p.Reason
-}
-
-// Problems are all that is wrong.
-type Problems []Problem
-
-func (ps Problems) Error() string {
-	lines := make([]string, len(ps))
-	for i, p := range ps {
-		lines[i] = p.Error()
-	}
-	return strings.Join(lines, "\n")
-}
-
-// byLine puts the problems of one file in the file's order.
-func (ps Problems) byLine() Problems {
-	sort.SliceStable(ps, func(i, j int) bool { return ps[i].Line < ps[j].Line })
-	return ps
-}
-
-// Fatal gives those that are more than warnings; nil where there are none.
-func (ps Problems) Fatal() Problems {
-	var out Problems
-	for _, p := range ps {
-		if !p.Warn {
-			out = append(out, p)
-		}
-	}
-	return out
-}
-
 // binder reads one TOML file into a struct, by the struct's toml tags, and
-// collects every problem with the line that it stands on. Two further tags:
-// `secret` lets KEY_file and the environment give the value too; `retired` says
-// why a key has no effect any more, which is a warning where it is present.
+// collects every problem with its line. There are two further tags: with `secret`
+// the value may also come from the file that KEY_file names or from the
+// environment; `retired` says why a key has no effect any more, which is a
+// warning if the key is present.
 type binder struct {
 	file     string
 	dir      string
-	lines    map[string]int // dotted key, with [n] for arrays of tables, to its line
+	lines    map[string]int // by dotted key, with [n] for arrays of tables
 	env      func(string) string
-	root     reflect.Type // of what is bound
+	root     reflect.Type // of the target
 	problems Problems
-	inPlace  []string // keys of secrets that stand in the file itself
+	inPlace  []string // keys of secrets that are written in the file itself
 }
 
 func newBinder(file string, env func(string) string) *binder {
-	return &binder{file: file, dir: filepath.Dir(file), lines: map[string]int{}, env: env}
-}
-
-// problem notes what is wrong with a key, once: a value that could not be read
-// is not missing besides.
-func (b *binder) problem(key, format string, args ...any) {
-	if b.has(key) {
-		return
-	}
-	b.problems = append(b.problems, Problem{
-		File:   b.file,
-		Line:   b.line(key),
-		Key:    key,
-		Reason: fmt.Sprintf(format, args...),
-	})
-}
-
-// has reports whether something is wrong with a key already.
-func (b *binder) has(key string) bool {
-	for _, p := range b.problems {
-		if key != "" && p.Key == key && !p.Warn {
-			return true
-		}
-	}
-
-	return false
-}
-
-func (b *binder) warn(key, format string, args ...any) {
-	b.problems = append(b.problems, Problem{
-		File:   b.file,
-		Line:   b.line(key),
-		Key:    key,
-		Reason: fmt.Sprintf(format, args...),
-		Warn:   true,
-	})
-}
-
-// given reports whether the file has a key.
-func (b *binder) given(key string) bool {
-	_, ok := b.lines[key]
-
-	return ok
-}
-
-// line is where a key stands, else where its table begins, else 1.
-func (b *binder) line(key string) int {
-	for {
-		if n, ok := b.lines[key]; ok {
-			return n
-		}
-		i := strings.LastIndexAny(key, ".[")
-		if i < 0 {
-			return 1
-		}
-		key = key[:i]
+	return &binder{
+		file:  file,
+		dir:   filepath.Dir(file),
+		lines: map[string]int{},
+		env:   env,
 	}
 }
 
@@ -143,22 +45,15 @@ func (b *binder) load(target any) {
 		b.problem("", "%v", errors.Unwrap(err))
 		return
 	}
+
 	b.bind(data, target)
 }
 
+// bind reads TOML into target, a pointer to a struct.
 func (b *binder) bind(data []byte, target any) {
 	tree := map[string]any{}
 	if err := toml.Unmarshal(data, &tree); err != nil {
-		var d *toml.DecodeError
-		p := Problem{File: b.file, Line: 1, Reason: syntaxHelp(strings.TrimPrefix(err.Error(), "toml: "))}
-		if errors.As(err, &d) {
-			p.Line, _ = d.Position()
-			p.Key = strings.Join(d.Key(), ".")
-		}
-		if first := b.firstLine(data, p.Key, p.Line); first > 0 && strings.Contains(p.Reason, "already") {
-			p.Reason = fmt.Sprintf("defined already, on line %d: keep one of the two", first)
-		}
-		b.problems = append(b.problems, p)
+		b.problems = append(b.problems, b.syntaxProblem(data, err))
 		return
 	}
 
@@ -167,114 +62,34 @@ func (b *binder) bind(data []byte, target any) {
 	b.table(tree, "", reflect.ValueOf(target).Elem())
 }
 
-// syntaxHelp says what to do about an error of the TOML reader, where its own
-// words are about characters.
-func syntaxHelp(reason string) string {
-	switch {
-	case strings.Contains(reason, "strings cannot have new lines"):
-		return "the text has no closing quote on this line"
-	case strings.Contains(reason, "at start of value"):
-		return `not a value: text is written in quotes, for example "mail.example.com"`
+// syntaxProblem returns the problem of data that cannot be read as TOML.
+func (b *binder) syntaxProblem(data []byte, err error) Problem {
+	p := Problem{
+		File:   b.file,
+		Line:   1,
+		Reason: syntaxHelp(strings.TrimPrefix(err.Error(), "toml: ")),
 	}
 
-	return reason
+	var d *toml.DecodeError
+	if errors.As(err, &d) {
+		p.Line, _ = d.Position()
+		p.Key = strings.Join(d.Key(), ".")
+	}
+
+	first := b.firstLine(data, p.Key, p.Line)
+	if first > 0 && strings.Contains(p.Reason, "already") {
+		p.Reason = fmt.Sprintf("defined already, on line %d: keep one of the two", first)
+	}
+
+	return p
 }
 
-// tablesWith returns the tables that have a key of that name, for a hint to
-// whoever wrote it into another one.
-func (b *binder) tablesWith(name string) []string {
-	var out []string
-	var walk func(t reflect.Type, prefix string)
-	walk = func(t reflect.Type, prefix string) {
-		for i := range t.NumField() {
-			f := t.Field(i)
-			tag := f.Tag.Get("toml")
-			if tag == "" {
-				continue
-			}
-
-			if tag == name && prefix == "" {
-				out = append(out, "at the top of the file, before the first table")
-			} else if tag == name {
-				out = append(out, "in "+prefix)
-			}
-
-			switch ft := f.Type; {
-			case ft.Kind() == reflect.Struct && ft.NumField() > 0 && ft.Field(0).Tag.Get("toml") != "":
-				walk(ft, "["+strings.Trim(join(strings.Trim(prefix, "[]"), tag), "[]")+"]")
-			case ft.Kind() == reflect.Slice && ft.Elem().Kind() == reflect.Struct:
-				walk(ft.Elem(), "[["+join(strings.Trim(prefix, "[]"), tag)+"]]")
-			}
-		}
-	}
-	walk(b.root, "")
-
-	return out
-}
-
-// firstLine finds the last definition of a key before a line, whatever table it
-// is in; 0: none. The file need not be good TOML.
-func (b *binder) firstLine(data []byte, key string, before int) int {
-	if key == "" {
-		return 0
-	}
-
-	b.locate(data)
-	first := 0
-	for k, n := range b.lines {
-		if (k == key || strings.HasSuffix(k, "."+key)) && n < before {
-			first = max(first, n)
-		}
-	}
-	b.lines = map[string]int{} // nothing was bound
-
-	return first
-}
-
-// locate notes the line of every key.
-func (b *binder) locate(data []byte) {
-	p := unstable.Parser{}
-	p.Reset(data)
-	counts := map[string]int{}
-	prefix := ""
-	note := func(key string, n *unstable.Node) {
-		if _, ok := b.lines[key]; !ok {
-			b.lines[key] = p.Shape(n.Raw).Start.Line
-		}
-	}
-
-	for p.NextExpression() {
-		e := p.Expression()
-		var path []string
-		var first *unstable.Node
-		for it := e.Key(); it.Next(); {
-			if first == nil {
-				first = it.Node()
-			}
-			path = append(path, string(it.Node().Data))
-		}
-
-		key := strings.Join(path, ".")
-		switch e.Kind {
-		case unstable.ArrayTable:
-			prefix = fmt.Sprintf("%s[%d]", key, counts[key])
-			counts[key]++
-			note(prefix, first)
-			note(key, first)
-			prefix += "."
-		case unstable.Table:
-			note(key, first)
-			prefix = key + "."
-		case unstable.KeyValue:
-			note(prefix+key, first)
-		}
-	}
-}
-
+// join returns the dotted name of a key of a table; prefix is the table's.
 func join(prefix, key string) string {
 	if prefix == "" {
 		return key
 	}
+
 	return prefix + "." + key
 }
 
@@ -290,30 +105,45 @@ func (b *binder) table(tree map[string]any, prefix string, v reflect.Value) {
 		}
 
 		known[name] = true
-		key := join(prefix, name)
-		raw, given := tree[name]
-
 		if f.Tag.Get("secret") != "" {
 			known[name+"_file"] = true
-			raw, given = b.secret(tree, prefix, name, raw, given)
 		}
-
-		if !given {
-			continue
-		}
-
-		if why := f.Tag.Get("retired"); why != "" {
-			b.warn(key, "%s", why)
-			continue
-		}
-		if _, isString := raw.(string); f.Tag.Get("secret") != "" && !isString {
-			b.problem(key, "want a string") // and no word of what it is
-			continue
-		}
-
-		b.value(raw, key, v.Field(i))
+		b.field(tree, prefix, f, v.Field(i))
 	}
 
+	b.refuseUnknown(tree, prefix, known)
+}
+
+// field binds the key of one field of a struct, if the table or, for a secret,
+// a file or the environment has a value for it.
+func (b *binder) field(tree map[string]any, prefix string, f reflect.StructField, v reflect.Value) {
+	name := f.Tag.Get("toml")
+	key := join(prefix, name)
+	isSecret := f.Tag.Get("secret") != ""
+
+	raw, given := tree[name]
+	if isSecret {
+		raw, given = b.secret(tree, prefix, name, raw, given)
+	}
+	if !given {
+		return
+	}
+
+	if why := f.Tag.Get("retired"); why != "" {
+		b.warn(key, "%s", why)
+		return
+	}
+	if _, isString := raw.(string); isSecret && !isString {
+		b.problem(key, "want a string") // without the value
+		return
+	}
+
+	b.value(raw, key, v)
+}
+
+// refuseUnknown reports the keys of a table that it cannot have, in the order of
+// their lines.
+func (b *binder) refuseUnknown(tree map[string]any, prefix string, known map[string]bool) {
 	var unknown []string
 	for name := range tree {
 		if !known[name] {
@@ -321,15 +151,10 @@ func (b *binder) table(tree map[string]any, prefix string, v reflect.Value) {
 		}
 	}
 
-	sort.Slice(unknown, func(i, j int) bool { return b.line(join(prefix, unknown[i])) < b.line(join(prefix, unknown[j])) })
+	line := func(name string) int { return b.line(join(prefix, name)) }
+	sort.Slice(unknown, func(i, j int) bool { return line(unknown[i]) < line(unknown[j]) })
 	for _, name := range unknown {
-		reason := "unknown key"
-		if near := nearest(name, known); near != "" {
-			reason += fmt.Sprintf(", did you mean %s?", near)
-		} else if others := b.tablesWith(name); len(others) > 0 {
-			reason += "; there is one of that name " + strings.Join(others, " and ")
-		}
-		b.problem(join(prefix, name), "%s", reason)
+		b.problem(join(prefix, name), "unknown key%s", b.hint(name, known))
 	}
 }
 
@@ -370,11 +195,13 @@ func (b *binder) secret(tree map[string]any, prefix, name string, raw any, given
 	return raw, given
 }
 
-// Path makes a path of the file absolute: relative ones are relative to it.
+// Path returns the absolute form of a path in the file; relative paths are
+// relative to the file's folder.
 func (b *binder) Path(p string) string {
 	if p == "" || filepath.IsAbs(p) {
 		return p
 	}
+
 	return filepath.Join(b.dir, p)
 }
 
@@ -385,93 +212,100 @@ func (b *binder) value(raw any, key string, v reflect.Value) {
 		v = v.Elem()
 	}
 
-	if t, ok := v.Addr().Interface().(*Tristate); ok {
-		if yes, ok := raw.(bool); ok {
-			*t = Tristate(strconv.FormatBool(yes))
-			return
-		}
-	}
-
 	if p, ok := v.Addr().Interface().(parser); ok {
-		s, ok := raw.(string)
-		if _, isSize := p.(*Size); isSize && !ok {
-			if n, isInt := raw.(int64); isInt && n >= 0 {
-				s, ok = strconv.FormatInt(n, 10), true
-			}
-		}
-		if !ok {
-			b.problem(key, "%s, not %s", wantString(p, raw), kindOf(raw))
-		} else if err := p.parse(s); err != nil {
-			b.problem(key, "%v", err)
-		}
+		b.parse(raw, key, p)
 		return
 	}
 
 	switch v.Kind() {
-	case reflect.String:
-		s, ok := raw.(string)
-		if !ok {
-			b.problem(key, "want a string, not %s", kindOf(raw))
-			return
-		}
-		v.SetString(s)
-	case reflect.Bool:
-		s, ok := raw.(bool)
-		if !ok {
-			b.problem(key, "want true or false, not %s", kindOf(raw))
-			return
-		}
-		v.SetBool(s)
+	case reflect.String, reflect.Bool:
+		b.scalar(raw, key, v)
 	case reflect.Int, reflect.Int64:
-		n, ok := raw.(int64)
-		if !ok || n < 0 || v.OverflowInt(n) {
-			b.problem(key, "want a whole number from 0 on, not %s", kindOf(raw))
-			return
-		}
-		v.SetInt(n)
+		b.integer(raw, key, v)
 	case reflect.Uint32:
-		n, ok := raw.(int64)
-		if !ok || n < 0 || n > 1<<32-1 {
-			b.problem(key, "want a whole number from 0 to 4294967295, not %s", kindOf(raw))
-			return
-		}
-		v.SetUint(uint64(n))
+		b.unsigned(raw, key, v)
 	case reflect.Slice:
 		b.slice(raw, key, v)
 	case reflect.Map:
 		b.mapping(raw, key, v)
 	case reflect.Struct:
-		m, ok := raw.(map[string]any)
-		if !ok {
-			b.problem(key, "want a table, [%s], not %s", key, kindOf(raw))
-			return
-		}
-		b.table(m, key, v)
+		b.subtable(raw, key, v)
 	default:
 		panic("config: no binding for " + v.Type().String())
 	}
 }
 
-// wantString says what a value that is not a string should have been, with the
-// number that was given where there is one.
-func wantString(p parser, raw any) string {
-	n, isInt := raw.(int64)
-	if !isInt || n < 0 {
-		return "want a string"
+// parse binds a value of a type that parses its own text. A Tristate may also be
+// a bool, and a Size a whole number.
+func (b *binder) parse(raw any, key string, p parser) {
+	switch p := p.(type) {
+	case *Tristate:
+		if yes, ok := raw.(bool); ok {
+			*p = Tristate(strconv.FormatBool(yes))
+			return
+		}
+	case *Size:
+		if n, ok := raw.(int64); ok && n >= 0 {
+			raw = strconv.FormatInt(n, 10)
+		}
 	}
 
-	switch p.(type) {
-	case *Duration:
-		return fmt.Sprintf(`want a duration in quotes with its unit, for example "%ds"`, n)
-	case *Rate:
-		return fmt.Sprintf(`want a rate in quotes, for example "%d/min"`, max(n, 1))
-	case *Addr, *OptAddr:
-		return fmt.Sprintf(`want "HOST:PORT", for example "127.0.0.1:%d"`, n)
+	s, ok := raw.(string)
+	if !ok {
+		b.problem(key, "%s, not %s", wantString(p, raw), kindOf(raw))
+		return
 	}
-
-	return "want a string"
+	if err := p.parse(s); err != nil {
+		b.problem(key, "%v", err)
+	}
 }
 
+// scalar binds a string or a bool.
+func (b *binder) scalar(raw any, key string, v reflect.Value) {
+	want := "a string"
+	if v.Kind() == reflect.Bool {
+		want = "true or false"
+	}
+
+	r := reflect.ValueOf(raw)
+	if r.Kind() != v.Kind() {
+		b.problem(key, "want %s, not %s", want, kindOf(raw))
+		return
+	}
+	v.Set(r.Convert(v.Type()))
+}
+
+// integer binds a whole number that is not negative.
+func (b *binder) integer(raw any, key string, v reflect.Value) {
+	n, ok := raw.(int64)
+	if !ok || n < 0 || v.OverflowInt(n) {
+		b.problem(key, "want a whole number from 0 on, not %s", kindOf(raw))
+		return
+	}
+	v.SetInt(n)
+}
+
+// unsigned binds a whole number of 32 bits.
+func (b *binder) unsigned(raw any, key string, v reflect.Value) {
+	n, ok := raw.(int64)
+	if !ok || n < 0 || n > math.MaxUint32 {
+		b.problem(key, "want a whole number from 0 to 4294967295, not %s", kindOf(raw))
+		return
+	}
+	v.SetUint(uint64(n))
+}
+
+// subtable binds a table within a table.
+func (b *binder) subtable(raw any, key string, v reflect.Value) {
+	m, ok := raw.(map[string]any)
+	if !ok {
+		b.problem(key, "want a table, [%s], not %s", key, kindOf(raw))
+		return
+	}
+	b.table(m, key, v)
+}
+
+// slice binds a list.
 func (b *binder) slice(raw any, key string, v reflect.Value) {
 	list, ok := raw.([]any)
 	if _, isTable := raw.(map[string]any); isTable && v.Type().Elem().Kind() == reflect.Struct {
@@ -495,6 +329,7 @@ func (b *binder) slice(raw any, key string, v reflect.Value) {
 	v.Set(out)
 }
 
+// mapping binds a table with keys of any name.
 func (b *binder) mapping(raw any, key string, v reflect.Value) {
 	m, ok := raw.(map[string]any)
 	if !ok {
@@ -511,63 +346,9 @@ func (b *binder) mapping(raw any, key string, v reflect.Value) {
 	v.Set(out)
 }
 
-// defaults lets an element of a list of tables begin with its defaults.
+// defaults sets the defaults of an element of a list of tables, if it has any.
 func (b *binder) defaults(v reflect.Value) {
 	if d, ok := v.Addr().Interface().(interface{ setDefaults() }); ok {
 		d.setDefaults()
 	}
-}
-
-func kindOf(raw any) string {
-	switch v := raw.(type) {
-	case string:
-		return fmt.Sprintf("the string %.40q", v)
-	case bool:
-		return strconv.FormatBool(v)
-	case int64:
-		return strconv.FormatInt(v, 10)
-	case float64:
-		return strconv.FormatFloat(v, 'g', -1, 64)
-	case []any:
-		return "a list"
-	case map[string]any:
-		return "a table"
-	}
-	return "a date"
-}
-
-// nearest finds a known key that differs by little, for a hint.
-func nearest(name string, known map[string]bool) string {
-	best, at := "", 3
-	var keys []string
-	for k := range known {
-		keys = append(keys, k)
-	}
-	sort.Strings(keys)
-	for _, k := range keys {
-		if d := distance(name, k); d < at {
-			best, at = k, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		prev := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			prev, row[j] = row[j], min(row[j]+1, row[j-1]+1, prev+cost)
-		}
-	}
-	return row[len(b)]
 }

@@ -5,8 +5,8 @@ import (
 	"syscall"
 )
 
-// Descriptors that are kept back, so that connections of clients never take
-// what the gateway needs to go on.
+// Descriptors that are reserved, so that connections of clients never use up what the
+// gateway itself needs.
 const (
 	diskDescriptors  = 48 // segments, cursors, ledgers, accounting files
 	otherDescriptors = 32 // listeners, standard streams, uploads, the resolver
@@ -20,7 +20,7 @@ const (
 	SocketConnections = 16
 	sockets           = 2 // admin.socket, accounting.pipe_socket
 
-	// leastConnections is what a listener needs to be of use.
+	// leastConnections is the least number of connections of a useful listener.
 	leastConnections = 8
 )
 
@@ -33,8 +33,8 @@ type Connections struct {
 	Cut        bool // fewer than the configuration asks for
 }
 
-// DescriptorLimit raises the limit of open files as far as the process may,
-// and returns it (RLIMIT_NOFILE).
+// DescriptorLimit raises the limit of open files (RLIMIT_NOFILE) as far as the process
+// may, and returns it.
 func DescriptorLimit() (uint64, error) {
 	var r syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &r); err != nil {
@@ -51,7 +51,7 @@ func DescriptorLimit() (uint64, error) {
 	return r.Cur, nil
 }
 
-// keptDescriptors is how many descriptors are not for connections of clients.
+// keptDescriptors returns how many descriptors are not for connections of clients.
 func (l *Loaded) keptDescriptors() uint64 {
 	kept := uint64(diskDescriptors + otherDescriptors + sockets*SocketConnections)
 	if l.Admin.Listen != "" {
@@ -67,11 +67,10 @@ func (l *Loaded) keptDescriptors() uint64 {
 	return kept
 }
 
-// Connections returns how many connections of clients a limit of open files
-// allows: those of the configuration, or, where the limit is lower, a share
-// for each listener in the proportion of the configuration. The problems are
-// a warning where they are cut, and more than that where nothing useful is
-// left.
+// Connections returns how many connections of clients a limit of open files allows:
+// those of the configuration or, if the limit is lower, a share for each listener in
+// the same proportion. Fewer connections than configured are a problem, which is a
+// warning as long as every listener has a useful number.
 func (l *Loaded) Connections(limit uint64) (Connections, Problems) {
 	c := Connections{
 		Tracker:   l.Tracking.Web.MaxConnections,
@@ -110,13 +109,14 @@ func (l *Loaded) Connections(limit uint64) (Connections, Problems) {
 		limit, kept, cut.Submission, cut.Reports, cut.Tracker, c.Submission, c.Reports, c.Tracker, kept+wanted)
 	p := l.problem("submission.max_connections", text)
 	p.Warn = enough(cut.Submission, c.Submission) && enough(cut.Reports, c.Reports) && enough(cut.Tracker, c.Tracker)
+
 	return cut, Problems{p}
 }
 
-// enough reports whether what is left of a listener's connections is of use.
+// enough reports whether a listener has a useful number of connections left.
 func enough(cut, wanted int) bool { return cut >= min(wanted, leastConnections) }
 
-// problem is something that is wrong with a key of the configuration.
+// problem returns a problem with a key of the configuration.
 func (l *Loaded) problem(key, reason string) Problem {
 	return Problem{
 		File:   l.File,

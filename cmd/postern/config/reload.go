@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// atStart says for each key, or for the table that holds it, whether it takes
-// effect at the start only. The longest name decides.
+// atStart says for each key, or for its table, whether it takes effect at the start
+// only. The longest name decides.
 var atStart = map[string]bool{
 	"hostname":       true,
 	"state_dir":      true,
@@ -57,12 +57,13 @@ var atStart = map[string]bool{
 	"admin": true,
 }
 
-// takesEffectAtStart reports whether a key stays as it was at the start.
+// takesEffectAtStart reports whether a key keeps the value that it had at the start.
 func takesEffectAtStart(key string) bool {
 	for {
 		if stays, ok := atStart[key]; ok {
 			return stays
 		}
+
 		i := strings.LastIndexByte(key, '.')
 		if i < 0 {
 			return false
@@ -71,14 +72,14 @@ func takesEffectAtStart(key string) bool {
 	}
 }
 
-// KeepFrom gives c the values of running for every key that only takes effect
-// at the start, so that c says what is in use after a reload. It returns the
-// names of the keys that thereby do not change.
+// KeepFrom sets the keys of c that take effect at the start only to their values in
+// running, so that c is what is in use after a reload. It returns the names of the keys
+// that would have changed.
 func (c *Config) KeepFrom(running *Config) []string {
 	kept := keep("", reflect.ValueOf(c).Elem(), reflect.ValueOf(running).Elem())
 
-	// Without a domain at the start nobody listens for reports, so that mail
-	// must not be told to go there.
+	// Without a domain at the start there is no listener for reports, so reports
+	// must not be directed to it.
 	if !running.Reports.On() && c.Reports.On() {
 		c.Reports = running.Reports
 		kept = append(kept, "reports.bounce_domains", "reports.fbl_domains")
@@ -110,7 +111,7 @@ func keep(prefix string, c, running reflect.Value) (kept []string) {
 	return kept
 }
 
-// hasKeys reports whether a struct is a table, and not a single value.
+// hasKeys reports whether a struct is a table, as opposed to a value.
 func hasKeys(t reflect.Type) bool {
 	for i := range t.NumField() {
 		if t.Field(i).Tag.Get("toml") != "" {
@@ -121,8 +122,8 @@ func hasKeys(t reflect.Type) bool {
 	return false
 }
 
-// keepACME keeps where certificates come from, where ACME is or would be that:
-// it is set up at the start. Files and self-signed change places freely.
+// keepACME keeps certs.mode and the keys of ACME, which is set up at the start, if the
+// mode is or was "acme". The other modes can be changed.
 func (c *Config) keepACME(running *Config) (kept []string) {
 	if c.Certs.Mode != "acme" && running.Certs.Mode != "acme" {
 		return nil
@@ -147,13 +148,13 @@ func (c *Config) keepACME(running *Config) (kept []string) {
 	return kept
 }
 
-// FileStamp tells one state of a file from another; zero: there is none.
+// FileStamp identifies a state of a file; the zero FileStamp means that there is none.
 type FileStamp struct {
 	size, modified int64
 	inode          uint64
 }
 
-// StampFile returns the state that a file is in.
+// StampFile returns the present state of a file.
 func StampFile(file string) FileStamp {
 	info, err := os.Stat(file)
 	if err != nil {
@@ -167,11 +168,12 @@ func StampFile(file string) FileStamp {
 	}
 }
 
-// WithUsers reads the users file anew and returns the configuration with its
-// users. It is held to all that Load holds it to.
+// WithUsers reads the users file again and returns the configuration with its users.
+// The file is checked as by Load.
 func (l *Loaded) WithUsers() (*Loaded, Problems) {
 	n := *l
 	problems := n.loadUsers()
+
 	return &n, append(problems, checkLogins(l.binder, &n)...)
 }
 
@@ -183,10 +185,11 @@ func (l *Loaded) loadUsers() Problems {
 
 	problems = append(problems, checkSources(l.binder, l)...)
 	problems = append(problems, checkHeldKeys(l.binder, l)...)
+
 	return append(problems, checkUnsigned(l.binder, l)...)
 }
 
-// inode tells one file from another of the same name.
+// inode returns the inode of a file, 0 if the system has none.
 func inode(info fs.FileInfo) uint64 {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		return st.Ino

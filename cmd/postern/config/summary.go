@@ -12,19 +12,20 @@ import (
 	"postern/relay/envelope"
 )
 
-// Section is a part of what Summary says: a heading and lines below it.
+// Section is a heading of a summary and the lines below it.
 type Section struct {
 	Title string
 	Lines []string
 }
 
+// say adds a line.
 func (s *Section) say(format string, args ...any) {
 	s.Lines = append(s.Lines, fmt.Sprintf(format, args...))
 }
 
-// Summary says what a configuration without fatal problems makes of a gateway:
-// its listeners and who may use each, where mail goes, what is signed, and
-// where events go.
+// Summary describes the gateway that a configuration without fatal problems makes: its
+// listeners and who may use them, where mail is sent, what is signed, and where events
+// are uploaded, as of now.
 func (l *Loaded) Summary(now time.Time) []Section {
 	out := []Section{l.summariseListeners()}
 	if l.Role == All {
@@ -41,6 +42,7 @@ func (l *Loaded) Summary(now time.Time) []Section {
 	return append(out, l.summariseEvents())
 }
 
+// summariseListeners returns the section of listeners and sockets.
 func (l *Loaded) summariseListeners() Section {
 	s := Section{Title: "Listeners"}
 	for _, at := range l.listeners(l.Role) {
@@ -53,13 +55,14 @@ func (l *Loaded) summariseListeners() Section {
 	}
 
 	if path := l.Accounting.PipeSocket; l.Role == All {
-		s.say("%-25s %-21s the command accounting --pipe: %s", "accounting.pipe_socket", path, users(l.Accounting.PipeGroup))
+		s.say("%-25s %-21s the command accounting --pipe: %s",
+			"accounting.pipe_socket", path, users(l.Accounting.PipeGroup))
 	}
 
 	return s
 }
 
-// users says who may use a socket that is a group's.
+// users returns who may use a socket of a group.
 func users(group string) string {
 	if group == "" {
 		return "the gateway's user and root"
@@ -68,7 +71,7 @@ func users(group string) string {
 	return "the gateway's user, root and group " + group
 }
 
-// purpose says who may use a listener, and for what.
+// purpose returns who may use a listener, and for what.
 func (l *Loaded) purpose(at listener) string {
 	auth := fmt.Sprintf("%d users", len(l.Users))
 	if len(l.Users) == 1 {
@@ -108,6 +111,7 @@ func (l *Loaded) purpose(at listener) string {
 	return "challenges of the certificate authority"
 }
 
+// summariseRelaying returns the section of clients that need no password.
 func (l *Loaded) summariseRelaying() Section {
 	s := Section{Title: "Who may send without a password"}
 	for _, r := range l.Submission.Sources {
@@ -122,6 +126,7 @@ func (l *Loaded) summariseRelaying() Section {
 	return s
 }
 
+// summariseUpstreams returns the section of upstreams.
 func (l *Loaded) summariseUpstreams() Section {
 	s := Section{Title: "Upstreams"}
 	login := "no login"
@@ -145,6 +150,7 @@ func (l *Loaded) summariseUpstreams() Section {
 	return s
 }
 
+// summariseDomains returns the section of signed and unsigned domains.
 func (l *Loaded) summariseDomains(now time.Time) Section {
 	s := Section{Title: "Domains"}
 	for _, k := range l.DKIM.Keys {
@@ -175,8 +181,8 @@ func (l *Loaded) summariseDomains(now time.Time) Section {
 	return s
 }
 
-// unsignedDomains are the domains of users' from_domains that no key signs for.
-// A user's own key signs whatever the domain.
+// unsignedDomains returns the domains of users' from_domains that no key signs for. A
+// user's own key signs for every domain.
 func (l *Loaded) unsignedDomains() []string {
 	var out []string
 	for _, u := range l.Users {
@@ -193,8 +199,8 @@ func (l *Loaded) unsignedDomains() []string {
 	return out
 }
 
-// usersOf names the users that have a domain in their from_domains, and no key
-// of their own.
+// usersOf returns the users that have a domain in their from_domains, and no key of
+// their own.
 func (l *Loaded) usersOf(domain string) []string {
 	var out []string
 	for _, u := range l.Users {
@@ -206,8 +212,8 @@ func (l *Loaded) usersOf(domain string) []string {
 	return out
 }
 
-// hasKey reports whether a key signs for a domain: its own, or a parent's. For
-// a pattern such as *.example.com a key of any domain that it names will do.
+// hasKey reports whether a key signs for a domain: its own, or that of a parent domain.
+// For a pattern such as *.example.com, a key of any matching domain is enough.
 func (l *Loaded) hasKey(pattern string) bool {
 	domain := strings.ToLower(envelope.ASCIIDomain(strings.TrimPrefix(pattern, "*.")))
 	for _, k := range l.DKIM.Keys {
@@ -220,6 +226,7 @@ func (l *Loaded) hasKey(pattern string) bool {
 	return false
 }
 
+// summariseCertificates returns the section of certificates.
 func (l *Loaded) summariseCertificates() Section {
 	s := Section{Title: "Certificates"}
 	switch l.Certs.Mode {
@@ -237,13 +244,15 @@ func (l *Loaded) summariseCertificates() Section {
 			if err != nil || cert.Leaf == nil {
 				continue
 			}
-			s.say("%s for %s, until %s", p.CertFile, strings.Join(certificateNames(cert.Leaf), ", "), day(cert.Leaf.NotAfter))
+			s.say("%s for %s, until %s",
+				p.CertFile, strings.Join(certificateNames(cert.Leaf), ", "), day(cert.Leaf.NotAfter))
 		}
 	}
 
 	return s
 }
 
+// summariseEvents returns the section of events and where they come from.
 func (l *Loaded) summariseEvents() Section {
 	s := Section{Title: "Events"}
 	if l.Signals.Enabled {

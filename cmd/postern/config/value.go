@@ -8,17 +8,19 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// parser is implemented by the types that a string in the file is read into.
+// parser is implemented by types that parse a string of the file.
 type parser interface{ parse(string) error }
 
 // Size is a number of bytes: "50MiB", "4MB", "1024".
 type Size int64
 
+// units are the units of a Size, in bytes.
 var units = map[string]float64{
 	"":    1,
 	"b":   1,
@@ -48,6 +50,7 @@ func (s *Size) parse(v string) error {
 		return errors.New(`not a size, write for example "50MiB"`)
 	}
 	*s = Size(n * unit)
+
 	return nil
 }
 
@@ -64,7 +67,8 @@ func (d *Duration) parse(v string) error {
 		if err != nil || n < 0 || n > 36500 {
 			return bad
 		}
-		total, rest = time.Duration(n*24*float64(time.Hour)), after
+		total = time.Duration(n * 24 * float64(time.Hour))
+		rest = after
 	}
 
 	if rest != "" || v == "" {
@@ -75,13 +79,15 @@ func (d *Duration) parse(v string) error {
 		total += t
 	}
 	*d = Duration(total)
+
 	return nil
 }
 
-// String writes the duration as it may stand in the file.
+// String returns the duration as it can be written in the file.
 func (d Duration) String() string {
 	t := d.Std()
 	days := t / (24 * time.Hour)
+
 	rest := (t % (24 * time.Hour)).String()
 	if strings.HasSuffix(rest, "m0s") {
 		rest = strings.TrimSuffix(rest, "0s")
@@ -100,13 +106,13 @@ func (d Duration) String() string {
 	return fmt.Sprintf("%dd%s", days, rest)
 }
 
-// Std is the time package's duration.
+// Std returns the duration as a time.Duration.
 func (d Duration) Std() time.Duration { return time.Duration(d) }
 
 // Date is a day, "2026-12-31", or a time, "2026-12-31T12:00:00Z", in UTC.
 type Date struct {
-	time.Time      // of a day, its first moment
-	day       bool // the whole day is meant
+	time.Time      // the first moment of a day
+	day       bool // a day, not a time
 }
 
 func (d *Date) parse(v string) error {
@@ -163,6 +169,7 @@ func (r *Rate) parse(v string) error {
 	}
 
 	r.N = count
+
 	return nil
 }
 
@@ -177,6 +184,7 @@ func (a *OptAddr) parse(v string) error {
 		*a = ""
 		return nil
 	}
+
 	return (*Addr)(a).parse(v)
 }
 
@@ -185,6 +193,7 @@ func (a *Addr) parse(v string) error {
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
 	}
+
 	if errors.Is(err, strconv.ErrRange) {
 		return fmt.Errorf("port %s is too big: ports go up to 65535", port)
 	}
@@ -192,6 +201,7 @@ func (a *Addr) parse(v string) error {
 		return errors.New(`not an address, write "HOST:PORT", for example "127.0.0.1:2525"`)
 	}
 	*a = Addr(v)
+
 	return nil
 }
 
@@ -210,6 +220,7 @@ func (u *URL) parse(v string) error {
 	}
 
 	*u = URL(strings.TrimSuffix(v, "/"))
+
 	return nil
 }
 
@@ -236,15 +247,16 @@ func (p *Prefix) parse(v string) error {
 			v, n.Masked(), n.Addr())
 	}
 	*p = Prefix(unmapped(n))
+
 	return nil
 }
 
-// mappedBits is how many bits of an IPv4-mapped IPv6 address are in front of
-// the IPv4 address (RFC 4291 section 2.5.5.2).
+// mappedBits is the length of the prefix of IPv4-mapped IPv6 addresses (RFC 4291
+// section 2.5.5.2).
 const mappedBits = 96
 
-// unmapped returns the IPv4 network that an IPv4-mapped one stands for, and any
-// other one as it is. Clients are compared by their IPv4 address.
+// unmapped returns the IPv4 network of an IPv4-mapped one, and any other network as it
+// is. Clients are compared by their IPv4 address.
 func unmapped(n netip.Prefix) netip.Prefix {
 	if !n.Addr().Is4In6() || n.Bits() < mappedBits {
 		return n
@@ -261,6 +273,7 @@ func (h *Host) parse(v string) error {
 		return errors.New(`not a host name, write for example "mail.example.com"`)
 	}
 	*h = Host(v)
+
 	return nil
 }
 
@@ -277,10 +290,11 @@ func (h *HeaderName) parse(v string) error {
 		return errors.New(`not a header field's name, write for example "X-Job"`)
 	}
 	*h = HeaderName(v)
+
 	return nil
 }
 
-// APIKey is what PowerMTA wants of an API key: exactly 40 hex digits, or empty.
+// APIKey is an API key as PowerMTA wants it: exactly 40 hexadecimal digits, or empty.
 type APIKey string
 
 func (k *APIKey) parse(v string) error {
@@ -290,6 +304,7 @@ func (k *APIKey) parse(v string) error {
 		}
 	}
 	*k = APIKey(v)
+
 	return nil
 }
 
@@ -309,14 +324,15 @@ func (t *Tristate) parse(v string) error {
 		return errors.New(`want true, false or "filter"`)
 	}
 	*t = Filter
+
 	return nil
 }
 
+// oneOf returns an error if v is not one of words.
 func oneOf(v string, words ...string) error {
-	for _, w := range words {
-		if v == w {
-			return nil
-		}
+	if slices.Contains(words, v) {
+		return nil
 	}
+
 	return fmt.Errorf("want one of %s", strings.Join(words, ", "))
 }

@@ -125,18 +125,22 @@ func (g *Gateway) ingestConfig() (ingest.Config, error) {
 			URL:    string(c.UploadURL),
 			APIKey: string(c.APIKey),
 		},
-		BatchBytes: int(c.BatchSize),
-		BatchAge:   c.BatchAge.Std(),
-		Report:     reported,
-		HashRcpt:   c.PrivacyPolicy == "sha1",
-		KeepLedger: c.KeepLedger.Std(),
-		Machines: map[string]string{
-			event.Prefetch: c.Prefetch,
-			event.Scanner:  c.Scanner,
+		Batch: ingest.BatchConfig{
+			Bytes: int(c.BatchSize),
+			Age:   c.BatchAge.Std(),
 		},
-		Verbose:      c.LogVerbose,
+		Filter: ingest.FilterConfig{
+			Types:          reported,
+			HashRecipients: c.PrivacyPolicy == "sha1",
+			Machines: map[string]string{
+				event.Prefetch: c.Prefetch,
+				event.Scanner:  c.Scanner,
+			},
+		},
+		Uploads:      ingest.UploadConfig{Grace: g.graceLeft},
+		Ledger:       ingest.LedgerConfig{Keep: c.KeepLedger.Std()},
 		PollOutcomes: c.PollOutcomes,
-		Grace:        g.graceLeft,
+		LogEach:      c.LogVerbose,
 		Log:          g.log,
 		Metrics:      g.reg,
 	}, nil

@@ -387,7 +387,7 @@ func TestOtherKeysReachTheirPart(t *testing.T) {
 	if w, err := tr.webConfig(n); err != nil || w.TruncateIP || len(w.WellKnown) != 0 || w.Geo != nil {
 		t.Errorf("web: got %+v, %v", w, err)
 	}
-	if c, err := g.ingestConfig(); err != nil || c.HashRcpt {
+	if c, err := g.ingestConfig(); err != nil || c.Filter.HashRecipients {
 		t.Errorf("ingest: got %+v, %v", c, err)
 	}
 	if c, err := g.spoolConfig(); err != nil || len(c.Readers) != 0 {

@@ -2,7 +2,6 @@ package config
 
 import (
 	"crypto/rsa"
-	"fmt"
 	"strings"
 	"time"
 
@@ -11,14 +10,14 @@ import (
 	"postern/relay/envelope"
 )
 
-// expireSlack is what a signature has to outlive relay.bounce_after by: the way
-// from the upstream to the last recipient.
+// expireSlack is how much longer than relay.bounce_after a signature must be valid: for
+// the way from the upstream to the last recipient.
 const expireSlack = 24 * time.Hour
 
-// checkDKIM reads the keys, so that `check` says what `serve` would.
-func (b *binder) checkDKIM(c *Config, word func(string, string, ...string)) {
+// checkDKIM checks [dkim] and reads the keys.
+func (b *binder) checkDKIM(c *Config) {
 	d := &c.DKIM
-	word("dkim.rsa", d.RSA, "auto", "go")
+	b.oneOf("dkim.rsa", d.RSA, "auto", "go")
 
 	if least := c.Relay.BounceAfter.Std() + expireSlack; d.Expire > 0 && d.Expire.Std() < least {
 		b.warn("dkim.expire", "shorter than relay.bounce_after and a day (%s): mail that waits in the retry spool "+
@@ -27,7 +26,8 @@ func (b *binder) checkDKIM(c *Config, word func(string, string, ...string)) {
 
 	seen := map[string]bool{}
 	for i := range d.Keys {
-		k, key := &d.Keys[i], keyOf("dkim.key", i)
+		k := &d.Keys[i]
+		key := keyOf("dkim.key", i)
 		k.KeyFile = b.Path(k.KeyFile)
 		if k.Domain == "" || k.Selector == "" || k.KeyFile == "" {
 			b.problem(key, "a key wants domain, selector and key_file")
@@ -46,6 +46,7 @@ func (b *binder) checkKey(k DKIMKey, key string, seen map[string]bool) {
 	if err != nil {
 		b.problem(key+".domain", "%v", err)
 	}
+
 	selectorErr := dkim.CheckSelector(k.Selector)
 	if selectorErr != nil {
 		b.problem(key+".selector", "%v", selectorErr)
@@ -66,7 +67,8 @@ func (b *binder) checkKey(k DKIMKey, key string, seen map[string]bool) {
 		return
 	}
 	if pub, ok := private.Private.Public().(*rsa.PublicKey); ok && pub.N.BitLen() < goodRSA {
-		b.warn(key+".key_file", "an RSA key of %d bits: receivers want %d (RFC 8301 section 3.2)", pub.N.BitLen(), goodRSA)
+		b.warn(key+".key_file", "an RSA key of %d bits: receivers want %d (RFC 8301 section 3.2)",
+			pub.N.BitLen(), goodRSA)
 	}
 }
 
@@ -74,8 +76,8 @@ func (b *binder) checkKey(k DKIMKey, key string, seen map[string]bool) {
 // section 3.2).
 const goodRSA = 2048
 
-// checkHeldKeys warns of the keys that users without from_domains do not get,
-// because other users are held to their domains.
+// checkHeldKeys warns of keys that do not sign for users without from_domains, because
+// another user is held to their domains.
 func checkHeldKeys(b *binder, l *Loaded) (out Problems) {
 	var patterns, free []string
 	for _, u := range l.Users {
@@ -94,20 +96,18 @@ func checkHeldKeys(b *binder, l *Loaded) (out Problems) {
 			continue
 		}
 		key := keyOf("dkim.key", i) + ".domain"
-		out = append(out, Problem{
-			File: b.file,
-			Line: b.line(key),
-			Key:  key,
-			Reason: fmt.Sprintf("the key %s signs nothing of users without from_domains (%s), for another user is held to %s; "+
-				"give them from_domains, or the key as dkim_key", k.Selector, strings.Join(free, ", "), k.Domain),
-			Warn: true,
-		})
+		p := b.newProblem(key, "the key %s signs nothing of users without from_domains (%s), "+
+			"for another user is held to %s; give them from_domains, or the key as dkim_key",
+			k.Selector, strings.Join(free, ", "), k.Domain)
+		p.Warn = true
+		out = append(out, p)
 	}
+
 	return out
 }
 
-// checkUnsigned warns of the domains that users send as and no key signs for.
-// Where there is no key at all, signing is somebody else's: the summary says so.
+// checkUnsigned warns of domains that users send from and no key signs for.
+// Without any key nothing is signed here at all, which the summary says.
 func checkUnsigned(b *binder, l *Loaded) (out Problems) {
 	if len(l.DKIM.Keys) == 0 {
 		return nil
@@ -118,21 +118,39 @@ func checkUnsigned(b *binder, l *Loaded) (out Problems) {
 		what = "is refused, for dkim.require is set"
 	}
 	for _, d := range l.unsignedDomains() {
-		out = append(out, Problem{
-			File: b.file,
-			Line: b.line("dkim.key"),
-			Key:  "dkim.key",
-			Reason: fmt.Sprintf("none signs for %s, which is in the from_domains of %s: its mail %s",
-				d, strings.Join(l.usersOf(d), ", "), what),
-			Warn: true,
-		})
+		p := b.newProblem("dkim.key", "none signs for %s, which is in the from_domains of %s: its mail %s",
+			d, strings.Join(l.usersOf(d), ", "), what)
+		p.Warn = true
+		out = append(out, p)
 	}
+
 	return out
 }
 
-// isDomainPattern reports whether s is what from_domains, rules and filters may
-// name: a domain, "*.domain" or "*".
+// isDomainPattern reports whether s is a domain, "*.domain" or "*", as in from_domains.
 func isDomainPattern(s string) bool {
 	_, err := envelope.ParseDomain(strings.TrimPrefix(s, "*."))
+
 	return s == "*" || err == nil
+}
+
+// DKIM holds the signing keys.
+type DKIM struct {
+	Require bool      `toml:"require"`
+	Expire  Duration  `toml:"expire"`
+	RSA     string    `toml:"rsa"`
+	Keys    []DKIMKey `toml:"key"`
+}
+
+// DKIMKey is a signing key.
+type DKIMKey struct {
+	Domain   string `toml:"domain"`
+	Selector string `toml:"selector"`
+	KeyFile  string `toml:"key_file"`
+
+	// NotBefore and NotAfter are the first and the last day (or moment) on which the
+	// key signs. Successor is the selector of the key that replaces it.
+	NotBefore Date   `toml:"not_before"`
+	NotAfter  Date   `toml:"not_after"`
+	Successor string `toml:"successor"`
 }

@@ -10,7 +10,7 @@ import (
 type listener struct {
 	key  string
 	addr string
-	acme bool // answers ACME's challenges, and may share an address with the tracker
+	acme bool // for ACME's challenges, which may share an address with the tracker
 }
 
 // listeners returns every address that a role listens on.
@@ -45,8 +45,8 @@ func (c *Config) listeners(role Role) []listener {
 	return out
 }
 
-// checkListeners refuses two listeners on one address, and an upstream that is
-// one of them.
+// checkListeners refuses two listeners on one address, and an upstream that is one of
+// the listeners.
 func (b *binder) checkListeners(c *Config, role Role) {
 	list := c.listeners(role)
 	for i, l := range list {
@@ -59,33 +59,42 @@ func (b *binder) checkListeners(c *Config, role Role) {
 		}
 	}
 
-	if role != All {
-		return
+	if role == All {
+		b.checkUpstreams(c, list)
 	}
+}
+
+// checkUpstreams refuses upstreams that lead to one of the listeners, that are named
+// twice, or that have port 0.
+func (b *binder) checkUpstreams(c *Config, listeners []listener) {
 	for i, u := range c.Relay.Upstream {
 		key := keyOf("relay.upstream", i)
-		for _, l := range list {
+		for _, l := range listeners {
 			if leadsTo(string(u), l.addr, string(c.Hostname)) {
 				b.problem(key, "%s is this gateway's own %s: mail would go round in a loop", u, l.key)
 				break
 			}
 		}
+
 		for j, before := range c.Relay.Upstream[:i] {
 			if strings.EqualFold(string(before), string(u)) {
 				b.problem(key, "%s is named already, by %s", u, keyOf("relay.upstream", j))
 				break
 			}
 		}
-		if _, port, _ := net.SplitHostPort(string(u)); isZero(port) {
+
+		_, port, _ := net.SplitHostPort(string(u))
+		if isZero(port) {
 			b.problem(key, "nothing can be reached at port 0; PowerMTA's smtp-listener has a port such as 2525")
 		}
 	}
 }
 
+// isZero reports whether a port is 0, however it is written.
 func isZero(port string) bool { return strings.Trim(port, "0") == "" }
 
-// sameAddr reports whether only one of two listeners can be opened. Port 0 is
-// any free port.
+// sameAddr reports whether two listeners cannot both be opened. Port 0 is any free
+// port.
 func sameAddr(a, b string) bool {
 	hostA, portA, _ := net.SplitHostPort(a)
 	hostB, portB, _ := net.SplitHostPort(b)
@@ -111,7 +120,8 @@ func sameAddr(a, b string) bool {
 	return ipA == ipB
 }
 
-// hostIP reads the host of a listener: empty is every address.
+// hostIP returns the address of a listener's host, the zero Addr if it is a name. An
+// empty host is every address.
 func hostIP(host string) netip.Addr {
 	switch strings.ToLower(host) {
 	case "":
@@ -119,6 +129,7 @@ func hostIP(host string) netip.Addr {
 	case "localhost":
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
+
 	ip, err := netip.ParseAddr(host)
 	if err != nil {
 		return netip.Addr{}
@@ -127,7 +138,7 @@ func hostIP(host string) netip.Addr {
 	return ip.Unmap()
 }
 
-// leadsTo reports whether a connection to addr surely reaches the listener.
+// leadsTo reports whether a connection to addr certainly reaches the listener.
 func leadsTo(addr, listener, hostname string) bool {
 	host, port, _ := net.SplitHostPort(addr)
 	at, listenPort, _ := net.SplitHostPort(listener)
@@ -149,7 +160,7 @@ func leadsTo(addr, listener, hostname string) bool {
 	return false
 }
 
-// isLoopback reports whether only this machine reaches a listener.
+// isLoopback reports whether a listener can be reached from this machine only.
 func isLoopback(addr string) bool {
 	host, _, _ := net.SplitHostPort(addr)
 	ip := hostIP(host)
@@ -157,7 +168,7 @@ func isLoopback(addr string) bool {
 	return ip.IsValid() && ip.IsLoopback()
 }
 
-// checkAccess warns of listeners that let in more than they should.
+// checkAccess warns of listeners that can be used by more clients than is safe.
 func (b *binder) checkAccess(c *Config, role Role) {
 	if a := string(c.Admin.Listen); a != "" && !isLoopback(a) {
 		b.warn("admin.listen", "%s is reached from other machines, and metrics and health ask for no password: "+
@@ -184,7 +195,8 @@ func (b *binder) checkAccess(c *Config, role Role) {
 	if !c.Submission.RequireTLS {
 		for _, a := range c.Submission.Listen {
 			if !isLoopback(string(a)) {
-				b.warn("submission.require_tls", "false: passwords and mail may cross the network to %s in plain text", a)
+				b.warn("submission.require_tls",
+					"false: passwords and mail may cross the network to %s in plain text", a)
 				break
 			}
 		}

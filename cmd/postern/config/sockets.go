@@ -6,21 +6,25 @@ import (
 	"postern/cmd/postern/localsocket"
 )
 
-// checkSockets makes the paths of sockets absolute, which are relative to
-// state_dir, and wants their groups to exist.
+// checkSockets makes the paths of the Unix sockets absolute, which are relative to
+// state_dir, and checks that their groups exist.
 func (b *binder) checkSockets(c *Config) {
 	c.Admin.Socket = inStateDir(c, c.Admin.Socket)
 	b.checkGroup("admin.socket_group", c.Admin.SocketGroup)
-	if c.Accounting.PipeSocket == "" {
-		c.Accounting.PipeSocket = "pipe.sock"
+
+	a := &c.Accounting
+	if a.PipeSocket == "" {
+		a.PipeSocket = "pipe.sock"
 	}
-	c.Accounting.PipeSocket = inStateDir(c, c.Accounting.PipeSocket)
-	c.Accounting.PipeDir = b.Path(c.Accounting.PipeDir)
-	b.checkGroup("accounting.pipe_group", c.Accounting.PipeGroup)
-	if c.Accounting.PipeGroup == "" {
-		c.Accounting.PipeGroup = c.Admin.SocketGroup
+	a.PipeSocket = inStateDir(c, a.PipeSocket)
+	a.PipeDir = b.Path(a.PipeDir)
+
+	b.checkGroup("accounting.pipe_group", a.PipeGroup)
+	if a.PipeGroup == "" {
+		a.PipeGroup = c.Admin.SocketGroup
 	}
-	if c.Accounting.PipeSocket == c.Admin.Socket {
+
+	if a.PipeSocket == c.Admin.Socket {
 		b.problem("accounting.pipe_socket", "%s is admin.socket already", c.Admin.Socket)
 	}
 	if c.Admin.Socket == "" && c.Admin.SocketGroup != "" {
@@ -28,7 +32,7 @@ func (b *binder) checkSockets(c *Config) {
 	}
 }
 
-// inStateDir returns the path of a file of state_dir.
+// inStateDir returns the path of a file in state_dir.
 func inStateDir(c *Config, name string) string {
 	if name == "" || filepath.IsAbs(name) {
 		return name
@@ -37,6 +41,7 @@ func inStateDir(c *Config, name string) string {
 	return filepath.Join(c.StateDir, name)
 }
 
+// checkGroup checks that a group of the system exists, if one is named.
 func (b *binder) checkGroup(key, group string) {
 	if group == "" {
 		return

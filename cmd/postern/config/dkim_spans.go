@@ -7,11 +7,11 @@ import (
 	"postern/relay/envelope"
 )
 
-// warnBeforeLastKey is how long before its end a domain's last key is named.
+// warnBeforeLastKey is how long before its end a domain's last key gets a warning.
 const warnBeforeLastKey = 14 * 24 * time.Hour
 
-// checkSuccessors wants each successor to be another key of the domain, and no
-// key to come back by its successors: all of such a circle would be replaced.
+// checkSuccessors checks that each successor is another key of the domain, and that
+// there are no cycles: all keys of a cycle would be replaced.
 func (b *binder) checkSuccessors(keys []DKIMKey) {
 	find := func(domain, selector string) int {
 		return slices.IndexFunc(keys, func(k DKIMKey) bool {
@@ -40,14 +40,14 @@ func (b *binder) checkSuccessors(keys []DKIMKey) {
 	}
 }
 
-// span is the time in which a key signs; a zero end is none.
+// span is the time in which a key signs; with a zero end, for ever.
 type span struct {
 	begin, end time.Time
 	key        string
 }
 
-// checkSpans warns of each time to come in which a domain has keys and none of
-// them signs, and of a last key that ends soon.
+// checkSpans warns of times after now in which a domain has keys and none of them signs,
+// and of a domain's last key if it ends soon.
 func (b *binder) checkSpans(keys []DKIMKey, now time.Time) {
 	domains := map[string][]span{}
 	var order []string
@@ -74,9 +74,10 @@ func (b *binder) checkSpans(keys []DKIMKey, now time.Time) {
 	}
 }
 
+// checkSpansOf is checkSpans for the keys of one domain.
 func (b *binder) checkSpansOf(domain string, spans []span, now time.Time) {
 	slices.SortStableFunc(spans, func(a, c span) int { return a.begin.Compare(c.begin) })
-	covered := now // up to here some key signs, or it was said that none does
+	covered := now // until then a key signs, or a warning says that none does
 	last := slices.MaxFunc(spans, func(a, c span) int { return compareEnds(a.end, c.end) })
 
 	for _, s := range spans {
@@ -101,7 +102,7 @@ func (b *binder) checkSpansOf(domain string, spans []span, now time.Time) {
 	}
 }
 
-// compareEnds compares ends of spans; none is the latest.
+// compareEnds compares ends of spans; the zero Time is the latest.
 func compareEnds(a, b time.Time) int {
 	switch {
 	case a.IsZero() && b.IsZero():
@@ -115,4 +116,5 @@ func compareEnds(a, b time.Time) int {
 	return a.Compare(b)
 }
 
+// moment returns a time to the minute, in UTC.
 func moment(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
