@@ -20,6 +20,7 @@ import (
 	"postern/certs"
 
 	"postern/relay/reply"
+	"postern/smtpd/auth"
 )
 
 // bubble is a server in a bubble of synctest: no time passes but what a test
@@ -28,7 +29,7 @@ type bubble struct {
 	t       *testing.T
 	s       *Server
 	submit  *submitter
-	users   *Users
+	users   *auth.Users
 	log     *lockedBuffer
 	metrics *prometheus.Registry
 	l       *pipeListener
@@ -37,38 +38,41 @@ type bubble struct {
 }
 
 // inBubble runs a server, and fails where anything is held once it has stopped.
-func inBubble(t *testing.T, change func(*Config), implicit bool, do func(b *bubble)) {
+func inBubble(t *testing.T, change func(*setup), implicit bool, do func(b *bubble)) {
 	t.Helper()
 	cert := testCert()
 	synctest.Test(t, func(t *testing.T) {
 		b := &bubble{
 			t:       t,
 			submit:  &submitter{reply: reply.Reply{Code: 250, Enhanced: reply.EnhancedCode{2, 0, 0}, Text: "taken by the test"}},
-			users:   newUsers(t, Rate{N: 3, Per: time.Minute}, testUsers()),
+			users:   newClients(t, auth.Rate{N: 3, Per: time.Minute}, clientList()),
 			log:     &lockedBuffer{},
 			metrics: prometheus.NewRegistry(),
 			l:       &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})},
 		}
-		c := Config{
-			Hostname:       "mail.example.com",
-			TLS:            certs.ServerConfig([]tls.Certificate{cert}, tls.VersionTLS12),
-			Auth:           b.users,
-			Submit:         b.submit,
-			Directory:      b.users,
-			MaxMessageSize: 10000,
-			MaxRecipients:  3,
-			Grace:          time.Second,
-			Log:            slog.New(slog.NewJSONHandler(b.log, nil)),
-			Metrics:        b.metrics,
+		c := setup{
+			Config: Config{
+				Hostname: "mail.example.com",
+				TLS:      certs.ServerConfig([]tls.Certificate{cert}, tls.VersionTLS12),
+				Log:      slog.New(slog.NewJSONHandler(b.log, nil)),
+				Metrics:  b.metrics,
+				Limits:   Limits{MaxMessageSize: 10000, MaxRecipients: 3},
+				Timeouts: Timeouts{Grace: time.Second},
+			},
+			Submission: Submission{
+				Auth:      b.users,
+				Submit:    b.submit,
+				Directory: b.users,
+			},
 		}
 		if change != nil {
 			change(&c)
 		}
-		b.s = New(c)
+		b.s = newTestServer(c)
 
 		ctx, cancel := context.WithCancel(t.Context())
 		served := make(chan error, 1)
-		go func() { served <- b.s.serve(ctx, b.l, implicit) }()
+		go func() { served <- serveTest(ctx, b.s, b.l, implicit) }()
 		b.stop = sync.OnceFunc(func() {
 			cancel()
 			if err := <-served; err != nil {
@@ -88,12 +92,12 @@ func inBubble(t *testing.T, change func(*Config), implicit bool, do func(b *bubb
 }
 
 // bySource lets the clients of a bubble in without AUTH.
-func bySource(c *Config) {
+func bySource(c *setup) {
 	c.Sources = []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8"), User: "alice"}}
 }
 
 // reporting makes a server one for reports.
-func reporting(c *Config) { c.Reports = c.Submit.(*submitter) }
+func reporting(c *setup) { c.Reports = c.Submit.(*submitter) }
 
 // nothingHeld fails where a server without clients holds anything.
 func nothingHeld(t *testing.T, s *Server) {
@@ -117,26 +121,10 @@ func held(s *Server) (left []string) {
 	add(len(s.sessions) != 0, "a session")
 	add(len(s.sources) != 0, "a count of a source")
 	add(len(s.held) != 0, "a source's part of the budget")
-	add(s.c.Budget.Used() != 0, "bytes of the budget")
+	add(s.cfg.Budget.Used() != 0, "bytes of the budget")
 	s.slots.mu.Lock()
 	add(len(s.slots.queues) != 0, "a place of a handshake")
 	s.slots.mu.Unlock()
-
-	var th *throttle
-	switch auth := s.c.Auth.(type) {
-	case *Users:
-		th = auth.throttle
-		add(len(auth.hashing) != 0, "a place for hashing")
-	case *Passthrough:
-		th = auth.throttle
-	default:
-		return left
-	}
-	th.mu.Lock()
-	defer th.mu.Unlock()
-	for key, c := range th.counts {
-		add(c.asking != 0, "an attempt of "+key)
-	}
 
 	return left
 }
@@ -278,7 +266,7 @@ func (b *bubble) inMail() *caller {
 	b.t.Helper()
 	c := b.greeted()
 	to := "b@example.net"
-	if b.s.c.Reports != nil {
+	if b.s.traits.listener == "reports" {
 		to = "b@bounces.example.com"
 	}
 	c.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<"+to+">", "250")
@@ -359,6 +347,9 @@ func (c *caller) say(pairs ...string) {
 	c.b.t.Helper()
 	for pair := range slices.Chunk(pairs, 2) {
 		c.send(pair[0] + "\r\n")
+		if strings.HasPrefix(pair[1], "535") { // failures of a source are answered late
+			time.Sleep(5 * time.Second)
+		}
 		c.expect(pair[1])
 	}
 }

@@ -9,21 +9,21 @@ import (
 	"postern/relay/reply"
 )
 
-// Budget bounds the bytes of messages in flight. Reservations never block. It
-// is safe for concurrent use.
+// Budget bounds the bytes of messages in flight. Reservations never block. It is
+// safe for concurrent use.
 type Budget struct {
 	limit int64
 	used  atomic.Int64
 }
 
-// NewBudget returns a budget of limit bytes, or one without a limit if limit is 0.
+// NewBudget returns a budget of limit bytes; 0 means no limit.
 func NewBudget(limit int64) *Budget { return &Budget{limit: limit} }
 
-// Used returns how many bytes are reserved now.
+// Used returns how many bytes are reserved.
 func (b *Budget) Used() int64 { return b.used.Load() }
 
-// Reserve reserves n bytes and reports whether there were so many left. What
-// was reserved is given back with Release.
+// Reserve reserves n bytes and reports whether so many were left. Release gives
+// them back.
 func (b *Budget) Reserve(n int64) bool {
 	for {
 		used := b.used.Load()
@@ -39,24 +39,24 @@ func (b *Budget) Reserve(n int64) bool {
 // Release gives back n bytes that Reserve reserved.
 func (b *Budget) Release(n int64) { b.used.Add(-n) }
 
-// Register exports the budget as a metric.
+// Register registers a gauge of the bytes that are reserved.
 func (b *Budget) Register(r prometheus.Registerer, name, help string) {
-	r.MustRegister(prometheus.NewGaugeFunc(
-		prometheus.GaugeOpts{Name: name, Help: help},
-		func() float64 { return float64(b.Used()) },
-	))
+	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: name,
+		Help: help,
+	}, func() float64 { return float64(b.Used()) }))
 }
 
-// What a byte of a message costs while it is in flight. A submission is
-// rendered for each recipient: it costs itself and a copy. A report is looked
-// at, and no more.
+// Cost of a byte of a message in flight. A submission is rendered for each
+// recipient in turn, and costs as much as itself and a copy. A report costs as
+// much as itself.
 const (
 	submissionCost = 2
 	reportCost     = 1
 )
 
-// sourceShare is the part of port 25's budget that one source may hold: a
-// quarter. Whoever submits is known, and may take what there is.
+// sourceShare makes a quarter the part of the reports' budget that one source may
+// hold. Clients of submissions are known, and may hold all of theirs.
 const sourceShare = 4
 
 var errMemory = &reply.Fault{
@@ -72,10 +72,10 @@ var errMemory = &reply.Fault{
 func (s *Server) reserve(source netip.Addr, n int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.share > 0 && s.held[source]+n > s.share {
+	if share := s.sourceShare(); share > 0 && s.held[source]+n > share {
 		return false
 	}
-	if !s.c.Budget.Reserve(n) {
+	if !s.cfg.Budget.Reserve(n) {
 		return false
 	}
 	s.held[source] += n
@@ -83,8 +83,19 @@ func (s *Server) reserve(source netip.Addr, n int64) bool {
 	return true
 }
 
+// sourceShare returns how many bytes of the budget one source may hold; 0 means
+// no bound but the budget's own.
+func (s *Server) sourceShare() int64 {
+	if s.traits.sourceShare == 0 {
+		return 0
+	}
+
+	return s.cfg.Budget.limit / s.traits.sourceShare
+}
+
+// release gives back n bytes of a source.
 func (s *Server) release(source netip.Addr, n int64) {
-	s.c.Budget.Release(n)
+	s.cfg.Budget.Release(n)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,20 +107,21 @@ func (s *Server) release(source netip.Addr, n int64) {
 
 // reserveBudget makes sure that the session holds budget for n bytes of a
 // message.
-func (ss *session) reserveBudget(n int64) error {
-	need := n * ss.s.cost
-	if need <= ss.held {
+func (s *session) reserveBudget(n int64) error {
+	need := n * s.srv.traits.byteCost
+	if need <= s.held {
 		return nil
 	}
-	if !ss.s.reserve(ss.source(), need-ss.held) {
+	if !s.srv.reserve(s.source(), need-s.held) {
 		return errMemory
 	}
-	ss.held = need
+	s.held = need
 
 	return nil
 }
 
-func (ss *session) releaseBudget() {
-	ss.s.release(ss.source(), ss.held)
-	ss.held = 0
+// releaseBudget gives back what the session holds.
+func (s *session) releaseBudget() {
+	s.srv.release(s.source(), s.held)
+	s.held = 0
 }

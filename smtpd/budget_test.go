@@ -60,8 +60,8 @@ func (p *player) say(pairs ...string) {
 	}
 }
 
-func reportsWith(b *Budget) func(*Config) {
-	return func(c *Config) {
+func reportsWith(b *Budget) func(*setup) {
+	return func(c *setup) {
 		c.Reports, c.Budget = c.Submit.(*submitter), b
 	}
 }
@@ -128,7 +128,7 @@ func TestPort25SourceHoldsAQuarter(t *testing.T) {
 func TestSubmissionReservesDeclaredSizeAtData(t *testing.T) {
 	t.Parallel()
 	b := NewBudget(1 << 20)
-	r := startServer(t, func(c *Config) { c.Budget = b }, true)
+	r := startServer(t, func(c *setup) { c.Budget = b }, true)
 	p := dialTLS(t, r)
 	for range 3 {
 		p.say("MAIL FROM:<a@example.com> SIZE=9999", "250", "RSET", "250")
@@ -152,7 +152,7 @@ func TestSubmissionReservesDeclaredSizeAtData(t *testing.T) {
 func TestSubmissionReservesNothingForChunksToCome(t *testing.T) {
 	t.Parallel()
 	b := NewBudget(1 << 20)
-	r := startServer(t, func(c *Config) { c.Budget = b }, true)
+	r := startServer(t, func(c *setup) { c.Budget = b }, true)
 	p := dialTLS(t, r)
 	p.say("MAIL FROM:<a@example.com> SIZE=9999", "250", "RCPT TO:<b@example.net>", "250")
 	p.send("BDAT 21\r\nFrom: a@example.com\r\n")
@@ -170,7 +170,7 @@ func TestSubmissionReservesNothingForChunksToCome(t *testing.T) {
 func TestSubmissionRefusesDataWithoutMemory(t *testing.T) {
 	t.Parallel()
 	b := NewBudget(30000)
-	r := startServer(t, func(c *Config) { c.Budget = b }, true)
+	r := startServer(t, func(c *setup) { c.Budget = b }, true)
 	p := dialTLS(t, r)
 	if !b.Reserve(29000) {
 		t.Fatal("nothing could be reserved")
@@ -196,7 +196,7 @@ func TestPort25LeavesSubmissionAlone(t *testing.T) {
 	t.Parallel()
 	own, theirs := NewBudget(1<<20), NewBudget(32000)
 	reports := startServer(t, reportsWith(theirs), false)
-	submission := startServer(t, func(c *Config) { c.Budget = own }, true)
+	submission := startServer(t, func(c *setup) { c.Budget = own }, true)
 	for i := 2; i < 6; i++ {
 		p := dialFrom(t, reports, fmt.Sprintf("127.0.0.%d", i))
 		p.say("EHLO mx.example.net", "250", "MAIL FROM:<>", "250", "RCPT TO:<x@bounces.example.com>", "250", "DATA", "354")
@@ -213,7 +213,7 @@ func TestPort25LeavesSubmissionAlone(t *testing.T) {
 func TestPort25BoundsCommandsWithoutMessage(t *testing.T) {
 	t.Parallel()
 	const most = maxCommands + reportRecipients
-	r := startServer(t, func(c *Config) { c.Reports = c.Submit.(*submitter) }, false)
+	r := startServer(t, func(c *setup) { c.Reports = c.Submit.(*submitter) }, false)
 	p := dialFrom(t, r, "127.0.0.1")
 	p.say("EHLO mx.example.net", "250")
 	msg := func() {
@@ -274,7 +274,7 @@ func TestBudgetRefusesOnlyWhatIsTooMuch(t *testing.T) {
 // address is not counted, so it is not kept.
 func TestPort25KeepsAddressesAlone(t *testing.T) {
 	t.Parallel()
-	ss := &session{s: New(Config{Reports: &submitter{}, Log: quiet})}
+	ss := newTestSession(setup{Config: Config{Log: quiet}, Reports: &submitter{}})
 	err := ss.Rcpt("x@bounces.example.com", &smtp.RcptOptions{
 		Notify:                []smtp.DSNNotify{smtp.DSNNotifyFailure},
 		OriginalRecipientType: smtp.DSNAddressTypeRFC822,
@@ -284,13 +284,13 @@ func TestPort25KeepsAddressesAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	got := ss.env.Recipients[0]
+	got := ss.mail.envelope.Recipients[0]
 	if got.Original != "" || got.OriginalType != "" || got.Notify != nil {
 		t.Errorf("kept %d bytes, %q and %v; want the address alone", len(got.Original), got.OriginalType, got.Notify)
 	}
 }
 
-// TestBudgetBounds: all of it, and not a byte more.
+// TestBudgetBounds checks that the whole budget can be reserved, and no more.
 func TestBudgetBounds(t *testing.T) {
 	t.Parallel()
 	b := NewBudget(10)
@@ -309,50 +309,51 @@ func TestBudgetBounds(t *testing.T) {
 	}
 }
 
-// TestSourceHoldsItsShare to the byte, and gives it back to itself.
+// TestSourceHoldsItsShare checks the share of a source to the byte.
 func TestSourceHoldsItsShare(t *testing.T) {
 	t.Parallel()
-	s := New(Config{Reports: &submitter{}, Budget: NewBudget(40), Log: quiet})
-	if !s.reserve(home, 4) || !s.reserve(home, 6) || s.reserve(home, 1) {
-		t.Errorf("%d bytes of 40 are held; want a quarter, and none above", s.held[home])
+	s := newTestServer(setup{Config: Config{Budget: NewBudget(40), Log: quiet}, Reports: &submitter{}})
+	if !s.reserve(oneSource, 4) || !s.reserve(oneSource, 6) || s.reserve(oneSource, 1) {
+		t.Errorf("%d bytes of 40 are held; want a quarter, and none above", s.held[oneSource])
 	}
 	for _, a := range []string{"192.0.2.9", "192.0.2.10", "192.0.2.11"} {
 		if !s.reserve(netip.MustParseAddr(a), 10) {
 			t.Errorf("%s has no quarter", a)
 		}
 	}
-	s.release(home, 6)
-	if s.reserve(away, 7) || s.held[away] != 0 {
+	s.release(oneSource, 6)
+	if s.reserve(otherSource, 7) || s.held[otherSource] != 0 {
 		t.Error("more than the budget was reserved, or a source's part without it")
 	}
-	if s.reserve(home, 7) || !s.reserve(home, 6) {
+	if s.reserve(oneSource, 7) || !s.reserve(oneSource, 6) {
 		t.Error("what was given back cannot be reserved, or more than that")
 	}
-	s.release(home, 9)
-	if got, ok := s.held[home]; got != 1 || !ok {
+	s.release(oneSource, 9)
+	if got, ok := s.held[oneSource]; got != 1 || !ok {
 		t.Errorf("%d bytes held, want 1", got)
 	}
-	s.release(home, 1)
-	if _, ok := s.held[home]; ok {
+	s.release(oneSource, 1)
+	if _, ok := s.held[oneSource]; ok {
 		t.Error("a source that holds nothing is remembered")
 	}
-	if got := s.c.Budget.Used(); got != 30 {
+	if got := s.cfg.Budget.Used(); got != 30 {
 		t.Errorf("%d bytes reserved, want those of three others", got)
 	}
 }
 
-// TestSessionReservesOnce what it holds already.
+// TestSessionReservesOnce checks that a session reserves only what it does not hold.
 func TestSessionReservesOnce(t *testing.T) {
 	t.Parallel()
 	b := NewBudget(100)
-	ss := &session{s: New(Config{Budget: b, Log: quiet})}
+	ss := newTestSession(setup{Config: Config{Budget: b, Log: quiet}})
 	for _, c := range []struct{ n, want int64 }{{10, 20}, {10, 20}, {5, 20}, {11, 22}, {50, 100}} {
 		if err := ss.reserveBudget(c.n); err != nil || b.Used() != c.want || ss.held != c.want {
 			t.Errorf("after %d bytes: %d reserved, %d held, %v; want %d", c.n, b.Used(), ss.held, err, c.want)
 		}
 	}
 	err := ss.reserveBudget(51)
-	if got, want := reply.For(err).String(), "452 4.3.1 Too many messages in flight, try again later"; err == nil || got != want {
+	const want = "452 4.3.1 Too many messages in flight, try again later"
+	if got := reply.For(err).String(); err == nil || got != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	var fault *reply.Fault
@@ -366,7 +367,7 @@ func TestSessionReservesOnce(t *testing.T) {
 	}
 }
 
-// TestBudgetIsExported as a gauge.
+// TestBudgetIsExported checks the gauge.
 func TestBudgetIsExported(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
@@ -383,7 +384,7 @@ func TestBudgetIsExported(t *testing.T) {
 	}
 }
 
-// TestBudgetIsShared by many at once, and nothing of it is lost.
+// TestBudgetIsShared reserves and releases in many goroutines.
 func TestBudgetIsShared(t *testing.T) {
 	t.Parallel()
 	b := NewBudget(0)

@@ -14,22 +14,31 @@ const (
 	maxReceived    = 100 // more are a loop (RFC 5321 section 6.3)
 )
 
-func bad(format string, args ...any) error {
-	return reply.Refuse(550, reply.EnhancedCode{5, 6, 0}, fmt.Sprintf(format, args...))
+// mediaError is the enhanced code of a malformed message (RFC 3463 section 3.7).
+var mediaError = reply.EnhancedCode{5, 6, 0}
+
+// errLoop refuses a message that passed too many servers.
+var errLoop = reply.Refuse(554, reply.EnhancedCode{5, 4, 6}, "Too many Received header fields: mail loop")
+
+// malformed returns the error that refuses a message for good.
+func malformed(format string, args ...any) error {
+	return reply.Refuse(550, mediaError, fmt.Sprintf(format, args...))
 }
 
-// checkMessage holds a message to what a submission server may expect of it.
+// checkMessage returns an error unless a message is fit for submission: a header
+// section of bounded size and well-formed fields, one of them From, and not too
+// many Received.
 func checkMessage(msg []byte) error {
 	header, _, _ := message.Split(msg)
 	if len(header) > maxHeaderBytes {
-		return bad("Header section is larger than %d bytes", maxHeaderBytes)
+		return malformed("Header section is larger than %d bytes", maxHeaderBytes)
 	}
 
-	from, received := 0, 0
+	var from, received int
 	for i, f := range message.Fields(header) {
 		switch {
 		case f.Name == "":
-			return bad("Header line %d is no header field", i+1)
+			return malformed("Header line %d is no header field", i+1)
 		case f.Is("X-MSYS-API"):
 			continue // it does not leave, however long
 		case f.Is("From"):
@@ -39,27 +48,29 @@ func checkMessage(msg []byte) error {
 		}
 
 		if longestLine(f.Raw) > maxHeaderLine {
-			return bad("Header field %.64s has a line of more than %d bytes", f.Name, maxHeaderLine)
+			return malformed("Header field %.64s has a line of more than %d bytes", f.Name, maxHeaderLine)
 		}
 	}
 
 	switch {
 	case from == 0:
-		return bad("Message has no From header field")
+		return malformed("Message has no From header field")
 	case from > 1:
-		return bad("Message has more than one From header field")
+		return malformed("Message has more than one From header field")
 	case received > maxReceived:
-		return reply.Refuse(554, reply.EnhancedCode{5, 4, 6}, "Too many Received header fields: mail loop")
+		return errLoop
 	}
 
 	return nil
 }
 
+// longestLine returns the length of the longest line, without its CRLF.
 func longestLine(raw []byte) int {
-	longest, n := 0, 0
+	var longest, n int
 	for _, c := range raw {
 		if c == '\n' {
-			longest, n = max(longest, n-1), 0
+			longest = max(longest, n-1)
+			n = 0
 			continue
 		}
 		n++

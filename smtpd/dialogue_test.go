@@ -18,13 +18,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-crypt/crypt/algorithm/argon2"
 	"go.uber.org/goleak"
 
 	"postern/certs"
 	"postern/relay"
 	"postern/relay/envelope"
 	"postern/relay/reply"
+	"postern/smtpd/auth"
+	"postern/smtpd/wire"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -80,51 +81,6 @@ func (s *submitter) submissions() []*relay.Submission {
 	return append([]*relay.Submission(nil), s.got...)
 }
 
-// cheapHash hashes a password with less work than HashPassword.
-func cheapHash(password string) string {
-	h, err := argon2.New(argon2.WithVariantID(), argon2.WithM(64), argon2.WithT(1), argon2.WithP(1))
-	if err != nil {
-		panic(err)
-	}
-	d, err := h.Hash(password)
-	if err != nil {
-		panic(err)
-	}
-	return d.Encode()
-}
-
-// noDelay is for the delay of an Authenticator whose failures need not wait.
-func noDelay(context.Context, time.Duration) {}
-
-// newUsers is NewUsers with cheap hashes, and without pauses after failures.
-func newUsers(t testing.TB, rate Rate, entries []UserEntry) *Users {
-	t.Helper()
-	standIn, err := decodeHash(cheapHash("nobody's"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	u := &Users{
-		throttle: newThrottle(rate, time.Now),
-		hashing:  make(chan struct{}, maxHashing),
-		delay:    noDelay,
-		now:      time.Now,
-		standIn:  standIn,
-	}
-	if err := u.Replace(entries); err != nil {
-		t.Fatal(err)
-	}
-	return u
-}
-
-var testUsers = sync.OnceValue(func() []UserEntry {
-	hash := cheapHash("secret")
-	return []UserEntry{
-		{User: relay.User{Name: "alice", Tracking: true}, Password: hash},
-		{User: relay.User{Name: "bob", Tracking: true, FromDomains: []string{"bob.example", "*.bob.example"}}, Password: hash},
-		{User: relay.User{Name: "nopass"}},
-	}
-})
-
 var testCert = sync.OnceValue(func() tls.Certificate {
 	dir, err := os.MkdirTemp("", "postern-cert-")
 	if err != nil {
@@ -146,23 +102,36 @@ type running struct {
 	stop   func()
 }
 
-func startServer(t *testing.T, change func(*Config), implicit bool) *running {
+func startServer(t *testing.T, change func(*setup), implicit bool) *running {
 	t.Helper()
-	users := newUsers(t, Rate{N: 3, Per: time.Minute}, testUsers())
+	users := newClients(t, auth.Rate{N: 3, Per: time.Minute}, clientList())
 	sub := &submitter{reply: reply.Reply{Code: 250, Enhanced: reply.EnhancedCode{2, 0, 0}, Text: "taken by the test"}}
-	c := Config{Directory: users, Hostname: "mail.example.com", TLS: testTLS(), RequireTLS: true, Auth: users, Submit: sub,
-		MaxMessageSize: 10000, MaxRecipients: 3, Grace: time.Second, Log: quiet}
+	c := setup{
+		Config: Config{
+			Hostname: "mail.example.com",
+			TLS:      testTLS(),
+			Log:      quiet,
+			Limits:   Limits{MaxMessageSize: 10000, MaxRecipients: 3},
+			Timeouts: Timeouts{Grace: time.Second},
+		},
+		Submission: Submission{
+			Directory:  users,
+			RequireTLS: true,
+			Auth:       users,
+			Submit:     sub,
+		},
+	}
 	if change != nil {
 		change(&c)
 	}
-	s := New(c)
+	s := newTestServer(c)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- s.serve(ctx, l, implicit) }()
+	go func() { done <- serveTest(ctx, s, l, implicit) }()
 	r := &running{addr: l.Addr().String(), s: s, submit: sub}
 	var once sync.Once
 	r.stop = func() {
@@ -206,30 +175,34 @@ func TestDialogues(t *testing.T) {
 }
 
 // options are what `!!` lines may say.
-var options = map[string]func(*Config){
-	"plain":     func(c *Config) { c.RequireTLS = false },
-	"no-tls":    func(c *Config) { c.TLS = nil },
-	"normalise": func(c *Config) { c.NormaliseLF = true },
-	"source": func(c *Config) {
+var options = map[string]func(*setup){
+	"plain":     func(c *setup) { c.RequireTLS = false },
+	"no-tls":    func(c *setup) { c.TLS = nil },
+	"normalise": func(c *setup) { c.NormaliseLF = true },
+	"source": func(c *setup) {
 		c.Sources = []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8"), User: "nopass"}}
 	},
-	"elsewhere": func(c *Config) {
+	"elsewhere": func(c *setup) {
 		c.Sources = []SourceRule{{Network: netip.MustParsePrefix("10.0.0.0/8"), User: "nopass"}}
 	},
-	"proxy": func(c *Config) {
+	"proxy": func(c *setup) {
 		c.ProxyFrom = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 		c.Sources = []SourceRule{{Network: netip.MustParsePrefix("192.0.2.0/24"), User: "nopass"}}
 	},
-	"reports": func(c *Config) {
+	"reports": func(c *setup) {
 		c.Reports, c.NormaliseLF = c.Submit.(*submitter), true
 		c.Sources = []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8"), User: "nopass"}} // has no meaning here
 	},
-	"reports-full": func(c *Config) {
+	"reports-full": func(c *setup) {
 		c.Submit.(*submitter).full = true
 		c.Reports = c.Submit.(*submitter)
 	},
-	"upstream550": func(c *Config) {
-		c.Submit.(*submitter).reply = reply.Reply{Code: 550, Enhanced: reply.EnhancedCode{5, 1, 1}, Text: "No such user\nhere"}
+	"upstream550": func(c *setup) {
+		c.Submit.(*submitter).reply = reply.Reply{
+			Code:     550,
+			Enhanced: reply.EnhancedCode{5, 1, 1},
+			Text:     "No such user\nhere",
+		}
 	},
 }
 
@@ -247,7 +220,7 @@ func play(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var change []func(*Config)
+	var change []func(*setup)
 	implicit := false
 	for _, line := range strings.Split(string(data), "\n") {
 		if o, ok := strings.CutPrefix(line, "!! "); ok {
@@ -260,7 +233,7 @@ func play(t *testing.T, file string) {
 			}
 		}
 	}
-	p := &player{t: t, serv: startServer(t, func(c *Config) {
+	p := &player{t: t, serv: startServer(t, func(c *setup) {
 		for _, f := range change {
 			f(c)
 		}
@@ -356,7 +329,7 @@ func (p *player) check(arg string) {
 		p.tls()
 	case "closed":
 		p.c.SetReadDeadline(time.Now().Add(10 * time.Second))
-		if b, err := p.r.ReadByte(); err == nil || isTimeout(err) {
+		if b, err := p.r.ReadByte(); err == nil || wire.IsTimeout(err) {
 			p.t.Fatalf("%s: read %q, %v", p.at, b, err)
 		}
 	case "login":

@@ -1,109 +1,14 @@
 package smtpd
 
 import (
-	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
-	"syscall"
 	"testing"
-	"testing/synctest"
-	"time"
 
-	"github.com/emersion/go-smtp"
-
-	"postern/relay/reply"
+	"postern/smtpd/wire"
 )
 
-// TestDefaultLimits: what promises and the configuration say.
-func TestDefaultLimits(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		name      string
-		got, want any
-	}{
-		{"command line", maxCommandLine, 12290},
-		{"domain of EHLO", maxDomain, 255},
-		{"unknown commands", maxUnknown, 10},
-		{"chunk", maxChunk, 2147483647},
-		{"refusals in a row", maxErrors, 20},
-		{"commands without a message", maxCommands, 200},
-		{"recipients of a report", reportRecipients, 100},
-		{"handshakes of a source", minHandshakes, 16},
-		{"header section", maxHeaderBytes, 1048576},
-		{"header line", maxHeaderLine, 998},
-		{"hops", maxReceived, 100},
-		{"login name", maxLoginName, 320},
-		{"password", maxPassword, 1024},
-		{"cost of a submission", submissionCost, 2},
-		{"cost of a report", reportCost, 1},
-		{"sources of the budget", sourceShare, 4},
-		{"hashes at once", maxHashing, 8},
-		{"verified logins", maxVerified, 10000},
-		{"counters of failures", maxCounted, 100000},
-		{"known sources", maxKnown, 100000},
-		{"line of a transcript", maxTranscript, 500},
-		{"address in a refusal", maxRefusedAddress, 318},
-		{"pause after failures", maxDelay, 3 * time.Second},
-		{"handshake", handshakeTimeout, 30 * time.Second},
-		{"write", writeTimeout, time.Minute},
-		{"login at the upstream", loginTimeout, time.Minute},
-		{"PROXY header", proxyHeaderTimeout, 10 * time.Second},
-		{"refusal of a connection", refusalTimeout, time.Second},
-		{"the same in the log", rareEvery, time.Minute},
-		{"first pause of accept", minAcceptPause, 5 * time.Millisecond},
-		{"longest pause of accept", maxAcceptPause, time.Second},
-	} {
-		if c.got != c.want {
-			t.Errorf("%s: %v, want %v", c.name, c.got, c.want)
-		}
-	}
-}
-
-// TestConfigDefaults: what is not configured.
-func TestConfigDefaults(t *testing.T) {
-	t.Parallel()
-	type limits struct {
-		connections, perSource, recipients int
-		idle                               time.Duration
-		handshakes                         int
-		cost, share                        int64
-	}
-	for _, c := range []struct {
-		name   string
-		config Config
-		want   limits
-	}{
-		{"submission", Config{MaxRecipients: 1000}, limits{10000, 200, 1000, 5 * time.Minute, 50, 2, 0}},
-		{"as configured", Config{
-			MaxConnections:          500,
-			MaxConnectionsPerSource: 400,
-			MaxRecipients:           7,
-			IdleTimeout:             time.Second,
-			Budget:                  NewBudget(1000),
-		}, limits{500, 400, 7, time.Second, 100, 2, 0}},
-		{"more for a source than there are", Config{MaxConnections: 8, MaxConnectionsPerSource: 400},
-			limits{8, 7, 0, 5 * time.Minute, 16, 2, 0}},
-		{"reports", Config{Reports: &submitter{}, MaxRecipients: 7, Budget: NewBudget(1000)},
-			limits{10000, 200, 100, 5 * time.Minute, 50, 1, 250}},
-		{"reports without a budget", Config{Reports: &submitter{}}, limits{10000, 200, 100, 5 * time.Minute, 50, 1, 0}},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			c.config.Log = quiet
-			s := New(c.config)
-			got := limits{s.c.MaxConnections, s.c.MaxConnectionsPerSource, s.c.MaxRecipients, s.c.IdleTimeout,
-				s.slots.most, s.cost, s.share}
-			if got != c.want {
-				t.Errorf("got %+v, want %+v", got, c.want)
-			}
-			if s.c.phases != c.config.defaultPhases() {
-				t.Errorf("phases %+v, want %+v", s.c.phases, c.config.defaultPhases())
-			}
-		})
-	}
-}
-
-// TestCommandLineLength: 12290 bytes with the line end, and not one more.
+// TestCommandLineLength checks that a line has 12290 bytes at most, CRLF included.
 func TestCommandLineLength(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -134,7 +39,7 @@ func TestCommandLineLength(t *testing.T) {
 	}
 }
 
-// TestLineThatGrewIsReadOn: what stands behind a line that came in pieces, and
+// TestLineThatGrewIsReadOn: what follows a line that came in pieces, and
 // was longer than a read, is the next command.
 func TestLineThatGrewIsReadOn(t *testing.T) {
 	t.Parallel()
@@ -158,12 +63,12 @@ func slicesOf(s string, n int) (all []string) {
 
 const tooMany = "421 4.7.0 Too many errors, closing connection"
 
-// TestErrorsEndTheConnection at the bound, and not before.
+// TestErrorsEndTheConnection checks the limit of errors.
 func TestErrorsEndTheConnection(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
-		change func(*Config)
+		change func(*setup)
 		line   string
 		reply  string
 		before int // refusals that are answered, and no more
@@ -186,19 +91,20 @@ func TestErrorsEndTheConnection(t *testing.T) {
 				client.send(c.line + "\r\nRCPT TO:<b@bounces.example.com>\r\nBDAT 26 LAST\r\n" + shortMessage)
 				client.expect(c.reply, tooMany)
 				if !client.ended() || len(b.submit.submissions()) != 0 {
-					t.Errorf("ended %v, %d messages; want the end, and nothing that follows", client.ended(), len(b.submit.submissions()))
+					t.Errorf("ended %v, %d messages; want the end, and nothing that follows",
+						client.ended(), len(b.submit.submissions()))
 				}
 			})
 		})
 	}
 }
 
-// TestCommandsEndTheConnection of a client that nobody vouches for.
+// TestCommandsEndTheConnection checks the limit of commands without a message.
 func TestCommandsEndTheConnection(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		name   string
-		change func(*Config)
+		change func(*setup)
 		most   int
 		before func(*caller) // of which no command counts
 	}{
@@ -228,7 +134,7 @@ func TestCommandsEndTheConnection(t *testing.T) {
 	}
 }
 
-// TestCommandsBetweenChunksCount, too.
+// TestCommandsBetweenChunksCount checks that commands between chunks count as well.
 func TestCommandsBetweenChunksCount(t *testing.T) {
 	t.Parallel()
 	inBubble(t, reporting, false, func(b *bubble) {
@@ -245,7 +151,7 @@ func TestCommandsBetweenChunksCount(t *testing.T) {
 	})
 }
 
-// TestReportsHaveAHundredRecipients as every server has to take, and not more.
+// TestReportsHaveAHundredRecipients checks the minimum of RFC 5321 section 4.5.3.1.8.
 func TestReportsHaveAHundredRecipients(t *testing.T) {
 	t.Parallel()
 	inBubble(t, reporting, false, func(b *bubble) {
@@ -262,129 +168,7 @@ func TestReportsHaveAHundredRecipients(t *testing.T) {
 	})
 }
 
-// TestConnectionsOfASource: as many as may be, and as many again once those
-// have gone, however they went.
-func TestConnectionsOfASource(t *testing.T) {
-	t.Parallel()
-	inBubble(t, func(c *Config) { c.MaxConnectionsPerSource = 2 }, false, func(b *bubble) {
-		for _, leave := range []func(*caller){
-			func(c *caller) { c.say("QUIT", "221 2.0.0 Bye") },
-			func(c *caller) { c.c.Close() },
-			func(c *caller) { time.Sleep(3 * time.Minute) },
-			func(c *caller) { c.say("GET /", "500") },
-		} {
-			first, second := b.dial(), b.dial()
-			first.expect("220")
-			second.expect("220")
-			refused := b.dial()
-			refused.expect("421 4.7.0 Too many connections from your address, try again later")
-			if !refused.ended() {
-				t.Error("a refused connection is left open")
-			}
-			leave(first)
-			leave(second)
-			synctest.Wait()
-			nothingHeld(t, b.s)
-		}
-		if got := b.counted("postern_smtpd_connections_total", "refused"); got != 4 {
-			t.Errorf("%v refused connections counted, want 4", got)
-		}
-		if got := b.counted("postern_smtpd_connections_total", "accepted"); got != 8 {
-			t.Errorf("%v accepted connections counted, want 8", got)
-		}
-		if lines := b.logged("connection refused"); len(lines) != 2 || lines[0]["reply"] == nil || lines[0]["remote"] != "127.0.0.1:1234" {
-			t.Errorf("logged %v, want two lines: the third refusal was a minute after the first", lines)
-		}
-	})
-}
-
-// TestRefusalsOverTLSAreMute: a reply in plain text would only be taken for a
-// broken handshake. Without TLS the refusal does not wait for its reader.
-func TestRefusalsOverTLSAreMute(t *testing.T) {
-	t.Parallel()
-	few := func(c *Config) { c.MaxConnectionsPerSource = 1 }
-	inBubble(t, few, true, func(b *bubble) {
-		first := b.connect("127.0.0.1")
-		first.secure()
-		first.expect("220")
-		refused := b.dial()
-		refused.expect()
-		if !refused.ended() {
-			t.Error("a refused connection is left open")
-		}
-	})
-	inBubble(t, few, false, func(b *bubble) {
-		b.dial().expect("220")
-		deaf := b.connect("127.0.0.1")
-		time.Sleep(time.Second - 1)
-		synctest.Wait()
-		if deaf.sock.isClosed() {
-			t.Error("closed within a second")
-		}
-		time.Sleep(1)
-		synctest.Wait()
-		if !deaf.sock.isClosed() {
-			t.Error("a client that does not read its refusal is waited for")
-		}
-	})
-}
-
-func TestSourceAddr(t *testing.T) {
-	t.Parallel()
-	for addr, want := range map[string]string{
-		"192.0.2.1":               "192.0.2.1",
-		"::ffff:192.0.2.1":        "192.0.2.1",
-		"2001:db8:1:2:3:4:5:6":    "2001:db8:1:2::",
-		"2001:db8:1:3::":          "2001:db8:1:3::",
-		"fe80::1%eth0":            "fe80::",
-		"2001:db8:1:2:8000::":     "2001:db8:1:2::",
-		"2001:db8:1:8002:8000::1": "2001:db8:1:8002::",
-	} {
-		if got := sourceAddr(netip.MustParseAddr(addr)); got.String() != want {
-			t.Errorf("%s counts as %s, want %s", addr, got, want)
-		}
-	}
-	if got := sourceOf(&unixAddr); got.IsValid() {
-		t.Errorf("a client of no TCP counts as %s, want none", got)
-	}
-}
-
-// TestPassingErrors names what accept(2) may say and be asked again.
-func TestPassingErrors(t *testing.T) {
-	t.Parallel()
-	for _, err := range []error{
-		syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EINTR, syscall.EAGAIN,
-		syscall.ECONNABORTED, syscall.ECONNRESET, syscall.EPERM, syscall.EPROTO, syscall.ENOPROTOOPT,
-		syscall.EOPNOTSUPP, syscall.ENETDOWN, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.EHOSTUNREACH,
-		syscall.ETIMEDOUT,
-	} {
-		if !passes(fmt.Errorf("accept: %w", err)) {
-			t.Errorf("%v ends the listener", err)
-		}
-	}
-	for _, err := range []error{syscall.EINVAL, syscall.EBADF, errors.New("other"), closedTemporarily{}, temporary(false)} {
-		if passes(err) {
-			t.Errorf("%v does not end the listener", err)
-		}
-	}
-	if !passes(temporary(true)) {
-		t.Error("a temporary error ends the listener")
-	}
-}
-
-// TestSMTPErrorKeepsTheReply, with its enhanced code or without.
-func TestSMTPErrorKeepsTheReply(t *testing.T) {
-	t.Parallel()
-	got := smtpError(reply.Reply{Code: 550, Enhanced: reply.EnhancedCode{5, 1, 2}, Text: "no"})
-	if got.Code != 550 || got.EnhancedCode != (smtp.EnhancedCode{5, 1, 2}) || got.Message != "no" {
-		t.Errorf("got %+v", got)
-	}
-	if got := smtpError(reply.Reply{Code: 550, Text: "no"}); got.EnhancedCode != smtp.NoEnhancedCode {
-		t.Errorf("got %+v, want no enhanced code", got)
-	}
-}
-
-// TestErrorsBetweenChunksEndTheConnection as they do elsewhere.
+// TestErrorsBetweenChunksEndTheConnection checks that refusals between chunks count.
 func TestErrorsBetweenChunksEndTheConnection(t *testing.T) {
 	t.Parallel()
 	inBubble(t, bySource, false, func(b *bubble) {
@@ -409,7 +193,7 @@ func TestLinesOfEveryLength(t *testing.T) {
 	inBubble(t, bySource, false, func(b *bubble) {
 		client := b.greeted()
 		for _, around := range []int{4096, 8192, 12288} {
-			for n := around - 3; n <= min(around+3, maxCommandLine); n++ {
+			for n := around - 3; n <= min(around+3, wire.MaxLine); n++ {
 				client.send("NOOP " + strings.Repeat("x", n-7) + "\r\nRSET\r\n")
 				client.expect("250 2.0.0 Ok", "250 2.0.0 Session reset")
 			}
@@ -417,7 +201,7 @@ func TestLinesOfEveryLength(t *testing.T) {
 	})
 }
 
-// TestBoundsAreToldOnce: a connection that ends for two reasons says the first.
+// TestBoundsAreToldOnce checks that a connection that ends for two reasons gives the first.
 func TestBoundsAreToldOnce(t *testing.T) {
 	t.Parallel()
 	t.Run("unknown commands and refusals", func(t *testing.T) {
@@ -457,32 +241,4 @@ func TestBoundsAreToldOnce(t *testing.T) {
 			client.expect("501 5.5.2", tooMany)
 		})
 	})
-}
-
-// TestNullIsNoRecipient, whoever lets it through.
-func TestNullIsNoRecipient(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		to   string
-		utf8 bool
-		want string // empty: taken
-	}{
-		{"", false, "553 Bad recipient address: <>"},
-		{"b@c..example", false, "553 Bad recipient address: <b@c..example>"},
-		{"\u00fc@example.com", false, "553 International recipient address without SMTPUTF8: <??@example.com>"},
-		{"\u00fc@example.com", true, ""},
-		{"b@example.com", false, ""},
-	} {
-		ss := &session{s: New(Config{Log: quiet})}
-		ss.env.Params.UTF8 = c.utf8
-		err := ss.Rcpt(c.to, &smtp.RcptOptions{})
-		got := ""
-		var answer *smtp.SMTPError
-		if errors.As(err, &answer) {
-			got = fmt.Sprint(answer.Code, " ", answer.Message)
-		}
-		if got != c.want || len(ss.env.Recipients) != map[bool]int{true: 1, false: 0}[c.want == ""] {
-			t.Errorf("%q: %q, %d recipients; want %q", c.to, got, len(ss.env.Recipients), c.want)
-		}
-	}
 }

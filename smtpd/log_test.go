@@ -1,8 +1,12 @@
 package smtpd
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,7 +14,7 @@ import (
 	"postern/relay/reply"
 )
 
-// TestSessionsAreLoggedOnce at their end, whatever that is.
+// TestSessionsAreLoggedOnce checks for one line of log, however a session ends.
 func TestSessionsAreLoggedOnce(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -34,7 +38,8 @@ func TestSessionsAreLoggedOnce(t *testing.T) {
 			t.Parallel()
 			inBubble(t, bySource, false, func(b *bubble) {
 				client := b.greeted()
-				client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354", shortMessage+".", "250")
+				client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250")
+				client.say("DATA", "354", shortMessage+".", "250")
 				time.Sleep(1500 * time.Millisecond)
 				c.end(b, client)
 				synctest.Wait()
@@ -88,7 +93,7 @@ func TestLoginLine(t *testing.T) {
 	})
 }
 
-// TestStrangersAddressesAreLoggedRarely: port 25 cannot be made to fill the log.
+// TestStrangersAddressesAreLoggedRarely checks that port 25 cannot fill the log.
 func TestStrangersAddressesAreLoggedRarely(t *testing.T) {
 	t.Parallel()
 	inBubble(t, reporting, false, func(b *bubble) {
@@ -116,7 +121,7 @@ func TestStrangersAddressesAreLoggedRarely(t *testing.T) {
 	})
 }
 
-// TestReportLine: what a postmaster asks for of a report.
+// TestReportLine checks what is logged of a report.
 func TestReportLine(t *testing.T) {
 	t.Parallel()
 	inBubble(t, reporting, false, func(b *bubble) {
@@ -139,7 +144,7 @@ func TestReportLine(t *testing.T) {
 	})
 }
 
-// TestLongAddressesAreCut where a refusal repeats them.
+// TestLongAddressesAreCut checks that refusals repeat a part of long addresses.
 func TestLongAddressesAreCut(t *testing.T) {
 	t.Parallel()
 	inBubble(t, bySource, false, func(b *bubble) {
@@ -155,7 +160,7 @@ func TestLongAddressesAreCut(t *testing.T) {
 	})
 }
 
-// TestUnreadMessagesAreLogged: cut off, or refused.
+// TestUnreadMessagesAreLogged checks the log of messages that were cut or refused.
 func TestUnreadMessagesAreLogged(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -190,4 +195,64 @@ func TestUnreadMessagesAreLogged(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSessionLine: what a postmaster asks for of a session, and no secret; what
+// the client sends cannot make a line of its own.
+func TestSessionLine(t *testing.T) {
+	t.Parallel()
+	out := &lockedBuffer{}
+	r := startServer(t, func(c *setup) { c.Log = slog.New(slog.NewTextHandler(out, nil)) }, false)
+	p := &player{t: t, at: "session", serv: r}
+	p.dial()
+	p.check("login")
+	p.send("MAIL FROM:<a@example.com>\r\n")
+	p.reply()
+	p.send("RCPT TO:<b@example.net>\r\n")
+	p.reply()
+	p.send("DATA\r\n")
+	p.reply()
+	p.send("From: a@example.com\r\n\r\nx\r\n.\r\n")
+	p.reply()
+	p.send("EHLO evil\" level=ERROR msg=forged\r\n")
+	p.reply()
+	p.send("QUIT\r\n")
+	p.reply()
+	p.raw.Close()
+	r.stop()
+	line := regexp.MustCompile(`(?m)^.*msg=session .*$`).FindString(out.String())
+	for _, want := range []string{
+		"time=", "session=", "user=alice", "remote=127.0.0.1:", `tls="TLS 1.3`, "messages=1", "took_seconds=0.",
+	} {
+		if !strings.Contains(line, want) {
+			t.Errorf("no %s in %q", want, line)
+		}
+	}
+	for _, secret := range []string{"secret", "AGFsaWNlAHNlY3JldA"} {
+		if strings.Contains(out.String(), secret) {
+			t.Errorf("the log holds %s", secret)
+		}
+	}
+	log := out.String()
+	quoted := strings.Contains(log, `level=ERROR msg=forged\"`) || strings.Contains(log, `\" level=ERROR msg=forged`)
+	if strings.Contains(log, "level=ERROR msg=forged") && !quoted {
+		t.Errorf("a client wrote into the log: %s", out.String())
+	}
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
 }

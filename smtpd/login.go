@@ -1,117 +1,66 @@
 package smtpd
 
 import (
-	"errors"
-	"fmt"
-	"strconv"
-	"strings"
-	"unicode"
-	"unicode/utf8"
+	"github.com/emersion/go-sasl"
 
-	"postern/relay"
+	"postern/relay/reply"
+	"postern/smtpd/auth"
 )
 
-// Limits on what a login may hold, in bytes. The users file has the same.
-const (
-	maxLoginName = 320
-	maxPassword  = 1024
-)
+// AuthMechanisms implements smtp.AuthSession.
+func (s *session) AuthMechanisms() []string { return s.policy.mechanisms(s) }
 
-const subaccountSuffix = ":X-MSYS-SUBACCOUNT="
-
-// FoldName returns a user's name as names are compared: without ASCII case.
-// Everything that knows users by name uses it.
-func FoldName(name string) string {
-	b := []byte(name)
-	for i, c := range b {
-		if c >= 'A' && c <= 'Z' {
-			b[i] = c + ('a' - 'A')
-		}
-	}
-
-	return string(b)
+// Auth implements smtp.AuthSession.
+func (s *session) Auth(mechanism string) (sasl.Server, error) {
+	return s.policy.authenticate(s, mechanism)
 }
 
-// CheckName returns an error for what cannot be a user's name.
-func CheckName(name string) error {
-	switch {
-	case name == "":
-		return errors.New("missing")
-	case len(name) > maxLoginName:
-		return fmt.Errorf("longer than %d bytes", maxLoginName)
-	case !utf8.ValidString(name):
-		return errors.New("not UTF-8")
-	case strings.ContainsFunc(name, unicode.IsControl):
-		return errors.New("must not hold control characters")
+// login authenticates a client that has said its name and password.
+func (s *session) login(a auth.Authenticator, name, password string) error {
+	identity, err := a.Authenticate(s.ctx, auth.Credentials{
+		Name:     name,
+		Password: password,
+		Source:   s.source(),
+	})
+	if err != nil {
+		s.loginFailed(name, err)
+		return err
 	}
-	if user, _, _ := splitName(name); user != name {
-		return fmt.Errorf("must not hold %s", subaccountSuffix)
-	}
+
+	s.srv.metrics.login("ok")
+	s.user = &identity.User
+	s.identity = identity
+	s.bySource = false
+	s.conn.BeginPhase(0)
+	s.conn.MarkAuthenticated()
 
 	return nil
 }
 
-// CheckPassword returns an error for what cannot be a password: NUL separates
-// the fields of AUTH PLAIN (RFC 4616), and other programs end lines and strings
-// at other controls.
-func CheckPassword(password string) error {
-	switch {
-	case len(password) > maxPassword:
-		return fmt.Errorf("longer than %d bytes", maxPassword)
-	case strings.ContainsFunc(password, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return errors.New("must not hold control characters")
+// loginFailed counts and logs an attempt that failed.
+func (s *session) loginFailed(name string, err error) {
+	result := "failed"
+	if reply.For(err).Code/100 == 4 {
+		result = "deferred"
 	}
+	s.srv.metrics.login(result)
 
-	return nil
+	s.log.Warn("login refused",
+		"session", s.id,
+		"user", name[:min(len(name), auth.MaxName)],
+		"remote", s.remote.String(),
+		"err", err)
 }
 
-// loginName is the name that a client logs in with, in parts.
-type loginName struct {
-	user       string // as the client gave it
-	subaccount uint32 // 0: none
-}
+// saslReplies makes the errors of an exchange replies of go-smtp's.
+type saslReplies struct{ sasl.Server }
 
-// key returns what counters and settings know the user by.
-func (n loginName) key() string { return FoldName(n.user) }
-
-// withSubaccount returns the user with the login's subaccount, unless the user
-// has its own, which is the account's boundary.
-func (n loginName) withSubaccount(u relay.User) relay.User {
-	if u.Subaccount == 0 {
-		u.Subaccount = n.subaccount
+// Next implements sasl.Server.
+func (s saslReplies) Next(response []byte) (challenge []byte, done bool, err error) {
+	challenge, done, err = s.Server.Next(response)
+	if err != nil {
+		err = smtpError(reply.For(err))
 	}
 
-	return u
-}
-
-// parseLogin is the one reading of a login, for every Authenticator.
-func parseLogin(l Login) (loginName, error) {
-	user, suffix, has := splitName(l.Name)
-	if err := CheckName(user); err != nil {
-		return loginName{}, fmt.Errorf("user name: %w", err)
-	}
-	if err := CheckPassword(l.Password); err != nil {
-		return loginName{}, fmt.Errorf("password: %w", err)
-	}
-	if !has {
-		return loginName{user: user}, nil
-	}
-
-	n, err := strconv.ParseUint(suffix, 10, 32)
-	if err != nil || n == 0 {
-		return loginName{}, errors.New("user name: subaccount is not a number greater than zero")
-	}
-
-	return loginName{user: user, subaccount: uint32(n)}, nil
-}
-
-// splitName divides a login's name at its first subaccount suffix, whose case
-// does not matter.
-func splitName(name string) (user, suffix string, has bool) {
-	i := strings.Index(FoldName(name), FoldName(subaccountSuffix))
-	if i < 0 {
-		return name, "", false
-	}
-
-	return name[:i], name[i+len(subaccountSuffix):], true
+	return challenge, done, err
 }

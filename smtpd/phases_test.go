@@ -9,6 +9,7 @@ import (
 	"postern/relay"
 
 	"postern/relay/reply"
+	"postern/smtpd/wire"
 )
 
 // crawl says a line every so often until the connection is closed, and returns
@@ -33,13 +34,13 @@ const timedOut = "421 4.4.2 Timeout, closing connection"
 // and is gone at the bound of the phase or of being idle, whichever is first.
 func TestSilentClientsAreGone(t *testing.T) {
 	t.Parallel()
-	reports := func(c *Config) { reporting(c) }
-	idle := func(d time.Duration) func(*Config) {
-		return func(c *Config) { bySource(c); c.IdleTimeout = d }
+	reports := func(c *setup) { reporting(c) }
+	idle := func(d time.Duration) func(*setup) {
+		return func(c *setup) { bySource(c); c.Timeouts.Idle = d }
 	}
 	for _, c := range []struct {
 		name   string
-		change func(*Config)
+		change func(*setup)
 		do     func(*caller)
 		want   time.Duration // after what do has done
 	}{
@@ -59,7 +60,7 @@ func TestSilentClientsAreGone(t *testing.T) {
 		{"after RSET, for longer than idle", idle(time.Hour), func(c *caller) {
 			c.say("EHLO x", "250", "MAIL FROM:<>", "250", "RSET", "250")
 		}, time.Hour},
-		{"after AUTH and RSET, for longer than idle", func(c *Config) { c.IdleTimeout = time.Hour }, func(c *caller) {
+		{"after AUTH and RSET, for longer than idle", func(c *setup) { c.Timeouts.Idle = time.Hour }, func(c *caller) {
 			c.say("EHLO x", "250")
 			c.login("235")
 			c.say("MAIL FROM:<>", "250", "RSET", "250")
@@ -137,10 +138,10 @@ func TestCrawlingClientsAreGone(t *testing.T) {
 		c.say("DATA", "354")
 	}
 	to, report := "RCPT TO:<b@example.net>", "RCPT TO:<b@bounces.example.com>"
-	large := func(c *Config) { bySource(c); c.MaxMessageSize = 10 << 20 }
+	large := func(c *setup) { bySource(c); c.Limits.MaxMessageSize = 10 << 20 }
 	for _, c := range []struct {
 		name   string
-		change func(*Config)
+		change func(*setup)
 		do     func(*caller)
 		line   string
 		want   time.Duration
@@ -157,14 +158,14 @@ func TestCrawlingClientsAreGone(t *testing.T) {
 			begin(c, "MAIL FROM:<>", to)
 			c.send(strings.Repeat("0123456789abcd\r\n", 100<<10)) // 1600 KiB
 		}, "x", 10*time.Minute + 100*time.Second},
-		{"through a message, with a bound of its own", func(c *Config) { bySource(c); c.MessageTimeout = 7 * time.Minute }, func(c *caller) {
+		{"through a message, with a bound of its own", func(c *setup) { bySource(c); c.Timeouts.Message = 7 * time.Minute }, func(c *caller) {
 			begin(c, "MAIL FROM:<>", to)
 		}, "x", 7 * time.Minute},
 		{"through chunks", bySource, func(c *caller) {
 			c.say("EHLO x", "250", "MAIL FROM:<>", "250", to, "250")
 		}, "BDAT 1\r\nx", 10 * time.Minute},
 		{"on port 25", reporting, func(c *caller) { c.say("EHLO x", "250", "MAIL FROM:<>", "250") }, "RSET\r\n", 10 * time.Minute},
-		{"on port 25, from the network of a rule", func(c *Config) { bySource(c); reporting(c) }, func(c *caller) {
+		{"on port 25, from the network of a rule", func(c *setup) { bySource(c); reporting(c) }, func(c *caller) {
 			c.say("EHLO x", "250", "MAIL FROM:<>", "250")
 		}, "RSET\r\n", 10 * time.Minute},
 		{"on port 25, after a message", reporting, func(c *caller) {
@@ -173,7 +174,7 @@ func TestCrawlingClientsAreGone(t *testing.T) {
 			c.send("From: a@example.com\r\n\r\n.\r\n")
 			c.expect("250 2.0.0 Ok")
 		}, "RSET\r\n", 10 * time.Minute},
-		{"through a large message on port 25", func(c *Config) { large(c); reporting(c) }, func(c *caller) {
+		{"through a large message on port 25", func(c *setup) { large(c); reporting(c) }, func(c *caller) {
 			begin(c, "MAIL FROM:<>", report)
 			c.send(strings.Repeat("0123456789abcd\r\n", 100<<10))
 		}, "x", 10 * time.Minute},
@@ -196,12 +197,12 @@ func TestCrawlingClientsAreGone(t *testing.T) {
 	}
 }
 
-// TestTrustedClientsMayStay: who may submit is bound by being idle alone, and
+// TestTrustedClientsMayStay: authenticated clients are bound by the idle timeout alone, and
 // the time of a transaction begins anew with each.
 func TestTrustedClientsMayStay(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		change func(*Config)
+		change func(*setup)
 		login  bool
 	}{"by AUTH": {nil, true}, "by source": {bySource, false}} {
 		t.Run(name, func(t *testing.T) {
@@ -242,7 +243,7 @@ func (s slowSubmitter) Submit(ctx context.Context, sub *relay.Submission) reply.
 // the client is still there afterwards.
 func TestUpstreamTimeIsNotTheClients(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(c *Config) {
+	inBubble(t, func(c *setup) {
 		bySource(c)
 		c.Submit = slowSubmitter{c.Submit.(*submitter), time.Hour}
 	}, false, func(b *bubble) {
@@ -294,7 +295,7 @@ func TestSilentHandshakesAreGone(t *testing.T) {
 // until one of sixteen handshakes is done.
 func TestHandshakesOfASourceTakeTurns(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(c *Config) { c.MaxConnectionsPerSource = 40 }, true, func(b *bubble) {
+	inBubble(t, func(c *setup) { c.Limits.MaxConnectionsPerSource = 40 }, true, func(b *bubble) {
 		for range minHandshakes {
 			b.dial().send("\x16\x03\x01\x01")
 		}
@@ -306,7 +307,7 @@ func TestHandshakesOfASourceTakeTurns(t *testing.T) {
 
 		begun := time.Now()
 		waiting.secure()
-		if got, want := time.Since(begun), handshakeTimeout-time.Second; got != want {
+		if got, want := time.Since(begun), wire.HandshakeTimeout-time.Second; got != want {
 			t.Errorf("the seventeenth waited %s, want %s", got, want)
 		}
 		waiting.expect("220")
@@ -320,7 +321,7 @@ func TestHandshakesOfASourceTakeTurns(t *testing.T) {
 			b.dial().send("\x16\x03\x01\x01")
 		}
 		late.send("\x16\x03\x01\x01")
-		late.endsAfter(handshakeTimeout - time.Second)
+		late.endsAfter(wire.HandshakeTimeout - time.Second)
 		if got := b.counted("postern_smtpd_connections_total", "tls_failed"); got != 2*minHandshakes+1 {
 			t.Errorf("%v failed handshakes counted, want %d", got, 2*minHandshakes+1)
 		}

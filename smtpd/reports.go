@@ -5,12 +5,15 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/emersion/go-sasl"
+	"github.com/emersion/go-smtp"
+
 	"postern/relay/envelope"
 	"postern/relay/reply"
 )
 
-// ReportTaker makes a server one for port 25: anybody may send, to a few
-// domains alone, and nothing that comes in leaves again.
+// ReportTaker accepts bounces, complaints and other mail that is about copies
+// sent before.
 type ReportTaker interface {
 	// Takes reports whether mail for a domain is accepted here.
 	Takes(domain string) bool
@@ -18,41 +21,92 @@ type ReportTaker interface {
 	Take(ctx context.Context, recipients []string, msg []byte) error
 }
 
-// refuseRelaying is PowerMTA's answer, to the letter.
-func (ss *session) refuseRelaying(a envelope.Address) error {
+// reportRecipients is how many recipients a report may have: as many as every
+// server has to accept (RFC 5321 section 4.5.3.1.8).
+const reportRecipients = 100
+
+// NewReports returns a server for port 25: anybody may send to the domains that
+// t takes, and nothing that comes in is relayed. It has its own limit of
+// recipients and time for a message.
+func NewReports(c Config, t ReportTaker) *Server {
+	c.Limits.MaxRecipients = reportRecipients
+	c.Timeouts.Message = messageTime
+
+	return newServer(c, &reports{t}, traits{
+		listener:    "reports",
+		byteCost:    reportCost,
+		sourceShare: sourceShare,
+	})
+}
+
+// reports implements policy.
+type reports struct{ taker ReportTaker }
+
+func (p *reports) sessionBegins(s *session) { s.conn.BeginPhase(s.srv.phases.envelope) }
+
+func (p *reports) mechanisms(*session) []string { return nil }
+
+func (p *reports) authenticate(*session, string) (sasl.Server, error) { return nil, errNoAuth }
+
+func (p *reports) mayBegin(*session) error { return nil }
+
+func (p *reports) transactionBegins(*session) {}
+
+// recipient keeps nothing but the address: parameters may be long.
+func (p *reports) recipient(
+	s *session, a envelope.Address, _ *smtp.RcptOptions,
+) (envelope.Recipient, error) {
+	if !p.taker.Takes(a.Domain) {
+		return envelope.Recipient{}, refuseRelaying(s, a)
+	}
+
+	return envelope.Recipient{Address: a}, nil
+}
+
+// refuseRelaying gives PowerMTA's reply, word for word.
+func refuseRelaying(s *session, a envelope.Address) error {
 	r := reply.Reply{
 		Code:     550,
 		Enhanced: reply.EnhancedCode{5, 7, 1},
 		Text:     fmt.Sprintf("relaying denied for recipient in \"RCPT TO:%s\"", a.Path()),
 	}
-	ss.logRefused("recipient", reply.CleanLine(a.String(), maxRefusedAddress), r)
+	s.logRefused("recipient", reply.CleanLine(a.String(), maxRefusedAddress), r)
 
 	return smtpError(r)
 }
 
-// takeReport hands a message on. Nobody is told what it was taken for.
-func (ss *session) takeReport(msg []byte, start time.Time) error {
-	recipients := make([]string, len(ss.env.Recipients))
-	for i, r := range ss.env.Recipients {
+// accept hands a message on. The client does not learn what it was taken for.
+func (p *reports) accept(s *session, msg []byte) reply.Reply {
+	start := time.Now()
+	recipients := make([]string, len(s.mail.envelope.Recipients))
+	for i, r := range s.mail.envelope.Recipients {
 		recipients[i] = r.Address.String()
 	}
 
-	answer := reply.Reply{Code: 250, Enhanced: reply.EnhancedCode{2, 0, 0}, Text: "Ok"}
-	if err := ss.s.c.Reports.Take(ss.ctx, recipients, msg); err != nil {
-		answer = reply.Reply{Code: 452, Enhanced: reply.EnhancedCode{4, 3, 1}, Text: "Cannot take mail now, try again later"}
+	answer := reportAccepted
+	if err := p.taker.Take(s.ctx, recipients, msg); err != nil {
+		answer = reportDeferred
 	}
 
-	ss.s.c.Log.Info("mail for reports",
-		"session", ss.id,
-		"remote", ss.remote.String(),
-		"helo", ss.c.Hostname(),
-		"tls", ss.conn.protection(),
-		"from", ss.env.From.String(),
+	s.log.Info("mail for reports",
+		"session", s.id,
+		"remote", s.remote.String(),
+		"helo", s.smtp.Hostname(),
+		"tls", s.conn.Protection(),
+		"from", s.mail.envelope.From.String(),
 		"recipients", len(recipients),
 		"recipient", recipients[0],
 		"size", len(msg),
 		"reply", answer.String(),
 		tookSeconds(start))
 
-	return ss.answer(answer)
+	return answer
+}
+
+// transactionEnds begins the time of the next transaction after a message. RSET
+// gives a client no more time.
+func (p *reports) transactionEnds(s *session) {
+	if s.mail.complete {
+		s.conn.BeginPhase(s.srv.phases.envelope)
+	}
 }

@@ -12,25 +12,13 @@ import (
 	"postern/relay"
 	"postern/relay/envelope"
 	"postern/relay/reply"
+	"postern/smtpd/auth"
 )
 
-// TestSessionIDsDiffer, and are letters and digits that nobody mistakes.
-func TestSessionIDsDiffer(t *testing.T) {
-	t.Parallel()
-	seen := map[string]bool{}
-	for range 100 {
-		id := newSessionID()
-		if len(id) != 16 || strings.Trim(id, "abcdefghijklmnopqrstuvwxyz234567") != "" || seen[id] {
-			t.Fatalf("%q is no new identifier", id)
-		}
-		seen[id] = true
-	}
-}
-
-// TestSubmissionIsWhole: what the relay is told of a message.
+// TestSubmissionIsWhole checks every field that the relay gets.
 func TestSubmissionIsWhole(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(c *Config) { bySource(c); c.RequireTLS = true }, false, func(b *bubble) {
+	inBubble(t, func(c *setup) { bySource(c); c.RequireTLS = true }, false, func(b *bubble) {
 		client := b.greeted()
 		client.say(
 			"MAIL FROM:<a@example.com> SIZE=100 RET=HDRS ENVID=id+2B1", "250",
@@ -78,7 +66,7 @@ func TestSubmissionIsWhole(t *testing.T) {
 	})
 }
 
-// TestProtocols: the "with" of Received, for each way that mail comes in.
+// TestProtocols checks the "with" of Received (RFC 3848, RFC 6531).
 func TestProtocols(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -97,7 +85,7 @@ func TestProtocols(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			change := func(*Config) {}
+			change := func(*setup) {}
 			if c.bySource {
 				change = bySource
 			}
@@ -128,7 +116,7 @@ func TestProtocols(t *testing.T) {
 	}
 }
 
-// TestMessagesAreCounted by class, logins and connections by result.
+// TestMessagesAreCounted checks the counters of messages, logins and connections.
 func TestMessagesAreCounted(t *testing.T) {
 	t.Parallel()
 	inBubble(t, nil, false, func(b *bubble) {
@@ -142,9 +130,9 @@ func TestMessagesAreCounted(t *testing.T) {
 		}
 		client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354")
 		client.say("a\nb\r\n.", "550 5.6.0")
-		for range 3 {
+		for _, answer := range []string{"535", "535", "454"} {
 			client := b.greeted()
-			client.say("AUTH PLAIN AGJvYgB3cm9uZw==", "")
+			client.say("AUTH PLAIN AGJvYgB3cm9uZw==", answer)
 		}
 
 		for _, c := range []struct {
@@ -272,10 +260,10 @@ func TestStopBetweenCommands(t *testing.T) {
 	})
 }
 
-// TestStopCutsOffAfterGrace, and says so.
+// TestStopCutsOffAfterGrace checks that sessions are cut off after the grace period.
 func TestStopCutsOffAfterGrace(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(c *Config) { bySource(c); c.Grace = 20 * time.Second }, false, func(b *bubble) {
+	inBubble(t, func(c *setup) { bySource(c); c.Timeouts.Grace = 20 * time.Second }, false, func(b *bubble) {
 		client := b.inMail()
 		idle := b.greeted()
 		begun := time.Now()
@@ -304,14 +292,14 @@ func TestStopCutsOffAfterGrace(t *testing.T) {
 	})
 }
 
-// TestSessionsEndTheirContext: what works for a client that has gone is told.
+// TestSessionsEndTheirContext checks that the context ends with the connection.
 func TestSessionsEndTheirContext(t *testing.T) {
 	t.Parallel()
 	asked := make(chan context.Context, 1)
-	inBubble(t, func(c *Config) {
-		c.Auth = authFunc(func(ctx context.Context, l Login) (*Identity, error) {
+	inBubble(t, func(c *setup) {
+		c.Auth = authFunc(func(ctx context.Context, l auth.Credentials) (*auth.Identity, error) {
 			asked <- ctx
-			return &Identity{User: relay.User{Name: l.Name + " " + l.Password + " " + l.Source.String()}}, nil
+			return &auth.Identity{User: relay.User{Name: l.Name + " " + l.Password + " " + l.Source.String()}}, nil
 		})
 	}, false, func(b *bubble) {
 		client := b.greeted()
@@ -331,17 +319,19 @@ func TestSessionsEndTheirContext(t *testing.T) {
 }
 
 // authFunc is an Authenticator that offers PLAIN.
-type authFunc func(context.Context, Login) (*Identity, error)
+type authFunc func(context.Context, auth.Credentials) (*auth.Identity, error)
 
 func (authFunc) Mechanisms() []string { return []string{"PLAIN", "CRAM-MD5"} }
 
-func (f authFunc) Authenticate(ctx context.Context, l Login) (*Identity, error) { return f(ctx, l) }
+func (f authFunc) Authenticate(ctx context.Context, l auth.Credentials) (*auth.Identity, error) {
+	return f(ctx, l)
+}
 
-// TestMechanismsOnOffer are those alone that are known here, too.
+// TestMechanismsOnOffer checks that unknown mechanisms are not accepted.
 func TestMechanismsOnOffer(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(c *Config) {
-		c.Auth = authFunc(func(context.Context, Login) (*Identity, error) { return &Identity{}, nil })
+	inBubble(t, func(c *setup) {
+		c.Auth = authFunc(func(context.Context, auth.Credentials) (*auth.Identity, error) { return &auth.Identity{}, nil })
 	}, false, func(b *bubble) {
 		client := b.greeted()
 		client.say("AUTH LOGIN", "504 5.5.4 Unsupported authentication mechanism")
@@ -354,12 +344,13 @@ func TestMechanismsOnOffer(t *testing.T) {
 // of the address, and is named so in Received.
 func TestLoginTakesTheSourcesPlace(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(c *Config) {
+	inBubble(t, func(c *setup) {
 		c.Sources = []SourceRule{{Network: netip.MustParsePrefix("127.0.0.0/8"), User: "bob"}}
 	}, false, func(b *bubble) {
 		client := b.greeted()
 		client.login("235 2.0.0 Authentication succeeded")
-		client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354", shortMessage+".", "250")
+		client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250")
+		client.say("DATA", "354", shortMessage+".", "250")
 		if got := b.submit.submissions()[0]; got.User.Name != "alice" || got.Protocol != "ESMTPA" {
 			t.Errorf("by %s with %s, want alice with ESMTPA", got.User.Name, got.Protocol)
 		}
@@ -393,30 +384,31 @@ func TestSourceRules(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			inBubble(t, func(conf *Config) { conf.Sources = c.rules }, false, func(b *bubble) {
+			inBubble(t, func(conf *setup) { conf.Sources = c.rules }, false, func(b *bubble) {
 				client := b.greeted()
 				if c.want == "" {
 					client.say("MAIL FROM:<a@example.com>", "530 5.7.0 Authentication required")
 				} else {
-					client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354", shortMessage+".", "250")
+					client.say("MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250")
+					client.say("DATA", "354", shortMessage+".", "250")
 					if got := b.submit.submissions()[0].User.Name; got != c.want {
 						t.Errorf("submitted by %s, want %s", got, c.want)
 					}
 				}
-				lines := b.logged("a source rule names a user that is not there")
+				lines := b.logged("source rule names an unknown user")
 				if len(lines) != c.lines || c.lines > 0 && (lines[0]["user"] != "nobody" || lines[0]["level"] != "ERROR") {
 					t.Errorf("logged %v, want %d lines", lines, c.lines)
 				}
 			})
 		})
 	}
-	none := New(Config{Log: quiet, Sources: []SourceRule{{Network: network("127.0.0.0/8"), User: "alice"}}})
-	if u := none.sourceUser(netip.MustParseAddr("127.0.0.1")); u != nil {
+	none := &submission{Submission{Sources: []SourceRule{{Network: network("127.0.0.0/8"), User: "alice"}}}}
+	if u := none.sourceUser(quiet, netip.MustParseAddr("127.0.0.1")); u != nil {
 		t.Errorf("%+v without a directory", u)
 	}
 }
 
-// TestFailedHandshakesAreCounted, logged and given back.
+// TestFailedHandshakesAreCounted checks the counter, the log and the places of handshakes.
 func TestFailedHandshakesAreCounted(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -457,7 +449,7 @@ func TestFailedHandshakesAreCounted(t *testing.T) {
 // and its place is free again.
 func TestProxyHeaders(t *testing.T) {
 	t.Parallel()
-	behind := func(c *Config) { options["proxy"](c); c.MaxConnections = 1 }
+	behind := func(c *setup) { options["proxy"](c); c.Limits.MaxConnections = 1 }
 	inBubble(t, behind, false, func(b *bubble) {
 		client := b.dial()
 		client.endsAfter(10 * time.Second)
@@ -480,7 +472,7 @@ func TestProxyHeaders(t *testing.T) {
 	}
 }
 
-// TestTextBehindStartTLSIsNeverRead, nor answered.
+// TestTextBehindStartTLSIsNeverRead checks that it ends the connection.
 func TestTextBehindStartTLSIsNeverRead(t *testing.T) {
 	t.Parallel()
 	inBubble(t, bySource, false, func(b *bubble) {

@@ -2,125 +2,22 @@ package smtpd
 
 import (
 	"context"
-	"net"
 	"strings"
-	"sync"
-	"syscall"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"postern/relay"
-
 	"postern/relay/reply"
 )
-
-// TestStopLetsTransactionsEnd, whatever listeners a server has.
-func TestStopLetsTransactionsEnd(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		name   string
-		change func(*Config)
-		header string
-	}{
-		{"plain", bySource, ""},
-		{"behind a proxy", options["proxy"], "PROXY TCP4 192.0.2.7 192.0.2.1 4321 587\r\n"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			inBubble(t, func(conf *Config) { c.change(conf); conf.Grace = time.Minute }, false, func(b *bubble) {
-				client := b.dial()
-				if c.header != "" {
-					client.send(c.header)
-				}
-				client.expect("220")
-				client.say("EHLO x", "250", "MAIL FROM:<a@example.com>", "250", "RCPT TO:<b@example.net>", "250", "DATA", "354")
-
-				// a second listener of the same server, which is drained but once
-				ctx, cancel := context.WithCancel(context.Background())
-				second := &pipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
-				ended := make(chan error, 1)
-				go func() { ended <- b.s.Serve(ctx, second) }()
-				synctest.Wait()
-
-				begun := time.Now()
-				stopped := make(chan struct{})
-				go func() { b.stop(); close(stopped) }()
-				synctest.Wait()
-				cancel()
-				time.Sleep(59 * time.Second)
-				client.say(shortMessage+".", "250 2.0.0 taken by the test")
-				if !client.ended() {
-					t.Error("the session goes on after its transaction")
-				}
-				<-stopped
-				if err := <-ended; err != nil {
-					t.Errorf("the second listener: %v", err)
-				}
-				if got := time.Since(begun); got != 59*time.Second {
-					t.Errorf("stopped after %s, want 59s: nobody is left", got)
-				}
-				if n := len(b.logged("sessions cut off at the end of shutdown_grace")); n != 0 {
-					t.Errorf("%d lines of sessions cut off", n)
-				}
-			})
-		})
-	}
-}
-
-// TestBrokenListenersDrain the server, as a stop does.
-func TestBrokenListenersDrain(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		raw := &pipeListener{conns: make(chan net.Conn, 1), done: make(chan struct{})}
-		broken := make(chan struct{})
-		s := New(Config{Hostname: "x", Submit: &submitter{}, Log: quiet, Grace: time.Second})
-		served := make(chan error, 1)
-		go func() { served <- s.Serve(t.Context(), &breakingListener{raw, broken}) }()
-		client, sock := net.Pipe()
-		raw.conns <- &pipeConn{Conn: sock, from: net.IPv4(127, 0, 0, 1)}
-		c := &caller{b: &bubble{t: t}, c: client}
-		c.listen()
-		c.expect("220")
-
-		close(broken)
-		if err := <-served; err != syscall.EINVAL {
-			t.Errorf("got %v, want %v", err, syscall.EINVAL)
-		}
-		c.expect("421 4.3.2 Shutting down, try again later")
-		if !c.ended() {
-			t.Error("the connection goes on")
-		}
-		synctest.Wait()
-		nothingHeld(t, s)
-		client.Close()
-	})
-}
-
-// breakingListener fails for good once it is broken.
-type breakingListener struct {
-	*pipeListener
-	broken chan struct{}
-}
-
-func (l *breakingListener) Accept() (net.Conn, error) {
-	select {
-	case c := <-l.conns:
-		return c, nil
-	case <-l.broken:
-		return nil, syscall.EINVAL
-	}
-}
 
 // panicking is a Submitter with a bug.
 type panicking struct{ *submitter }
 
 func (panicking) Submit(context.Context, *relay.Submission) reply.Reply { panic("oh no") }
 
-// TestPanicsEndOneConnection, which hears so, and are logged as errors.
+// TestPanicsEndOneConnection checks that the server survives, and logs an error.
 func TestPanicsEndOneConnection(t *testing.T) {
 	t.Parallel()
-	inBubble(t, func(c *Config) {
+	inBubble(t, func(c *setup) {
 		bySource(c)
 		c.Submit = panicking{c.Submit.(*submitter)}
 	}, false, func(b *bubble) {
@@ -135,13 +32,13 @@ func TestPanicsEndOneConnection(t *testing.T) {
 			t.Errorf("logged %v, want one error", lines)
 		}
 		other.say("NOOP", "250")
-		if got := b.s.c.Budget.Used(); got != 0 {
+		if got := b.s.cfg.Budget.Used(); got != 0 {
 			t.Errorf("%d bytes are reserved", got)
 		}
 	})
 }
 
-// TestInjectedTransactionsAreNotRun: what stands in plain text behind STARTTLS
+// TestInjectedTransactionsAreNotRun: what is sent in plain text behind STARTTLS
 // is nobody's, though a client of this address may submit.
 func TestInjectedTransactionsAreNotRun(t *testing.T) {
 	t.Parallel()
@@ -154,61 +51,4 @@ func TestInjectedTransactionsAreNotRun(t *testing.T) {
 			t.Errorf("ended %v, %d messages", client.ended(), len(b.submit.submissions()))
 		}
 	})
-}
-
-// TestContextsEnd with what they were made for.
-func TestContextsEnd(t *testing.T) {
-	t.Parallel()
-	var mu sync.Mutex
-	contexts := map[string]context.Context{}
-	keep := func(name string, ctx context.Context) {
-		mu.Lock()
-		defer mu.Unlock()
-		contexts[name] = ctx
-		if ctx.Err() != nil {
-			t.Errorf("%s: the context has ended before: %v", name, ctx.Err())
-		}
-	}
-
-	f := &fakeUpstream{reply: reply.Reply{Code: 235}}
-	conf := f.config()
-	login := conf.Login
-	conf.Login = func(ctx context.Context, user, password string) (relay.Sender, func(), reply.Reply, error) {
-		keep("login at the upstream", ctx)
-		return login(ctx, user, password)
-	}
-	if _, err := NewPassthrough(conf).Authenticate(t.Context(), Login{Name: "ann", Password: "x", Source: home}); err != nil {
-		t.Fatal(err)
-	}
-	users := newUsers(t, Rate{N: 3, Per: time.Minute}, testUsers())
-	users.delay = func(ctx context.Context, _ time.Duration) { keep("delay", ctx) }
-	if _, err := users.Authenticate(t.Context(), Login{Name: "alice", Password: "x", Source: home}); err == nil {
-		t.Fatal("a wrong password is right")
-	}
-	client, server := net.Pipe()
-	defer client.Close()
-	c := newConn(server, connConfig{
-		implicit:  true,
-		tls:       testTLS(),
-		release:   func() {},
-		onFail:    func(error) {},
-		beforeTLS: func(ctx context.Context) (func(), error) { keep("handshake", ctx); return func() {}, nil },
-	})
-	go client.Write([]byte("EHLO x\r\n"))
-	go func() { // whatever the server has to say to that
-		for buf := make([]byte, 100); ; {
-			if _, err := client.Read(buf); err != nil {
-				return
-			}
-		}
-	}()
-	if err := c.handshake(); err == nil {
-		t.Error("a handshake without TLS")
-	}
-
-	for _, name := range []string{"login at the upstream", "delay", "handshake"} {
-		if ctx := contexts[name]; ctx == nil || ctx.Err() == nil {
-			t.Errorf("%s: the context %v goes on", name, ctx)
-		}
-	}
 }

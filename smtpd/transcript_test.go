@@ -37,7 +37,7 @@ func dialogueOf(t *testing.T, log string) []string {
 func debugServer(t *testing.T, level slog.Level) (*player, *running, *lockedBuffer) {
 	t.Helper()
 	out := &lockedBuffer{}
-	r := startServer(t, func(c *Config) {
+	r := startServer(t, func(c *setup) {
 		c.RequireTLS = false
 		c.Log = slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: level}))
 	}, false)
@@ -112,29 +112,11 @@ func TestNoTranscriptAboveDebug(t *testing.T) {
 	}
 }
 
-func TestTranscriptShowsOfACommand(t *testing.T) {
-	t.Parallel()
-	for line, want := range map[string]string{
-		"AUTH PLAIN AGFsaWNlAHNlY3JldA==\r\n": "AUTH PLAIN ***",
-		"auth plain AGFsaWNl\n":               "AUTH plain ***",
-		"AUTH\tPLAIN\tAGFsaWNl\r\n":           "AUTH ***",
-		" AUTH PLAIN AGFsaWNl\r\n":            "(unknown command of 22 bytes)",
-		"AGFsaWNlAHNlY3JldA==\r\n":            "(unknown command of 22 bytes)",
-		"mail from:<a@example.com> SIZE=1\n":  "MAIL from:<a@example.com> SIZE=1",
-		"DATA\r\n":                            "DATA",
-		"\r\n":                                "(unknown command of 2 bytes)",
-	} {
-		if got := shownCommand([]byte(line)); got != want {
-			t.Errorf("%q: got %q, want %q", line, got, want)
-		}
-	}
-}
-
-// TestRefusedAddressesAreNamed in the reply and in the log.
+// TestRefusedAddressesAreNamed checks the reply and the log.
 func TestRefusedAddressesAreNamed(t *testing.T) {
 	t.Parallel()
 	out := &lockedBuffer{}
-	r := startServer(t, func(c *Config) { c.Log = slog.New(slog.NewJSONHandler(out, nil)) }, false)
+	r := startServer(t, func(c *setup) { c.Log = slog.New(slog.NewJSONHandler(out, nil)) }, false)
 	p := &player{t: t, at: "refusals", serv: r}
 	p.dial()
 	p.check("login")
@@ -171,43 +153,12 @@ func TestRefusedAddressesAreNamed(t *testing.T) {
 	r.stop()
 }
 
-// TestTranscriptShowsMechanismsAndVerbs, and nothing that only looks like one.
-func TestTranscriptShowsMechanismsAndVerbs(t *testing.T) {
-	t.Parallel()
-	for _, name := range []string{
-		"PLAIN", "LOGIN", "CRAM-MD5", "DIGEST-MD5", "NTLM", "OAUTHBEARER", "SCRAM-SHA-1", "SCRAM-SHA-256", "XOAUTH2",
-	} {
-		if got, want := shownCommand([]byte("auth "+name+"\r\n")), "AUTH "+name; got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
-		if got, want := shownCommand([]byte("AUTH "+name+" c2VjcmV0\r\n")), "AUTH "+name+" ***"; got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
-	}
-	for _, verb := range []string{"DATA", "EXPN", "HELP", "NOOP", "QUIT", "RSET", "STARTTLS", "VRFY"} {
-		if got := shownCommand([]byte(verb + "\r\n")); got != verb {
-			t.Errorf("got %q, want %q", got, verb)
-		}
-		if got, want := shownCommand([]byte(verb+" c2VjcmV0\r\n")), verb+" ***"; got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
-	}
-	for _, verb := range []string{"EHLO", "HELO", "MAIL", "RCPT", "BDAT"} {
-		if got, want := shownCommand([]byte(verb+" x y\r\n")), verb+" x y"; got != want {
-			t.Errorf("got %q, want %q", got, want)
-		}
-	}
-	if got := shownCommand([]byte("AUTH\r\n")); got != "AUTH ***" {
-		t.Errorf("got %q, want no mechanism", got)
-	}
-}
-
 // TestTranscriptOfChunks has what is said between them, and not what is in
 // them; long lines are cut.
 func TestTranscriptOfChunks(t *testing.T) {
 	t.Parallel()
 	out := &lockedBuffer{}
-	inBubble(t, func(c *Config) {
+	inBubble(t, func(c *setup) {
 		bySource(c)
 		c.Log = slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}, false, func(b *bubble) {
@@ -228,11 +179,8 @@ func TestTranscriptOfChunks(t *testing.T) {
 		}
 	}
 	for _, line := range lines {
-		if len(line) > maxTranscript+3 {
+		if len(line) > 500+3 {
 			t.Errorf("a line of %d bytes", len(line))
 		}
-	}
-	if silent := (transcript{}); silent.on() {
-		t.Error("a transcript without a log is on")
 	}
 }

@@ -17,7 +17,7 @@ import (
 
 	"postern/dkim"
 	"postern/relay"
-	"postern/smtpd"
+	"postern/smtpd/auth"
 	"postern/tracking/token"
 )
 
@@ -491,17 +491,17 @@ func TestPasswdTakesTheLineAsItIs(t *testing.T) {
 		t.Fatalf("got %d %q", code, stderr)
 	}
 	l := loadConfig(t, file)
-	if ok := smtpd.CheckHash(l.Users[0].Password); ok != nil {
+	if ok := auth.CheckHash(l.Users[0].Password); ok != nil {
 		t.Fatal(ok)
 	}
-	users, err := smtpd.NewUsers(smtpd.Rate{})
+	users, err := auth.NewUsers(auth.Rate{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := users.Replace([]smtpd.UserEntry{{User: relay.User{Name: "app"}, Password: l.Users[0].Password}}); err != nil {
+	if err := users.Replace([]auth.Entry{{User: relay.User{Name: "app"}, Password: l.Users[0].Password}}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := users.Authenticate(t.Context(), smtpd.Login{Name: "app", Password: " a b "}); err != nil {
+	if _, err := users.Authenticate(t.Context(), auth.Credentials{Name: "app", Password: " a b "}); err != nil {
 		t.Errorf("the line without its end: got %v, want that it is the password", err)
 	}
 }

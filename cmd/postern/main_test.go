@@ -19,7 +19,7 @@ import (
 	"go.uber.org/goleak"
 
 	"postern/cmd/postern/config"
-	"postern/smtpd"
+	"postern/smtpd/auth"
 	"postern/tracking/token"
 )
 
@@ -58,7 +58,7 @@ func writeFile(t *testing.T, dir, name, content string) string {
 
 // testHash is the hash of "secret".
 var testHash = func() string {
-	h, err := smtpd.HashPassword("secret")
+	h, err := auth.HashPassword("secret")
 	if err != nil {
 		panic(err)
 	}

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/term"
 
 	"postern/cmd/postern/config"
-	"postern/smtpd"
+	"postern/smtpd/auth"
 )
 
 type passwdCmd struct {
@@ -79,7 +79,7 @@ func (c *passwdCmd) remove(e *env, editor config.UsersEditor) error {
 
 // set adds a user or changes its password.
 func (c *passwdCmd) set(e *env, editor config.UsersEditor) error {
-	if err := smtpd.CheckName(c.User); err != nil { // before the password is asked for
+	if err := auth.CheckName(c.User); err != nil { // before the password is asked for
 		return fmt.Errorf("the name %w", err)
 	}
 
@@ -87,11 +87,11 @@ func (c *passwdCmd) set(e *env, editor config.UsersEditor) error {
 	if err != nil {
 		return err
 	}
-	if err := smtpd.CheckPassword(password); err != nil {
+	if err := auth.CheckPassword(password); err != nil {
 		return fmt.Errorf("password: %w", err)
 	}
 
-	hash, err := smtpd.HashPassword(password)
+	hash, err := auth.HashPassword(password)
 	if err != nil {
 		return err
 	}

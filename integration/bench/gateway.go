@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"postern/cmd/postern/config"
-	"postern/smtpd"
+	"postern/smtpd/auth"
 )
 
 // addresses are those of the processes of a benchmark.
@@ -187,7 +187,7 @@ func startGateway(dir string, o options, at addresses) (*exec.Cmd, error) {
 		}
 	}
 
-	hash, err := smtpd.HashPassword("bench")
+	hash, err := auth.HashPassword("bench")
 	if err != nil {
 		return nil, err
 	}

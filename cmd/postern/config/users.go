@@ -6,7 +6,7 @@ import (
 	"os"
 	"slices"
 
-	"postern/smtpd"
+	"postern/smtpd/auth"
 )
 
 // User is one user of the users file.
@@ -72,12 +72,12 @@ func parseUsers(file string, data []byte, env func(string) string) ([]User, Prob
 // claimUser refuses a name that cannot be one, and one that another user has;
 // seen are the lines of the users before it, by folded name.
 func (b *binder) claimUser(key, name string, seen map[string]int) {
-	if err := smtpd.CheckName(name); err != nil {
+	if err := auth.CheckName(name); err != nil {
 		b.problem(key, "%v", err)
 		return
 	}
 
-	folded := smtpd.FoldName(name)
+	folded := auth.FoldName(name)
 	if line, twice := seen[folded]; twice {
 		b.problem(key, "there is another user of this name in line %d, %q; "+
 			"names are compared without case", line, name)
@@ -89,7 +89,7 @@ func (b *binder) claimUser(key, name string, seen map[string]int) {
 // checkUser checks the password and the domains of a user.
 func (b *binder) checkUser(key string, u User) {
 	if u.Password != "" {
-		if err := smtpd.CheckHash(u.Password); err != nil {
+		if err := auth.CheckHash(u.Password); err != nil {
 			b.problem(key+".password", "%v", err)
 		}
 	}
@@ -117,7 +117,7 @@ func UsersFile(file string) (string, error) {
 
 // findUser returns the index of a user, or -1.
 func findUser(users []User, name string) int {
-	return slices.IndexFunc(users, func(u User) bool { return smtpd.FoldName(u.Name) == smtpd.FoldName(name) })
+	return slices.IndexFunc(users, func(u User) bool { return auth.FoldName(u.Name) == auth.FoldName(name) })
 }
 
 // hasUser reports whether the users file lists a user.

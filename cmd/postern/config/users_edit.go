@@ -12,7 +12,7 @@ import (
 
 	"github.com/pelletier/go-toml/v2/unstable"
 
-	"postern/smtpd"
+	"postern/smtpd/auth"
 	"postern/tracking/spool/atomicfile"
 )
 
@@ -34,7 +34,7 @@ var errInline = errors.New("the users are written in one line, user = [...]; " +
 // SetPassword gives a user a password hash, or adds the user. It returns the
 // name as the file has it.
 func (e UsersEditor) SetPassword(name, hash string) (written string, added bool, err error) {
-	if err := smtpd.CheckName(name); err != nil {
+	if err := auth.CheckName(name); err != nil {
 		return "", false, fmt.Errorf("the name %w", err)
 	}
 

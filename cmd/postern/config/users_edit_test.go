@@ -9,11 +9,11 @@ import (
 	"sync"
 	"testing"
 
-	"postern/smtpd"
+	"postern/smtpd/auth"
 )
 
 var hash = func() string {
-	h, err := smtpd.HashPassword("x")
+	h, err := auth.HashPassword("x")
 	if err != nil {
 		panic(err)
 	}

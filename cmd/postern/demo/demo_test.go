@@ -24,7 +24,7 @@ import (
 	"postern/cmd/postern/demo/ingestd"
 	"postern/cmd/postern/demo/sink"
 	"postern/dkim"
-	"postern/smtpd"
+	"postern/smtpd/auth"
 	"postern/tracking/event"
 )
 
@@ -353,7 +353,7 @@ func TestDemoFilesAreMadeOnce(t *testing.T) {
 		l.DKIM.Keys[0].Domain != "example.com" || l.DKIM.Keys[0].Selector != "demo" {
 		t.Errorf("got %+v", l.Config)
 	}
-	if len(l.Users) != 1 || l.Users[0].Name != "demo" || smtpd.CheckHash(l.Users[0].Password) != nil {
+	if len(l.Users) != 1 || l.Users[0].Name != "demo" || auth.CheckHash(l.Users[0].Password) != nil {
 		t.Errorf("got users %+v, want demo", l.Users)
 	}
 	if !strings.HasPrefix(d.record, "v=DKIM1; ") {

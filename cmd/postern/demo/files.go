@@ -11,7 +11,7 @@ import (
 
 	"postern/cmd/postern/config"
 	"postern/dkim"
-	"postern/smtpd"
+	"postern/smtpd/auth"
 	"postern/tracking/token"
 )
 
@@ -104,7 +104,7 @@ func makeUser(file string) error {
 		return nil
 	}
 
-	hash, err := smtpd.HashPassword(password)
+	hash, err := auth.HashPassword(password)
 	if err != nil {
 		return err
 	}

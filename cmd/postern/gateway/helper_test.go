@@ -28,7 +28,7 @@ import (
 
 	"postern/cmd/postern/config"
 	"postern/cmd/postern/demo/sink"
-	"postern/smtpd"
+	"postern/smtpd/auth"
 	"postern/tracking/token"
 )
 
@@ -99,7 +99,7 @@ func replaceIn(t *testing.T, file, old, with string) {
 
 // testHash is the hash of "secret".
 var testHash = func() string {
-	h, err := smtpd.HashPassword("secret")
+	h, err := auth.HashPassword("secret")
 	if err != nil {
 		panic(err)
 	}

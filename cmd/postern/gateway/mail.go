@@ -20,6 +20,7 @@ import (
 	"postern/relay/reply"
 	"postern/relay/upstream"
 	"postern/smtpd"
+	"postern/smtpd/auth"
 	"postern/tracking/report"
 	"postern/tracking/web"
 )
@@ -31,7 +32,7 @@ type mail struct {
 	g         *Gateway
 	events    *events
 	certs     *certificates
-	users     *smtpd.Users
+	users     *auth.Users
 	budget    *smtpd.Budget // of submissions, and of what is retried
 	queue     *queue.Queue
 	puts      health.Work // of the retry spool
@@ -50,7 +51,7 @@ type mailGeneration struct {
 
 // addMail adds everything that handles mail.
 func (g *Gateway) addMail(ev *events, certs *certificates) error {
-	users, err := smtpd.NewUsers(smtpd.Rate(g.cfg.Submission.AuthFailureRate))
+	users, err := auth.NewUsers(auth.Rate(g.cfg.Submission.AuthFailureRate))
 	if err != nil {
 		return err
 	}
@@ -236,7 +237,7 @@ func (m *mail) signingKeys(cfg *config.Loaded) ([]dkim.Key, error) {
 // addSubmission adds the server for authenticated clients.
 func (m *mail) addSubmission() {
 	g := m.g
-	server := smtpd.New(m.submissionConfig())
+	server := smtpd.NewSubmission(m.submissionConfig(), m.submissionPolicy())
 	for _, a := range g.cfg.Submission.Listen {
 		g.bind(binding{
 			key:   "submission.listen",
@@ -265,7 +266,7 @@ func (m *mail) addReports() {
 	cfg := m.reportsConfig()
 	cfg.Budget.Register(m.g.reg, "postern_reports_memory_budget_used_bytes",
 		"Of reports.memory_budget, reserved by messages in flight.")
-	server := smtpd.New(cfg)
+	server := smtpd.NewReports(cfg, m)
 	for _, a := range m.g.cfg.Reports.Listen {
 		m.g.bind(binding{
 			key:   "reports.listen",
@@ -279,31 +280,46 @@ func (m *mail) addReports() {
 // serverConfig is what both servers have in common.
 func (m *mail) serverConfig() smtpd.Config {
 	c := m.g.cfg.Submission
+
 	return smtpd.Config{
-		Hostname:                string(m.g.cfg.Hostname),
-		TLS:                     m.certs.store.Config(),
-		RequireTLS:              c.RequireTLS,
-		ProxyFrom:               prefixes(c.ProxyProtocolFrom),
-		MaxRecipients:           c.MaxRecipients,
-		MaxConnectionsPerSource: m.g.connections.PerSource,
-		IdleTimeout:             c.IdleTimeout.Std(),
-		MessageTimeout:          c.MessageTimeout.Std(),
-		Grace:                   m.g.cfg.ShutdownGrace.Std(),
-		Log:                     m.g.log,
-		Metrics:                 m.g.reg,
+		Hostname:  string(m.g.cfg.Hostname),
+		TLS:       m.certs.store.Config(),
+		ProxyFrom: prefixes(c.ProxyProtocolFrom),
+		Limits: smtpd.Limits{
+			MaxRecipients:           c.MaxRecipients,
+			MaxConnectionsPerSource: m.g.connections.PerSource,
+		},
+		Timeouts: smtpd.Timeouts{
+			Idle:    c.IdleTimeout.Std(),
+			Message: c.MessageTimeout.Std(),
+			Grace:   m.g.cfg.ShutdownGrace.Std(),
+		},
+		Log:     m.g.log,
+		Metrics: m.g.reg,
 	}
 }
 
+// submissionConfig is the configuration of the server for submissions.
 func (m *mail) submissionConfig() smtpd.Config {
 	c := m.g.cfg.Submission
 	out := m.serverConfig()
-	out.Auth = m.authenticator()
-	out.Submit = m
-	out.Directory = m.users
 	out.Budget = m.budget
-	out.MaxMessageSize = int64(c.MaxMessageSize)
-	out.MaxConnections = m.g.connections.Submission
+	out.Limits.MaxMessageSize = int64(c.MaxMessageSize)
+	out.Limits.MaxConnections = m.g.connections.Submission
 	out.NormaliseLF = c.BareNewlines == "normalise"
+
+	return out
+}
+
+// submissionPolicy says who may submit, and where to.
+func (m *mail) submissionPolicy() smtpd.Submission {
+	c := m.g.cfg.Submission
+	out := smtpd.Submission{
+		RequireTLS: c.RequireTLS,
+		Auth:       m.authenticator(),
+		Submit:     m,
+		Directory:  m.users,
+	}
 	for _, r := range c.Sources {
 		out.Sources = append(out.Sources, smtpd.SourceRule{
 			Network:     netip.Prefix(r.Network),
@@ -321,26 +337,25 @@ func (m *mail) submissionConfig() smtpd.Config {
 func (m *mail) reportsConfig() smtpd.Config {
 	c := m.g.cfg.Reports
 	out := m.serverConfig()
-	out.Reports = m
 	out.NormaliseLF = true
 	out.Budget = smtpd.NewBudget(int64(c.MemoryBudget))
-	out.MaxMessageSize = int64(c.MaxMessageSize)
-	out.MaxConnections = m.g.connections.Reports
+	out.Limits.MaxMessageSize = int64(c.MaxMessageSize)
+	out.Limits.MaxConnections = m.g.connections.Reports
 
 	return out
 }
 
 // authenticator is submission.auth.
-func (m *mail) authenticator() smtpd.Authenticator {
+func (m *mail) authenticator() auth.Authenticator {
 	c := m.g.cfg.Submission
 	if c.Auth != "upstream" {
 		return m.users
 	}
 
-	return smtpd.NewPassthrough(smtpd.PassthroughConfig{
+	return auth.NewPassthrough(auth.PassthroughConfig{
 		Users:       m.users,
 		DefaultUser: c.DefaultUser,
-		Rate:        smtpd.Rate(c.AuthFailureRate),
+		Rate:        auth.Rate(c.AuthFailureRate),
 		Offered:     func() ([]string, bool) { return m.live.Load().pool.Mechanisms() },
 		Login:       m.login,
 	})

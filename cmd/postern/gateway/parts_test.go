@@ -13,7 +13,7 @@ import (
 
 	"postern/cmd/postern/config"
 	"postern/dkim"
-	"postern/smtpd"
+	"postern/smtpd/auth"
 )
 
 // compareGolden holds a text to a file of testdata.
@@ -311,6 +311,7 @@ func TestEveryKeyReachesItsPart(t *testing.T) {
 		config any
 	}{
 		{"submission", m.submissionConfig()},
+		{"submission policy", m.submissionPolicy()},
 		{"reports", m.reportsConfig()},
 		{"relay", relayConfig},
 		{"upstream", upstreamConfig},
@@ -358,7 +359,7 @@ func heldBy(g *Gateway, m *mail) string {
 	note(r.Budget != m.budget, "reports have the budget of submission")
 	q, err := m.queueConfig()
 	note(err == nil && q.Budget == m.budget, "the retry spool has another budget than submission")
-	note(s.Auth == smtpd.Authenticator(m.users), "submission asks others than the users file")
+	note(m.submissionPolicy().Auth == auth.Authenticator(m.users), "submission asks others than the users file")
 	i, err := g.ingestConfig()
 	note(err == nil && i.Disk == q.Disk, "two spools of one file system count its room apart")
 
@@ -373,8 +374,11 @@ func TestOtherKeysReachTheirPart(t *testing.T) {
 	m, tr := partOf[*mail](t, g), partOf[*tracker](t, g)
 	relayConfig := m.relayConfig(n, m.live.Load().pool, dkim.NewSigner(nil))
 
-	if c := m.submissionConfig(); c.NormaliseLF || !c.RequireTLS || len(c.Sources) != 0 || len(c.ProxyFrom) != 0 {
+	if c := m.submissionConfig(); c.NormaliseLF || len(c.ProxyFrom) != 0 {
 		t.Errorf("submission: got %+v", c)
+	}
+	if p := m.submissionPolicy(); !p.RequireTLS || len(p.Sources) != 0 {
+		t.Errorf("submission policy: got %+v", p)
 	}
 	if !relayConfig.Headers.PowerMTA || !relayConfig.Headers.MsysAPI || relayConfig.Sending.QueueAlways ||
 		relayConfig.Signing.Require || relayConfig.Tracking.UnsubscribeBy != "" {

@@ -7,19 +7,19 @@ import (
 
 	"postern/cmd/postern/config"
 	"postern/relay"
-	"postern/smtpd"
+	"postern/smtpd/auth"
 )
 
 // userList keeps the users in use: those of the configuration, and those of the
 // users file, which is read again when it changes.
 type userList struct {
 	g     *Gateway
-	users *smtpd.Users
+	users *auth.Users
 	watch usersWatch
 }
 
 // addUsers adds the users of a configuration.
-func (g *Gateway) addUsers(users *smtpd.Users) {
+func (g *Gateway) addUsers(users *auth.Users) {
 	u := &userList{g: g, users: users}
 	g.reloadables = append(g.reloadables, u)
 	g.everyRound(u.look)
@@ -31,10 +31,10 @@ func (u *userList) prepare(next *generation) (change, error) {
 	return change{use: use}, err
 }
 
-func userEntries(users []config.User) []smtpd.UserEntry {
-	out := make([]smtpd.UserEntry, len(users))
+func userEntries(users []config.User) []auth.Entry {
+	out := make([]auth.Entry, len(users))
 	for i, u := range users {
-		out[i] = smtpd.UserEntry{
+		out[i] = auth.Entry{
 			Password: u.Password,
 			User: relay.User{
 				Name:        u.Name,

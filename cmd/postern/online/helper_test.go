@@ -15,7 +15,7 @@ import (
 	"postern/cmd/postern/demo/sink"
 	"postern/dkim"
 	"postern/integration/dnsd"
-	"postern/smtpd"
+	"postern/smtpd/auth"
 	"postern/tracking/token"
 
 	"go.uber.org/goleak"
@@ -59,7 +59,7 @@ func startDNS(t *testing.T, records map[string][]string) string {
 
 // testHash is the hash of "secret".
 var testHash = func() string {
-	h, err := smtpd.HashPassword("secret")
+	h, err := auth.HashPassword("secret")
 	if err != nil {
 		panic(err)
 	}
