@@ -86,5 +86,6 @@ func (rs results) print(out io.Writer) {
 func (r *result) row(out io.Writer) {
 	all := r.tried() + r.notCompiling + len(r.equivalent)
 	fmt.Fprintf(out, "| %s | %d | %d (%d) | %d | %d | %d | %.0f |\n",
-		r.pkg, all, r.killed, r.byTime, len(r.survivors), len(r.equivalent), r.notCompiling, percent(r.killed, r.tried()))
+		r.pkg, all, r.killed, r.byTime, len(r.survivors), len(r.equivalent), r.notCompiling,
+		percent(r.killed, r.tried()))
 }
