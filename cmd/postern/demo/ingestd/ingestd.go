@@ -117,6 +117,7 @@ func (s *Server) take(r *http.Request) (id string, code int, why string) {
 	case r.Header.Get("Content-Encoding") != "gzip":
 		return "", http.StatusUnsupportedMediaType, "Content-Encoding is not gzip"
 	}
+
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	if err != nil {
 		return "", http.StatusBadRequest, err.Error()
@@ -124,14 +125,17 @@ func (s *Server) take(r *http.Request) (id string, code int, why string) {
 	if len(body) > maxBody {
 		return "", http.StatusRequestEntityTooLarge, "request larger than 5 MB"
 	}
+
 	z, err := gzip.NewReader(bytes.NewReader(body))
 	if err != nil {
 		return "", http.StatusBadRequest, "decompression: " + err.Error()
 	}
+
 	id = rand.Text()
 	sc := bufio.NewScanner(z)
 	sc.Buffer(nil, maxBody)
 	var batch []Stored
+
 	for sc.Scan() {
 		e, err := event.Decode(sc.Bytes())
 		if err != nil {
@@ -146,12 +150,14 @@ func (s *Server) take(r *http.Request) (id string, code int, why string) {
 		}
 		batch = append(batch, Stored{Event: e, Line: slices.Clone(sc.Bytes()), Batch: id, At: time.Now()})
 	}
+
 	if err := sc.Err(); err != nil {
 		return "", http.StatusBadRequest, "decompression: " + err.Error()
 	}
 	if len(batch) == 0 {
 		return "", http.StatusBadRequest, "empty batch"
 	}
+
 	s.keep(batch)
 	return id, http.StatusOK, ""
 }
@@ -159,12 +165,14 @@ func (s *Server) take(r *http.Request) (id string, code int, why string) {
 func (s *Server) keep(batch []Stored) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+
 	if s.seen == nil {
 		s.seen = map[string]bool{}
 	}
 	if s.Forget {
 		return
 	}
+
 	for _, e := range batch {
 		if s.seen[e.ID] {
 			s.duplicates++

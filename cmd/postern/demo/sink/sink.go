@@ -86,6 +86,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer stop()
 	var wg sync.WaitGroup
 	defer wg.Wait()
+
 	for {
 		c, err := l.Accept()
 		if err != nil {
@@ -94,11 +95,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			}
 			return err
 		}
+
 		s.mu.Lock()
 		s.total++
 		n := s.total
 		s.conns[c] = struct{}{}
 		s.mu.Unlock()
+
 		if ctx.Err() != nil {
 			c.Close()
 		}
@@ -136,10 +139,12 @@ var errQuit = errors.New("quit")
 
 func (ss *session) run() {
 	defer ss.raw.Close()
+
 	ss.buffers(ss.c)
 	if ss.act("connect", "", "220 "+ss.s.c.Hostname+" ESMTP sink") != nil {
 		return
 	}
+
 	for {
 		line, err := ss.r.ReadString('\n')
 		if err != nil {
@@ -155,7 +160,8 @@ func (ss *session) run() {
 }
 
 func (ss *session) buffers(c net.Conn) {
-	ss.r, ss.w = bufio.NewReaderSize(c, 64<<10), bufio.NewWriterSize(c, 4<<10)
+	ss.r = bufio.NewReaderSize(c, 64<<10)
+	ss.w = bufio.NewWriterSize(c, 4<<10)
 }
 
 // act runs a phase: the script's answer, else the usual one.
@@ -168,6 +174,7 @@ func (ss *session) act(phase, line, usual string) error {
 		ss.w.Flush()
 		time.Sleep(a.Delay)
 	}
+
 	reply := usual
 	if a.Reply != "" {
 		reply = a.Reply
@@ -175,9 +182,11 @@ func (ss *session) act(phase, line, usual string) error {
 	if a.Drop && a.Reply == "" {
 		reply = ""
 	}
+
 	if reply != "" {
 		ss.w.WriteString(reply + "\r\n")
 	}
+
 	if a.Drop {
 		ss.w.Flush()
 		return errQuit
