@@ -376,7 +376,7 @@ func TestSecondInstance(t *testing.T) {
 	g := newGateway(t, freePort(t), "")
 	g.start(t)
 	out, err := try("", postern, "serve", "--config", g.config)
-	if err == nil || !strings.Contains(out, "another process has it open") {
+	if err == nil || !strings.Contains(out, "in use by another process") {
 		t.Errorf("%v: %s", err, out)
 	}
 	g.stop(t)

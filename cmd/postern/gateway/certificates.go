@@ -47,7 +47,7 @@ func (g *Gateway) addCertificates() (*certificates, error) {
 			return nil, err
 		}
 	case "self-signed":
-		g.log.Info("certificate of a local CA, which clients have to be told of",
+		g.log.Info("using a local CA; clients must trust it",
 			"ca_file", certs.CAFile(CertsDir(g.cfg.Config)))
 	}
 	g.reloadables = append(g.reloadables, c)
