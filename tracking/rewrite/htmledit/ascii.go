@@ -3,10 +3,11 @@ package htmledit
 // EqualFold reports whether b equals lower, which is in lower case, when the
 // case of ASCII letters in b is ignored. Names in HTML are compared that way.
 func EqualFold(b []byte, lower string) bool {
-	if len(b) != len(lower) {
-		return false
-	}
+	return len(b) == len(lower) && equalFold(b, lower) // inlined: most lengths differ
+}
 
+// equalFold is EqualFold for arguments of the same length.
+func equalFold(b []byte, lower string) bool {
 	for i, c := range b {
 		if c >= 'A' && c <= 'Z' {
 			c |= 0x20

@@ -33,5 +33,16 @@ func onlyAmp(raw []byte) (value string, ok bool) {
 		return "", false
 	}
 
-	return strings.ReplaceAll(string(raw), amp, "&"), true
+	var b strings.Builder
+	b.Grow(len(raw)) // strings.ReplaceAll would have to copy raw first
+	for {
+		i := bytes.Index(raw, []byte(amp))
+		if i < 0 {
+			b.Write(raw)
+			return b.String(), true
+		}
+
+		b.Write(raw[:i+1])
+		raw = raw[i+len(amp):]
+	}
 }

@@ -24,7 +24,7 @@ type Token struct {
 
 // Name returns the name of a tag as it is written in doc, which is the document
 // that was scanned.
-func (t Token) Name(doc []byte) []byte { return doc[t.NameStart:t.NameEnd] }
+func (t *Token) Name(doc []byte) []byte { return doc[t.NameStart:t.NameEnd] }
 
 // Scanner finds the tags and comments of an HTML document. It allocates nothing
 // per token. It is not safe for concurrent use.
