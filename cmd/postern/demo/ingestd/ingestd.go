@@ -1,5 +1,5 @@
 // Package ingestd is an ingest endpoint for tests and the demo: it checks what
-// is uploaded as SparkPost's Ingest API would (reference, section 6), keeps the
+// is uploaded as SparkPost's Ingest API would (its documentation, "Events Ingest"), keeps the
 // events, and fails where it is told to.
 //
 // A Server is safe for concurrent use.
